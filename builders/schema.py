@@ -1,0 +1,55 @@
+"""The columns of every configuration in a data set (the contract with training and evaluation)."""
+
+import pyarrow as pa
+
+CORPUS = pa.schema([("_id", pa.string()), ("title", pa.string()), ("text", pa.string())])
+QUERIES = pa.schema([("_id", pa.string()), ("text", pa.string())])
+QRELS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.int32())])
+CANDIDATES = pa.schema(
+    [
+        ("query-id", pa.string()),
+        ("corpus-id", pa.string()),  # of a corpus passage, or of a generated one (configuration `generated`)
+        ("rank", pa.int32()),  # from 1
+        ("score", pa.float64()),  # the miner's own; higher is harder; null where it gives none
+    ]
+)
+GENERATED = pa.schema(
+    [("_id", pa.string()), ("text", pa.string()), ("query-id", pa.string()), ("call-key", pa.string())]
+)
+DROPS = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+SPLITS = {"corpus": "corpus", "queries": "queries", "default": "test"}
+"""Splits as MTEB names them, so that the data set loads as a retrieval task; all other configurations: `train`."""
+
+
+def training(negatives: int) -> pa.Schema:
+    """Columns of a training-ready configuration: `query`, `positive`, `negative_1` ... in the trainer's order."""
+    names = ["query", "positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def split_of(config: str) -> str:
+    """The one split that a configuration has.
+
+    >>> split_of("default"), split_of("bm25")
+    ('test', 'train')
+    """
+    return SPLITS.get(config, "train")
+
+
+def passage_text(title: str, text: str) -> str:
+    """A passage as models read it: title, a space, text, as MTEB joins them.
+
+    >>> passage_text("json.dumps", "Serialize obj.")
+    'json.dumps Serialize obj.'
+    """
+    return f"{title} {text}".strip()
+
+
+def normalised(text: str) -> str:
+    """What two texts share when a reader would call them the same: case and white space are folded.
+
+    >>> normalised("  A  Passage ") == normalised("a passage")
+    True
+    """
+    return " ".join(text.casefold().split())

@@ -1,0 +1,1 @@
+"""What all stages write down: recipes, provenance, cards."""

@@ -1,0 +1,137 @@
+"""Recipes: TOML decoded into frozen structs, with the hash that every card and record carries.
+
+Each stage declares its own struct; this module reads a file into it, applies `--set key=value`, and turns
+every mistake into one line that names the key.
+"""
+
+import argparse
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args
+
+import msgspec
+
+from cards.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+
+
+class Recipe(msgspec.Struct, Generic[ConfigT], frozen=True):
+    """A decoded recipe beside the text that it came from."""
+
+    config: ConfigT
+    text: str
+    overrides: tuple[str, ...] = ()
+
+
+def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]) -> Recipe[ConfigT]:
+    """Reads a TOML recipe into `config_type`.
+
+    Args:
+        path: the recipe file, UTF-8.
+        overrides: `key.path=value` strings; a value that is not TOML is taken as a string.
+        config_type: a frozen `msgspec.Struct` that forbids unknown fields.
+
+    Raises:
+        UserError: the file is missing, not UTF-8 or not TOML, or a key is unknown, missing or malformed.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        values = tomllib.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"recipe {path}: no such file; the ready-made ones lie in */recipes/*.toml") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"recipe {path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    except (tomllib.TOMLDecodeError, OSError) as error:
+        raise UserError(f"recipe {path}: cannot be read: {error}") from None
+    for override in overrides:
+        _apply_override(values, override)
+    return Recipe(decode_config(values, config_type, str(path)), text, tuple(overrides))
+
+
+def decode_config(values: object, config_type: type[ConfigT], where: str) -> ConfigT:
+    """Decodes plain values into a struct; every mistake names its key.
+
+    Raises:
+        UserError: a key is unknown, missing or of the wrong type.
+    """
+    try:
+        return msgspec.convert(values, config_type)
+    except msgspec.ValidationError as error:
+        raise UserError(f"recipe {where}: {_explain(str(error), config_type)}") from None
+
+
+def config_hash(config: msgspec.Struct) -> str:
+    """SHA-256 (hex) of a config's content: comments, key order and spelling of numbers do not count."""
+    return hashlib.sha256(msgspec.json.encode(config, order="sorted")).hexdigest()
+
+
+def recipe_arguments(description: str | None) -> argparse.ArgumentParser:
+    """The command line that every stage shares: `RECIPE [--set key=value ...]`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="replace one value of the recipe, such as llm.concurrency=64; may be repeated",
+    )
+    return parser
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one dotted key in the decoded TOML, in place.
+
+    >>> values = {"llm": {"concurrency": 8}}
+    >>> _apply_override(values, "llm.concurrency=64")
+    >>> _apply_override(values, "kind=bm25")
+    >>> values
+    {'llm': {'concurrency': 64}, 'kind': 'bm25'}
+    """
+    key, equals, raw = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: wanted KEY=VALUE, such as --set llm.concurrency=64")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {parent} is a value and not a table of the recipe")
+    values[last] = value
+
+
+def _explain(message: str, config_type: type) -> str:
+    """Turns msgspec's words into `key: what is wrong; what is allowed`."""
+    problem, _, path = message.partition(" - at `")
+    keys = [key for key in re.split(r"[.\[\]`\"']+", path.removesuffix("`").lstrip("$.")) if key]
+    place = ".".join(keys) or "top level"
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem)
+    missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
+    if unknown:
+        allowed = ", ".join(_fields(config_type, keys))
+        return f"unknown key {'.'.join([*keys, unknown[1]])}; allowed here: {allowed}"
+    if missing:
+        return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
+    return f"{place}: {problem[:1].lower()}{problem[1:]}"
+
+
+def _fields(config_type: type, keys: Sequence[str]) -> list[str]:
+    """The names that a (nested) struct takes, following `keys` from `config_type`."""
+    for key in keys:
+        field = next((f for f in msgspec.structs.fields(config_type) if f.encode_name == key), None)
+        candidates = [] if field is None else [field.type, *get_args(field.type)]
+        structs = [t for t in candidates if isinstance(t, type) and issubclass(t, msgspec.Struct)]
+        if not structs:
+            break
+        config_type = structs[0]
+    return [field.encode_name for field in msgspec.structs.fields(config_type)]

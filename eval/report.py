@@ -1,0 +1,86 @@
+"""Tables and the report: what a person reads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from eval.results import METRICS, Result
+
+if TYPE_CHECKING:
+    from eval.compare import Row, Table
+    from eval.recipe import CompareRecipe
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
+    """A plain-text table of labelled results, one block per task.
+
+    Args:
+        rows: label and that model's results, the same tasks in the same order in every row.
+    """
+    blocks = []
+    for position, task in enumerate(rows[0][1]):
+        body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in METRICS)] for label, results in rows]
+        blocks.append(f"{task.task} ({task.split}, {task.queries} queries)\n{text_table([['', *METRICS], *body])}")
+    return "\n\n".join(blocks)
+
+
+def comparison_table(table: "Table", seeds: Sequence[int]) -> str:
+    """A comparison on one task as plain text, with what its intervals mean."""
+    header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss"]
+    body = [[row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *_difference_cells(row)] for row in table.rows]
+    trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return (
+        f"{table.task}: {table.queries} queries, {trained}\n{text_table([header, *body])}\n"
+        "The interval resamples queries; it says nothing of other seeds or corpora. One that holds 0 settles nothing."
+    )
+
+
+def render_report(config: "CompareRecipe", base: str, tables: Sequence["Table"]) -> str:
+    """The comparison as one HTML page without outside parts."""
+    return _environment.get_template("report.html").render(
+        config=config, base=base, tables=tables, metrics=list(METRICS), span=_span(tables), cells=_difference_cells
+    )
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as aligned text: the first column to the left, the others to the right.
+
+    >>> print(text_table([["", "nDCG@10"], ["base", "0.5"]]))
+          nDCG@10
+    base      0.5
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _difference_cells(row: "Row") -> list[str]:
+    found = row.difference
+    if found is None:
+        return ["", "", ""]
+    return [f"{found.mean:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.wins}/{found.losses}"]
+
+
+def _span(tables: Sequence["Table"]) -> float:
+    """Half the width of the plots' axis: the farthest end of any interval, with some air."""
+    ends = [
+        abs(end)
+        for table in tables
+        for row in table.rows
+        if row.difference is not None
+        for end in (row.difference.low, row.difference.high)
+    ]
+    return 1.1 * max(ends, default=0.0) or 0.01

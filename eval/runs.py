@@ -1,0 +1,137 @@
+"""The runs of a comparison: each a training and an evaluation in processes of their own, done once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from tqdm import tqdm
+
+from cards.errors import UserError
+from cards.provenance import ROOT
+from eval.recipe import CompareRecipe
+
+BASE = "untouched base"
+
+
+class Run(NamedTuple):
+    """One arm trained with one seed; `arm` is `BASE` for the model that nothing was done to."""
+
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Names the run's model folder, log and stamp."""
+        return "base" if self.arm == BASE else f"{self.arm}-seed{self.seed}"
+
+
+class Plan(NamedTuple):
+    """How runs are made and told done.
+
+    Attributes:
+        config: the comparison.
+        base: the model that all arms start from.
+        fingerprint: of all that could change a run's figures; a finished run with another one is made again.
+    """
+
+    config: CompareRecipe
+    base: str
+    fingerprint: str
+
+    def model(self, run: Run) -> str:
+        """The model of a run: the base, or the folder that its training writes."""
+        return self.base if run.arm == BASE else str(self.config.folder() / "models" / run.name)
+
+    def stamp(self, run: Run) -> Path:
+        """The file that says under which fingerprint a run finished."""
+        return self._file(run, "json")
+
+    def log(self, run: Run) -> Path:
+        """What a run's processes printed."""
+        return self._file(run, "log")
+
+    def is_done(self, run: Run) -> bool:
+        """Whether a run finished under this plan's fingerprint."""
+        stamp = self.stamp(run)
+        return stamp.exists() and json.loads(stamp.read_text("utf-8"))["fingerprint"] == self.fingerprint
+
+    def commands(self, run: Run, threads: int) -> Iterator[list[str]]:
+        """The command lines of a run, each to be repeated as it is."""
+        if run.arm != BASE:
+            values = {
+                "kind": run.arm,
+                "seed": run.seed,
+                "dataset": self.config.dataset,
+                "revision": self.config.revision,
+            }
+            yield [
+                *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"),
+                *(str(ROOT / "training" / "train.py"), self.config.training, "--out", self.model(run)),
+                *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
+                *("--threads", str(threads)),
+            ]
+        yield [sys.executable, "-m", "eval.run", str(self._evaluation(run))]
+
+    def _evaluation(self, run: Run) -> Path:
+        """Writes the evaluation recipe of a run."""
+        values = {
+            "model": self.model(run),
+            "base": self.base,
+            "results": str(self.config.folder() / "results"),
+            "tasks": msgspec.to_builtins(self.config.tasks),
+        }
+        file = self._file(run, "eval.toml")
+        file.write_bytes(msgspec.toml.encode(values))
+        return file
+
+    def _file(self, run: Run, ending: str) -> Path:
+        file = self.config.folder() / "runs" / f"{run.name}.{ending}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+
+def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> None:
+    """Makes the runs that are not done, `jobs` at a time; one that fails does not stop the others.
+
+    Raises:
+        UserError: names the failed runs' logs and the last line of the first.
+    """
+    missing = [run for run in runs if not plan.is_done(run)]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    failed = []
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        tqdm(total=len(missing), desc="runs", unit="run", disable=not missing) as bar,
+    ):
+        waiting = {pool.submit(_make, plan, run, threads): run for run in missing}
+        for future in as_completed(waiting):
+            if not future.result():
+                failed.append(waiting[future])
+            bar.set_postfix_str(waiting[future].name)
+            bar.update()
+    if failed:
+        logs = ", ".join(str(plan.log(run)) for run in failed)
+        last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise UserError(
+            f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing"
+        )
+
+
+def _make(plan: Plan, run: Run, threads: int) -> bool:
+    """Trains and evaluates one run, its output in its log; whether all went well."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    with plan.log(run).open("wb") as log:
+        for command in plan.commands(run, threads):
+            finished = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
+            )
+            if finished.returncode != 0:
+                return False
+    plan.stamp(run).write_text(json.dumps({"fingerprint": plan.fingerprint}) + "\n", "utf-8")
+    return True

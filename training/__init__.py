@@ -1,0 +1,1 @@
+"""Trains models on a data set at a revision."""

@@ -1,0 +1,54 @@
+"""A cross-encoder on the same rows: each query with its positive is a 1, with each of its negatives a 0."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Value
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+from cards.models import ModelReference
+from training.arguments import training_arguments
+from training.recipe import TrainRecipe
+
+DEFAULT_MAX_LENGTH = 256
+PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
+
+
+def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+    """Trains on the rows' pairs and saves the model in `folder`; takes the same recipe as a retriever.
+
+    Returns:
+        Steps, batch size and mean loss, for the run record.
+    """
+    pairs = labelled_pairs(rows)
+    arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
+    model = CrossEncoder(
+        base.location,
+        revision=base.hub_revision,
+        num_labels=1,
+        max_length=config.max_seq_length or DEFAULT_MAX_LENGTH,
+    )
+    trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=BinaryCrossEntropyLoss(model))
+    outcome = trainer.train()
+    if trainer.accelerator.is_main_process:
+        model.save_pretrained(str(folder), create_model_card=False)
+    return {
+        "steps": outcome.global_step,
+        "batch_size": arguments.train_batch_size * trainer.accelerator.num_processes,
+        "mean_loss": round(outcome.training_loss, 6),
+    }
+
+
+def labelled_pairs(rows: Dataset) -> Dataset:
+    """`query`, `passage`, `label` rows, positives (1.0) and negatives (0.0) of a query one after the other."""
+    passages = [column for column in rows.column_names if column != "query"]
+    return Dataset.from_list(
+        [
+            {"query": row["query"], "passage": row[column], "label": float(column == "positive")}
+            for row in rows
+            for column in passages
+        ],
+        features=PAIRS,
+    )

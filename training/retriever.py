@@ -1,0 +1,54 @@
+"""An embedding model, trained with in-batch negatives and the data set's hard negatives."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.losses import MultipleNegativesRankingLoss
+
+from cards.models import ModelReference
+from training.arguments import training_arguments
+from training.recipe import TrainRecipe
+
+# van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
+LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
+
+
+def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+    """Trains on `query`, `positive`, `negative_1` ... and saves the model in `folder`.
+
+    Returns:
+        Steps, batch size and mean loss, for the run record.
+
+    Raises:
+        UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
+    """
+    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in rows.features}
+    arguments = training_arguments(
+        SentenceTransformerTrainingArguments,
+        config,
+        folder,
+        len(rows),
+        **({"prompts": prompts} if any(prompts.values()) else {}),
+    )
+    model = SentenceTransformer(base.location, revision=base.hub_revision)
+    if config.max_seq_length is not None:
+        model.max_seq_length = config.max_seq_length
+    if any(prompts.values()):
+        model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
+    trainer = SentenceTransformerTrainer(
+        model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model)
+    )
+    outcome = trainer.train()
+    if trainer.accelerator.is_main_process:
+        model.save_pretrained(str(folder), create_model_card=False)
+    return {
+        "steps": outcome.global_step,
+        "batch_size": arguments.train_batch_size * trainer.accelerator.num_processes,
+        "mean_loss": round(outcome.training_loss, 6),
+    }

@@ -1,0 +1,139 @@
+"""Trains a retriever (or a cross-encoder) on one kind of negatives of a data set.
+
+    accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
+
+On two CPU processes: accelerate launch --multi_gpu --num_processes 2 training/train.py RECIPE (the flag's name
+notwithstanding: `--cpu --num_processes 2` starts one process only).
+"""
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a script: `training/` would stand in for the checkout's root
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import logging
+import os
+import platform
+import resource
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import torch
+from accelerate import PartialState
+
+from cards.errors import UserError, run_entry
+from cards.folders import partial_folder, put_in_place
+from cards.model import write_model_card
+from cards.models import ModelReference, resolve_model, weights_hash
+from cards.provenance import code_version, package_versions
+from cards.recipe import Recipe, config_hash, load_recipe, recipe_arguments
+from training import cross_encoder, retriever
+from training.data import Source, load_rows, resolve
+from training.recipe import TrainRecipe
+
+logger = logging.getLogger(__name__)
+
+RUN_RECORD = "run.json"
+TRAIN = {"retriever": retriever.train, "cross-encoder": cross_encoder.train}
+
+
+def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> None:
+    """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
+
+    Args:
+        recipe: what to train.
+        out: the model's folder.
+        threads: CPU threads per process; without it, the machine's cores shared between the processes.
+
+    Raises:
+        UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
+    """
+    config = recipe.config
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
+    source = resolve(config.dataset, config.revision)
+    base = resolve_model(config.base)
+    inputs = _inputs(config, source, base, state.num_processes)
+    if _is_done(out, inputs):
+        logger.info("%s is trained and nothing that shapes it has changed: nothing to do", out)
+        return
+    rows = load_rows(source, config.kind)
+    logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
+    started = perf_counter()
+    partial = out.with_name(f"{out.name}.partial")
+    if state.is_main_process:
+        partial = partial_folder(out)
+    state.wait_for_everyone()
+    outcome = TRAIN[config.task](rows, base, config, partial)
+    if not state.is_main_process:
+        return
+    record = {
+        "inputs": inputs,
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides},
+        "dataset": {"name": source.name, "revision": source.revision, "kind": config.kind, "rows": len(rows)},
+        "base": {"name": base.name, "revision": base.revision, "reference": config.base},
+        "model": {"revision": f"sha256:{weights_hash(partial)}"},
+        "task": config.task,
+        "seed": config.seed,
+        "training": outcome,
+        "seconds": round(perf_counter() - started, 1),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "hardware": _hardware(state.num_processes),
+        "code": code_version("training", "cards"),
+        "packages": package_versions(),
+    }
+    write_model_card(partial, record)
+    (partial / RUN_RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    put_in_place(partial, out)
+    logger.info("%s: trained in %.1f s", out, record["seconds"])
+
+
+def _inputs(config: TrainRecipe, source: Source, base: ModelReference, processes: int) -> dict[str, Any]:
+    """All that a run depends on; where the data set lies does not count, its content does."""
+    return {
+        "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None)),
+        "dataset": source.revision,
+        "base": base.revision,
+        "processes": processes,
+        "code": code_version("training")["sha256"],
+        "packages": dict(package_versions()),
+    }
+
+
+def _is_done(out: Path, inputs: dict[str, Any]) -> bool:
+    """Whether `out` holds this very run; a run of the same recipe on other data or code will be replaced."""
+    if not out.exists():
+        return False
+    try:
+        earlier = msgspec.json.decode((out / RUN_RECORD).read_bytes())["inputs"]
+    except (OSError, msgspec.DecodeError):
+        raise UserError(
+            f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); name "
+            "another with --out"
+        ) from None
+    if earlier["recipe"] != inputs["recipe"]:
+        raise UserError(f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it")
+    return bool(earlier == inputs)
+
+
+def _hardware(processes: int) -> dict[str, Any]:
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"device": str(device), "name": name, "processes": processes, "threads": torch.get_num_threads()}
+
+
+def _entry() -> None:
+    parser = recipe_arguments(__doc__)
+    parser.add_argument("--out", type=Path, help="the model's folder; default: outputs/models/KIND-seedN")
+    parser.add_argument("--threads", type=int, help="CPU threads per process; default: all cores, shared")
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, arguments.overrides, TrainRecipe)
+    default = Path("outputs") / "models" / f"{recipe.config.kind}-seed{recipe.config.seed}"
+    main(recipe, arguments.out or default, arguments.threads)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))
