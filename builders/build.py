@@ -58,59 +58,69 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     if earlier is not None and earlier["inputs"] == inputs:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
+    usages = {"queries": Usage(), "llm": Usage()}
     with _llm_session(llm, store_file) as ask_for:
-        usages = {"queries": Usage(), "llm": Usage()}
         seeds = sample(corpus.passages, config.corpus.sample, config.seed)
         with _timed("queries"):
             written = queries.write(seeds, config.queries, config.seed, ask_for(usages["queries"], "queries"))
-        material = Material(
-            corpus.passages, config.corpus.language, config.seed, ask_for(usages["llm"], "llm negatives")
-        )
+        ask_for_negatives = ask_for(usages["llm"], "llm negatives")
+        material = Material(corpus.passages, config.corpus.language, config.seed, ask_for_negatives)
         with _timed("round trip"):
             accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
-        if accepted.table.num_rows == 0:
-            raise UserError(
-                f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer "
-                f"and {accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
-                "queries.round_trip_k"
-            )
+        _check_some_left(seeds, written, accepted)
         config = _with_ranker(config, accepted.table, material, out)
-        mined: dict[str, Mined] = {
-            kind: _mine(kind, accepted.table, material, config) for kind in config.negatives.kinds
-        }
+        mined: dict[str, Mined] = {}
+        for kind in config.negatives.kinds:
+            with _timed(f"{kind} negatives"):
+                mined[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind))
     selection = _select(accepted.table, mined, material, config.negatives.per_query)
     drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
-    record = {
+    funnel = {
+        "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
+        "passages kept": corpus.passages.num_rows,
+        "queries asked for": seeds.num_rows * config.queries.per_passage,
+        "queries usable": written.table.num_rows,
+        "queries that find their passage": accepted.table.num_rows,
+        "queries with negatives of every kind": selection.queries.num_rows,
+    }
+    record = _record(recipe, llm, inputs, funnel) | {
+        "models": _models(config),
+        "usage": {stage: usage.summary() for stage, usage in usages.items()},
+    }
+    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
+    rows, kinds = selection.queries.num_rows, ", ".join(config.negatives.kinds)
+    calls = sum(usage.new_calls for usage in usages.values())
+    logger.info("%s: %d queries with %s; %d new LLM calls", out, rows, kinds, calls)
+
+
+def _check_some_left(seeds: pa.Table, written: queries.Queries, accepted: queries.Queries) -> None:
+    if accepted.table.num_rows == 0:
+        raise UserError(
+            f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer and "
+            f"{accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
+            "queries.round_trip_k"
+        )
+
+
+def _record(
+    recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any], funnel: dict[str, int]
+) -> dict[str, Any]:
+    """The manifest's account of where a data set comes from; holds no time and no place, so equal builds are equal."""
+    config = recipe.config
+    return {
         "format": FORMAT,
         "name": config.name,
-        "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(recipe.config)},
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
         "settings": msgspec.to_builtins(
-            msgspec.structs.replace(recipe.config, llm=LlmConfig(model=llm.model, revision=llm.revision))
+            msgspec.structs.replace(config, llm=LlmConfig(model=llm.model, revision=llm.revision))
         ),
         "inputs": inputs,
-        "models": _models(config),
         "license": config.corpus.license,
         "language": config.corpus.language,
-        "funnel": {
-            "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
-            "passages kept": corpus.passages.num_rows,
-            "queries asked for": seeds.num_rows * config.queries.per_passage,
-            "queries usable": written.table.num_rows,
-            "queries that find their passage": accepted.table.num_rows,
-            "queries with negatives of every kind": selection.queries.num_rows,
-        },
-        "usage": {stage: usage.summary() for stage, usage in usages.items()},
+        "funnel": funnel,
         "code": code_version("builders", "cards"),
         "packages": package_versions(),
     }
-    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
-    logger.info(
-        "%s: %d queries with %s; %d new LLM calls",
-        out,
-        selection.queries.num_rows,
-        ", ".join(config.negatives.kinds),
-        sum(usage.new_calls for usage in usages.values()),
-    )
 
 
 def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
@@ -215,11 +225,6 @@ def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
         used["round-trip"] = config.queries.round_trip_model
     pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
     return {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
-
-
-def _mine(kind: str, accepted: pa.Table, material: Material, config: BuildRecipe) -> Mined:
-    with _timed(f"{kind} negatives"):
-        return MINERS[kind](accepted, material, config_of(config.negatives, kind))
 
 
 def _select(accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int) -> Selection:

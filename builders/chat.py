@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import msgspec
-from huggingface_hub import AsyncInferenceClient
+from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, InferenceTimeoutError
 from tqdm import tqdm
 
@@ -130,6 +131,7 @@ class _Caller:
         self._config = config
         self._endpoint = endpoint
         self._store = store
+        set_async_client_factory(_http_client)
         # Always a key of its own: without one, the client would send the user's Hub token to this address.
         self._client = AsyncInferenceClient(
             base_url=endpoint.base_url, api_key=_api_key(config), timeout=config.timeout_s
@@ -206,6 +208,11 @@ def _parse(answer: Any, seconds: float) -> dict[str, Any]:
         "completion_tokens": answer.usage.completion_tokens if answer.usage else None,
         "seconds": round(seconds, 3),
     }
+
+
+def _http_client() -> httpx2.AsyncClient:
+    """Lifts the default cap of 100 connections; also reaches local endpoints where HF_HUB_OFFLINE is set."""
+    return httpx2.AsyncClient(timeout=None, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None))
 
 
 def _api_key(config: "LlmConfig") -> str:

@@ -12,17 +12,17 @@ import threading
 import torch
 from transformers.cli.serve import Serve
 
+from cards.hardware import has_native_bf16
+
 
 def main(model_folder: str, port: int) -> None:
     """Serves `model_folder` on 127.0.0.1 with continuous batching."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    # bf16 halves the time where the processor has it, and is slower than fp32 where it has not.
-    native_bf16 = torch.cuda.is_available() or torch.cpu.get_capabilities().get("avx512_bf16", False)
     Serve(
         force_model=model_folder,
         continuous_batching=True,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        dtype="bfloat16" if native_bf16 else "float32",
+        dtype="bfloat16" if has_native_bf16() else "float32",
         host="127.0.0.1",
         port=port,
     )

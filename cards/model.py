@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from cards.templates import environment
 
+SCORES = "scores.json"
 SCORES_BEGIN, SCORES_END = "<!-- scores: begin -->", "<!-- scores: end -->"
 
 
@@ -21,6 +21,7 @@ class Score(msgspec.Struct, frozen=True):
         metric: as it is printed, such as `nDCG@10`.
         value: mean over the queries, 0 to 1.
         queries: how many queries the mean is over.
+        precision: of the weights while encoding, `fp32` or `bf16`.
         base_value: the same of the untouched base; None for the base itself.
     """
 
@@ -30,6 +31,7 @@ class Score(msgspec.Struct, frozen=True):
     metric: str
     value: float
     queries: int
+    precision: str = "fp32"
     base_value: float | None = None
 
 
@@ -55,25 +57,30 @@ def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def add_scores(folder: Path, name: str, scores: Sequence[Score]) -> None:
-    """Puts scores into a model's card: `model-index` in its YAML and a table in its text.
+    """Puts scores into a model's card: `model-index` in its YAML, a table in its text, `scores.json` beside it.
 
     Figures of other tasks and all else that stands in the README stay; those of the same task, split and metric are
     replaced.
     """
+    known = {_key(score): score for score in [*_read_scores(folder), *scores]}
+    (folder / SCORES).write_bytes(msgspec.json.format(msgspec.json.encode(list(known.values())), indent=2) + b"\n")
     path = folder / "README.md"
     card = ModelCard.load(path) if path.exists() else ModelCard(f"---\ntags:\n- foils\n---\n\n# {name}\n")
-    index = card.data.to_dict().get("model-index")
-    earlier = model_index_to_eval_results(index)[1] if index else []
-    new = [_eval_result(score) for score in scores]
-    replaced = {_key(result) for result in new}
-    data = card.data.to_dict()
-    data["model-index"] = eval_results_to_model_index(
-        name, [*(result for result in earlier if _key(result) not in replaced), *new]
-    )
-    card.data = ModelCardData(**{key: value for key, value in data.items() if key != "model-index"})
-    card.data["model-index"] = data["model-index"]
-    card.text = _with_table(card.text, scores)
+    data: ModelCardData = card.data
+    foreign = [
+        result
+        for result in data.eval_results or []
+        if (result.dataset_name, result.dataset_split, result.metric_type) not in known
+    ]
+    data.model_name = name
+    data.eval_results = [*foreign, *map(_eval_result, known.values())]
+    card.text = _with_table(card.text, list(known.values()))
     card.save(path)
+
+
+def _read_scores(folder: Path) -> list[Score]:
+    file = folder / SCORES
+    return msgspec.json.decode(file.read_bytes(), type=list[Score]) if file.exists() else []
 
 
 def _eval_result(score: Score) -> EvalResult:
@@ -90,8 +97,8 @@ def _eval_result(score: Score) -> EvalResult:
     )
 
 
-def _key(result: EvalResult) -> tuple[object, ...]:
-    return result.dataset_name, result.dataset_split, result.metric_type
+def _key(score: Score) -> tuple[str, str, str]:
+    return score.task, score.split, score.metric
 
 
 def _with_table(text: str, scores: Sequence[Score]) -> str:

@@ -21,7 +21,8 @@ from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.paired import Difference, mean_over_seeds, paired_difference
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, render_report
-from eval.results import METRICS, PerQuery, means, read_scores, result_folder
+from eval.results import METRICS, Key, PerQuery, means, read_scores
+from eval.run import resolve_precision
 from eval.runs import BASE, Plan, Run, execute
 from eval.tasks import Task, load_task
 
@@ -103,7 +104,8 @@ def _table(plan: Plan, task: Task) -> Table:
 
 def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
     model = resolve_model(plan.model(run))
-    return read_scores(result_folder(plan.config.folder() / "results", model.revision, task.name, task.revision))
+    key = Key(model.revision, resolve_precision(plan.config.precision), task.name, task.revision)
+    return read_scores(key.folder(plan.config.folder() / "results"))
 
 
 def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
@@ -113,6 +115,7 @@ def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
         {
             "dataset": sha256_file(manifest) if manifest.exists() else f"{config.dataset}@{config.revision}",
             "training": Path(config.training).read_text("utf-8"),
+            "precision": resolve_precision(config.precision),
             "tasks": {task.name: task.revision for task in tasks},
             "code": code_version("training", "eval", "cards")["sha256"],
             "packages": dict(package_versions()),

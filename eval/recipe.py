@@ -1,9 +1,11 @@
 """The recipes of evaluation and comparison, with every key's default."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+Precision = Literal["fp32", "bf16", "auto"]
 
 
 class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,14 +32,17 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         tasks: each the name of an MTEB retrieval task, a BEIR folder, a data set folder, or a `LocalTask`.
         base: the model that training started from; without it, what the model's run record says.
         results: where results are kept; a model and task that stand there are not measured again.
-        batch_size: texts encoded at once.
+        batch_size: texts encoded at once; on a CPU small batches are faster.
+        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. Base and
+            model are always measured alike.
     """
 
     model: str
     tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
     base: str | None = None
     results: str = "outputs/results"
-    batch_size: Annotated[int, Meta(ge=1)] = 64
+    batch_size: Annotated[int, Meta(ge=1)] = 32
+    precision: Precision = "fp32"
 
 
 class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +57,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         arms: kinds of negatives; `none` and `random` are the controls.
         seeds: each arm is trained once with each.
         jobs: runs at the same time, each with its share of the cores.
+        batch_size: as in an evaluation recipe; likewise `precision`.
         out: the folder for models, results and report.
     """
 
@@ -63,6 +69,8 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
     seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 2, 3)
     jobs: Annotated[int, Meta(ge=1)] = 1
+    batch_size: Annotated[int, Meta(ge=1)] = 32
+    precision: Precision = "fp32"
     out: str | None = None
 
     def folder(self) -> Path:

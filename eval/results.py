@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ class Result(Struct, frozen=True):
         task: its name; `task_revision` pins its data, `split` its part.
         queries: how many were judged.
         metrics: printed name -> mean over the queries, 0 to 1.
+        precision: of the weights while encoding, `fp32` or `bf16`.
         seconds: wall time of encoding and search.
         packages: versions behind the figures.
     """
@@ -35,6 +37,7 @@ class Result(Struct, frozen=True):
     split: str
     queries: int
     metrics: dict[str, float]
+    precision: str
     seconds: float
     packages: dict[str, str]
 
@@ -64,9 +67,17 @@ def means(scores: PerQuery) -> dict[str, float]:
     return {name: sum(query[name] for query in scores.values()) / len(scores) for name in METRICS}
 
 
-def result_folder(root: Path, model_revision: str, task: str, task_revision: str) -> Path:
-    """Where a model's result on a task lies: the weights and the data decide, not the names of folders."""
-    return root / f"{_short(model_revision)}" / f"{task}-{_short(task_revision)}"
+class Key(NamedTuple):
+    """What decides a result: the weights, their precision and the data; not the names of folders."""
+
+    model_revision: str
+    precision: str
+    task: str
+    task_revision: str
+
+    def folder(self, root: Path) -> Path:
+        """Where the result lies under `root`."""
+        return root / f"{_short(self.model_revision)}-{self.precision}" / f"{self.task}-{_short(self.task_revision)}"
 
 
 def write_result(folder: Path, result: Result, scores: PerQuery) -> None:

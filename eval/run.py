@@ -9,19 +9,21 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import NamedTuple
 
 import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
+from cards.hardware import has_native_bf16
 from cards.model import Score, add_scores
 from cards.models import ModelReference, resolve_model
 from cards.provenance import package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.recipe import EvalRecipe
 from eval.report import metrics_table
-from eval.results import METRICS, Rankings, Result, means, per_query_scores, read_result, result_folder, write_result
+from eval.results import METRICS, Key, Rankings, Result, means, per_query_scores, read_result, write_result
 from eval.tasks import Task, load_task
 
 logger = logging.getLogger(__name__)
@@ -39,8 +41,9 @@ def main(recipe: Recipe[EvalRecipe]) -> None:
     base = resolve_model(base_name) if base_name else model
     tasks = [load_task(reference) for reference in config.tasks]
     root = Path(config.results)
-    base_results = evaluate(base, tasks, root, config.batch_size)
-    results = base_results if model == base else evaluate(model, tasks, root, config.batch_size)
+    encoding = Encoding(config.batch_size, resolve_precision(config.precision))
+    base_results = evaluate(base, tasks, root, encoding)
+    results = base_results if model == base else evaluate(model, tasks, root, encoding)
     folder = Path(config.model)
     if folder.is_dir() and model != base:
         add_scores(folder, model.name, card_scores(results, base_results))
@@ -53,18 +56,30 @@ def main(recipe: Recipe[EvalRecipe]) -> None:
     logger.info("results: %s", root)
 
 
-def evaluate(model: ModelReference, tasks: list[Task], root: Path, batch_size: int) -> list[Result]:
+class Encoding(NamedTuple):
+    """How texts are encoded; `precision` is `fp32` or `bf16`."""
+
+    batch_size: int = 32
+    precision: str = "fp32"
+
+
+def resolve_precision(wanted: str) -> str:
+    """`auto` as what this machine is good at."""
+    return wanted if wanted != "auto" else "bf16" if has_native_bf16() else "fp32"
+
+
+def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Encoding) -> list[Result]:
     """Results of a model on tasks, in their order; those that stand under `root` are read."""
     results = []
     loaded: SentenceTransformer | None = None
     for task in tasks:
-        folder = result_folder(root, model.revision, task.name, task.revision)
+        folder = Key(model.revision, encoding.precision, task.name, task.revision).folder(root)
         result = read_result(folder)
         if result is None:
-            loaded = loaded or SentenceTransformer(model.location, revision=model.hub_revision)
+            loaded = loaded or _load(model, encoding.precision)
             started = perf_counter()
             logger.info("%s on %s (%s)", model.name, task.name, task.split)
-            scores = per_query_scores(rankings(loaded, model, task, batch_size), task.qrels())
+            scores = per_query_scores(rankings(loaded, model, task, encoding.batch_size), task.qrels())
             result = Result(
                 model=model.name,
                 model_revision=model.revision,
@@ -73,12 +88,18 @@ def evaluate(model: ModelReference, tasks: list[Task], root: Path, batch_size: i
                 split=task.split,
                 queries=len(scores),
                 metrics=means(scores),
+                precision=encoding.precision,
                 seconds=round(perf_counter() - started, 1),
                 packages=dict(package_versions()),
             )
             write_result(folder, result, scores)
         results.append(result)
     return results
+
+
+def _load(model: ModelReference, precision: str) -> SentenceTransformer:
+    loaded = SentenceTransformer(model.location, revision=model.hub_revision)
+    return loaded.bfloat16() if precision == "bf16" else loaded
 
 
 def rankings(model: SentenceTransformer, reference: ModelReference, task: Task, batch_size: int) -> Rankings:
@@ -113,6 +134,7 @@ def card_scores(results: list[Result], base_results: list[Result]) -> list[Score
             metric=metric,
             value=result.metrics[metric],
             queries=result.queries,
+            precision=result.precision,
             base_value=base.metrics[metric],
         )
         for result, base in zip(results, base_results, strict=True)

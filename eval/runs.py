@@ -84,6 +84,8 @@ class Plan(NamedTuple):
             "model": self.model(run),
             "base": self.base,
             "results": str(self.config.folder() / "results"),
+            "batch_size": self.config.batch_size,
+            "precision": self.config.precision,
             "tasks": msgspec.to_builtins(self.config.tasks),
         }
         file = self._file(run, "eval.toml")

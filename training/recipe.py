@@ -16,7 +16,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         task: `retriever`, an embedding model, or `cross-encoder`, a reranker on the same rows.
         loss: for a retriever.
         seed: decides the order of rows and the initial weights of new layers.
-        max_seq_length: tokens of a text that are read; without it, the base's own.
+        max_seq_length: tokens of a text that are read in training; without it, the base's own. A saved retriever
+            keeps its base's length either way.
         query_prompt: put before every query, such as `query: ` for E5; saved in the model.
         passage_prompt: likewise before every passage.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.

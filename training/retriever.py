@@ -37,6 +37,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
     model = SentenceTransformer(base.location, revision=base.hub_revision)
+    own_length = model.max_seq_length
     if config.max_seq_length is not None:
         model.max_seq_length = config.max_seq_length
     if any(prompts.values()):
@@ -45,6 +46,8 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model)
     )
     outcome = trainer.train()
+    # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
+    model.max_seq_length = own_length
     if trainer.accelerator.is_main_process:
         model.save_pretrained(str(folder), create_model_card=False)
     return {

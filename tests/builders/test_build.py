@@ -1,0 +1,202 @@
+"""Whole builds against a scripted LLM server: contract, determinism, kill -9, refusals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from builders import build, schema
+from builders.recipe import BuildRecipe
+from builders.store import CallStore
+from cards.errors import UserError
+from cards.recipe import load_recipe
+from tests.chat_server import last_user_message
+
+NEGATIVES_SYSTEM = "A hard negative is"
+
+
+def scripted(body, _):
+    """A query about the passage's first words, or a negative that shows which query it was asked for."""
+    text = last_user_message(body)
+    if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
+        return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
+    title, words = re.match(r"Passage: (\w+)\. (.*)", text).groups()
+    return f"what about {title.lower()} and {' '.join(words.split()[1:3])}?"
+
+
+@pytest.fixture
+def write_recipe(tmp_path, chat_server, animals):
+    chat_server.script = scripted
+
+    def write(kinds='["llm", "bm25", "random"]', extra=""):
+        path = tmp_path / "recipe.toml"
+        path.write_text(
+            f'name = "animals"\n[corpus]\nsource = "{animals}"\nsample = 8\nlicense = "cc0-1.0"\n'
+            f'[llm]\nbase_url = "{chat_server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 3\n'
+            f"[negatives]\nkinds = {kinds}\nper_query = 1\n{extra}"
+        )
+        return path
+
+    return write
+
+
+def run(path, out, *overrides):
+    build.main(load_recipe(path, overrides, BuildRecipe), out, out.parent / "calls.sqlite")
+    return json.loads((out / "manifest.json").read_text())
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
+    out = tmp_path / "o" / "dataset"
+    manifest = run(write_recipe(), out, "negatives.per_query=1")
+    assert set(manifest["configs"]) == {
+        *("default", "corpus", "queries", "llm", "bm25", "random", "generated", "drops"),
+        *("candidates-llm", "candidates-bm25", "candidates-random"),
+    }
+    for config, about in manifest["configs"].items():
+        loaded = load_dataset(str(out), config, split=about["split"], cache_dir=str(tmp_path / "cache"))
+        assert len(loaded) == about["rows"], config
+    rows = {k: pq.read_table(out / k / "train-00000-of-00001.parquet") for k in ("llm", "bm25", "random")}
+    assert all(table.schema.names == ["query", "positive", "negative_1"] for table in rows.values())
+    assert rows["llm"].select(["query", "positive"]) == rows["bm25"].select(["query", "positive"])
+    assert rows["random"].num_rows == 8
+    for table in rows.values():
+        for row in table.to_pylist():
+            assert schema.normalised(row["negative_1"]) != schema.normalised(row["positive"])
+    candidates = pq.read_table(out / "candidates-bm25" / "train-00000-of-00001.parquet").to_pylist()
+    assert candidates[0]["rank"] == 1
+    assert candidates[0]["score"] >= candidates[1]["score"] > 0
+    generated = pq.read_table(out / "generated" / "train-00000-of-00001.parquet").to_pylist()
+    with CallStore(tmp_path / "o" / "calls.sqlite") as store:
+        assert all(row["text"] in store.get(row["call-key"])["text"] for row in generated)
+
+
+def test_several_negatives_per_query_and_queries_per_passage(write_recipe, tmp_path, chat_server):
+    chat_server.script = lambda body, n: (
+        f"{scripted(body, n)[:-1]} {n}?"
+        if body["messages"][0]["content"].startswith("You write")
+        else scripted(body, n) + str(n)
+    )
+    manifest = run(
+        write_recipe(), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.llm.count=2", "queries.per_passage=2"
+    )
+    assert manifest["funnel"]["queries asked for"] == 16
+    table = pq.read_table(tmp_path / "o" / "d" / "llm" / "train-00000-of-00001.parquet")
+    assert table.schema.names == ["query", "positive", "negative_1", "negative_2"]
+    assert all(row["negative_1"] != row["negative_2"] for row in table.to_pylist())
+
+
+def test_equal_inputs_give_equal_bytes(write_recipe, tmp_path, chat_server):
+    path = write_recipe()
+    run(path, tmp_path / "o" / "first")
+    asked = len(chat_server.bodies)
+    run(
+        path,
+        tmp_path / "o" / "second",
+    )
+    assert len(chat_server.bodies) == asked
+    first, second = files(tmp_path / "o" / "first"), files(tmp_path / "o" / "second")
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} == set()
+
+
+def test_no_corpus_text_reaches_the_llm_that_writes_negatives(write_recipe, tmp_path, chat_server, animals):
+    run(write_recipe(), tmp_path / "o" / "d")
+    bodies = [b for b in chat_server.bodies if b["messages"][0]["content"].startswith(NEGATIVES_SYSTEM)]
+    assert len(bodies) == 8
+    texts = [json.loads(line)["text"].split() for line in (animals / "corpus.jsonl").read_text().splitlines()]
+    shingles = {" ".join(words[start : start + 4]) for words in texts for start in range(len(words) - 3)}
+    assert shingles
+    for body in bodies:
+        sent = json.dumps(body)
+        assert not [shingle for shingle in shingles if shingle in sent]
+    writing = [b for b in chat_server.bodies if b["messages"][0]["content"].startswith("You write")]
+    assert any(shingle in json.dumps(body) for body in writing for shingle in shingles)  # the check can fail
+
+
+def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, tmp_path, chat_server):
+    out = tmp_path / "o" / "d"
+    run(write_recipe(), out)
+    before, asked = files(out), len(chat_server.bodies)
+    run(write_recipe(), out)
+    assert files(out) == before
+    with pytest.raises(UserError, match="built from another recipe; name another with --out"):
+        run(write_recipe(), out, "seed=7")
+    assert files(out) == before
+    assert len(chat_server.bodies) == asked
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not empty and holds no data set"):
+        run(write_recipe(), tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
+        ("negatives.per_query=12", r"per_query 12: the corpus has 12 passages"),
+        ("corpus.language=xx", "BM25 has no stemmer"),
+        ("queries.prompt=nope", "no such prompt"),
+        ("llm.base_url=http://127.0.0.1:9/v1", "cannot be reached"),
+    ],
+)
+def test_bad_input_ends_with_its_remedy(write_recipe, tmp_path, override, words):
+    with pytest.raises(UserError, match=words):
+        run(write_recipe(), tmp_path / "o" / "d", override, "llm.attempts=1")
+    assert not (tmp_path / "o" / "d").exists()
+
+
+def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    extra = f'[negatives.cross-encoder]\nmodel = "{tmp_path / "empty"}"\n'
+    with pytest.raises(UserError, match="not a model folder"):
+        run(write_recipe('["cross-encoder"]', extra), tmp_path / "o" / "d")
+
+
+def test_exit_code_2_and_one_line_from_the_command(tmp_path):
+    (tmp_path / "r.toml").write_text('name = "x"\n[corpus]\nsource = "nowhere"\n')
+    finished = subprocess.run(
+        [sys.executable, "-m", "builders.build", str(tmp_path / "r.toml"), "--set", "negatives.kinds=['bm25']"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: corpus nowhere: no such file or folder")
+    assert finished.stderr.count("\n") == 1
+
+
+def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_server):
+    chat_server.script = lambda body, n: time.sleep(0.05) or scripted(body, n)
+    path, store_file = write_recipe(), tmp_path / "calls.sqlite"
+    command = [
+        *(sys.executable, "-m", "builders.build", str(path), "--set", "llm.concurrency=2"),
+        *("--out", str(tmp_path / "o" / "d"), "--store", str(store_file)),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while len(chat_server.bodies) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.3)  # requests under way reach the server before it is read
+    with CallStore(store_file) as store:
+        answered, before = len(store), len(chat_server.bodies)
+        assert 0 < answered < 16
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        assert len(store) == 16
+        asked_again = chat_server.bodies[before:]
+        assert len(asked_again) == 16 - answered
+    assert (tmp_path / "o" / "d" / "manifest.json").exists()

@@ -1,0 +1,146 @@
+"""The LLM client against a real HTTP server: storing, retrying, refusing, and keeping the Hub token at home."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from builders.chat import ChatRequest, Endpoint, Usage, ask_all
+from builders.recipe import LlmConfig
+from builders.store import CallStore, call_key
+from cards.errors import UserError
+from tests.chat_server import completion, last_user_message
+
+
+def request(text, seed=1):
+    return ChatRequest(({"role": "user", "content": text},), max_tokens=9, temperature=0.5, seed=seed)
+
+
+@pytest.fixture
+def ask(chat_server, tmp_path):
+    usage = Usage()
+
+    def run(requests, **settings):
+        config = LlmConfig(base_url=chat_server.url, model="scripted", **{"timeout_s": 5.0, **settings})
+        with CallStore(tmp_path / "calls.sqlite") as store:
+            return ask_all(requests, config, store, lambda: Endpoint(chat_server.url, "scripted"), usage, "test")
+
+    run.usage = usage
+    return run
+
+
+def test_answers_come_in_order_and_are_stored(ask, chat_server):
+    chat_server.script = lambda body, _: f"re: {last_user_message(body)}"
+    requests = [request(f"q{n}") for n in range(20)]
+    assert [answer.text for answer in ask(requests)] == [f"re: q{n}" for n in range(20)]
+    assert len(chat_server.bodies) == 20
+    assert [answer.text for answer in ask(requests)] == [f"re: q{n}" for n in range(20)]
+    assert len(chat_server.bodies) == 20  # no call was repeated
+    assert ask.usage.summary() | {"call_seconds": 0} == {
+        "calls": 20,
+        "prompt_tokens": 140,
+        "completion_tokens": 60,
+        "call_seconds": 0,
+    }
+    assert ask.usage.new_calls == 20
+
+
+def test_equal_requests_are_one_call(ask, chat_server):
+    assert len(ask([request("same")] * 5)) == 5
+    assert len(chat_server.bodies) == 1
+
+
+def test_all_that_shapes_an_answer_is_in_the_key():
+    base = {"model": "m", "revision": None, "messages": [], "max_tokens": 1, "temperature": 0.0, "seed": 1, "stop": []}
+    keys = {
+        call_key({**base, **change})
+        for change in ({}, {"model": "n"}, {"seed": 2}, {"temperature": 0.1}, {"stop": ["x"]})
+    }
+    assert len(keys) == 5
+
+
+def test_the_hub_token_stays_at_home(ask, chat_server, monkeypatch):
+    ask([request("q")])
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    ask([request("other")], api_key_env="MY_KEY")
+    assert [{k.lower(): v for k, v in headers.items()}["authorization"] for headers in chat_server.headers] == [
+        "Bearer none-needed",
+        "Bearer sk-mine",
+    ]
+    assert "hf_this_token" not in json.dumps(chat_server.headers)
+
+
+def test_a_missing_key_is_named_before_any_call(ask, chat_server, monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(UserError, match="environment variable MY_KEY is not set"):
+        ask([request("q")], api_key_env="MY_KEY")
+    assert not chat_server.bodies
+
+
+def test_busy_endpoints_are_asked_again(ask, chat_server):
+    busy = [(429, {"Retry-After": "0"}, "{}"), (503, {}, "<html>"), (200, {}, "<html>not json</html>")]
+    chat_server.script = lambda _, number: busy[number] if number < 3 else "at last"
+    assert ask([request("q")])[0].text == "at last"
+    assert len(chat_server.bodies) == 4
+
+
+def test_an_endpoint_that_stays_busy_ends_with_one_line_and_keeps_what_was_answered(ask, chat_server, tmp_path):
+    chat_server.script = lambda body, _: (503, {"Retry-After": "0"}, "{}") if "bad" in last_user_message(body) else "ok"
+    with pytest.raises(UserError, match=r"answered 503 .*\(2 tries\).*answers so far are stored"):
+        ask([request("good"), request("bad")], attempts=2, concurrency=1)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert len(store) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "key refused"), (404, "no such address or model"), (400, "bad request")]
+)
+def test_refusals_are_not_asked_again_and_show_no_key(ask, chat_server, monkeypatch, status, words):
+    monkeypatch.setenv("MY_KEY", "sk-mine-and-secret")
+    chat_server.script = lambda *_: (status, {}, json.dumps({"error": "no"}))
+    with pytest.raises(UserError, match=words) as caught:
+        ask([request("q")], api_key_env="MY_KEY")
+    assert len(chat_server.bodies) == 1
+    assert "sk-mine" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_endpoint(tmp_path):
+    config = LlmConfig(base_url="http://127.0.0.1:9/v1", model="m", attempts=1)
+    with CallStore(tmp_path / "c.sqlite") as store, pytest.raises(UserError, match="cannot be reached"):
+        ask_all([request("q")], config, store, lambda: Endpoint(config.base_url, "m"), Usage(), "test")
+
+
+def test_a_hanging_endpoint_is_given_up(ask, chat_server):
+    chat_server.script = lambda *_: time.sleep(1.5) or "late"
+    with pytest.raises(UserError, match="did not answer in time"):
+        ask([request("q")], timeout_s=0.2, attempts=1)
+
+
+def test_concurrency_is_bounded_and_used(ask, chat_server):
+    running, most, lock = [0], [0], threading.Lock()
+
+    def slow(*_):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.05)
+        with lock:
+            running[0] -= 1
+        return "x"
+
+    chat_server.script = slow
+    ask([request(f"q{n}") for n in range(24)], concurrency=6)
+    assert 2 <= most[0] <= 6
+
+
+def test_a_cut_answer_is_marked(ask, chat_server):
+    chat_server.script = lambda *_: (200, {}, json.dumps(completion("half of", "length")))
+    assert ask([request("q")])[0].finish_reason == "length"
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    (tmp_path / "x").write_text("this is a text file and not a database, long enough to be sure of it" * 20)
+    with pytest.raises(UserError, match="name another file with --store"):
+        CallStore(tmp_path / "x")

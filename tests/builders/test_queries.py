@@ -1,0 +1,104 @@
+"""Writing, checking and filtering queries."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from builders import dense_search, queries, schema
+from builders.chat import ChatAnswer
+from builders.negatives.bm25_index import Bm25Index
+from builders.prompts import Prompt, load_prompt
+from builders.recipe import QueriesConfig
+from cards.errors import UserError
+from tests.conftest import BASE
+
+SEEDS = pa.Table.from_pylist(
+    [
+        {"_id": "a", "title": "Owls", "text": "Owls hunt mice at night and turn their heads far around."},
+        {"_id": "b", "title": "Bees", "text": "Honey bees dance to tell their sisters where flowers bloom."},
+    ],
+    schema.CORPUS,
+)
+
+
+def answers(*texts, finish="stop"):
+    """An `ask` that gives these texts, one per request, whatever is asked; it records the requests."""
+    waiting = list(texts)
+
+    def ask(requests):
+        ask.asked.append(list(requests))
+        return [ChatAnswer(str(n), waiting.pop(0), finish, 1, 1, 0.0) for n, _ in enumerate(requests)]
+
+    ask.asked = []
+    return ask
+
+
+def test_accepted_queries_name_their_passage():
+    written = queries.write(SEEDS, QueriesConfig(), 42, answers("what do owls hunt?", 'Query: "how do bees talk?"'))
+    assert written.table.to_pylist() == [
+        {"_id": "a/q1", "text": "what do owls hunt?", "corpus-id": "a"},
+        {"_id": "b/q1", "text": "how do bees talk?", "corpus-id": "b"},
+    ]
+    assert written.drops.num_rows == 0
+
+
+def test_rejected_ones_are_asked_again_hotter_and_then_dropped_with_their_reason():
+    ask = answers("what do owls hunt?", "", "no", "")
+    written = queries.write(SEEDS, QueriesConfig(attempts=3), 42, ask)
+    assert written.table["_id"].to_pylist() == ["a/q1"]
+    assert written.drops.to_pylist() == [{"stage": "queries", "id": "b/q1", "reason": "empty", "detail": ""}]
+    assert [len(requests) for requests in ask.asked] == [2, 1, 1]
+    assert [requests[0].temperature for requests in ask.asked] == pytest.approx([0.2, 0.5, 0.8])
+    assert len({requests[-1].seed for requests in ask.asked}) == 3
+
+
+def test_a_query_serves_one_passage_only():
+    written = queries.write(SEEDS, QueriesConfig(attempts=1), 42, answers("what do they do?", "What  do they do?"))
+    assert written.drops["reason"].to_pylist() == ["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "reason"),
+    [
+        ("", "stop", "empty"),
+        ("owls at night and", "length", "cut"),
+        ("owls?", "stop", "too-short"),
+        ("owl " * 40, "stop", "too-long"),
+        ("hunt mice at night and turn their heads far around", "stop", "passage-echo"),
+        ("на кого охотятся совы ночью?", "stop", "other-script"),
+        ("what do owls hunt?", "stop", None),
+    ],
+)
+def test_reasons(text, finish, reason):
+    assert queries.reject(text, finish, SEEDS["text"][0].as_py(), QueriesConfig()) == reason
+
+
+def test_a_prompts_own_examples_do_not_come_back():
+    example = load_prompt("question-v1").turns[0].answer
+    written = queries.write(SEEDS.slice(0, 1), QueriesConfig(attempts=1), 42, answers(example))
+    assert written.drops["reason"].to_pylist() == ["prompt-echo"]
+
+
+def test_round_trip_keeps_what_finds_its_passage():
+    table = pa.table(
+        {"_id": ["a/q1", "b/q1"], "text": ["owls hunt?", "owls hunt mice?"], "corpus-id": ["a", "b"]}, queries.TABLE
+    )
+    index = Bm25Index(["a", "b"], SEEDS["text"].to_pylist(), "en")
+    kept = queries.round_trip(table, lambda texts, k: [[i for i, _ in hits] for hits in index.search(texts, k)], 1)
+    assert kept.table["_id"].to_pylist() == ["a/q1"]
+    assert kept.drops["reason"].to_pylist() == ["own-passage-not-found"]
+    assert queries.round_trip(table, lambda *_: pytest.fail("must not retrieve"), 0).table.num_rows == 2
+
+
+def test_round_trip_by_an_embedding_model():
+    found = dense_search.search(["nocturnal bird of prey"], ["a", "b"], SEEDS["text"].to_pylist(), BASE, 1)
+    assert found == [["a"]]
+
+
+def test_prompts_are_sent_whole_and_unknown_ones_refused():
+    messages = Prompt(system="s", user="P: {input}").messages("x {input} y")
+    assert messages == ({"role": "system", "content": "s"}, {"role": "user", "content": "P: x {input} y"})
+    with pytest.raises(UserError, match="allowed: hard-negative-v1, question-v1"):
+        load_prompt("question-v0")
+    assert "{input}" not in json.dumps(load_prompt("question-v1").messages("a passage"))

@@ -1,0 +1,72 @@
+"""The comparison as a user runs it: real processes, resumed, with the base on top."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from builders.publish import write_config
+from tests.conftest import BASE
+from tests.eval.test_run import QRELS, QUERIES
+from tests.eval.test_tasks import task_folder
+from tests.test_architecture import ROOT
+
+
+@pytest.fixture
+def recipe(tmp_path, animals):
+    texts = [json.loads(line)["text"] for line in (animals / "corpus.jsonl").read_text().splitlines()]
+    rows = {
+        "query": [f"tell me: {text[:20]}" for text in texts],
+        "positive": texts,
+        "negative_1": texts[1:] + texts[:1],
+    }
+    write_config(tmp_path / "dataset", "bm25", pa.table(rows))
+    (tmp_path / "train.toml").write_text(
+        f'dataset = "x"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 4\nlearning_rate = 1e-3\n"
+    )
+    path = tmp_path / "compare.toml"
+    path.write_text(
+        f'name = "t"\ndataset = "{tmp_path / "dataset"}"\ntraining = "{tmp_path / "train.toml"}"\n'
+        f'tasks = ["{task_folder(animals, QUERIES, QRELS)}"]\nout = "{tmp_path / "out"}"\njobs = 2\n'
+        'arms = ["none", "bm25"]\nseeds = [1]\n'
+    )
+    return path
+
+
+def compare(recipe, *overrides):
+    command = [sys.executable, "-m", "eval.compare", str(recipe), *(w for o in overrides for w in ("--set", o))]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
+    finished = compare(recipe)
+    assert finished.returncode == 0, finished.stderr
+    lines = [line.split() for line in finished.stdout.splitlines()]
+    table = [line for line in lines if line and line[0] in {"untouched", "none", "bm25"}]
+    assert [line[0] for line in table] == ["untouched", "none", "bm25"]
+    assert "4 queries, seed 1" in finished.stdout
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    rows = {row["arm"]: row for row in written["tables"][0]["rows"]}
+    assert rows["untouched base"]["difference"] is None
+    assert rows["bm25"]["difference"]["low"] <= rows["bm25"]["difference"]["mean"] <= rows["bm25"]["difference"]["high"]
+    assert rows["bm25"]["metrics"]["nDCG@10"] - rows["untouched base"]["metrics"]["nDCG@10"] == pytest.approx(
+        rows["bm25"]["difference"]["mean"], abs=1e-9
+    )
+    card = (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text()
+    assert "model-index" in card
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "untouched base" in page
+    assert "http" not in page  # no outside parts
+
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*.log")}
+    again = compare(recipe)
+    assert again.stdout == finished.stdout
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+    failed = compare(recipe, 'arms=["none", "bm25", "dense"]')
+    assert failed.returncode == 2
+    assert "1 of 3 runs failed (error: kind 'dense'" in failed.stderr
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps

@@ -1,0 +1,56 @@
+"""Metrics against ten-line references, and results that are found by content."""
+
+import math
+import random
+
+import pytest
+
+from eval.results import METRICS, Key, Result, means, per_query_scores, read_result, read_scores, write_result
+
+
+def reference(ranking, judged):
+    """nDCG@10 with linear gains (as trec_eval), Precision@10 and Recall@100, straight from the formulae."""
+    best = sorted(ranking, key=lambda passage: (-ranking[passage], passage))
+    dcg = sum(judged.get(passage, 0) / math.log2(rank + 2) for rank, passage in enumerate(best[:10]))
+    ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(sorted(judged.values(), reverse=True)[:10]))
+    return {
+        "nDCG@10": dcg / ideal,
+        "Precision@10": sum(passage in judged for passage in best[:10]) / 10,
+        "Recall@100": sum(passage in judged for passage in best[:100]) / len(judged),
+    }
+
+
+def test_metrics_equal_the_reference():
+    lots = random.Random(5)
+    passages = [f"p{n}" for n in range(300)]
+    rankings, qrels = {}, {}
+    for number in range(50):
+        found = lots.sample(passages, 150)
+        rankings[f"q{number}"] = {passage: 1.0 - position / 200 for position, passage in enumerate(found)}
+        qrels[f"q{number}"] = {passage: lots.randint(1, 4) for passage in lots.sample(passages, lots.randint(1, 20))}
+    scores = per_query_scores(rankings, qrels)
+    for query, judged in qrels.items():
+        assert scores[query] == pytest.approx(reference(rankings[query], judged), abs=1e-6)
+    wanted = {name: sum(reference(rankings[q], qrels[q])[name] for q in qrels) / 50 for name in METRICS}
+    assert means(scores) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_query_without_hits_counts_as_zero():
+    scores = per_query_scores({"a": {"p": 1.0}}, {"a": {"p": 1}, "b": {"p": 1}})
+    assert scores["b"] == {"nDCG@10": 0.0, "Precision@10": 0.0, "Recall@100": 0.0}
+    assert means(scores)["nDCG@10"] == 0.5
+
+
+def test_results_are_found_by_weights_and_data(tmp_path):
+    scores = {"a": {"nDCG@10": 0.25, "Precision@10": 0.1, "Recall@100": 1.0}}
+    result = Result(
+        "m", "sha256:" + "a" * 64, "t", "sha256:" + "b" * 64, "test", 1, means(scores), "fp32", 1.0, {"mteb": "2"}
+    )
+    key = Key(result.model_revision, "fp32", result.task, result.task_revision)
+    folder = key.folder(tmp_path)
+    assert read_result(folder) is None
+    write_result(folder, result, scores)
+    assert read_result(folder) == result
+    assert read_scores(folder) == scores
+    changes = {"model_revision": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd"}
+    assert folder not in {key._replace(**{name: value}).folder(tmp_path) for name, value in changes.items()}

