@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -66,7 +66,7 @@ def add_scores(folder: Path, name: str, scores: Sequence[Score]) -> None:
     (folder / SCORES).write_bytes(msgspec.json.format(msgspec.json.encode(list(known.values())), indent=2) + b"\n")
     path = folder / "README.md"
     card = ModelCard.load(path) if path.exists() else ModelCard(f"---\ntags:\n- foils\n---\n\n# {name}\n")
-    data: ModelCardData = card.data
+    data = cast("ModelCardData", card.data)
     foreign = [
         result
         for result in data.eval_results or []

@@ -55,4 +55,6 @@ def animals(write_corpus):
         "yak": "Yaks live on high plateaus where thick fur keeps them warm.",
         "elk": "Elk shed their antlers in winter and grow new ones in spring.",
     }
-    return write_corpus([(name, name.title(), text) for name, text in facts.items()], "animals")
+    return write_corpus(
+        [(name, name.title(), f"{text} Such is the life of this animal.") for name, text in facts.items()], "animals"
+    )

@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import resource
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -72,7 +73,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         return
     record = {
         "inputs": inputs,
-        "recipe": {"text": recipe.text, "overrides": recipe.overrides},
+        "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides)},
         "dataset": {"name": source.name, "revision": source.revision, "kind": config.kind, "rows": len(rows)},
         "base": {"name": base.name, "revision": base.revision, "reference": config.base},
         "model": {"revision": f"sha256:{weights_hash(partial)}"},
@@ -80,7 +81,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         "seed": config.seed,
         "training": outcome,
         "seconds": round(perf_counter() - started, 1),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mb": _peak_memory_mb(),
         "hardware": _hardware(state.num_processes),
         "code": code_version("training", "cards"),
         "packages": package_versions(),
@@ -117,6 +118,16 @@ def _is_done(out: Path, inputs: dict[str, Any]) -> bool:
     if earlier["recipe"] != inputs["recipe"]:
         raise UserError(f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it")
     return bool(earlier == inputs)
+
+
+def _telling(overrides: Sequence[str]) -> list[str]:
+    """The overrides that say what was trained; where the data lay is not told, its revision is."""
+    return [override for override in overrides if not override.startswith("dataset=")]
+
+
+def _peak_memory_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _hardware(processes: int) -> dict[str, Any]:

@@ -50,10 +50,7 @@ def load_prompt(name: str) -> Prompt:
     Raises:
         UserError: there is no such prompt, or it lacks its `{input}`.
     """
-    path = FOLDER / f"{name}.toml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml")))
-        raise UserError(f"prompt {name!r}: no such prompt; allowed: {known}; add yours to builders/prompts/")
+    path = _file(name)
     prompt = decode_config(tomllib.loads(path.read_text("utf-8")), Prompt, str(path))
     if prompt.user.count("{input}") != 1:
         raise UserError(f"prompt {name!r}: user must hold {{input}} exactly once")
@@ -62,4 +59,11 @@ def load_prompt(name: str) -> Prompt:
 
 def prompt_hash(name: str) -> str:
     """SHA-256 (hex) of a prompt's file."""
-    return sha256_file(FOLDER / f"{name}.toml")
+    return sha256_file(_file(name))
+
+
+def _file(name: str) -> Path:
+    files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+    if name not in files:
+        raise UserError(f"prompt {name!r}: no such prompt; allowed: {', '.join(files)}; add yours to builders/prompts/")
+    return files[name]

@@ -28,7 +28,7 @@ def scripted(body, _):
     if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
         return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
     title, words = re.match(r"Passage: (\w+)\. (.*)", text).groups()
-    return f"what about {title.lower()} and {' '.join(words.split()[1:3])}?"
+    return f"what about the animal {title.lower()} and {' '.join(words.split()[1:3])}?"
 
 
 @pytest.fixture

@@ -59,10 +59,10 @@ def record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, tmp_path):
+def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, dataset, tmp_path):
     base = SentenceTransformer(resolve_base())
     for name in ("first", "again"):
-        finished = launch(recipe, "--out", tmp_path / name)
+        finished = launch(recipe, "--out", tmp_path / name, "--set", f"dataset={dataset}")
         assert finished.returncode == 0, finished.stderr
     first = record(tmp_path / "first")
     assert first["hardware"]["processes"] == 1
@@ -76,7 +76,7 @@ def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, tmp
     assert model.max_seq_length == base.max_seq_length
     card = (tmp_path / "first" / "README.md").read_text()
     assert "configuration `bm25`, 6 rows" in card
-    assert str(tmp_path) not in card
+    assert "--set dataset" not in card
     assert not (tmp_path / "first.partial").exists()
 
 
