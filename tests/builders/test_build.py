@@ -157,11 +157,20 @@ def test_bad_input_ends_with_its_remedy(write_recipe, tmp_path, override, words)
     assert not (tmp_path / "o" / "d").exists()
 
 
-def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path):
+def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path, chat_server):
     (tmp_path / "empty").mkdir()
     extra = f'[negatives.cross-encoder]\nmodel = "{tmp_path / "empty"}"\n'
     with pytest.raises(UserError, match="not a model folder"):
         run(write_recipe('["cross-encoder"]', extra), tmp_path / "o" / "d")
+    extra = '[negatives.cross-encoder]\ntrain_with = "nowhere.toml"\n'
+    with pytest.raises(UserError, match=r"train_with nowhere\.toml: no such file"):
+        run(write_recipe('["cross-encoder"]', extra), tmp_path / "o" / "d")
+    assert not chat_server.bodies  # noticed before the LLM was asked for anything
+
+
+def test_no_query_with_enough_negatives(write_recipe, tmp_path):
+    with pytest.raises(UserError, match=r"no query has enough negatives of every kind .llm: 1 of 2 for most"):
+        run(write_recipe('["llm"]'), tmp_path / "o" / "d", "negatives.per_query=2")
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):
@@ -200,3 +209,21 @@ def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_se
         asked_again = chat_server.bodies[before:]
         assert len(asked_again) == 16 - answered
     assert (tmp_path / "o" / "d" / "manifest.json").exists()
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(write_recipe, tmp_path, chat_server):
+    chat_server.script = lambda body, n: time.sleep(0.05) or scripted(body, n)
+    store_file = tmp_path / "calls.sqlite"
+    command = [
+        *(sys.executable, "-m", "builders.build", str(write_recipe()), "--set", "llm.concurrency=1"),
+        *("--out", str(tmp_path / "o" / "d"), "--store", str(store_file)),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while len(chat_server.bodies) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert errors.strip().endswith("run the same command again to go on")
+    with CallStore(store_file) as store:
+        assert 2 <= len(store) < 8

@@ -135,6 +135,12 @@ def test_concurrency_is_bounded_and_used(ask, chat_server):
     assert 2 <= most[0] <= 6
 
 
+def test_a_server_that_is_no_llm(ask, chat_server):
+    chat_server.script = lambda *_: (200, {"Content-Type": "text/html"}, "<html>hello</html>")
+    with pytest.raises(UserError, match="answered with something other than a chat completion"):
+        ask([request("q")], attempts=1)
+
+
 def test_a_cut_answer_is_marked(ask, chat_server):
     chat_server.script = lambda *_: (200, {}, json.dumps(completion("half of", "length")))
     assert ask([request("q")])[0].finish_reason == "length"

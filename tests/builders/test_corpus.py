@@ -91,6 +91,11 @@ def test_hub_id_needs_a_revision():
         corpus.load(CorpusConfig("owner/name"))
 
 
+def test_a_hub_that_cannot_be_reached_is_one_clear_line():
+    with pytest.raises(UserError, match=r"owner/name@v1: cannot be loaded from the Hub: .*offline"):
+        corpus.load(CorpusConfig("owner/name", revision="v1"))
+
+
 def test_sampling_depends_on_ids_and_seed_alone():
     table = pa.Table.from_pylist(
         [{"_id": str(i), "title": "", "text": f"t{i}"} for i in range(200)], corpus.schema.CORPUS

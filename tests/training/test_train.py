@@ -132,6 +132,7 @@ def test_rows_by_kind(dataset):
         ("kind=corpus", "no configuration 'corpus'"),
         ("dataset=nowhere", "no such folder; wanted a data set's folder or a Hub id"),
         ("dataset=owner/name", "needs its revision"),
+        ("base=owner/name@v1", "the Hub did not answer for it"),
         ("base=nowhere", "no such folder; wanted a model folder"),
         ("trainer.learning_rat=1", "learning_rat"),
         ("trainer.seed=3", "set seed at the recipe's top level"),
