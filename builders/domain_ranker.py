@@ -43,7 +43,7 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
         recipe: path of a training recipe with `task = "cross-encoder"`.
         queries: `queries.TABLE`.
         material: the corpus.
-        folder: for its training data and the model.
+        folder: the model's; its training data goes beside it.
 
     Raises:
         UserError: training failed.
@@ -54,13 +54,12 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
     }
     bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
     selection = select(queries, candidates, material.texts, bodies, per_query=1)
-    pairs = folder / "training-data"
+    pairs = folder.with_name(f"{folder.name}-data")
     for kind, rows in selection.rows.items():
         write_config(pairs, kind, rows)
-    model = folder / "model"
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
-        *(str(ROOT / "training" / "train.py"), recipe, "--set", f"dataset={pairs}", "--out", str(model)),
+        *(str(ROOT / "training" / "train.py"), recipe, "--set", f"dataset={pairs}", "--out", str(folder)),
     ]
     logger.info("training a cross-encoder on %d queries by %s", selection.queries.num_rows, recipe)
     finished = subprocess.run(command, check=False)
@@ -69,4 +68,4 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
             f"negatives.cross-encoder.train_with {recipe}: training ended with exit code {finished.returncode}; its "
             "output stands above"
         )
-    return model
+    return folder

@@ -57,6 +57,13 @@ def serve_embedded() -> Iterator[Endpoint]:
             try:
                 _wait_until_up(server, port, log)
                 yield Endpoint(f"http://127.0.0.1:{port}/v1", str(model))
+            except UserError as error:
+                if server.poll() is None:
+                    raise
+                raise UserError(
+                    f"the embedded LLM's server ended by itself, exit code {server.returncode}; run the same command "
+                    f"again: answers so far are stored. Its log ends:\n{_tail(log)}"
+                ) from error
             finally:
                 server.terminate()
                 try:
@@ -128,5 +135,8 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> Non
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
-    tail = log.read_text(errors="replace")[-2000:]
-    raise UserError(f"the embedded LLM's server did not come up within {START_SECONDS} s; its log ends:\n{tail}")
+    raise UserError(f"the embedded LLM's server did not come up within {START_SECONDS} s; its log ends:\n{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]

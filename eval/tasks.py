@@ -53,7 +53,8 @@ def load_task(reference: str | LocalTask) -> Task:
         return _local(reference)
     folder = Path(reference)
     if (folder / "manifest.json").exists():
-        return _local(LocalTask(name=folder.resolve().name, corpus=reference, questions=reference))
+        name = json.loads((folder / "manifest.json").read_text("utf-8"))["name"]
+        return _local(LocalTask(name=name, corpus=reference, questions=reference))
     if folder.is_dir():
         return _local(LocalTask(name=folder.resolve().name, corpus=reference, questions=reference))
     return _named(reference)

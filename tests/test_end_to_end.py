@@ -90,10 +90,11 @@ def test_the_main_job(work):
     record = json.loads((work / "model" / "run.json").read_text())
     assert record["dataset"]["kind"] == "cross-encoder"
     assert record["dataset"]["rows"] == rows
+    assert record["dataset"]["name"] == "e2e"
 
     table = run("eval.run", work / "eval.toml").stdout
-    assert f"dataset (test, {rows} queries)" in table
+    assert f"e2e (test, {rows} queries)" in table
     assert [line.split("  ")[0] for line in table.splitlines()[2:4]] == ["untouched base", "model"]
     card = (work / "model" / "README.md").read_text()
     assert "model-index" in card
-    assert "| dataset (test) | nDCG@10 |" in card
+    assert "| e2e (test) | nDCG@10 |" in card

@@ -1,5 +1,6 @@
 """Training rows: one or several kinds of a data set, pinned, as the trainer wants them."""
 
+import json
 from pathlib import Path
 
 from datasets import Dataset, get_dataset_config_names, load_dataset
@@ -31,7 +32,7 @@ def resolve(dataset: str, revision: str | None) -> Source:
     """
     folder = Path(dataset)
     if folder.is_dir():
-        return Source(folder.resolve().name, _folder_hash(folder), str(folder), None, _kinds_of_folder(folder))
+        return Source(_folder_name(folder), _folder_hash(folder), str(folder), None, _kinds_of_folder(folder))
     if dataset.count("/") != 1 or dataset.startswith((".", "/")):
         raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
     if revision is None:
@@ -89,6 +90,11 @@ def _training_kinds(configs: list[str]) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(name for name in configs if name not in NOT_FOR_TRAINING and not name.startswith("candidates-"))
     )
+
+
+def _folder_name(folder: Path) -> str:
+    manifest = folder / "manifest.json"
+    return str(json.loads(manifest.read_text("utf-8"))["name"]) if manifest.exists() else folder.resolve().name
 
 
 def _folder_hash(folder: Path) -> str:
