@@ -9,8 +9,8 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from cards.models import ModelReference
-from training.arguments import training_arguments
 from training.recipe import TrainRecipe
+from training.trainer import save, training_arguments
 
 DEFAULT_MAX_LENGTH = 256
 PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
@@ -32,13 +32,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     )
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=BinaryCrossEntropyLoss(model))
     outcome = trainer.train()
-    if trainer.accelerator.is_main_process:
-        model.save_pretrained(str(folder), create_model_card=False)
-    return {
-        "steps": outcome.global_step,
-        "batch_size": arguments.train_batch_size * trainer.accelerator.num_processes,
-        "mean_loss": round(outcome.training_loss, 6),
-    }
+    return save(trainer, outcome, folder)
 
 
 def labelled_pairs(rows: Dataset) -> Dataset:

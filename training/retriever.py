@@ -12,8 +12,8 @@ from sentence_transformers import (
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
-from training.arguments import training_arguments
 from training.recipe import TrainRecipe
+from training.trainer import save, training_arguments
 
 # van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
 LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
@@ -48,10 +48,4 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     outcome = trainer.train()
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
     model.max_seq_length = own_length
-    if trainer.accelerator.is_main_process:
-        model.save_pretrained(str(folder), create_model_card=False)
-    return {
-        "steps": outcome.global_step,
-        "batch_size": arguments.train_batch_size * trainer.accelerator.num_processes,
-        "mean_loss": round(outcome.training_loss, 6),
-    }
+    return save(trainer, outcome, folder)

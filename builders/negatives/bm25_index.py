@@ -9,7 +9,7 @@ import Stemmer
 
 from cards.errors import UserError
 
-# Two-letter code -> Snowball stemmer; bm25s takes the code itself for its stop words.
+# Two-letter code -> Snowball stemmer.
 STEMMERS = {
     "da": "danish",
     "de": "german",
@@ -24,6 +24,8 @@ STEMMERS = {
     "sv": "swedish",
     "tr": "turkish",
 }
+# bm25s's short English list keeps "how", "do" and "you": one chatty passage would be the best hit of most questions.
+STOP_WORDS = {**{language: language for language in STEMMERS}, "en": "english_plus"}
 K1, B = 0.9, 0.4
 """Anserini's defaults, which BEIR's published BM25 figures rest on (arXiv 2104.08663)."""
 
@@ -44,7 +46,7 @@ class Bm25Index:
         check_language(language)
         self._ids = list(ids)
         self._stemmer = Stemmer.Stemmer(STEMMERS[language])
-        self._language = language
+        self._stop_words = STOP_WORDS[language]
         self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
         self._index.index(self._tokens(texts), show_progress=False)
         # Position of each passage in the order of ids: the rule for ties.
@@ -64,7 +66,7 @@ class Bm25Index:
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
         tokens: list[list[str]] = bm25s.tokenize(
-            list(texts), stopwords=self._language, stemmer=self._stemmer, return_ids=False, show_progress=False
+            list(texts), stopwords=self._stop_words, stemmer=self._stemmer, return_ids=False, show_progress=False
         )
         return tokens
 

@@ -1,10 +1,11 @@
-"""The recipe's `[trainer]` table as sentence-transformers' own arguments."""
+"""What both trainers share: the recipe's `[trainer]` table as their arguments, and saving with a summary."""
 
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import TrainOutput
 
 from cards.errors import UserError
 from training.recipe import TrainRecipe
@@ -56,3 +57,18 @@ def training_arguments(kind: type[ArgumentsT], config: TrainRecipe, folder: Path
             f"processes need {batch} rows for one batch and the data set has {rows}; set it lower"
         )
     return arguments
+
+
+def save(trainer: Trainer, outcome: TrainOutput, folder: Path) -> dict[str, Any]:
+    """Saves the trained model, once for all processes, without a card.
+
+    Returns:
+        Steps, batch size over all processes and mean loss, for the run record.
+    """
+    if trainer.accelerator.is_main_process:
+        trainer.model.save_pretrained(str(folder), create_model_card=False)
+    return {
+        "steps": outcome.global_step,
+        "batch_size": trainer.args.train_batch_size * trainer.accelerator.num_processes,
+        "mean_loss": round(outcome.training_loss, 6),
+    }
