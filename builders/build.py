@@ -130,7 +130,7 @@ def _record(
         "license": config.corpus.license,
         "language": config.corpus.language,
         "funnel": funnel,
-        "code": code_version("builders", "cards"),
+        "code": _code(config),
         "packages": package_versions(),
     }
 
@@ -179,9 +179,15 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
         "llm": {"model": llm.model, "revision": llm.revision},
         "models": _models(config),
         "prompts": {name: prompt_hash(name) for name in sorted(prompts)},
-        "code": code_version("builders", "cards")["sha256"],
+        "code": _code(config)["sha256"],
         "packages": dict(package_versions()),
     }
+
+
+def _code(config: BuildRecipe) -> Mapping[str, str | None]:
+    """The version of the code that makes the data set; training's too where the build trains its own ranker."""
+    trains = "cross-encoder" in config.negatives.kinds and config.negatives.cross_encoder.train_with is not None
+    return code_version("builders", "cards", *(["training"] if trains else []))
 
 
 class _AskFor(NamedTuple):

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import torch
 from accelerate import PartialState
+from transformers import set_seed
 
 from cards.errors import UserError, run_entry
 from cards.folders import partial_folder, put_in_place
@@ -68,6 +69,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     if state.is_main_process:
         partial = partial_folder(out)
     state.wait_for_everyone()
+    set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
     outcome = TRAIN[config.task](rows, base, config, partial)
     if not state.is_main_process:
         return

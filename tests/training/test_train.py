@@ -105,6 +105,14 @@ def test_a_cross_encoder_from_the_same_rows(recipe, tmp_path):
     assert "cross-encoder" in (tmp_path / "ranker" / "README.md").read_text()
 
 
+def test_a_cross_encoder_is_the_same_for_the_same_seed(recipe, tmp_path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        config = load_recipe(recipe, ["task=cross-encoder", f"seed={seed}"], TrainRecipe)
+        train.main(config, tmp_path / name)
+    hashes = {name: record(tmp_path / name)["model"]["revision"] for name in ("first", "again", "other")}
+    assert hashes["first"] == hashes["again"] != hashes["other"]
+
+
 def test_prompts_are_saved_with_the_model(recipe, tmp_path):
     train.main(load_recipe(recipe, ["query_prompt=query: ", "passage_prompt=passage: "], TrainRecipe), tmp_path / "e5")
     model = SentenceTransformer(str(tmp_path / "e5"))
