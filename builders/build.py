@@ -253,7 +253,7 @@ def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
     models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
     if "cross-encoder" in used and ranker.model is None:
         models["cross-encoder"] = {
-            "name": str(ranker.train_with),
+            "name": Path(str(ranker.train_with)).name,
             "revision": domain_ranker.recipe_revision(ranker.train_with),
         }
     return models
