@@ -1,8 +1,9 @@
 """Builds a data set: passages, LLM queries, negatives of every kind, selection, one versioned folder.
 
     python -m builders.build builders/recipes/quickstart.toml [--set llm.concurrency=64] [--out DIR] [--store FILE]
+        [--push OWNER/NAME --version v1.0.0]
 
-A killed build can be started again: no LLM call that was answered is made twice.
+A killed build can be started again: no LLM call that was answered is made twice. So can a killed publication.
 """
 
 import logging
@@ -21,11 +22,12 @@ import pyarrow as pa
 from builders import dense_search, domain_ranker, embedded, queries, schema
 from builders.chat import ChatAnswer, ChatRequest, Endpoint, Usage, ask_all
 from builders.corpus import Corpus, content_hash, load, sample
+from builders.folder import read_manifest, write_folder
 from builders.negatives import MINERS, config_of
 from builders.negatives.bm25_index import check_language
 from builders.negatives.material import Material, Mined
-from builders.prompts import prompt_hash
-from builders.publish import read_manifest, write_folder
+from builders.prompts import prompt_hash, prompt_text
+from builders.publish import publish_dataset
 from builders.recipe import EMBEDDED_LLM, BuildRecipe, LlmConfig, check, identity_hash
 from builders.selection import Selection, select
 from builders.store import CallStore
@@ -33,10 +35,9 @@ from cards.errors import UserError, run_entry
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from cards.release import add_push_arguments, push_target
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
 
 
 def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
@@ -87,7 +88,8 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         "queries that find their passage": accepted.table.num_rows,
         "queries with negatives of every kind": selection.queries.num_rows,
     }
-    record = _record(recipe, llm, inputs, funnel) | {
+    record = _record(recipe, llm, inputs, corpus.license) | {
+        "funnel": funnel,
         "models": _models(config),
         "usage": {stage: usage.summary() for stage, usage in usages.items()},
     }
@@ -114,22 +116,19 @@ def _check_some_left(
         )
 
 
-def _record(
-    recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any], funnel: dict[str, int]
-) -> dict[str, Any]:
+def _record(recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any], licence: str | None) -> dict[str, Any]:
     """The manifest's account of where a data set comes from; holds no time and no place, so equal builds are equal."""
     config = recipe.config
     return {
-        "format": FORMAT,
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
         "settings": msgspec.to_builtins(
             msgspec.structs.replace(config, llm=LlmConfig(model=llm.model, revision=llm.revision))
         ),
         "inputs": inputs,
-        "license": config.corpus.license,
+        "license": licence,
+        "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
         "language": config.corpus.language,
-        "funnel": funnel,
         "code": _code(config),
         "packages": package_versions(),
     }
@@ -299,9 +298,14 @@ def _entry() -> None:
         default=Path("outputs/calls.sqlite"),
         help="the file with the LLM's answers, which builds may share; default: %(default)s",
     )
+    add_push_arguments(parser, licence=True)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
-    main(recipe, arguments.out or Path("outputs") / recipe.config.name / "dataset", arguments.store)
+    target = push_target(arguments)
+    out = arguments.out or Path("outputs") / recipe.config.name / "dataset"
+    main(recipe, out, arguments.store)
+    if target is not None:
+        publish_dataset(out, target)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from builders import python_docs, schema
 from cards.errors import UserError
+from cards.hub import licence_of, load_parquet, pin
 from cards.provenance import sha256_texts
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Corpus(NamedTuple):
         drops: `schema.DROPS`.
         source: what the recipe called it.
         revision: the Hub commit, the interpreter's version, or `sha256:...` of the passages as read.
+        license: what the source itself says, as the Hub spells it; None where it says nothing.
     """
 
     passages: pa.Table
     drops: pa.Table
     source: str
     revision: str
+    license: str | None = None
 
 
 def load(config: "CorpusConfig") -> Corpus:
@@ -48,6 +51,7 @@ def load(config: "CorpusConfig") -> Corpus:
             are left.
     """
     rows, revision = _read(config)
+    licence = config.license or _license(config, revision)
     passages, drops = clean(rows, config)
     if passages.num_rows < MIN_PASSAGES:
         raise UserError(
@@ -57,7 +61,7 @@ def load(config: "CorpusConfig") -> Corpus:
     revision = revision or "sha256:" + content_hash(passages)
     # The path tells nothing to whoever reads the card elsewhere: the content hash does.
     name = config.source if config.revision or config.source == "python-docs" else Path(config.source).resolve().name
-    return Corpus(passages, drops, name, revision)
+    return Corpus(passages, drops, name, revision, licence)
 
 
 def content_hash(passages: pa.Table) -> str:
@@ -202,14 +206,12 @@ def _hub(config: "CorpusConfig") -> tuple[Iterator[Row], str]:
             f"corpus {config.source}: a Hub data set needs corpus.revision (a commit or tag), so that the build can "
             "be repeated"
         )
-    from datasets import load_dataset
-    from huggingface_hub import HfApi
+    commit = pin(config.source, config.revision, "dataset")
+    return _rows(load_parquet(config.source, config.config, config.split, commit), config), commit
 
-    try:
-        commit = str(HfApi().dataset_info(config.source, revision=config.revision).sha)
-        loaded = load_dataset(config.source, config.config, split=config.split, revision=commit)
-    except (OSError, ValueError) as error:  # hub and datasets errors derive from these
-        raise UserError(
-            f"corpus {config.source}@{config.revision}: cannot be loaded from the Hub: {str(error).splitlines()[0]}"
-        ) from None
-    return _rows(loaded, config), commit
+
+def _license(config: "CorpusConfig", revision: str | None) -> str | None:
+    """What the source says of its licence: the Hub's card, or Python's own."""
+    if config.source == "python-docs":
+        return "psf-2.0"
+    return licence_of(config.source, revision) if revision and config.revision else None

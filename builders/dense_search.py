@@ -22,7 +22,7 @@ def search(
     from sentence_transformers import SentenceTransformer
 
     reference = resolve_model(model_name)
-    model = SentenceTransformer(reference.location, revision=reference.hub_revision)
+    model = SentenceTransformer(reference.location)
     passages = model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=True)
     questions = model.encode_query(list(queries), normalize_embeddings=True)
     id_order = np.argsort(np.argsort(np.array(ids, dtype=object)))

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from builders.folder import write_config
 from builders.negatives import bm25, random
 from builders.negatives.material import Material
-from builders.publish import write_config
 from builders.selection import select
 from cards.errors import UserError
 from cards.provenance import ROOT, sha256_file

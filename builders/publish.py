@@ -1,66 +1,98 @@
-"""The data set as a folder: Parquet per configuration, card, and the manifest, whose presence means complete."""
+"""Publishes a data set folder as one version of a Hub repository.
 
-import json
+    python -m builders.publish FOLDER --push OWNER/NAME [--version v1.0.0] [--private] [--dry-run]
+
+The files are those of the folder, byte for byte; only its card gains the repository's name, the version and what the
+card on the Hub has from other hands. Killed at any point, it can be run again.
+"""
+
+import argparse
+import logging
+import re
+import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from builders.folder import MANIFEST, read_manifest
+from builders.versioning import compare
+from cards.dataset import card_for_version
+from cards.errors import UserError, run_entry
+from cards.files import CARD
+from cards.publishing import Bundle, publish
+from cards.readback import ReadBack
+from cards.release import (
+    Target,
+    add_push_arguments,
+    merge_with_history,
+    plan_release,
+    push_target,
+    released_card,
+)
 
-from builders import schema
-from cards.dataset import render_card
-from cards.errors import UserError
-from cards.folders import partial_folder, put_in_place
-from cards.provenance import sha256_file
-
-MANIFEST = "manifest.json"
-
-
-def write_config(folder: Path, config: str, table: pa.Table) -> Path:
-    """Writes one configuration as Parquet, the same bytes for the same rows, and returns the file."""
-    file = folder / config / f"{schema.split_of(config)}-00000-of-00001.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, file, compression="zstd")
-    return file
-
-
-def write_folder(folder: Path, configs: Mapping[str, pa.Table], record: Mapping[str, Any]) -> None:
-    """Writes a whole data set beside `folder`, then puts it in its place.
-
-    Args:
-        folder: where the data set shall lie; an older build of the same recipe there is replaced.
-        configs: configuration -> rows.
-        record: the manifest's content but for `configs`, which is added.
-    """
-    partial = partial_folder(folder)
-    written = {}
-    for config, table in configs.items():
-        file = write_config(partial, config, table)
-        written[config] = {
-            "split": schema.split_of(config),
-            "rows": table.num_rows,
-            "files": {str(file.relative_to(partial)): sha256_file(file)},
-        }
-    manifest = {**record, "configs": written}
-    (partial / "README.md").write_text(render_card(manifest, configs), "utf-8")
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    put_in_place(partial, folder)
+logger = logging.getLogger(__name__)
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a complete data set; None where nothing was built yet.
+def publish_dataset(folder: Path, target: Target) -> None:
+    """Publishes a complete data set folder, or finds it published.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder is not complete, its licence is unknown, the version breaks the rules or exists with
+            other content, or the Hub refuses.
     """
-    if not folder.exists() or not any(folder.iterdir()):
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"data set {folder}: empty or not there; build it first: python -m builders.build RECIPE")
+    licence = manifest["license"] or target.license
+    if licence is None:
         raise UserError(
-            f"output folder {folder}: it is not empty and holds no data set ({MANIFEST} is missing or unreadable); "
-            "name another with --out"
-        ) from None
-    return manifest
+            f"data set {folder}: the licence of its corpus ({manifest['inputs']['corpus']['source']}) is unknown, and "
+            "what is published needs one; say it with --license, such as --license cc-by-4.0, or with corpus.license"
+        )
+    release = plan_release(target, "dataset", MANIFEST, manifest, compare)
+    logger.info("%s: %s", target.repo_id, release.told())
+    _warn_of_paths(manifest)
+    if target.dry_run:
+        return
+    card = card_for_version((folder / CARD).read_text("utf-8"), manifest, target.repo_id, release.version)
+    card = released_card(card, release, {"license": licence}, merge_with_history)
+    (folder / CARD).write_text(card, "utf-8")
+    bundle = Bundle(folder, "dataset", MANIFEST, card, merge_with_history, partial(_load, target.repo_id, manifest))
+    published = publish(bundle, target.repo_id, release.version, private=target.private)
+    logger.info(
+        "%s@%s: %s; commit %s",
+        target.repo_id,
+        published.version,
+        f"published, {len(manifest['configs'])} configurations read back and verified"
+        if published.new
+        else "is there with the same content: nothing to do",
+        published.commit,
+    )
+
+
+def _load(repo_id: str, manifest: Mapping[str, Any], back: ReadBack, tag: str) -> None:
+    back.check_configs(repo_id, tag, manifest["configs"])
+
+
+def _warn_of_paths(manifest: Mapping[str, Any]) -> None:
+    """A recipe is published as it is, and may tell more of a machine than its owner wants."""
+    paths = re.findall(r"""["'](/[^"']+|~/[^"']*)["']""", manifest["recipe"]["text"])
+    if paths:
+        logger.warning("the recipe in card and manifest names %s: a path of this machine", paths[0])
+
+
+def _entry() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a data set that builders.build wrote")
+    add_push_arguments(parser, required=True, licence=True)
+    arguments = parser.parse_args()
+    target = push_target(arguments)
+    if target is not None:
+        publish_dataset(arguments.folder, target)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))

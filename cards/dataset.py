@@ -5,12 +5,17 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import yaml
 from huggingface_hub import DatasetCardData
 
+from cards.hub import COMMIT
+from cards.merging import Card, block, blocks, parse_card
 from cards.templates import environment
+from cards.versions import Version
 
 SAMPLE_ROWS = 5
 CELL_CHARS = 160
+USE = "use"
 FIXED_CONFIGS = {
     "default": "relevance judgements: each query's own passage",
     "corpus": "all passages",
@@ -27,23 +32,38 @@ ARMS = {
 
 
 def render_card(manifest: Mapping[str, Any], configs: Mapping[str, pa.Table]) -> str:
-    """The README of a data set folder.
+    """The README of a data set folder that is not published yet.
 
     Args:
-        manifest: as `builders.publish` writes it.
-        configs: configuration -> rows, for sizes, drop reasons and samples.
+        manifest: as `builders.folder` writes it.
+        configs: configuration -> rows, for drop reasons and samples.
     """
-    arms = [name for name in configs if "query" in configs[name].column_names]
-    return environment.get_template("dataset.md").render(
-        yaml=_metadata(manifest, configs).to_yaml(),
+    data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
-        arms=arms,
         about={name: _about(name) for name in configs},
-        sizes={name: table.num_rows for name, table in configs.items()},
-        drops=_drop_counts(configs["drops"]),
-        samples=_samples(arms, configs),
+        drops=_drop_counts(configs["drops"]) if "drops" in configs else [],
+        samples=_samples(training_configs(manifest), configs),
         cell=partial(cell, limit=CELL_CHARS),
     )
+    text = environment.get_template("dataset.md").render(
+        manifest=manifest,
+        use=_use_block(manifest, None, None),
+        data=block("data", data),
+        changelog=block("changelog", "Not published yet."),
+    )
+    return Card(yaml.safe_load(_metadata(manifest).to_yaml()), text).render()
+
+
+def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, version: Version) -> str:
+    """A folder's card with code that loads one published version."""
+    parsed = parse_card(card)
+    known = blocks(parsed.text)
+    return parsed._replace(text=parsed.text.replace(known[USE], _use_block(manifest, repo_id, version))).render()
+
+
+def training_configs(manifest: Mapping[str, Any]) -> list[str]:
+    """The configurations that a trainer takes as they are."""
+    return [name for name, about in manifest["configs"].items() if about["columns"][:1] == ["query"]]
 
 
 def cell(text: str, limit: int) -> str:
@@ -60,7 +80,14 @@ def cell(text: str, limit: int) -> str:
     return line
 
 
-def _metadata(manifest: Mapping[str, Any], configs: Mapping[str, pa.Table]) -> DatasetCardData:
+def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Version | None) -> str:
+    text = environment.get_template("dataset_use.md").render(
+        manifest=manifest, repo=repo_id, version=version and str(version), arms=training_configs(manifest)
+    )
+    return block(USE, text)
+
+
+def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
     listed = [
         {
             "config_name": name,
@@ -69,11 +96,13 @@ def _metadata(manifest: Mapping[str, Any], configs: Mapping[str, pa.Table]) -> D
         }
         for name, about in manifest["configs"].items()
     ]
-    rows = configs["corpus"].num_rows
+    rows = manifest["configs"]["corpus"]["rows"]
+    corpus = manifest["inputs"]["corpus"]
     return DatasetCardData(
         license=manifest["license"],
         language=[manifest["language"]],
         pretty_name=manifest["name"],
+        source_datasets=[corpus["source"] if COMMIT.fullmatch(corpus["revision"]) else "original"],
         task_categories=["text-retrieval", "sentence-similarity"],
         tags=["foils", "hard-negatives", "sentence-transformers", "synthetic"],
         size_categories=[next(name for limit, name in _SIZES if rows < limit)],
@@ -103,7 +132,7 @@ def _drop_counts(drops: pa.Table) -> list[dict[str, Any]]:
 
 
 def _samples(arms: list[str], configs: Mapping[str, pa.Table]) -> list[dict[str, Any]]:
-    """The first rows, all kinds of negatives of a query side by side."""
+    """Rows from all over the table, all kinds of negatives of a query side by side."""
     shared = configs[arms[0]]
     return [
         {

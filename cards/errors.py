@@ -1,6 +1,8 @@
 """The one exception that users see, and how an entry point ends because of it."""
 
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -12,6 +14,19 @@ class UserError(Exception):
     """Something that the user gave is wrong; the text says the value, what was allowed and the remedy."""
 
 
+def scrub(text: str) -> str:
+    """A text without Hub tokens, whatever put them there.
+
+    >>> scrub("Bearer hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+    'Bearer hf_***'
+    """
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(name, "").strip()
+        if token:
+            text = text.replace(token, "hf_***")
+    return re.sub(r"hf_\w{16,}", "hf_***", text)
+
+
 def run_entry(entry: Callable[[], None]) -> int:
     """Runs an entry point and returns its exit code: 0, 2 after a `UserError` (one line), 130 after Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -20,7 +35,7 @@ def run_entry(entry: Callable[[], None]) -> int:
     try:
         entry()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {scrub(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)

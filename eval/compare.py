@@ -15,18 +15,17 @@ from pathlib import Path
 import msgspec
 
 from cards.errors import UserError, run_entry
+from cards.metrics import MAIN_METRIC, METRICS, PerQuery, means
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.paired import Difference, mean_over_seeds, paired_difference
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, render_report
-from eval.results import METRICS, Key, PerQuery, means, read_scores
+from eval.results import Key, read_scores
 from eval.run import resolve_precision
 from eval.runs import BASE, Plan, Run, execute
 from eval.tasks import Task, load_task
-
-MAIN_METRIC = "nDCG@10"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -106,7 +105,7 @@ def _table(plan: Plan, task: Task) -> Table:
 
 def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
     model = resolve_model(plan.model(run))
-    key = Key(model.revision, resolve_precision(plan.config.precision), task.name, task.revision)
+    key = Key(model.weights, resolve_precision(plan.config.precision), task.name, task.revision)
     return read_scores(key.folder(plan.config.folder() / "results"))
 
 

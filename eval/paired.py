@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
-from scipy.stats import bootstrap
 
-from eval.results import PerQuery
+from cards.metrics import PerQuery, mean_interval
 
 TIE = 1e-9
-CONFIDENCE = 0.95
-RESAMPLES = 9999
 
 
 class Difference(Struct, frozen=True):
@@ -43,13 +40,7 @@ def paired_difference(arm: Mapping[str, float], base: Mapping[str, float]) -> Di
         base: the same queries -> score.
     """
     differences = np.array([arm[query] - base[query] for query in base])
-    if np.ptp(differences) == 0:  # nothing to resample
-        low = high = float(differences[0])
-    else:
-        interval = bootstrap(
-            (differences,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile", rng=0
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+    low, high = mean_interval(differences.tolist())
     return Difference(
         float(differences.mean()), low, high, int((differences > TIE).sum()), int((differences < -TIE).sum())
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from eval.results import METRICS, Result
+from cards.metrics import METRICS
+from eval.results import Result
 
 if TYPE_CHECKING:
     from eval.compare import Row, Table

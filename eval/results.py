@@ -1,28 +1,26 @@
-"""Results: per-query scores first, means after; one folder per model and task, found again by content."""
+"""Results: rankings and per-query scores first, means after; one folder per model and task, found again by content."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytrec_eval
 from msgspec import Struct
 
-METRICS = {"nDCG@10": "ndcg_cut_10", "Precision@10": "P_10", "Recall@100": "recall_100"}
-"""Printed name -> trec_eval's name."""
+from cards.evidence import write_judgements, write_rankings
+from cards.metrics import METRICS, PerQuery, Qrels, Rankings
 
-Rankings = Mapping[str, Mapping[str, float]]
-PerQuery = dict[str, dict[str, float]]
+RESULT = "result.json"
 
 
 class Result(Struct, frozen=True):
     """One model on one task.
 
     Attributes:
-        model: its name; `model_revision` pins its weights.
+        model: its name; `model_revision` is the Hub commit or the hash of a folder's weights, `weights` their hash.
         task: its name; `task_revision` pins its data, `split` its part.
+        dataset: the Hub data set that the task's data comes from; None for local files.
         queries: how many were judged.
         metrics: printed name -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, `fp32` or `bf16`.
@@ -32,71 +30,74 @@ class Result(Struct, frozen=True):
 
     model: str
     model_revision: str
+    weights: str
     task: str
     task_revision: str
     split: str
+    dataset: str | None
     queries: int
     metrics: dict[str, float]
     precision: str
     seconds: float
     packages: dict[str, str]
 
+    def key(self) -> "Key":
+        """What decides it."""
+        return Key(self.weights, self.precision, self.task, self.task_revision)
 
-def per_query_scores(rankings: Rankings, qrels: Mapping[str, Mapping[str, int]]) -> PerQuery:
-    """Every metric of every judged query by trec_eval; a query without hits scores 0.
 
-    Args:
-        rankings: query id -> passage id -> score, higher is better.
-        qrels: query id -> passage id -> relevance.
+class Measured(NamedTuple):
+    """All that one run of a model on a task gives.
 
-    Returns:
-        query id -> printed metric name -> value, 0 to 1, in the order of `qrels`.
+    Attributes:
+        rankings: query id -> passage id -> score.
+        qrels: the judgements.
+        scores: per query.
+        mteb: mteb's own result, in the form that its results repository takes, and its account of the model.
     """
-    evaluator = pytrec_eval.RelevanceEvaluator(
-        {query_id: dict(judged) for query_id, judged in qrels.items()}, set(METRICS.values())
-    )
-    measured = evaluator.evaluate({query_id: dict(rankings.get(query_id, {})) for query_id in qrels})
-    return {
-        query_id: {name: measured.get(query_id, {}).get(key, 0.0) for name, key in METRICS.items()}
-        for query_id in qrels
-    }
 
-
-def means(scores: PerQuery) -> dict[str, float]:
-    """Printed metric name -> mean over the queries."""
-    return {name: sum(query[name] for query in scores.values()) / len(scores) for name in METRICS}
+    rankings: Rankings
+    qrels: Qrels
+    scores: PerQuery
+    mteb: dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What decides a result: the weights, their precision and the data; not the names of folders."""
+    """What decides a result: the weights, their precision and the data; not the names of folders or commits."""
 
-    model_revision: str
+    weights: str
     precision: str
     task: str
     task_revision: str
 
     def folder(self, root: Path) -> Path:
         """Where the result lies under `root`."""
-        return root / f"{_short(self.model_revision)}-{self.precision}" / f"{self.task}-{_short(self.task_revision)}"
+        return root / f"{_short(self.weights)}-{self.precision}" / f"{self.task}-{_short(self.task_revision)}"
 
 
-def write_result(folder: Path, result: Result, scores: PerQuery) -> None:
-    """Writes the per-query scores, then the result, whose presence means complete."""
+def write_result(folder: Path, result: Result, measured: Measured) -> None:
+    """Writes rankings, judgements, per-query scores, then the result, whose presence means complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, list[str] | list[float]] = {"query-id": list(scores)}
+    write_rankings(folder / "rankings.parquet", measured.rankings)
+    write_judgements(folder / "judgements.parquet", measured.qrels)
+    columns: dict[str, list[str] | list[float]] = {"query-id": list(measured.scores)}
     for name in METRICS:
-        columns[name] = [query[name] for query in scores.values()]
+        columns[name] = [query[name] for query in measured.scores.values()]
     pq.write_table(pa.table(columns), folder / "per-query.parquet")
-    partial = folder / "result.json.partial"
+    (folder / "mteb.json").write_text(json.dumps(measured.mteb, indent=2) + "\n", "utf-8")
+    partial = folder / f"{RESULT}.partial"
     content = {field: getattr(result, field) for field in result.__struct_fields__}
     partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    partial.rename(folder / "result.json")
+    partial.rename(folder / RESULT)
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result in a folder; None where there is none."""
-    file = folder / "result.json"
-    return Result(**json.loads(file.read_text("utf-8"))) if file.exists() else None
+    """The result in a folder; None where there is none, or one of an older form, to be measured again."""
+    file = folder / RESULT
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text("utf-8"))
+    return Result(**content) if content.keys() == set(Result.__struct_fields__) else None
 
 
 def read_scores(folder: Path) -> PerQuery:

@@ -1,6 +1,9 @@
 """Measures a model on retrieval tasks, beside its untouched base, and puts the scores into its card.
 
-python -m eval.run eval/recipes/scifact.toml --set model=outputs/quickstart/models/llm-seed1
+    python -m eval.run eval/recipes/scifact.toml --set model=outputs/quickstart/models/llm-seed1
+    python -m eval.run eval/recipes/scifact.toml --set model=OWNER/NAME@v1.0.0 --push [--mteb-results DIR]
+
+With `--push` the scores go to the model's repository, in one commit that keeps everything else.
 """
 
 import json
@@ -17,43 +20,52 @@ from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
 from cards.hardware import has_native_bf16
-from cards.model import Score, add_scores
+from cards.metrics import means, per_query_scores
 from cards.models import ModelReference, resolve_model
 from cards.provenance import package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
 from eval.recipe import EvalRecipe
 from eval.report import metrics_table
-from eval.results import METRICS, Key, Rankings, Result, means, per_query_scores, read_result, write_result
+from eval.results import Key, Measured, Result, read_result, write_result
 from eval.tasks import Task, load_task
 
 logger = logging.getLogger(__name__)
 
 
-def main(recipe: Recipe[EvalRecipe]) -> None:
+def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path | None = None) -> None:
     """Evaluates base and model on all tasks; prints a table and writes the scores into the model's card.
 
+    Args:
+        recipe: what to measure.
+        push: the Hub repository whose card gets the scores; an empty string for the model's own.
+        mteb_results: a folder that gets the results in the form of MTEB's results repository.
+
     Raises:
-        UserError: a model or a task is not as it must be.
+        UserError: a model or a task is not as it must be, or the repository holds other weights.
     """
     config = recipe.config
     model = resolve_model(config.model)
-    base_name = config.base or _recorded_base(Path(config.model))
+    repo_id = None if push is None else check_push(push or model.name, model)
+    base_name = config.base or _recorded_base(Path(model.location))
     base = resolve_model(base_name) if base_name else model
     tasks = [load_task(reference) for reference in config.tasks]
     root = Path(config.results)
     encoding = Encoding(config.batch_size, resolve_precision(config.precision))
     base_results = evaluate(base, tasks, root, encoding)
-    results = base_results if model == base else evaluate(model, tasks, root, encoding)
-    folder = Path(config.model)
-    if folder.is_dir() and model != base:
-        add_scores(folder, model.name, card_scores(results, base_results))
-    rows = (
-        [("untouched base", base_results)]
-        if model == base
-        else [("untouched base", base_results), (model.name, results)]
-    )
+    results = base_results if model.weights == base.weights else evaluate(model, tasks, root, encoding)
+    rows = [("untouched base", base_results)]
+    if model.weights != base.weights:
+        rows.append((model.name, results))
     print(metrics_table(rows))
     logger.info("results: %s", root)
+    evaluation = Evaluation(model, base, results, base_results, root)
+    if model.weights != base.weights and Path(config.model).is_dir():
+        write_scores(Path(config.model), evaluation)
+    if repo_id is not None:
+        push_scores(repo_id, evaluation)
+    if mteb_results is not None:
+        write_mteb_results(mteb_results, evaluation)
 
 
 class Encoding(NamedTuple):
@@ -73,44 +85,46 @@ def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Enc
     results = []
     loaded: SentenceTransformer | None = None
     for task in tasks:
-        folder = Key(model.revision, encoding.precision, task.name, task.revision).folder(root)
+        folder = Key(model.weights, encoding.precision, task.name, task.revision).folder(root)
         result = read_result(folder)
         if result is None:
             loaded = loaded or _load(model, encoding.precision)
             started = perf_counter()
             logger.info("%s on %s (%s)", model.name, task.name, task.split)
-            scores = per_query_scores(rankings(loaded, model, task, encoding.batch_size), task.qrels())
+            measured = measure(loaded, model, task, encoding.batch_size)
             result = Result(
                 model=model.name,
                 model_revision=model.revision,
+                weights=model.weights,
                 task=task.name,
                 task_revision=task.revision,
                 split=task.split,
-                queries=len(scores),
-                metrics=means(scores),
+                dataset=task.dataset,
+                queries=len(measured.scores),
+                metrics=means(measured.scores),
                 precision=encoding.precision,
                 seconds=round(perf_counter() - started, 1),
                 packages=dict(package_versions()),
             )
-            write_result(folder, result, scores)
+            write_result(folder, result, measured)
         results.append(result)
     return results
 
 
 def _load(model: ModelReference, precision: str) -> SentenceTransformer:
-    loaded = SentenceTransformer(model.location, revision=model.hub_revision)
+    loaded = SentenceTransformer(model.location)
     return loaded.bfloat16() if precision == "bf16" else loaded
 
 
-def rankings(model: SentenceTransformer, reference: ModelReference, task: Task, batch_size: int) -> Rankings:
-    """Query id -> passage id -> cosine similarity of the best 1,000 passages, as mteb finds them."""
+def measure(model: SentenceTransformer, reference: ModelReference, task: Task, batch_size: int) -> Measured:
+    """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them, and what follows from them."""
     wrapper = SentenceTransformerEncoderWrapper(model)
     # mteb keys its caches by name and revision, and knows neither for a folder: two models would be one to it.
     wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(
-        update={"name": f"foils/{reference.name}", "revision": reference.revision}
+        update={"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
     )
     with TemporaryDirectory() as scratch:
-        mteb.evaluate(
+        outcome = mteb.evaluate(
             wrapper,
             task.mteb,
             cache=None,
@@ -120,26 +134,15 @@ def rankings(model: SentenceTransformer, reference: ModelReference, task: Task, 
             co2_tracker=False,
         )
         (file,) = Path(scratch).rglob("*_predictions.json")
-        predictions: dict[str, dict[str, Rankings]] = json.loads(file.read_text("utf-8"))
-    return predictions["default"][task.split]
-
-
-def card_scores(results: list[Result], base_results: list[Result]) -> list[Score]:
-    """All metrics of all tasks, each beside the base's, for a model's card."""
-    return [
-        Score(
-            task=result.task,
-            revision=result.task_revision,
-            split=result.split,
-            metric=metric,
-            value=result.metrics[metric],
-            queries=result.queries,
-            precision=result.precision,
-            base_value=base.metrics[metric],
-        )
-        for result, base in zip(results, base_results, strict=True)
-        for metric in METRICS
-    ]
+        predictions = json.loads(file.read_text("utf-8"))["default"][task.split]
+        own = Path(scratch) / "result.json"
+        outcome.task_results[0].to_disk(own)
+        account = {
+            "result": json.loads(own.read_text("utf-8")),
+            "model": json.loads(json.dumps(wrapper.mteb_model_meta.to_dict(), default=str)),
+        }
+    qrels = task.qrels()
+    return Measured(predictions, qrels, per_query_scores(predictions, qrels), account)
 
 
 def _recorded_base(folder: Path) -> str | None:
@@ -148,7 +151,9 @@ def _recorded_base(folder: Path) -> str | None:
     if not record.exists():
         return None
     try:
-        location: str = json.loads(record.read_text("utf-8"))["base"]["reference"]
+        base = json.loads(record.read_text("utf-8"))["base"]
+        pinned = not base["revision"].startswith("sha256:")
+        location: str = f"{base['name']}@{base['revision']}" if pinned else base["reference"]
     except (ValueError, KeyError):
         raise UserError(f"{record}: unreadable; name the base in the recipe") from None
     return location
@@ -156,8 +161,19 @@ def _recorded_base(folder: Path) -> str | None:
 
 def _entry() -> None:
     parser = recipe_arguments(__doc__)
+    parser.add_argument(
+        "--push",
+        nargs="?",
+        const="",
+        metavar="OWNER/NAME",
+        help="put the scores into this Hub repository's card; without a value, into the model's own",
+    )
+    parser.add_argument(
+        "--mteb-results", type=Path, metavar="DIR", help="also write them as MTEB's results repository takes them"
+    )
     arguments = parser.parse_args()
-    main(load_recipe(arguments.recipe, arguments.overrides, EvalRecipe))
+    recipe = load_recipe(arguments.recipe, arguments.overrides, EvalRecipe)
+    main(recipe, arguments.push, arguments.mteb_results)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from cards.errors import UserError
+from cards.hub import load_parquet, pin
 from cards.provenance import sha256_texts
 from eval.recipe import LocalTask
 
@@ -27,12 +29,14 @@ class Task(NamedTuple):
         name: as results and cards print it.
         revision: a Hub commit, or `sha256:...` of a local task's corpus, queries and judgements.
         split: the part of the judgements that is measured.
+        dataset: the Hub data set that the data comes from; None for local files.
         mteb: the task object.
     """
 
     name: str
     revision: str
     split: str
+    dataset: str | None
     mteb: AbsTaskRetrieval
 
     def qrels(self) -> Qrels:
@@ -57,6 +61,8 @@ def load_task(reference: str | LocalTask) -> Task:
         return _local(LocalTask(name=name, corpus=reference, questions=reference))
     if folder.is_dir():
         return _local(LocalTask(name=folder.resolve().name, corpus=reference, questions=reference))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", reference):
+        return _from_hub(*reference.partition("@")[::2])
     return _named(reference)
 
 
@@ -71,7 +77,7 @@ def _named(name: str) -> Task:
     if not isinstance(task, AbsTaskRetrieval) or task.metadata.is_multilingual:
         raise UserError(f"task {name!r}: not a retrieval task in one language")
     split = "test" if "test" in task.metadata.eval_splits else task.metadata.eval_splits[0]
-    return Task(name, str(task.metadata.dataset["revision"]), split, task)
+    return Task(name, str(task.metadata.dataset["revision"]), split, str(task.metadata.dataset["path"]), task)
 
 
 def _local(local: LocalTask) -> Task:
@@ -79,45 +85,90 @@ def _local(local: LocalTask) -> Task:
     questions = Path(local.questions)
     queries = list(_queries(questions))
     qrels = _qrels(questions, local.split)
-    where = f"task {local.name} ({local.questions})"
-    known = {row["id"] for row in corpus}
-    asked = {row["id"] for row in queries}
-    for query_id, judged in qrels.items():
-        if query_id not in asked:
-            raise UserError(f"{where}: query {query_id!r} is judged but is not in queries.jsonl")
-        unknown = [passage_id for passage_id in judged if passage_id not in known]
-        if unknown:
-            raise UserError(
-                f"{where}: query {query_id!r} names passage {unknown[0]!r}, which is not among the {len(known)} "
-                f"passages of {local.corpus}"
-            )
-    if not qrels:
-        raise UserError(f"{where}: no judgements for split {local.split!r}")
-    judged_queries = [row for row in queries if row["id"] in qrels]
-    revision = "sha256:" + sha256_texts(
-        [
-            *((row["id"], row["title"], row["text"]) for row in corpus),
-            *((row["id"], row["text"]) for row in judged_queries),
-            *(
-                (query_id, passage_id, str(score))
-                for query_id, judged in qrels.items()
-                for passage_id, score in judged.items()
-            ),
-        ]
+    data = _Data(corpus, queries, qrels)
+    data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
+    revision = "sha256:" + data.content_hash()
+    return Task(local.name, revision, local.split, None, data.as_task(local.name, local.split, revision))
+
+
+def _from_hub(repo_id: str, revision: str) -> Task:
+    """A Hub data set with configurations `corpus`, `queries` and `default`, such as `builders.build` publishes."""
+    if not revision:
+        raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
+    commit = pin(repo_id, revision, "dataset")
+    corpus = load_parquet(repo_id, "corpus", "corpus", commit)
+    queries = load_parquet(repo_id, "queries", "queries", commit)
+    data = _Data(
+        [{"id": row["_id"], "title": row.get("title") or "", "text": row["text"]} for row in corpus],
+        [{"id": row["_id"], "text": row["text"]} for row in queries],
+        _by_query(
+            (row["query-id"], row["corpus-id"], row["score"]) for row in load_parquet(repo_id, None, "test", commit)
+        ),
     )
-    task = _mteb_task(local.name, local.split, revision)
-    task.dataset = {
-        "default": {
-            local.split: {
-                "corpus": Dataset.from_list(corpus, features=CORPUS),
-                "queries": Dataset.from_list(judged_queries, features=QUERIES),
-                "relevant_docs": qrels,
-                "top_ranked": None,
+    data.check(f"task {repo_id}@{revision}", "its configuration corpus")
+    name = repo_id.rpartition("/")[2]
+    return Task(name, commit, "test", repo_id, data.as_task(name, "test", commit))
+
+
+class _Data(NamedTuple):
+    """A retrieval task's passages, queries and judgements."""
+
+    corpus: list[dict[str, str]]
+    queries: list[dict[str, str]]
+    qrels: Qrels
+
+    def check(self, where: str, corpus: str) -> None:
+        """Refuses judgements of what is not there.
+
+        Raises:
+            UserError: names the query or passage.
+        """
+        known = {row["id"] for row in self.corpus}
+        asked = {row["id"] for row in self.queries}
+        for query_id, judged in self.qrels.items():
+            if query_id not in asked:
+                raise UserError(f"{where}: query {query_id!r} is judged but is not among the queries")
+            unknown = [passage_id for passage_id in judged if passage_id not in known]
+            if unknown:
+                raise UserError(
+                    f"{where}: query {query_id!r} names passage {unknown[0]!r}, which is not among the {len(known)} "
+                    f"passages of {corpus}"
+                )
+        if not self.qrels:
+            raise UserError(f"{where}: no judgements above 0")
+
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of all that is measured on."""
+        return sha256_texts(
+            [
+                *((row["id"], row["title"], row["text"]) for row in self.corpus),
+                *((row["id"], row["text"]) for row in self._judged()),
+                *(
+                    (query_id, passage_id, str(score))
+                    for query_id, judged in self.qrels.items()
+                    for passage_id, score in judged.items()
+                ),
+            ]
+        )
+
+    def as_task(self, name: str, split: str, revision: str) -> AbsTaskRetrieval:
+        """The data as mteb runs it."""
+        task = _mteb_task(name, split, revision)
+        task.dataset = {
+            "default": {
+                split: {
+                    "corpus": Dataset.from_list(self.corpus, features=CORPUS),
+                    "queries": Dataset.from_list(self._judged(), features=QUERIES),
+                    "relevant_docs": self.qrels,
+                    "top_ranked": None,
+                }
             }
         }
-    }
-    task.data_loaded = True
-    return Task(local.name, revision, local.split, task)
+        task.data_loaded = True
+        return task
+
+    def _judged(self) -> list[dict[str, str]]:
+        return [row for row in self.queries if row["id"] in self.qrels]
 
 
 def _mteb_task(name: str, split: str, revision: str) -> AbsTaskRetrieval:
@@ -166,9 +217,14 @@ def _queries(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _qrels(folder: Path, split: str) -> Qrels:
-    """Judgements by query: those above 0, as BEIR counts only them as relevant, in the file's order."""
+    """Judgements by query, in the file's order."""
+    return _by_query(_judgements(folder, split))
+
+
+def _by_query(judgements: Iterable[tuple[str, str, int]]) -> Qrels:
+    """Judgements above 0 by query: BEIR counts only them as relevant."""
     qrels: Qrels = {}
-    for query_id, passage_id, score in _judgements(folder, split):
+    for query_id, passage_id, score in judgements:
         if score > 0:
             qrels.setdefault(query_id, {})[passage_id] = score
     return qrels

@@ -1,8 +1,11 @@
 """A chat-completions server on loopback whose answers a test scripts; it records what it was asked."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+NEGATIVES_SYSTEM = "A hard negative is"
 
 
 class ChatServer:
@@ -67,3 +70,12 @@ def completion(text, finish_reason="stop"):
 
 def last_user_message(body):
     return body["messages"][-1]["content"]
+
+
+def about_animals(body, _):
+    """A query about the passage's first words, or a negative that shows which query it was asked for."""
+    text = last_user_message(body)
+    if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
+        return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
+    title, words = re.match(r"Passage: (\w+)\. (.*)", text).groups()
+    return f"what about the animal {title.lower()} and {' '.join(words.split()[1:3])}?"

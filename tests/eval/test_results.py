@@ -5,7 +5,9 @@ import random
 
 import pytest
 
-from eval.results import METRICS, Key, Result, means, per_query_scores, read_result, read_scores, write_result
+from cards.evidence import read_judgements, read_rankings
+from cards.metrics import METRICS, means, per_query_scores
+from eval.results import Measured, Result, read_result, read_scores, write_result
 
 
 def reference(ranking, judged):
@@ -44,13 +46,44 @@ def test_a_query_without_hits_counts_as_zero():
 def test_results_are_found_by_weights_and_data(tmp_path):
     scores = {"a": {"nDCG@10": 0.25, "Precision@10": 0.1, "Recall@100": 1.0}}
     result = Result(
-        "m", "sha256:" + "a" * 64, "t", "sha256:" + "b" * 64, "test", 1, means(scores), "fp32", 1.0, {"mteb": "2"}
+        model="m",
+        model_revision="e" * 40,
+        weights="sha256:" + "a" * 64,
+        task="t",
+        task_revision="sha256:" + "b" * 64,
+        split="test",
+        dataset=None,
+        queries=1,
+        metrics=means(scores),
+        precision="fp32",
+        seconds=1.0,
+        packages={"mteb": "2"},
     )
-    key = Key(result.model_revision, "fp32", result.task, result.task_revision)
+    key = result.key()
     folder = key.folder(tmp_path)
     assert read_result(folder) is None
-    write_result(folder, result, scores)
+    write_result(folder, result, Measured({"a": {"p": 1.0}}, {"a": {"p": 1}}, scores, {}))
     assert read_result(folder) == result
     assert read_scores(folder) == scores
-    changes = {"model_revision": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd"}
+    changes = {"weights": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd"}
     assert folder not in {key._replace(**{name: value}).folder(tmp_path) for name, value in changes.items()}
+    (folder / "result.json").write_text('{"model": "of an older form"}')
+    assert read_result(folder) is None
+
+
+def test_the_stored_ranks_give_the_same_metrics(tmp_path):
+    """Cut at the metrics' depth, with many ties and scores that differ only beyond single precision."""
+    lots = random.Random(8)
+    passages = [f"p{n}" for n in range(400)]
+    rankings = {
+        f"q{n}": {p: round(lots.random(), 1) + lots.random() * 1e-10 for p in lots.sample(passages, 300)}
+        for n in range(40)
+    }
+    qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} for query in rankings}
+    result = Result("m", "r", "w", "t", "d", "test", None, 40, {}, "fp32", 0.0, {})
+    scores = per_query_scores(rankings, qrels)
+    write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
+    stored = read_rankings(tmp_path / "rankings.parquet")
+    assert {len(hits) for hits in stored.values()} == {100}
+    assert read_judgements(tmp_path / "judgements.parquet") == qrels
+    assert per_query_scores(stored, qrels) == scores

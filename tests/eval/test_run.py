@@ -9,9 +9,9 @@ from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError
+from cards.metrics import METRICS
 from cards.models import resolve_model
 from eval import run
-from eval.results import METRICS, per_query_scores
 from eval.tasks import load_task
 from tests.conftest import BASE, SHARED
 from tests.eval.test_tasks import task_folder
@@ -63,10 +63,11 @@ def test_means_equal_mtebs_own(task, tmp_path):
 
 def test_rankings_are_mtebs_and_give_the_scores(task):
     reference = resolve_model(BASE)
-    found = run.rankings(SentenceTransformer(reference.location), reference, task, 8)
+    measured = run.measure(SentenceTransformer(reference.location), reference, task, 8)
+    found = measured.rankings
     assert {query: len(hits) for query, hits in found.items()} == dict.fromkeys(["q1", "q2", "q3", "q4"], 12)
     assert max(found["q1"], key=found["q1"].get) == "owl"
-    assert per_query_scores(found, task.qrels())["q2"]["nDCG@10"] == 1.0
+    assert measured.scores["q2"]["nDCG@10"] == 1.0
 
 
 def test_a_folder_that_is_no_model(tmp_path):

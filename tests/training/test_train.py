@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.publish import write_config
+from builders.folder import write_config
 from cards.errors import UserError
 from cards.models import weights_hash
 from cards.recipe import load_recipe
@@ -140,7 +140,7 @@ def test_rows_by_kind(dataset):
         ("kind=corpus", "no configuration 'corpus'"),
         ("dataset=nowhere", "no such folder; wanted a data set's folder or a Hub id"),
         ("dataset=owner/name", "needs its revision"),
-        ("base=owner/name@v1", "the Hub did not answer for it"),
+        ("base=owner/name@v1", "the Hub has no such repository"),
         ("base=nowhere", "no such folder; wanted a model folder"),
         ("trainer.learning_rat=1", "learning_rat"),
         ("trainer.seed=3", "set seed at the recipe's top level"),

@@ -1,0 +1,90 @@
+"""What differs between two builds, and what that means to those who read them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cards.versions import Change, Level, largest
+
+Manifest = Mapping[str, Any]
+
+
+def compare(earlier: Manifest, ours: Manifest) -> Change | None:
+    """The change from an earlier version's manifest to ours; None where the two are the same.
+
+    Other columns, or a configuration that is gone, are major; other rows and new configurations are minor; what leaves
+    every row as it was is a patch.
+    """
+    if earlier == ours:
+        return None
+    return largest(_changes(earlier, ours)) or Change("patch", ("the record of how it was made",))
+
+
+def _changes(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
+    before, now = earlier["configs"], ours["configs"]
+    for config in before.keys() - now.keys():
+        # A build that drops nothing has no ledger of drops; nobody trains on it.
+        yield Change("minor" if config == "drops" else "major", (f"configuration {config} is gone",))
+    for config in now.keys() - before.keys():
+        yield Change("minor", (f"configuration {config} is new",))
+    other_rows = False
+    for config in [name for name in now if name in before]:
+        if before[config]["columns"] != now[config]["columns"]:
+            columns = (", ".join(about[config]["columns"]) for about in (before, now))
+            yield Change("major", (f"columns of {config}: {' -> '.join(columns)}",))
+        elif _digests(before[config]) != _digests(now[config]):
+            other_rows = True
+            rows = before[config]["rows"], now[config]["rows"]
+            yield Change(
+                "minor",
+                (f"{config}: {rows[0]} -> {rows[1]} rows" if rows[0] != rows[1] else f"other rows in {config}",),
+            )
+    yield from _causes(earlier, ours, "minor" if other_rows else "patch")
+
+
+def _causes(earlier: Manifest, ours: Manifest, level: Level) -> Iterator[Change]:
+    """What went into the build, where it was another thing than before."""
+    before, now = earlier["inputs"], ours["inputs"]
+    if before["llm"] != now["llm"]:
+        yield Change(level, (f"LLM: {before['llm']['model']} -> {now['llm']['model']}",))
+    if before["corpus"] != now["corpus"]:
+        names = (f"{corpus['source']}@{corpus['revision'][:14]}" for corpus in (before["corpus"], now["corpus"]))
+        yield Change(level, (f"corpus: {' -> '.join(names)}",))
+    old, new = _flat(earlier["settings"]), _flat(ours["settings"])
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not key.startswith(("llm.", "corpus.source", "corpus.revision")):
+            yield Change(level, (f"recipe: {key} {old.get(key)} -> {new.get(key)}",))
+    for name in sorted(now["prompts"].keys() & before["prompts"].keys()):
+        if before["prompts"][name] != now["prompts"][name]:
+            yield Change(level, (f"prompt {name} was edited",))
+    yield from _surroundings(earlier, ours)
+
+
+def _surroundings(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
+    """What changes no row by itself: packages, code, licence."""
+    before, now = earlier["inputs"], ours["inputs"]
+    for name in sorted(before["packages"].keys() & now["packages"].keys()):
+        if before["packages"][name] != now["packages"][name]:
+            yield Change("patch", (f"{name} {before['packages'][name]} -> {now['packages'][name]}",))
+    if before["code"] != now["code"]:
+        yield Change("patch", ("the code that builds it",))
+    if earlier["license"] != ours["license"]:
+        yield Change("patch", (f"licence: {earlier['license']} -> {ours['license']}",))
+
+
+def _digests(config: Mapping[str, Any]) -> list[str]:
+    return list(config["files"].values())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key.
+
+    >>> _flat({"seed": 1, "llm": {"model": "m"}})
+    {'seed': 1, 'llm.model': 'm'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

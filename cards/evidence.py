@@ -1,0 +1,49 @@
+"""What figures are computed from, as it is stored beside a model: the best ranks of each query, and the judgements."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cards.metrics import Qrels, Rankings, top
+
+RANKINGS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.float64())])
+JUDGEMENTS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.int32())])
+
+
+def write_rankings(file: Path, rankings: Rankings) -> None:
+    """Writes each query's best hits, as deep as the metrics look, the best first."""
+    rows = [(query, passage, score) for query, hits in rankings.items() for passage, score in top(hits)]
+    _write(file, rows, RANKINGS)
+
+
+def read_rankings(file: Path) -> dict[str, dict[str, float]]:
+    """Query id -> passage id -> score."""
+    return _read(file)
+
+
+def write_judgements(file: Path, qrels: Qrels) -> None:
+    """Writes all judgements, those of 0 too."""
+    _write(
+        file,
+        [(query, passage, grade) for query, judged in qrels.items() for passage, grade in judged.items()],
+        JUDGEMENTS,
+    )
+
+
+def read_judgements(file: Path) -> dict[str, dict[str, int]]:
+    """Query id -> passage id -> relevance."""
+    return {query: {passage: int(grade) for passage, grade in judged.items()} for query, judged in _read(file).items()}
+
+
+def _write(file: Path, rows: list[tuple[str, str, float]], schema: pa.Schema) -> None:
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")
+
+
+def _read(file: Path) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for row in pq.read_table(file).to_pylist():
+        found.setdefault(row["query-id"], {})[row["corpus-id"]] = row["score"]
+    return found

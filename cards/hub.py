@@ -1,0 +1,267 @@
+"""The Hub as this project talks to it: patient with what passes, plain about what does not.
+
+Reading goes through `pin` (a name and revision become a commit, and a tag that has moved is noticed) and `download`
+(only the kinds of files that are asked for, never outside the target folder). Writing lives in `cards.publishing`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+
+from cards.errors import UserError, scrub
+
+T = TypeVar("T")
+RepoType = Literal["dataset", "model"]
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+RETRIED = {408, 429, 500, 502, 503, 504}
+ATTEMPTS = 6
+LONGEST_PAUSE_S = 300
+HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND = 401, 403, 404
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja")
+"""What a model is loaded from: weights that cannot hold code, and plain text."""
+
+
+@cache
+def client() -> HfApi:
+    """The Hub client; endpoint and token come from the environment or `hf auth login`."""
+    return HfApi(library_name="foils")
+
+
+def patiently(call: Callable[[], T], pause_s: float = 1.0) -> T:
+    """Makes a call again while the Hub is busy or the connection breaks; the client itself does so for some only.
+
+    A server that says how long to wait is obeyed, up to five minutes. A repeated POST may find its own work done:
+    callers look at the Hub's state after a conflict and do not trust the answer alone.
+
+    Args:
+        call: one request.
+        pause_s: seconds before the second try; doubled for each further one.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return call()
+        except OfflineModeIsEnabled:
+            raise
+        except HfHubHTTPError as error:
+            if attempt == ATTEMPTS or error.response.status_code not in RETRIED:
+                raise
+            asked = error.response.headers.get("Retry-After", "")
+            pause = min(int(asked) + 0.5, LONGEST_PAUSE_S) if asked.isdigit() else pause_s * 2 ** (attempt - 1)
+        except (httpx2.TransportError, ConnectionError, json.JSONDecodeError):  # a proxy's HTML page is no JSON
+            if attempt == ATTEMPTS:
+                raise
+            pause = pause_s * 2 ** (attempt - 1)
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turns whatever the Hub's clients raise into one line for the user.
+
+    Args:
+        what: the thing that was tried, such as `data set owner/name@v1.0.0`.
+
+    Raises:
+        UserError: says what the Hub answered and what to do.
+    """
+    try:
+        yield
+    except HFValidationError as error:
+        raise UserError(f"{what}: not a name that the Hub allows: {_line(error)}") from None
+    except OfflineModeIsEnabled:
+        raise UserError(
+            f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"
+        ) from None
+    except GatedRepoError:
+        raise UserError(
+            f"{what}: gated: its owner decides who may read it; ask for access on its page, with the account that your "
+            "token belongs to"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"{what}: the repository has no such revision; see its tags and branches on its page") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{what}: the Hub has no such repository, or your token may not see it; check the name, and log in with "
+            "`hf auth login` or set HF_TOKEN if it is private"
+        ) from None
+    except LocalTokenNotFoundError:
+        raise UserError(f"{what}: the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN") from None
+    except HfHubHTTPError as error:
+        raise UserError(f"{what}: {_refusal(error)}") from None
+    except (httpx2.TransportError, OSError, RuntimeError) as error:  # hf_xet raises builtins
+        raise UserError(f"{what}: {_broken(error)}") from None
+
+
+def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
+    """The commit behind a revision.
+
+    The first commit that a tag is seen at is written down (`foils-pins/` beside the Hub's cache): a version that points
+    elsewhere later is refused, since figures that name it would no longer be of the same bytes. Offline, what was
+    written down is used.
+
+    Raises:
+        UserError: there is no such repository or revision, or the tag has moved.
+    """
+    if COMMIT.fullmatch(revision):
+        return revision
+    note = _note(repo_id, revision, repo_type)
+    noted = note.read_text("utf-8").split()[-1] if note.exists() else None
+    if constants.is_offline_mode() and noted is not None:
+        return noted
+    with explained(f"{repo_type} {repo_id}@{revision}"):
+        info = patiently(lambda: client().repo_info(repo_id, revision=revision, repo_type=repo_type))
+        refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=repo_type))
+    commit = str(info.sha)
+    if revision not in {tag.name for tag in refs.tags}:
+        return commit
+    if noted is not None and noted != commit:
+        raise UserError(
+            f"{repo_type} {repo_id}@{revision}: the tag has moved: it was {noted} when it was first used here and is "
+            f"{commit} now; a version must never move. Name the commit that you mean as the revision, or, if you "
+            f"trust the new one, delete {note}"
+        )
+    if noted is None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(f"{constants.ENDPOINT} {repo_type} {repo_id} {revision} {commit}\n", "utf-8")
+        partial.replace(note)
+    return commit
+
+
+def files_at(repo_id: str, commit: str, repo_type: RepoType) -> dict[str, RepoFile]:
+    """Path -> file of a repository's whole tree.
+
+    Raises:
+        UserError: a path would leave the folder that it is downloaded to.
+        HfHubHTTPError: whatever the Hub answered.
+    """
+    tree = patiently(
+        lambda: list(client().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type))
+    )
+    files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    for path in files:
+        check_path(path, f"{repo_type} {repo_id}")
+    return files
+
+
+def check_path(path: str, where: str) -> None:
+    """Refuses a path that could leave its folder.
+
+    Raises:
+        UserError: the path is absolute or climbs.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or re.match(r"[A-Za-z]:", path):
+        raise UserError(f"{where}: holds the path {path!r}, which would leave the folder it is read into; not read")
+
+
+def download(repo_id: str, commit: str, repo_type: RepoType, patterns: Sequence[str]) -> Path:
+    """Downloads what matches the patterns into the Hub's cache and returns the snapshot's folder.
+
+    Raises:
+        UserError: the repository cannot be read, or a path in it would leave the folder.
+    """
+    with explained(f"{repo_type} {repo_id}@{commit}"):
+        if not constants.is_offline_mode():
+            files_at(repo_id, commit, repo_type)
+        folder = patiently(
+            lambda: client().snapshot_download(
+                repo_id, repo_type=repo_type, revision=commit, allow_patterns=list(patterns)
+            )
+        )
+    return Path(folder)
+
+
+def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> Any:
+    """One split of a Hub data set, read from Parquet files alone.
+
+    Returns:
+        A `datasets.Dataset`.
+
+    Raises:
+        UserError: there is no such configuration or split, or its files are of another kind.
+    """
+    from datasets import load_dataset, load_dataset_builder
+    from datasets.exceptions import DatasetNotFoundError
+
+    where = f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
+    with explained(where):
+        try:
+            builder = patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
+            if builder.info.builder_name != "parquet":
+                raise UserError(
+                    f"{where}: its files are {builder.info.builder_name}; only Parquet is read from the Hub. The Hub "
+                    "keeps a Parquet copy of most public data sets: name its commit, that of refs/convert/parquet, as "
+                    "the revision"
+                )
+            return patiently(lambda: load_dataset(repo_id, config, split=split, revision=commit))
+        except (DatasetNotFoundError, ValueError) as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            raise UserError(f"{where}: {_line(error)}") from None
+
+
+def licence_of(repo_id: str, commit: str) -> str | None:
+    """The licence that a Hub data set's card states; None where it states none or several, or offline."""
+    if constants.is_offline_mode():
+        return None
+    with explained(f"dataset {repo_id}@{commit}"):
+        card = patiently(lambda: client().dataset_info(repo_id, revision=commit)).card_data
+    stated = card.get("license") if card else None
+    stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
+    return stated if isinstance(stated, str) and stated != "unknown" else None
+
+
+def _refusal(error: HfHubHTTPError) -> str:
+    """What an HTTP error means for whoever started the job."""
+    status, words = error.response.status_code, error.server_message or _line(error)
+    if status == HTTP_UNAUTHORIZED:
+        return f"the Hub does not know your token ({words}); run `hf auth login` or set HF_TOKEN to a valid one"
+    if status == HTTP_FORBIDDEN:
+        return (
+            f"your token does not allow this ({words}); use one with write access to that user or organisation, from "
+            "https://huggingface.co/settings/tokens"
+        )
+    return f"the Hub answered {status} ({words}); nothing is lost, run the same command again later"
+
+
+def _broken(error: Exception) -> str:
+    """What a broken connection means; Hubs of companies may lack Xet storage, which the client cannot tell itself."""
+    advice = "run the same command again"
+    if "xet" in str(error).lower():
+        advice += ", or, if this Hub has no Xet storage, with HF_HUB_DISABLE_XET=1"
+    return f"the connection to the Hub failed ({_line(error)}); nothing is lost, {advice}"
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's text, without tokens and without what a signed URL carries."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", scrub(first))
+
+
+def _note(repo_id: str, revision: str, repo_type: RepoType) -> Path:
+    """The file that holds the commit at which a tag was first seen."""
+    key = f"{constants.ENDPOINT} {repo_type} {repo_id} {revision}"
+    return Path(constants.HF_HOME) / "foils-pins" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.txt"

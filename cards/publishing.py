@@ -1,0 +1,287 @@
+"""Publishes a folder as one version of a Hub repository: atomic for the reader, resumable for the writer.
+
+The files of a version gather on a branch of their own, named by version and content. When all are there and have been
+read back, the tag is made on that very commit; only then does `main` take over the same files, in one commit. So a tag
+never shows half a version, and neither does `main`. Each step looks at the Hub first and does what is still missing:
+a publication that was killed anywhere goes on where it stopped, and a second process with the same content meets the
+first one's work instead of repeating it.
+"""
+
+import json
+import logging
+import random
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from msgspec import Struct
+
+from cards.errors import UserError
+from cards.files import CARD, LocalFile, groups, listed_files, read_remote
+from cards.hub import RepoType, client, explained, files_at, patiently
+from cards.merging import parse_card
+from cards.provenance import sha256_json
+from cards.readback import ReadBack, read_back
+from cards.versions import Version, as_version
+
+logger = logging.getLogger(__name__)
+
+MAIN = "main"
+ROUNDS = 8
+CONFLICTS = {409, 412}
+Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
+
+
+class Bundle(Struct, frozen=True):
+    """What is published.
+
+    Attributes:
+        folder: holds the files.
+        repo_type: of the repository.
+        record: the file that lists a version's files with their SHA-256, `manifest.json` or `run.json`.
+        card: the README.
+        merge: `(generated card, card on the Hub) -> card`, so that what people wrote stays.
+        load: loads a tag as its readers will; raises `UserError` where that fails.
+        superseded: paths on `main` that a new version leaves no meaning to, such as scores of older weights.
+    """
+
+    folder: Path
+    repo_type: RepoType
+    record: str
+    card: str
+    merge: Callable[[str, str], str]
+    load: Callable[[ReadBack, str], None] = lambda _back, _tag: None
+    superseded: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] = lambda _record, _paths: ()
+
+
+class Published(NamedTuple):
+    """Where a version lies; `new` tells whether this run made it."""
+
+    repo_id: str
+    version: Version
+    commit: str
+    new: bool
+
+
+def publish(bundle: Bundle, repo_id: str, version: Version, *, private: bool = False) -> Published:
+    """Makes a version, or finds it made.
+
+    Args:
+        bundle: the files.
+        repo_id: `owner/name`; the repository is created if need be.
+        version: becomes the tag.
+        private: of a repository that is created.
+
+    Raises:
+        UserError: the version exists with other content, the Hub refuses, or the files come back otherwise.
+    """
+    what = f"publishing {version} to {bundle.repo_type} {repo_id}"
+    with explained(what), read_back() as back:
+        _create_repo(repo_id, bundle.repo_type, private)
+        for attempt in range(ROUNDS):
+            try:
+                published = _Publication(bundle, repo_id, version).run(back)
+                return published._replace(new=published.new or attempt > 0)
+            except _Conflict as conflict:
+                logger.info("%s: %s; looking again", what, conflict)
+                time.sleep(random.uniform(0, 0.5 * 2**attempt))
+    raise UserError(f"{what}: others kept changing the repository at the same time; run the same command again")
+
+
+class _Conflict(Exception):  # noqa: N818 - not an error: a reason to look at the Hub again
+    """Somebody else was faster, or an answer was lost and the work is done already."""
+
+
+class _Publication:
+    """One look at the Hub and the steps that are still missing."""
+
+    def __init__(self, bundle: Bundle, repo_id: str, version: Version) -> None:
+        self._bundle, self._id, self._type, self._version = bundle, repo_id, bundle.repo_type, version
+        refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=self._type))
+        self._tags = {tag.name: tag.target_commit for tag in refs.tags}
+        self._branches = {branch.name: branch.target_commit for branch in refs.branches}
+
+    def run(self, back: ReadBack) -> Published:
+        name = str(self._version)
+        commit = self._tags.get(name)
+        new = commit is None
+        if commit is None:
+            commit = self._stage()
+            self._read_back(back, commit, self._files)
+            self._tag(commit)
+        else:
+            self._refuse_other_content(commit)
+        if not self._is_behind_main():
+            operations = self._main_operations(commit)
+            if operations:
+                if not new:  # the run that made the tag may have been killed before it had looked
+                    self._read_back(back, commit, [file for file in self._files if file.path != CARD])
+                self._bundle.load(back, name)
+                self._commit(MAIN, operations, self._branches[MAIN], f"{name}: {self._title()}")
+                new = True
+        for branch in self._branches:
+            if branch == self._staging or branch.startswith(f"staging-{name}-"):
+                self._delete_branch(branch)
+        return Published(self._id, self._version, commit, new)
+
+    @cached_property
+    def _files(self) -> list[LocalFile]:
+        """Card, record and all that the record lists; the folder may hold other things."""
+        folder = self._bundle.folder
+        record = json.loads((folder / self._bundle.record).read_text("utf-8"))
+        expected = listed_files(record)
+        files = [LocalFile.of(CARD, self._bundle.card.encode())]
+        for path in sorted({self._bundle.record, *expected} - {CARD}):
+            local = folder / path
+            if not local.is_file():
+                raise UserError(f"{local}: {self._bundle.record} lists it and it is not there; make the folder again")
+            file = LocalFile.of(path, local)
+            if file.sha256 != expected.get(path, file.sha256):
+                raise UserError(
+                    f"{local}: has SHA-256 {file.sha256} and {self._bundle.record} says {expected[path]}; somebody "
+                    "changed it; make the folder again"
+                )
+            files.append(file)
+        return files
+
+    @cached_property
+    def _staging(self) -> str:
+        """A branch that only this very content uses; a card may change between two tries."""
+        content = {file.path: file.sha256 for file in self._files if file.path != CARD}
+        return f"staging-{self._version}-{sha256_json(content)[:12]}"
+
+    def _stage(self) -> str:
+        """The commit with all files of the version, complete and on top of what `main` has."""
+        if self._staging not in self._branches:
+            start = self._branches[MAIN]
+            with _conflicts():
+                patiently(
+                    lambda: client().create_branch(self._id, branch=self._staging, revision=start, repo_type=self._type)
+                )
+            self._branches[self._staging] = start
+        head = self._branches[self._staging]
+        there = files_at(self._id, head, self._type)
+        missing = [file for file in self._files if not file.is_at(there.get(file.path))]
+        for group in groups(missing):
+            additions = [CommitOperationAdd(file.path, file.content) for file in group]
+            head = self._commit(self._staging, additions, head, f"{self._version}: {len(group)} files")
+        outdated = self._outdated(there)
+        if outdated:
+            deletions = [CommitOperationDelete(path) for path in outdated]
+            head = self._commit(self._staging, deletions, head, f"{self._version}: what earlier versions had")
+        return head
+
+    def _tag(self, commit: str) -> None:
+        """Makes the tag, and looks where it points: the Hub keeps an existing one in silence."""
+        name = str(self._version)
+        with _conflicts():
+            patiently(lambda: client().create_tag(self._id, tag=name, revision=commit, repo_type=self._type))
+        refs = patiently(lambda: client().list_repo_refs(self._id, repo_type=self._type))
+        if {tag.name: tag.target_commit for tag in refs.tags}.get(name) != commit:
+            raise _Conflict(f"tag {name} points elsewhere")
+
+    def _read_back(self, back: ReadBack, commit: str, files: Sequence[LocalFile]) -> None:
+        back.check_bytes(self._id, self._type, commit, {file.path: file.sha256 for file in files})
+
+    def _refuse_other_content(self, commit: str) -> None:
+        """The tag that is there must hold the same records and data; its card may have been another."""
+        there = files_at(self._id, commit, self._type)
+        for file in self._files:
+            if file.path != CARD and not file.is_at(there.get(file.path)):
+                raise UserError(
+                    f"{self._id}@{self._version}: this version exists with other content ({file.path} differs) and a "
+                    "version is never moved; publish under another one, or with --version auto"
+                )
+
+    def _is_behind_main(self) -> bool:
+        """Whether `main` shows a later version by now; it is not set back."""
+        shown = as_version(str(parse_card(self._read(MAIN, CARD) or "").data.get("version")))
+        return shown is not None and shown > self._version
+
+    def _main_operations(self, commit: str) -> list[Operation]:
+        """What `main` lacks; large files are copied on the Hub from the tagged commit and not sent again."""
+        head = self._branches[MAIN]
+        there, tagged = files_at(self._id, head, self._type), files_at(self._id, commit, self._type)
+        card = self._bundle.merge(self._bundle.card, self._read(head, CARD) or "")
+        operations: list[Operation] = []
+        for file in self._files:
+            if file.path == CARD:
+                if card != self._read(head, CARD):
+                    operations.append(CommitOperationAdd(CARD, card.encode()))
+            elif file.is_at(there.get(file.path)):
+                continue
+            elif tagged[file.path].lfs:
+                operations.append(CommitOperationCopy(file.path, file.path, src_revision=commit))
+            else:
+                operations.append(CommitOperationAdd(file.path, file.content))
+        return operations + [CommitOperationDelete(path) for path in self._outdated(there)]
+
+    def _outdated(self, there: Mapping[str, RepoFile]) -> list[str]:
+        """Files of an earlier version that this one has not; what people added stays."""
+        ours = {file.path for file in self._files}
+        earlier = json.loads(self._read(MAIN, self._bundle.record) or "{}")
+        superseded = self._bundle.superseded(earlier, list(there))
+        return sorted(({*listed_files(earlier), *superseded} & set(there)) - ours)
+
+    def _read(self, revision: str, path: str) -> str | None:
+        """A small file's content as it is on the Hub; None where there is none."""
+        return read_remote(self._id, self._type, self._branches.get(revision, revision), path)
+
+    def _commit(self, branch: str, operations: Sequence[Operation], parent: str, title: str) -> str:
+        """One atomic commit on top of `parent`, or a conflict."""
+        with _conflicts(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            made = patiently(
+                lambda: client().create_commit(
+                    self._id,
+                    operations,
+                    commit_message=title,
+                    revision=branch,
+                    parent_commit=parent,
+                    repo_type=self._type,
+                )
+            )
+        return str(made.oid)
+
+    def _delete_branch(self, branch: str) -> None:
+        try:
+            patiently(lambda: client().delete_branch(self._id, branch=branch, repo_type=self._type))
+        except RevisionNotFoundError:
+            logger.debug("branch %s went by another hand", branch)
+        except HfHubHTTPError as error:
+            logger.warning("%s: branch %s could not be deleted: %s", self._id, branch, error.server_message)
+
+    def _title(self) -> str:
+        return "data set and card" if self._type == "dataset" else "model and card"
+
+
+class _conflicts:  # noqa: N801 - reads as a statement
+    """Turns what a concurrent writer causes, or a lost answer, into `_Conflict`; the rest passes."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, RevisionNotFoundError):
+            raise _Conflict("a branch went by another hand") from error
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in CONFLICTS:
+            raise _Conflict(f"another writer was faster ({error.response.status_code})") from error
+
+
+def _create_repo(repo_id: str, repo_type: RepoType, private: bool) -> None:
+    patiently(
+        lambda: client().create_repo(
+            repo_id, repo_type=repo_type, exist_ok=True, visibility="private" if private else None
+        )
+    )
+    if private and not client().repo_info(repo_id, repo_type=repo_type).private:
+        raise UserError(
+            f"{repo_type} {repo_id}: exists and is public, so --private cannot hold; name another repository, or "
+            "change its visibility in its settings"
+        )

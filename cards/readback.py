@@ -1,0 +1,124 @@
+"""What a stranger gets: the published files, read back from the Hub into an empty cache.
+
+python -m cards.readback OWNER/NAME REVISION CONFIG=SPLIT ...     prints rows and columns of each as JSON
+
+The Hub's clients hand out cached files without asking, so reading back happens in a folder of its own, and loading in a
+process of its own that knows no other.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import get_token
+from tqdm import tqdm
+
+from cards.errors import UserError, scrub
+from cards.hub import RepoType, client, explained, patiently
+from cards.provenance import ROOT, sha256_file
+
+DOWNLOADS = 4
+
+
+class ReadBack:
+    """An empty cache that published files are read into."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def check_bytes(self, repo_id: str, repo_type: RepoType, commit: str, expected: Mapping[str, str]) -> None:
+        """Downloads files and compares their SHA-256 (path -> hex).
+
+        Raises:
+            UserError: a file cannot be read or has other bytes.
+        """
+
+        def read(path: str) -> tuple[str, str]:
+            local = patiently(
+                lambda: client().hf_hub_download(
+                    repo_id, path, repo_type=repo_type, revision=commit, cache_dir=self._home / "hub"
+                )
+            )
+            return path, sha256_file(Path(local))
+
+        with explained(f"reading back {repo_id}@{commit}"), ThreadPoolExecutor(DOWNLOADS) as pool:
+            progress = tqdm(pool.map(read, expected), "reading back", len(expected), unit="file", leave=False)
+            found = dict(progress)
+        wrong = [path for path, digest in expected.items() if found[path] != digest]
+        if wrong:
+            raise UserError(
+                f"{repo_id}@{commit}: {wrong[0]} came back with SHA-256 {found[wrong[0]]}, not {expected[wrong[0]]}; "
+                "main still holds what it held; run the same command again"
+            )
+
+    def check_configs(self, repo_id: str, revision: str, expected: Mapping[str, Mapping[str, Any]]) -> None:
+        """Loads every configuration with `datasets`, as a reader would, and compares rows and columns.
+
+        Args:
+            repo_id: of the data set.
+            revision: the tag.
+            expected: configuration -> `split`, `rows`, `columns`.
+
+        Raises:
+            UserError: one cannot be loaded or is not as it was written.
+        """
+        found = self._load(repo_id, revision, expected)
+        for config, about in expected.items():
+            wanted = {"rows": about["rows"], "columns": list(about["columns"])}
+            if found.get(config) != wanted:
+                raise UserError(
+                    f"{repo_id}@{revision}: configuration {config!r} loads as {found.get(config)}, not as {wanted}; "
+                    "main still holds what it held; run the same command again"
+                )
+
+    def _load(self, repo_id: str, revision: str, expected: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        # The token's file lies in the home that is left, so it goes along in the environment.
+        environment = {**os.environ, "HF_HOME": str(self._home), "HF_TOKEN": get_token() or ""}
+        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE", "HUGGINGFACE_HUB_CACHE"):
+            environment.pop(name, None)
+        finished = subprocess.run(
+            [
+                *(sys.executable, "-m", "cards.readback", repo_id, revision),
+                *(f"{config}={about['split']}" for config, about in expected.items()),
+            ],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if finished.returncode != 0:
+            last = scrub(finished.stderr.strip().rpartition("\n")[2])
+            raise UserError(f"{repo_id}@{revision}: cannot be loaded as published: {last}; run the same command again")
+        loaded: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+        return loaded
+
+
+@contextmanager
+def read_back() -> Iterator[ReadBack]:
+    """An empty cache for the time of one publication."""
+    with TemporaryDirectory(prefix="foils-readback-") as home:
+        yield ReadBack(Path(home))
+
+
+def _load_all(repo_id: str, revision: str, splits: Mapping[str, str]) -> dict[str, Any]:
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    loaded = {}
+    for config, split in splits.items():
+        rows = patiently(lambda: load_dataset(repo_id, config, split=split, revision=revision))  # noqa: B023
+        loaded[config] = {"rows": len(rows), "columns": rows.column_names}
+    return loaded
+
+
+if __name__ == "__main__":
+    wanted = dict(argument.split("=", 1) for argument in sys.argv[3:])
+    print(json.dumps(_load_all(sys.argv[1], sys.argv[2], wanted)))

@@ -1,0 +1,197 @@
+"""Scores into cards: of a folder, of a Hub repository, and in the form that MTEB's results repository takes."""
+
+import json
+import logging
+import random
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import CommitOperationAdd
+from huggingface_hub.errors import HfHubHTTPError
+
+from cards.errors import UserError
+from cards.files import CARD, LocalFile, read_remote
+from cards.hub import client, explained, files_at, patiently, pin
+from cards.metrics import METRICS, mean_interval
+from cards.models import ModelReference, remote_weights
+from cards.publishing import CONFLICTS, ROUNDS
+from cards.scores import SCORES, Score, scored_files
+from eval.paired import mean_over_seeds, paired_difference
+from eval.results import Result, read_scores
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(NamedTuple):
+    """A model beside its base on the same tasks, in the same order; `root` holds the results' files."""
+
+    model: ModelReference
+    base: ModelReference
+    results: list[Result]
+    base_results: list[Result]
+    root: Path
+
+    def scores(self) -> list[Score]:
+        """Every metric of every task, for a card."""
+        return [
+            self._score(result, base, metric)
+            for result, base in zip(self.results, self.base_results, strict=True)
+            for metric in METRICS
+        ]
+
+    def evidence(self) -> dict[str, bytes]:
+        """Path beside the card -> content: rankings of model and base, judgements, and the result."""
+        files = {}
+        for result, base in zip(self.results, self.base_results, strict=True):
+            folder, place = result.key().folder(self.root), _place(result)
+            for name in ("result.json", "rankings.parquet", "judgements.parquet"):
+                files[f"{place}/{name}"] = (folder / name).read_bytes()
+            files[f"{place}/base-rankings.parquet"] = (base.key().folder(self.root) / "rankings.parquet").read_bytes()
+        return files
+
+    def _score(self, result: Result, base: Result, metric: str) -> Score:
+        scores, base_scores = (
+            mean_over_seeds([read_scores(measured.key().folder(self.root))], metric) for measured in (result, base)
+        )
+        difference = paired_difference(scores, base_scores)
+        low, high = mean_interval(list(scores.values()))
+        return Score(
+            task=result.task,
+            revision=result.task_revision,
+            split=result.split,
+            metric=metric,
+            value=result.metrics[metric],
+            low=low,
+            high=high,
+            queries=result.queries,
+            precision=result.precision,
+            evaluated=self.model.revision,
+            weights=self.model.weights,
+            base=f"{self.base.name}@{self.base.revision}",
+            base_value=base.metrics[metric],
+            difference=difference.mean,
+            difference_low=difference.low,
+            difference_high=difference.high,
+            dataset=result.dataset,
+            evidence=_place(result),
+        )
+
+
+def write_scores(folder: Path, evaluation: Evaluation) -> None:
+    """Puts the scores into a model folder's card, and what they rest on beside it."""
+    card, earlier = folder / CARD, folder / SCORES
+    files = scored_files(
+        card.read_text("utf-8") if card.exists() else "",
+        earlier.read_bytes() if earlier.exists() else None,
+        evaluation.model.name,
+        evaluation.scores(),
+    )
+    for path, content in {**evaluation.evidence(), **files}.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(file)
+
+
+def check_push(repo_id: str, model: ModelReference) -> str:
+    """The repository that gets the scores, before anything is measured.
+
+    Raises:
+        UserError: it is no repository, or its weights are not those of the model.
+    """
+    if repo_id.count("/") != 1 or not repo_id.replace("/", "").strip():
+        raise UserError(f"--push: {model.name} is a folder; say which repository has these weights: --push OWNER/NAME")
+    _check_weights(repo_id, pin(repo_id, "main", "model"), model)
+    return repo_id
+
+
+def push_scores(repo_id: str, evaluation: Evaluation) -> None:
+    """Merges the scores into a repository's card in one commit; what others write meanwhile is merged with.
+
+    Raises:
+        UserError: the repository's weights are others by now, or the Hub refuses.
+    """
+    with explained(f"scores of model {repo_id}"):
+        for attempt in range(ROUNDS):
+            try:
+                commit = _push_once(repo_id, evaluation)
+            except HfHubHTTPError as error:
+                if error.response.status_code not in CONFLICTS:
+                    raise
+                time.sleep(random.uniform(0, 0.5 * 2**attempt))
+                continue
+            logger.info("%s: %s", repo_id, f"scores in commit {commit}" if commit else "has these scores already")
+            return
+    raise UserError(f"scores of model {repo_id}: others kept changing the repository; run the same command again")
+
+
+def _push_once(repo_id: str, evaluation: Evaluation) -> str | None:
+    """One atomic commit on top of what `main` is now; None where nothing would change."""
+    head = pin(repo_id, "main", "model")
+    _check_weights(repo_id, head, evaluation.model)
+    earlier = read_remote(repo_id, "model", head, SCORES)
+    files = scored_files(
+        read_remote(repo_id, "model", head, CARD) or "",
+        earlier.encode() if earlier else None,
+        repo_id.rpartition("/")[2],
+        evaluation.scores(),
+    )
+    there = files_at(repo_id, head, "model")
+    local = {path: LocalFile.of(path, content) for path, content in {**evaluation.evidence(), **files}.items()}
+    operations = [
+        CommitOperationAdd(path, file.content) for path, file in local.items() if not file.is_at(there.get(path))
+    ]
+    if not operations:
+        return None
+    tasks = ", ".join(sorted({result.task for result in evaluation.results}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+        made = patiently(
+            lambda: client().create_commit(
+                repo_id, operations, commit_message=f"Scores on {tasks}", parent_commit=head, revision="main"
+            )
+        )
+    return str(made.oid)
+
+
+def _check_weights(repo_id: str, commit: str, model: ModelReference) -> None:
+    """Scores belong beside the weights they were measured on, whatever the commit is called."""
+    with explained(f"model {repo_id}"):
+        found = remote_weights(repo_id, commit)
+    if found != model.weights:
+        raise UserError(
+            f"model {repo_id}: main holds weights {found}, and what is evaluated ({model.name}@{model.revision}) has "
+            f"{model.weights}; evaluate what is there (model={repo_id}), or publish these weights first"
+        )
+
+
+def write_mteb_results(folder: Path, evaluation: Evaluation) -> None:
+    """Writes `results/OWNER__NAME/COMMIT/TASK.json` and `model_meta.json`, as MTEB's results repository holds them.
+
+    Raises:
+        UserError: the model has no commit on the Hub, which that repository asks for.
+    """
+    model = evaluation.model
+    if not model.on_hub:
+        raise UserError(
+            f"--mteb-results: {model.name} is a folder, and MTEB's results name a Hub model and commit; publish it, "
+            "and evaluate model=OWNER/NAME@VERSION"
+        )
+    place = folder / "results" / model.name.replace("/", "__") / model.revision
+    place.mkdir(parents=True, exist_ok=True)
+    for result in evaluation.results:
+        account = json.loads((result.key().folder(evaluation.root) / "mteb.json").read_text("utf-8"))
+        (place / f"{result.task}.json").write_text(json.dumps(account["result"], indent=2), "utf-8")
+        meta = {**account["model"], "name": model.name, "revision": model.revision}
+        (place / "model_meta.json").write_text(json.dumps(meta, indent=4), "utf-8")
+    logger.info("%s: copy it into a clone of github.com/embeddings-benchmark/results", place)
+
+
+def _place(result: Result) -> str:
+    """The folder of a result's evidence, beside the card."""
+    revision = result.task_revision.removeprefix("sha256:")[:12]
+    return f"evaluation/{re.sub(r'[^A-Za-z0-9._-]', '-', result.task)}-{revision}-{result.precision}"

@@ -1,0 +1,179 @@
+"""Repositories as a whole, and who is who."""
+
+import re
+
+from starlette.responses import JSONResponse
+
+from tests.hub.answers import RefusedError, page
+from tests.hub.attributes import DEFAULT
+from tests.hub.call import Call
+from tests.hub.card_metadata import card_data
+from tests.hub.files import file_info
+from tests.hub.store import KINDS, Note, Repo, Store
+
+NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+
+
+def whoami(call: Call) -> JSONResponse:
+    caller = call.access.require_login(call.caller)
+    orgs = [
+        {"type": "org", "id": f"org-{name}", "name": name, "fullname": name, "roleInOrg": "write"}
+        for name, members in call.access.orgs.items()
+        if caller.user in members
+    ]
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": f"user-{caller.user}",
+            "name": caller.user,
+            "fullname": caller.user.title(),
+            "email": f"{caller.user}@example.org",
+            "emailVerified": True,
+            "isPro": False,
+            "orgs": orgs,
+            "auth": {"type": "access_token", "accessToken": {"displayName": "loopback", "role": caller.role}},
+        }
+    )
+
+
+def auth_check(call: Call) -> JSONResponse:
+    call.repo(files=True, write=call.request.url.path.endswith("/write"))
+    return JSONResponse({})
+
+
+def new_repo(store: Store, repo: Repo, author: str) -> Repo:
+    """Registers a repository with its first commit, which holds `.gitattributes`."""
+    with store.lock:
+        first = repo.add({".gitattributes": store.entry(DEFAULT, lfs=False)}, Note("initial commit", author), None)
+        repo.refs["main"] = first.oid
+        store.repos[repo.kind, repo.id] = repo
+    return repo
+
+
+def _named(call: Call, form: dict) -> tuple[str, str]:
+    """Kind and id of the repository that a form names; without an organisation it is the caller's own."""
+    kind = form.get("type") or "model"
+    name = str(form.get("name", ""))
+    space, _, name = name.rpartition("/")
+    space = space or form.get("organization") or call.caller.user
+    if kind not in KINDS or not NAME.fullmatch(name) or name.endswith(".git"):
+        raise RefusedError(400, f"Invalid repository name or type: {kind} {space}/{name}")
+    return kind, f"{space}/{name}"
+
+
+def create(call: Call) -> JSONResponse:
+    caller = call.access.require_writer(call.caller)
+    form = call.json
+    kind, repo_id = _named(call, form)
+    space = repo_id.partition("/")[0]
+    if not call.access.belongs(caller.user, space):
+        raise RefusedError(403, f'You don\'t have the rights to create a {kind} under the namespace "{space}"')
+    private = form.get("visibility") == "private" or form.get("private") is True
+    with call.store.lock:
+        there = call.store.repos.get((kind, repo_id))
+        if there is not None:
+            url = f"{call.hub.url}/{there.url_path}"
+            message = f"You already created this {kind} repo"
+            return JSONResponse(
+                {"error": message, "url": url, "name": repo_id, "id": repo_id}, 409, {"X-Error-Message": message}
+            )
+        repo = new_repo(call.store, Repo(kind, repo_id, call.store, private), caller.user)
+    return JSONResponse({"url": f"{call.hub.url}/{repo.url_path}", "name": repo_id, "id": repo_id, "private": private})
+
+
+def delete(call: Call) -> JSONResponse:
+    call.access.require_writer(call.caller)
+    kind, repo_id = _named(call, call.json)
+    call.find(kind, repo_id, write=True)
+    del call.store.repos[kind, repo_id]
+    return JSONResponse({})
+
+
+def move(call: Call) -> JSONResponse:
+    """Renames a repository. The old name is forgotten: the real Hub would go on redirecting from it."""
+    caller = call.access.require_writer(call.caller)
+    form = call.json
+    repo = call.find(form.get("type") or "model", form.get("fromRepo", ""), write=True)
+    kind, new_id = _named(call, {"type": repo.kind, "name": form.get("toRepo", "")})
+    if not call.access.belongs(caller.user, new_id.partition("/")[0]):
+        raise RefusedError(403, f"Forbidden: {caller.user} may not write to {new_id}")
+    with call.store.lock:
+        if (kind, new_id) in call.store.repos:
+            raise RefusedError(409, f"{new_id} exists already")
+        del call.store.repos[kind, repo.id]
+        repo.id = new_id
+        call.store.repos[kind, new_id] = repo
+    return JSONResponse({})
+
+
+def settings(call: Call) -> JSONResponse:
+    repo = call.repo(write=True)
+    form = call.json
+    if "visibility" in form or "private" in form:
+        repo.private = form.get("visibility") == "private" or form.get("private") is True
+    if "gated" in form:
+        repo.gated = form["gated"]
+    return JSONResponse({"private": repo.private, "gated": repo.gated})
+
+
+def info(call: Call) -> JSONResponse:
+    """What is known of a repository at a revision; with `expand`, only what is asked for."""
+    repo = call.repo()
+    revision = call.part("rev") if "rev" in call.request.path_params else "main"
+    everything = describe(repo, revision, blobs=call.query.get("blobs", "").lower() in ("1", "true"))
+    asked = call.query.getlist("expand") + call.query.getlist("expand[]")
+    if asked:
+        everything = {key: value for key, value in everything.items() if key in ("_id", "id", *asked)}
+    return JSONResponse(everything)
+
+
+def describe(repo: Repo, revision: str = "main", blobs: bool = False) -> dict:
+    commit = repo.resolve(revision)
+    card = card_data(repo.read(commit.oid, "README.md").decode(errors="replace")) if "README.md" in commit.files else {}
+    siblings = []
+    for path in sorted(commit.files):
+        sibling = {"rfilename": path}
+        if blobs:
+            about = file_info(path, commit.files[path])
+            sibling |= {"size": about["size"], "blobId": about["oid"]}
+            if lfs := about.get("lfs"):
+                sibling["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+        siblings.append(sibling)
+    about = {
+        "_id": f"{repo.kind}-{repo.id}",
+        "id": repo.id,
+        "author": repo.namespace,
+        "sha": commit.oid,
+        "lastModified": commit.date,
+        "createdAt": repo.created,
+        "private": repo.private,
+        "gated": repo.gated,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [str(tag) for tag in card.get("tags") or []],
+        "cardData": card,
+        "siblings": siblings,
+        "usedStorage": sum(entry.size for entry in commit.files.values()),
+    }
+    if repo.kind == "model":
+        about |= {
+            "modelId": repo.id,
+            "library_name": card.get("library_name"),
+            "pipeline_tag": card.get("pipeline_tag"),
+        }
+    return about
+
+
+def index(call: Call) -> JSONResponse:
+    """The repositories of a kind that the caller may see, by author and by a word in the name."""
+    author, word = call.query.get("author"), (call.query.get("search") or "").lower()
+    rows = [
+        {key: value for key, value in describe(repo).items() if key not in ("siblings", "cardData")}
+        for (kind, repo_id), repo in sorted(call.store.repos.items())
+        if kind == call.kind
+        and call.access.may_see(call.caller, repo)
+        and author in (None, repo.namespace)
+        and word in repo_id.lower()
+    ]
+    return page(call.request, rows, int(call.query.get("limit", "1000")), call.hub.url)

@@ -1,0 +1,214 @@
+"""Each scripted misfortune, as a real client meets it; and several clients at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from tests.hub import Fault, Hub
+from tests.hub.clients import DATA, environment, paths, request
+
+COMMIT = "/commit/main$"
+XORB = "/v1/xorbs/"
+
+
+@pytest.fixture(autouse=True)
+def repo(hub):
+    return hub.create_repo(DATA, "alice/r")
+
+
+def upload(api, data=b"x", path="x.txt"):
+    return api.upload_file(path_or_fileobj=data, path_in_repo=path, repo_id="alice/r", repo_type=DATA)
+
+
+def test_a_fault_that_does_nothing_is_refused():
+    with pytest.raises(ValueError, match="does nothing"):
+        Fault(path="/x")
+    with pytest.raises(ValueError, match="cut='before'"):
+        Fault(cut="before")
+
+
+@pytest.mark.parametrize(
+    ("status", "path"), [(503, "/preupload/"), (429, "/preupload/"), (503, XORB), (500, "/v2/shards")]
+)
+def test_what_a_client_tries_again(hub, api, repo, status, path):
+    fault = hub.faults.add(Fault(status=status, path=path, headers={"Retry-After": "0"}))
+    data = os.urandom(1000)
+    upload(api, data, "x.bin")
+    assert (fault.fired, fault.seen) == (1, 2)
+    assert repo.read("main", "x.bin") == data
+    assert [r.status for r in hub.requests if path in r.path] == [status, 200]
+
+
+@pytest.mark.parametrize("status", [401, 403, 412, 429, 500, 503])
+def test_what_a_client_gives_up(hub, api, repo, status):
+    hub.faults.add(Fault(status, "POST", COMMIT, body={"error": "scripted"}, headers={"X-Scripted": "yes"}))
+    with pytest.raises(HfHubHTTPError) as error:
+        upload(api)
+    assert error.value.response.status_code == status
+    assert error.value.response.headers["X-Scripted"] == "yes"
+    assert "scripted" in error.value.response.text
+    assert len(repo.commits) == 1
+    upload(api)
+    assert len(repo.commits) == 2
+
+
+def test_after_and_times(hub):
+    fault = hub.faults.add(Fault(500, "GET", "/refs$", after=1, times=2, body="<html>"))
+    statuses = [request("GET", f"{hub.url}/api/datasets/alice/r/refs")[0] for _ in range(5)]
+    assert statuses == [200, 500, 500, 200, 200]
+    assert (fault.seen, fault.fired) == (5, 2)
+
+
+def test_delay(hub, api):
+    hub.faults.add(Fault(delay_s=0.5, path="/refs$"))
+    start = time.monotonic()
+    assert api.list_repo_refs("alice/r", repo_type=DATA).branches
+    assert time.monotonic() - start >= 0.5
+
+
+def test_broken_connections(hub, api, repo):
+    hub.faults.add(Fault(cut=True, path=COMMIT))
+    with pytest.raises(httpx2.TransportError):
+        upload(api)
+    assert len(repo.commits) == 1
+    assert [r.status for r in hub.requests if r.path.endswith("/commit/main")] == [None]
+    hub.faults.add(Fault(cut="after", path=COMMIT))
+    with pytest.raises(httpx2.TransportError):
+        upload(api)
+    assert repo.read("main", "x.txt") == b"x"  # the client cannot know
+    hub.faults.add(Fault(cut=True, path="/preupload/"))
+    hub.faults.add(Fault(cut=True, path=XORB))
+    data = os.urandom(1000)
+    upload(api, data, "x.bin")  # these it tries again
+    assert repo.read("main", "x.bin") == data
+
+
+def test_a_broken_download(hub, api, tmp_path):
+    hub.commit(DATA, "alice/r", {"x.bin": b"x" * 1000})
+    fault = hub.faults.add(Fault(cut=True, path="^/cdn/"))
+    path = Path(api.hf_hub_download("alice/r", "x.bin", repo_type=DATA, cache_dir=tmp_path))
+    assert path.read_bytes() == b"x" * 1000
+    assert fault.seen == 2
+
+
+def test_another_writer_comes_between(hub, api, repo):
+    seen = []
+    head = repo.refs["main"]
+    hub.faults.add(Fault(path=COMMIT, action=lambda: hub.commit(DATA, "alice/r", {"y.txt": b"theirs"})))
+    hub.faults.add(Fault(path="/preupload/", action=seen.append))
+    with pytest.raises(HfHubHTTPError, match="The branch was updated"):
+        api.create_commit(
+            "alice/r", [CommitOperationAdd("x.txt", b"x")], commit_message="m", parent_commit=head, repo_type=DATA
+        )
+    assert "x.txt" not in repo.resolve("main").files
+    assert repo.read("main", "y.txt") == b"theirs"
+    assert [(r.method, r.token_user) for r in seen] == [("POST", "alice")]
+
+
+def test_a_publisher_is_killed(hub, repo, tmp_path):
+    script = """
+from huggingface_hub import HfApi
+api = HfApi()
+for i in range(9):
+    api.upload_file(path_or_fileobj=b"x", path_in_repo=f"{i}.txt", repo_id="alice/r", repo_type="dataset")
+"""
+    numbers = []
+
+    def kill(number, method, path):
+        numbers.append(number)
+        if method == "POST" and path.endswith("/commit/main") and len(repo.commits) == 3:
+            os.kill(client.pid, signal.SIGKILL)
+
+    hub.on_request = kill
+    client = subprocess.Popen([sys.executable, "-c", script], env=environment(hub, tmp_path))
+    assert client.wait(60) == -signal.SIGKILL
+    hub.on_request = None
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert {"0.txt", "1.txt"} <= set(repo.resolve("main").files)
+    assert "3.txt" not in repo.resolve("main").files
+
+
+def test_two_clients_at_once(hub, repo):
+    hub.add_token("hf_bob", "bob")
+    hub.add_org("alice", members=("bob",))
+    errors = []
+
+    def write(token, name):
+        client = HfApi(endpoint=hub.url, token=token)
+        try:
+            for i in range(5):
+                upload(client, os.urandom(2000), f"{name}/{i}.bin")
+        except Exception as error:  # noqa: BLE001 - told below, in the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=args) for args in ((hub.token, "alice"), ("hf_bob", "bob"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    history = repo.history("main")
+    assert len(history) == 11
+    assert {commit.author for commit in history} == {"alice", "bob"}
+    assert len(repo.resolve("main").files) == 11
+    assert len({path for path in paths(hub) if path.endswith("/commit/main")}) == 1
+
+
+def test_no_commit_is_lost_among_many_writers(hub, repo):
+    def write(name):
+        for i in range(100):
+            hub.commit(DATA, "alice/r", {f"{name}.txt": b"%d" % i})
+
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(old)
+    assert len(repo.history("main")) == 401
+
+
+def test_an_outage():
+    """After a stop the Hub comes back at the same port, with all it had."""
+    with Hub() as hub:
+        api = HfApi(endpoint=hub.url, token=hub.token)
+        api.create_repo("alice/x")
+        hub.stop()
+        with pytest.raises(httpx2.ConnectError):
+            api.whoami()
+        hub.start()
+        assert api.model_info("alice/x").id == "alice/x"
+
+
+def test_the_command(tmp_path):
+    command = [sys.executable, "-m", "tests.hub", "--user", "carol", "--storage", str(tmp_path / "bytes")]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    exports = {}
+    for line in server.stdout:
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            exports[name] = value
+        if line.startswith("unset "):
+            break
+    api = HfApi(endpoint=exports["HF_ENDPOINT"], token=exports["HF_TOKEN"])
+    assert api.whoami()["name"] == "carol"
+    api.create_repo("carol/x", repo_type=DATA)
+    assert list((tmp_path / "bytes").iterdir())
+    server.send_signal(signal.SIGINT)
+    rest, errors = server.communicate(timeout=20)
+    assert (server.returncode, errors) == (0, "")
+    assert "dataset carol/x" in rest
+    assert not list((tmp_path / "bytes").iterdir())

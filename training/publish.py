@@ -1,0 +1,108 @@
+"""Publishes a trained model as one version of a Hub repository, with its card and run record.
+
+    python -m training.publish FOLDER --push OWNER/NAME [--version v1.0.0] [--private] [--dry-run]
+
+`training/train.py --push` does the same after training. Scores are published by `eval.run --push`. Killed at any point,
+it can be run again.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cards.errors import UserError, run_entry
+from cards.model import merge_model_cards, model_card
+from cards.publishing import Bundle, publish
+from cards.release import Target, add_push_arguments, plan_release, push_target, released_card
+from cards.versions import Change, largest
+
+logger = logging.getLogger(__name__)
+
+RUN_RECORD = "run.json"
+
+
+def publish_model(folder: Path, target: Target) -> None:
+    """Publishes a model folder, or finds it published.
+
+    Raises:
+        UserError: the folder holds no finished run, the version breaks the rules or exists with other content, or the
+            Hub refuses.
+    """
+    try:
+        record = json.loads((folder / RUN_RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
+            "training/train.py RECIPE --out FOLDER"
+        ) from None
+    release = plan_release(target, "model", RUN_RECORD, record, compare)
+    logger.info("%s: %s", target.repo_id, release.told())
+    if target.dry_run:
+        return
+    merge = partial(merge_model_cards, weights=record["model"]["revision"])
+    card = released_card(model_card(record, target.repo_id, release.version), release, {}, merge)
+    bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
+    published = publish(bundle, target.repo_id, release.version, private=target.private)
+    logger.info(
+        "%s@%s: %s; commit %s",
+        target.repo_id,
+        published.version,
+        "published, read back and verified" if published.new else "is there with the same content: nothing to do",
+        published.commit,
+    )
+
+
+def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | None:
+    """The change from an earlier run record to ours; None where they are the same.
+
+    Another base or task is major, other weights are minor, and all else is a patch.
+    """
+    if earlier == ours:
+        return None
+    return largest(_changes(earlier, ours)) or Change("patch", ("the run record",))
+
+
+def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Change]:
+    if earlier["base"]["name"] != ours["base"]["name"] or earlier["task"] != ours["task"]:
+        what = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
+        yield Change("major", (" -> ".join(what),))
+    if earlier["model"] == ours["model"]:
+        return
+    yield Change("minor", ("other weights",))
+    for part, keys in (("dataset", ("name", "tag", "kind", "rows")), ("training", ("steps", "batch_size"))):
+        for key in keys:
+            before, now = earlier[part].get(key), ours[part].get(key)
+            if before != now:
+                yield Change("minor", (f"{part} {key}: {before} -> {now}",))
+    if earlier["seed"] != ours["seed"]:
+        yield Change("minor", (f"seed: {earlier['seed']} -> {ours['seed']}",))
+    if earlier["recipe"] != ours["recipe"]:
+        yield Change("minor", ("the recipe",))
+
+
+def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """What was measured on weights that the new version has not."""
+    if not earlier or earlier["model"] == model:
+        return []
+    return [path for path in paths if path.startswith(("evaluation/", ".eval_results/"))]
+
+
+def _entry() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a model that training/train.py wrote")
+    add_push_arguments(parser, required=True)
+    arguments = parser.parse_args()
+    target = push_target(arguments)
+    if target is not None:
+        publish_model(arguments.folder, target)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))
