@@ -1,0 +1,178 @@
+"""What is verified: a data set or model in a folder, or in a Hub repository at one commit."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import RepositoryNotFoundError
+from msgspec import Struct
+
+from cards.errors import UserError
+from cards.files import CARD, LocalFile, listed_files, read_remote
+from cards.hub import RepoType, check_path, client, download, explained, files_at, patiently
+from cards.merging import parse_card
+from cards.provenance import sha256_file
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+
+RECORDS: dict[RepoType, str] = {"dataset": "manifest.json", "model": "run.json"}
+
+
+class Artefact(Struct, frozen=True):
+    """A data set or model, its files within reach.
+
+    Attributes:
+        name: the folder's, or `owner/name`.
+        kind: data set or model.
+        folder: where its files lie; for a Hub repository, the downloaded ones.
+        commit: on the Hub; None for a folder.
+    """
+
+    name: str
+    kind: RepoType
+    folder: Path
+    commit: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How its links are called in the table."""
+        return "data set" if self.kind == "dataset" else "model"
+
+    def record(self) -> dict[str, Any]:
+        """The manifest or run record.
+
+        Raises:
+            BrokenError: there is none.
+        """
+        file = self.folder / RECORDS[self.kind]
+        if not file.is_file():
+            raise BrokenError(f"no {file.name}: nothing says what it was made of")
+        record = json.loads(file.read_text("utf-8"))
+        if not isinstance(record, dict):
+            raise BrokenError(f"{file.name} is no record")
+        return record
+
+    def card(self) -> str:
+        """The README; empty where there is none."""
+        file = self.folder / CARD
+        return file.read_text("utf-8") if file.is_file() else ""
+
+    def file(self, path: str) -> Path:
+        """A file of the artefact by the path that a record gives.
+
+        Raises:
+            UserError: the path would leave the folder.
+        """
+        check_path(path, self.name)
+        return self.folder / path
+
+
+def find(reference: str) -> Artefact:
+    """Opens what the user named: a folder, `owner/name[@revision]`, or `datasets/owner/name[@revision]`.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    folder = Path(reference)
+    if folder.is_dir():
+        for kind, record in RECORDS.items():
+            if (folder / record).is_file():
+                return Artefact(folder.resolve().name, kind, folder)
+        raise UserError(f"{reference}: neither a data set nor a model of ours: no {' and no '.join(RECORDS.values())}")
+    found = re.fullmatch(r"(?P<kind>datasets/|models/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", reference)
+    if found is None:
+        raise UserError(
+            f"{reference}: no such folder; wanted a folder, owner/name or datasets/owner/name, each @revision"
+        )
+    with explained(reference):
+        kind = _kind(found["id"], found["kind"])
+        revision = found["revision"] or "main"
+        commit = str(patiently(lambda: client().repo_info(found["id"], revision=revision, repo_type=kind)).sha)
+    return fetch(found["id"], kind, commit)
+
+
+def fetch(repo_id: str, kind: RepoType, commit: str) -> Artefact:
+    """Downloads a repository's card, record, and what the record lists; of a model, its evaluation too.
+
+    Raises:
+        UserError: the repository cannot be read.
+    """
+    folder = download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*"])
+    record = folder / RECORDS[kind]
+    if record.is_file():
+        listed = listed_files(json.loads(record.read_text("utf-8")))
+        for path in listed:
+            check_path(path, repo_id)
+        folder = download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*", *listed])
+    return Artefact(repo_id, kind, folder, commit)
+
+
+def check_version(artefact: Artefact) -> Link:
+    """The version that the card names is a tag, and holds the same files."""
+
+    def look() -> str:
+        commit = artefact.commit
+        if commit is None:
+            raise UnverifiableError("a folder, not a repository")
+        name = parse_card(artefact.card()).data.get("version")
+        if not name:
+            raise UnverifiableError("the card names no version")
+        refs = patiently(lambda: client().list_repo_refs(artefact.name, repo_type=artefact.kind))
+        tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(name)
+        if tagged is None:
+            raise BrokenError(f"the card says {name}, and there is no such tag")
+        if tagged == commit:
+            return f"{name} is commit {commit}"
+        there = files_at(artefact.name, tagged, artefact.kind)
+        for path in (RECORDS[artefact.kind], *listed_files(artefact.record())):
+            if not LocalFile.of(path, artefact.file(path)).is_at(there.get(path)):
+                raise BrokenError(f"{path} differs between {commit[:12]} and the tag {name} ({tagged[:12]})")
+        return f"{name} ({tagged[:12]}) and commit {commit[:12]} hold the same files"
+
+    return examine(f"{artefact.label}: version", look)
+
+
+def check_files(artefact: Artefact) -> Link:
+    """Every file that the record lists has the SHA-256 that it says."""
+
+    def look() -> str:
+        listed = listed_files(artefact.record())
+        if not listed:
+            raise BrokenError(f"{RECORDS[artefact.kind]} lists no files")
+        for path, digest in listed.items():
+            file = artefact.file(path)
+            if not file.is_file():
+                raise BrokenError(f"{path} is listed and not there")
+            if sha256_file(file) != digest:
+                raise BrokenError(f"{path} has another SHA-256 than {RECORDS[artefact.kind]} says")
+        return f"{len(listed)} files have the SHA-256 that {RECORDS[artefact.kind]} says"
+
+    return examine(f"{artefact.label}: files", look)
+
+
+def hub_commit(repo_id: str, kind: RepoType, commit: str) -> str:
+    """Confirms that a commit is on the Hub.
+
+    Raises:
+        HfHubHTTPError: it is not, or cannot be asked for.
+    """
+    patiently(lambda: client().repo_info(repo_id, revision=commit, repo_type=kind))
+    return f"{repo_id} has commit {commit}"
+
+
+def _kind(repo_id: str, prefix: str | None) -> RepoType:
+    """Whether a name is a model's or a data set's."""
+    if prefix is not None:
+        return "dataset" if prefix == "datasets/" else "model"
+    found: list[RepoType] = []
+    for kind, record in RECORDS.items():
+        try:
+            info = patiently(lambda: client().repo_info(repo_id, repo_type=kind))  # noqa: B023
+        except RepositoryNotFoundError:
+            continue
+        found.append(kind)
+        if read_remote(repo_id, kind, str(info.sha), record) is not None:
+            return kind
+    if not found:
+        client().repo_info(repo_id, repo_type="model")
+    return found[0]

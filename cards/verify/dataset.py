@@ -1,0 +1,161 @@
+"""A data set's links: manifest, rows, card, prompts, models, and the corpus it came from."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cards.dataset import training_configs
+from cards.hub import COMMIT
+from cards.merging import parse_card
+from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
+from cards.provenance import code_version, sha256_texts
+from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+
+
+def dataset_links(artefact: Artefact) -> Iterator[Link]:
+    """All links of a data set, from its tag to its corpus."""
+    yield check_version(artefact)
+    yield check_files(artefact)
+    for name, look in (
+        ("rows and columns", _rows),
+        ("references", _references),
+        ("card", _card),
+        ("corpus content", _corpus_content),
+        ("corpus revision", _corpus_revision),
+        ("prompts", _prompts),
+        ("LLM", _llm),
+        ("code", _code),
+    ):
+        yield examine(f"data set: {name}", lambda look=look: look(artefact))  # type: ignore[misc]
+    for role, model in _models(artefact).items():
+        yield examine(f"data set: model for {role}", lambda model=model: model_at(model))  # type: ignore[misc]
+
+
+def read_config(artefact: Artefact, config: str) -> pa.Table:
+    """The rows of a configuration, all its files."""
+    files = artefact.record()["configs"][config]["files"]
+    return pa.concat_tables([pq.read_table(artefact.file(path)) for path in files])
+
+
+def model_at(model: Mapping[str, str]) -> str:
+    """A model that a record names, by its Hub commit, or by the weights of a package that is installed here.
+
+    Raises:
+        UnverifiableError: it is known by a local hash only.
+        BrokenError: it is there with other weights.
+        HfHubHTTPError: the Hub does not have it, or does not answer.
+    """
+    name, revision = model["name"], model["revision"]
+    if COMMIT.fullmatch(revision):
+        found = hub_commit(name, "model", revision)
+        if "weights" in model and remote_weights(name, revision) != model["weights"]:
+            raise BrokenError(f"{name}@{revision[:12]} has other weights than the record says")
+        return found
+    packages = [package for package, about in EMBEDDED_MODELS.items() if about[2] == name]
+    if packages:
+        installed = resolve_model(f"package:{packages[0]}")
+        if installed.weights == revision:
+            return f"package {packages[0]} holds weights {revision[7:19]}"
+    raise UnverifiableError(f"{name} is known by the hash of a folder only, {revision[:19]}")
+
+
+def _rows(artefact: Artefact) -> str:
+    configs = artefact.record()["configs"]
+    for name, about in configs.items():
+        files = [pq.ParquetFile(artefact.file(path)) for path in about["files"]]
+        rows = sum(file.metadata.num_rows for file in files)
+        if rows != about["rows"]:
+            raise BrokenError(f"{name} has {rows} rows, and manifest.json says {about['rows']}")
+        for file in files:
+            if file.schema_arrow.names != about["columns"]:
+                raise BrokenError(f"{name} has columns {file.schema_arrow.names}, not {about['columns']}")
+    return f"counted again in {len(configs)} configurations"
+
+
+def _references(artefact: Artefact) -> str:
+    """Judgements name queries and passages that are there; training rows hold those queries and their passages."""
+    corpus = {row["_id"]: row for row in read_config(artefact, "corpus").to_pylist()}
+    queries = {row["_id"]: row["text"] for row in read_config(artefact, "queries").to_pylist()}
+    expected = []
+    for judged in read_config(artefact, "default").to_pylist():
+        if judged["query-id"] not in queries or judged["corpus-id"] not in corpus:
+            raise BrokenError(f"judgement of {judged['query-id']!r} and {judged['corpus-id']!r}: not both are there")
+        passage = corpus[judged["corpus-id"]]
+        expected.append((queries[judged["query-id"]], f"{passage['title']} {passage['text']}".strip()))
+    kinds = training_configs(artefact.record())
+    for kind in kinds:
+        table = read_config(artefact, kind)
+        found = list(zip(table["query"].to_pylist(), table["positive"].to_pylist(), strict=True))
+        if found != expected:
+            raise BrokenError(f"{kind}: its queries and positives are not those of the judgements, row by row")
+        for row in table.to_pylist():
+            if any(_folded(row[column]) == _folded(row["positive"]) for column in row if column.startswith("neg")):
+                raise BrokenError(f"{kind}: a negative of {row['query']!r} is its positive")
+    return f"{len(expected)} judgements; {len(kinds)} kinds share queries and positives; no negative is the positive"
+
+
+def _card(artefact: Artefact) -> str:
+    data, manifest = parse_card(artefact.card()).data, artefact.record()
+    told = {
+        config["config_name"]: sorted(path for file in config["data_files"] for path in file["path"])
+        for config in data.get("configs", [])
+    }
+    if told != {name: sorted(about["files"]) for name, about in manifest["configs"].items()}:
+        raise BrokenError("its configurations are not those of manifest.json")
+    if manifest["license"] is not None and data.get("license") != manifest["license"]:
+        raise BrokenError(f"it says licence {data.get('license')}, and manifest.json {manifest['license']}")
+    return f"lists the {len(told)} configurations of manifest.json, licence {data.get('license')}"
+
+
+def _corpus_content(artefact: Artefact) -> str:
+    table = read_config(artefact, "corpus")
+    digest = sha256_texts(tuple(row.values()) for row in table.to_pylist())
+    stated = artefact.record()["inputs"]["corpus"]["sha256"]
+    if digest != stated:
+        raise BrokenError(f"the passages' SHA-256 is {digest[:16]}, and manifest.json says {stated[:16]}")
+    return f"{table.num_rows} passages have SHA-256 {digest[:16]}"
+
+
+def _corpus_revision(artefact: Artefact) -> str:
+    corpus = artefact.record()["inputs"]["corpus"]
+    if COMMIT.fullmatch(corpus["revision"]):
+        return hub_commit(corpus["source"], "dataset", corpus["revision"])
+    if corpus["revision"] == f"sha256:{corpus['sha256']}":
+        return f"{corpus['source']}: a local source, named by its content"
+    raise UnverifiableError(f"{corpus['source']}, {corpus['revision']}: not a source that can be asked")
+
+
+def _prompts(artefact: Artefact) -> str:
+    manifest = artefact.record()
+    for name, digest in manifest["inputs"]["prompts"].items():
+        if hashlib.sha256(manifest["prompts"][name].encode()).hexdigest() != digest:
+            raise BrokenError(f"the text of {name} has another SHA-256 than manifest.json says")
+    return f"texts of {', '.join(manifest['prompts'])} have the stated SHA-256"
+
+
+def _llm(artefact: Artefact) -> str:
+    llm = artefact.record()["inputs"]["llm"]
+    raise UnverifiableError(f"{llm['model']}: an endpoint's own word")
+
+
+def _code(artefact: Artefact) -> str:
+    stated = artefact.record()["code"]
+    for folders in (("builders", "cards"), ("builders", "cards", "training")):
+        if code_version(*folders)["sha256"] == stated["sha256"]:
+            return f"this checkout's, SHA-256 {stated['sha256'][:16]}"
+    raise UnverifiableError(f"commit {stated['commit']}, not this checkout's")
+
+
+def _models(artefact: Artefact) -> dict[str, dict[str, str]]:
+    try:
+        models: dict[str, dict[str, str]] = artefact.record()["models"]
+    except (BrokenError, KeyError, ValueError):
+        return {}
+    return models
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,0 +1,119 @@
+"""A model's figures, computed again from the rankings and judgements that are stored beside it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from cards.errors import UserError
+from cards.evidence import read_judgements, read_rankings
+from cards.files import CARD
+from cards.hub import COMMIT, load_parquet
+from cards.metrics import PerQuery, mean_interval, means, per_query_scores
+from cards.scores import SCORES, Score, read_scores, scored_files
+from cards.verify.artefact import Artefact, hub_commit
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+
+TOLERANCE = 1e-9
+
+
+def evaluation_links(artefact: Artefact, weights: str) -> Iterator[Link]:
+    """The figures of a model's card, down to what they were computed from; nothing where it was not evaluated.
+
+    Args:
+        artefact: the model.
+        weights: `sha256:...` of the weights that lie there.
+    """
+    file = artefact.folder / SCORES
+    if not file.is_file():
+        return
+    scores: list[Score] = []
+
+    def read() -> str:
+        scores.extend(read_scores(file.read_bytes()))
+        for score in scores:
+            if score.weights != weights:
+                raise BrokenError(
+                    f"{score.task}: measured on weights {score.weights[:19]}, and here lie {weights[:19]}"
+                )
+        return f"{len(scores)} figures, all of the weights that lie here"
+
+    yield examine("scores: weights", read)
+    if not scores:
+        return
+    yield examine("scores: card", partial(_card, artefact, scores))
+    for place in dict.fromkeys(score.evidence for score in scores):
+        of_task = [score for score in scores if score.evidence == place]
+        yield examine(f"scores: {of_task[0].task}", partial(_figures, artefact.file(place), of_task))
+        yield examine(f"scores: {of_task[0].task}, task data", partial(_task_data, artefact.file(place), of_task[0]))
+
+
+def _card(artefact: Artefact, scores: list[Score]) -> str:
+    """The card tells the scores if telling them again changes nothing."""
+    card = artefact.card()
+    names = [model.get("name") for model in _index(card)] or [""]
+    if scored_files(card, None, str(names[0]), scores)[CARD].decode() != card:
+        raise BrokenError(f"README.md does not tell what {SCORES} holds")
+    return f"model-index and table tell what {SCORES} holds"
+
+
+def _index(card: str) -> list[dict[str, object]]:
+    from cards.merging import parse_card
+
+    index: list[dict[str, object]] = parse_card(card).data.get("model-index") or []
+    return index
+
+
+def _figures(folder: Path, scores: list[Score]) -> str:
+    qrels = read_judgements(folder / "judgements.parquet")
+    model = per_query_scores(read_rankings(folder / "rankings.parquet"), qrels)
+    base = per_query_scores(read_rankings(folder / "base-rankings.parquet"), qrels)
+    for score in scores:
+        for name, found in _again(model, base, score.metric).items():
+            stated = getattr(score, name)
+            if not math.isclose(found, stated, abs_tol=TOLERANCE):
+                raise BrokenError(
+                    f"{score.metric}: {name} is {found:.6f} from the rankings, and stated as {stated:.6f}"
+                )
+    stated = ", ".join(f"{score.metric} {score.value:.4f}" for score in scores)
+    return f"{stated}: computed again from the rankings of {len(qrels)} queries, with intervals and base"
+
+
+def _again(model: PerQuery, base: PerQuery, metric: str) -> Mapping[str, float]:
+    """All figures of one metric, by their names in `Score`."""
+    values = [query[metric] for query in model.values()]
+    differences = [model[query][metric] - base[query][metric] for query in model]
+    low, high = mean_interval(values)
+    difference_low, difference_high = mean_interval(differences)
+    return {
+        "value": means(model)[metric],
+        "low": low,
+        "high": high,
+        "base_value": means(base)[metric],
+        "difference": sum(differences) / len(differences),
+        "difference_low": difference_low,
+        "difference_high": difference_high,
+        "queries": len(model),
+    }
+
+
+def _task_data(folder: Path, score: Score) -> str:
+    """The judgements are those of the task's data set at its revision."""
+    if score.dataset is None or not COMMIT.fullmatch(score.revision):
+        raise UnverifiableError(f"{score.task} comes from local files, {score.revision[:19]}")
+    hub_commit(score.dataset, "dataset", score.revision)
+    stored = {query: dict(judged) for query, judged in read_judgements(folder / "judgements.parquet").items()}
+    published: dict[str, dict[str, int]] = {}
+    try:
+        judgements = load_parquet(score.dataset, "default", score.split, score.revision)
+    except UserError as error:
+        raise UnverifiableError(f"{score.dataset}@{score.revision[:12]}: judgements in another form: {error}") from None
+    for row in judgements:
+        if row["score"] > 0:
+            published.setdefault(row["query-id"], {})[row["corpus-id"]] = row["score"]
+    relevant = {
+        query: {passage: grade for passage, grade in judged.items() if grade > 0} for query, judged in stored.items()
+    }
+    if relevant != published:
+        raise BrokenError(f"the stored judgements are not those of {score.dataset}@{score.revision[:12]}")
+    return f"judgements are those of {score.dataset}@{score.revision[:12]}"

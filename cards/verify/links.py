@@ -1,0 +1,100 @@
+"""Links of a lineage: what each was found to be, and the table that says so."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import httpx2
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from msgspec import Struct
+
+from cards.errors import UserError, scrub
+
+Status = Literal["verified", "unverifiable", "broken"]
+
+
+class Link(Struct, frozen=True):
+    """One step from a figure to its source.
+
+    Attributes:
+        status: `verified`: computed or looked up again and found the same; `unverifiable`: nothing here can tell;
+            `broken`: not there, or other than it says.
+        name: what was looked at.
+        detail: what was found.
+    """
+
+    status: Status
+    name: str
+    detail: str
+
+
+class UnverifiableError(Exception):
+    """Nothing within reach can confirm or refute the link; the text says why."""
+
+
+class BrokenError(Exception):
+    """The link leads nowhere, or to something else than it says."""
+
+
+def examine(name: str, look: Callable[[], str]) -> Link:
+    """Looks at one link.
+
+    Args:
+        name: of the link.
+        look: returns what it confirmed, or raises; records are files that anybody may have written, so whatever they
+            lack or hold of a wrong kind makes the link broken and not the command.
+    """
+    try:
+        return Link("verified", name, look())
+    except Exception as error:
+        status, detail = _judged(error)
+        if status is None:
+            raise
+        return Link(status, name, detail)
+
+
+# The first that fits; what none of them names is a mistake of ours and passes through.
+_JUDGED: tuple[tuple[tuple[type[Exception], ...], Status, str], ...] = (
+    ((GatedRepoError,), "unverifiable", "gated: your token may not read it"),
+    (
+        (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError),
+        "broken",
+        "not on the Hub, or hidden from your token",
+    ),
+    (
+        (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError),
+        "unverifiable",
+        "the Hub did not answer: ",
+    ),
+    ((UnverifiableError,), "unverifiable", ""),
+    ((KeyError,), "broken", "the record lacks "),
+    ((BrokenError, UserError, ValueError, TypeError, AttributeError, OSError), "broken", ""),
+)
+
+
+def _judged(error: Exception) -> tuple[Status | None, str]:
+    """What an exception says of a link."""
+    for kinds, status, words in _JUDGED:
+        if isinstance(error, kinds):
+            return status, words + _line(error) if not words or words.endswith(" ") else words
+    return None, ""
+
+
+def table(links: Sequence[Link]) -> str:
+    """The links as aligned text, with their count by status."""
+    widths = [max(len(getattr(link, part)) for link in links) for part in ("status", "name")]
+    lines = [f"{link.status:{widths[0]}}  {link.name:{widths[1]}}  {link.detail}" for link in links]
+    counts = Counter(link.status for link in links)
+    told = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
+    return "\n".join([*lines, "", told])
+
+
+def _line(error: Exception) -> str:
+    return scrub((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -1,0 +1,85 @@
+"""A model's links: run record, weights, card, base, data set, and its figures."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from cards.hub import COMMIT, client, patiently
+from cards.merging import blocks, parse_card
+from cards.models import weights_hash
+from cards.verify.artefact import Artefact, check_files, check_version, fetch
+from cards.verify.dataset import dataset_links, model_at
+from cards.verify.evaluation import evaluation_links
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+
+
+def model_links(artefact: Artefact) -> Iterator[Link]:
+    """All links of a model, from its figures to the corpus of its data set."""
+    yield check_version(artefact)
+    yield check_files(artefact)
+    weights = examine("model: weights", partial(_weights, artefact))
+    yield weights
+    yield examine("model: card", partial(_card, artefact))
+    yield examine("model: base", lambda: model_at(artefact.record()["base"]))
+    if weights.status == "verified":
+        yield from evaluation_links(artefact, artefact.record()["model"]["revision"])
+    tag = examine("model: data set", partial(_dataset_tag, artefact))
+    yield tag
+    if tag.status != "verified":
+        return
+    dataset = artefact.record()["dataset"]
+    fetched: list[Artefact] = []
+
+    def look() -> str:
+        fetched.append(fetch(dataset["name"], "dataset", dataset["revision"]))
+        kinds = [] if dataset["kind"] == "none" else dataset["kind"].split("+")
+        for kind in kinds:
+            rows = fetched[0].record()["configs"][kind]["rows"]
+            if rows != dataset["rows"]:
+                raise BrokenError(f"{kind} has {rows} rows there, and the run record says {dataset['rows']}")
+        return f"configuration {dataset['kind']} with {dataset['rows']} rows"
+
+    yield examine("model: training rows", look)
+    if fetched:
+        yield from dataset_links(fetched[0])
+
+
+def _weights(artefact: Artefact) -> str:
+    stated = artefact.record()["model"]["revision"]
+    found = f"sha256:{weights_hash(artefact.folder)}"
+    if found != stated:
+        raise BrokenError(f"the weights are {found[:19]}, and run.json says {stated[:19]}")
+    return f"SHA-256 {stated[7:19]} computed again"
+
+
+def _card(artefact: Artefact) -> str:
+    record, card = artefact.record(), artefact.card()
+    data, told = parse_card(card).data, blocks(card).get("training", "")
+    for what, value in (
+        ("the weights", record["model"]["revision"]),
+        ("the base's revision", record["base"]["revision"]),
+        ("the data set's revision", record["dataset"]["revision"]),
+    ):
+        if value not in told:
+            raise BrokenError(f"README.md does not name {what}, {value[:19]}, of run.json")
+    names = [data.get("base_model"), *(data.get("datasets") or [])]
+    for part in ("base", "dataset"):
+        if "/" in record[part]["name"] and record[part]["name"] not in names:
+            raise BrokenError(f"README.md's YAML does not name {record[part]['name']}, the {part} of run.json")
+    return "names weights, base and data set of run.json"
+
+
+def _dataset_tag(artefact: Artefact) -> str:
+    """The tag that was trained on still points at the commit that was."""
+    dataset = artefact.record()["dataset"]
+    name, tag, commit = dataset["name"], dataset.get("tag"), dataset["revision"]
+    if not COMMIT.fullmatch(commit):
+        raise UnverifiableError(f"{name} was a folder, manifest {commit[:19]}")
+    if tag is None or tag == commit:
+        return f"{name} at commit {commit}"
+    refs = patiently(lambda: client().list_repo_refs(name, repo_type="dataset"))
+    targets = {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
+    if tag not in targets:
+        raise BrokenError(f"{name} has no tag {tag} any more")
+    if targets[tag] != commit:
+        raise BrokenError(f"{name}@{tag} was {commit[:12]} when it was trained on and is {targets[tag][:12]} now")
+    return f"{name}@{tag} is still commit {commit}"

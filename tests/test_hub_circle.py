@@ -1,0 +1,101 @@
+"""The whole circle through the Hub: build, push, train from the tag, push the model, evaluate, card, verify."""
+
+import json
+import subprocess
+import sys
+
+import mteb
+import pytest
+import yaml
+from huggingface_hub import HfApi, ModelCard
+from sentence_transformers import SentenceTransformer
+
+from tests.conftest import BASE, CANARY
+from tests.test_architecture import ROOT
+
+
+def run(*arguments, code=0, **environment):
+    import os
+
+    finished = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    assert finished.returncode == code, finished.stderr[-3000:]
+    assert CANARY not in finished.stdout + finished.stderr
+    return finished
+
+
+def launch(*arguments, **more):
+    return run("accelerate.commands.launch", "--quiet", "--num_processes", "1", "training/train.py", *arguments, **more)
+
+
+@pytest.fixture
+def recipes(tmp_path, write_recipe):
+    (tmp_path / "train.toml").write_text(
+        f'dataset = "alice/animals"\nrevision = "v1.0.0"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\nlearning_rate = 1e-4\n"
+    )
+    (tmp_path / "eval.toml").write_text(
+        f'model = "alice/animal-search@v1.0.0"\ntasks = ["alice/animals@v1.0.0"]\nresults = "{tmp_path / "results"}"\n'
+    )
+    return tmp_path, write_recipe()
+
+
+def links(finished):
+    """Link name -> status, of the printed table."""
+    lines = [line.split("  ") for line in finished.stdout.splitlines() if "  " in line]
+    return {cells[1].strip() or cells[2].strip(): cells[0].strip() for cells in (list(filter(None, c)) for c in lines)}
+
+
+def test_the_circle(hub, recipes):
+    folder, recipe = recipes
+    run(
+        *("builders.build", recipe, "--out", folder / "dataset", "--store", folder / "calls.sqlite"),
+        *("--push", "alice/animals", "--version", "v1.0.0"),
+    )
+    data_commit = hub.repo("dataset", "alice/animals").tags["v1.0.0"]
+
+    trained = launch(folder / "train.toml", "--out", folder / "model", "--push", "alice/animal-search")
+    assert "v1.0.0: the first version" in trained.stderr
+    record = json.loads((folder / "model" / "run.json").read_text())
+    assert record["dataset"] == {
+        "name": "alice/animals", "revision": data_commit, "tag": "v1.0.0", "kind": "bm25", "rows": 8,
+    }  # fmt: skip
+    commit = hub.repo("model", "alice/animal-search").tags["v1.0.0"]
+    card = ModelCard.load("alice/animal-search")
+    assert card.data.datasets == ["alice/animals"]
+    for words in (data_commit, record["model"]["revision"], record["base"]["revision"], "seed 1", "Not evaluated yet"):
+        assert words in card.text
+    SentenceTransformer("alice/animal-search", revision="v1.0.0").encode(["loads for strangers"])
+
+    measured = run("eval.run", folder / "eval.toml", "--push", "--mteb-results", folder / "mteb")
+    assert "untouched base" in measured.stdout
+    head = hub.repo("model", "alice/animal-search").refs["main"]
+    scored = ModelCard.load("alice/animal-search")
+    (result,) = yaml.safe_load(scored.content.split("---")[1])["model-index"][0]["results"]
+    assert result["dataset"]["revision"] == data_commit
+    assert result["metrics"][0]["args"]["evaluated"] == commit
+    entries = HfApi().list_repo_files("alice/animal-search")
+    assert ".eval_results/animals.yaml" in entries
+    again = run("eval.run", folder / "eval.toml", "--push")
+    assert "has these scores already" in again.stderr
+    assert hub.repo("model", "alice/animal-search").refs["main"] == head
+
+    place = folder / "mteb" / "results" / "alice__animal-search" / commit
+    (task_result,) = mteb.cache.ResultCache(folder / "mteb").load_results(validate_and_filter=False).model_results
+    assert (task_result.model_name, task_result.model_revision) == ("alice/animal-search", commit)
+    assert json.loads((place / "model_meta.json").read_text())["revision"] == commit
+
+    for reference in ("alice/animal-search", "datasets/alice/animals", folder / "dataset", folder / "model"):
+        table = run("cards.verify", reference)
+        assert "0 broken" in table.stdout, table.stdout
+    found = run("cards.verify", "alice/animal-search").stdout
+    print(found)
+    for name in ("model: weights", "model: card", "model: base", "scores: animals ", "scores: animals, task data",
+                 "model: data set", "data set: files", "data set: corpus content", "data set: references"):  # fmt: skip
+        assert any(line.startswith("verified") and name in line for line in found.splitlines()), name
