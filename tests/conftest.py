@@ -51,40 +51,46 @@ def chat_server():
         yield server
 
 
+ANIMALS = {
+    "owl": "Owls hunt mice at night and turn their heads far around.",
+    "bee": "Honey bees dance to tell their sisters where flowers bloom.",
+    "eel": "Eels swim across the ocean to spawn in the Sargasso Sea.",
+    "ant": "Leafcutter ants grow a fungus on chewed leaves and eat it.",
+    "bat": "Bats find moths in the dark by the echo of their calls.",
+    "cow": "A cow has four stomach chambers and chews its food again.",
+    "fox": "Foxes cache surplus food in the ground and find it by smell.",
+    "hen": "A hen turns her eggs many times a day while she broods.",
+    "pig": "Pigs wallow in mud because they cannot sweat to cool down.",
+    "ram": "Rams clash their horns in autumn to decide who may mate.",
+    "yak": "Yaks live on high plateaus where thick fur keeps them warm.",
+    "elk": "Elk shed their antlers in winter and grow new ones in spring.",
+}
+
+
+def as_corpus(folder, facts):
+    """Twelve short passages, each about one animal, as a BEIR folder."""
+    passages = [(name, name.title(), f"{text} Such is the life of this animal.") for name, text in facts.items()]
+    return beir(folder, passages)
+
+
+def beir(folder, passages):
+    """Writes passages as a BEIR folder and returns it."""
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({"_id": i, "title": t, "text": x}) for i, t, x in passages]
+    (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 @pytest.fixture
 def write_corpus(tmp_path):
     """Writes passages as a BEIR folder and returns it."""
-
-    def write(passages, name="corpus"):
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        lines = [json.dumps({"_id": i, "title": t, "text": x}) for i, t, x in passages]
-        (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
-        return folder
-
-    return write
+    return lambda passages, name="corpus": beir(tmp_path / name, passages)
 
 
 @pytest.fixture
-def animals(write_corpus):
-    """Twelve short passages, each about one animal."""
-    facts = {
-        "owl": "Owls hunt mice at night and turn their heads far around.",
-        "bee": "Honey bees dance to tell their sisters where flowers bloom.",
-        "eel": "Eels swim across the ocean to spawn in the Sargasso Sea.",
-        "ant": "Leafcutter ants grow a fungus on chewed leaves and eat it.",
-        "bat": "Bats find moths in the dark by the echo of their calls.",
-        "cow": "A cow has four stomach chambers and chews its food again.",
-        "fox": "Foxes cache surplus food in the ground and find it by smell.",
-        "hen": "A hen turns her eggs many times a day while she broods.",
-        "pig": "Pigs wallow in mud because they cannot sweat to cool down.",
-        "ram": "Rams clash their horns in autumn to decide who may mate.",
-        "yak": "Yaks live on high plateaus where thick fur keeps them warm.",
-        "elk": "Elk shed their antlers in winter and grow new ones in spring.",
-    }
-    return write_corpus(
-        [(name, name.title(), f"{text} Such is the life of this animal.") for name, text in facts.items()], "animals"
-    )
+def animals(tmp_path):
+    """The animals as a corpus."""
+    return as_corpus(tmp_path / "animals", ANIMALS)
 
 
 @pytest.fixture

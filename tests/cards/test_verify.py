@@ -1,0 +1,266 @@
+"""Lineage: what is in order is verified, and every kind of tampering is told."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builders import build
+from builders.publish import publish_dataset
+from builders.recipe import BuildRecipe
+from cards.errors import UserError
+from cards.recipe import load_recipe
+from cards.release import Target
+from cards.verify.__main__ import verify
+from eval import run
+from eval.recipe import EvalRecipe
+from tests.chat_server import ChatServer, about_animals
+from tests.conftest import ANIMALS, BASE, HUB, as_corpus
+from tests.test_architecture import ROOT
+from training import train
+from training.publish import publish_model
+from training.recipe import TrainRecipe
+
+REPO, MODEL = "alice/lineage", "alice/lineage-model"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A data set and a model trained on it, both published, the model evaluated, with their folders."""
+    HUB.reset()
+    folder = tmp_path_factory.mktemp("lineage")
+    corpus = as_corpus(folder / "animals", ANIMALS)
+    (folder / "train.toml").write_text(
+        f'dataset = "{REPO}"\nrevision = "v1.0.0"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 4\nlearning_rate = 1e-3\n"
+    )
+    (folder / "eval.toml").write_text(
+        f'model = "{folder / "model"}"\ntasks = ["{REPO}@v1.0.0"]\nresults = "{folder / "results"}"\n'
+    )
+    with ChatServer() as server:
+        server.script = about_animals
+        (folder / "build.toml").write_text(
+            f'name = "lineage"\n[corpus]\nsource = "{corpus}"\nlicense = "cc0-1.0"\nsample = 8\n'
+            f'[llm]\nbase_url = "{server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 3\n'
+            '[negatives]\nkinds = ["bm25", "random"]\n'
+        )
+        build.main(load_recipe(folder / "build.toml", [], BuildRecipe), folder / "dataset", folder / "calls.sqlite")
+    publish_dataset(folder / "dataset", Target(REPO))
+    train.main(load_recipe(folder / "train.toml", [], TrainRecipe), folder / "model")
+    publish_model(folder / "model", Target(MODEL))
+    run.main(load_recipe(folder / "eval.toml", [], EvalRecipe), push=MODEL)
+    yield folder
+    HUB.reset()
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of a folder, to be tampered with."""
+
+    def make(name):
+        return shutil.copytree(made / name, tmp_path / name)
+
+    return make
+
+
+def broken(reference):
+    return {link.name: link.detail for link in verify(str(reference)) if link.status == "broken"}
+
+
+def rewrite(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, indent=2))
+
+
+def set_in(*keys, value):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("reference", [MODEL, f"{MODEL}@v1.0.0", f"datasets/{REPO}", f"{REPO}@v1.0.0"])
+def test_what_is_in_order(reference):
+    links = verify(reference)
+    assert [link for link in links if link.status == "broken"] == []
+    names = {link.name for link in links if link.status == "verified"}
+    assert {"data set: files", "data set: references", "data set: corpus content", "data set: version"} <= names
+    if MODEL in reference:
+        assert {"model: version", "model: weights", "model: base", "model: data set", "model: training rows"} <= names
+    if reference == MODEL:
+        assert {"scores: weights", "scores: card", "scores: lineage", "scores: lineage, task data"} <= names
+
+
+def test_folders_are_in_order(made):
+    assert broken(made / "dataset") == {}
+    assert broken(made / "model") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        (set_in("configs", "bm25", "rows", value=99), "data set: rows and columns", "bm25 has 8 rows, and .* says 99"),
+        (set_in("configs", "bm25", "columns", value=["a"]), "data set: rows and columns", "has columns"),
+        (set_in("inputs", "corpus", "sha256", value="0" * 64), "data set: corpus content", "passages' SHA-256"),
+        (set_in("prompts", "question-v1", value="x"), "data set: prompts", "question-v1 has another SHA-256"),
+        (
+            set_in("inputs", "corpus", value={"source": "bob/gone", "revision": "0" * 40, "sha256": "0" * 64}),
+            "data set: corpus revision",
+            "not on the Hub",
+        ),
+        (set_in("license", value="mit"), "data set: card", "licence cc0-1.0, and manifest.json mit"),
+        (lambda manifest: manifest.pop("configs"), "data set: files", "lists no files"),
+        (set_in("inputs", value=[]), "data set: corpus content", "list"),
+        (
+            lambda manifest: manifest["configs"]["bm25"]["files"].update({"../../secret.parquet": "0" * 64}),
+            "data set: files",
+            "would leave the folder",
+        ),
+        (
+            lambda manifest: manifest["configs"]["bm25"]["files"].update({"/etc/passwd": "0" * 64}),
+            "data set: rows and columns",
+            "would leave the folder",
+        ),
+    ],
+)
+def test_a_manifest_that_lies(copy, change, name, words):
+    folder = copy("dataset")
+    rewrite(folder / "manifest.json", change)
+    found = broken(folder)
+    assert re.search(words, found[name]), found
+
+
+def test_rows_that_were_changed(copy):
+    folder = copy("dataset")
+    file = folder / "bm25" / "train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    swapped = table.set_column(1, "positive", pa.array(table["positive"].to_pylist()[::-1]))
+    pq.write_table(swapped, file)
+    found = broken(folder)
+    assert "bm25/train-00000-of-00001.parquet has another SHA-256" in found["data set: files"]
+    assert "bm25: its queries and positives are not those of the judgements" in found["data set: references"]
+    file.unlink()
+    assert "is listed and not there" in broken(folder)["data set: files"]
+
+
+def test_a_negative_that_is_the_positive(copy):
+    folder = copy("dataset")
+    file = folder / "random" / "train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    upper = [text.upper() for text in table["positive"].to_pylist()]
+    pq.write_table(table.set_column(2, "negative_1", pa.array(upper)), file)
+    assert "is its positive" in broken(folder)["data set: references"]
+
+
+def test_weights_that_are_others(copy):
+    folder = copy("model")
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\0")
+    found = broken(folder)
+    assert set(found) >= {"model: files", "model: weights"}
+
+
+def test_figures_that_were_polished(copy):
+    folder = copy("model")
+
+    def polish(scores):
+        scores[0]["value"] += 0.01
+
+    rewrite(folder / "evaluation" / "scores.json", polish)
+    found = broken(folder)
+    assert "is " in found["scores: lineage"]
+    assert "from the rankings" in found["scores: lineage"]
+    assert "does not tell" in found["scores: card"]
+
+    folder = folder.rename(folder.with_name("card-only"))
+    shutil.rmtree(folder / "evaluation")
+    shutil.copytree(copy("model") / "evaluation", folder / "evaluation")
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace("nDCG@10 |", "nDCG@10 | 0.9999 |", 1))
+    assert set(broken(folder)) == {"scores: card"}
+
+
+def test_rankings_that_were_polished(copy):
+    folder = copy("model")
+    (file,) = folder.glob("evaluation/*/rankings.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.slice(0, 5), file)
+    assert "scores: lineage" in broken(folder)
+
+
+def test_judgements_that_are_not_the_tasks(copy):
+    folder = copy("model")
+    (file,) = folder.glob("evaluation/*/judgements.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.slice(1), file)
+    assert "are not those of" in broken(folder)["scores: lineage, task data"]
+
+
+def test_scores_of_other_weights(copy):
+    folder = copy("model")
+
+    def other(scores):
+        for score in scores:
+            score["weights"] = "sha256:" + "0" * 64
+
+    rewrite(folder / "evaluation" / "scores.json", other)
+    assert "measured on weights" in broken(folder)["scores: weights"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (set_in("dataset", "revision", value="0" * 40), "model: data set"),
+        (set_in("dataset", "tag", value="v9.9.9"), "model: data set"),
+        (set_in("dataset", "rows", value=7), "model: training rows"),
+        (set_in("dataset", "kind", value="llm"), "model: training rows"),
+        (set_in("dataset", "name", value="alice/gone"), "model: data set"),
+        (set_in("model", "revision", value="sha256:" + "0" * 64), "model: weights"),
+        (set_in("base", "name", value="alice/other-base"), "model: card"),
+    ],
+)
+def test_a_run_record_that_lies(copy, change, name):
+    folder = copy("model")
+    rewrite(folder / "run.json", change)
+    assert name in broken(folder)
+
+
+def test_links_that_go_nowhere(made):
+    """Moved tags, missing repositories, and a command that ends with 1."""
+    command = [sys.executable, "-m", "cards.verify", MODEL]
+    fine = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert fine.returncode == 0, fine.stdout
+    repo = HUB.repo("dataset", REPO)
+    published = repo.tags["v1.0.0"]
+    HUB.commit("dataset", REPO, {"notes.txt": b"x"})
+    HUB.move_tag("dataset", REPO, "v1.0.0", "main")
+    try:
+        moved = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    finally:
+        HUB.move_tag("dataset", REPO, "v1.0.0", published)
+    assert moved.returncode == 1
+    assert f"{REPO}@v1.0.0 was {published[:12]} when it was trained on" in moved.stdout
+    assert "1 broken" in moved.stdout
+    with pytest.raises(UserError, match="the Hub has no such repository"):
+        verify("alice/never-was")
+    with pytest.raises(UserError, match="neither a data set nor a model of ours"):
+        verify(str(made))
+    with pytest.raises(UserError, match="no such folder; wanted a folder, owner/name or datasets/owner/name"):
+        verify("nowhere")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_of_somebody_else():
+    HUB.create_repo("model", "bob/plain")
+    HUB.commit("model", "bob/plain", {"README.md": b"# plain\n", "config.json": b"{}"})
+    assert "no run.json" in broken("bob/plain")["model: files"]
