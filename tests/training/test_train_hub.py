@@ -1,0 +1,224 @@
+"""Training from a Hub data set and publishing the model: pins, resumption, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from builders.folder import write_config
+from cards.errors import UserError
+from cards.models import resolve_model
+from cards.recipe import load_recipe
+from cards.release import Target
+from tests.conftest import BASE, CANARY
+from tests.hub import Fault
+from tests.test_architecture import ROOT
+from tests.training.test_train import ROWS, launch
+from training import train
+from training.publish import publish_model
+from training.recipe import TrainRecipe
+
+
+def put_dataset(hub, tmp_path, repo_id, tag="v1.0.0", rows=ROWS):
+    """A Hub data set of one kind, as plain as can be."""
+    (file,) = write_config(tmp_path / "rows", "bm25", pa.table(rows))
+    if ("dataset", repo_id) not in hub.repos():
+        hub.create_repo("dataset", repo_id)
+    card = "---\nconfigs:\n- config_name: bm25\n  data_files: bm25/*.parquet\n---\n"
+    commit = hub.commit("dataset", repo_id, {"README.md": card.encode(), f"bm25/{file.name}": file.read_bytes()})
+    if tag is not None:
+        hub.tag("dataset", repo_id, tag, commit)
+    return commit
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "train.toml"
+    path.write_text(
+        f'dataset = "x"\nrevision = "v1.0.0"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+    )
+    return lambda *overrides: load_recipe(path, overrides, TrainRecipe)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Trains on a local folder, quickly, with a seed."""
+
+    def make(name, seed=1, **more):
+        write_config(tmp_path / "local", "bm25", pa.table(ROWS))
+        path = tmp_path / "local.toml"
+        path.write_text(
+            f'dataset = "{tmp_path / "local"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+            "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+        )
+        overrides = [f"seed={seed}", *(f"{key}={value}" for key, value in more.items())]
+        train.main(load_recipe(path, overrides, TrainRecipe), tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def files(hub, repo_id, revision="main"):
+    repo = hub.repo("model", repo_id)
+    commit = repo.commits[repo.tags.get(revision) or repo.refs[revision]]
+    return {path: repo.read(commit.oid, path) for path in commit.files if path != ".gitattributes"}
+
+
+def test_a_tag_is_resolved_recorded_and_refused_once_it_moves(hub, recipe, tmp_path):
+    commit = put_dataset(hub, tmp_path, "bob/moving")
+    train.main(recipe("dataset=bob/moving"), tmp_path / "m")
+    record = json.loads((tmp_path / "m" / "run.json").read_text())
+    assert record["dataset"]["revision"] == commit
+    assert record["dataset"]["tag"] == "v1.0.0"
+    moved = put_dataset(hub, tmp_path, "bob/moving", tag=None, rows={**ROWS, "query": ROWS["query"][::-1]})
+    hub.move_tag("dataset", "bob/moving", "v1.0.0", moved)
+    with pytest.raises(UserError, match=rf"the tag has moved: it was {commit} .* is {moved} now.*delete (\S+)") as told:
+        train.main(recipe("dataset=bob/moving"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    # Without the note of the first use, the run record still knows.
+    Path(str(told.value).rpartition("delete ")[2]).unlink()
+    with pytest.raises(UserError, match=rf"the tag has moved: .* was trained on {commit} and it is {moved} now"):
+        train.main(recipe("dataset=bob/moving"), tmp_path / "m")
+    train.main(recipe("dataset=bob/moving", f"revision={commit}"), tmp_path / "by-commit")
+    assert json.loads((tmp_path / "by-commit" / "run.json").read_text())["model"] == record["model"]
+
+
+def test_a_branch_may_move(hub, recipe, tmp_path):
+    put_dataset(hub, tmp_path, "bob/branch")
+    train.main(recipe("dataset=bob/branch", "revision=main"), tmp_path / "m")
+    moved = put_dataset(hub, tmp_path, "bob/branch", tag=None, rows={**ROWS, "query": ROWS["query"][::-1]})
+    train.main(recipe("dataset=bob/branch", "revision=main"), tmp_path / "n")
+    assert json.loads((tmp_path / "n" / "run.json").read_text())["dataset"]["revision"] == moved
+
+
+@pytest.mark.parametrize(
+    ("scene", "overrides", "words"),
+    [
+        ({}, ["dataset=bob/absent"], r"dataset bob/absent@v1\.0\.0: the Hub has no such repository"),
+        ({}, ["dataset=bob/there", "revision=v9.0.0"], r"bob/there@v9\.0\.0: the repository has no such revision"),
+        ({}, ["dataset=bob/there", "kind=dense"], "has no configuration 'dense'"),
+        ({"private": True}, ["dataset=bob/there"], "the Hub has no such repository, or your token may not see it"),
+        ({"gated": True}, ["dataset=bob/there"], "gated: its owner decides who may read it"),
+    ],
+)
+def test_data_sets_that_cannot_be_read(hub, recipe, tmp_path, scene, overrides, words):
+    hub.create_repo("dataset", "bob/there", **scene)
+    put_dataset(hub, tmp_path, "bob/there")
+    with pytest.raises(UserError, match=words):
+        train.main(recipe(*overrides), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_only_parquet_is_read(hub, recipe, tmp_path):
+    hub.create_repo("dataset", "bob/lines")
+    card = b"---\nconfigs:\n- config_name: bm25\n  data_files: rows.jsonl\n---\n"
+    hub.commit("dataset", "bob/lines", {"README.md": card, "rows.jsonl": b'{"query": "q", "positive": "p"}\n'})
+    with pytest.raises(UserError, match="its files are json; only Parquet is read from the Hub"):
+        train.main(recipe("dataset=bob/lines", "revision=main"), tmp_path / "m")
+
+
+def test_bases_from_the_hub(hub, recipe, tmp_path):
+    """By commit, without pickles, and never outside the cache."""
+    put_dataset(hub, tmp_path, "bob/rows")
+    folder = resolve_model(BASE).location
+    base = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    hub.create_repo("model", "bob/base")
+    commit = hub.commit(
+        "model", "bob/base", {**base, "pytorch_model.bin": b"\x80\x04pickle", "modeling.py": b"raise SystemExit"}
+    )
+    reference = resolve_model("bob/base@main")
+    assert (reference.revision, reference.weights) == (commit, resolve_model(BASE).weights)
+    assert not [path for path in Path(reference.location).rglob("*") if path.suffix in {".bin", ".py"}]
+    train.main(recipe("dataset=bob/rows", f"base=bob/base@{commit}"), tmp_path / "m")
+    assert json.loads((tmp_path / "m" / "run.json").read_text())["base"]["revision"] == commit
+    hub.create_repo("model", "bob/pickled")
+    hub.commit("model", "bob/pickled", {"config.json": b"{}", "pytorch_model.bin": b"\x80\x04pickle"})
+    with pytest.raises(
+        UserError, match=r"bob/pickled@\w{40}: has no config.json with \*.safetensors weights; other weights may"
+    ):
+        resolve_model("bob/pickled")
+    hub.create_repo("model", "bob/climbing")
+    hub.commit("model", "bob/climbing", {**base, "../../escaped.json": b"{}"})
+    with pytest.raises(UserError, match=r"holds the path '../../escaped.json', which would leave the folder"):
+        resolve_model("bob/climbing")
+
+
+def test_a_model_is_published_with_card_record_and_tag(hub, model):
+    folder = model("m")
+    publish_model(folder, Target("alice/plain", "v1.0.0"))
+    there = files(hub, "alice/plain", "v1.0.0")
+    assert files(hub, "alice/plain") == there
+    local = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {path: data for path, data in there.items() if path != "README.md"} == {
+        path: data for path, data in local.items() if path != "README.md"
+    }
+    assert b'SentenceTransformer("alice/plain", revision="v1.0.0")' in there["README.md"]
+    before = len(hub.repo("model", "alice/plain").commits)
+    publish_model(folder, Target("alice/plain"))
+    assert len(hub.repo("model", "alice/plain").commits) == before
+    SentenceTransformer("alice/plain", revision="v1.0.0").encode(["x"])
+
+
+def test_new_weights_take_the_old_figures_with_them(hub, model):
+    publish_model(model("one"), Target("alice/series"))
+    stale = {"evaluation/scores.json": b"[]", ".eval_results/scifact.yaml": b"- value: 1\n", "photo.png": b"\x89PNG"}
+    hub.commit("model", "alice/series", stale)
+    publish_model(model("one"), Target("alice/series"))
+    assert set(stale) <= set(files(hub, "alice/series"))
+    publish_model(model("two", seed=2), Target("alice/series"))
+    there = files(hub, "alice/series")
+    assert set(stale) & set(there) == {"photo.png"}
+    card = there["README.md"].decode()
+    assert "Minor change after v1.0.0" in card
+    assert "seed: 1 -> 2" in card
+    assert set(hub.repo("model", "alice/series").tags) == {"v1.0.0", "v1.1.0"}
+
+
+def test_an_interrupted_push_is_resumed(hub, model):
+    folder = model("m")
+    command = [sys.executable, "-m", "training.publish", str(folder), "--push", "alice/cut", "--version", "v1.0.0"]
+    for path in (r"/xet-write-token|/objects/batch", r"/commit/staging", r"/tag/", r"/commit/main", r"/branch/"):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
+        hub.faults.add(Fault(path=path, action=partial(os.kill, process.pid, signal.SIGKILL)))
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, path
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    assert CANARY not in finished.stderr + finished.stdout
+    assert files(hub, "alice/cut") == files(hub, "alice/cut", "v1.0.0")
+    assert set(hub.repo("model", "alice/cut").refs) == {"main"}
+    assert len({path for path in files(hub, "alice/cut") if path.endswith(".safetensors")}) == 1
+
+
+def test_two_processes_train_and_one_publishes(hub, tmp_path):
+    put_dataset(hub, tmp_path, "bob/two")
+    path = tmp_path / "two.toml"
+    path.write_text(
+        f'dataset = "bob/two"\nrevision = "v1.0.0"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
+    )
+    finished = launch(path, "--out", tmp_path / "two", "--push", "alice/two", "--private", processes=2)
+    assert finished.returncode == 0, finished.stderr
+    assert hub.repo("model", "alice/two").private
+    assert set(hub.repo("model", "alice/two").tags) == {"v1.0.0"}
+    assert sum(request.path.endswith("/tag/" + request.path.rpartition("/")[2]) for request in hub.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["push_to_hub=true", "hub_strategy=checkpoint", "hub_token=hf_x", "hub_model_id=a/b"])
+def test_the_trainers_own_pushes_are_refused(hub, recipe, tmp_path, key):
+    put_dataset(hub, tmp_path, "bob/keys")
+    with pytest.raises(UserError, match=rf"trainer\.{key.partition('=')[0]} is not for the trainer table; give --push"):
+        train.main(recipe("dataset=bob/keys", f"trainer.{key}"), tmp_path / "m")
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    with pytest.raises(UserError, match=r"holds no finished run \(run.json is missing"):
+        publish_model(tmp_path, Target("alice/none"))
