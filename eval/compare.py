@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from cards.errors import UserError, run_entry
+from cards.hub import pin
 from cards.metrics import MAIN_METRIC, METRICS, PerQuery, means
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
@@ -111,10 +112,9 @@ def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
 
 def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
     """Changes with anything that could change a run's figures."""
-    manifest = Path(config.dataset) / "manifest.json"
     return sha256_json(
         {
-            "dataset": sha256_file(manifest) if manifest.exists() else f"{config.dataset}@{config.revision}",
+            "dataset": _dataset_revision(config),
             "training": Path(config.training).read_text("utf-8"),
             "precision": resolve_precision(config.precision),
             "tasks": {task.name: task.revision for task in tasks},
@@ -122,6 +122,16 @@ def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
             "packages": dict(package_versions()),
         }
     )
+
+
+def _dataset_revision(config: CompareRecipe) -> str:
+    """What pins the data set's content; a tag is looked up once, so that all arms train on the same commit."""
+    manifest = Path(config.dataset) / "manifest.json"
+    if manifest.exists():
+        return sha256_file(manifest)
+    if Path(config.dataset).is_dir() or config.revision is None:  # training says what is wrong, or reads plain files
+        return f"{config.dataset}@{config.revision}"
+    return pin(config.dataset, config.revision, "dataset")
 
 
 def _training_base(recipe: Path) -> str:
