@@ -38,6 +38,7 @@ class Score(msgspec.Struct, frozen=True):
         difference: model minus base, paired by query; `difference_low` and `difference_high` end its 95 % interval.
         dataset: the task's Hub data set; None where its data lies elsewhere.
         evidence: the folder with rankings and judgements, beside the card.
+        trained_on: whether the task's queries are those that the model was trained on.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Score(msgspec.Struct, frozen=True):
     difference_high: float
     dataset: str | None
     evidence: str
+    trained_on: bool = False
 
 
 def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Sequence[Score]) -> dict[str, bytes]:
@@ -84,7 +86,8 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
         SCORES: msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n",
     }
     for score in told:
-        if score.dataset is not None and score.metric == MAIN_METRIC:
+        # Leaderboards read these files: figures on training queries have no place there.
+        if score.dataset is not None and score.metric == MAIN_METRIC and not score.trained_on:
             files[f".eval_results/{score.task}.yaml"] = _eval_results(score)
     return files
 
@@ -142,6 +145,7 @@ def _result(scores: Sequence[Score]) -> dict[str, Any]:
                     "precision": score.precision,
                     "evaluated": score.evaluated,
                     "weights": score.weights,
+                    **({"trained_on": True} if score.trained_on else {}),
                 },
             }
             for score in scores

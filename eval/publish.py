@@ -6,6 +6,7 @@ import random
 import re
 import time
 import warnings
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,23 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluation(NamedTuple):
-    """A model beside its base on the same tasks, in the same order; `root` holds the results' files."""
+    """A model beside its base on the same tasks, in the same order.
+
+    Attributes:
+        root: holds the results' files.
+        trained_on: the model's training data, by name and by revision.
+    """
 
     model: ModelReference
     base: ModelReference
     results: list[Result]
     base_results: list[Result]
     root: Path
+    trained_on: AbstractSet[str | None] = frozenset()
+
+    def seen(self) -> list[str]:
+        """The tasks whose queries are the model's training queries."""
+        return [result.task for result in self.results if self._has_seen(result)]
 
     def scores(self) -> list[Score]:
         """Every metric of every task, for a card."""
@@ -77,7 +88,11 @@ class Evaluation(NamedTuple):
             difference_high=difference.high,
             dataset=result.dataset,
             evidence=_place(result),
+            trained_on=self._has_seen(result),
         )
+
+    def _has_seen(self, result: Result) -> bool:
+        return result.queries_of is not None and result.queries_of in self.trained_on
 
 
 def write_scores(folder: Path, evaluation: Evaluation) -> None:

@@ -21,6 +21,7 @@ class Result(Struct, frozen=True):
         model: its name; `model_revision` is the Hub commit or the hash of a folder's weights, `weights` their hash.
         task: its name; `task_revision` pins its data, `split` its part.
         dataset: the Hub data set that the task's data comes from; None for local files.
+        queries_of: see `eval.tasks.Task`.
         queries: how many were judged.
         metrics: printed name -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, `fp32` or `bf16`.
@@ -35,6 +36,7 @@ class Result(Struct, frozen=True):
     task_revision: str
     split: str
     dataset: str | None
+    queries_of: str | None
     queries: int
     metrics: dict[str, float]
     precision: str

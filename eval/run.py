@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
@@ -47,7 +47,8 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     config = recipe.config
     model = resolve_model(config.model)
     repo_id = None if push is None else check_push(push or model.name, model)
-    base_name = config.base or _recorded_base(Path(model.location))
+    record = _run_record(Path(model.location))
+    base_name = config.base or _recorded_base(record)
     base = resolve_model(base_name) if base_name else model
     tasks = [load_task(reference) for reference in config.tasks]
     root = Path(config.results)
@@ -59,7 +60,10 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
         rows.append((model.name, results))
     print(metrics_table(rows))
     logger.info("results: %s", root)
-    evaluation = Evaluation(model, base, results, base_results, root)
+    trained_on = {record["dataset"].get("name"), record["dataset"].get("revision")} if record else set()
+    evaluation = Evaluation(model, base, results, base_results, root, trained_on)
+    for task in evaluation.seen():
+        logger.warning("%s: its queries are those that the model was trained on: no measure of search", task)
     if model.weights != base.weights and Path(config.model).is_dir():
         write_scores(Path(config.model), evaluation)
     if repo_id is not None:
@@ -100,6 +104,7 @@ def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Enc
                 task_revision=task.revision,
                 split=task.split,
                 dataset=task.dataset,
+                queries_of=task.queries_of,
                 queries=len(measured.scores),
                 metrics=means(measured.scores),
                 precision=encoding.precision,
@@ -145,18 +150,31 @@ def measure(model: SentenceTransformer, reference: ModelReference, task: Task, b
     return Measured(predictions, qrels, per_query_scores(predictions, qrels), account)
 
 
-def _recorded_base(folder: Path) -> str | None:
-    """The base that a run record names, as it can be loaded again; None where there is no record."""
-    record = folder / "run.json"
-    if not record.exists():
+def _run_record(folder: Path) -> dict[str, Any] | None:
+    """What a model's training wrote down; None where there is no record.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = folder / "run.json"
+    if not file.exists():
         return None
     try:
-        base = json.loads(record.read_text("utf-8"))["base"]
-        pinned = not base["revision"].startswith("sha256:")
-        location: str = f"{base['name']}@{base['revision']}" if pinned else base["reference"]
-    except (ValueError, KeyError):
-        raise UserError(f"{record}: unreadable; name the base in the recipe") from None
-    return location
+        record: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return {**record, "dataset": dict(record["dataset"]), "base": dict(record["base"])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{file}: not a run record of training/train.py; mend or delete it, and name the base"
+        ) from None
+
+
+def _recorded_base(record: dict[str, Any] | None) -> str | None:
+    """The base as it can be loaded again: by its commit where it has one."""
+    if record is None:
+        return None
+    base = record["base"]
+    pinned = not base["revision"].startswith("sha256:")
+    return f"{base['name']}@{base['revision']}" if pinned else str(base["reference"])
 
 
 def _entry() -> None:

@@ -14,7 +14,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
-from cards.provenance import sha256_texts
+from cards.provenance import sha256_file, sha256_texts
 from eval.recipe import LocalTask
 
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
@@ -30,6 +30,8 @@ class Task(NamedTuple):
         revision: a Hub commit, or `sha256:...` of a local task's corpus, queries and judgements.
         split: the part of the judgements that is measured.
         dataset: the Hub data set that the data comes from; None for local files.
+        queries_of: the data set of `builders.build` whose own queries are asked, by Hub id or `sha256:...` of its
+            manifest: a model that was trained on it has seen them.
         mteb: the task object.
     """
 
@@ -37,6 +39,7 @@ class Task(NamedTuple):
     revision: str
     split: str
     dataset: str | None
+    queries_of: str | None
     mteb: AbsTaskRetrieval
 
     def qrels(self) -> Qrels:
@@ -58,7 +61,8 @@ def load_task(reference: str | LocalTask) -> Task:
     folder = Path(reference)
     if (folder / "manifest.json").exists():
         name = json.loads((folder / "manifest.json").read_text("utf-8"))["name"]
-        return _local(LocalTask(name=name, corpus=reference, questions=reference))
+        seen = f"sha256:{sha256_file(folder / 'manifest.json')}"
+        return _local(LocalTask(name=name, corpus=reference, questions=reference))._replace(queries_of=seen)
     if folder.is_dir():
         return _local(LocalTask(name=folder.resolve().name, corpus=reference, questions=reference))
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", reference):
@@ -77,7 +81,7 @@ def _named(name: str) -> Task:
     if not isinstance(task, AbsTaskRetrieval) or task.metadata.is_multilingual:
         raise UserError(f"task {name!r}: not a retrieval task in one language")
     split = "test" if "test" in task.metadata.eval_splits else task.metadata.eval_splits[0]
-    return Task(name, str(task.metadata.dataset["revision"]), split, str(task.metadata.dataset["path"]), task)
+    return Task(name, str(task.metadata.dataset["revision"]), split, str(task.metadata.dataset["path"]), None, task)
 
 
 def _local(local: LocalTask) -> Task:
@@ -88,7 +92,7 @@ def _local(local: LocalTask) -> Task:
     data = _Data(corpus, queries, qrels)
     data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
-    return Task(local.name, revision, local.split, None, data.as_task(local.name, local.split, revision))
+    return Task(local.name, revision, local.split, None, None, data.as_task(local.name, local.split, revision))
 
 
 def _from_hub(repo_id: str, revision: str) -> Task:
@@ -107,7 +111,7 @@ def _from_hub(repo_id: str, revision: str) -> Task:
     )
     data.check(f"task {repo_id}@{revision}", "its configuration corpus")
     name = repo_id.rpartition("/")[2]
-    return Task(name, commit, "test", repo_id, data.as_task(name, "test", commit))
+    return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit))
 
 
 class _Data(NamedTuple):

@@ -1,8 +1,10 @@
 """The whole circle through the Hub: build, push, train from the tag, push the model, evaluate, card, verify."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import mteb
 import pytest
@@ -11,12 +13,11 @@ from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import SentenceTransformer
 
 from tests.conftest import BASE, CANARY
+from tests.eval.test_publish import put_task
 from tests.test_architecture import ROOT
 
 
 def run(*arguments, code=0, **environment):
-    import os
-
     finished = subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
         capture_output=True,
@@ -41,15 +42,10 @@ def recipes(tmp_path, write_recipe):
         "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\nlearning_rate = 1e-4\n"
     )
     (tmp_path / "eval.toml").write_text(
-        f'model = "alice/animal-search@v1.0.0"\ntasks = ["alice/animals@v1.0.0"]\nresults = "{tmp_path / "results"}"\n'
+        'model = "alice/animal-search@v1.0.0"\ntasks = ["alice/animals@v1.0.0", "bob/questions@main"]\n'
+        f'results = "{tmp_path / "results"}"\n'
     )
     return tmp_path, write_recipe()
-
-
-def links(finished):
-    """Link name -> status, of the printed table."""
-    lines = [line.split("  ") for line in finished.stdout.splitlines() if "  " in line]
-    return {cells[1].strip() or cells[2].strip(): cells[0].strip() for cells in (list(filter(None, c)) for c in lines)}
 
 
 def test_the_circle(hub, recipes):
@@ -73,15 +69,21 @@ def test_the_circle(hub, recipes):
         assert words in card.text
     SentenceTransformer("alice/animal-search", revision="v1.0.0").encode(["loads for strangers"])
 
+    put_task(hub, "bob/questions", folder)
     measured = run("eval.run", folder / "eval.toml", "--push", "--mteb-results", folder / "mteb")
     assert "untouched base" in measured.stdout
     head = hub.repo("model", "alice/animal-search").refs["main"]
     scored = ModelCard.load("alice/animal-search")
-    (result,) = yaml.safe_load(scored.content.split("---")[1])["model-index"][0]["results"]
+    results = yaml.safe_load(scored.content.split("---")[1])["model-index"][0]["results"]
+    result = next(result for result in results if result["dataset"]["name"] == "animals")
     assert result["dataset"]["revision"] == data_commit
     assert result["metrics"][0]["args"]["evaluated"] == commit
     entries = HfApi().list_repo_files("alice/animal-search")
-    assert ".eval_results/animals.yaml" in entries
+    assert ".eval_results/questions.yaml" in entries
+    assert ".eval_results/animals.yaml" not in entries  # its queries are the training queries
+    assert "animals: its queries are those that the model was trained on" in measured.stderr
+    assert "| animals (test, its training queries) | nDCG@10 |" in scored.text
+    assert "| questions (test) | nDCG@10 |" in scored.text
     again = run("eval.run", folder / "eval.toml", "--push")
     assert "has these scores already" in again.stderr
     assert hub.repo("model", "alice/animal-search").refs["main"] == head
@@ -95,7 +97,17 @@ def test_the_circle(hub, recipes):
         table = run("cards.verify", reference)
         assert "0 broken" in table.stdout, table.stdout
     found = run("cards.verify", "alice/animal-search").stdout
-    print(found)
     for name in ("model: weights", "model: card", "model: base", "scores: animals ", "scores: animals, task data",
                  "model: data set", "data set: files", "data set: corpus content", "data set: references"):  # fmt: skip
         assert any(line.startswith("verified") and name in line for line in found.splitlines()), name
+
+    # The token was on every request to the Hub and nowhere else: not in a file, not on another origin.
+    assert any(request.authorized for request in hub.requests)
+    assert not [request for request in hub.requests if request.authorized and "localhost" in request.host]
+    for place in (folder, Path(os.environ["HF_HOME"])):
+        for file in place.rglob("*"):
+            assert not (file.is_file() and CANARY.encode() in file.read_bytes()), file
+    for kind, repo_id in hub.repos():
+        repo = hub.repo(kind, repo_id)
+        for commit in repo.commits.values():
+            assert not [path for path in commit.files if CANARY.encode() in repo.read(commit.oid, path)]

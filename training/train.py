@@ -78,7 +78,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         return
     record = {
         "inputs": inputs,
-        "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides)},
+        "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides, source)},
         "dataset": {
             "name": source.name,
             "revision": source.revision,
@@ -139,9 +139,9 @@ def _is_done(out: Path, inputs: dict[str, Any], source: Source) -> bool:
     return bool(earlier == inputs)
 
 
-def _telling(overrides: Sequence[str]) -> list[str]:
-    """The overrides that say what was trained; where the data lay is not told, its revision is."""
-    return [override for override in overrides if not override.startswith("dataset=")]
+def _telling(overrides: Sequence[str], source: Source) -> list[str]:
+    """The overrides that say what was trained; in which folder the data lay is not told, its revision is."""
+    return [override for override in overrides if source.tag is not None or not override.startswith("dataset=")]
 
 
 def _identity(model: ModelReference) -> dict[str, str]:
