@@ -16,6 +16,8 @@ from tests.conftest import BASE, CANARY
 from tests.eval.test_publish import put_task
 from tests.test_architecture import ROOT
 
+pytestmark = pytest.mark.hub
+
 
 def run(*arguments, code=0, **environment):
     finished = subprocess.run(

@@ -15,6 +15,8 @@ from cards.release import Target
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 
+pytestmark = pytest.mark.hub
+
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 

@@ -26,6 +26,8 @@ from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
 
+pytestmark = pytest.mark.hub
+
 REPO, MODEL = "alice/lineage", "alice/lineage-model"
 
 

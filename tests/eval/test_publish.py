@@ -22,6 +22,8 @@ from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
 
+pytestmark = pytest.mark.hub
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

@@ -25,6 +25,8 @@ from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
 
+pytestmark = pytest.mark.hub
+
 
 def put_dataset(hub, tmp_path, repo_id, tag="v1.0.0", rows=ROWS):
     """A Hub data set of one kind, as plain as can be."""
