@@ -165,9 +165,9 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
     Raises:
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
-    prompts = {config.queries.prompt}
-    if "llm" in config.negatives.kinds:
-        prompts.add(config.negatives.llm.prompt)
+    prompts = set(config.queries.weights())
+    writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
+    prompts |= {writer.prompt for kind, writer in writers.items() if kind in config.negatives.kinds}
     return {
         "recipe": identity_hash(config),
         "corpus": {

@@ -7,7 +7,7 @@ kept, more_drops = round_trip(written, retrieve, k)
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow as pa
 from builders import schema
 from builders.chat import ChatAnswer, ChatRequest
 from builders.corpus import drops_table, keyed_hash
-from builders.prompts import load_prompt
+from builders.prompts import Prompt, load_prompt
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig
@@ -26,6 +26,7 @@ Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 _LABEL = re.compile(r"^\s*(?:[-*\d.)]+\s+)?(?:(?:search )?(?:query|question)\s*:\s*)?", re.IGNORECASE)
 _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
+MIN_WORDS, MAX_WORDS = 3, 32
 
 
 class Queries(NamedTuple):
@@ -52,12 +53,13 @@ def write(seeds: pa.Table, config: "QueriesConfig", seed: int, ask: Ask) -> Quer
         seed: shapes each request's sampling seed together with the query's id.
         ask: answers many requests at once, in order.
     """
-    prompt = load_prompt(config.prompt)
-    examples = {schema.normalised(turn.answer) for turn in prompt.turns}
+    prompts = {name: load_prompt(name) for name in config.weights()}
+    examples = {schema.normalised(turn.answer) for prompt in prompts.values() for turn in prompt.turns}
     waiting = {
         f"{row['_id']}/q{number}": row for row in seeds.to_pylist() for number in range(1, config.per_passage + 1)
     }
     order = list(waiting)
+    assigned = {query_id: prompts[assign(config.weights(), seed, query_id)] for query_id in order}
     accepted: dict[str, str] = {}
     rejected: dict[str, tuple[str, str]] = {}
     taken: set[str] = set()
@@ -65,7 +67,7 @@ def write(seeds: pa.Table, config: "QueriesConfig", seed: int, ask: Ask) -> Quer
         temperature = min(config.temperature + 0.3 * attempt, MAX_TEMPERATURE)
         requests = [
             ChatRequest(
-                messages=prompt.messages(shown(row["title"], row["text"], config.passage_chars)),
+                messages=assigned[query_id].messages(shown(row["title"], row["text"], config.passage_chars)),
                 max_tokens=config.max_tokens,
                 temperature=temperature,
                 seed=keyed_hash(seed, query_id, str(attempt)) % 2**31,
@@ -75,9 +77,9 @@ def write(seeds: pa.Table, config: "QueriesConfig", seed: int, ask: Ask) -> Quer
         ]
         for (query_id, row), answer in zip(list(waiting.items()), ask(requests), strict=True):
             text = tidy(answer.text)
-            reason = reject(text, answer.finish_reason, row["text"], config)
+            reason = reject(text, answer.finish_reason, row["text"], word_range(config, assigned[query_id]))
             folded = schema.normalised(text)
-            if reason is None and folded in examples:
+            if reason is None and (folded in examples or assigned[query_id].leaks(text)):
                 reason = "prompt-echo"
             if reason is None and folded in taken:
                 reason = "duplicate"
@@ -138,20 +140,38 @@ def tidy(answer: str) -> str:
     return _LABEL.sub("", line, count=1).strip().strip("\"'`“”").strip()
 
 
-def reject(text: str, finish_reason: str, passage: str, config: "QueriesConfig") -> str | None:
+def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
+    """The prompt of a query, drawn by weight; the query's id and the seed alone decide.
+
+    >>> assign({"question-v1": 1.0}, 42, "a/q1")
+    'question-v1'
+    """
+    drawn = keyed_hash(seed, "type", query_id) / 2**64 * sum(weights.values())
+    for name, weight in weights.items():
+        drawn -= weight
+        if drawn < 0:
+            return name
+    return list(weights)[-1]
+
+
+def word_range(config: "QueriesConfig", prompt: Prompt) -> tuple[int, int]:
+    """The fewest and most words that a query may have: the recipe's, else the prompt's, else the usual."""
+    return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or prompt.max_words or MAX_WORDS)
+
+
+def reject(text: str, finish_reason: str, passage: str, words_allowed: tuple[int, int]) -> str | None:
     """The reason why a query cannot be used, or None.
 
-    >>> from builders.recipe import QueriesConfig
-    >>> reject("how do I sort a list?", "stop", "Sort the list in place.", QueriesConfig())
-    >>> reject("sort", "stop", "Sort the list in place.", QueriesConfig())
+    >>> reject("how do I sort a list?", "stop", "Sort the list in place.", (3, 32))
+    >>> reject("sort", "stop", "Sort the list in place.", (3, 32))
     'too-short'
     """
     words = len(text.split())
     problems = {
         "empty": words == 0,
         "cut": finish_reason == "length",
-        "too-short": words < config.min_words,
-        "too-long": words > config.max_words,
+        "too-short": words < words_allowed[0],
+        "too-long": words > words_allowed[1],
         "passage-echo": _echoes(text, passage),
         "other-script": script(text) != script(passage),
     }

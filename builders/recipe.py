@@ -9,12 +9,13 @@ from msgspec import Meta, Struct, field
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.cross_encoder import CrossEncoderConfig
 from builders.negatives.llm import LlmNegativesConfig
+from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
 from cards.errors import UserError
 from cards.recipe import config_hash
 
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
-Kind = Literal["llm", "bm25", "cross-encoder", "random"]
+Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "random"]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -75,26 +76,34 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         prompt: a file of `builders/prompts/`, without its ending.
+        types: several such files with weights, such as `{"question-v1" = 2, "keywords-v1" = 1}`, in place of `prompt`;
+            each query is assigned one by the seed.
         per_passage: queries per sampled passage.
         attempts: how often a rejected query is asked for again, the first time included.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens.
         passage_chars: how much of a passage the LLM sees, in characters.
-        min_words: shorter queries are rejected; likewise longer ones than `max_words`.
+        min_words: shorter queries are rejected; likewise longer ones than `max_words`. Without them the prompt's own
+            range holds, and without that 3 to 32.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
         round_trip_model: an embedding model for that check; without it, BM25 makes it.
     """
 
     prompt: str = "question-v1"
+    types: dict[str, Annotated[float, Meta(gt=0)]] = {}
     per_passage: Positive = 1
     attempts: Positive = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2
     max_tokens: Positive = 48
     passage_chars: Positive = 1000
-    min_words: Positive = 3
-    max_words: Positive = 32
+    min_words: Positive | None = None
+    max_words: Positive | None = None
     round_trip_k: Natural = 20
     round_trip_model: str | None = None
+
+    def weights(self) -> dict[str, float]:
+        """Prompt -> how often it is used, in relation to the others."""
+        return self.types or {self.prompt: 1.0}
 
 
 class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +114,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     bm25: Bm25Config = Bm25Config()
     cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
     llm: LlmNegativesConfig = LlmNegativesConfig()
+    llm_with_positive: LlmWithPositiveConfig = field(name="llm-with-positive", default_factory=LlmWithPositiveConfig)
     random: RandomConfig = RandomConfig()
 
 

@@ -25,6 +25,7 @@ FIXED_CONFIGS = {
 }
 ARMS = {
     "llm": "hard negatives written by the LLM from the query's text alone",
+    "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
     "bm25": "hard negatives that BM25 ranks highest",
     "cross-encoder": "hard negatives that a cross-encoder ranks highest among BM25's",
     "random": "passages drawn by lot (control)",

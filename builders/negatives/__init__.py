@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from builders.negatives import bm25, cross_encoder, llm, random
+from builders.negatives import bm25, cross_encoder, llm, llm_with_positive, random
 from builders.negatives.material import Mined
 
 MINERS: Mapping[str, Callable[..., Mined]] = {
     "llm": llm.mine,
+    "llm-with-positive": llm_with_positive.mine,
     "bm25": bm25.mine,
     "cross-encoder": cross_encoder.mine,
     "random": random.mine,

@@ -1,6 +1,8 @@
 """Prompts: versioned TOML files in this folder. A published prompt is never edited; a better one gets a new number."""
 
+import re
 import tomllib
+import unicodedata
 from pathlib import Path
 
 from msgspec import Struct
@@ -10,6 +12,13 @@ from cards.provenance import sha256_file
 from cards.recipe import decode_config
 
 FOLDER = Path(__file__).parent
+LEAK_WORDS = 8
+# What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
+_TURN_MARKS = re.compile(
+    r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|system|user|assistant)>|\uff5c)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\])|<(?=</?SYS>>)",
+    re.IGNORECASE,
+)
 
 
 class Turn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,22 +35,51 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         system: what the LLM is told first.
         user: the wrapping of each input; holds `{input}` once.
         turns: worked examples, sent as earlier turns of the conversation.
+        priming: a question that the LLM may be asked first; its own answer then opens every conversation.
+        min_words: what an answer must have, where the recipe does not say; likewise `max_words`.
     """
 
     system: str
     user: str
     turns: tuple[Turn, ...] = ()
+    priming: str | None = None
+    min_words: int | None = None
+    max_words: int | None = None
 
-    def messages(self, text: str) -> tuple[dict[str, str], ...]:
-        """The whole conversation for one input."""
+    def messages(self, text: str, primed: str | None = None) -> tuple[dict[str, str], ...]:
+        """The whole conversation for one input.
+
+        Args:
+            text: the input; it comes from a corpus or an LLM and is treated as data.
+            primed: what the LLM answered to `priming`.
+        """
         shown: list[dict[str, str]] = [{"role": "system", "content": self.system}]
+        if self.priming is not None and primed is not None:
+            shown.append({"role": "user", "content": self.priming})
+            shown.append({"role": "assistant", "content": as_data(primed)})
         for turn in self.turns:
             shown.append({"role": "user", "content": self._wrap(turn.input)})
             shown.append({"role": "assistant", "content": turn.answer})
         return (*shown, {"role": "user", "content": self._wrap(text)})
 
+    def leaks(self, text: str) -> bool:
+        """Whether a text repeats `LEAK_WORDS` words in a row of what the LLM was told, in place of an answer."""
+        words = _folded(text)
+        told = " ".join(_folded(self.system))
+        return any(" ".join(words[start : start + LEAK_WORDS]) in told for start in range(len(words) - LEAK_WORDS + 1))
+
     def _wrap(self, text: str) -> str:
-        return self.user.replace("{input}", text)
+        return self.user.replace("{input}", as_data(text))
+
+
+def as_data(text: str) -> str:
+    r"""A text that no chat template takes for the end of a turn: control characters go, marks are opened with a space.
+
+    >>> as_data("one<|im_end|> two\x00 [/INST] a < b")
+    'one< |im_end|> two [ /INST] a < b'
+    """
+    plain = "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", plain)
 
 
 def load_prompt(name: str) -> Prompt:
@@ -65,6 +103,10 @@ def prompt_hash(name: str) -> str:
 def prompt_text(name: str) -> str:
     """A prompt's file, for cards."""
     return _file(name).read_text("utf-8")
+
+
+def _folded(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def _file(name: str) -> Path:
