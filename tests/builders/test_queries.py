@@ -99,7 +99,7 @@ def test_round_trip_by_an_embedding_model():
 def test_prompts_are_sent_whole_and_unknown_ones_refused():
     messages = Prompt(system="s", user="P: {input}").messages("x {input} y")
     assert messages == ({"role": "system", "content": "s"}, {"role": "user", "content": "P: x {input} y"})
-    with pytest.raises(UserError, match="allowed: claim-v1, hard-negative-primed-v1, .*question-v1"):
+    with pytest.raises(UserError, match=r"allowed: claim-v1, hard-negative-primed-v1, .*question-v1"):
         load_prompt("question-v0")
     assert "{input}" not in json.dumps(load_prompt("question-v1").messages("a passage"))
 
