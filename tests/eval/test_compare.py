@@ -12,6 +12,7 @@ from tests.conftest import BASE
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
 from tests.test_architecture import ROOT
+from tests.training.test_train_hub import put_dataset
 
 
 @pytest.fixture
@@ -70,3 +71,18 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     assert failed.returncode == 2
     assert "1 of 3 runs failed (error: kind 'dense'" in failed.stderr
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+@pytest.mark.hub
+def test_a_data_set_on_the_hub(recipe, hub, tmp_path):
+    commit = put_dataset(hub, tmp_path, "bob/compared")
+    values = ['dataset="bob/compared"', 'revision="v1.0.0"', 'arms=["bm25"]']
+    finished = compare(recipe, *values)
+    assert finished.returncode == 0, finished.stderr
+    record = json.loads((tmp_path / "out" / "models" / "bm25-seed1" / "run.json").read_text())
+    assert record["dataset"]["revision"] == commit
+    assert "--set dataset=bob/compared" in (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text()
+    hub.move_tag("dataset", "bob/compared", "v1.0.0", put_dataset(hub, tmp_path, "bob/compared", tag=None))
+    hub.commit("dataset", "bob/compared", {"notes.txt": b"x"})
+    hub.move_tag("dataset", "bob/compared", "v1.0.0", "main")
+    assert "the tag has moved" in compare(recipe, *values).stderr
