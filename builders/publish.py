@@ -8,6 +8,7 @@ card on the Hub has from other hands. Killed at any point, it can be run again.
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builders.folder import MANIFEST, read_manifest
-from builders.versioning import compare
-from cards.dataset import card_for_version
+from builders import versioning
+from builders.folder import FORMAT, MANIFEST, read_manifest
+from cards.dataset import USE, card_for_version
 from cards.errors import UserError, run_entry
 from cards.files import CARD
+from cards.merging import blocks, parse_card
 from cards.publishing import Bundle, publish
 from cards.readback import ReadBack
 from cards.release import (
@@ -30,6 +32,7 @@ from cards.release import (
     push_target,
     released_card,
 )
+from cards.versions import Change
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +53,18 @@ def publish_dataset(folder: Path, target: Target) -> None:
             f"data set {folder}: the licence of its corpus ({manifest['inputs']['corpus']['source']}) is unknown, and "
             "what is published needs one; say it with --license, such as --license cc-by-4.0, or with corpus.license"
         )
-    release = plan_release(target, "dataset", MANIFEST, manifest, compare)
+    generated = _card_of(folder)
+    release = plan_release(target, "dataset", MANIFEST, manifest, _compare)
     logger.info("%s: %s", target.repo_id, release.told())
     _warn_of_paths(manifest)
     if target.dry_run:
         return
-    card = card_for_version((folder / CARD).read_text("utf-8"), manifest, target.repo_id, release.version)
-    card = released_card(card, release, {"license": licence}, merge_with_history)
-    (folder / CARD).write_text(card, "utf-8")
+    card = card_for_version(generated, manifest, target.repo_id, release.version)
+    try:
+        card = released_card(card, release, {"license": licence}, merge_with_history)
+    except UserError as error:
+        raise UserError(f"dataset {target.repo_id}: {CARD} on the Hub: {error}") from None
+    _write_card(folder, card)
     bundle = Bundle(folder, "dataset", MANIFEST, card, merge_with_history, partial(_load, target.repo_id, manifest))
     published = publish(bundle, target.repo_id, release.version, private=target.private)
     logger.info(
@@ -69,6 +76,39 @@ def publish_dataset(folder: Path, target: Target) -> None:
         else "is there with the same content: nothing to do",
         published.commit,
     )
+
+
+def _card_of(folder: Path) -> str:
+    """The folder's card, with the block that is written anew for each version."""
+    again = "build the data set again into another folder (LLM answers are kept)"
+    try:
+        card = (folder / CARD).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{folder / CARD}: it is not there, or no UTF-8; {again}") from None
+    try:
+        known = blocks(parse_card(card).text)
+    except UserError as error:
+        raise UserError(f"{folder / CARD}: {error}") from None
+    if USE not in known:
+        raise UserError(f"{folder / CARD}: its part between the marks foils:{USE} is gone; {again}")
+    return card
+
+
+def _write_card(folder: Path, card: str) -> None:
+    """Puts the card in place at once: a killed publication, or a second one, never meets half of it."""
+    partial_card = folder / f".{CARD}.{os.getpid()}.partial"
+    try:
+        partial_card.write_text(card, "utf-8")
+        partial_card.replace(folder / CARD)
+    except OSError as error:
+        raise UserError(f"{folder / CARD}: cannot be written ({error.strerror}); make the folder writable") from None
+
+
+def _compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | None:
+    """What differs from a version's manifest, which another program may have written."""
+    if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
+        return Change("major", (f"the earlier {MANIFEST} is not of format {FORMAT}",))
+    return versioning.compare(earlier, ours)
 
 
 def _load(repo_id: str, manifest: Mapping[str, Any], back: ReadBack, tag: str) -> None:

@@ -1,14 +1,16 @@
 """Files to publish, and what the Hub has of them."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from cards.hub import RepoType, client, patiently
+from cards.errors import UserError
+from cards.hub import RepoType, check_path, client, patiently
 from cards.provenance import sha256_file
 
 CARD = "README.md"
@@ -48,17 +50,56 @@ def listed_files(record: Mapping[str, Any]) -> dict[str, str]:
     return dict(record.get("files", {}))
 
 
+def local_files(folder: Path, record_name: str, card: str) -> list[LocalFile]:
+    """Card, all that a folder's record lists, and last the record; the folder may hold other things.
+
+    Raises:
+        UserError: a file is not there, is not as the record says, or does not lie in the folder.
+    """
+    expected = listed_files(json.loads((folder / record_name).read_text("utf-8")))
+    files = [LocalFile.of(CARD, card.encode())]
+    for path in [*sorted(expected.keys() - {record_name, CARD}), record_name]:
+        check_path(path, f"{folder / record_name}")
+        local = folder / path
+        if not local.is_file():
+            raise UserError(f"{local}: {record_name} lists it and it is not there; make the folder again")
+        file = LocalFile.of(path, local)
+        if file.sha256 != expected.get(path, file.sha256):
+            raise UserError(
+                f"{local}: has SHA-256 {file.sha256} and {record_name} says {expected[path]}; somebody "
+                "changed it; make the folder again"
+            )
+        files.append(file)
+    return files
+
+
 def read_remote(repo_id: str, repo_type: RepoType, revision: str, path: str) -> str | None:
     """A small text file as it is on the Hub at a commit; None where there is none.
 
     Raises:
+        UserError: it is no text.
         HfHubHTTPError: whatever the Hub answered.
     """
     try:
         local = patiently(lambda: client().hf_hub_download(repo_id, path, repo_type=repo_type, revision=revision))
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:  # and not any other reason for which a file cannot be had
         return None
-    return Path(local).read_text("utf-8")
+    try:
+        return Path(local).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{repo_type} {repo_id}@{revision}: {path} is not UTF-8 at byte {error.start}; mend it on the Hub by hand"
+        ) from None
+
+
+def read_record(repo_id: str, repo_type: RepoType, revision: str, name: str) -> dict[str, Any]:
+    """A manifest or run record on the Hub; empty where there is none, or a file of another kind under its name."""
+    try:
+        record = json.loads(read_remote(repo_id, repo_type, revision, name) or "{}")
+        listed_files(record)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return dict(record)
 
 
 def groups(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:

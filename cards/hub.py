@@ -6,6 +6,7 @@ Reading goes through `pin` (a name and revision become a commit, and a tag that 
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -16,11 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -30,6 +32,8 @@ from huggingface_hub.hf_api import RepoFile
 
 from cards.errors import UserError, scrub
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 RepoType = Literal["dataset", "model"]
 
@@ -37,9 +41,11 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 RETRIED = {408, 429, 500, 502, 503, 504}
 ATTEMPTS = 6
 LONGEST_PAUSE_S = 300
-HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND = 401, 403, 404
+LONG_TRY_S = 60
+HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_SERVER_ERROR = 401, 403, 500
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja")
 """What a model is loaded from: weights that cannot hold code, and plain text."""
+_LATER = "nothing is lost, run the same command again later"
 
 
 @cache
@@ -59,21 +65,37 @@ def patiently(call: Callable[[], T], pause_s: float = 1.0) -> T:
         pause_s: seconds before the second try; doubled for each further one.
     """
     for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
         try:
             return call()
         except OfflineModeIsEnabled:
             raise
+        except LocalEntryNotFoundError as error:  # the client has tried for long; why it gave up is what counts
+            raise error.__cause__ or error from None
         except HfHubHTTPError as error:
             if attempt == ATTEMPTS or error.response.status_code not in RETRIED:
                 raise
             asked = error.response.headers.get("Retry-After", "")
             pause = min(int(asked) + 0.5, LONGEST_PAUSE_S) if asked.isdigit() else pause_s * 2 ** (attempt - 1)
-        except (httpx2.TransportError, ConnectionError, json.JSONDecodeError):  # a proxy's HTML page is no JSON
-            if attempt == ATTEMPTS:
+            why = f"answered {error.response.status_code}"
+        except (httpx2.TransportError, ConnectionError, json.JSONDecodeError) as error:  # a proxy's page is no JSON
+            if attempt == ATTEMPTS or _is_final(error, time.monotonic() - began):
                 raise
             pause = pause_s * 2 ** (attempt - 1)
+            why = f"cannot be reached ({_line(error)})"
+        logger.info("the Hub %s; trying again in %.1f s", why, pause)
         time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _is_final(error: Exception, seconds: float) -> bool:
+    """Whether another try is in vain: hf_xet raises a ConnectionError for refusals, and after minutes of its own tries.
+
+    Args:
+        error: of a call.
+        seconds: that the call took.
+    """
+    return isinstance(error, ConnectionError) and ("HTTP status client error" in str(error) or seconds > LONG_TRY_S)
 
 
 @contextmanager
@@ -88,30 +110,8 @@ def explained(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except HFValidationError as error:
-        raise UserError(f"{what}: not a name that the Hub allows: {_line(error)}") from None
-    except OfflineModeIsEnabled:
-        raise UserError(
-            f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"
-        ) from None
-    except GatedRepoError:
-        raise UserError(
-            f"{what}: gated: its owner decides who may read it; ask for access on its page, with the account that your "
-            "token belongs to"
-        ) from None
-    except RevisionNotFoundError:
-        raise UserError(f"{what}: the repository has no such revision; see its tags and branches on its page") from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{what}: the Hub has no such repository, or your token may not see it; check the name, and log in with "
-            "`hf auth login` or set HF_TOKEN if it is private"
-        ) from None
-    except LocalTokenNotFoundError:
-        raise UserError(f"{what}: the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN") from None
-    except HfHubHTTPError as error:
-        raise UserError(f"{what}: {_refusal(error)}") from None
-    except (httpx2.TransportError, OSError, RuntimeError) as error:  # hf_xet raises builtins
-        raise UserError(f"{what}: {_broken(error)}") from None
+    except (HfHubHTTPError, httpx2.TransportError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{what}: {_told(error)}") from None
 
 
 def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
@@ -132,6 +132,8 @@ def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
         return noted
     with explained(f"{repo_type} {repo_id}@{revision}"):
         info = patiently(lambda: client().repo_info(repo_id, revision=revision, repo_type=repo_type))
+        if info.gated:  # told now: `datasets` would hide it in an error of its own
+            patiently(lambda: client().auth_check(repo_id, repo_type=repo_type))
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=repo_type))
     commit = str(info.sha)
     if revision not in {tag.name for tag in refs.tags}:
@@ -208,6 +210,8 @@ def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> A
 
     where = f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
     with explained(where):
+        if not constants.is_offline_mode():
+            files_at(repo_id, commit, "dataset")  # refuses paths that climb
         try:
             builder = patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
             if builder.info.builder_name != "parquet":
@@ -217,7 +221,7 @@ def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> A
                     "the revision"
                 )
             return patiently(lambda: load_dataset(repo_id, config, split=split, revision=commit))
-        except (DatasetNotFoundError, ValueError) as error:
+        except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
             if isinstance(error, HfHubHTTPError):
                 raise
             raise UserError(f"{where}: {_line(error)}") from None
@@ -234,9 +238,43 @@ def licence_of(repo_id: str, commit: str) -> str | None:
     return stated if isinstance(stated, str) and stated != "unknown" else None
 
 
+# The first that fits; a text in braces is made from the error.
+_TOLD: tuple[tuple[type[Exception], str], ...] = (
+    (HFValidationError, "not a name that the Hub allows: {line}"),
+    (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"),
+    (
+        GatedRepoError,
+        "gated: its owner decides who may read it; ask on its page for access for your token's account",
+    ),
+    (RevisionNotFoundError, "the repository has no such revision; see its tags and branches on its page"),
+    (
+        RepositoryNotFoundError,
+        (
+            "the Hub has no such repository, or your token may not see it; check the name; if it is private, log in "
+            "with `hf auth login` or set HF_TOKEN"
+        ),
+    ),
+    (LocalTokenNotFoundError, "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"),
+)
+
+
+def _told(error: Exception) -> str:
+    """What an error of the Hub's clients means, and what to do."""
+    for kind, words in _TOLD:
+        if isinstance(error, kind):
+            return words.replace("{line}", _line(error))
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(error)
+    if isinstance(error, httpx2.TransportError | OSError | RuntimeError | json.JSONDecodeError):
+        return _broken(error)  # hf_xet raises builtins
+    return f"refused: {' '.join(scrub(str(error)).split())}"  # such as metadata that the Hub does not accept
+
+
 def _refusal(error: HfHubHTTPError) -> str:
     """What an HTTP error means for whoever started the job."""
-    status, words = error.response.status_code, error.server_message or _line(error)
+    status, words = error.response.status_code, " ".join(scrub(error.server_message or _line(error)).split())
+    if status == HTTP_UNAUTHORIZED and get_token() is None:
+        return "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"
     if status == HTTP_UNAUTHORIZED:
         return f"the Hub does not know your token ({words}); run `hf auth login` or set HF_TOKEN to a valid one"
     if status == HTTP_FORBIDDEN:
@@ -244,11 +282,17 @@ def _refusal(error: HfHubHTTPError) -> str:
             f"your token does not allow this ({words}); use one with write access to that user or organisation, from "
             "https://huggingface.co/settings/tokens"
         )
-    return f"the Hub answered {status} ({words}); nothing is lost, run the same command again later"
+    if status < HTTP_SERVER_ERROR and status not in RETRIED:
+        return f"the Hub refused with {status} ({words}); mend what it names, then run the same command again"
+    return f"the Hub answered {status} ({words}); {_LATER}"
 
 
 def _broken(error: Exception) -> str:
     """What a broken connection means; Hubs of companies may lack Xet storage, which the client cannot tell itself."""
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+        return f"this machine says: {_line(error)}; mend that, then run the same command again"
+    if isinstance(error, json.JSONDecodeError):
+        return f"the Hub's answer cannot be read ({_line(error)}); {_LATER}"
     advice = "run the same command again"
     if "xet" in str(error).lower():
         advice += ", or, if this Hub has no Xet storage, with HF_HUB_DISABLE_XET=1"

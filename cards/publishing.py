@@ -7,13 +7,12 @@ a publication that was killed anywhere goes on where it stopped, and a second pr
 first one's work instead of repeating it.
 """
 
-import json
 import logging
 import random
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +21,8 @@ from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.files import CARD, LocalFile, groups, listed_files, read_remote
+from cards.errors import UserError, scrub
+from cards.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
 from cards.hub import RepoType, client, explained, files_at, patiently
 from cards.merging import parse_card
 from cards.provenance import sha256_json
@@ -35,6 +34,7 @@ logger = logging.getLogger(__name__)
 MAIN = "main"
 ROUNDS = 8
 CONFLICTS = {409, 412}
+STAGING = re.compile(r"staging-(v\d+\.\d+\.\d+)-[0-9a-f]{12}")
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
 
@@ -83,10 +83,11 @@ def publish(bundle: Bundle, repo_id: str, version: Version, *, private: bool = F
     """
     what = f"publishing {version} to {bundle.repo_type} {repo_id}"
     with explained(what), read_back() as back:
+        files = local_files(bundle.folder, bundle.record, bundle.card)  # first: a damaged folder makes no repository
         _create_repo(repo_id, bundle.repo_type, private)
         for attempt in range(ROUNDS):
             try:
-                published = _Publication(bundle, repo_id, version).run(back)
+                published = _Publication(bundle, files, repo_id, version).run(back)
                 return published._replace(new=published.new or attempt > 0)
             except _Conflict as conflict:
                 logger.info("%s: %s; looking again", what, conflict)
@@ -101,8 +102,12 @@ class _Conflict(Exception):  # noqa: N818 - not an error: a reason to look at th
 class _Publication:
     """One look at the Hub and the steps that are still missing."""
 
-    def __init__(self, bundle: Bundle, repo_id: str, version: Version) -> None:
+    def __init__(self, bundle: Bundle, files: Sequence[LocalFile], repo_id: str, version: Version) -> None:
         self._bundle, self._id, self._type, self._version = bundle, repo_id, bundle.repo_type, version
+        self._files = files
+        # A branch that only this very content uses; a card may change between two tries.
+        content = {file.path: file.sha256 for file in files if file.path != CARD}
+        self._staging = f"staging-{version}-{sha256_json(content)[:12]}"
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=self._type))
         self._tags = {tag.name: tag.target_commit for tag in refs.tags}
         self._branches = {branch.name: branch.target_commit for branch in refs.branches}
@@ -125,39 +130,15 @@ class _Publication:
                 self._bundle.load(back, name)
                 self._commit(MAIN, operations, self._branches[MAIN], f"{name}: {self._title()}")
                 new = True
-        for branch in self._branches:
-            if branch == self._staging or branch.startswith(f"staging-{name}-"):
-                self._delete_branch(branch)
+        self._delete_spent_branches()
         return Published(self._id, self._version, commit, new)
 
-    @cached_property
-    def _files(self) -> list[LocalFile]:
-        """Card, record and all that the record lists; the folder may hold other things."""
-        folder = self._bundle.folder
-        record = json.loads((folder / self._bundle.record).read_text("utf-8"))
-        expected = listed_files(record)
-        files = [LocalFile.of(CARD, self._bundle.card.encode())]
-        for path in sorted({self._bundle.record, *expected} - {CARD}):
-            local = folder / path
-            if not local.is_file():
-                raise UserError(f"{local}: {self._bundle.record} lists it and it is not there; make the folder again")
-            file = LocalFile.of(path, local)
-            if file.sha256 != expected.get(path, file.sha256):
-                raise UserError(
-                    f"{local}: has SHA-256 {file.sha256} and {self._bundle.record} says {expected[path]}; somebody "
-                    "changed it; make the folder again"
-                )
-            files.append(file)
-        return files
-
-    @cached_property
-    def _staging(self) -> str:
-        """A branch that only this very content uses; a card may change between two tries."""
-        content = {file.path: file.sha256 for file in self._files if file.path != CARD}
-        return f"staging-{self._version}-{sha256_json(content)[:12]}"
-
     def _stage(self) -> str:
-        """The commit with all files of the version, complete and on top of what `main` has."""
+        """The commit with all files of the version, complete and on top of what `main` had when the branch began.
+
+        What an earlier version left goes first and our record comes last: until then the branch has the record that
+        tells what it began with, also when an earlier try was killed and `main` has moved on since.
+        """
         if self._staging not in self._branches:
             start = self._branches[MAIN]
             with _conflicts():
@@ -167,15 +148,23 @@ class _Publication:
             self._branches[self._staging] = start
         head = self._branches[self._staging]
         there = files_at(self._id, head, self._type)
-        missing = [file for file in self._files if not file.is_at(there.get(file.path))]
-        for group in groups(missing):
-            additions = [CommitOperationAdd(file.path, file.content) for file in group]
-            head = self._commit(self._staging, additions, head, f"{self._version}: {len(group)} files")
-        outdated = self._outdated(there)
+        outdated = self._outdated(head, there)
         if outdated:
             deletions = [CommitOperationDelete(path) for path in outdated]
             head = self._commit(self._staging, deletions, head, f"{self._version}: what earlier versions had")
+        for group in groups(self._missing(there)):
+            additions = [CommitOperationAdd(file.path, file.content) for file in group]
+            head = self._commit(self._staging, additions, head, f"{self._version}: {len(group)} files")
+        ignored = self._missing(files_at(self._id, head, self._type))
+        if ignored:
+            raise UserError(
+                f"{self._id}: the Hub left out {ignored[0].path}; if the repository has a .gitignore that names such "
+                "files, mend it there, then run the same command again"
+            )
         return head
+
+    def _missing(self, there: Mapping[str, RepoFile]) -> list[LocalFile]:
+        return [file for file in self._files if not file.is_at(there.get(file.path))]
 
     def _tag(self, commit: str) -> None:
         """Makes the tag, and looks where it points: the Hub keeps an existing one in silence."""
@@ -192,17 +181,26 @@ class _Publication:
     def _refuse_other_content(self, commit: str) -> None:
         """The tag that is there must hold the same records and data; its card may have been another."""
         there = files_at(self._id, commit, self._type)
-        for file in self._files:
-            if file.path != CARD and not file.is_at(there.get(file.path)):
-                raise UserError(
-                    f"{self._id}@{self._version}: this version exists with other content ({file.path} differs) and a "
-                    "version is never moved; publish under another one, or with --version auto"
-                )
+        other = next((file.path for file in self._missing(there) if file.path != CARD), None)
+        if other is not None:
+            self._delete_spent_branches()  # ours can never become this version
+            raise UserError(
+                f"{self._id}@{self._version}: this version exists with other content ({other} differs) and a "
+                "version is never moved; publish under another one, or with --version auto"
+            )
 
     def _is_behind_main(self) -> bool:
-        """Whether `main` shows a later version by now; it is not set back."""
+        """Whether `main` shows a later version by now; it is not set back.
+
+        Its card says so; people may have taken that out of it, and then its record is a later version's.
+        """
         shown = as_version(str(parse_card(self._read(MAIN, CARD) or "").data.get("version")))
-        return shown is not None and shown > self._version
+        if shown is not None:
+            return shown > self._version
+        tags = {as_version(name): commit for name, commit in self._tags.items()}
+        later = [commit for version, commit in tags.items() if version is not None and version > self._version]
+        record = self._read(MAIN, self._bundle.record)
+        return record is not None and any(self._read(commit, self._bundle.record) == record for commit in later)
 
     def _main_operations(self, commit: str) -> list[Operation]:
         """What `main` lacks; large files are copied on the Hub from the tagged commit and not sent again."""
@@ -220,12 +218,12 @@ class _Publication:
                 operations.append(CommitOperationCopy(file.path, file.path, src_revision=commit))
             else:
                 operations.append(CommitOperationAdd(file.path, file.content))
-        return operations + [CommitOperationDelete(path) for path in self._outdated(there)]
+        return operations + [CommitOperationDelete(path) for path in self._outdated(head, there)]
 
-    def _outdated(self, there: Mapping[str, RepoFile]) -> list[str]:
+    def _outdated(self, commit: str, there: Mapping[str, RepoFile]) -> list[str]:
         """Files of an earlier version that this one has not; what people added stays."""
         ours = {file.path for file in self._files}
-        earlier = json.loads(self._read(MAIN, self._bundle.record) or "{}")
+        earlier = read_record(self._id, self._type, commit, self._bundle.record)
         superseded = self._bundle.superseded(earlier, list(there))
         return sorted(({*listed_files(earlier), *superseded} & set(there)) - ours)
 
@@ -249,13 +247,22 @@ class _Publication:
             )
         return str(made.oid)
 
+    def _delete_spent_branches(self) -> None:
+        """Those that gathered a version whose tag is made: this one's, and what a killed rival of another left."""
+        made = {*self._tags, str(self._version)}
+        for branch in self._branches:
+            name = STAGING.fullmatch(branch)
+            if name is not None and name[1] in made:
+                self._delete_branch(branch)
+
     def _delete_branch(self, branch: str) -> None:
         try:
             patiently(lambda: client().delete_branch(self._id, branch=branch, repo_type=self._type))
         except RevisionNotFoundError:
             logger.debug("branch %s went by another hand", branch)
         except HfHubHTTPError as error:
-            logger.warning("%s: branch %s could not be deleted: %s", self._id, branch, error.server_message)
+            why = scrub(error.server_message or str(error.response.status_code))
+            logger.warning("%s: branch %s could not be deleted: %s", self._id, branch, why)
 
     def _title(self) -> str:
         return "data set and card" if self._type == "dataset" else "model and card"
@@ -280,7 +287,7 @@ def _create_repo(repo_id: str, repo_type: RepoType, private: bool) -> None:
             repo_id, repo_type=repo_type, exist_ok=True, visibility="private" if private else None
         )
     )
-    if private and not client().repo_info(repo_id, repo_type=repo_type).private:
+    if private and not patiently(lambda: client().repo_info(repo_id, repo_type=repo_type)).private:
         raise UserError(
             f"{repo_type} {repo_id}: exists and is public, so --private cannot hold; name another repository, or "
             "change its visibility in its settings"

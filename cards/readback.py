@@ -49,8 +49,13 @@ class ReadBack:
             return path, sha256_file(Path(local))
 
         with explained(f"reading back {repo_id}@{commit}"), ThreadPoolExecutor(DOWNLOADS) as pool:
-            progress = tqdm(pool.map(read, expected), "reading back", len(expected), unit="file", leave=False)
-            found = dict(progress)
+            found, readings = {}, [pool.submit(read, path) for path in expected]
+            try:
+                for reading in tqdm(readings, "reading back", unit="file", leave=False, disable=None):
+                    path, found[path] = reading.result()
+            except BaseException:  # Ctrl-C too: what has not begun is not waited for
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         wrong = [path for path, digest in expected.items() if found[path] != digest]
         if wrong:
             raise UserError(

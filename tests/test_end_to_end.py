@@ -97,4 +97,4 @@ def test_the_main_job(work):
     assert [line.split("  ")[0] for line in table.splitlines()[2:4]] == ["untouched base", "model"]
     card = (work / "model" / "README.md").read_text()
     assert "model-index" in card
-    assert "| e2e (test) | nDCG@10 |" in card
+    assert "| e2e (test, its training queries) | nDCG@10 |" in card

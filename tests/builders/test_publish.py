@@ -7,8 +7,37 @@ from huggingface_hub import DatasetCard
 
 from builders.publish import publish_dataset
 from cards.errors import UserError
+from cards.files import listed_files
+from cards.merging import parse_card
 from cards.release import Target
 from tests.hub import Fault
+
+pytestmark = pytest.mark.hub
+
+_BUILT = {}
+
+
+def built_once(build, root):
+    """As `build_animals`, but each recipe is built once for all tests of publishing and copied from then on."""
+
+    def make(name, *overrides):
+        if overrides not in _BUILT:
+            _BUILT[overrides] = local(build(name, *overrides))
+        return write(root / "built" / name, _BUILT[overrides])
+
+    return make
+
+
+@pytest.fixture
+def build_animals(build_animals, tmp_path):
+    return built_once(build_animals, tmp_path)
+
+
+def write(folder, files):
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
 
 
 def published(hub, repo_id, revision):
@@ -25,6 +54,51 @@ def local(folder):
 def state(hub, repo_id):
     repo = hub.repo("dataset", repo_id)
     return dict(repo.tags), dict(repo.refs), len(repo.commits)
+
+
+def stumbles(hub, repo_id):
+    """What a reader of `main`, or of a version, would stumble over at this moment."""
+    if ("dataset", repo_id) not in hub.repos():
+        return []
+    repo, found = hub.repo("dataset", repo_id), []
+    with hub.store.lock:
+        heads = {**repo.tags, "main": repo.refs["main"]}
+    for name, oid in heads.items():
+        files = repo.commits[oid].files
+        data = {path: entry.sha256 for path, entry in files.items() if path.endswith(".parquet")}
+        if "manifest.json" not in files:
+            if data or name != "main":
+                found.append(f"{name} has {len(data)} Parquet files and no manifest")
+            continue
+        manifest = repo.read(oid, "manifest.json")
+        if listed_files(json.loads(manifest)) != data:
+            found.append(f"{name}: manifest and data differ")
+        version = parse_card(repo.read(oid, "README.md").decode()).data.get("version")
+        if version not in heads or name not in {"main", version}:
+            found.append(f"{name}: its card is of {version}")
+        elif repo.read(heads[version], "manifest.json") != manifest:
+            found.append(f"{name}: its card is of {version}, its manifest is not")
+    return found
+
+
+def assert_whole(hub, repo_id, folders, main):
+    """Tags and `main` hold these folders' bytes, and nothing else is there.
+
+    Args:
+        hub: the Hub.
+        repo_id: a data set.
+        folders: tag -> folder; its card may have been merged.
+        main: the version that `main` shows.
+    """
+    repo = hub.repo("dataset", repo_id)
+    assert stumbles(hub, repo_id) == []
+    assert set(repo.tags) == set(folders)
+    assert set(repo.refs) == {"main"}
+    for revision, folder in {**folders, "main": folders[main]}.items():
+        there, ours = published(hub, repo_id, revision), local(folder)
+        del there["README.md"], ours["README.md"]
+        assert there == ours, revision
+    assert parse_card(published(hub, repo_id, "main")["README.md"].decode()).data["version"] == main
 
 
 def test_the_tag_and_main_hold_the_folders_bytes(hub, build_animals):

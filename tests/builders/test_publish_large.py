@@ -1,0 +1,117 @@
+"""Publications of a gigabyte, and of many files."""
+
+import json
+import logging
+import shutil
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from builders.folder import MANIFEST, write_config
+from builders.publish import publish_dataset
+from cards.dataset import render_card
+from cards.files import GROUP_FILES
+from cards.provenance import sha256_file
+from cards.release import Target
+from tests.builders.test_publish import built_once, stumbles
+from tests.hub import Fault
+
+logger = logging.getLogger(__name__)
+ROW_BYTES = 4096
+
+
+@pytest.fixture
+def build_animals(build_animals, tmp_path):
+    return built_once(build_animals, tmp_path)
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A folder whose files do not wait for pytest's third run from now to go."""
+    yield tmp_path / "room"
+    shutil.rmtree(tmp_path / "room", ignore_errors=True)
+
+
+def noise(rows, row_bytes, seed):
+    """Strings of seven random bits a byte: nothing compresses them by more than an eighth."""
+    content = np.random.default_rng(seed).integers(0, 128, rows * row_bytes, dtype=np.uint8)
+    offsets = np.arange(0, rows * row_bytes + 1, row_bytes, dtype=np.int32)
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(content))
+
+
+def ids(rows):
+    return pa.array([f"p{number}" for number in range(rows)])
+
+
+def data_set(folder, built, tables, shards):
+    """A folder as `builders.folder.write_folder` makes it, with as many shards as a test wants."""
+    record = json.loads((built / MANIFEST).read_text())
+    splits = {config: about["split"] for config, about in record["configs"].items()}
+    record["configs"] = {}
+    for config, table in tables.items():
+        files = write_config(folder, config, table, -(-table.nbytes // shards))
+        digests = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
+        record["configs"][config] = {
+            "split": splits[config],
+            "rows": table.num_rows,
+            "columns": table.column_names,
+            "files": digests,
+        }
+    (folder / "README.md").write_text(render_card(record, tables), "utf-8")
+    (folder / MANIFEST).write_text(json.dumps(record))
+    return {path: digest for about in record["configs"].values() for path, digest in about["files"].items()}
+
+
+def assert_published(hub, repo_id, files):
+    repo = hub.repo("dataset", repo_id)
+    assert (set(repo.refs), set(repo.tags)) == ({"main"}, {"v1.0.0"})
+    for revision in ("main", "v1.0.0"):
+        there = repo.resolve(revision).files
+        assert {path: entry.sha256 for path, entry in there.items() if path.endswith(".parquet")} == files
+    assert stumbles(hub, repo_id) == []
+
+
+def pairs(rows, seed):
+    texts = [noise(rows, 40, seed + part) for part in range(3)]
+    return pa.table(dict(zip(("query", "positive", "negative_1"), texts, strict=True)))
+
+
+def test_a_gigabyte_in_many_shards(hub, build_animals, room):
+    rows = 2**30 * 8 // 7 // ROW_BYTES
+    corpus = pa.table({"_id": ids(rows), "title": noise(rows, 1, 1), "text": noise(rows, ROW_BYTES, 2)})
+    tables = {
+        "corpus": corpus,
+        "queries": pa.table({"_id": ids(100), "text": noise(100, 50, 3)}),
+        "random": pairs(100, 4),
+    }
+    files = data_set(room, build_animals("one"), tables, shards=40)
+    del corpus, tables
+    assert len(files) > 100
+    assert sum((room / path).stat().st_size for path in files) > 10**9
+    started = time.monotonic()
+    publish_dataset(room, Target("alice/gigabyte", "v1.0.0"))
+    seconds = time.monotonic() - started
+    logger.warning("a gigabyte was published and verified in %.1f s", seconds)
+    assert_published(hub, "alice/gigabyte", files)
+    assert seconds < 300
+    steps = [(number, request.path) for number, request in enumerate(hub.requests) if request.method == "POST"]
+    staged = [number for number, path in steps if "/commit/staging" in path]
+    assert len(staged) == -(-(len(files) + 2) // GROUP_FILES)
+    uploads = [number for number, path in steps if "/xorbs/" in path]
+    assert max(uploads) < staged[-1]  # main takes the tag's files over: nothing is sent again
+
+
+def test_sixty_shards_of_five_kinds(hub, build_animals, room, caplog):
+    tables = {kind: pairs(120, number) for number, kind in enumerate(("llm", "bm25", "random"))}
+    tables["corpus"] = pa.table({"_id": ids(120), "title": noise(120, 9, 7), "text": noise(120, 100, 8)})
+    tables["queries"] = pa.table({"_id": ids(120), "text": noise(120, 40, 9)})
+    files = data_set(room, build_animals("one"), tables, shards=12)
+    assert len(files) == 60
+    caplog.set_level("INFO")
+    killed = hub.faults.add(Fault(cut="after", method="POST", path="/commit/staging"))  # the first group of two
+    publish_dataset(room, Target("alice/sixty", "v1.0.0"))
+    assert killed.fired == 1
+    assert_published(hub, "alice/sixty", files)
+    assert "5 configurations read back and verified" in caplog.text
