@@ -217,36 +217,6 @@ def test_a_licence_is_needed(hub, build_animals, said):
     assert parse_card(published(hub, "alice/unlicensed", "main")["README.md"].decode()).data["license"] == "cc-by-4.0"
 
 
-def test_folders_that_are_no_data_set_or_damaged(hub, build_animals, tmp_path, said):
-    def line(folder):
-        return refused(said, publish_dataset, folder, Target("alice/damaged"))
-
-    assert line(tmp_path / "nowhere").endswith("empty or not there; build it first: python -m builders.build RECIPE")
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "a.txt").write_text("a")
-    assert "holds no data set (manifest.json is missing or unreadable)" in line(tmp_path / "notes")
-    folder = build_animals("changed")
-    shard = folder / "bm25" / "train-00000-of-00001.parquet"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"X")
-    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; somebody changed", line(folder))
-    shard.unlink()
-    assert f"{shard}: manifest.json lists it and it is not there; make the folder again" in line(folder)
-    folder = build_animals("climbs")
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("bm25/train-", "../../train-"))
-    assert "holds the path '../../train-00000-of-00001.parquet', which would leave the folder" in line(folder)
-    folder = build_animals("card")
-    card = folder / "README.md"
-    text = card.read_text()
-    card.write_text(text.replace("foils:use", "nothing"))
-    assert f"{card}: its part between the marks foils:use is gone; build the data set again" in line(folder)
-    card.write_text("---\na: [b\n---\n" + text.partition("\n---\n")[2])
-    assert f"{card}: card: its YAML cannot be read" in line(folder)
-    card.unlink()
-    assert f"{card}: it is not there, or no UTF-8; build the data set again" in line(folder)
-    assert hub.repos() == []
-
-
 def test_offline(build_animals, said):
     code, line = command(said, build_animals("one"), "--push", "alice/offline", HF_HUB_OFFLINE="1")
     assert code == 2

@@ -1,6 +1,7 @@
-"""What a repository holds already when a version is published to it: cards and manifests of other hands."""
+"""Damaged folders, and what a repository holds already: cards and manifests of other hands."""
 
 import math
+import re
 
 import pytest
 
@@ -95,3 +96,35 @@ def test_a_card_that_the_hub_refuses(hub, build_animals):
     hub.faults.add(fault)
     with pytest.raises(UserError, match=r'publishing v1\.0\.0 .*: refused: .*"license" must be one of \.\.\.$'):
         publish_dataset(build_animals("one"), Target("alice/metadata"))
+
+
+def test_folders_that_are_no_data_set_or_damaged(hub, build_animals, tmp_path):
+    def line(folder):
+        with pytest.raises(UserError) as caught:
+            publish_dataset(folder, Target("alice/damaged"))
+        return str(caught.value)
+
+    assert line(tmp_path / "nowhere").endswith("empty or not there; build it first: python -m builders.build RECIPE")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    assert "holds no data set (manifest.json is missing or unreadable)" in line(tmp_path / "notes")
+    folder = build_animals("changed")
+    shard = folder / "bm25" / "train-00000-of-00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"X")
+    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; somebody changed", line(folder))
+    shard.unlink()
+    assert f"{shard}: manifest.json lists it and it is not there; make the folder again" in line(folder)
+    folder = build_animals("climbs")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("bm25/train-", "../../train-"))
+    assert "holds the path '../../train-00000-of-00001.parquet', which would leave the folder" in line(folder)
+    folder = build_animals("card")
+    card = folder / "README.md"
+    text = card.read_text()
+    card.write_text(text.replace("foils:use", "nothing"))
+    assert f"{card}: its part between the marks foils:use is gone; build the data set again" in line(folder)
+    card.write_text("---\na: [b\n---\n" + text.partition("\n---\n")[2])
+    assert f"{card}: card: its YAML cannot be read" in line(folder)
+    card.unlink()
+    assert f"{card}: it is not there, or no UTF-8; build the data set again" in line(folder)
+    assert hub.repos() == []

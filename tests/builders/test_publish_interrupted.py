@@ -260,23 +260,19 @@ def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
 
 
 def test_a_dry_run_changes_nothing(hub, build_animals):
-    folder = build_animals("one")
-    files = local(folder)
-    command = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/dry", "--dry-run"]
-    for exists in (False, True):
-        if exists:
-            publish_dataset(folder, Target("alice/dry"))
-            files = local(folder)
-            folder = build_animals("one", "seed=7")
-            before = state(hub, "alice/dry"), local(folder), published(hub, "alice/dry", "main")
+    first, second = build_animals("one"), build_animals("two", "seed=7")
+    for folder, told in ((first, "v1.0.0: the first version"), (second, "v1.1.0: minor after v1.0.0: ")):
+        there = hub.repos() and (state(hub, "alice/dry"), published(hub, "alice/dry", "main"))
+        before = local(folder)
         hub.requests.clear()
+        command = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/dry", "--dry-run"]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
+        assert finished.stderr.startswith(f"alice/dry: {told}")
         assert {request.method for request in hub.requests} <= {"GET", "HEAD"}
-        expected = "v1.1.0: minor after v1.0.0: " if exists else "v1.0.0: the first version"
-        assert finished.stderr.startswith(f"alice/dry: {expected}")
-    assert before == (state(hub, "alice/dry"), local(folder), published(hub, "alice/dry", "main"))
-    assert files
+        assert there == (hub.repos() and (state(hub, "alice/dry"), published(hub, "alice/dry", "main")))
+        assert local(folder) == before
+        publish_dataset(folder, Target("alice/dry"))
 
 
 def test_an_earlier_try_under_a_version_that_main_has_left_behind(hub, build_animals):
