@@ -60,10 +60,7 @@ def publish_dataset(folder: Path, target: Target) -> None:
     if target.dry_run:
         return
     card = card_for_version(generated, manifest, target.repo_id, release.version)
-    try:
-        card = released_card(card, release, {"license": licence}, merge_with_history)
-    except UserError as error:
-        raise UserError(f"dataset {target.repo_id}: {CARD} on the Hub: {error}") from None
+    card = released_card(card, release, {"license": licence}, merge_with_history)
     _write_card(folder, card)
     bundle = Bundle(folder, "dataset", MANIFEST, card, merge_with_history, partial(_load, target.repo_id, manifest))
     published = publish(bundle, target.repo_id, release.version, private=target.private)

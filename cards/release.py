@@ -1,7 +1,6 @@
 """The next version of a repository: which number, why, and what its card says of it."""
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
 from cards.errors import UserError
-from cards.files import CARD, read_remote
+from cards.files import CARD, read_record, read_remote
 from cards.hub import RepoType, client, explained, patiently
 from cards.merging import block, blocks, merge_cards, parse_card
 from cards.versions import AUTO, FIRST, Change, Version, as_version, check_step, parse_version
@@ -42,6 +41,7 @@ class Release(Struct, frozen=True):
     """The version that comes next.
 
     Attributes:
+        repo_id: the repository.
         version: its number.
         previous: the version it is compared with; None for the first.
         change: what differs from `previous`; None where nothing does.
@@ -49,6 +49,7 @@ class Release(Struct, frozen=True):
         tagged_card: the README of `version`, where that exists and `main` may not have it yet.
     """
 
+    repo_id: str
     version: Version
     previous: Version | None
     change: Change | None
@@ -132,23 +133,26 @@ def plan_release(
         wanted = None if target.version == AUTO else parse_version(target.version)
         earlier = [version for version in commits if wanted is None or version != wanted]
         if not earlier:
-            return Release(wanted or FIRST, None, None, card)
+            return Release(target.repo_id, wanted or FIRST, None, None, card)
         latest = max(earlier)
         if wanted in commits:  # made before: publishing finds out whether it is the same
             latest = max((version for version in earlier if version < wanted), default=latest)
-        text = read_remote(target.repo_id, repo_type, commits[latest], record_name)
-    change = compare(json.loads(text), record) if text else Change("major", (f"{latest} had no {record_name}",))
+        before = read_record(target.repo_id, repo_type, commits[latest], record_name)
+    try:
+        change = compare(before, record)
+    except (KeyError, TypeError, AttributeError):  # written by other hands, or by an older Foils
+        change = Change("major", (f"{latest} has no {record_name} of this form",))
     if wanted is not None:
         if wanted not in commits:
             if change is None:
                 raise UserError(f"version {wanted}: nothing differs from {latest}; there is nothing to publish")
             check_step(wanted, latest, change)
-        return Release(wanted, latest, change, card)
+        return Release(target.repo_id, wanted, latest, change, card)
     if change is not None:
-        return Release(latest.next(change.level), latest, change, card)
+        return Release(target.repo_id, latest.next(change.level), latest, change, card)
     with explained(f"{repo_type} {target.repo_id}@{latest}"):
         tagged = read_remote(target.repo_id, repo_type, commits[latest], CARD) or ""
-    return Release(latest, latest, None, card, tagged)
+    return Release(target.repo_id, latest, latest, None, card, tagged)
 
 
 def released_card(generated: str, release: Release, extra: Mapping[str, Any], merge: Callable[[str, str], str]) -> str:
@@ -159,6 +163,9 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
         release: the version.
         extra: YAML keys to set.
         merge: `(generated card, card on the Hub) -> card`.
+
+    Raises:
+        UserError: the card on the Hub cannot be read.
     """
     card = parse_card(generated)
     text = card.text
@@ -167,7 +174,10 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
     else:
         text = f"{text.rstrip()}\n\n{block(CHANGELOG, release.changelog())}\n"
     ours = card._replace(data={**card.data, **extra, "version": str(release.version)}, text=text)
-    return merge(ours.render(), release.remote_card)
+    try:
+        return merge(ours.render(), release.remote_card)
+    except UserError as error:
+        raise UserError(f"{release.repo_id}: {CARD} on the Hub: {error}") from None
 
 
 def merge_with_history(new: str, existing: str, keep: tuple[str, ...] = ()) -> str:

@@ -224,3 +224,19 @@ def test_the_trainers_own_pushes_are_refused(hub, recipe, tmp_path, key):
 def test_a_folder_that_is_no_model(tmp_path):
     with pytest.raises(UserError, match=r"holds no finished run \(run.json is missing"):
         publish_model(tmp_path, Target("alice/none"))
+
+
+def test_a_repository_with_records_and_cards_of_another_kind(hub, model):
+    folder = model("m")
+    hub.create_repo("model", "alice/foreign")
+    hub.commit("model", "alice/foreign", {"run.json": b'["not ours"]', "README.md": b"# Theirs\n"})
+    hub.tag("model", "alice/foreign", "v1.0.0")
+    publish_model(folder, Target("alice/foreign"))
+    assert set(hub.repo("model", "alice/foreign").tags) == {"v1.0.0", "v2.0.0"}
+    card = files(hub, "alice/foreign")["README.md"].decode()
+    assert "# Theirs" in card
+    assert "v1.0.0 has no run.json of this form" in card
+    hub.create_repo("model", "alice/broken-card")
+    hub.commit("model", "alice/broken-card", {"README.md": b"---\na: [b\n---\n# X\n"})
+    with pytest.raises(UserError, match=r"alice/broken-card: README.md on the Hub: card: its YAML cannot be read"):
+        publish_model(folder, Target("alice/broken-card"))
