@@ -57,9 +57,12 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         model: the model's id as the endpoint knows it; also its name in cards and in the call store.
         revision: what else identifies the model's weights, for cards and the call store.
         api_key_env: name of the environment variable that holds the key; never the key.
-        concurrency: requests in flight at once.
+        concurrency: requests in flight at once, at most; fewer while the endpoint pushes back.
         timeout_s: seconds that one request may take.
-        attempts: tries per request when the endpoint is busy or breaks off.
+        attempts: tries per request when the endpoint fails; 429 is none, nor is 503 while others are in flight.
+        row_deadline_s: seconds that a request may take with all its tries and waits.
+        down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
+            down and the build stops.
     """
 
     base_url: str | None = None
@@ -69,6 +72,8 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Positive = 8
     timeout_s: Annotated[float, Meta(gt=0)] = 120.0
     attempts: Positive = 5
+    row_deadline_s: Annotated[float, Meta(gt=0)] = 600.0
+    down_after_s: Annotated[float, Meta(gt=0)] = 120.0
 
 
 class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):

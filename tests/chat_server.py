@@ -1,25 +1,37 @@
 """A chat-completions server on loopback whose answers a test scripts; it records what it was asked."""
 
 import json
+import os
 import re
+import socket
+import struct
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NEGATIVES_SYSTEM = "A hard negative is"
 
 
 class ChatServer:
-    """`script(body, number)` returns a text, or `(status, headers, raw body)`; `number` counts requests from 0."""
+    """`script(body, number)` returns a text, or `(status, headers, raw body)`; `number` counts requests from 0.
 
-    def __init__(self):
+    For what is no proper answer, it returns a function that gets the request's handler. `in_flight` counts the
+    requests that have come and are not answered yet.
+    """
+
+    def __init__(self, port=0):
+        self.port = port
         self.script = lambda *_: "an answer"
         self.bodies = []
         self.headers = []
+        self.in_flight = 0
         self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self):
         outer = self
@@ -28,12 +40,23 @@ class ChatServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
+                if outer._closed:  # a connection from before; its thread has outlived the server
+                    self.close_connection = True
+                    return
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with outer._lock:
                     number = len(outer.bodies)
                     outer.bodies.append(body)
                     outer.headers.append(dict(self.headers))
-                answer = outer.script(body, number)
+                    outer.in_flight += 1
+                try:
+                    answer = outer.script(body, number)
+                finally:
+                    with outer._lock:
+                        outer.in_flight -= 1
+                if callable(answer):
+                    answer(self)
+                    return
                 if isinstance(answer, str):
                     answer = (200, {"Content-Type": "application/json"}, json.dumps(completion(answer)))
                 status, headers, text = answer
@@ -47,13 +70,36 @@ class ChatServer:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_):
+        self._closed = True
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # a hundred connections at once are no fault of the client
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # clients that are killed or give up are the tests' point
+            super().handle_error(request, client_address)
+
+
+def reset_mid_body(handler):
+    """Half of an answer, then the connection breaks with a reset."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "500")
+    handler.end_headers()
+    handler.wfile.write(b'{"choices": [')
+    handler.wfile.flush()
+    time.sleep(0.05)  # the half is read before the reset overtakes it
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(handler.connection.detach())
+    handler.close_connection = True
 
 
 def completion(text, finish_reason="stop"):

@@ -1,5 +1,6 @@
 """The LLM client against a real HTTP server: storing, retrying, refusing, and keeping the Hub token at home."""
 
+import gzip
 import json
 import threading
 import time
@@ -10,7 +11,7 @@ from builders.chat import ChatRequest, Endpoint, Usage, ask_all
 from builders.recipe import LlmConfig
 from builders.store import CallStore, call_key
 from cards.errors import UserError
-from tests.chat_server import completion, last_user_message
+from tests.chat_server import completion, last_user_message, reset_mid_body
 
 
 def request(text, seed=1):
@@ -150,3 +151,79 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
     (tmp_path / "x").write_text("this is a text file and not a database, long enough to be sure of it" * 20)
     with pytest.raises(UserError, match="name another file with --store"):
         CallStore(tmp_path / "x")
+
+
+HTML = (502, {"Content-Type": "text/html"}, "<html>bad gateway</html>")
+CUT = (200, {}, json.dumps(completion("half"))[:-20])
+NO_TEXT = (200, {}, json.dumps(completion(["parts", "of a text"])))
+FAULTS = [
+    ((429, {}, "{}"), None),
+    ((500, {}, "{}"), r"answered 500"),
+    (HTML, r"answered 502"),
+    ((503, {}, "{}"), r"answered 503"),
+    ((504, {}, ""), r"answered 504"),
+    (CUT, r"something other than a chat completion"),
+    (NO_TEXT, r"something other than a chat completion"),
+    ((200, {}, "[]"), r"something other than a chat completion"),
+    ((200, {}, '{"choices": []}'), r"something other than a chat completion"),
+    ((302, {"Location": "/elsewhere"}, ""), r"something other than a chat completion"),
+    (reset_mid_body, r"broke the connection off"),
+]
+
+
+@pytest.mark.parametrize("fault", [fault for fault, _ in FAULTS])
+def test_a_fault_costs_one_more_try_and_no_row(ask, chat_server, fault):
+    chat_server.script = lambda _, number: fault if number == 0 else "fine"
+    assert ask([request("q")], concurrency=1)[0].text == "fine"
+    assert len(chat_server.bodies) == 2
+
+
+@pytest.mark.parametrize(("fault", "words"), [(fault, words) for fault, words in FAULTS if words])
+def test_a_fault_that_stays_is_named_with_its_remedy(ask, chat_server, tmp_path, fault, words):
+    chat_server.script = lambda body, _: fault if "bad" in last_user_message(body) else "fine"
+    with pytest.raises(UserError, match=words + r".*\(1 tries\); check llm\.base_url.*answers so far are stored"):
+        ask([request("good"), request("bad")], concurrency=1, attempts=1)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert len(store) == 1
+
+
+def test_answers_under_way_are_kept_when_another_request_is_refused(ask, chat_server, tmp_path):
+    chat_server.script = lambda body, _: (
+        time.sleep(0.5) or "late but paid for" if "slow" in last_user_message(body) else (401, {}, "{}")
+    )
+    with pytest.raises(UserError, match="key refused"):
+        ask([request("slow 1"), request("slow 2"), request("bad")], concurrency=3)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert len(store) == 2
+
+
+def test_compressed_answers_are_read(ask, chat_server):
+    def compressed(handler):
+        data = gzip.compress(json.dumps(completion("small")).encode())
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    chat_server.script = lambda *_: compressed
+    assert ask([request("q")])[0].text == "small"
+
+
+def test_an_endless_answer_is_given_up(ask, chat_server):
+    def endless(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+    chat_server.script = lambda *_: endless
+    with pytest.raises(UserError, match="did not answer in time"):
+        ask([request("q")], timeout_s=0.3, attempts=1)
+
+
+def test_two_hundred_connections_at_once(ask, chat_server):
+    meeting = threading.Barrier(200, timeout=20)  # opens only once all of them are there
+    chat_server.script = lambda *_: "met" if meeting.wait() is not None else ""
+    assert {answer.text for answer in ask([request(f"q{n}") for n in range(200)], concurrency=200)} == {"met"}

@@ -1,0 +1,201 @@
+"""How much of a bare aiohttp loop's speed the LLM calling loop keeps, with its store, checks and progress on.
+
+    python -m tests.bench.llm_calls [--calls 2000] [--latency 0.05] [--concurrency 64,256] [--rounds 3]
+
+One stub server (a process of its own), three clients in turn, several rounds; the ratio is taken within each round,
+so that what else the machine does weighs on all three alike.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+from huggingface_hub import AsyncInferenceClient, set_async_client_factory
+from huggingface_hub.utils._http import default_async_client_factory
+
+from builders.chat import ChatRequest, Endpoint, Usage, ask_all
+from builders.recipe import LlmConfig
+from builders.store import CallStore
+
+SYSTEM = "You write one short search query that the passage answers. Answer with the query alone."
+PASSAGE = (
+    "Passage: Books go back to the shelf that their card in the catalogue names, number {}. " + "More words. " * 40
+)
+NUMBERS = count()
+
+
+def requests(calls):
+    """Never the same twice, as in a real build."""
+    return [
+        ChatRequest(
+            ({"role": "system", "content": SYSTEM}, {"role": "user", "content": PASSAGE.format(next(NUMBERS))}),
+            max_tokens=48,
+            temperature=0.2,
+            seed=1,
+            stop=("\n",),
+        )
+        for _ in range(calls)
+    ]
+
+
+async def _workers(todo, concurrency, call):
+    waiting = iter(todo)
+
+    async def work():
+        for request in waiting:
+            assert await call(request)
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+
+
+async def bare(url, todo, concurrency):
+    """aiohttp alone: send, read, decode; keeps nothing."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def call(request):
+            body = {
+                "model": "stub",
+                "messages": request.messages,
+                "max_tokens": request.max_tokens,
+                "temperature": request.temperature,
+                "seed": request.seed,
+                "stop": request.stop,
+            }
+            async with session.post(f"{url}/chat/completions", json=body) as answer:
+                return (await answer.json())["choices"][0]["message"]["content"]
+
+        await _workers(todo, concurrency, call)
+
+
+async def as_it_comes(url, todo, concurrency):
+    """AsyncInferenceClient with the transport that it brings; keeps nothing."""
+    set_async_client_factory(default_async_client_factory)
+    async with AsyncInferenceClient(base_url=url, api_key="none-needed", timeout=120) as client:
+
+        async def call(request):
+            answer = await client.chat_completion(
+                model="stub",
+                messages=list(request.messages),
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                stop=list(request.stop),
+            )
+            return answer.choices[0].message.content
+
+        await _workers(todo, concurrency, call)
+
+
+def ours(url, todo, concurrency):
+    """All that a build does: keys, store, checks, progress."""
+    config = LlmConfig(base_url=url, model="stub", concurrency=concurrency)
+    with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
+        answers = ask_all(todo, config, store, lambda: Endpoint(url, "stub"), Usage(), "bench")
+        assert len(answers) == len(store) == len(todo)
+
+
+CLIENTS = {
+    "bare aiohttp loop": lambda *about: asyncio.run(bare(*about)),
+    "AsyncInferenceClient": lambda *about: asyncio.run(as_it_comes(*about)),
+    "foils": ours,
+}
+
+
+@contextmanager
+def stub(latency):
+    """The stub server's address."""
+    command = [sys.executable, "-m", "tests.bench.stub_server", str(latency)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        finally:
+            server.stdin.close()
+
+
+@contextmanager
+def on_a_terminal():
+    """Gives standard error a terminal that nobody sees: the progress bar is drawn, as in real use."""
+    reader, writer = os.openpty()
+    termios.tcsetwinsize(writer, (24, 120))
+    threading.Thread(target=_drain, args=(reader,), daemon=True).start()
+    before = sys.stderr
+    with os.fdopen(writer, "w") as terminal:
+        try:
+            sys.stderr = terminal
+            yield
+        finally:
+            sys.stderr = before
+
+
+def _drain(reader):
+    try:
+        while os.read(reader, 65536):
+            pass
+    except OSError:  # Linux's way to say that the other end is closed
+        os.close(reader)
+
+
+def measure(name, url, calls, concurrency):
+    """Calls per second, and CPU milliseconds per call of this process."""
+    todo = requests(calls)
+    with on_a_terminal():
+        wall, cpu = time.perf_counter(), time.process_time()
+        CLIENTS[name](url, todo, concurrency)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return calls / wall, 1000 * cpu / calls
+
+
+def main(options):
+    rows = []
+    with stub(options.latency) as url:
+        for name in CLIENTS:
+            measure(name, url, 100, 10)  # imports, caches
+        for concurrency in options.concurrency:
+            rounds = [
+                {name: measure(name, url, options.calls, concurrency) for name in CLIENTS}
+                for _ in range(options.rounds)
+            ]
+            rows += [
+                {
+                    "concurrency": concurrency,
+                    "client": name,
+                    "calls/s": statistics.median(one[name][0] for one in rounds),
+                    "ratio": statistics.median(one[name][0] / one["bare aiohttp loop"][0] for one in rounds),
+                    "cpu_ms": statistics.median(one[name][1] for one in rounds),
+                }
+                for name in CLIENTS
+            ]
+    print(f"{options.calls} calls, {options.latency * 1000:g} ms latency, medians of {options.rounds} rounds\n")
+    print("| in flight | client | calls/s | of the bare loop | CPU ms a call |\n|---:|---|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row['concurrency']} | {row['client']} | {row['calls/s']:,.0f} | {row['ratio']:.2f} "
+            f"| {row['cpu_ms']:.2f} |"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds until the stub answers")
+    parser.add_argument("--concurrency", type=lambda text: [int(n) for n in text.split(",")], default=[64, 256])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    main(parser.parse_args())

@@ -1,0 +1,78 @@
+"""What the tests of the call store share: calls, stores, damage, and other processes."""
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from builders.store import CallStore, call_key
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = 4096
+
+
+def a_call(number, words=60):
+    text = " ".join(f"w{number * 7919 % 1000 + n}" for n in range(words))
+    request = {"model": "m", "revision": None, "messages": [{"role": "user", "content": text}], "seed": number}
+    answer = {"text": f"é {number} {text}", "finish_reason": "stop", "prompt_tokens": 5, "completion_tokens": 3}
+    return call_key(request), request, answer | {"seconds": 0.5}
+
+
+def answers_of(rows):
+    return {key: answer for key, _, answer in rows}
+
+
+def filled(path, rows):
+    with CallStore(path) as store:
+        store.put_many(rows)
+    return path
+
+
+def python(code, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def overwrite(path, at, content):
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+FIRST_FORM = """CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL,
+    stored_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))"""
+
+
+def in_first_form(path, rows):
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(FIRST_FORM)
+    for key, request, answer in rows:
+        values = (key, json.dumps(request, ensure_ascii=False), json.dumps(answer, ensure_ascii=False))
+        connection.execute("INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)", values)
+    connection.close()
+    return path
+
+
+def damaged_store(path, count=400, words=60):
+    """A closed store of some 60 pages, whole in one file."""
+    rows = [a_call(n, words) for n in range(count)]
+    filled(path, rows)
+    with CallStore(path) as store:
+        store.note_failure(rows[0][0], "answered 503")
+    assert not path.with_name(path.name + "-wal").exists()
+    return rows
+
+
+def noise(length):
+    return random.Random(length).randbytes(length)

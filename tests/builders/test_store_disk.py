@@ -1,0 +1,171 @@
+"""Call stores on a disk that is full, and where nothing can be written."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from builders.store import CallStore
+from builders.store_file import StoreNotWritableError
+from cards.errors import UserError
+from tests.builders.stores import PAGE, ROOT, a_call, answers_of, damaged_store, noise, overwrite
+
+MOUNT = ["unshare", "--map-root-user", "--mount", "sh", "-euc"]
+
+
+@pytest.fixture(scope="session")
+def _own_mounts():
+    try:
+        possible = (
+            subprocess.run([*MOUNT, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode == 0
+        )
+    except FileNotFoundError:
+        possible = False
+    if not possible:
+        pytest.skip("mounting is not possible here")
+
+
+def on_a_small_disk(tmp_path, code):
+    """Runs code in a folder of 2 MB, which nobody else sees and which ends with the process."""
+    (tmp_path / "code.py").write_text("import os, subprocess, sys\n" + textwrap.dedent(code))
+    (tmp_path / "disk").mkdir()
+    return subprocess.run(
+        [
+            *MOUNT,
+            'mount -t tmpfs -o size=2m none "$0"; exec "$1" "$2" "$0"',
+            tmp_path / "disk",
+            sys.executable,
+            tmp_path / "code.py",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.usefixtures("_own_mounts")
+def test_a_full_disk_keeps_what_was_stored(tmp_path):
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        from contextlib import suppress
+        from pathlib import Path
+        from builders.calls import _open_to_read
+        from builders.store import CallStore
+        from builders.store_file import StoreNotWritableError
+        from tests.builders.stores import a_call
+        disk = Path(sys.argv[1])
+        (disk / "other").write_bytes(bytes(500_000))
+        stored = []
+        with CallStore(disk / "c") as store:
+            try:
+                while True:
+                    row = a_call(len(stored))
+                    store.put(*row)
+                    stored.append(row)
+            except StoreNotWritableError as error:
+                print(error)
+            keys = [key for key, _, _ in stored]
+            assert len(keys) > 100
+            assert store.get_many(keys) == {key: answer for key, _, answer in stored}
+        with suppress(OSError), (disk / "rest").open("wb") as file:
+            file.write(bytes(2_000_000))  # to the last byte
+        with _open_to_read(disk / "c") as store:
+            assert store.get_many(keys) == {key: answer for key, _, answer in stored}
+        try:
+            CallStore(disk / "new")
+        except StoreNotWritableError as error:
+            print(error)
+        (disk / "other").unlink()
+        (disk / "rest").unlink()
+        with CallStore(disk / "c") as store:
+            store.put(*a_call(len(stored)))
+            assert store.missing(keys) == []
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(
+        "c: the disk is full; free some space and run the same command again: answers so far are kept"
+    )
+    assert "call store" in lines[1]
+    assert "answers so far are kept" in lines[1]
+
+
+@pytest.mark.usefixtures("_own_mounts")
+def test_a_read_only_place(tmp_path):
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        from pathlib import Path
+        from builders.store import CallStore
+        from builders.store_file import StoreNotWritableError
+        from tests.builders.stores import a_call, filled, in_first_form
+        disk = Path(sys.argv[1])
+        rows = [a_call(n) for n in range(40)]
+        filled(disk / "closed", rows)
+        in_first_form(disk / "first", rows)
+        if os.fork() == 0:  # dies with a log, whose index is lost as well
+            CallStore(disk / "killed").put_many(rows)
+            os._exit(0)
+        os.wait()
+        (disk / "killed-shm").unlink()
+        assert (disk / "killed-wal").stat().st_size
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for name in ("closed", "first", "killed"):
+            with CallStore(disk / name, read_only=True) as store:
+                assert store.get_many(key for key, _, _ in rows) == {key: answer for key, _, answer in rows}, name
+                assert len(store) == len(rows)
+                for write in (lambda: store.put(*a_call(99)), lambda: store.note_failure("k", "p")):
+                    try:
+                        write()
+                    except StoreNotWritableError as error:
+                        print(error)
+        for name in ("closed", "new", "folder/new"):
+            try:
+                CallStore(disk / name)
+            except StoreNotWritableError as error:
+                print(error)
+        subprocess.run([sys.executable, "-m", "builders.calls", "show", disk / "killed"], check=True)
+        """,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    refused = [line for line in lines if line.startswith("call store")]
+    assert len(refused) == 9
+    assert all(
+        "cannot be written to" in line and "name a file in another place with --store" in line for line in refused
+    )
+    assert all("Read-only file system" in line for line in refused[6:])
+    assert "calls     40" in lines
+
+
+def test_a_file_that_may_not_grow(tmp_path):
+    rows = [a_call(n) for n in range(500)]
+    with CallStore(tmp_path / "c") as store:
+        store.put_many(rows[:50])
+        store._file._connection.execute("PRAGMA max_page_count = 60")  # SQLite then fails as on a full disk
+        with pytest.raises(StoreNotWritableError, match="the disk is full; free some space and run the same command"):
+            store.put_many(rows)
+        assert store.get_many(answers_of(rows)) == answers_of(rows[:50])
+        store.put(*rows[60])
+    with CallStore(tmp_path / "c") as store:
+        store.put_many(rows)
+        assert store.missing(answers_of(rows)) == []
+
+
+def test_damage_in_a_place_to_be_read_only_is_told(tmp_path):
+    path = tmp_path / "c"
+    damaged_store(path)
+    overwrite(path, 0, noise(PAGE))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"it is damaged .*; copy it, .* it is repaired when it is opened there"):
+        CallStore(path, read_only=True)
+    assert path.read_bytes() == before
+    with pytest.raises(UserError, match="no such file"):
+        CallStore(tmp_path / "none", read_only=True)
