@@ -53,6 +53,7 @@ def serve_embedded() -> Iterator[Endpoint]:
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).resolve().parent.parent,
                 env={**environ, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1"},
+                start_new_session=True,  # Ctrl-C is for the build, which lets it finish what is in flight
             )
             try:
                 _wait_until_up(server, port, log)
