@@ -185,9 +185,9 @@ def _named_keys(dataset: Path) -> list[str]:
 
 
 def _read(file: Path) -> Iterator[pa.RecordBatch]:
-    """The rows of an export in batches, read as a stream whatever the size of its row groups."""
+    """The rows of an export in batches, however large its row groups are."""
     try:
-        with pq.ParquetFile(file, buffer_size=2**20) as parquet:
+        with pq.ParquetFile(file) as parquet:
             if not set(SCHEMA) <= set(parquet.schema_arrow):
                 raise UserError(
                     f"{file}: its columns are {', '.join(parquet.schema_arrow.names)}; an export of calls has "

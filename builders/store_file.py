@@ -229,13 +229,13 @@ class StoreFile:
                 f"call store {self._path}: it is damaged ({why}); copy it, and the -wal beside it, to a place that can "
                 "be written to: it is repaired when it is opened there"
             )
-        before = self._path.stat().st_ino
-        self._wait_until_alone()
+        damaged = self._path.stat().st_ino
+        self._wait_until_alone(damaged)
         try:
             self._ready = False
             log = self._beside("-wal").read_bytes() if self._size("-wal") else b""
             self._connection.close()  # may remove the log
-            if self._path.stat().st_ino == before:  # else another process was quicker
+            if self._path.stat().st_ino == damaged:
                 self._replace(log, why)
         finally:
             fcntl.flock(self._guard, fcntl.LOCK_SH)
@@ -263,9 +263,10 @@ class StoreFile:
             *(self._path, why, saved, kept),
         )
 
-    def _wait_until_alone(self) -> None:
+    def _wait_until_alone(self, damaged: int) -> None:
+        """Returns when nobody else has the file with this number open, or another process has replaced it."""
         until = time.monotonic() + REPAIR_WAIT_S
-        while True:
+        while self._path.stat().st_ino == damaged:
             with suppress(BlockingIOError):
                 fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return

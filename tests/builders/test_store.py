@@ -104,15 +104,17 @@ def test_a_newer_version_is_refused_and_left_as_it_is(tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("table", ["people (name TEXT)", "calls (number TEXT)"])
-def test_another_database_is_refused_and_left_as_it_is(tmp_path, table):
+@pytest.mark.parametrize(
+    ("table", "words"), [("people (name TEXT)", "its tables: people"), ("calls (number TEXT)", "no such column: key")]
+)
+def test_another_database_is_refused_and_left_as_it_is(tmp_path, table, words):
     path = tmp_path / "mine.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute(f"CREATE TABLE {table}")
         connection.execute(f"INSERT INTO {table.split()[0]} VALUES ('Ada')")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(UserError, match="name another file with --store"):
+    with pytest.raises(UserError, match=rf"{words}.*; name another file with --store"):
         CallStore(path)
     assert path.read_bytes() == before
 

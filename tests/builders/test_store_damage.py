@@ -212,6 +212,7 @@ OPENS = """
     import sys
     from pathlib import Path
     from builders.store import CallStore
+    print("ready", flush=True)
     sys.stdin.readline()
     with CallStore(Path(sys.argv[1])) as store:
         print(len(store))
@@ -220,15 +221,45 @@ OPENS = """
 
 def test_several_builds_find_the_damage_at_once(tmp_path):
     path = tmp_path / "c"
-    rows = damaged_store(path)
+    rows = damaged_store(path, 5000)
     overwrite(path, 0, noise(PAGE))
     started = [python(OPENS, path, stdin=subprocess.PIPE) for _ in range(4)]
+    assert [process.stdout.readline() for process in started] == ["ready\n"] * 4
     for process in started:
         process.stdin.write("go\n")
         process.stdin.flush()
     told = [process.communicate(timeout=60) for process in started]
     assert [output for output, _ in told] == [f"{len(rows)}\n"] * 4
     assert "".join(errors for _, errors in told).count("answers were saved") == 1
+    assert len(list(tmp_path.glob("c.damaged-*"))) == 1
+
+
+LOOKS_UP = """
+    import sys
+    from pathlib import Path
+    from builders.store import CallStore
+    from tests.builders.stores import a_call
+    keys = [a_call(n, words=2000)[0] for n in range(1500)]
+    with CallStore(Path(sys.argv[1])) as store:
+        print("open", flush=True)
+        sys.stdin.readline()
+        print(len(store.missing(keys)), flush=True)
+        sys.stdin.readline()  # goes on with its work
+"""
+
+
+def test_several_builds_that_are_under_way_meet_the_damage_at_once(tmp_path):
+    path = filled(tmp_path / "c", [a_call(n, words=2000) for n in range(1500)])
+    started = [python(LOOKS_UP, path, stdin=subprocess.PIPE) for _ in range(3)]
+    assert [process.stdout.readline() for process in started] == ["open\n"] * 3
+    overwrite(path, path.stat().st_size // 2, noise(PAGE * 3))
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    (lost,) = {int(process.stdout.readline()) for process in started}
+    assert 0 < lost < 20
+    errors = "".join(process.communicate(timeout=60)[1] for process in started)
+    assert errors.count(f"{1500 - lost} answers were saved") == errors.count("\n") == 1
     assert len(list(tmp_path.glob("c.damaged-*"))) == 1
 
 
