@@ -247,6 +247,7 @@ def test_main_is_not_set_back_by_an_older_version(hub, build_animals):
 
 # Where large files go up, in the lane that the client takes.
 UPLOAD, UPLOADED = ("objects/batch", "objects/batch") if constants.HF_HUB_DISABLE_XET else ("/xorbs", "/shards")
+DOWNLOAD = r"/resolve/\w{40}/" if constants.HF_HUB_DISABLE_XET else "/reconstructions"
 PASSING = {
     "busy": [
         Fault(status=503, method="POST", path=r"/commit/staging"),

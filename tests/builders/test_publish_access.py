@@ -30,6 +30,8 @@ from tests.builders.test_publish import assert_whole, built_once, published, sta
 from tests.conftest import CANARY
 from tests.hub import Fault, Hub
 
+pytestmark = pytest.mark.hub
+
 READER, UNKNOWN, STRANGER = (f"hf_{name}{CANARY[3:]}" for name in ("reader", "unknown", "stranger"))
 TOKENS = [CANARY, READER, UNKNOWN, STRANGER]
 NOTHING_LISTENS = "http://127.0.0.1:9"
@@ -223,6 +225,7 @@ def test_offline(build_animals, said):
     assert line.startswith("error: dataset alice/offline: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it")
 
 
+@pytest.mark.skipif(constants.HF_HUB_DISABLE_XET, reason="is about what happens without that variable")
 def test_a_hub_without_xet_storage_and_the_lfs_lane(build_animals, said):
     folder = build_animals("one")
     options = [folder, "--push", "alice/plain", "--version", "v1.0.0"]
@@ -243,6 +246,7 @@ def test_a_hub_without_xet_storage_and_the_lfs_lane(build_animals, said):
         assert not any(request.authorized for request in hub.requests if request.host.startswith("localhost"))
 
 
+@pytest.mark.skipif(constants.HF_HUB_DISABLE_XET, reason="is about what happens without that variable")
 def test_the_xet_lane_is_the_usual_one(hub, build_animals):
     publish_dataset(build_animals("one"), Target("alice/xet"))
     assert any(re.search("/xet/.*/shards", request.path) for request in hub.requests)

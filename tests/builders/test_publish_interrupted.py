@@ -18,8 +18,10 @@ import pytest
 from builders.publish import publish_dataset
 from cards.errors import UserError
 from cards.release import Target
-from tests.builders.test_publish import assert_whole, built_once, local, published, state, stumbles
+from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_once, local, published, state, stumbles
 from tests.hub import Fault
+
+pytestmark = pytest.mark.hub
 
 PUBLISHERS = multiprocessing.get_context("forkserver")
 PUBLISHERS.set_forkserver_preload(["builders.publish"])
@@ -220,9 +222,9 @@ def test_two_publish_two_versions_at_once(hub, build_animals, watched, number, s
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/shards"),
+        ("POST", UPLOADED),
         ("POST", "/commit/staging"),
-        ("GET", "/reconstructions"),
+        ("GET", DOWNLOAD),
         ("HEAD", "/resolve/v1.0.0/README.md"),
         ("POST", "/commit/main"),
     ],

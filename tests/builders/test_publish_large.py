@@ -15,8 +15,10 @@ from cards.dataset import render_card
 from cards.files import GROUP_FILES
 from cards.provenance import sha256_file
 from cards.release import Target
-from tests.builders.test_publish import built_once, stumbles
+from tests.builders.test_publish import UPLOAD, built_once, stumbles
 from tests.hub import Fault
+
+pytestmark = pytest.mark.hub
 
 logger = logging.getLogger(__name__)
 ROW_BYTES = 4096
@@ -99,7 +101,7 @@ def test_a_gigabyte_in_many_shards(hub, build_animals, room):
     steps = [(number, request.path) for number, request in enumerate(hub.requests) if request.method == "POST"]
     staged = [number for number, path in steps if "/commit/staging" in path]
     assert len(staged) == -(-(len(files) + 2) // GROUP_FILES)
-    uploads = [number for number, path in steps if "/xorbs/" in path]
+    uploads = [number for number, path in steps if UPLOAD in path]
     assert max(uploads) < staged[-1]  # main takes the tag's files over: nothing is sent again
 
 
