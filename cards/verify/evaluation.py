@@ -9,6 +9,7 @@ from cards.errors import UserError
 from cards.evidence import read_judgements, read_rankings
 from cards.files import CARD
 from cards.hub import COMMIT, load_parquet
+from cards.merging import parse_card
 from cards.metrics import PerQuery, mean_interval, means, per_query_scores
 from cards.scores import SCORES, Score, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
@@ -58,8 +59,6 @@ def _card(artefact: Artefact, scores: list[Score]) -> str:
 
 
 def _index(card: str) -> list[dict[str, object]]:
-    from cards.merging import parse_card
-
     index: list[dict[str, object]] = parse_card(card).data.get("model-index") or []
     return index
 
