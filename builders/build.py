@@ -9,28 +9,28 @@ A killed build can be started again: no LLM call that was answered is made twice
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, embedded, queries, schema
-from builders.chat import ChatAnswer, ChatRequest, Endpoint, Usage, ask_all
+from builders import dense_search, domain_ranker, queries, schema
 from builders.corpus import Corpus, content_hash, load, sample
 from builders.folder import read_manifest, write_folder
+from builders.llm_config import LlmConfig
 from builders.negatives import MINERS, config_of
 from builders.negatives.bm25_index import check_language
+from builders.negatives.llm import prompt_of
 from builders.negatives.material import Material, Mined
-from builders.prompts import prompt_hash, prompt_text
+from builders.prompts import in_language, prompt_hash, prompt_text
 from builders.publish import publish_dataset
-from builders.recipe import EMBEDDED_LLM, BuildRecipe, LlmConfig, check, identity_hash
+from builders.recipe import BuildRecipe, check, identity_hash
 from builders.selection import Selection, select
-from builders.store import CallStore
+from builders.session import identified, llm_session
 from cards.errors import UserError, run_entry
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
@@ -57,18 +57,16 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
-    llm = _identified(config.llm)
+    llm = identified(config.llm)
     inputs = _inputs(config, corpus, llm)
     if earlier is not None and earlier["inputs"] == inputs:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
-    usages = {"queries": Usage(), "llm": Usage()}
-    with _llm_session(llm, store_file) as ask_for:
+    with llm_session(llm, store_file) as session:
         seeds = sample(corpus.passages, config.corpus.sample, config.seed)
+        material = Material(corpus.passages, config.corpus.language, config.seed, session.run)
         with _timed("queries"):
-            written = queries.write(seeds, config.queries, config.seed, ask_for(usages["queries"], "queries"))
-        ask_for_negatives = ask_for(usages["llm"], "llm negatives")
-        material = Material(corpus.passages, config.corpus.language, config.seed, ask_for_negatives)
+            written = queries.write(seeds, seeds.num_rows, config.queries, material)
         with _timed("round trip"):
             accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
         _check_some_left(seeds, written, accepted)
@@ -88,15 +86,20 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         "queries that find their passage": accepted.table.num_rows,
         "queries with negatives of every kind": selection.queries.num_rows,
     }
+    session.ledger.account(queries.STAGE).accepted = written.table.num_rows
+    for stage, found in mined.items():
+        if found.generated.num_rows:
+            session.ledger.account(stage).accepted = found.generated.num_rows
     record = _record(recipe, llm, inputs, corpus.license) | {
         "funnel": funnel,
         "models": _models(config),
-        "usage": {stage: usage.summary() for stage, usage in usages.items()},
+        "usage": session.ledger.summary(),
     }
     write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
     rows, kinds = selection.queries.num_rows, ", ".join(config.negatives.kinds)
-    calls = sum(usage.new_calls for usage in usages.values())
-    logger.info("%s: %d queries with %s; %d new LLM calls", out, rows, kinds, calls)
+    cost = session.ledger.cost()
+    told = f", {cost} in all" if cost else ""
+    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, told)
 
 
 def _check_some_left(
@@ -122,9 +125,7 @@ def _record(recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any],
     return {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
-        "settings": msgspec.to_builtins(
-            msgspec.structs.replace(config, llm=LlmConfig(model=llm.model, revision=llm.revision))
-        ),
+        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=llm.shaping())),
         "inputs": inputs,
         "license": licence,
         "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
@@ -148,15 +149,6 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
         )
 
 
-def _identified(llm: LlmConfig) -> LlmConfig:
-    """The LLM with the revision of the embedded model filled in where that one is used."""
-    if llm.base_url is not None:
-        return llm
-    if llm.model != EMBEDDED_LLM:
-        raise UserError(f"llm.model {llm.model!r}: needs llm.base_url; without one only {EMBEDDED_LLM} can be served")
-    return msgspec.structs.replace(llm, revision=embedded.REVISION)
-
-
 def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
     """All that a data set depends on: equal inputs give equal bytes.
 
@@ -165,9 +157,13 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
     Raises:
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
+    language = config.corpus.language
     prompts = set(config.queries.weights())
     writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
-    prompts |= {writer.prompt for kind, writer in writers.items() if kind in config.negatives.kinds}
+    for kind, writer in writers.items():
+        if kind in config.negatives.kinds:
+            prompt_of(writer, language, kind)
+            prompts.add(writer.prompt)
     return {
         "recipe": identity_hash(config),
         "corpus": {
@@ -175,9 +171,9 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
             "revision": corpus.revision,
             "sha256": content_hash(corpus.passages),
         },
-        "llm": {"model": llm.model, "revision": llm.revision},
+        "llm": {"model": llm.model, "revision": llm.revision, "server": llm.server},
         "models": _models(config),
-        "prompts": {name: prompt_hash(name) for name in sorted(prompts)},
+        "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
         "code": _code(config)["sha256"],
         "packages": dict(package_versions()),
     }
@@ -187,36 +183,6 @@ def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
     trains = "cross-encoder" in config.negatives.kinds and config.negatives.cross_encoder.train_with is not None
     return code_version("builders", "cards", *(["training"] if trains else []))
-
-
-class _AskFor(NamedTuple):
-    """Makes the stages' `ask`: the same endpoint and store, each with its own account and progress bar."""
-
-    config: LlmConfig
-    store: CallStore
-    connect: Callable[[], Endpoint]
-
-    def __call__(self, usage: Usage, label: str) -> Callable[[Sequence[ChatRequest]], list[ChatAnswer]]:
-        return partial(ask_all, config=self.config, store=self.store, connect=self.connect, usage=usage, label=label)
-
-
-@contextmanager
-def _llm_session(llm: LlmConfig, store_file: Path) -> Iterator[_AskFor]:
-    """Opens the call store; the embedded server starts with the first call that the store cannot answer."""
-    with ExitStack() as stack:
-        store = stack.enter_context(CallStore(store_file))
-        endpoints: list[Endpoint] = []
-
-        def connect() -> Endpoint:
-            if not endpoints:
-                endpoints.append(
-                    stack.enter_context(embedded.serve_embedded())
-                    if llm.base_url is None
-                    else Endpoint(llm.base_url, llm.model)
-                )
-            return endpoints[0]
-
-        yield _AskFor(llm, store, connect)
 
 
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:

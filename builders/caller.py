@@ -1,4 +1,4 @@
-"""The calling loop: a bounded number of workers keep an endpoint full, and a journal stores what it answers.
+"""The calling loop: a bounded number of workers keep the endpoint full, and a journal stores what it answers.
 
 What can be lost: `kill -9` loses the requests in flight and what the journal has not written yet, a few milliseconds'
 worth. Any other end writes all that was answered: Ctrl-C waits for the requests in flight (a second one does not), and
@@ -7,69 +7,72 @@ so does a failure, for a few seconds.
 
 import asyncio
 import logging
-import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import Any
 
-import msgspec
-from huggingface_hub import AsyncInferenceClient, set_async_client_factory
-
+from builders.backlog import Backlog, Call
+from builders.chat import Endpoint
+from builders.gate import Address, Gate
 from builders.journal import Journal
-from builders.pressure import Failure, GaveUpError, Pressure, backoff, failure_of
-from builders.progress import Progress
+from builders.lines import open_line
+from builders.llm_config import LlmConfig
+from builders.pressure import DOWN_AFTER_FAILURES, Failure, GaveUpError, Pressure, backoff, failure_of
 from builders.store import CallStore
-from builders.transport import RAW_BODY, http_client
+from builders.wires import WIRES, is_same_model
 from cards.errors import UserError
-
-if TYPE_CHECKING:
-    from builders.chat import Endpoint
-    from builders.recipe import LlmConfig
 
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 10.0
+REFUSALS_IN_A_ROW = 50
 
 
 class Caller:
-    """One run of many calls against one endpoint."""
+    """One run of many calls against one endpoint, which may have several addresses."""
 
-    def __init__(self, config: "LlmConfig", endpoint: "Endpoint", store: CallStore) -> None:
+    def __init__(self, config: LlmConfig, endpoints: Sequence[Endpoint], store: CallStore) -> None:
         self._config = config
-        self._endpoint = endpoint
-        self._pressure = Pressure(config.concurrency, config.down_after_s)
         self._store = store
+        self._send = WIRES[config.server].send
+        each = -(-config.concurrency // len(endpoints))
+        self._addresses = [
+            Address(endpoint, open_line(config, endpoint), Pressure(each, config.down_after_s))
+            for endpoint in endpoints
+        ]
+        self._gate = Gate(self._addresses)
+        self._backlog: Backlog[Any]
         self._workers: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._reserved: dict[str, float] = {}
         self._problem: Exception | None = None
         self._interrupts = 0
         self._stopping = False
-        set_async_client_factory(lambda: http_client(self._pressure.heard))
-        # Always a key of its own: without one, the client would send the user's Hub token to this address.
-        self._client = AsyncInferenceClient(
-            base_url=endpoint.base_url, api_key=_api_key(config), timeout=config.timeout_s
-        )
+        self._has_answered = False
+        self._refusals = 0  # since the last answer
 
-    async def run(self, missing: dict[str, dict[str, Any]], label: str) -> bool:
-        """Makes the calls `missing` (key -> request) and stores their answers.
+    async def run(self, backlog: Backlog[Any]) -> bool:
+        """Makes the calls of a backlog and stores their answers.
 
         Returns:
             Whether Ctrl-C ended it.
 
         Raises:
-            UserError: the endpoint refuses, or has failed too often.
+            UserError: the endpoint refuses, or has failed too often, or the budget is spent.
         """
-        progress = Progress(label, len(missing), lambda: self._pressure.in_flight)
-        journal = Journal(self._store, progress, self._fail)
-        rows = iter(missing.items())
-        async with self._client:
+        self._backlog, progress = backlog, backlog.progress
+        progress.in_flight = lambda: self._gate.in_flight
+        journal = Journal(self._store, self._written, self._fail)
+        async with AsyncExitStack() as stack:
+            for address in self._addresses:
+                await stack.enter_async_context(address.line.client)
             helpers = [asyncio.create_task(journal.write_often()), asyncio.create_task(progress.show())]
-            self._workers = {
-                asyncio.create_task(self._work(rows, journal))
-                for _ in range(min(self._config.concurrency, len(missing)))
-            }
+            workers = min(self._config.concurrency, max(progress.left, 1))
+            self._workers = {asyncio.create_task(self._work(journal)) for _ in range(workers)}
             for worker in self._workers:
                 worker.add_done_callback(self._ended)
             with _ctrl_c(self._interrupt):
@@ -81,7 +84,8 @@ class Caller:
                     await _cancelled(helpers)
         if self._stopping:
             logger.warning(
-                "%s: %d of %d calls are stored, %d left", label, progress.done, progress.total, progress.left
+                "%s: %d of %d rows are done, %d left; %d new answers are stored",
+                *(backlog.stage, progress.done, progress.total, progress.left, progress.calls),
             )
         if self._problem is not None:
             raise self._problem
@@ -96,14 +100,63 @@ class Caller:
                 _, waiting = await asyncio.wait(waiting, timeout=DRAIN_S)
                 return
 
-    async def _work(self, rows: Iterator[tuple[str, dict[str, Any]]], journal: "Journal") -> None:
-        """One worker: takes a request after the other, until there are none or the run is stopped."""
-        for key, body in rows:
-            answer = await self._answered(body)
+    async def _work(self, journal: Journal) -> None:
+        """One worker: takes a call after the other, until all tasks are settled or the run is stopped."""
+        while not self._stopping and not self._backlog.is_finished:
+            call = self._backlog.next()
+            if call is None and self._backlog.is_finished:
+                break
+            if call is None or not self._is_funded(call):
+                await self._something_new()
+                continue
+            answer = await self._answered(call, journal)
             if answer is not None:
-                journal.add(key, body, answer)
-            if self._stopping:
-                return
+                journal.add(call, answer)
+        self._wake()
+
+    def _is_funded(self, call: Call) -> bool:
+        """Sets money aside for a call; else puts it back until another call has left some.
+
+        Raises:
+            UserError: no other call is under way, so there will be none.
+        """
+        ledger = self._backlog.ledger
+        bound = ledger.bound(call.prompt_bytes, call.body["max_tokens"])
+        if ledger.reserve(bound):
+            self._reserved[call.key] = bound
+            return True
+        self._backlog.put_back(call)
+        if not self._reserved:
+            raise ledger.budget_spent(self._backlog.progress.left, self._backlog.stage)
+        return False
+
+    async def _something_new(self) -> None:
+        """Waits until there may be work again, or none any more."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(turn)
+        await turn
+
+    def _wake(self) -> None:
+        ready = self._backlog.ready()
+        free = len(self._idle) if self._backlog.is_finished else ready
+        while free > 0 and self._idle:
+            turn = self._idle.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+
+    def _written(self, call: Call, answer: dict[str, Any]) -> None:
+        """An answer is in the store: now it may be used."""
+        try:
+            self._backlog.answered(call, answer)
+        except Exception as error:  # noqa: BLE001 - our own bug: raised once the others have ended
+            self._fail(error)
+        self._close(call)
+
+    def _close(self, call: Call) -> None:
+        self._backlog.ledger.release(self._reserved.pop(call.key, 0.0))
+        if self._idle:
+            self._wake()
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
         error = None if worker.cancelled() else worker.exception()
@@ -133,147 +186,109 @@ class Caller:
             if worker is not asyncio.current_task():
                 worker.cancel()
 
-    async def _answered(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """One request, tried again where that can help; None if the run was stopped before it was answered."""
-        pressure = self._pressure
+    async def _answered(self, call: Call, journal: Journal) -> dict[str, Any] | None:
+        """One call, tried again where that can help; None if there is no answer: refused, or the run was stopped."""
+        gate = self._gate
         tries = failures = 0
+        address = None
         deadline = time.monotonic() + self._config.row_deadline_s
         try:
             while True:
-                if not pressure.try_enter():
-                    await pressure.enter(deadline)
-                    if not failures:  # its time starts when it is first sent
-                        deadline = time.monotonic() + self._config.row_deadline_s
+                address = gate.try_enter(address) or await gate.enter(deadline, address)
+                if not failures:  # its time starts when it is first sent
+                    deadline = time.monotonic() + self._config.row_deadline_s
                 started = time.monotonic()
                 try:
-                    answer = await self._sent(body, deadline if failures else None)
+                    answer = await self._sent(call, address, deadline if failures else None)
                 except Exception as error:
                     failure = failure_of(error)
                     if failure is None:
                         raise
+                    journal.note(call.key, failure.words)
                     if self._stopping:
                         return None
                     failures += 1
-                    tries += pressure.failed(failure, started)
-                    pause = self._pause(failure, failures, tries, deadline)
+                    if failure.of_request and self._may_be_this_request(failure):
+                        self._backlog.refused(call, failure.words)
+                        self._close(call)
+                        return None
+                    tries += gate.failed(address, failure, started)
+                    pause = self._pause(failure, failures, tries, deadline, address.endpoint)
                 else:
-                    pressure.succeeded()
-                    return {**answer, "seconds": round(time.monotonic() - started, 3)}
+                    gate.succeeded(address)
+                    self._check_model(answer, address.endpoint)
+                    self._has_answered, self._refusals = True, 0
+                    about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
+                    if failures:
+                        about["failed_tries"] = failures
+                    return {**answer, **about}
                 await asyncio.sleep(pause)
         except GaveUpError as error:
-            raise self._error(f"{error}") from None
+            raise self._error(f"{error}", address.endpoint if address else self._addresses[0].endpoint) from None
 
-    async def _sent(self, body: dict[str, Any], deadline: float | None) -> dict[str, Any]:
-        """One request and its answer, in a place that the pressure gave."""
+    async def _sent(self, call: Call, address: Address, deadline: float | None) -> dict[str, Any]:
+        """One request and its answer, in a place that the gate gave."""
         task: Any = asyncio.current_task()
         self._sending.add(task)
         try:
             if deadline is None:
-                return await self._asked(body)
+                return await self._send(address.line, call.body, address.pressure)
             # The client has a time-out for each try; only a later one can hit the deadline first.
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._asked(body)
+                return await self._send(address.line, call.body, address.pressure)
         finally:
             self._sending.discard(task)
-            self._pressure.leave()
+            self._gate.leave(address)
 
-    async def _asked(self, body: dict[str, Any]) -> dict[str, Any]:
-        raw: list[bytes] = []
-        RAW_BODY.set(raw)
-        await self._client.chat_completion(
-            model=self._endpoint.served_model,
-            messages=body["messages"],
-            max_tokens=body["max_tokens"],
-            temperature=body["temperature"],
-            seed=body["seed"],
-            stop=list(body["stop"]) or None,
-        )
-        return parsed(raw[0])
+    def _may_be_this_request(self, failure: Failure) -> bool:
+        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say."""
+        self._refusals += 1
+        most = REFUSALS_IN_A_ROW if self._has_answered else DOWN_AFTER_FAILURES
+        if self._refusals >= most:
+            logger.warning("%d requests in a row were refused: %s", self._refusals, failure.words)
+        return self._refusals < most
 
-    def _pause(self, failure: Failure, failures: int, tries: int, deadline: float) -> float:
+    def _check_model(self, answer: dict[str, Any], endpoint: Endpoint) -> None:
+        answered = answer.get("model")
+        if answered is None or self._config.is_embedded:
+            return
+        if not any(is_same_model(name, answered) for name in (endpoint.served_model, self._config.answers_as or "-")):
+            raise UserError(
+                f"LLM endpoint {endpoint.place}: asked for model {endpoint.served_model}, and {answered} answered; set "
+                f"llm.model to that, or llm.answers_as = {answered!r} if it is the same model under another name"
+            )
+
+    def _pause(self, failure: Failure, failures: int, tries: int, deadline: float, endpoint: Endpoint) -> float:
         """Seconds before the next try.
 
         Raises:
             UserError: there is none: the endpoint refuses, or this request has had its tries or its time.
         """
         if failure.refused:
-            raise self._error(failure.words)
+            raise self._error(failure.words, endpoint)
         if tries >= self._config.attempts:
-            raise self._error(f"{failure.words} ({tries} tries)")
+            raise self._error(f"{failure.words} ({tries} tries)", endpoint)
         # Where the endpoint said how long, the pressure holds every request for that time; hence the short one.
         pause = backoff(failures, first=0.05 if failure.asked_to_wait else 0.5)
         if time.monotonic() + pause >= deadline:
             raise self._error(
-                f"{failure.words}; llm.row_deadline_s ({self._config.row_deadline_s:g} s) is over, {failures} tries"
+                f"{failure.words}; llm.row_deadline_s ({self._config.row_deadline_s:g} s) is over, {failures} tries",
+                endpoint,
             )
         return pause
 
-    def _error(self, problem: str) -> UserError:
+    def _error(self, problem: str, endpoint: Endpoint) -> UserError:
         return UserError(
-            f"LLM endpoint {self._endpoint.base_url}, model {self._config.model}: {problem}; check llm.base_url, "
-            "llm.model and llm.api_key_env, then run the same command again: answers so far are stored"
+            f"LLM endpoint {endpoint.place}, model {self._config.model}: {problem}; check llm.base_url, "
+            "llm.model and llm.api_key_env (--doctor tries them), then run the same command again: answers so far are "
+            "stored"
         )
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(msgspec.Struct):
-    """The part of a chat completion that is kept; its types are checked, the rest is skipped unread."""
-
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
-
-
-_COMPLETION = msgspec.json.Decoder(_Completion)
-
-
-def parsed(body: bytes) -> dict[str, Any]:
-    """An endpoint's answer as the store keeps it.
-
-    >>> parsed(b'{"choices": [{"message": {"content": "hi"}}]}')
-    {'text': 'hi', 'finish_reason': 'stop', 'prompt_tokens': None, 'completion_tokens': None}
-
-    Raises:
-        msgspec.DecodeError: it is something other than a chat completion; likewise UnicodeDecodeError.
-    """
-    answer = _COMPLETION.decode(body)
-    usage = answer.usage or _Usage()
-    return {
-        "text": answer.choices[0].message.content or "",
-        "finish_reason": answer.choices[0].finish_reason or "stop",
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-    }
 
 
 async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _api_key(config: "LlmConfig") -> str:
-    if config.api_key_env is None:
-        return "none-needed"
-    key = os.environ.get(config.api_key_env)
-    if not key:
-        raise UserError(
-            f"llm.api_key_env: the environment variable {config.api_key_env} is not set; export it with the "
-            "endpoint's key"
-        )
-    return key
 
 
 @contextmanager

@@ -1,47 +1,66 @@
-"""The LLM client: many requests at once to an OpenAI-compatible endpoint, each answer stored before it is used.
+"""The LLM client: rows ask for what they need, many at once, and each answer is stored before it is used.
 
     with CallStore(path) as store:
-        answers = ask_all(requests, config, store, connect, usage, label)
+        llm = Llm(config, store, connect, ledger)
+        llm.run("queries", tasks, total=len(tasks), attempts=3, done=results.append)
 
-`connect` is called only if a request is not in the store, so a repeated build starts no server.
+A `Task` says what it asks and judges what it gets; a rejected answer is asked for again. `connect` is called only if a
+request is not in the store, so a repeated build starts no server.
 """
 
 import asyncio
 import gc
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from builders.caller import Caller
-from builders.store import CallStore, call_key
+from builders.ledger import Ledger
+from builders.llm_config import LlmConfig
+from builders.store import CallStore
+from cards.errors import UserError
 
 if sys.platform != "win32":
     from uvloop import new_event_loop
 else:
     from asyncio import new_event_loop
 
-if TYPE_CHECKING:
-    from builders.recipe import LlmConfig
-
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where requests go, and what the server calls the model there."""
+    """Where requests go, and what the server calls the model there.
 
-    base_url: str
+    Attributes:
+        base_url: the address; None where a provider is named.
+        served_model: the model's name there.
+        provider: a hosted provider, which the client finds by the model's id.
+    """
+
+    base_url: str | None
     served_model: str
+    provider: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The address in words."""
+        return self.base_url or f"provider {self.provider}"
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """One request, without the model: `messages` are `{"role", "content"}`; `seed` tells repeats apart."""
+    """One request, without the model: `messages` are `{"role", "content"}`; `seed` tells repeats apart.
+
+    Attributes:
+        schema: a JSON schema that the answer shall have, where the server can be held to one.
+    """
 
     messages: tuple[dict[str, str], ...]
     max_tokens: int
     temperature: float
     seed: int
     stop: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -53,6 +72,9 @@ class ChatAnswer(msgspec.Struct, frozen=True):
         finish_reason: `stop`, or `length` when the answer was cut.
         prompt_tokens: as the endpoint counted them, or None; likewise `completion_tokens`.
         seconds: wall time of the call.
+        ended: when it came, in seconds since 1970; None of old calls.
+        failed_tries: tries that failed before it came.
+        only_reasoning: a reasoning model thought and said nothing.
     """
 
     key: str
@@ -61,66 +83,160 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     prompt_tokens: int | None
     completion_tokens: int | None
     seconds: float
+    ended: float | None = None
+    failed_tries: int = 0
+    only_reasoning: bool = False
 
 
-class Usage:
-    """What a build's answers cost, counted over the calls that its rows rest on (stored ones too)."""
-
-    def __init__(self) -> None:
-        self._answers: dict[str, ChatAnswer] = {}
-        self.new_calls = 0
-
-    def add(self, answer: ChatAnswer, *, new: bool) -> None:
-        """Counts one answer; an answer that is used twice counts once."""
-        self._answers[answer.key] = answer
-        self.new_calls += new
-
-    def summary(self) -> dict[str, int | float]:
-        """Calls, tokens in and out, and the sum of the calls' wall seconds."""
-        answers = self._answers.values()
-        return {
-            "calls": len(answers),
-            "prompt_tokens": sum(answer.prompt_tokens or 0 for answer in answers),
-            "completion_tokens": sum(answer.completion_tokens or 0 for answer in answers),
-            "call_seconds": round(sum(answer.seconds for answer in answers), 3),
-        }
+REFUSED = "endpoint-refused"
+"""Why a row that the endpoint will not answer is dropped."""
 
 
-def ask_all(
-    requests: Sequence[ChatRequest],
-    config: "LlmConfig",
-    store: CallStore,
-    connect: Callable[[], Endpoint],
-    usage: Usage,
-    label: str,
-) -> list[ChatAnswer]:
-    """Answers all requests, from the store where it has them, and shows progress on the rest.
+class Task(Protocol):
+    """A row of a stage: what it asks of the LLM, and what it makes of the answers."""
 
-    Returns:
-        One answer per request, in their order.
+    def request(self, attempt: int) -> ChatRequest:
+        """What is asked the `attempt`-th time, from 0."""
 
-    Raises:
-        UserError: the endpoint cannot be reached, refuses the key or the model, or stays busy. All answers that
-            came before are in the store.
-        KeyboardInterrupt: after Ctrl-C, once the requests in flight are answered and stored; a second Ctrl-C does
-            not wait for them.
-    """
-    bodies = [_body(request, config) for request in requests]
-    keys = [call_key(body) for body in bodies]
-    by_key = dict(zip(keys, bodies, strict=True))
-    missing = {key: by_key[key] for key in store.missing(keys)}
-    if missing:
-        endpoint = connect()
+    def take(self, answer: ChatAnswer) -> str | None:
+        """Judges an answer; returns why it, or a part of it, has to be asked for again, None if nothing is missing."""
+
+    def refused(self, detail: str) -> None:
+        """The endpoint will not answer this row's request."""
+
+
+TaskT = TypeVar("TaskT", bound=Task)
+
+
+class Converse(Protocol):
+    """What a stage needs of the LLM; `Llm.run` is one."""
+
+    def __call__(
+        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
+    ) -> None:
+        """Has all tasks answered, up to `attempts` times each, and hands them to `done` in their order."""
+
+
+class Llm:
+    """An LLM behind a store: the session of one build."""
+
+    def __init__(
+        self,
+        config: LlmConfig,
+        store: CallStore,
+        connect: Callable[[], Sequence[Endpoint]],
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.ledger = ledger or Ledger(config.prices, config.budget)
+        self._connect = connect
+
+    def run(
+        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
+    ) -> None:
+        """Has tasks answered, from the store where it can, and shows progress on the rest.
+
+        Tasks are taken from `tasks` as they are needed, and a bounded number is held at once.
+
+        Args:
+            stage: names the progress bar and the account.
+            tasks: what is to be asked.
+            total: how many they are, for the progress bar.
+            attempts: how often a task may ask.
+            done: is given every task that is settled, in the order of `tasks`.
+
+        Raises:
+            UserError: the endpoint cannot be reached, refuses the key or the model, stays busy, or the budget is
+                spent. All answers that came before are in the store.
+            KeyboardInterrupt: after Ctrl-C, once the requests in flight are answered and stored; a second Ctrl-C does
+                not wait for them.
+        """
+        from builders.backlog import Backlog
+        from builders.caller import Caller
+
+        backlog = Backlog(self, stage, tasks, total=total, attempts=attempts, done=done)
+        if not backlog.has_work():
+            return
+        endpoints = self._connect()
         with asyncio.Runner(loop_factory=new_event_loop) as runner, _nothing_old_is_garbage():
-            if runner.run(Caller(config, endpoint, store).run(missing, label)):
+            if runner.run(Caller(self.config, endpoints, self.store).run(backlog)):
                 raise KeyboardInterrupt
-    found = store.get_many(keys)
-    answers = []
-    for key in keys:
-        answer = msgspec.convert({"key": key, **found[key]}, ChatAnswer)
-        usage.add(answer, new=missing.pop(key, None) is not None)
-        answers.append(answer)
-    return answers
+
+    def ask(self, stage: str, requests: Sequence[ChatRequest]) -> list[ChatAnswer]:
+        """Answers of single requests, whatever they say, in their order.
+
+        Raises:
+            UserError: as `run`; also if the endpoint refuses one of them.
+        """
+        answered: list[_Once] = []
+        tasks = [_Once(request) for request in requests]
+        self.run(stage, tasks, total=len(tasks), attempts=1, done=answered.append)
+        return [task.answer_or_error() for task in answered]
+
+
+class _Once:
+    """A task that takes whatever comes."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+        self._answer: ChatAnswer | None = None
+        self._refused = ""
+
+    def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002
+        return self._request
+
+    def take(self, answer: ChatAnswer) -> str | None:
+        self._answer = answer
+        return None
+
+    def refused(self, detail: str) -> None:
+        self._refused = detail
+
+    def answer_or_error(self) -> ChatAnswer:
+        if self._answer is None:
+            raise UserError(f"the LLM endpoint refuses a request: {self._refused}")
+        return self._answer
+
+
+def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
+    """All that shapes an answer: the store's key is the hash of this.
+
+    What is at its default is left out, so that keys outlive new settings.
+    """
+    body: dict[str, Any] = {
+        "model": config.model,
+        "revision": config.revision,
+        "messages": request.messages,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        # A reasoning model would be cut off in the middle of its thoughts.
+        "stop": () if config.thinking else request.stop,
+    }
+    if config.server != "openai":
+        body["server"] = config.server
+    as_is = config.as_is(request.schema)
+    if as_is:
+        body["as_is"] = as_is
+    return body
+
+
+_THOUGHTS = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)\s*", re.DOTALL)
+
+
+def answer_of(key: str, stored: Mapping[str, Any]) -> ChatAnswer:
+    """A stored answer, without the thoughts that some servers leave in the text.
+
+    >>> answer_of("k", {"text": "<think>Hm.</think> yes", "finish_reason": "stop", "prompt_tokens": 1,
+    ...     "completion_tokens": 5, "seconds": 0.1}).text
+    'yes'
+    """
+    answer = msgspec.convert({"key": key, **stored}, ChatAnswer)
+    if not answer.text.lstrip().startswith("<think"):
+        return answer
+    text = _THOUGHTS.sub("", answer.text, count=1)
+    return msgspec.structs.replace(answer, text=text, only_reasoning=not text.strip())
 
 
 @contextmanager
@@ -131,8 +247,3 @@ def _nothing_old_is_garbage() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-def _body(request: ChatRequest, config: "LlmConfig") -> dict[str, Any]:
-    """All that shapes an answer: the store's key is the hash of this."""
-    return {"model": config.model, "revision": config.revision, **msgspec.to_builtins(request)}

@@ -1,6 +1,6 @@
 """Answers on their way into the call store: written in batches, because a transaction for each costs more than a call.
 
-What can be lost: an answer counts as done only once it is written. Up to `WRITE_AT` answers are held back for up to
+What can be lost: an answer is used only once it is written. Up to `WRITE_AT` answers are held back for up to
 `WRITE_EVERY_S`; a process that is killed in between has to ask for those again, and for nothing else that came.
 """
 
@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from builders.progress import Progress
+from builders.backlog import Call
 from builders.store import CallStore
 from cards.errors import UserError
 
@@ -18,25 +18,39 @@ WRITE_AT = 64
 
 
 class Journal:
-    """Collects answers, writes them, and counts them once they are written.
+    """Collects answers and failures, writes them, and hands the answers on once they are written.
 
-    `fail` is called with what keeps it from writing.
+    Args:
+        store: where they are written.
+        written: is given each call with its answer, in the order in which they came.
+        fail: is called with what keeps it from writing.
     """
 
-    def __init__(self, store: CallStore, progress: Progress, fail: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        store: CallStore,
+        written: Callable[[Call, dict[str, Any]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
         self._store = store
-        self._progress = progress
+        self._written = written
         self._fail = fail
-        self._rows: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self._answers: list[tuple[Call, dict[str, Any]]] = []
+        self._failures: list[tuple[str, str]] = []
         self._some = asyncio.Event()
 
-    def add(self, key: str, body: dict[str, Any], answer: dict[str, Any]) -> None:
+    def add(self, call: Call, answer: dict[str, Any]) -> None:
         """Takes one answer."""
-        self._rows.append((key, body, answer))
-        if len(self._rows) >= WRITE_AT:
+        self._answers.append((call, answer))
+        if len(self._answers) >= WRITE_AT:
             self.write()
         else:
             self._some.set()
+
+    def note(self, key: str, problem: str) -> None:
+        """Takes one failed try."""
+        self._failures.append((key, problem))
+        self._some.set()
 
     async def write_often(self) -> None:
         """Writes a moment after the first unwritten answer, until cancelled.
@@ -51,20 +65,23 @@ class Journal:
     def write(self) -> None:
         """Writes what there is."""
         self._some.clear()
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
+        answers, self._answers = self._answers, []
+        failures, self._failures = self._failures, []
         try:
-            self._store.put_many(rows)
+            if answers:
+                self._store.put_many([(call.key, call.body, answer) for call, answer in answers])
+            if failures:
+                self._store.note_failures(failures)
         except UserError as error:
             self._fail(error)
+            return
         except sqlite3.Error as error:
             self._fail(
                 UserError(
-                    f"call store: cannot be written ({error}), {len(rows)} answers are lost; make room on its disk or "
-                    "name another file with --store, then run the same command again"
+                    f"call store: cannot be written ({error}), {len(answers)} answers are lost; make room on its disk "
+                    "or name another file with --store, then run the same command again"
                 )
             )
-        else:
-            for _, _, answer in rows:
-                self._progress.add((answer["prompt_tokens"] or 0) + (answer["completion_tokens"] or 0))
+            return
+        for call, answer in answers:
+            self._written(call, answer)

@@ -1,15 +1,13 @@
-"""How hard an endpoint is pressed: how many requests are in flight, how long to wait, and when it counts as down.
+"""How hard one address is pressed: how many requests are in flight, how long to wait, and when it counts as down.
 
 `Pressure` starts at the recipe's concurrency, halves when the endpoint pushes back, and climbs again with every
 answer. What the endpoint asks for in its headers (`Retry-After`, `RateLimit`) holds for all requests, because limits
 are set per account and not per request.
 """
 
-import asyncio
 import random
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,8 +18,11 @@ import httpx2
 import msgspec
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
+from builders.store import without_secrets
+
 MAX_BACKOFF_S = 60.0
 ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+OBJECTIONS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
 DOWN_AFTER_FAILURES = 5
 ROUNDS_TO_RECOVER = 16
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
@@ -50,14 +51,20 @@ class Failure(msgspec.Struct, frozen=True):
     unconnected: bool = False
     asked_to_wait: bool = False
 
+    @property
+    def of_request(self) -> bool:
+        """Whether the endpoint objects to this request: too long, against its content rules, of a wrong form."""
+        return self.status in OBJECTIONS
+
 
 def failure_of(error: Exception) -> Failure | None:
     """What an exception of `AsyncInferenceClient` means; None for our own bugs."""
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         hint = {400: "bad request", 401: "key refused", 403: "key refused", 404: "no such address or model"}
+        told = _told(error.response.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
         return Failure(
-            words=f"answered {status} ({hint.get(status, 'error')})",
+            words=f"answered {status} ({hint.get(status, 'error')}{told})",
             status=status,
             refused=status not in {408, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
             pushed_back=status in {408, 429, 503, 504},
@@ -72,6 +79,14 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
         return Failure("answered with something other than a chat completion")
     return None
+
+
+def _told(body: str) -> str:
+    """What the endpoint itself says is wrong, in short and without secrets; nothing if it is a web page."""
+    if body.lstrip().startswith("<"):
+        return ""
+    said = re.search(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.)+)"', body)
+    return f": {without_secrets(said[1])}" if said else ""
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
@@ -128,46 +143,41 @@ class Pressure:
         self._ceiling = ceiling
         self._down_after_s = down_after_s
         self._clock = clock
-        self._waiting: deque[asyncio.Future[None]] = deque()
         self._held_until = clock()
         self._lowered_at = clock()
         self._answered = False
         self._failures = 0  # since the last answer
         self._failing_since = 0.0
 
-    def try_enter(self) -> bool:
-        """Takes a place at once if there is one; the common case, without a detour through the event loop."""
-        free = self.in_flight < int(self.limit) and self._clock() >= self._held_until
-        self.in_flight += free
-        return free
+    @property
+    def room(self) -> int:
+        """Requests that may be sent now, on top of those in flight."""
+        return self.spare if self._clock() >= self._held_until else 0
 
-    async def enter(self, deadline: float) -> None:
-        """Waits for a place.
+    @property
+    def spare(self) -> int:
+        """The same but for a wait that the endpoint asks for; below 0 after the limit fell."""
+        return int(self.limit) - self.in_flight
 
-        Raises:
-            GaveUpError: the endpoint asks for a wait that reaches beyond `deadline` (on the clock).
-        """
-        while not self.try_enter():
-            wait = self._held_until - self._clock()
-            if wait > 0:
-                if self._held_until > deadline:
-                    raise GaveUpError(f"asks to wait {wait:.0f} s, which llm.row_deadline_s does not leave")
-                # Not all at the same moment, but none before it.
-                await asyncio.sleep(wait + random.random() * min(wait / 10, 1.0))
-                continue
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                self._wake()  # this call's turn goes to another
-                raise
+    @property
+    def wait_s(self) -> float:
+        """Seconds for which nothing may be sent."""
+        return self._held_until - self._clock()
 
-    def leave(self) -> None:
-        """Gives the place back."""
-        self.in_flight -= 1
-        if self._waiting:
-            self._wake()
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing has been answered for `down_after_s` seconds and several failures."""
+        return self._failures >= DOWN_AFTER_FAILURES and self._clock() - self._failing_since >= self._down_after_s
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether several requests in a row have failed."""
+        return self._failures >= DOWN_AFTER_FAILURES
+
+    def rest(self, seconds: float) -> None:
+        """Sends nothing for a while, and then one request to find out."""
+        self._held_until = max(self._held_until, self._clock() + seconds)
+        self.limit = 1.0
 
     def heard(self, status: int, headers: Mapping[str, str]) -> None:
         """Notes what a response's headers ask for."""
@@ -188,7 +198,6 @@ class Pressure:
         if self.limit < self._ceiling:
             step = max(1.0, self._ceiling / ROUNDS_TO_RECOVER)
             self.limit = min(float(self._ceiling), self.limit + step / self.limit)
-            self._wake()
 
     def failed(self, failure: Failure, started: float) -> bool:
         """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.
@@ -210,8 +219,8 @@ class Pressure:
         if failure.pushed_back and started >= self._lowered_at:
             self.limit = max(1.0, self.limit / 2)
             self._lowered_at = now
-        away = now - self._failing_since
-        if self._failures >= DOWN_AFTER_FAILURES and away >= self._down_after_s:
+        if self.is_down:
+            away = now - self._failing_since
             raise GaveUpError(
                 f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
             )
@@ -220,11 +229,3 @@ class Pressure:
         if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return not crowded
         return not (failure.unconnected and self._answered)
-
-    def _wake(self) -> None:
-        free = int(self.limit) - self.in_flight
-        while free > 0 and self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                free -= 1

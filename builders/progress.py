@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from tqdm import tqdm
@@ -12,44 +13,67 @@ logger = logging.getLogger(__name__)
 
 REDRAW_S = 0.25
 LOG_S = 30.0
+TOP_REASONS = 2
 
 
 class Progress:
-    """Counts answers; shows rate, time left, requests in flight and tokens per second while `show` runs.
+    """Counts rows and answers; shows rates, time left, and what is rejected while `show` runs.
 
-    >>> progress = Progress("queries", total=4, in_flight=lambda: 1)
+    Attributes:
+        done: rows that are settled, accepted or not.
+        total: rows in all.
+        calls: answers that this run has stored.
+
+    >>> progress = Progress("queries", total=4, cost=lambda: "0.0012 USD")
     >>> progress.add(tokens=20)
-    >>> progress.line(done_before=0, seconds=2.0)
-    'queries: 1 of 4 answered, 0.5 calls/s, 6 s left, 1 in flight, 10 tokens/s'
+    >>> progress.accepted()
+    >>> progress.add(tokens=20)
+    >>> progress.rejected("too-short", again=True)
+    >>> progress.line(done_before=0, calls_before=0, tokens_before=0, seconds=2.0)
+    'queries: 1 of 4 rows, 1.0 calls/s, 6 s left, 0 in flight, 20 tokens/s, 1 rejected (too-short 1), 0.0012 USD'
     """
 
-    def __init__(self, label: str, total: int, in_flight: Callable[[], int]) -> None:
+    def __init__(self, label: str, total: int, cost: Callable[[], str | None]) -> None:
         self.done = 0
         self.total = total
+        self.calls = 0
+        self.in_flight: Callable[[], int] = lambda: 0
         self._label = label
-        self._in_flight = in_flight
-        self._tokens = self._tokens_shown = 0
+        self._cost = cost
+        self._tokens = 0
+        self._reasons: Counter[str] = Counter()
         self._started = time.perf_counter()
 
     def add(self, tokens: int) -> None:
         """One more answer is stored."""
-        self.done += 1
+        self.calls += 1
         self._tokens += tokens
+
+    def accepted(self) -> None:
+        """A row has what it needs."""
+        self.done += 1
+
+    def rejected(self, reason: str, *, again: bool = False) -> None:
+        """An answer was rejected; the row asks `again`, or goes without."""
+        self._reasons[reason] += 1
+        self.done += not again
 
     @property
     def left(self) -> int:
-        """Answers that are still to come."""
+        """Rows that are not settled yet."""
         return self.total - self.done
 
     async def show(self) -> None:
         """Shows progress until it is cancelled; draws a bar only where somebody can see it move."""
+        self._started = time.perf_counter()
         if sys.stderr.isatty():
             await self._draw()
         else:
             await self._log()
 
     async def _draw(self) -> None:
-        with tqdm(total=self.total, desc=self._label, unit="call", dynamic_ncols=True) as bar:
+        initial = self.done  # found in the store, and no sign of the endpoint's speed
+        with tqdm(total=self.total, initial=initial, desc=self._label, unit="row", dynamic_ncols=True) as bar:
             try:
                 while True:
                     await asyncio.sleep(REDRAW_S)
@@ -59,24 +83,36 @@ class Progress:
 
     def _redraw(self, bar: "tqdm[None]") -> None:
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        bar.set_postfix_str(f"{self._in_flight()} in flight, {self._tokens / seconds:,.0f} tokens/s", refresh=False)
+        bar.set_postfix_str(
+            f"{self.in_flight()} in flight, {self._tokens / seconds:,.0f} tokens/s{self._told()}", refresh=False
+        )
         bar.update(self.done - bar.n)
         bar.refresh()
 
     async def _log(self) -> None:
         while True:
-            done, self._tokens_shown, since = self.done, self._tokens, time.perf_counter()
+            done, calls, tokens, since = self.done, self.calls, self._tokens, time.perf_counter()
             await asyncio.sleep(LOG_S)
-            logger.info("%s", self.line(done, time.perf_counter() - since))
+            logger.info("%s", self.line(done, calls, tokens, time.perf_counter() - since))
 
-    def line(self, done_before: int, seconds: float) -> str:
+    def line(self, done_before: int, calls_before: int, tokens_before: int, seconds: float) -> str:
         """The state in words, with the rates of the last `seconds`."""
         rate = (self.done - done_before) / seconds
-        left = _duration((self.total - self.done) / rate) if rate else "?"
+        left = _duration(self.left / rate) if rate else "?"
         return (
-            f"{self._label}: {self.done:,} of {self.total:,} answered, {rate:,.1f} calls/s, {left} left, "
-            f"{self._in_flight()} in flight, {(self._tokens - self._tokens_shown) / seconds:,.0f} tokens/s"
+            f"{self._label}: {self.done:,} of {self.total:,} rows, {(self.calls - calls_before) / seconds:,.1f} "
+            f"calls/s, {left} left, {self.in_flight()} in flight, {(self._tokens - tokens_before) / seconds:,.0f} "
+            f"tokens/s{self._told()}"
         )
+
+    def _told(self) -> str:
+        """What was rejected, for which reasons above all, and the cost so far."""
+        told = ""
+        if self._reasons:
+            top = ", ".join(f"{reason} {count:,}" for reason, count in self._reasons.most_common(TOP_REASONS))
+            told += f", {self._reasons.total():,} rejected ({top})"
+        cost = self._cost()
+        return f"{told}, {cost}" if cost else told
 
 
 def _duration(seconds: float) -> str:

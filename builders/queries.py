@@ -1,32 +1,39 @@
 """Queries: the LLM writes one for each sampled passage; those that would not serve are dropped with a reason.
 
-written, drops = write(seeds, config, seed, ask)
+written, drops = write(seeds, total, config, material)
 kept, more_drops = round_trip(written, retrieve, k)
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from builders import schema
-from builders.chat import ChatAnswer, ChatRequest
+from builders.answers import texts_of
+from builders.chat import REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.corpus import drops_table, keyed_hash
-from builders.prompts import Prompt, load_prompt
+from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig
 
-Ask = Callable[[Sequence[ChatRequest]], list[ChatAnswer]]
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 
-_LABEL = re.compile(r"^\s*(?:[-*\d.)]+\s+)?(?:(?:search )?(?:query|question)\s*:\s*)?", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^\s*(?:[-*\d.)]+\s+)?(?:(?:(?:search )?(?:query|question)|suchanfrage|frage|requête|consulta|pregunta|"
+    r"domanda|pergunta|zoekvraag|zoekopdracht|vraag)\s*:\s*)?",
+    re.IGNORECASE,
+)
+_QUOTES = "\"'`“”„«»\u00a0"
 _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
+STAGE = "queries"
+BATCH = 1000
 
 
 class Queries(NamedTuple):
@@ -42,63 +49,163 @@ class Queries(NamedTuple):
 
 
 TABLE = pa.schema([("_id", pa.string()), ("text", pa.string()), ("corpus-id", pa.string())])
+_PLACE = pa.field("place", pa.int64())
+_ACCEPTED, _REJECTED = TABLE.insert(0, _PLACE), schema.DROPS.insert(0, _PLACE)
 
 
-def write(seeds: pa.Table, config: "QueriesConfig", seed: int, ask: Ask) -> Queries:
-    """Asks for the queries of all seed passages; a rejected one is asked for again, hotter, a bounded number of times.
+class Asking(Protocol):
+    """What writing queries needs of `negatives.material.Material`: its seed, its language and the LLM."""
+
+    seed: int
+    language: str
+    converse: Converse
+
+
+class QueryTask:
+    """One query for one passage, asked for until an answer passes the checks.
+
+    Attributes:
+        query_id: `PASSAGE/qN`.
+        passage: `_id`, `title`, `text`.
+        attempt: how often it has been asked for; goes on counting when a duplicate is asked for again.
+        text: the query, or None.
+        rejected: reason and text of the last try.
+    """
+
+    __slots__ = ("_writing", "attempt", "passage", "query_id", "rejected", "text")
+
+    def __init__(self, query_id: str, passage: Mapping[str, str], writing: "_Writing") -> None:
+        self.query_id = query_id
+        self.passage = passage
+        self.attempt = 0
+        self.text: str | None = None
+        self.rejected = ("", "")
+        self._writing = writing
+
+    def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
+        """Asks for the query, hotter each time."""
+        config, as_json = self._writing.config, self._writing.config.output == "json"
+        text = shown(self.passage["title"], self.passage["text"], config.passage_chars)
+        return ChatRequest(
+            messages=self._prompt.messages(text, as_json=as_json),
+            max_tokens=config.max_tokens,
+            temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
+            seed=keyed_hash(self._writing.seed, self.query_id, str(self.attempt)) % 2**31,
+            stop=() if as_json else ("\n",),
+            schema=answer_schema(1) if as_json else None,
+        )
+
+    def take(self, answer: ChatAnswer) -> str | None:
+        """Judges an answer by itself; whether another passage has the same query shows later."""
+        self.attempt += 1
+        texts, problem = texts_of(answer, 1, as_json=self._writing.config.output == "json")
+        text = tidy(texts[0]) if texts else ""
+        reason = problem or self._reject(text, answer.finish_reason)
+        self.text, self.rejected = (text, ("", "")) if reason is None else (None, (reason, text))
+        return reason
+
+    def refused(self, detail: str) -> None:
+        """The endpoint will not answer."""
+        self.rejected = (REFUSED, detail)
+
+    def is_duplicate(self) -> None:
+        """Another passage has this query."""
+        self.text, self.rejected = None, ("duplicate", self.text or "")
+
+    @property
+    def _prompt(self) -> Prompt:
+        return self._writing.prompts[assign(self._writing.weights, self._writing.seed, self.query_id)]
+
+    def _reject(self, text: str, finish_reason: str) -> str | None:
+        reason = reject(text, finish_reason, self.passage["text"], word_range(self._writing.config, self._prompt))
+        if reason is None and (schema.normalised(text) in self._writing.examples or self._prompt.leaks(text)):
+            return "prompt-echo"
+        return reason
+
+
+class _Writing(NamedTuple):
+    """How all queries are asked for: the recipe's settings, its prompts by name, and their examples' answers."""
+
+    config: "QueriesConfig"
+    seed: int
+    weights: Mapping[str, float]
+    prompts: Mapping[str, Prompt]
+    examples: frozenset[str]
+
+
+def query_tasks(batches: Iterable[pa.RecordBatch], config: "QueriesConfig", material: "Asking") -> Iterator[QueryTask]:
+    """The tasks of all seed passages, in their order, a batch at a time."""
+    seed, language = material.seed, material.language
+    prompts = {name: load_prompt(in_language(name, language)) for name in config.weights()}
+    examples = frozenset(schema.normalised(turn.answer) for prompt in prompts.values() for turn in prompt.turns)
+    writing = _Writing(config, seed, config.weights(), prompts, examples)
+    for batch in batches:
+        for row in batch.to_pylist():
+            for number in range(1, config.per_passage + 1):
+                yield QueryTask(f"{row['_id']}/q{number}", row, writing)
+
+
+def write(
+    seeds: pa.Table | Iterable[pa.RecordBatch],
+    total: int,
+    config: "QueriesConfig",
+    material: "Asking",
+) -> Queries:
+    """Has the queries of all seed passages written; a rejected one is asked for again, hotter, a few times.
+
+    A query serves one passage: if another passage, earlier in the order, has it already, it is asked for again in a
+    further round.
 
     Args:
-        seeds: `schema.CORPUS`.
+        seeds: `schema.CORPUS`, as a table or in batches.
+        total: how many passages they are.
         config: the recipe's `[queries]`.
-        seed: shapes each request's sampling seed together with the query's id.
-        ask: answers many requests at once, in order.
+        material: seed, language and LLM.
     """
-    prompts = {name: load_prompt(name) for name in config.weights()}
-    examples = {schema.normalised(turn.answer) for prompt in prompts.values() for turn in prompt.turns}
-    waiting = {
-        f"{row['_id']}/q{number}": row for row in seeds.to_pylist() for number in range(1, config.per_passage + 1)
-    }
-    order = list(waiting)
-    assigned = {query_id: prompts[assign(config.weights(), seed, query_id)] for query_id in order}
-    accepted: dict[str, str] = {}
-    rejected: dict[str, tuple[str, str]] = {}
-    taken: set[str] = set()
-    for attempt in range(config.attempts):
-        temperature = min(config.temperature + 0.3 * attempt, MAX_TEMPERATURE)
-        requests = [
-            ChatRequest(
-                messages=assigned[query_id].messages(shown(row["title"], row["text"], config.passage_chars)),
-                max_tokens=config.max_tokens,
-                temperature=temperature,
-                seed=keyed_hash(seed, query_id, str(attempt)) % 2**31,
-                stop=("\n",),
-            )
-            for query_id, row in waiting.items()
-        ]
-        for (query_id, row), answer in zip(list(waiting.items()), ask(requests), strict=True):
-            text = tidy(answer.text)
-            reason = reject(text, answer.finish_reason, row["text"], word_range(config, assigned[query_id]))
-            folded = schema.normalised(text)
-            if reason is None and (folded in examples or assigned[query_id].leaks(text)):
-                reason = "prompt-echo"
-            if reason is None and folded in taken:
-                reason = "duplicate"
-            if reason is None:
-                taken.add(folded)
-                accepted[query_id] = text
-                rejected.pop(query_id, None)
-                del waiting[query_id]
-            else:
-                rejected[query_id] = (reason, text)
-        if not waiting:
-            break
-    rows = [
-        {"_id": query_id, "text": accepted[query_id], "corpus-id": query_id.rpartition("/q")[0]}
-        for query_id in order
-        if query_id in accepted
-    ]
-    drops = [(query_id, *rejected[query_id]) for query_id in order if query_id in rejected]
-    return Queries(pa.Table.from_pylist(rows, TABLE), drops_table("queries", drops))
+    batches = seeds.to_batches(max_chunksize=BATCH) if isinstance(seeds, pa.Table) else seeds
+    rows = _Rows(config.attempts)
+    tasks: Iterable[QueryTask] = query_tasks(batches, config, material)
+    number, attempts = total * config.per_passage, config.attempts
+    while number:
+        material.converse(STAGE, tasks, total=number, attempts=attempts, done=rows.add)
+        tasks = rows.again
+        number, attempts, rows.again = len(rows.again), 1, []  # how many tries each has left, `_Rows.add` knows
+    return rows.queries()
+
+
+class _Rows:
+    """Collects settled tasks in their order and finds the duplicates among their queries."""
+
+    def __init__(self, attempts: int) -> None:
+        self.again: list[QueryTask] = []
+        self._attempts = attempts
+        self._taken: set[int] = set()  # hashes: a set of texts would hold every query
+        self._accepted = schema.Columns(_ACCEPTED)
+        self._rejected = schema.Columns(_REJECTED)
+        self._places: dict[str, int] = {}
+        self._next = 0
+
+    def add(self, task: QueryTask) -> None:
+        """Takes a settled task."""
+        place = self._places.pop(task.query_id, self._next)
+        self._next += place == self._next
+        if task.text is not None:
+            folded = keyed_hash(0, schema.normalised(task.text))
+            if folded in self._taken:
+                task.is_duplicate()
+            self._taken.add(folded)
+        if task.text is not None:
+            self._accepted.add(place, task.query_id, task.text, task.passage["_id"])
+        elif task.attempt < self._attempts and task.rejected[0] != REFUSED:
+            self._places[task.query_id] = place
+            self.again.append(task)
+        else:
+            self._rejected.add(place, STAGE, task.query_id, *task.rejected)
+
+    def queries(self) -> Queries:
+        """All of it, in the tasks' order."""
+        sorted_rows = [rows.table().sort_by("place") for rows in (self._accepted, self._rejected)]
+        return Queries(*(rows.drop_columns("place") for rows in sorted_rows))
 
 
 def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
@@ -137,7 +244,7 @@ def tidy(answer: str) -> str:
     'how do I sort a list?'
     """
     line = next((line for line in answer.strip().splitlines() if line.strip()), "")
-    return _LABEL.sub("", line, count=1).strip().strip("\"'`“”").strip()
+    return _LABEL.sub("", line, count=1).strip().strip(_QUOTES).strip()
 
 
 def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from builders.llm_config import LlmConfig, check_llm
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.cross_encoder import CrossEncoderConfig
 from builders.negatives.llm import LlmNegativesConfig
@@ -14,7 +15,6 @@ from builders.negatives.random import RandomConfig
 from cards.errors import UserError
 from cards.recipe import config_hash
 
-EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "random"]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
@@ -49,33 +49,6 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
     language: str = "en"
 
 
-class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The LLM endpoint. Without `base_url` the embedded model is served locally for the run.
-
-    Attributes:
-        base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`.
-        model: the model's id as the endpoint knows it; also its name in cards and in the call store.
-        revision: what else identifies the model's weights, for cards and the call store.
-        api_key_env: name of the environment variable that holds the key; never the key.
-        concurrency: requests in flight at once, at most; fewer while the endpoint pushes back.
-        timeout_s: seconds that one request may take.
-        attempts: tries per request when the endpoint fails; 429 is none, nor is 503 while others are in flight.
-        row_deadline_s: seconds that a request may take with all its tries and waits.
-        down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
-            down and the build stops.
-    """
-
-    base_url: str | None = None
-    model: str = EMBEDDED_LLM
-    revision: str | None = None
-    api_key_env: str | None = None
-    concurrency: Positive = 8
-    timeout_s: Annotated[float, Meta(gt=0)] = 120.0
-    attempts: Positive = 5
-    row_deadline_s: Annotated[float, Meta(gt=0)] = 600.0
-    down_after_s: Annotated[float, Meta(gt=0)] = 120.0
-
-
 class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How queries are written and which are kept.
 
@@ -87,6 +60,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: how often a rejected query is asked for again, the first time included.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens.
+        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
         passage_chars: how much of a passage the LLM sees, in characters.
         min_words: shorter queries are rejected; likewise longer ones than `max_words`. Without them the prompt's own
             range holds, and without that 3 to 32.
@@ -100,6 +74,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Positive = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2
     max_tokens: Positive = 48
+    output: Literal["text", "json"] = "text"
     passage_chars: Positive = 1000
     min_words: Positive | None = None
     max_words: Positive | None = None
@@ -155,15 +130,9 @@ def check(recipe: BuildRecipe) -> None:
             "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
             "train_with (a training recipe, to train one from this build's own queries)"
         )
-    url = recipe.llm.base_url
-    if url is not None and (not re.match(r"https?://[^/@]+(/|$)", url)):
-        raise UserError(
-            "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
-            "a key goes into an environment variable that llm.api_key_env names"
-        )
+    check_llm(recipe.llm)
 
 
 def identity_hash(recipe: BuildRecipe) -> str:
     """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
-    neutral = LlmConfig(model=recipe.llm.model, revision=recipe.llm.revision)
-    return config_hash(msgspec.structs.replace(recipe, llm=neutral))
+    return config_hash(msgspec.structs.replace(recipe, llm=recipe.llm.shaping()))

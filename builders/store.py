@@ -103,11 +103,15 @@ class CallStore:
         return self._file.do(lambda db: sorted(_call(*row) for row in _select(db, query, wanted)))
 
     def note_failure(self, key: str, problem: str) -> None:
-        """Keeps that one try of a request failed, and why; of one key the latest `FAILURES_KEPT` stay.
+        """Keeps one failed try, see `note_failures`."""
+        self.note_failures([(key, problem)])
+
+    def note_failures(self, failures: Sequence[tuple[str, str]]) -> None:
+        """Keeps that tries of requests failed, and why; of one key the latest `FAILURES_KEPT` stay.
 
         Args:
-            key: the request's.
-            problem: what kind of failure, such as `answered 503`; addresses and secrets are struck out of it.
+            failures: the request's key, and what kind of failure, such as `answered 503`, of each; addresses and
+                secrets are struck out of the latter.
         """
         note = (
             "INSERT INTO failures (key, attempt, problem) "
@@ -118,8 +122,10 @@ class CallStore:
         )
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(note, (key, without_secrets(problem)))
-            db.execute(trim, (key, FAILURES_KEPT))
+            for key, problem in failures:
+                db.execute(note, (key, without_secrets(problem)))
+            for key in {key for key, _ in failures}:
+                db.execute(trim, (key, FAILURES_KEPT))
 
         self._file.transact(work)
 

@@ -5,11 +5,11 @@ open (1.9 ms at 256); aiohttp's does not. `python -m tests.bench.llm_calls` meas
 """
 
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,23 +17,45 @@ import httpx2
 import msgspec
 from yarl import URL
 
-Watch = Callable[[int, Mapping[str, str]], None]
-
-RAW_BODY: ContextVar[list[bytes] | None] = ContextVar("RAW_BODY", default=None)
-"""Where a caller sets a list, the body of a successful answer goes into it as it came, and the client gets `{}`.
-
-`AsyncInferenceClient` turns an answer into nested dataclasses, which takes longer than the whole exchange here; a
-caller that decodes the few fields it needs by itself saves that, and checks their types besides.
-"""
+MAX_ANSWER_BYTES = 16 * 2**20
 
 
-def http_client(watch: Watch) -> httpx2.AsyncClient:
-    """A client without event hooks, so that HF_HUB_OFFLINE does not cut off an endpoint on this machine.
+class Watch(Protocol):
+    """Is shown status and headers of every response, because `AsyncInferenceClient` returns bodies only."""
 
-    Args:
-        watch: is shown status and headers of every response, because `AsyncInferenceClient` returns bodies only.
+    def heard(self, status: int, headers: Mapping[str, str]) -> None:
+        """A response has come."""
+
+
+class Exchange:
+    """What one call wants of the wire beyond what `AsyncInferenceClient` hands on, and what came back.
+
+    Attributes:
+        as_is: goes into the body as it stands, where the client would rewrite it (`response_format`) or drop it.
+        watch: is shown the response's status and headers.
+        short: the body of a successful answer stays here, and the client gets `{}`: it would turn it into nested
+            dataclasses, which takes longer than the whole exchange here.
+        body: the answer's bytes.
+        headers: the answer's headers.
     """
-    return _Client(AiohttpTransport(watch))
+
+    __slots__ = ("as_is", "body", "headers", "short", "watch")
+
+    def __init__(self, as_is: Mapping[str, Any], watch: Watch | None = None, *, short: bool = True) -> None:
+        self.as_is = as_is
+        self.watch = watch
+        self.short = short
+        self.body = b""
+        self.headers: Mapping[str, str] = {}
+
+
+EXCHANGE: ContextVar[Exchange | None] = ContextVar("EXCHANGE", default=None)
+"""The call that this task is making."""
+
+
+def http_client() -> httpx2.AsyncClient:
+    """A client without event hooks, so that HF_HUB_OFFLINE does not cut off an endpoint on this machine."""
+    return _Client(AiohttpTransport())
 
 
 class _Target(NamedTuple):
@@ -43,7 +65,7 @@ class _Target(NamedTuple):
         url: the address.
         proxy: the proxy on the way there.
         request: stands for the request in errors; holds no key.
-        taken: what the client gets in place of an answer whose body went into `RAW_BODY`.
+        taken: what the client gets in place of an answer whose body stays in the `Exchange`.
     """
 
     url: URL
@@ -55,8 +77,7 @@ class _Target(NamedTuple):
 class AiohttpTransport(httpx2.AsyncBaseTransport):
     """Sends requests through one aiohttp session without a cap on connections."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._targets: dict[str, _Target] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
@@ -87,14 +108,17 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 allow_redirects=False,
                 proxy=target.proxy,
             ) as answer:
-                content = await answer.read()
+                content = await _read(answer)
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, target.request) from error
-        self._watch(answer.status, answer.headers)
-        raw = RAW_BODY.get()
-        if raw is not None and answer.status < HTTPStatus.BAD_REQUEST:
-            raw.append(content)
-            return target.taken
+        exchange = EXCHANGE.get()
+        if exchange is not None:
+            if exchange.watch is not None:
+                exchange.watch.heard(answer.status, answer.headers)
+            if answer.status < HTTPStatus.BAD_REQUEST:
+                exchange.body, exchange.headers = content, answer.headers
+                if exchange.short:
+                    return target.taken
         # aiohttp has decoded the body and joined its parts already.
         about = [(n, v) for n, v in answer.raw_headers if n.lower() not in {b"content-encoding", b"transfer-encoding"}]
         return httpx2.Response(answer.status, headers=about, content=content, request=target.request)
@@ -133,7 +157,28 @@ class _Client(httpx2.AsyncClient):
         body, headers, seconds = about.pop("json", None), about.pop("headers", None), about.pop("timeout", None)
         if body is None or any(value is not None for value in about.values()):
             return await super().post(url, json=body, headers=headers, timeout=seconds, **about)
+        exchange = EXCHANGE.get()
+        if exchange is not None and exchange.as_is:
+            body = {**body, **exchange.as_is}
         return await self._aiohttp.exchange(str(url), headers or {}, msgspec.json.encode(body), seconds)
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body.
+
+    Raises:
+        aiohttp.ClientPayloadError: it is far too long to be an answer.
+    """
+    length = answer.content_length
+    if length is not None and length <= MAX_ANSWER_BYTES:
+        return await answer.read()
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+    return b"".join(parts)
 
 
 def proxy_for(url: str) -> str | None:

@@ -1,13 +1,13 @@
 """What every miner is given, and what it gives back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from builders import schema
-from builders.chat import ChatAnswer, ChatRequest
+from builders.chat import Converse
 from builders.negatives.bm25_index import Bm25Index
 
 
@@ -18,16 +18,14 @@ class Material:
         passages: `schema.CORPUS`.
         language: two-letter code.
         seed: the recipe's.
-        ask: answers many LLM requests at once, in order.
+        converse: has the LLM answer many tasks at once.
     """
 
-    def __init__(
-        self, passages: pa.Table, language: str, seed: int, ask: Callable[[Sequence[ChatRequest]], list[ChatAnswer]]
-    ) -> None:
+    def __init__(self, passages: pa.Table, language: str, seed: int, converse: Converse) -> None:
         self.passages = passages
         self.language = language
         self.seed = seed
-        self.ask = ask
+        self.converse = converse
 
     @cached_property
     def ids(self) -> list[str]:

@@ -1,9 +1,15 @@
-"""Prompts: versioned TOML files in this folder. A published prompt is never edited; a better one gets a new number."""
+"""Prompts: versioned TOML files in this folder. A published prompt is never edited; a better one gets a new number.
 
+`NAME.LANGUAGE.toml` beside `NAME.toml` is the same prompt in another language, and serves corpora in that language.
+"""
+
+import json
 import re
 import tomllib
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -22,10 +28,17 @@ _TURN_MARKS = re.compile(
 
 
 class Turn(Struct, frozen=True, forbid_unknown_fields=True):
-    """One worked example: what the LLM is shown, and the answer it should have given."""
+    """One worked example: what the LLM is shown, and the answer it should have given.
+
+    Attributes:
+        input: what is shown.
+        answer: the answer; where a prompt asks for several texts, one a line.
+        count: how many texts that are.
+    """
 
     input: str
     answer: str
+    count: int = 1
 
 
 class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,8 +46,9 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         system: what the LLM is told first.
-        user: the wrapping of each input; holds `{input}` once.
+        user: the wrapping of each input; holds `{input}` once, and `{count}` once if `several`.
         turns: worked examples, sent as earlier turns of the conversation.
+        several: whether an answer holds several texts, one a line.
         priming: a question that the LLM may be asked first; its own answer then opens every conversation.
         min_words: what an answer must have, where the recipe does not say; likewise `max_words`.
     """
@@ -42,25 +56,32 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     system: str
     user: str
     turns: tuple[Turn, ...] = ()
+    several: bool = False
     priming: str | None = None
     min_words: int | None = None
     max_words: int | None = None
 
-    def messages(self, text: str, primed: str | None = None) -> tuple[dict[str, str], ...]:
+    def messages(
+        self, text: str, primed: str | None = None, *, count: int = 1, as_json: bool = False
+    ) -> tuple[dict[str, str], ...]:
         """The whole conversation for one input.
 
         Args:
             text: the input; it comes from a corpus or an LLM and is treated as data.
             primed: what the LLM answered to `priming`.
+            count: how many texts are asked for, if `several`.
+            as_json: asks for the texts in a JSON object, see `answer_schema`.
         """
-        shown: list[dict[str, str]] = [{"role": "system", "content": self.system}]
+        system = f"{self.system}\n\n{_json_rule(count)}" if as_json else self.system
+        shown: list[dict[str, str]] = [{"role": "system", "content": system}]
         if self.priming is not None and primed is not None:
             shown.append({"role": "user", "content": self.priming})
             shown.append({"role": "assistant", "content": as_data(primed)})
         for turn in self.turns:
-            shown.append({"role": "user", "content": self._wrap(turn.input)})
-            shown.append({"role": "assistant", "content": turn.answer})
-        return (*shown, {"role": "user", "content": self._wrap(text)})
+            answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
+            shown.append({"role": "user", "content": self._wrap(turn.input, turn.count)})
+            shown.append({"role": "assistant", "content": answer})
+        return (*shown, {"role": "user", "content": self._wrap(text, count)})
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats `LEAK_WORDS` words in a row of what the LLM was told, in place of an answer."""
@@ -68,8 +89,39 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         told = " ".join(_folded(self.system))
         return any(" ".join(words[start : start + LEAK_WORDS]) in told for start in range(len(words) - LEAK_WORDS + 1))
 
-    def _wrap(self, text: str) -> str:
-        return self.user.replace("{input}", as_data(text))
+    def _wrap(self, text: str, count: int) -> str:
+        before, _, after = self.user.partition("{input}")  # the input may itself hold {count}
+        number = str(count)
+        return before.replace("{count}", number) + as_data(text) + after.replace("{count}", number)
+
+
+def answer_keys(count: int) -> list[str]:
+    """The keys of an answer in JSON.
+
+    >>> answer_keys(1), answer_keys(2)
+    (['text'], ['text_1', 'text_2'])
+    """
+    return ["text"] if count == 1 else [f"text_{number}" for number in range(1, count + 1)]
+
+
+def answer_schema(count: int) -> dict[str, Any]:
+    """JSON schema of an answer with so many texts; a key for each, since not every server can count array items."""
+    keys = answer_keys(count)
+    return {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": keys,
+        "additionalProperties": False,
+    }
+
+
+def _json_rule(count: int) -> str:
+    form = json.dumps(dict.fromkeys(answer_keys(count), "..."))
+    return f"Answer with a JSON object alone, of this form: {form}"
+
+
+def _as_json(texts: Sequence[str]) -> str:
+    return json.dumps(dict(zip(answer_keys(len(texts)), texts, strict=True)), ensure_ascii=False)
 
 
 def as_data(text: str) -> str:
@@ -86,13 +138,25 @@ def load_prompt(name: str) -> Prompt:
     """Reads a prompt by name.
 
     Raises:
-        UserError: there is no such prompt, or it lacks its `{input}`.
+        UserError: there is no such prompt, or it lacks its `{input}`, or its `{count}`.
     """
     path = _file(name)
     prompt = decode_config(tomllib.loads(path.read_text("utf-8")), Prompt, str(path))
-    if prompt.user.count("{input}") != 1:
-        raise UserError(f"prompt {name!r}: user must hold {{input}} exactly once")
+    if prompt.user.count("{input}") != 1 or prompt.user.count("{count}") != prompt.several:
+        raise UserError(
+            f"prompt {name!r}: user must hold {{input}} exactly once, and {{count}} exactly once where several = true"
+        )
     return prompt
+
+
+def in_language(name: str, language: str) -> str:
+    """The name of a prompt's edition in a language, or of the prompt itself where there is none.
+
+    >>> in_language("question-v1", "de"), in_language("question-v1", "en")
+    ('question-v1.de', 'question-v1')
+    """
+    edition = f"{name}.{language}"
+    return edition if edition in _files() else name
 
 
 def prompt_hash(name: str) -> str:
@@ -109,8 +173,13 @@ def _folded(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
+def _files() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+
+
 def _file(name: str) -> Path:
-    files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+    files = _files()
     if name not in files:
-        raise UserError(f"prompt {name!r}: no such prompt; allowed: {', '.join(files)}; add yours to builders/prompts/")
+        allowed = ", ".join(known for known in files if "." not in known)
+        raise UserError(f"prompt {name!r}: no such prompt; allowed: {allowed}; add yours to builders/prompts/")
     return files[name]

@@ -26,8 +26,8 @@ import aiohttp
 from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.utils._http import default_async_client_factory
 
-from builders.chat import ChatRequest, Endpoint, Usage, ask_all
-from builders.recipe import LlmConfig
+from builders.chat import ChatRequest, Endpoint, Llm
+from builders.llm_config import LlmConfig
 from builders.store import CallStore
 
 SYSTEM = "You write one short search query that the passage answers. Answer with the query alone."
@@ -103,7 +103,7 @@ def ours(url, todo, concurrency):
     """All that a build does: keys, store, checks, progress."""
     config = LlmConfig(base_url=url, model="stub", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
-        answers = ask_all(todo, config, store, lambda: Endpoint(url, "stub"), Usage(), "bench")
+        answers = Llm(config, store, lambda: [Endpoint(url, "stub")]).ask("bench", todo)
         assert len(answers) == len(store) == len(todo)
 
 

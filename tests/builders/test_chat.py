@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from builders.chat import ChatRequest, Endpoint, Usage, ask_all
-from builders.recipe import LlmConfig
+from builders.chat import ChatRequest, Endpoint, Llm
+from builders.ledger import Ledger
+from builders.llm_config import LlmConfig
 from builders.store import CallStore, call_key
 from cards.errors import UserError
 from tests.chat_server import completion, last_user_message, reset_mid_body
@@ -20,14 +21,14 @@ def request(text, seed=1):
 
 @pytest.fixture
 def ask(chat_server, tmp_path):
-    usage = Usage()
+    ledger = Ledger()
 
     def run(requests, **settings):
         config = LlmConfig(base_url=chat_server.url, model="scripted", **{"timeout_s": 5.0, **settings})
         with CallStore(tmp_path / "calls.sqlite") as store:
-            return ask_all(requests, config, store, lambda: Endpoint(chat_server.url, "scripted"), usage, "test")
+            return Llm(config, store, lambda: [Endpoint(chat_server.url, "scripted")], ledger).ask("test", requests)
 
-    run.usage = usage
+    run.ledger = ledger
     return run
 
 
@@ -38,13 +39,17 @@ def test_answers_come_in_order_and_are_stored(ask, chat_server):
     assert len(chat_server.bodies) == 20
     assert [answer.text for answer in ask(requests)] == [f"re: q{n}" for n in range(20)]
     assert len(chat_server.bodies) == 20  # no call was repeated
-    assert ask.usage.summary() | {"call_seconds": 0} == {
-        "calls": 20,
-        "prompt_tokens": 140,
-        "completion_tokens": 60,
-        "call_seconds": 0,
+    account = ask.ledger.summary()["test"]
+    assert account.pop("busy_seconds") <= account.pop("call_seconds")
+    assert account == {
+        "calls": 40,
+        "failed_tries": 0,
+        "prompt_tokens": 280,
+        "completion_tokens": 120,
+        "uncounted_calls": 0,
+        "accepted": 40,
     }
-    assert ask.usage.new_calls == 20
+    assert ask.ledger.new_calls == 20
 
 
 def test_equal_requests_are_one_call(ask, chat_server):
@@ -110,7 +115,7 @@ def test_refusals_are_not_asked_again_and_show_no_key(ask, chat_server, monkeypa
 def test_an_unreachable_endpoint(tmp_path):
     config = LlmConfig(base_url="http://127.0.0.1:9/v1", model="m", attempts=1)
     with CallStore(tmp_path / "c.sqlite") as store, pytest.raises(UserError, match="cannot be reached"):
-        ask_all([request("q")], config, store, lambda: Endpoint(config.base_url, "m"), Usage(), "test")
+        Llm(config, store, lambda: [Endpoint(config.base_url, "m")]).ask("test", [request("q")])
 
 
 def test_a_hanging_endpoint_is_given_up(ask, chat_server):

@@ -16,8 +16,8 @@ from tests.chat_server import last_user_message
 ASK = """
 import sys
 from pathlib import Path
-from builders.chat import ChatRequest, Endpoint, Usage, ask_all
-from builders.recipe import LlmConfig
+from builders.chat import ChatRequest, Endpoint, Llm
+from builders.llm_config import LlmConfig
 from builders.store import CallStore
 from cards.errors import run_entry
 
@@ -30,7 +30,7 @@ def entry():
         for n in range(int(count))
     ]
     with CallStore(Path(store_file)) as store:
-        answers = ask_all(requests, config, store, lambda: Endpoint(url, "scripted"), Usage(), "numbers")
+        answers = Llm(config, store, lambda: [Endpoint(url, "scripted")]).ask("numbers", requests)
     print(len(answers))
 
 sys.exit(run_entry(entry))
@@ -90,7 +90,7 @@ def test_ctrl_c_once_waits_for_what_is_in_flight(process, chat_server, tmp_path)
     go_on.set()
     _, errors = asking.communicate(timeout=30)
     assert asking.returncode == 130
-    assert "14 of 100 calls are stored, 86 left" in errors
+    assert "14 of 100 rows are done, 86 left; 14 new answers are stored" in errors
     assert errors.strip().endswith("run the same command again to go on")
     assert len(chat_server.bodies) == 14  # nothing new was sent
     with CallStore(tmp_path / "calls.sqlite") as store:
@@ -111,7 +111,7 @@ def test_ctrl_c_twice_stops_at_once_and_keeps_what_was_answered(process, chat_se
     _, errors = asking.communicate(timeout=10)  # the server has answered none of the four
     over.set()
     assert asking.returncode == 130
-    assert "10 of 100 calls are stored, 90 left" in errors
+    assert "10 of 100 rows are done, 90 left; 10 new answers are stored" in errors
     assert "Traceback" not in errors
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert len(store) == 10

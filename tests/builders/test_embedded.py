@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from builders import embedded
-from builders.chat import ChatRequest, Usage, ask_all
+from builders.chat import ChatRequest, Llm
+from builders.llm_config import LlmConfig
 from builders.prompts import load_prompt
-from builders.recipe import LlmConfig
 from builders.store import CallStore
 from cards.errors import UserError
 
@@ -22,7 +22,7 @@ def test_it_answers_in_one_line(tmp_path):
     messages = load_prompt("question-v1").messages("bisect. Locate the insertion point for x in a sorted list.")
     request = ChatRequest(messages, max_tokens=30, temperature=0.2, seed=1, stop=("\n",))
     with embedded.serve_embedded() as endpoint, CallStore(tmp_path / "c.sqlite") as store:
-        (answer,) = ask_all([request], LlmConfig(), store, lambda: endpoint, Usage(), "test")
+        (answer,) = Llm(LlmConfig(), store, lambda: [endpoint]).ask("test", [request])
     assert len(answer.text.split()) > 3
     assert answer.prompt_tokens > 50
     with pytest.raises(urllib.error.URLError):

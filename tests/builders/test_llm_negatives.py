@@ -9,6 +9,7 @@ from builders.chat import ChatAnswer
 from builders.negatives import llm, llm_with_positive
 from builders.negatives.material import Material
 from builders.prompts import load_prompt
+from tests.scripted_llm import ScriptedLlm
 
 CORPUS = pa.Table.from_pylist(
     [
@@ -30,14 +31,9 @@ NEGATIVE = "Barn owls nest in church towers and raise their young on what both p
 @pytest.fixture
 def material():
     """The corpus with an LLM that always gives the same good answer; it records what it was asked."""
-    asked = []
-
-    def ask(requests):
-        asked.extend(requests)
-        return [ChatAnswer(f"key{len(asked)}-{n}", NEGATIVE, "stop", 1, 1, 0.0) for n, _ in enumerate(requests)]
-
-    made = Material(CORPUS, "en", 42, ask)
-    made.asked = asked
+    llm_that_answers = ScriptedLlm(lambda _: ChatAnswer("key", NEGATIVE, "stop", 1, 1, 0.0))
+    made = Material(CORPUS, "en", 42, llm_that_answers.converse)
+    made.asked = llm_that_answers.asked
     return made
 
 
@@ -80,10 +76,8 @@ def test_without_a_priming_question_nothing_is_asked_before(material):
 
 
 def test_an_answer_that_repeats_its_instructions_is_dropped():
-    def ask(requests):
-        leak = "It shares the topic and many words, although it does not answer the query."
-        return [ChatAnswer("k", leak, "stop", 1, 1, 0.0) for _ in requests]
-
-    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, ask), llm.LlmNegativesConfig())
+    leak = "It shares the topic and many words, although it does not answer the query."
+    leaking = ScriptedLlm(lambda _: ChatAnswer("k", leak, "stop", 1, 1, 0.0))
+    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, leaking.converse), llm.LlmNegativesConfig())
     assert mined.generated.num_rows == 0
     assert [(row["stage"], row["reason"]) for row in mined.drops.to_pylist()] == [("llm", "prompt-echo")] * 2

@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from builders.chat import ChatRequest, Endpoint, Usage, ask_all
+from builders.chat import ChatRequest, Endpoint, Llm
+from builders.llm_config import LlmConfig, PricesConfig
 from builders.pressure import Failure, GaveUpError, Pressure, asked_wait, backoff
-from builders.recipe import BuildRecipe, CorpusConfig, LlmConfig, identity_hash
+from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
 from builders.store import CallStore
 from cards.errors import UserError
 from tests.chat_server import ChatServer, completion, last_user_message
@@ -39,7 +40,7 @@ def ask(chat_server, tmp_path):
             for n in range(count)
         ]
         with CallStore(tmp_path / "calls.sqlite") as store:
-            return ask_all(requests, config, store, lambda: Endpoint(url, "scripted"), Usage(), "test")
+            return Llm(config, store, lambda: [Endpoint(url, "scripted")]).ask("test", requests)
 
     return run
 
@@ -165,9 +166,14 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
 
     neutral = identity()
     fast = {"concurrency": 99, "timeout_s": 1.0, "attempts": 9, "row_deadline_s": 3.0, "down_after_s": 4.0}
-    assert set(fast) | {"base_url", "model", "revision", "api_key_env"} <= set(LlmConfig.__struct_fields__)
-    assert identity(**fast) == neutral
-    assert identity(model="other") != neutral
+    paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
+    elsewhere = {"base_url": ("http://a/v1", "http://b/v1"), "answers_as": "alias"}
+    shaping = {"model": "m", "revision": "r", "server": "vllm", "thinking": False, "extra_body": {"top_p": 0.9}}
+    way = {"provider": "auto", "endpoint": "me/mine"}
+    assert {*fast, *paid, *elsewhere, *shaping, *way} == set(LlmConfig.__struct_fields__)
+    assert identity(**fast, **paid, **elsewhere, **way) == neutral
+    for key, value in shaping.items():
+        assert identity(**{key: value}) != neutral, key
 
 
 class Capacity:

@@ -12,6 +12,7 @@ from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig
 from cards.errors import UserError
 from tests.conftest import BASE
+from tests.scripted_llm import ScriptedLlm
 
 SEEDS = pa.Table.from_pylist(
     [
@@ -22,20 +23,18 @@ SEEDS = pa.Table.from_pylist(
 )
 
 
-def answers(*texts, finish="stop"):
-    """An `ask` that gives these texts, one per request, whatever is asked; it records the requests."""
+def answers(*texts, finish="stop", language="en"):
+    """An LLM that gives these texts, one per request, whatever is asked."""
     waiting = list(texts)
+    return ScriptedLlm(lambda _: ChatAnswer("key", waiting.pop(0), finish, 1, 1, 0.0), language=language)
 
-    def ask(requests):
-        ask.asked.append(list(requests))
-        return [ChatAnswer(str(n), waiting.pop(0), finish, 1, 1, 0.0) for n, _ in enumerate(requests)]
 
-    ask.asked = []
-    return ask
+def write(seeds, config, material):
+    return queries.write(seeds, seeds.num_rows, config, material)
 
 
 def test_accepted_queries_name_their_passage():
-    written = queries.write(SEEDS, QueriesConfig(), 42, answers("what do owls hunt?", 'Query: "how do bees talk?"'))
+    written = write(SEEDS, QueriesConfig(), answers("what do owls hunt?", 'Query: "how do bees talk?"'))
     assert written.table.to_pylist() == [
         {"_id": "a/q1", "text": "what do owls hunt?", "corpus-id": "a"},
         {"_id": "b/q1", "text": "how do bees talk?", "corpus-id": "b"},
@@ -45,16 +44,15 @@ def test_accepted_queries_name_their_passage():
 
 def test_rejected_ones_are_asked_again_hotter_and_then_dropped_with_their_reason():
     ask = answers("what do owls hunt?", "", "no", "")
-    written = queries.write(SEEDS, QueriesConfig(attempts=3), 42, ask)
+    written = write(SEEDS, QueriesConfig(attempts=3), ask)
     assert written.table["_id"].to_pylist() == ["a/q1"]
     assert written.drops.to_pylist() == [{"stage": "queries", "id": "b/q1", "reason": "empty", "detail": ""}]
-    assert [len(requests) for requests in ask.asked] == [2, 1, 1]
-    assert [requests[0].temperature for requests in ask.asked] == pytest.approx([0.2, 0.5, 0.8])
-    assert len({requests[-1].seed for requests in ask.asked}) == 3
+    assert [request.temperature for request in ask.asked] == pytest.approx([0.2, 0.2, 0.5, 0.8])
+    assert len({request.seed for request in ask.asked}) == 4
 
 
 def test_a_query_serves_one_passage_only():
-    written = queries.write(SEEDS, QueriesConfig(attempts=1), 42, answers("what do they do?", "What  do they do?"))
+    written = write(SEEDS, QueriesConfig(attempts=1), answers("what do they do?", "What  do they do?"))
     assert written.drops["reason"].to_pylist() == ["duplicate"]
 
 
@@ -76,7 +74,7 @@ def test_reasons(text, finish, reason):
 
 def test_a_prompts_own_examples_do_not_come_back():
     example = load_prompt("question-v1").turns[0].answer
-    written = queries.write(SEEDS.slice(0, 1), QueriesConfig(attempts=1), 42, answers(example))
+    written = write(SEEDS.slice(0, 1), QueriesConfig(attempts=1), answers(example))
     assert written.drops["reason"].to_pylist() == ["prompt-echo"]
 
 
@@ -115,17 +113,17 @@ def test_types_are_assigned_by_weight_and_seed_alone():
 def test_each_type_has_its_prompt_and_its_length():
     ask = answers("owl prey", "owl prey")
     config = QueriesConfig(types={"keywords-v1": 1.0}, attempts=1)
-    written = queries.write(SEEDS, config, 42, ask)
+    written = write(SEEDS, config, ask)
     assert written.table["text"].to_pylist() == ["owl prey"]  # two words will do for keywords
     assert written.drops["reason"].to_pylist() == ["duplicate"]
-    assert ask.asked[0][0].messages[0]["content"] == load_prompt("keywords-v1").system
+    assert ask.asked[0].messages[0]["content"] == load_prompt("keywords-v1").system
     strict = QueriesConfig(types={"keywords-v1": 1.0}, attempts=1, min_words=3)
-    assert queries.write(SEEDS, strict, 42, answers("owl prey", "bee")).drops["reason"].to_pylist() == ["too-short"] * 2
+    assert write(SEEDS, strict, answers("owl prey", "bee")).drops["reason"].to_pylist() == ["too-short"] * 2
 
 
 def test_an_answer_that_repeats_its_instructions_is_rejected():
     leak = "write the one query that a person would type to find exactly this passage"
-    written = queries.write(SEEDS, QueriesConfig(attempts=1), 42, answers(leak, "how do bees dance?"))
+    written = write(SEEDS, QueriesConfig(attempts=1), answers(leak, "how do bees dance?"))
     assert written.drops.to_pylist()[0]["reason"] == "prompt-echo"
 
 
@@ -148,8 +146,8 @@ def test_a_passage_cannot_end_its_turn(mark):
         schema.CORPUS,
     )
     ask = answers("what is this about?")
-    queries.write(seeds, QueriesConfig(), 42, ask)
-    messages = ask.asked[0][0].messages
+    write(seeds, QueriesConfig(), ask)
+    messages = ask.asked[0].messages
     assert [message["role"] for message in messages][-3:] == ["user", "assistant", "user"]
     sent = messages[-1]["content"]
     assert mark not in sent

@@ -69,4 +69,4 @@ def test_identity_ignores_transport_and_comments_but_not_content(tmp_path):
     plain = identity_hash(load(tmp_path, GOOD).config)
     assert identity_hash(load(tmp_path, "# a comment\n" + GOOD, "llm.concurrency=3").config) == plain
     assert identity_hash(load(tmp_path, GOOD, "seed=7").config) != plain
-    assert identity_hash(load(tmp_path, GOOD, "llm.model=other").config) != plain
+    assert identity_hash(load(tmp_path, GOOD, "llm.model=other", "llm.base_url=http://127.0.0.1:1/v1").config) != plain

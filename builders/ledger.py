@@ -1,0 +1,191 @@
+"""What a build's LLM calls cost: tokens, tries, time and money per stage, and a budget that is never passed.
+
+All figures come from the stored answers, so a build that finds its answers in the store tells the same as the one that
+asked for them.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from builders.llm_config import PricesConfig
+from cards.errors import UserError
+
+if TYPE_CHECKING:
+    from builders.chat import ChatAnswer
+
+BYTES_PER_TOKEN = 4.0
+"""Where an endpoint does not count, and in estimates: English text and its markup, in UTF-8."""
+SAFE_BYTES_PER_TOKEN = 2.0
+"""The fewest that a prompt is taken to have before any answer has told."""
+MILLION = 1_000_000
+HOUR_S = 3600.0
+
+
+class Spans:
+    """Stretches of time, joined where they touch: how long at least one call was in flight.
+
+    >>> spans = Spans()
+    >>> for span in [(0.0, 2.0), (5.0, 6.0), (1.0, 3.0), (6.0, 7.0)]:
+    ...     spans.add(*span)
+    >>> spans.seconds
+    5.0
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """The length of all stretches together."""
+        return sum(self._ends) - sum(self._starts)
+
+    def add(self, start: float, end: float) -> None:
+        """Adds a stretch."""
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
+
+
+class Account:
+    """One stage's calls and what came of them.
+
+    Attributes:
+        new_calls: calls that this run made; all others were in the store.
+        accepted: rows or texts that passed the stage's checks.
+    """
+
+    def __init__(self, prices: PricesConfig) -> None:
+        self.new_calls = 0
+        self.accepted = 0
+        self._prices = prices
+        self._calls = self._failed_tries = self._uncounted = 0
+        self._prompt_tokens = self._completion_tokens = 0
+        self._call_seconds = 0.0
+        self._busy = Spans()
+
+    def add(self, answer: "ChatAnswer", *, new: bool, prompt_bytes: int) -> None:
+        """Counts one answer.
+
+        Args:
+            answer: as stored.
+            new: whether this run asked for it.
+            prompt_bytes: length of the messages, from which tokens are guessed if the endpoint did not count them.
+        """
+        self.new_calls += new
+        self._calls += 1
+        self._failed_tries += answer.failed_tries
+        prompt, completion = tokens_of(answer, prompt_bytes)
+        self._uncounted += answer.prompt_tokens is None or answer.completion_tokens is None
+        self._prompt_tokens += prompt
+        self._completion_tokens += completion
+        self._call_seconds += answer.seconds
+        if answer.ended is not None:
+            self._busy.add(answer.ended - answer.seconds, answer.ended)
+
+    @property
+    def money(self) -> float:
+        """What the calls cost by the recipe's prices."""
+        tokens = self._prices.of_tokens(self._prompt_tokens, self._completion_tokens)
+        return tokens + self._prices.hour * self._busy.seconds / HOUR_S
+
+    def summary(self) -> dict[str, Any]:
+        """The account as manifests keep it; money only where the recipe has prices."""
+        figures: dict[str, Any] = {
+            "calls": self._calls,
+            "failed_tries": self._failed_tries,
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "uncounted_calls": self._uncounted,
+            "call_seconds": round(self._call_seconds, 3),
+            "busy_seconds": round(self._busy.seconds, 3),
+            "accepted": self.accepted,
+        }
+        if self._prices.known:
+            figures |= {"money": round(self.money, 6), "currency": self._prices.currency}
+        return figures
+
+
+class Ledger:
+    """All accounts of a build, and its budget."""
+
+    def __init__(self, prices: PricesConfig | None = None, budget: float | None = None) -> None:
+        self._prices = prices or PricesConfig()
+        self._budget = budget
+        self._accounts: dict[str, Account] = {}
+        self._reserved = 0.0
+        self._bytes_per_token = SAFE_BYTES_PER_TOKEN
+        self._has_heard = False
+
+    def account(self, stage: str) -> Account:
+        """A stage's account; the same one each time."""
+        return self._accounts.setdefault(stage, Account(self._prices))
+
+    @property
+    def money(self) -> float:
+        """What all calls so far cost."""
+        return sum(account.money for account in self._accounts.values())
+
+    def cost(self) -> str | None:
+        """What all calls so far cost, in words; None without prices."""
+        return f"{self.money:,.4f} {self._prices.currency}" if self._prices.known else None
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Stage -> its account."""
+        return {stage: account.summary() for stage, account in self._accounts.items()}
+
+    @property
+    def new_calls(self) -> int:
+        """Calls that this run made."""
+        return sum(account.new_calls for account in self._accounts.values())
+
+    def learn(self, answer: "ChatAnswer", prompt_bytes: int) -> None:
+        """Notes how dense the tokens of a prompt are, at the densest."""
+        if answer.prompt_tokens:
+            seen = prompt_bytes / answer.prompt_tokens
+            self._bytes_per_token = min(self._bytes_per_token, seen) if self._has_heard else seen
+            self._has_heard = True
+
+    def bound(self, prompt_bytes: int, max_tokens: int) -> float:
+        """The most that one more call can cost."""
+        return self._prices.of_tokens(int(1.1 * prompt_bytes / self._bytes_per_token) + 1, max_tokens)
+
+    def reserve(self, bound: float) -> bool:
+        """Sets money aside for a call; False if it might pass the budget."""
+        if self._budget is not None and self.money + self._reserved + bound > self._budget:
+            return False
+        self._reserved += bound
+        return True
+
+    def release(self, bound: float) -> None:
+        """Gives back what was set aside, once the answer is in its account or will not come."""
+        self._reserved = max(0.0, self._reserved - bound)
+
+    def budget_spent(self, left: int, stage: str) -> UserError:
+        """What the user is told when the next call might pass the budget."""
+        account = self._accounts[stage]
+        per_row = account.money / account.accepted if account.accepted else 0.0
+        more = f"; about {left * per_row:,.2f} more for the {left:,} rows left of this stage" if per_row else ""
+        return UserError(
+            f"llm.budget {self._budget:g} {self._prices.currency}: {self.money:.4f} is spent and the next call might "
+            f"pass it{more}; raise llm.budget or ask for fewer rows (corpus.sample), then run the same command again: "
+            "answers so far are stored"
+        )
+
+
+def tokens_of(answer: "ChatAnswer", prompt_bytes: int) -> tuple[int, int]:
+    """Tokens in and out, guessed from bytes where the endpoint did not count them."""
+    prompt = answer.prompt_tokens
+    completion = answer.completion_tokens
+    return (
+        round(prompt_bytes / BYTES_PER_TOKEN) if prompt is None else prompt,
+        round(len(answer.text.encode()) / BYTES_PER_TOKEN) if completion is None else completion,
+    )
+
+
+def bytes_of(messages: tuple[Mapping[str, str], ...] | list[dict[str, str]]) -> int:
+    """Length of a conversation in UTF-8."""
+    return sum(len(message["content"].encode()) for message in messages)

@@ -1,0 +1,81 @@
+"""Lines to the LLM: where it is, as the recipe says it, and a client with a key of its own for each address."""
+
+import os
+import re
+
+from huggingface_hub import AsyncInferenceClient, get_inference_endpoint, set_async_client_factory
+from huggingface_hub.errors import HfHubHTTPError
+
+from builders.chat import Endpoint
+from builders.llm_config import LlmConfig
+from builders.transport import http_client
+from builders.wires import Line
+from cards.errors import UserError
+
+NO_KEY = "none-needed"
+
+
+def endpoints_of(llm: LlmConfig) -> list[Endpoint]:
+    """Where the recipe's LLM is; not for the embedded one.
+
+    Raises:
+        UserError: an Inference Endpoint does not exist, does not run, or serves another model.
+    """
+    if llm.endpoint is not None:
+        return [_inference_endpoint(llm.endpoint, llm)]
+    if llm.provider is not None:
+        return [Endpoint(None, llm.model, llm.provider)]
+    return [Endpoint(url, llm.model) for url in llm.base_urls]
+
+
+def open_line(llm: LlmConfig, endpoint: Endpoint) -> Line:
+    """A client for one address. It gets a key always: without one it would send the user's Hub token there.
+
+    Raises:
+        UserError: the key is not in the environment.
+    """
+    set_async_client_factory(http_client)
+    key = api_key(llm)
+    if endpoint.provider is not None:
+        provider: dict[str, str | None] = {"provider": endpoint.provider}
+    else:
+        provider = {"base_url": endpoint.base_url}
+    client = AsyncInferenceClient(**provider, api_key=key, timeout=llm.timeout_s)  # type: ignore[arg-type]
+    headers = {"authorization": f"Bearer {key}"}
+    return Line(client, endpoint.base_url, endpoint.served_model, headers, llm.timeout_s)
+
+
+def api_key(llm: LlmConfig) -> str:
+    """The key that the recipe names, or a word that is none.
+
+    Raises:
+        UserError: it is not in the environment, or cannot stand in a header.
+    """
+    if llm.api_key_env is None:
+        return NO_KEY
+    key = os.environ.get(llm.api_key_env, "").strip()
+    if not key:
+        raise UserError(f"llm.api_key_env: the environment variable {llm.api_key_env} is not set; export it first")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UserError(
+            f"llm.api_key_env: the environment variable {llm.api_key_env} holds white space or letters that no key "
+            "has; export the key alone"
+        )
+    return key
+
+
+def _inference_endpoint(name: str, llm: LlmConfig) -> Endpoint:
+    """A Hugging Face Inference Endpoint by name; its owner's Hub token finds it, and the recipe's key calls it."""
+    namespace, _, short = name.partition("/")
+    try:
+        found = get_inference_endpoint(short, namespace=namespace, token=api_key(llm))
+    except HfHubHTTPError as error:
+        raise UserError(
+            f"llm.endpoint {name}: answered {error.response.status_code}; check the name, and that llm.api_key_env "
+            "names a Hub token which may read it"
+        ) from None
+    if found.url is None:
+        raise UserError(f"llm.endpoint {name}: it is {found.status}; start it, then run the same command again")
+    if found.repository != llm.model:
+        raise UserError(f"llm.endpoint {name}: it serves {found.repository}; set llm.model to that")
+    return Endpoint(f"{found.url.rstrip('/')}/v1", llm.model)

@@ -1,0 +1,168 @@
+"""The `[llm]` table of a building recipe: where the LLM is, how it is asked, and what its tokens cost."""
+
+import re
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from builders.wires import WIRES, Server, chat
+from cards.errors import UserError
+
+EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Money = Annotated[float, Meta(ge=0)]
+
+
+class PricesConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the LLM costs, for the ledger and the budget.
+
+    Attributes:
+        input: money per million tokens that it reads; likewise `output` for those it writes.
+        hour: money per hour in which requests are in flight, for rented machines.
+        currency: its name.
+    """
+
+    input: Money = 0.0
+    output: Money = 0.0
+    hour: Money = 0.0
+    currency: str = "USD"
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any price."""
+        return bool(self.input or self.output or self.hour)
+
+    def of_tokens(self, prompt: float, completion: float) -> float:
+        """The price of tokens read and written."""
+        return (prompt * self.input + completion * self.output) / 1_000_000
+
+
+class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The LLM endpoint. Without `base_url`, `provider` or `endpoint` the embedded model is served for the run.
+
+    Attributes:
+        base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`, or several that serve the same
+            model; load is spread over them, and one that fails rests.
+        provider: in its place, a provider that Hugging Face routes to, such as `together`, or `auto`.
+        endpoint: in its place, a Hugging Face Inference Endpoint, `owner/name`.
+        model: the model's id as the endpoint knows it; also its name in cards and in the call store.
+        revision: what else identifies the model's weights, for cards and the call store.
+        answers_as: the name that the server gives the model in its answers, where that is quite another one.
+        api_key_env: name of the environment variable that holds the key; never the key.
+        server: what kind of server it is, see `builders/wires.py`; `openai` is what all have in common.
+        thinking: false switches a reasoning model's thinking off where `server` has a way; true leaves room for it.
+        extra_body: goes into every request as it stands, such as `{ top_p = 0.9 }`.
+        concurrency: requests in flight at once, at most, over all addresses; fewer while the endpoint pushes back.
+        timeout_s: seconds that one request may take.
+        attempts: tries per request when the endpoint fails; 429 is none, nor is 503 while others are in flight.
+        row_deadline_s: seconds that a request may take with all its tries and waits.
+        down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
+            down and the build stops.
+        prices: what its tokens or hours cost.
+        budget: money that the calls of a data set may cost, those already in the store included.
+    """
+
+    base_url: str | tuple[str, ...] | None = None
+    provider: str | None = None
+    endpoint: str | None = None
+    model: str = EMBEDDED_LLM
+    revision: str | None = None
+    answers_as: str | None = None
+    api_key_env: str | None = None
+    server: Server = "openai"
+    thinking: bool | None = None
+    extra_body: dict[str, Any] = {}
+    concurrency: Positive = 8
+    timeout_s: Seconds = 120.0
+    attempts: Positive = 5
+    row_deadline_s: Seconds = 600.0
+    down_after_s: Seconds = 120.0
+    prices: PricesConfig = PricesConfig()
+    budget: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses, one or more; none where they are found in another way."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the embedded model is served for the run."""
+        return not self.base_urls and self.provider is None and self.endpoint is None
+
+    def shaping(self) -> "LlmConfig":
+        """What shapes the answers: not how fast, over which way and for how much the LLM is asked."""
+        return LlmConfig(
+            model=self.model,
+            revision=self.revision,
+            server=self.server,
+            thinking=self.thinking,
+            extra_body=self.extra_body,
+        )
+
+    def as_is(self, schema: dict[str, Any] | None) -> dict[str, Any]:
+        """What goes into a request's body as it stands: the schema, no thinking, and what the recipe says."""
+        wire = WIRES[self.server]
+        as_is = dict(wire.no_thinking or {}) if self.thinking is False else {}
+        if schema is not None and wire.schema is not None:
+            as_is |= wire.schema(schema)
+        return as_is | self.extra_body
+
+
+def check_llm(llm: LlmConfig) -> None:
+    """Refuses what the types cannot.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    _check_place(llm)
+    _check_asking(llm)
+    if llm.budget is not None and not llm.prices.known:
+        raise UserError(
+            f"recipe: llm.budget {llm.budget:g}: needs prices to count with; set llm.prices.input and "
+            "llm.prices.output (money per million tokens), or llm.prices.hour"
+        )
+
+
+def _check_place(llm: LlmConfig) -> None:
+    ways = [name for name in ("base_url", "provider", "endpoint") if getattr(llm, name)]
+    if len(ways) > 1:
+        raise UserError(f"recipe: llm: {' and '.join(ways)} are set; wanted one of base_url, provider and endpoint")
+    if llm.base_url is not None and not llm.base_urls:
+        raise UserError("recipe: llm.base_url []: wanted one or more addresses")
+    for url in llm.base_urls:
+        if not re.match(r"https?://[^/@]+(/|$)", url):
+            raise UserError(
+                "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
+                "a key goes into an environment variable that llm.api_key_env names"
+            )
+    if len(set(llm.base_urls)) < len(llm.base_urls):
+        raise UserError(f"recipe: llm.base_url {list(llm.base_urls)}: wanted each address once")
+    if llm.is_embedded and llm.model != EMBEDDED_LLM:
+        raise UserError(
+            f"llm.model {llm.model!r}: needs llm.base_url, llm.provider or llm.endpoint; without one of them only "
+            f"{EMBEDDED_LLM} can be served"
+        )
+    if llm.endpoint is not None and not re.fullmatch(r"[^/\s]+/[^/\s]+", llm.endpoint):
+        raise UserError(f"recipe: llm.endpoint {llm.endpoint!r}: wanted owner/name of an Inference Endpoint")
+    if llm.provider is not None and (llm.api_key_env is None or WIRES[llm.server].send is not chat):
+        raise UserError(
+            f"recipe: llm.provider {llm.provider!r}: wanted llm.api_key_env, which names the environment variable with "
+            "your Hugging Face token or the provider's key, and an llm.server that is asked by chat"
+        )
+
+
+def _check_asking(llm: LlmConfig) -> None:
+    if llm.thinking is False and WIRES[llm.server].no_thinking is None:
+        able = ", ".join(server for server, wire in WIRES.items() if wire.no_thinking is not None)
+        raise UserError(
+            f"recipe: llm.thinking false: llm.server {llm.server!r} has no common way to switch it off; allowed with "
+            f"{able}; for others name the provider's own parameter in llm.extra_body"
+        )
+    clash = sorted(set(llm.extra_body) & {"model", "messages", "prompt", "max_tokens", "temperature", "seed", "stop"})
+    if clash:
+        raise UserError(
+            f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "
+            "are keys of [queries] and [negatives.llm]"
+        )

@@ -1,0 +1,36 @@
+"""A build's session with its LLM: the call store is open, and the endpoint is found when the first call needs it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from builders import embedded
+from builders.chat import Endpoint, Llm
+from builders.lines import endpoints_of
+from builders.llm_config import LlmConfig
+from builders.store import CallStore
+
+
+def identified(llm: LlmConfig) -> LlmConfig:
+    """The LLM with the revision of the embedded model filled in where that one is used."""
+    if not llm.is_embedded:
+        return llm
+    return msgspec.structs.replace(llm, revision=embedded.REVISION)
+
+
+@contextmanager
+def llm_session(llm: LlmConfig, store_file: Path) -> Iterator[Llm]:
+    """Opens the call store; the embedded server starts with the first call that the store cannot answer."""
+    with ExitStack() as stack:
+        store = stack.enter_context(CallStore(store_file))
+        endpoints: list[Endpoint] = []
+
+        def connect() -> list[Endpoint]:
+            if not endpoints:
+                served = [stack.enter_context(embedded.serve_embedded())] if llm.is_embedded else endpoints_of(llm)
+                endpoints.extend(served)
+            return endpoints
+
+        yield Llm(llm, store, connect)
