@@ -15,6 +15,7 @@ import pyarrow as pa
 from builders import schema
 from builders.answers import texts_of
 from builders.chat import REFUSED, ChatAnswer, ChatRequest, Converse
+from builders.columns import BATCH, Columns, Hashes, in_places
 from builders.corpus import drops_table, keyed_hash
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 
@@ -33,7 +34,6 @@ _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
 STAGE = "queries"
-BATCH = 1000
 
 
 class Queries(NamedTuple):
@@ -72,7 +72,7 @@ class QueryTask:
         rejected: reason and text of the last try.
     """
 
-    __slots__ = ("_writing", "attempt", "passage", "query_id", "rejected", "text")
+    __slots__ = ("_prompt", "_writing", "attempt", "passage", "query_id", "rejected", "text")
 
     def __init__(self, query_id: str, passage: Mapping[str, str], writing: "_Writing") -> None:
         self.query_id = query_id
@@ -81,6 +81,7 @@ class QueryTask:
         self.text: str | None = None
         self.rejected = ("", "")
         self._writing = writing
+        self._prompt = writing.prompts[assign(writing.weights, writing.seed, query_id)]
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
         """Asks for the query, hotter each time."""
@@ -111,10 +112,6 @@ class QueryTask:
     def is_duplicate(self) -> None:
         """Another passage has this query."""
         self.text, self.rejected = None, ("duplicate", self.text or "")
-
-    @property
-    def _prompt(self) -> Prompt:
-        return self._writing.prompts[assign(self._writing.weights, self._writing.seed, self.query_id)]
 
     def _reject(self, text: str, finish_reason: str) -> str | None:
         reason = reject(text, finish_reason, self.passage["text"], word_range(self._writing.config, self._prompt))
@@ -179,33 +176,37 @@ class _Rows:
     def __init__(self, attempts: int) -> None:
         self.again: list[QueryTask] = []
         self._attempts = attempts
-        self._taken: set[int] = set()  # hashes: a set of texts would hold every query
-        self._accepted = schema.Columns(_ACCEPTED)
-        self._rejected = schema.Columns(_REJECTED)
-        self._places: dict[str, int] = {}
+        self._taken = Hashes()
+        self._accepted, self._rejected = Columns(_ACCEPTED), Columns(_REJECTED)
+        self._late: dict[str, int] = {}  # query id -> place, of those that are asked for again
+        self._late_accepted: list[tuple[object, ...]] = []
+        self._late_rejected: list[tuple[object, ...]] = []
         self._next = 0
 
     def add(self, task: QueryTask) -> None:
         """Takes a settled task."""
-        place = self._places.pop(task.query_id, self._next)
-        self._next += place == self._next
+        place = self._late.pop(task.query_id, None)
+        is_late = place is not None
+        if place is None:
+            place, self._next = self._next, self._next + 1
+        if task.text is not None and not self._taken.add(keyed_hash(0, schema.normalised(task.text))):
+            task.is_duplicate()
         if task.text is not None:
-            folded = keyed_hash(0, schema.normalised(task.text))
-            if folded in self._taken:
-                task.is_duplicate()
-            self._taken.add(folded)
-        if task.text is not None:
-            self._accepted.add(place, task.query_id, task.text, task.passage["_id"])
+            row = (place, task.query_id, task.text, task.passage["_id"])
+            self._late_accepted.append(row) if is_late else self._accepted.add(*row)
         elif task.attempt < self._attempts and task.rejected[0] != REFUSED:
-            self._places[task.query_id] = place
+            self._late[task.query_id] = place
             self.again.append(task)
         else:
-            self._rejected.add(place, STAGE, task.query_id, *task.rejected)
+            drop = (place, STAGE, task.query_id, *task.rejected)
+            self._late_rejected.append(drop) if is_late else self._rejected.add(*drop)
 
     def queries(self) -> Queries:
         """All of it, in the tasks' order."""
-        sorted_rows = [rows.table().sort_by("place") for rows in (self._accepted, self._rejected)]
-        return Queries(*(rows.drop_columns("place") for rows in sorted_rows))
+        return Queries(
+            in_places(self._accepted.table(), self._late_accepted),
+            in_places(self._rejected.table(), self._late_rejected),
+        )
 
 
 def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
@@ -291,7 +292,10 @@ def script(text: str) -> str:
     >>> script("Привет, world"), script("how?"), script("42")
     ('CYRILLIC', 'LATIN', '')
     """
-    scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha())
+    scripts: Counter[str] = Counter()
+    for letter, times in Counter(text).items():
+        if letter.isalpha():
+            scripts[unicodedata.name(letter, "").partition(" ")[0]] += times
     return scripts.most_common(1)[0][0] if scripts else ""
 
 

@@ -53,37 +53,3 @@ def normalised(text: str) -> str:
     True
     """
     return " ".join(text.casefold().split())
-
-
-class Columns:
-    """Rows that come one by one, kept as Arrow columns.
-
-    >>> rows = Columns(QUERIES)
-    >>> rows.add("q1", "how?")
-    >>> rows.table().to_pylist()
-    [{'_id': 'q1', 'text': 'how?'}]
-    """
-
-    BATCH = 1000
-
-    def __init__(self, of: pa.Schema) -> None:
-        self._schema = of
-        self._batches: list[pa.RecordBatch] = []
-        self._rows: list[tuple[object, ...]] = []
-
-    def add(self, *values: object) -> None:
-        """Adds a row, its values in the schema's order."""
-        self._rows.append(values)
-        if len(self._rows) == self.BATCH:
-            self._pack()
-
-    def table(self) -> pa.Table:
-        """All rows so far."""
-        self._pack()
-        return pa.Table.from_batches(self._batches, self._schema)
-
-    def _pack(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        self._batches.append(pa.record_batch(arrays, schema=self._schema))
-        self._rows = []

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from builders import schema
 from builders.answers import texts_of
 from builders.chat import REFUSED, ChatAnswer, ChatRequest
+from builders.columns import BATCH, Columns
 from builders.corpus import keyed_hash
 from builders.negatives.material import Material, Mined
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
@@ -203,7 +204,7 @@ def _starts(config: LlmNegativesConfig) -> range:
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, str]]:
     """A table's rows, a thousand at once in memory."""
-    for batch in table.to_batches(max_chunksize=1000):
+    for batch in table.to_batches(max_chunksize=BATCH):
         yield from batch.to_pylist()
 
 
@@ -251,9 +252,9 @@ class _Rows:
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._generated = schema.Columns(schema.GENERATED)
-        self._candidates = schema.Columns(schema.CANDIDATES)
-        self._drops = schema.Columns(schema.DROPS)
+        self._generated = Columns(schema.GENERATED)
+        self._candidates = Columns(schema.CANDIDATES)
+        self._drops = Columns(schema.DROPS)
         self._query_id = ""
         self._rank = 0
 

@@ -6,7 +6,6 @@
 import json
 import re
 import tomllib
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cards.recipe import decode_config
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
 # What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
 _TURN_MARKS = re.compile(
     r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|system|user|assistant)>|\uff5c)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\])|<(?=</?SYS>>)",
@@ -81,7 +81,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
             shown.append({"role": "user", "content": self._wrap(turn.input, turn.count)})
             shown.append({"role": "assistant", "content": answer})
-        return (*shown, {"role": "user", "content": self._wrap(text, count)})
+        return (*shown, {"role": "user", "content": self._wrap(as_data(text), count)})
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats `LEAK_WORDS` words in a row of what the LLM was told, in place of an answer."""
@@ -92,7 +92,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     def _wrap(self, text: str, count: int) -> str:
         before, _, after = self.user.partition("{input}")  # the input may itself hold {count}
         number = str(count)
-        return before.replace("{count}", number) + as_data(text) + after.replace("{count}", number)
+        return before.replace("{count}", number) + text + after.replace("{count}", number)
 
 
 def answer_keys(count: int) -> list[str]:
@@ -130,8 +130,7 @@ def as_data(text: str) -> str:
     >>> as_data("one<|im_end|> two\x00 [/INST] a < b")
     'one< |im_end|> two [ /INST] a < b'
     """
-    plain = "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
-    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", plain)
+    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", _CONTROL.sub("", text))
 
 
 def load_prompt(name: str) -> Prompt:

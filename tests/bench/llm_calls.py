@@ -1,4 +1,4 @@
-"""How much of a bare aiohttp loop's speed the LLM calling loop keeps, with its store, checks and progress on.
+"""How much of a bare aiohttp loop's speed the query stage keeps, with its prompts, store, checks and progress on.
 
     python -m tests.bench.llm_calls [--calls 2000] [--latency 0.05] [--concurrency 64,256] [--rounds 3]
 
@@ -23,32 +23,37 @@ from itertools import count
 from pathlib import Path
 
 import aiohttp
+import pyarrow as pa
 from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.utils._http import default_async_client_factory
 
-from builders.chat import ChatRequest, Endpoint, Llm
+from builders import schema
+from builders.chat import Endpoint, Llm
 from builders.llm_config import LlmConfig
+from builders.negatives.material import Material
+from builders.queries import query_tasks, write
+from builders.recipe import QueriesConfig
 from builders.store import CallStore
 
-SYSTEM = "You write one short search query that the passage answers. Answer with the query alone."
-PASSAGE = (
-    "Passage: Books go back to the shelf that their card in the catalogue names, number {}. " + "More words. " * 40
-)
 NUMBERS = count()
 
 
-def requests(calls):
+def passages(calls):
     """Never the same twice, as in a real build."""
-    return [
-        ChatRequest(
-            ({"role": "system", "content": SYSTEM}, {"role": "user", "content": PASSAGE.format(next(NUMBERS))}),
-            max_tokens=48,
-            temperature=0.2,
-            seed=1,
-            stop=("\n",),
-        )
-        for _ in range(calls)
-    ]
+    text = "Books go back to the shelf that their card in the catalogue names. " + "More words. " * 40
+    rows = [{"_id": f"p{n}", "title": f"Book {n}", "text": text} for n in (next(NUMBERS) for _ in range(calls))]
+    return pa.Table.from_pylist(rows, schema.CORPUS)
+
+
+def stage(llm):
+    """What the query stage needs besides passages; only its seed, language and LLM are used."""
+    return Material(schema.CORPUS.empty_table(), "en", 42, llm.run)
+
+
+def requests(table):
+    """What the stage will ask first for each passage; the other clients get this ready-made."""
+    made = query_tasks(table.to_batches(), QueriesConfig(), stage(Llm(LlmConfig(), None, list)))
+    return [task.request(0) for task in made]
 
 
 async def _workers(todo, concurrency, call):
@@ -99,12 +104,13 @@ async def as_it_comes(url, todo, concurrency):
         await _workers(todo, concurrency, call)
 
 
-def ours(url, todo, concurrency):
-    """All that a build does: keys, store, checks, progress."""
+def ours(url, table, concurrency):
+    """All that a build does: prompts, keys, store, checks, duplicates, progress."""
     config = LlmConfig(base_url=url, model="stub", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
-        answers = Llm(config, store, lambda: [Endpoint(url, "stub")]).ask("bench", todo)
-        assert len(answers) == len(store) == len(todo)
+        llm = Llm(config, store, lambda: [Endpoint(url, "stub")])
+        written = write(table, table.num_rows, QueriesConfig(), stage(llm))
+        assert written.table.num_rows == len(store) == table.num_rows
 
 
 CLIENTS = {
@@ -150,7 +156,8 @@ def _drain(reader):
 
 def measure(name, url, calls, concurrency):
     """Calls per second, and CPU milliseconds per call of this process."""
-    todo = requests(calls)
+    table = passages(calls)
+    todo = table if name == "foils" else requests(table)
     with on_a_terminal():
         wall, cpu = time.perf_counter(), time.process_time()
         CLIENTS[name](url, todo, concurrency)

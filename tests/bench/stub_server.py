@@ -1,4 +1,4 @@
-"""A chat-completions stub: every answer has about 20 tokens and comes after a fixed time.
+"""A chat-completions stub: every answer has about 20 tokens, is like no other, and comes after a fixed time.
 
     python -m tests.bench.stub_server LATENCY_SECONDS
 
@@ -9,10 +9,13 @@ import asyncio
 import json
 import sys
 from functools import partial
+from itertools import count
 
 from aiohttp import web
 
-TEXT = "how do the cards in the catalogue tell which of the two shelves a returned book has to go back to?"
+NUMBER = "9" * 9
+TEXT = f"how do the cards in the catalogue tell which of the two shelves book {NUMBER} has to go back to?"
+NUMBERS = count(10**8)
 ANSWER = json.dumps(
     {
         "id": "chatcmpl-stub",
@@ -29,7 +32,8 @@ ANSWER = json.dumps(
 async def answer(latency, request):
     await request.read()
     await asyncio.sleep(latency)
-    return web.Response(body=ANSWER, content_type="application/json")
+    body = ANSWER.replace(NUMBER.encode(), str(next(NUMBERS)).encode())
+    return web.Response(body=body, content_type="application/json")
 
 
 async def main(latency):

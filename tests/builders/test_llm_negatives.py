@@ -9,6 +9,7 @@ from builders.chat import ChatAnswer
 from builders.negatives import llm, llm_with_positive
 from builders.negatives.material import Material
 from builders.prompts import load_prompt
+from cards.errors import UserError
 from tests.scripted_llm import ScriptedLlm
 
 CORPUS = pa.Table.from_pylist(
@@ -81,3 +82,60 @@ def test_an_answer_that_repeats_its_instructions_is_dropped():
     mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, leaking.converse), llm.LlmNegativesConfig())
     assert mined.generated.num_rows == 0
     assert [(row["stage"], row["reason"]) for row in mined.drops.to_pylist()] == [("llm", "prompt-echo")] * 2
+
+
+def scripted(*texts):
+    """An LLM that gives these answers in turn."""
+    waiting = list(texts)
+    return ScriptedLlm(lambda _: ChatAnswer(f"key{len(waiting)}", waiting.pop(0), "stop", 1, 1, 0.0))
+
+
+SEVERAL = llm.LlmNegativesConfig(prompt="hard-negatives-v1", count=3, per_call=2)
+OTHERS = [
+    f"{animal} rest by day in hollow trees and hunt along the hedges at dusk." for animal in ("Bats", "Cats", "Rats")
+]
+
+
+def test_several_negatives_come_in_one_answer():
+    asked = scripted(f"1. {OTHERS[0]}\n\n2. {OTHERS[1]}", OTHERS[2])
+    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), SEVERAL)
+    assert [(row["_id"], row["text"]) for row in mined.generated.to_pylist()] == [
+        (f"a/q1/llm{number}", text) for number, text in enumerate(OTHERS, start=1)
+    ]
+    assert [row["rank"] for row in mined.candidates.to_pylist()] == [1, 2, 3]
+    assert [request.messages[-1]["content"] for request in asked.asked] == [
+        f"Write {count} hard negatives for this query: what do owls hunt?" for count in (2, 1)
+    ]
+    assert [request.max_tokens for request in asked.asked] == [256, 128]
+    assert {request.stop for request in asked.asked} == {()}
+
+
+def test_only_what_is_missing_is_asked_for_again():
+    asked = scripted(f"{OTHERS[0]}\nToo short.", OTHERS[0], OTHERS[1], OTHERS[2])
+    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), SEVERAL)
+    assert [row["text"] for row in mined.generated.to_pylist()] == OTHERS
+    counts = [request.messages[-1]["content"].split()[1] for request in asked.asked]
+    assert counts == ["2", "1", "1", "1"]  # too short, then a repetition, then good; the third by itself
+    assert len({request.seed for request in asked.asked}) == 4
+
+
+def test_json_holds_the_server_to_the_form():
+    text = '{"text": "%s"}'
+    asked = scripted(text % OTHERS[0], "no JSON", text % OTHERS[1])
+    config = llm.LlmNegativesConfig(output="json", attempts=2)
+    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, asked.converse), config)
+    assert [row["text"] for row in mined.generated.to_pylist()] == OTHERS[:2]
+    assert all(request.schema["required"] == ["text"] for request in asked.asked)
+    assert all(request.stop == () for request in asked.asked)
+
+
+def test_one_text_a_prompt_and_several_a_call_do_not_go_together():
+    config = llm.LlmNegativesConfig(count=2, per_call=2)
+    with pytest.raises(UserError, match=r"negatives\.llm\.per_call 2: prompt 'hard-negative-v1' asks for one text"):
+        llm.mine(QUERIES, Material(CORPUS, "en", 42, scripted().converse), config)
+
+
+def test_the_corpus_language_chooses_the_prompt():
+    asked = scripted(OTHERS[0])
+    llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "de", 42, asked.converse), llm.LlmNegativesConfig())
+    assert asked.asked[0].messages[0]["content"] == load_prompt("hard-negative-v1.de").system

@@ -1,0 +1,112 @@
+"""Rows that come one by one and end as an Arrow table, with memory that does not grow with their number.
+
+A hundred thousand texts are no Python objects and no heap: batches go to a temporary file, which is mapped back.
+"""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from tempfile import TemporaryFile
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+BATCH = 1000
+
+
+class Columns:
+    """Rows of one schema.
+
+    >>> rows = Columns(pa.schema([("_id", pa.string()), ("rank", pa.int32())]))
+    >>> rows.add("p1", 1)
+    >>> rows.table().to_pylist()
+    [{'_id': 'p1', 'rank': 1}]
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
+        self._writer = pa.ipc.new_stream(self._file, schema)
+        self._rows: list[tuple[object, ...]] = []
+
+    def add(self, *values: object) -> None:
+        """Adds a row, its values in the schema's order."""
+        self._rows.append(values)
+        if len(self._rows) == BATCH:
+            self._pack()
+
+    def table(self) -> pa.Table:
+        """All rows; none can be added any more."""
+        if self._rows:
+            self._pack()
+        self._writer.close()
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file.close()
+        return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
+
+    def _pack(self) -> None:
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._rows = []
+
+
+def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:
+    """Rows in the order of their `place`, the first column, which is then left out; a batch in memory at once.
+
+    Args:
+        rows: in that order already.
+        late: more of them, few, in any order.
+    """
+    if not late:
+        return rows.remove_column(0)
+    merged = Columns(rows.schema.remove(0))
+    waiting = iter(sorted(late, key=_place))
+    behind = next(waiting, None)
+    for row in _tuples(rows):
+        while behind is not None and _place(behind) < _place(row):
+            merged.add(*behind[1:])
+            behind = next(waiting, None)
+        merged.add(*row[1:])
+    while behind is not None:
+        merged.add(*behind[1:])
+        behind = next(waiting, None)
+    return merged.table()
+
+
+def _place(row: tuple[object, ...]) -> int:
+    place: int = row[0]  # type: ignore[assignment]
+    return place
+
+
+def _tuples(rows: pa.Table) -> Iterator[tuple[object, ...]]:
+    for batch in rows.to_batches(max_chunksize=BATCH):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+class Hashes:
+    """A set of 64-bit numbers at eight bytes each.
+
+    >>> seen = Hashes()
+    >>> [seen.add(number) for number in (7, 8, 7)]
+    [True, True, False]
+    """
+
+    RECENT = 4096
+
+    def __init__(self) -> None:
+        self._sorted: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._recent: set[int] = set()
+
+    def add(self, number: int) -> bool:
+        """Adds a number; whether it is new."""
+        place = int(np.searchsorted(self._sorted, np.uint64(number)))
+        if number in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == number):
+            return False
+        self._recent.add(number)
+        if len(self._recent) == self.RECENT:
+            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
+            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
+            self._recent = set()
+        return True

@@ -1,0 +1,222 @@
+"""Rows that ask the LLM: order, window, second tries, refusals and budget, against a real HTTP server."""
+
+import json
+import random
+import threading
+import time
+from itertools import count
+
+import pytest
+
+from builders import backlog
+from builders.chat import REFUSED, ChatRequest, Endpoint, Llm
+from builders.ledger import Ledger, Spans
+from builders.llm_config import LlmConfig, PricesConfig
+from builders.store import CallStore
+from cards.errors import UserError
+from tests.chat_server import completion, last_user_message
+
+
+class Row:
+    """Asks for a text until it starts with "good"."""
+
+    def __init__(self, number):
+        self.number = number
+        self.text = None
+        self.reasons = []
+
+    def request(self, attempt):
+        return ChatRequest(({"role": "user", "content": f"row {self.number} try {attempt}"},), 16, 0.5, attempt)
+
+    def take(self, answer):
+        if answer.text.startswith("good"):
+            self.text = answer.text
+            return None
+        self.reasons.append(answer.text)
+        return "bad"
+
+    def refused(self, detail):
+        self.reasons.append(f"{REFUSED}: {detail}")
+
+
+@pytest.fixture
+def run(chat_server, tmp_path):
+    """Has rows answered and returns them as they came out; keeps the ledger."""
+
+    def rows(some, attempts=3, total=None, **settings):
+        config = LlmConfig(base_url=chat_server.url, model="scripted", **{"timeout_s": 10.0, **settings})
+        some = [Row(number) for number in range(some)] if isinstance(some, int) else some
+        out = []
+        run.ledger = Ledger(config.prices, config.budget)
+        with CallStore(tmp_path / "calls.sqlite") as store:
+            llm = Llm(config, store, lambda: [Endpoint(chat_server.url, "scripted")], run.ledger)
+            llm.run("rows", some, total=total or len(some), attempts=attempts, done=out.append)
+        return out
+
+    run = rows
+    return run
+
+
+def account(run):
+    return run.ledger.summary()["rows"]
+
+
+def test_rows_leave_in_their_order_whatever_the_answers_do(run, chat_server):
+    dice = random.Random(1)
+
+    def script(body, _):
+        time.sleep(dice.random() / 50)
+        number, attempt = last_user_message(body).split()[1::2]
+        return "good" if int(number) % 3 or attempt == "1" else "hm"
+
+    chat_server.script = script
+    out = run(100, concurrency=8)
+    assert [row.number for row in out] == list(range(100))
+    assert all(row.text == "good" for row in out)
+    assert [len(row.reasons) for row in out] == [int(number % 3 == 0) for number in range(100)]
+    assert len(chat_server.bodies) == 134
+    assert account(run)["calls"] == 134
+    assert account(run)["accepted"] == 100
+
+
+def test_a_row_that_is_never_good_is_asked_a_bounded_number_of_times(run, chat_server):
+    chat_server.script = lambda body, _: "bad" if "row 3 " in last_user_message(body) else "good"
+    out = run(6, attempts=4)
+    assert out[3].reasons == ["bad"] * 4
+    assert len(chat_server.bodies) == 5 + 4
+
+
+def test_what_is_stored_is_not_asked_again_and_tells_the_same(run, chat_server):
+    chat_server.script = lambda _, number: "good" if number % 2 else "bad"
+    first = [(row.number, row.text, row.reasons) for row in run(50)]
+    asked, told = len(chat_server.bodies), account(run)
+    chat_server.script = lambda *_: pytest.fail("asked again")
+    assert [(row.number, row.text, row.reasons) for row in run(50)] == first
+    assert len(chat_server.bodies) == asked
+    assert account(run) == told
+    assert run.ledger.new_calls == 0
+
+
+def test_only_a_window_of_rows_is_held(run, chat_server, monkeypatch):
+    monkeypatch.setattr(backlog, "SMALLEST_WINDOW", 96)
+    chat_server.script = lambda body, _: (
+        (time.sleep(1.0) or "good") if last_user_message(body).startswith("row 0 ") else "good"
+    )
+    out = run((Row(number) for number in range(400)), total=400, concurrency=4)
+    assert [row.number for row in out] == list(range(400))
+    # While row 0 was slow, the others went on as far as the window reaches, and no further.
+    first = [int(last_user_message(body).split()[1]) for body in chat_server.bodies[:96]]
+    assert sorted(first) == list(range(96))
+
+
+def test_a_request_that_the_endpoint_objects_to_costs_its_row_and_no_other(run, chat_server):
+    objection = (400, {}, json.dumps({"error": {"message": "This prompt violates our content rules."}}))
+    chat_server.script = lambda body, _: objection if "row 7 " in last_user_message(body) else "good"
+    out = run(30)
+    assert [row.number for row in out if row.text is None] == [7]
+    assert out[7].reasons == [f"{REFUSED}: answered 400 (bad request: This prompt violates our content rules.)"]
+
+
+def test_an_endpoint_that_objects_to_every_request_stops_the_run_soon(run, chat_server):
+    chat_server.script = lambda *_: (422, {}, json.dumps({"detail": "max_tokens: extra fields not permitted"}))
+    with pytest.raises(UserError, match=r"answered 422 .*extra fields not permitted.*check llm.base_url"):
+        run(200, concurrency=2)
+    assert len(chat_server.bodies) < 10
+
+
+def test_another_model_is_not_taken_for_the_one_that_was_asked(run, chat_server, tmp_path):
+    chat_server.script = lambda *_: (200, {}, json.dumps({**completion("good"), "model": "other/Small-1B"}))
+    with pytest.raises(UserError, match=r"asked for model scripted, and other/Small-1B answered; .*llm.answers_as"):
+        run(20, concurrency=1)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert len(store) == 0
+    assert len(run(20, answers_as="small-1b")) == 20
+
+
+def test_failed_tries_are_kept_with_their_reason(run, chat_server, tmp_path):
+    chat_server.script = lambda _, number: (500, {}, "{}") if number == 0 else "good"
+    run(1)
+    assert account(run)["failed_tries"] == 1
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        assert store.failure_kinds() == {"answered 500 (error)": 1}
+        (call,) = store.calls("", 10)
+        assert [failure.problem for failure in store.failures(call.key)] == ["answered 500 (error)"]
+
+
+def test_an_answer_without_end_is_given_up_by_its_size(run, chat_server, monkeypatch):
+    monkeypatch.setattr("builders.transport.MAX_ANSWER_BYTES", 100_000)
+    sent = []
+
+    def flood(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(200):
+            handler.wfile.write(b" " * 10_000)
+            sent.append(1)
+            time.sleep(0.01)
+
+    chat_server.script = lambda *_: flood
+    with pytest.raises(UserError, match="broke the connection off"):
+        run(1, attempts=1, timeout_s=5.0)
+
+
+def test_a_wall_clock_that_jumps_harms_nothing(run, chat_server, monkeypatch):
+    real, jumps = time.time, count()
+    monkeypatch.setattr(time, "time", lambda: real() + (-1) ** next(jumps) * 86_400.0)
+    chat_server.script = lambda _, number: (429, {"Retry-After": "0"}, "{}") if number == 3 else "good"
+    started = time.monotonic()
+    assert all(row.text == "good" for row in run(60))
+    assert time.monotonic() - started < 20
+    assert account(run)["busy_seconds"] <= account(run)["call_seconds"] < 60
+
+
+PRICES = PricesConfig(input=1000.0, output=10_000.0)  # 7 tokens in and 3 out: 0.037 a call
+
+
+def test_a_budget_is_never_passed_and_nothing_is_lost(run, chat_server):
+    chat_server.script = lambda *_: time.sleep(0.01) or "good"
+    with pytest.raises(UserError, match=r"llm.budget 1 USD: 0\.\d+ is spent .* more for the \d+ rows left.*raise llm"):
+        run(200, concurrency=8, prices=PRICES, budget=1.0)
+    spent = run.ledger.money
+    assert 0.7 < spent <= 1.0
+    asked = len(chat_server.bodies)
+    assert asked == pytest.approx(spent / 0.037)
+    with pytest.raises(UserError, match=r"llm.budget 2 USD"):  # what is stored counts, and is not paid again
+        run(200, concurrency=8, prices=PRICES, budget=2.0)
+    assert run.ledger.money <= 2.0
+    assert len(chat_server.bodies) == pytest.approx(run.ledger.money / 0.037)
+    assert len(run(200, prices=PRICES, budget=100.0)) == 200
+    assert len(chat_server.bodies) == 200
+
+
+def test_a_budget_too_small_for_one_call_pays_nothing(run, chat_server):
+    with pytest.raises(UserError, match=r"llm.budget 0.01 USD: 0.0000 is spent"):
+        run(5, prices=PRICES, budget=0.01)
+    assert not chat_server.bodies
+
+
+def test_tokens_that_nobody_counted_are_guessed_and_marked(run, chat_server):
+    answer = {**completion("good " * 8), "usage": None}
+    chat_server.script = lambda *_: (200, {}, json.dumps(answer))
+    run(1)
+    told = account(run)
+    assert told["uncounted_calls"] == 1
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (3, 10)  # 11 and 40 bytes
+
+
+def test_time_in_flight_is_no_sum_over_calls(run, chat_server):
+    meeting = threading.Barrier(8, timeout=20)
+    chat_server.script = lambda *_: (meeting.wait(), time.sleep(0.2)) and "good"
+    run(8, concurrency=8)
+    told = account(run)
+    assert told["call_seconds"] >= 8 * 0.2
+    assert 0.2 <= told["busy_seconds"] < told["call_seconds"] / 2
+
+
+def test_spans_join_in_any_order():
+    dice = random.Random(3)
+    spans = [(start, start + dice.randrange(1, 9)) for start in (dice.randrange(200) for _ in range(60))]
+    joined = Spans()
+    for span in spans:
+        joined.add(*span)
+    assert joined.seconds == len({second for start, end in spans for second in range(start, end)})
