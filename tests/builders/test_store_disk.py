@@ -98,6 +98,54 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
 
 
 @pytest.mark.usefixtures("_own_mounts")
+def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        import json
+        from collections import Counter
+        from pathlib import Path
+        from builders.chat import ChatRequest, Endpoint, Llm
+        from builders.llm_config import LlmConfig
+        from builders.store import CallStore
+        from cards.errors import UserError
+        from tests.chat_server import ChatServer
+        disk = Path(sys.argv[1])
+        (disk / "other").write_bytes(bytes(1_000_000))
+        requests = [
+            ChatRequest(({"role": "user", "content": f"q{n} " + "word " * 200},), 9, 0.5, seed=1) for n in range(900)
+        ]
+        def ask(server):
+            config = LlmConfig(base_url=server.url, model="scripted", concurrency=8)
+            with CallStore(disk / "calls.sqlite") as store:
+                return Llm(config, store, lambda: [Endpoint(server.url, "scripted")]).ask("rows", requests)
+        with ChatServer() as server:
+            try:
+                ask(server)
+            except UserError as error:
+                print(error)
+            asked = len(server.bodies)
+            assert 50 < asked < 900
+            (disk / "other").unlink()
+            with CallStore(disk / "calls.sqlite") as store:
+                kept = len(store)
+            assert asked - kept <= 8 + 64, (asked, kept)  # in flight, and the batch that found no room
+            try:
+                ask(server)
+            except UserError as error:  # 900 answers are more than this disk holds, which is not the point
+                print(error)
+            assert max(Counter(map(json.dumps, server.bodies[:asked])).values()) == 1
+            first, second = (set(map(json.dumps, part)) for part in (server.bodies[:asked], server.bodies[asked:]))
+            again = len(first & second)
+            assert again == asked - kept, (again, asked, kept)  # what was stored was not asked for again
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the disk is full; free some space and run the same command again: answers so far are kept" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("_own_mounts")
 def test_a_read_only_place(tmp_path):
     done = on_a_small_disk(
         tmp_path,
