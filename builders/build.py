@@ -2,7 +2,9 @@
 
     python -m builders.build builders/recipes/quickstart.toml [--set llm.concurrency=64] [--out DIR] [--store FILE]
         [--push OWNER/NAME --version v1.0.0]
+    python -m builders.build builders/recipes/quickstart.toml --dry-run [--sample-rows 24]
 
+The second asks the LLM for a few rows alone and says what the whole build will take: calls, tokens, money and time.
 A killed build can be started again: no LLM call that was answered is made twice. So can a killed publication.
 """
 
@@ -20,6 +22,8 @@ import pyarrow as pa
 
 from builders import dense_search, domain_ranker, queries, schema
 from builders.corpus import Corpus, content_hash, load, sample
+from builders.doctor import examine
+from builders.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
 from builders.llm_config import LlmConfig
 from builders.negatives import MINERS, config_of
@@ -54,12 +58,9 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
             "--out, or delete it"
         )
-    corpus = load(config.corpus)
-    _check_sizes(config, corpus)
-    check_language(config.corpus.language)
-    llm = identified(config.llm)
-    inputs = _inputs(config, corpus, llm)
-    if earlier is not None and earlier["inputs"] == inputs:
+    corpus, llm, inputs = _checked(config)
+    prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
+    if earlier is not None and earlier["inputs"] == inputs and earlier.get("prices") == prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
     with llm_session(llm, store_file) as session:
@@ -94,12 +95,34 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         "funnel": funnel,
         "models": _models(config),
         "usage": session.ledger.summary(),
+        "prices": prices,
     }
     write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
     rows, kinds = selection.queries.num_rows, ", ".join(config.negatives.kinds)
     cost = session.ledger.cost()
     told = f", {cost} in all" if cost else ""
     logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, told)
+
+
+def estimate(recipe: Recipe[BuildRecipe], store_file: Path, sample_rows: int) -> None:
+    """Prints what the whole build will cost, from real calls for some of its rows; see `dry_run`.
+
+    Raises:
+        UserError: as `main`; also if even the lower end of the estimate is above the budget.
+    """
+    config = recipe.config
+    check(config)
+    corpus, llm, _ = _checked(config)
+    dry_run(config, corpus.passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
+
+
+def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, dict[str, Any]]:
+    """The corpus, the LLM, and all that the data set depends on, before anything is paid for."""
+    corpus = load(config.corpus)
+    _check_sizes(config, corpus)
+    check_language(config.corpus.language)
+    llm = identified(config.llm)
+    return corpus, llm, _inputs(config, corpus, llm)
 
 
 def _check_some_left(
@@ -264,10 +287,20 @@ def _entry() -> None:
         default=Path("outputs/calls.sqlite"),
         help="the file with the LLM's answers, which builds may share; default: %(default)s",
     )
-    add_push_arguments(parser, licence=True)
+    add_push_arguments(parser, licence=True, dry_run_alone="without it: say what the build will cost")
+    parser.add_argument("--sample-rows", type=int, metavar="N", help="passages that --dry-run tries; default: 24")
+    parser.add_argument("--doctor", action="store_true", help="try the LLM endpoint, advise settings, build nothing")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
-    target = push_target(arguments)
+    if arguments.doctor:
+        examine(recipe.config)
+        return
+    target = push_target(arguments, dry_run_alone=True)
+    if arguments.dry_run and target is None:
+        estimate(recipe, arguments.store, SAMPLE_ROWS if arguments.sample_rows is None else arguments.sample_rows)
+        return
+    if arguments.sample_rows is not None:
+        raise UserError("--sample-rows belongs to --dry-run without --push; add the one, or leave out the other")
     out = arguments.out or Path("outputs") / recipe.config.name / "dataset"
     main(recipe, out, arguments.store)
     if target is not None:

@@ -250,7 +250,8 @@ class Caller:
 
     def _check_model(self, answer: dict[str, Any], endpoint: Endpoint) -> None:
         answered = answer.get("model")
-        if answered is None or self._config.is_embedded:
+        # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
+        if answered is None or self._config.is_embedded or endpoint.provider is not None:
             return
         if not any(is_same_model(name, answered) for name in (endpoint.served_model, self._config.answers_as or "-")):
             raise UserError(

@@ -3,6 +3,7 @@
 import os
 import re
 
+import httpx2
 from huggingface_hub import AsyncInferenceClient, get_inference_endpoint, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -73,6 +74,11 @@ def _inference_endpoint(name: str, llm: LlmConfig) -> Endpoint:
         raise UserError(
             f"llm.endpoint {name}: answered {error.response.status_code}; check the name, and that llm.api_key_env "
             "names a Hub token which may read it"
+        ) from None
+    except (httpx2.HTTPError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"llm.endpoint {name}: Hugging Face cannot be asked for it ({type(error).__name__}); try again later, or "
+            "set llm.base_url to its address"
         ) from None
     if found.url is None:
         raise UserError(f"llm.endpoint {name}: it is {found.status}; start it, then run the same command again")

@@ -66,7 +66,7 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(
             words=f"answered {status} ({hint.get(status, 'error')}{told})",
             status=status,
-            refused=status not in {408, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
+            refused=status not in {408, 424, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
             pushed_back=status in {408, 429, 503, 504},
             asked_to_wait=asked_wait(status, error.response.headers) is not None,
         )

@@ -72,7 +72,7 @@ class QueryTask:
         rejected: reason and text of the last try.
     """
 
-    __slots__ = ("_prompt", "_writing", "attempt", "passage", "query_id", "rejected", "text")
+    __slots__ = ("_number", "_prompt", "_writing", "attempt", "passage", "query_id", "rejected", "text")
 
     def __init__(self, query_id: str, passage: Mapping[str, str], writing: "_Writing") -> None:
         self.query_id = query_id
@@ -81,6 +81,7 @@ class QueryTask:
         self.text: str | None = None
         self.rejected = ("", "")
         self._writing = writing
+        self._number = int(query_id.rpartition("/q")[2])
         self._prompt = writing.prompts[assign(writing.weights, writing.seed, query_id)]
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
@@ -88,7 +89,7 @@ class QueryTask:
         config, as_json = self._writing.config, self._writing.config.output == "json"
         text = shown(self.passage["title"], self.passage["text"], config.passage_chars)
         return ChatRequest(
-            messages=self._prompt.messages(text, as_json=as_json),
+            messages=self._prompt.messages(text, as_json=as_json, shift=self._number - 1 + self.attempt),
             max_tokens=config.max_tokens,
             temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
             seed=keyed_hash(self._writing.seed, self.query_id, str(self.attempt)) % 2**31,

@@ -5,9 +5,11 @@
 out which kind a server is.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
+import httpx2
 import msgspec
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError
@@ -21,6 +23,8 @@ Server = Literal["openai", "vllm", "tgi", "tgi-generate", "llama.cpp", "transfor
 Schema = Mapping[str, Any]
 
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+TURN_GAP = "\n\n"
+"""What parts the turns of a conversation that is sent as one text."""
 
 
 class Line(NamedTuple):
@@ -57,7 +61,10 @@ class Wire(Struct, frozen=True):
 
 async def chat(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
     """A chat completion."""
-    exchange = Exchange(body.get("as_is", {}), watch)
+    as_is = dict(body.get("as_is", {}))
+    # Each hosted provider wants its own form of a schema, which the client knows; with an address it assumes TGI.
+    response_format = as_is.pop("response_format", None) if line.base_url is None else None
+    exchange = Exchange(as_is, watch)
     EXCHANGE.set(exchange)
     try:
         await line.client.chat_completion(
@@ -67,56 +74,79 @@ async def chat(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, A
             temperature=body["temperature"],
             seed=body["seed"],
             stop=list(body["stop"]) or None,
+            response_format=response_format,
         )
     except ValueError as error:  # the client's own, before it sends: a provider that has no such model
         if line.base_url is not None or isinstance(error, HfHubHTTPError):
             raise
-        raise UserError(f"llm.provider: {error}; see the model's page on the Hub for providers that serve it") from None
-    return parsed(exchange.body)
+        problem = f"{error}".rstrip(".")
+        raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
+    return parsed(exchange.body, body["stop"])
 
 
 async def generate(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
-    """TGI's own `generate`, which needs no chat template; the address is then the server's root."""
-    exchange = Exchange({}, watch, short=False)
-    EXCHANGE.set(exchange)
-    answer = await line.client.text_generation(
-        as_completion(body["messages"]),
-        details=True,
-        do_sample=body["temperature"] > 0,
-        temperature=body["temperature"] or None,  # 0 is refused there
-        max_new_tokens=body["max_tokens"],
-        return_full_text=False,
-        seed=body["seed"],
-        stop=list(body["stop"]) or None,
+    """TGI's own `generate`, which needs no chat template; it answers at the server's root.
+
+    Not through the client's `text_generation`: that hides the status of a failure, so a busy server could not be told
+    from a wrong request.
+    """
+    stop = _raw_stop(body)
+    sampling = {"do_sample": True, "temperature": body["temperature"]} if body["temperature"] > 0 else {}
+    parameters = {
+        "details": True,
+        "do_sample": False,
+        "max_new_tokens": body["max_tokens"],
+        "return_full_text": False,
+        "seed": body["seed"],
+        "stop": stop,
+        **sampling,  # a temperature of 0 is refused there
         **body.get("as_is", {}),
-    )
-    details = answer.details
-    prompt_tokens = exchange.headers.get("x-prompt-tokens", "")
-    return {
-        "text": answer.generated_text,
-        "finish_reason": "length" if details is not None and details.finish_reason == "length" else "stop",
-        "prompt_tokens": int(prompt_tokens) if prompt_tokens.isdecimal() else None,
-        "completion_tokens": details.generated_tokens if details is not None else None,
     }
+    asked = {"inputs": as_completion(body["messages"]), "parameters": parameters, "stream": False}
+    exchange = Exchange({}, watch)
+    await _post(line, _root(line).removesuffix("/v1"), asked, exchange)
+    return _generated(exchange, stop)
 
 
 async def complete(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
-    """A raw completion, for base models; `AsyncInferenceClient` has no method for it, so only its transport is used."""
-    exchange = Exchange(body.get("as_is", {}), watch)
-    EXCHANGE.set(exchange)
+    """A raw completion, for base models; `AsyncInferenceClient` has no method for it."""
+    stop = _raw_stop(body)
     asked = {
         "model": line.model,
         "prompt": as_completion(body["messages"]),
         "max_tokens": body["max_tokens"],
         "temperature": body["temperature"],
         "seed": body["seed"],
+        "stop": stop,
     }
-    if body["stop"]:
-        asked["stop"] = list(body["stop"])
-    http: Any = await line.client._get_async_client()  # type: ignore[no-untyped-call]  # noqa: SLF001 - its connections
-    url = f"{(line.base_url or '').rstrip('/')}/completions"
-    hf_raise_for_status(await http.post(url, json=asked, headers=line.headers, timeout=line.timeout_s))
-    return parsed(exchange.body)
+    exchange = Exchange(body.get("as_is", {}), watch)
+    await _post(line, f"{_root(line)}/completions", asked, exchange)
+    return parsed(exchange.body, stop)
+
+
+def _root(line: Line) -> str:
+    return (line.base_url or "").rstrip("/")
+
+
+def _raw_stop(body: Mapping[str, Any]) -> list[str]:
+    """What ends a raw completion: nothing else keeps a base model from going on with a passage of its own."""
+    return [*body["stop"], TURN_GAP]
+
+
+async def _post(line: Line, url: str, asked: Mapping[str, Any], exchange: Exchange) -> None:
+    """Posts over the client's connections, and fails as the client does.
+
+    Raises:
+        TimeoutError: no answer came in time.
+        HfHubHTTPError: the server answered with an error.
+    """
+    EXCHANGE.set(exchange)
+    http: Any = await line.client._get_async_client()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    headers = {**line.headers, "content-type": "application/json"}  # vLLM refuses a body of unnamed type
+    try:
+        hf_raise_for_status(await http.post(url, json=asked, headers=headers, timeout=line.timeout_s))
+    except httpx2.TimeoutException as error:
+        raise TimeoutError(f"{error}") from error
 
 
 def _json_schema(schema: Schema) -> dict[str, Any]:
@@ -127,15 +157,15 @@ def _json_schema(schema: Schema) -> dict[str, Any]:
 WIRES: Mapping[Server, Wire] = {
     # https://platform.openai.com/docs/api-reference/chat: what hosted endpoints have in common
     "openai": Wire(chat, _json_schema),
-    # https://docs.vllm.ai/en/latest/features/structured_outputs.html
+    # https://docs.vllm.ai/en/latest/features/structured_outputs/ (0.12 has no `guided_json` any more)
     "vllm": Wire(chat, lambda schema: {"structured_outputs": {"json": schema}}, NO_THINKING),
     # https://huggingface.co/docs/text-generation-inference/conceptual/guidance
     "tgi": Wire(chat, lambda schema: {"response_format": {"type": "json_object", "value": schema}}),
     "tgi-generate": Wire(generate, lambda schema: {"grammar": {"type": "json", "value": schema}}),
     # https://github.com/ggml-org/llama.cpp/tree/master/tools/server
     "llama.cpp": Wire(chat, _json_schema, NO_THINKING),
-    # `transformers serve` has no constrained decoding
-    "transformers": Wire(chat),
+    # `transformers serve` has no constrained decoding, and with continuous batching ignores `stop`
+    "transformers": Wire(chat, None, NO_THINKING),
     # /v1/completions, for base models: vLLM, llama.cpp and others
     "completions": Wire(complete),
 }
@@ -160,7 +190,7 @@ def as_completion(messages: Sequence[Mapping[str, str]]) -> str:
             parts[-1] += f" {message['content']}"
         else:
             parts.append(message["content"] + ("\nAnswer:" if message["role"] == "user" else ""))
-    return "\n\n".join(parts)
+    return TURN_GAP.join(parts)
 
 
 class _Message(Struct):
@@ -188,10 +218,23 @@ class _Completion(Struct):
     model: str | None = None
 
 
+class _Details(Struct):
+    finish_reason: str | None = None
+    generated_tokens: int | None = None
+
+
+class _Generated(Struct):
+    """TGI's answer to `generate`, of the same kind."""
+
+    generated_text: str
+    details: _Details | None = None
+
+
 _COMPLETION = msgspec.json.Decoder(_Completion)
+_GENERATED = msgspec.json.Decoder(Annotated[list[_Generated], msgspec.Meta(min_length=1)] | _Generated)
 
 
-def parsed(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     """A completion as the store keeps it, with the name that the server gives its model.
 
     >>> parsed(b'{"choices": [{"message": {"content": "hi"}}], "model": "m"}')
@@ -205,9 +248,10 @@ def parsed(body: bytes) -> dict[str, Any]:
     message = choice.message or _Message(choice.text)
     if choice.message is None and choice.text is None:
         raise msgspec.DecodeError("a choice has neither a message nor a text")
+    text, is_ended = ended(message.content or "", stop)
     kept: dict[str, Any] = {
-        "text": message.content or "",
-        "finish_reason": choice.finish_reason or "stop",
+        "text": text,
+        "finish_reason": "stop" if is_ended else choice.finish_reason or "stop",
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
     }
@@ -218,17 +262,60 @@ def parsed(body: bytes) -> dict[str, Any]:
     return kept
 
 
-def is_same_model(asked: str, answered: str) -> bool:
-    """Whether two names may be the same model: servers add folders, file endings, dates and revisions.
+def _generated(exchange: Exchange, stop: Sequence[str]) -> dict[str, Any]:
+    """The same for `generate`, which counts the prompt's tokens in a header."""
+    answer = _GENERATED.decode(exchange.body)
+    one = answer[0] if isinstance(answer, list) else answer
+    details = one.details or _Details()
+    text, is_ended = ended(one.generated_text, stop)
+    prompt_tokens = exchange.headers.get("x-prompt-tokens", "")
+    return {
+        "text": text,
+        "finish_reason": "length" if details.finish_reason == "length" and not is_ended else "stop",
+        "prompt_tokens": int(prompt_tokens) if prompt_tokens.isdecimal() else None,
+        "completion_tokens": details.generated_tokens,
+    }
 
-    >>> is_same_model("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b-instruct-q4_k_m.gguf")
+
+def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    r"""A text up to its first stop string, and whether it has one: TGI leaves it in, others do not look for it.
+
+    >>> ended(" what do owls eat?\nwhat do", ["\n", "\n\n"])
+    (' what do owls eat?', True)
+    >>> ended("\nwhat", ["\n"]), ended("<think>\n</think> what", ["\n"])
+    (('\nwhat', False), ('<think>\n</think> what', False))
+    """
+    begun = len(text) - len(text.lstrip())
+    if text.startswith("<think", begun):  # the stop strings are for what comes after the thoughts
+        return text, False
+    ends = [end for end in (text.find(each, begun) for each in stop) if end >= 0]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+_SAME_WEIGHTS = re.compile(
+    r"(?:[-._@:]+(?:v?\d[\w]*|i?q\d\w*|[kmslx]{1,2}|\d?bits?|[bf]+p?\d+|int\d+|gguf|ggml|awq|gptq|mlx|latest|main))*"
+)
+"""What servers add to a model's name: dates, revisions, quantisations, file endings; not `-instruct` or `-mini`."""
+
+
+def is_same_model(asked: str, answered: str) -> bool:
+    """Whether two names may be the same model: servers add folders, file endings, dates and quantisations.
+
+    >>> is_same_model("Qwen/Qwen2.5-7B-Instruct", "/models/qwen2.5-7b-instruct-q4_k_m.gguf")
     True
-    >>> is_same_model("gpt-4", "gpt-4o-mini"), is_same_model("Qwen2.5-7B", "Qwen2.5-72B")
+    >>> is_same_model("gpt-4o", "gpt-4o-2024-08-06"), is_same_model("SmolLM2-135M", "smollm2-135m@main")
+    (True, True)
+    >>> is_same_model("gpt-4o", "gpt-4o-mini"), is_same_model("Qwen2.5-7B", "Qwen2.5-7B-Instruct")
     (False, False)
     """
-    one, other = sorted((_short(asked), _short(answered)), key=len)
-    return other.startswith(one) and not other[len(one) : len(one) + 1].isalnum()
+    # Hugging Face's router is asked for `model:provider`.
+    return any(_differ_by_weights(name, _short(answered)) for name in {_short(asked), _short(asked).partition(":")[0]})
+
+
+def _differ_by_weights(name: str, other_name: str) -> bool:
+    short, long = sorted((name, other_name), key=len)
+    return long.startswith(short) and _SAME_WEIGHTS.fullmatch(long[len(short) :]) is not None
 
 
 def _short(model: str) -> str:
-    return model.rstrip("/").rpartition("/")[2].partition("@")[0].partition(":")[0].casefold()
+    return model.rstrip("/").rpartition("/")[2].casefold()

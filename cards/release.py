@@ -75,8 +75,10 @@ class Release(Struct, frozen=True):
         return _section(entries)
 
 
-def add_push_arguments(parser: argparse.ArgumentParser, *, required: bool = False, licence: bool = False) -> None:
-    """The options that publish what a command made."""
+def add_push_arguments(
+    parser: argparse.ArgumentParser, *, required: bool = False, licence: bool = False, dry_run_alone: str = ""
+) -> None:
+    """The options that publish what a command made; `dry_run_alone` says what `--dry-run` does without `--push`."""
     parser.add_argument(
         "--push", metavar="OWNER/NAME", required=required, help="publish to this Hub repository, as one version"
     )
@@ -84,20 +86,28 @@ def add_push_arguments(parser: argparse.ArgumentParser, *, required: bool = Fals
         "--version", default=AUTO, help="vMAJOR.MINOR.PATCH, or auto: the next one, with the reason (default)"
     )
     parser.add_argument("--private", action="store_true", help="a repository that is created is private")
-    parser.add_argument("--dry-run", action="store_true", help="only say which version would be published, and why")
+    dry_run = "only say which version would be published, and why"
+    parser.add_argument(
+        "--dry-run", action="store_true", help=f"with --push: {dry_run}; {dry_run_alone}" if dry_run_alone else dry_run
+    )
     if licence:
         parser.add_argument("--license", help="for the card, where the recipe's corpus.license is not set")
 
 
-def push_target(arguments: argparse.Namespace) -> Target | None:
+def push_target(arguments: argparse.Namespace, *, dry_run_alone: bool = False) -> Target | None:
     """The options as a target; None without `--push`.
+
+    Args:
+        arguments: from the command line.
+        dry_run_alone: `--dry-run` means something without `--push`, too.
 
     Raises:
         UserError: the version has no valid form, or options of `--push` stand alone.
     """
     if arguments.push is None:
-        if arguments.version != AUTO or arguments.private or arguments.dry_run:
-            raise UserError("--version, --private and --dry-run belong to --push OWNER/NAME; add it, or leave them out")
+        if arguments.version != AUTO or arguments.private or (arguments.dry_run and not dry_run_alone):
+            options = "--version and --private" if dry_run_alone else "--version, --private and --dry-run"
+            raise UserError(f"{options} belong to --push OWNER/NAME; add it, or leave them out")
         return None
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", arguments.push):
         raise UserError(f"--push {arguments.push}: wanted OWNER/NAME, a user or organisation and a repository")

@@ -17,7 +17,8 @@ class ChatServer:
     """`script(body, number)` returns a text, or `(status, headers, raw body)`; `number` counts requests from 0.
 
     For what is no proper answer, it returns a function that gets the request's handler. `in_flight` counts the
-    requests that have come and are not answered yet.
+    requests that have come and are not answered yet. `pages` holds what GET finds: a status and a JSON value for each
+    path; `gets` records path and headers.
     """
 
     def __init__(self, port=0):
@@ -25,13 +26,20 @@ class ChatServer:
         self.script = lambda *_: "an answer"
         self.bodies = []
         self.headers = []
+        self.paths = []
+        self.pages = {}
+        self.gets = []
         self.in_flight = 0
         self._lock = threading.Lock()
         self._closed = False
 
     @property
+    def root(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.root}/v1"
 
     def __enter__(self):
         outer = self
@@ -48,6 +56,7 @@ class ChatServer:
                     number = len(outer.bodies)
                     outer.bodies.append(body)
                     outer.headers.append(dict(self.headers))
+                    outer.paths.append(self.path)
                     outer.in_flight += 1
                 try:
                     answer = outer.script(body, number)
@@ -59,7 +68,15 @@ class ChatServer:
                     return
                 if isinstance(answer, str):
                     answer = (200, {"Content-Type": "application/json"}, json.dumps(completion(answer)))
-                status, headers, text = answer
+                self._reply(*answer)
+
+            def do_GET(self):
+                with outer._lock:
+                    outer.gets.append((self.path, dict(self.headers)))
+                status, value = outer.pages.get(self.path.partition("?")[0], (404, {"error": "not found"}))
+                self._reply(status, {"Content-Type": "application/json"}, json.dumps(value))
+
+            def _reply(self, status, headers, text):
                 data = text.encode()
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(data))}.items():

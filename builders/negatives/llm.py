@@ -91,8 +91,10 @@ class NegativesTask:
         """Asks for the negatives that are still missing, hotter each time."""
         writing, config, count = self._writing, self._writing.config, len(self._open)
         as_json, several = config.output == "json", writing.prompt.several
+        shift = _number(self._open[0]) - 1 + attempt
+        shown = self._ask.shown
         return ChatRequest(
-            messages=writing.prompt.messages(self._ask.shown, writing.primed, count=count, as_json=as_json),
+            messages=writing.prompt.messages(shown, writing.primed, count=count, as_json=as_json, shift=shift),
             max_tokens=config.max_tokens * count,
             temperature=min(config.temperature + 0.2 * attempt, 1.0),
             seed=keyed_hash(writing.seed, self._open[0], str(attempt)) % 2**31,

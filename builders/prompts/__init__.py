@@ -62,7 +62,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     max_words: int | None = None
 
     def messages(
-        self, text: str, primed: str | None = None, *, count: int = 1, as_json: bool = False
+        self, text: str, primed: str | None = None, *, count: int = 1, as_json: bool = False, shift: int = 0
     ) -> tuple[dict[str, str], ...]:
         """The whole conversation for one input.
 
@@ -71,13 +71,16 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             primed: what the LLM answered to `priming`.
             count: how many texts are asked for, if `several`.
             as_json: asks for the texts in a JSON object, see `answer_schema`.
+            shift: begins with a later worked example, the first ones last. Another answer to the same input can so be
+                had from servers that heed neither seed nor temperature (`transformers serve` with batching).
         """
         system = f"{self.system}\n\n{_json_rule(count)}" if as_json else self.system
         shown: list[dict[str, str]] = [{"role": "system", "content": system}]
         if self.priming is not None and primed is not None:
             shown.append({"role": "user", "content": self.priming})
             shown.append({"role": "assistant", "content": as_data(primed)})
-        for turn in self.turns:
+        first = shift % len(self.turns) if self.turns else 0
+        for turn in self.turns[first:] + self.turns[:first]:
             answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
             shown.append({"role": "user", "content": self._wrap(turn.input, turn.count)})
             shown.append({"role": "assistant", "content": answer})

@@ -63,6 +63,13 @@ def test_an_unknown_prompt_is_named_with_those_that_there_are():
         load_prompt("question-v9")
 
 
+def test_further_tries_show_the_examples_in_another_order():
+    prompt = Prompt("s", "{input}", (Turn("a", "1"), Turn("b", "2"), Turn("c", "3")))
+    orders = ["".join(message["content"] for message in prompt.messages("x", shift=shift)) for shift in range(4)]
+    assert orders == ["sa1b2c3x", "sb2c3a1x", "sc3a1b2x", "sa1b2c3x"]
+    assert Prompt("s", "{input}").messages("x", shift=2)[-1]["content"] == "x"
+
+
 def test_json_is_asked_for_in_words_and_in_the_examples():
     prompt = Prompt("Write.", "{count} for: {input}", (Turn("a", "one\ntwo", 2),), several=True)
     messages = prompt.messages("b", count=3, as_json=True)

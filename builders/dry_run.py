@@ -1,0 +1,68 @@
+"""`--dry-run`: what a build will cost, before it is paid for, from real calls for a few of its rows."""
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from builders import queries
+from builders.chat import Llm, body_of
+from builders.corpus import sample
+from builders.estimate import Forecast
+from builders.estimate_table import check_budget, report
+from builders.llm_config import LlmConfig
+from builders.negatives.material import Material
+from builders.recipe import BuildRecipe
+from builders.rehearsal import Recorder, rehearse
+from builders.session import llm_session
+from builders.store import call_key
+from cards.errors import UserError
+
+SAMPLE_ROWS, FEWEST = 24, 2
+BATCH = 1000
+
+
+def dry_run(
+    config: BuildRecipe,
+    passages: pa.Table,
+    llm: LlmConfig,
+    store_file: Path,
+    retriever: Callable[[Material], queries.Retrieve],
+    sample_rows: int = SAMPLE_ROWS,
+) -> None:
+    """Prints an estimate of the whole build; writes nothing but answers, into the call store.
+
+    Args:
+        config: the recipe, checked.
+        passages: the corpus, `schema.CORPUS`.
+        llm: the recipe's, identified.
+        store_file: the build's call store.
+        retriever: the build's own, for the round trip.
+        sample_rows: how many of the build's seed passages are tried.
+
+    Raises:
+        UserError: `sample_rows` is too small; the endpoint cannot be used; the budget is spent by the sample, or even
+            the lower end of the estimate is above it.
+    """
+    if sample_rows < FEWEST:
+        raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
+    seeds = sample(passages, config.corpus.sample, config.seed)
+    with llm_session(llm, store_file) as session:
+        recorder = Recorder(session)
+        material = Material(passages, config.corpus.language, config.seed, recorder.converse)
+        sampled = sample(seeds, sample_rows, config.seed)
+        rehearsal = rehearse(config, sampled, seeds.num_rows, recorder, material, retriever(material))
+        stored = _first_calls_stored(config, seeds, session, material)
+    forecast = Forecast(rehearsal.measured, llm.prices, config.seed)
+    print(report(config, rehearsal, forecast, stored, recorder.new))
+    check_budget(llm, forecast)
+
+
+def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material: Material) -> int:
+    """How many of the build's queries need not be paid for at their first attempt: the store has the answers."""
+    tasks = queries.query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
+    stored = 0
+    while batch := [call_key(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
+        stored += len(batch) - len(llm.store.missing(batch))
+    return stored

@@ -1,0 +1,417 @@
+"""The endpoint doctor against servers of many kinds, each a real one on loopback."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+
+import msgspec
+import pytest
+
+from builders.doctor import examine
+from builders.doctor_findings import WIDTH
+from builders.doctor_speed import Level, best_of
+from builders.llm_config import check_llm
+from builders.recipe import BuildRecipe
+from cards.errors import UserError
+from cards.recipe import load_recipe
+from tests.chat_server import ChatServer, about_animals, completion
+
+KEY = "sk-canaryThatNoLineMayHold"
+HEADERS = {"Content-Type": "application/json"}
+LISTED = (200, {"object": "list", "data": [{"id": "scripted", "object": "model", "owned_by": "somebody"}]})
+
+
+def reply(text="", status=200, headers=None, **about):
+    """A completion, or an error with a message."""
+    answer = {"error": {"message": text}} if status != 200 else completion(text)
+    return status, HEADERS | (headers or {}), json.dumps(answer | about)
+
+
+def is_held(body):
+    form = body.get("response_format", {})
+    return form.get("type") == "json_schema"
+
+
+def healthy(body, number):
+    """Follows schema, prompt and seed as a good server and model would."""
+    asked = body["messages"][-1]["content"]
+    if asked.startswith("Write the first sentence"):
+        return f"Story {body['seed']}."
+    text = about_animals(body, number)
+    return json.dumps({"text": text}) if is_held(body) or "JSON" in body["messages"][0]["content"] else text
+
+
+class Table:
+    """What the doctor printed."""
+
+    def __init__(self, lines, error):
+        self.text = "\n".join(lines)
+        self.error = error
+        self.rows = {}
+        for line in self.text.splitlines():
+            found = re.match(r"([A-Za-z]+) +(ok|warning|failed|not tried)(?: +(.*))?$", line)
+            if found:
+                name = found[1]
+                self.rows[name] = [found[2], found[3] or ""]
+            elif line.startswith("      ") and self.rows:
+                self.rows[name][1] += " " + line.strip()
+
+    def status(self, name):
+        return self.rows[name][0]
+
+    def found(self, name):
+        return self.rows[name][1]
+
+    @property
+    def advised(self):
+        _, _, toml = self.text.partition("Settings to change in the recipe:")
+        return tomllib.loads(toml.partition("The recipe can run")[0])
+
+
+@pytest.fixture
+def doctor(write_recipe, chat_server):
+    """Runs the doctor on the recipe of the animals, and checks what holds of every table."""
+
+    def run(*overrides):
+        config = load_recipe(write_recipe(), ["llm.concurrency=4", *overrides], BuildRecipe).config
+        lines, error = [], None
+        chat_server.bodies.clear()
+        chat_server.headers.clear()
+        try:
+            examine(config, lines.append)
+        except UserError as problem:
+            error = str(problem)
+        table = Table(lines, error)
+        assert max(map(len, table.text.splitlines())) <= WIDTH
+        if len(config.llm.base_urls) == 1:
+            assert (error is not None) == any(status == "failed" for status, _ in table.rows.values())
+        assert KEY not in table.text
+        most = int(re.search(r"at most (\d+) calls", lines[0])[1])
+        assert len(chat_server.bodies) <= most
+        changes = table.advised.get("llm", {})
+        check_llm(msgspec.convert(msgspec.to_builtins(config.llm) | changes, type(config.llm)))
+        return table
+
+    chat_server.pages["/v1/models"] = LISTED
+    return lambda *overrides, script=healthy: setattr(chat_server, "script", script) or run(*overrides)
+
+
+def test_a_healthy_server(doctor, chat_server):
+    table = doctor()
+    assert table.error is None
+    assert {status for status, _ in table.rows.values()} == {"ok"}
+    assert list(table.rows) == [
+        *("reachable", "key", "model", "server", "answer", "JSON", "seed", "usage", "context", "speed", "limits"),
+        *("concurrency", "cost"),
+    ]
+    assert "what about the animal" in table.found("answer")
+    assert "held to a schema" in table.found("JSON")
+    assert "7 tokens read, 3 written" in table.found("usage")
+    assert "4 at once" in table.found("speed") or "2 at once" in table.found("speed")
+    assert f"{len(chat_server.bodies)} answers" in table.found("cost")
+    assert table.text.endswith("The recipe can run as it is; 0 warnings.")
+
+
+def test_it_stores_nothing(doctor, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    doctor("llm.prices.input=100", "llm.prices.output=100")
+    after = {path.name for path in tmp_path.rglob("*")} - {path.name for path in before}
+    assert after <= {"recipe.toml"}
+
+
+def test_the_doctors_own_calls_cost(doctor, chat_server):
+    table = doctor("llm.prices.input=100", "llm.prices.output=1000", "llm.prices.currency=EUR")
+    calls = len(chat_server.bodies)
+    assert f"{calls * (7 * 100 + 3 * 1000) / 1e6:.4f} EUR" in table.found("cost")
+
+
+def test_a_server_that_is_down(doctor):
+    table = doctor("llm.base_url=http://127.0.0.1:9/v1")
+    assert table.status("reachable") == "failed"
+    assert "cannot be reached" in table.found("reachable")
+    assert "efused" in table.found("reachable")
+    assert {table.status(name) for name in ("key", "model", "answer", "JSON", "seed", "context")} == {"not tried"}
+    assert "failed: reachable" in table.error
+
+
+def test_one_of_two_addresses_is_down(doctor, chat_server):
+    table = doctor(f'llm.base_url=["{chat_server.url}", "http://127.0.0.1:9/v1"]', script=healthy)
+    assert "http://127.0.0.1:9/v1, model scripted" in table.text
+    assert "can run as it is, without http://127.0.0.1:9/v1" in table.text
+
+
+@pytest.mark.parametrize("open_listing", [True, False])
+def test_a_server_that_wants_a_key(doctor, chat_server, monkeypatch, open_listing):
+    def guarded(body, number):
+        if chat_server.headers[number].get("Authorization", chat_server.headers[number].get("authorization")) != (
+            f"Bearer {KEY}"
+        ):
+            return reply("wrong key " + KEY, 401)
+        return healthy(body, number)
+
+    if not open_listing:
+        chat_server.pages["/v1/models"] = (401, {"error": "no"})
+    table = doctor(script=guarded)
+    assert table.status("key") == "failed"
+    assert "answered 401, and the recipe names no key -> set llm.api_key_env" in table.found("key")
+    monkeypatch.setenv("CANARY_KEY", "another")
+    table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
+    assert "answered 401 to the key in CANARY_KEY" in table.found("key")
+    monkeypatch.delenv("CANARY_KEY")
+    table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
+    assert "variable CANARY_KEY is not set" in table.found("key")
+    assert table.status("reachable") == "ok"
+    monkeypatch.setenv("CANARY_KEY", KEY)
+    table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
+    assert table.status("key") == "ok"
+    assert table.error is None
+
+
+def test_a_key_that_the_server_repeats_is_not_printed(doctor, monkeypatch):
+    monkeypatch.setenv("CANARY_KEY", KEY)
+
+    def repeats(body, number):
+        text = healthy(body, number)
+        return reply(f"what about {KEY} {text}", headers={"x-ratelimit-owner": KEY}, model=f"model-of-{KEY}")
+
+    table = doctor("llm.api_key_env=CANARY_KEY", script=repeats)
+    assert "what about ***" in table.text
+    assert "x-ratelimit-owner" in table.text
+
+
+def test_a_model_that_is_not_served(doctor, chat_server):
+    names = ["Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-72B-Instruct"]
+    chat_server.pages["/v1/models"] = (200, {"data": [{"id": name} for name in names]})
+    table = doctor("llm.model=Qwen/Qwen2.5-7B-Instuct", script=lambda *_: reply("no such model", 404))
+    assert table.status("model") == "failed"
+    assert all(name in table.text for name in names)
+    assert table.advised["llm"]["model"] == names[0]
+    assert table.status("answer") == "failed"
+    assert table.status("speed") == "not tried"
+
+
+def test_a_model_that_answers_under_another_name(doctor):
+    table = doctor("llm.model=my-model")
+    assert table.status("model") == "failed"
+    assert "llm.answers_as = 'scripted'" in table.found("model")
+    assert table.advised["llm"]["model"] == "scripted"
+    assert doctor("llm.model=my-model", "llm.answers_as=scripted").status("model") == "ok"
+
+
+def test_an_address_without_its_path(doctor, chat_server):
+    table = doctor(f"llm.base_url={chat_server.root}", script=lambda *_: reply("not found", 404))
+    assert table.status("reachable") == "failed"
+    assert table.advised["llm"]["base_url"] == chat_server.url
+
+
+KINDS = {
+    "vllm": {"/v1/models": {"data": [{"id": "scripted", "owned_by": "vllm", "max_model_len": 4096}]}},
+    "tgi": {
+        "/v1/models": {"data": [{"id": "scripted", "owned_by": "scripted"}]},
+        "/info": {"model_id": "scripted", "max_concurrent_requests": 128, "max_total_tokens": 4096, "version": "3"},
+    },
+    "llama.cpp": {
+        "/v1/models": {"data": [{"id": "scripted", "owned_by": "llamacpp", "meta": {"n_ctx": 4096}}]},
+        "/props": {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 4},
+    },
+    "transformers": {"/openapi.json": {"paths": {"/v1/chat/completions": {}, "/load_model": {}}}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_server(doctor, chat_server, kind):
+    chat_server.pages.update({path: (200, value) for path, value in KINDS[kind].items()})
+    table = doctor()
+    assert table.status("server") == "warning"
+    assert f"{kind}" in table.found("server")
+    assert table.advised["llm"]["server"] == kind
+    assert ("context is 4096" in table.found("context")) == (kind != "transformers")
+    assert table.error is None
+    assert doctor(f"llm.server={kind}").status("server") == "ok"
+
+
+def test_an_old_vllm_behind_another_list(doctor, chat_server):
+    chat_server.pages["/v1/models"] = (200, {"data": [{"id": "scripted"}]})
+    chat_server.pages["/version"] = (200, {"version": "0.9.1"})
+    assert doctor().advised["llm"]["server"] == "vllm"
+
+
+def test_the_schema_form_that_holds_is_found(doctor):
+    def holds_tgi_only(body, number):
+        if is_held(body):
+            return reply("unknown response_format", 422)
+        if body.get("response_format", {}).get("type") == "json_object":
+            return json.dumps({"text": about_animals(body, number)})
+        return healthy(body, number)
+
+    table = doctor("queries.output=json", script=holds_tgi_only)
+    assert "the form of tgi does" in table.found("JSON")
+    assert table.advised["llm"]["server"] == "tgi"
+
+
+def test_json_that_cannot_be_had(doctor):
+    def talks(body, number):
+        return "Once." if body["messages"][-1]["content"].startswith("Write") else about_animals(body, number)
+
+    assert doctor(script=talks).status("JSON") == "ok"
+    table = doctor("queries.output=json", script=talks)
+    assert table.status("JSON") == "failed"
+    assert table.advised["queries"]["output"] == "text"
+
+
+def test_seeds_that_are_ignored(doctor):
+    def random(body, number):
+        return (
+            f"Story {number}." if body["messages"][-1]["content"].startswith("Write") else about_animals(body, number)
+        )
+
+    table = doctor(script=random)
+    assert table.status("seed") == "warning"
+    assert "rebuilds repeatable all the same" in table.found("seed")
+    assert table.error is None
+
+
+def test_no_usage_figures(doctor):
+    table = doctor(script=lambda body, n: reply(healthy(body, n), usage=None))
+    assert table.status("usage") == "warning"
+    assert "guessed from bytes" in table.found("usage")
+    assert table.error is None
+
+
+@pytest.mark.parametrize("limit", [1, 500])
+def test_a_context_that_is_too_short(doctor, chat_server, write_corpus, limit):
+    facts = [("long", "Long", "word " * 600), *((f"s{n}", f"T{n}", f"Short fact {n} is here.") for n in range(9))]
+    source = write_corpus(facts, "mixed")
+    chat_server.pages["/v1/models"] = (200, {"data": [{"id": "scripted", "max_model_len": limit}]})
+
+    def short(body, _):
+        tokens = sum(len(turn["content"]) for turn in body["messages"]) // 4
+        if tokens > limit:
+            return reply(f"maximum context length is {limit} tokens", 400)
+        usage = {"prompt_tokens": tokens, "completion_tokens": 5}
+        return reply("what is this short fact about?", usage=usage)
+
+    table = doctor(f"corpus.source={source}", "corpus.sample=0", "queries.passage_chars=2500", script=short)
+    assert table.status("context") == "failed"
+    assert f"maximum context length is {limit} tokens" in table.found("context")
+    assert "queries.passage_chars" in table.found("context")
+    if limit > 1:
+        chars = table.advised["queries"]["passage_chars"]
+        overrides = (f"corpus.source={source}", "corpus.sample=0", f"queries.passage_chars={chars}")
+        assert doctor(*overrides, script=short).status("context") == "ok"
+
+
+def test_a_server_that_refuses_many_at_once(doctor, chat_server):
+    def busy(body, number):
+        if chat_server.in_flight > 4:
+            return reply("slow down", 429, {"Retry-After": "3", "X-RateLimit-Limit": "4"})
+        time.sleep(0.1)
+        return healthy(body, number)
+
+    table = doctor("llm.concurrency=16", script=busy)
+    assert table.status("speed") == "warning"
+    assert "refused: answered 429" in table.found("speed")
+    assert table.advised["llm"]["concurrency"] in {2, 4}
+    assert "retry-after" in table.found("limits")
+    assert "x-ratelimit-limit" in table.found("limits")
+    assert table.error is None
+
+
+def test_a_server_that_works_on_two_at_once(doctor):
+    places = threading.Semaphore(2)
+
+    def narrow(body, number):
+        with places:
+            time.sleep(0.15)
+            return healthy(body, number)
+
+    assert doctor("llm.concurrency=16", script=narrow).advised["llm"]["concurrency"] in {2, 4}
+
+
+def thinks(body, _, needs=10**6):
+    off = body.get("chat_template_kwargs", {}).get("enable_thinking") is False
+    text = "what do owls hunt at night?" if off or body["max_tokens"] > needs else None
+    message = {"role": "assistant", "content": text, "reasoning_content": "Hm."}
+    return reply(choices=[{"index": 0, "finish_reason": "stop" if text else "length", "message": message}])
+
+
+def test_thoughts_without_an_answer(doctor, chat_server):
+    table = doctor(script=lambda body, n: thinks(body, n, needs=1000))
+    assert table.status("answer") == "failed"
+    assert table.advised["llm"]["thinking"] is True
+    assert table.advised["queries"]["max_tokens"] > 1000
+    chat_server.pages.update({path: (200, value) for path, value in KINDS["llama.cpp"].items()})
+    table = doctor(script=thinks)
+    assert table.advised["llm"]["thinking"] is False
+    assert table.advised["llm"]["server"] == "llama.cpp"
+    table = doctor("llm.server=llama.cpp", "llm.thinking=false", script=thinks)
+    assert table.status("answer") == "ok"
+
+
+def test_answers_that_no_stage_can_use(doctor):
+    table = doctor(script=lambda *_: "no\x1b[2J")
+    assert table.status("answer") == "warning"
+    assert "too-short, too-short, too-short" in table.found("answer")
+    assert "\x1b" not in table.text
+    assert doctor(script=lambda *_: " ").status("answer") == "failed"
+
+
+def test_something_else_than_a_chat_server(doctor, chat_server):
+    chat_server.pages.clear()
+    table = doctor(script=lambda *_: (200, {"Content-Type": "text/html"}, "<html>hello</html>"))
+    assert table.status("answer") == "failed"
+    assert "something other than a chat completion" in table.found("answer")
+
+
+def test_a_slow_server_is_not_waited_for_long(doctor):
+    def late(body, number):
+        time.sleep(0.5 if number else 0)
+        return healthy(body, number)
+
+    started = time.monotonic()
+    table = doctor("llm.timeout_s=0.2", script=late)
+    assert time.monotonic() - started < 5
+    assert "more than 0.2 s" in table.text
+    assert table.status("speed") == "not tried"
+
+
+def test_the_smallest_level_within_a_tenth_of_the_best():
+    levels = [Level(n, 100, None, seconds, 0, 0.1, False) for n, seconds in ((1, 8.0), (2, 4.2), (4, 4.0), (8, 3.9))]
+    assert best_of(levels) == 2
+    assert best_of([levels[0], levels[1]._replace(failed="answered 429")]) == 1
+    assert best_of([]) == 0
+
+
+def test_the_command(write_recipe, tmp_path):
+    with ChatServer() as server:
+        server.script = healthy
+        server.pages["/v1/models"] = LISTED
+        command = [
+            *(sys.executable, "-m", "builders.build", str(write_recipe()), "--doctor"),
+            *("--set", f"llm.base_url={server.url}", "--set", "llm.concurrency=2"),
+        ]
+        good = subprocess.run(command, capture_output=True, text=True, check=False)
+        bad = subprocess.run([*command, "--set", "llm.model=x"], capture_output=True, text=True, check=False)
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.startswith("The doctor makes at most ")
+    assert bad.returncode == 2
+    assert "reachable      ok" in bad.stdout
+    assert bad.stderr.startswith("error: the recipe cannot run as it is: failed: model;")
+    assert not (tmp_path / "calls.sqlite").exists()
+
+
+def test_the_embedded_llm(animals, tmp_path):
+    path = tmp_path / "embedded.toml"
+    path.write_text(f'name = "e"\n[corpus]\nsource = "{animals}"\n[queries]\nround_trip_k = 3\nmax_tokens = 16\n')
+    config = load_recipe(path, ["llm.concurrency=1", "negatives.kinds=['bm25']"], BuildRecipe).config
+    lines = []
+    examine(config, lines.append)
+    table = Table(lines, None)
+    assert table.found("server") == "transformers"
+    assert table.status("key") == table.status("model") == table.status("usage") == "ok"
+    assert "no form of schema holds" in table.found("JSON")
+    assert "[llm]" not in table.text

@@ -1,0 +1,381 @@
+"""Dry runs: what a build will cost, told from a few real calls, against what it then costs."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from builders import build
+from builders.estimate import (
+    CALLS,
+    FIGURES,
+    ROWS,
+    SECONDS,
+    TOKENS_IN,
+    TOKENS_OUT,
+    Forecast,
+    Measured,
+    at_most,
+    draw_totals,
+    interval,
+)
+from builders.llm_config import PricesConfig
+from builders.recipe import BuildRecipe
+from cards.recipe import load_recipe
+from tests.chat_server import completion, last_user_message
+
+PRICES = ("llm.prices.input=0.5", "llm.prices.output=1.5")
+
+
+def chance(*parts):
+    """A number in [0, 1) that the parts determine."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big") / 2**32
+
+
+def moody(body, _, rejected=0.2, lost=0.15):
+    """Answers of many lengths; some are too short, some queries fit any passage. The request alone decides which."""
+    text, seed = last_user_message(body), body["seed"]
+    passage = re.match(r"Passage: (Thing\w+)\. ", text)
+    more = "much " * int(40 * chance(seed, "length") ** 2)
+    if chance(seed, "mood") < rejected:
+        answer = "bad"
+    elif passage is None:
+        answer = f"Written for: {text} It speaks of neighbouring matters and answers nothing {more}"
+    elif chance(passage[1], "lost") < lost:
+        answer = f"what is the number {seed} about?"
+    else:
+        answer = f"what about the one called {passage[1].lower()}?"
+    reply = completion(answer)
+    reply["usage"] = {"prompt_tokens": 100 + len(text) // 4, "completion_tokens": len(answer) // 4, "total_tokens": 0}
+    return 200, {"Content-Type": "application/json"}, json.dumps(reply)
+
+
+@pytest.fixture
+def recipe(tmp_path, chat_server, write_corpus):
+    """Writes a recipe for a corpus of 160 things, of which 120 get a query."""
+    chat_server.script = moody
+    words = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "sigma", "tau")
+
+    def text(i):
+        return " ".join(words[(7 * i + j * j) % len(words)] for j in range(8 + i % 40))
+
+    corpus = write_corpus([(f"p{i}", f"Thing{i}x", f"{text(i)} and this is entry {i}.") for i in range(160)])
+
+    def load(*overrides, kinds='["llm", "llm-with-positive", "random"]'):
+        path = tmp_path / "recipe.toml"
+        path.write_text(
+            f'name = "things"\n[corpus]\nsource = "{corpus}"\nsample = 120\n'
+            f'[llm]\nbase_url = "{chat_server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 5\n'
+            f"[negatives]\nkinds = {kinds}\n[negatives.llm]\ncount = 2\n"
+        )
+        return load_recipe(path, overrides, BuildRecipe)
+
+    return load
+
+
+@pytest.fixture
+def dry_run(tmp_path, capsys):
+    """Runs an estimate; returns what it printed."""
+
+    def run(recipe, rows=24):
+        build.estimate(recipe, tmp_path / "calls.sqlite", rows)
+        return capsys.readouterr().out
+
+    return run
+
+
+def row_of(printed, stage):
+    """A row of the table: column -> (value, low, high), in the table's own units."""
+    lines = printed.splitlines()
+    header = next(line for line in lines if line.startswith("stage"))
+    columns = [(found[0], found.end()) for found in re.finditer(r"\S+(?: \S+)*", header)]
+    place = next(place for place, line in enumerate(lines) if re.match(rf"{stage}\s{{2,}}", line))
+    found, start = {}, columns[0][1]
+    start = max(start, len(stage))
+    for name, end in columns[1:]:
+        value, interval = (_numbers(line[start:end]) for line in lines[place : place + 2])
+        if not lines[place + 1].startswith(" ") or not interval:
+            interval = 2 * value
+        found[name], start = (*(value or [0.0]), *(interval or [0.0, 0.0])), end
+    return found
+
+
+def _numbers(text):
+    return [float(figure.replace(",", "")) for figure in re.findall(r"\d[\d,.]*", text)]
+
+
+def keys(bodies):
+    return Counter(json.dumps(body, sort_keys=True) for body in bodies)
+
+
+def test_the_build_pays_for_no_call_of_the_sample_again(recipe, dry_run, chat_server, tmp_path):
+    printed = dry_run(recipe())
+    sampled = keys(chat_server.bodies)
+    assert 24 + 2 * 15 < sampled.total() < 200
+    assert f"{sampled.total():,} of them new" in printed
+    assert "in the store: 24 of 120 first calls for queries" in printed
+    build.main(recipe(), tmp_path / "out" / "d", tmp_path / "calls.sqlite")
+    asked = keys(chat_server.bodies)
+    assert asked.total() > 3 * sampled.total()
+    assert set(asked.values()) == {1}
+    printed = dry_run(recipe())
+    assert keys(chat_server.bodies) == asked
+    assert "in the store: 120 of 120 first calls" in printed
+    assert ", 0 of them new: 0 tokens in, 0 out\n" in printed
+
+
+def test_the_sample_makes_the_builds_own_calls(recipe, dry_run, chat_server, tmp_path):
+    dry_run(recipe())
+    sampled = keys(chat_server.bodies)
+    chat_server.bodies.clear()
+    build.main(recipe(), tmp_path / "out" / "d", tmp_path / "other.sqlite")
+    assert sampled.keys() <= keys(chat_server.bodies).keys()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_intervals_hold_what_the_build_then_uses(recipe, dry_run, tmp_path, seed):
+    it = recipe(f"seed={seed}", *PRICES)
+    printed = dry_run(it)
+    build.main(it, tmp_path / "out" / "d", tmp_path / "calls.sqlite")
+    manifest = json.loads((tmp_path / "out" / "d" / "manifest.json").read_text())
+    usage = manifest["usage"]
+    columns = {
+        "calls": "calls",
+        "tokens in": "prompt_tokens",
+        "tokens out": "completion_tokens",
+        "money (USD)": "money",
+    }
+    for column, key in columns.items():
+        told, used = row_of(printed, "total")[column], sum(account[key] for account in usage.values())
+        value, low, high = told
+        assert low <= used <= high, column
+        assert 0.5 * value < low < value < high < 1.5 * value, column
+    for stage in ("queries", "llm", "llm-with-positive"):
+        low, high = row_of(printed, stage)["calls"][1:]
+        assert 0.9 * low <= usage[stage]["calls"] <= 1.1 * high, stage  # a dozen intervals at 90 %: one may just miss
+    assert row_of(printed, "queries")["rows"] == (120, 120, 120)
+    low, high = row_of(printed, "llm-with-positive")["rows"][1:]
+    assert low <= manifest["funnel"]["queries that find their passage"] <= high
+
+
+def test_what_no_sampled_row_showed_may_still_come(recipe, dry_run, chat_server):
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
+    printed = dry_run(recipe())
+    value, low, high = row_of(printed, "queries")["calls"]
+    assert (value, low) == (120, 120)
+    assert 120 + 96 * 2 * at_most(24) < high < 160  # the rule of three, three attempts each
+    value, low, high = row_of(printed, "llm-with-positive")["rows"]
+    assert (value, high) == (120, 120)
+    assert 96 < low < 120 - 96 * at_most(24)
+
+
+def test_a_sample_of_all_rows_gives_points(recipe, dry_run, tmp_path):
+    it = recipe("corpus.sample=30", *PRICES)
+    printed = dry_run(it, 30)
+    assert "measured on 30 of 30 seed passages, which is all of it" in printed
+    assert " to " not in printed.split("in the store")[0]
+    build.main(it, tmp_path / "out" / "d", tmp_path / "calls.sqlite")
+    usage = json.loads((tmp_path / "out" / "d" / "manifest.json").read_text())["usage"]
+    total = row_of(printed, "total")
+    assert total["calls"][0] == sum(account["calls"] for account in usage.values())
+    assert total["tokens in"][0] == sum(account["prompt_tokens"] for account in usage.values())
+    assert total["money (USD)"][0] == pytest.approx(sum(account["money"] for account in usage.values()), abs=1e-4)
+    for stage, account in usage.items():
+        assert row_of(printed, stage)["wall"][0] == pytest.approx(account["busy_seconds"], rel=0.06, abs=0.01), stage
+
+
+def test_priming_is_paid_once(recipe, dry_run, chat_server, tmp_path):
+    it = recipe("negatives.llm.prompt=hard-negative-primed-v1", "negatives.llm.count=1", kinds='["llm", "random"]')
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
+    value, low, _ = row_of(dry_run(it), "llm")["calls"]
+    assert value == 121
+    assert low < 121
+    build.main(it, tmp_path / "out" / "d", tmp_path / "calls.sqlite")
+    usage = json.loads((tmp_path / "out" / "d" / "manifest.json").read_text())["usage"]
+    assert usage["llm"]["calls"] == 121
+
+
+def test_shares_and_reasons(recipe, dry_run, chat_server):
+    def script(body, n):
+        return moody(body, n, rejected=0, lost=0.4)
+
+    chat_server.script = script
+    printed = dry_run(recipe())
+    lost = int(re.search(r"round trip: \d+ of 24 .*; dropped: own-passage-not-found (\d+)", printed)[1])
+    assert 2 < lost < 20
+    assert "  queries: 24 of 24 (100 %)\n" in printed
+    assert f"  round trip: {24 - lost} of 24 ({(24 - lost) / 24:.0%})".replace("%", " %") in printed
+    assert f"  llm: {2 * (24 - lost)} of {2 * (24 - lost)} (100 %)" in printed
+    chat_server.script = moody
+    assert re.search(r"queries: \d+ of 24 \(\d+ %\); rejected answers: too-short \d+", dry_run(recipe("seed=7")))
+
+
+def test_no_accepted_query_no_estimate_for_negatives(recipe, dry_run, chat_server):
+    chat_server.script = lambda *_: "bad"
+    printed = dry_run(recipe(*PRICES))
+    assert len(chat_server.bodies) == 24 * 3
+    assert row_of(printed, "queries")["calls"] == (360, 360, 360)
+    assert re.search(r"\nllm +no estimate", printed)
+    assert "\ntotal without negatives " in printed
+    share = f"{at_most(24):.1%}".replace("%", " %")
+    assert f"at most {share} of the other 96 queries, 11, would be accepted (95 %); try another model" in printed
+    assert "per accepted query" not in printed
+
+
+def command(recipe, tmp_path, *options):
+    path = tmp_path / "recipe.toml"
+    sets = [word for override in recipe.overrides for word in ("--set", override)]
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "builders.build", str(path), *sets, *options),
+            *("--store", str(tmp_path / "calls.sqlite"), "--out", str(tmp_path / "out" / "d")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_budget_that_is_too_small_ends_with_2_and_nothing_is_built(recipe, dry_run, tmp_path):
+    it = recipe(*PRICES)
+    value, low, high = row_of(dry_run(it), "total")["money (USD)"]
+    finished = command(recipe(*PRICES, f"llm.budget={0.9 * low}"), tmp_path, "--dry-run")
+    assert finished.returncode == 2
+    assert "\ntotal " in finished.stdout
+    error = finished.stderr.splitlines()[-1]
+    assert re.match(r"error: llm\.budget 0\.\d+ USD: the whole build costs about 0\.\d+ \(0\.\d+ to 0\.\d+\)", error)
+    assert error.endswith("raise llm.budget, or ask for fewer rows (corpus.sample)")
+    for budget, verdict in ((value, "passes it: the build may stop on its way"), (1.1 * high, "stays under it")):
+        finished = command(recipe(*PRICES, f"llm.budget={budget}"), tmp_path, "--dry-run")
+        assert finished.returncode == 0
+        assert re.search(
+            rf"llm\.budget \S+ USD: estimated \S+ \(\S+ to \S+\); the upper end {verdict}\n", finished.stdout
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_prices_no_money(recipe, tmp_path):
+    finished = command(recipe(), tmp_path, "--dry-run", "--sample-rows", "10")
+    assert finished.returncode == 0
+    assert "measured on 10 of 120 seed passages" in finished.stdout
+    assert not re.search("money|USD", finished.stdout)
+    assert "tokens out" in finished.stdout
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("calls.")) == [
+        *("corpus", "recipe.toml")
+    ]
+    priced = command(recipe(*PRICES), tmp_path, "--dry-run", "--sample-rows", "10")
+    assert "money (USD)" in priced.stdout
+    assert re.search(r"money per accepted query: 0\.\d+ \(0\.\d+ to 0\.\d+\) USD", priced.stdout)
+    assert re.search(r"money per 1,000 training rows of a kind: 0\.\d+ \(", priced.stdout)
+
+
+def test_options_that_do_not_go_together(recipe, tmp_path, chat_server):
+    for options, words in (
+        (("--sample-rows", "5"), "error: --sample-rows belongs to --dry-run without --push"),
+        (("--dry-run", "--sample-rows", "1"), "error: --sample-rows 1: wanted 2 or more"),
+        (("--dry-run", "--private"), "error: --version and --private belong to --push OWNER/NAME"),
+    ):
+        finished = command(recipe(), tmp_path, *options)
+        assert finished.returncode == 2
+        assert finished.stderr.startswith(words)
+    assert not chat_server.bodies
+
+
+def test_wall_time_by_the_concurrency_that_the_sample_reached(recipe, dry_run, chat_server):
+    chat_server.script = lambda body, n: time.sleep(0.05) or moody(body, n, rejected=0, lost=0)
+    printed = dry_run(recipe("llm.concurrency=4", kinds='["random"]'))
+    reached = float(re.search(r"in flight at once as in the sample: (\d\.\d) \(queries\), of 4 allowed", printed)[1])
+    assert 2.5 < reached <= 4
+    assert 120 * 0.05 / 4 < row_of(printed, "queries")["wall"][0] < 120 * 0.05 / 4 * 2
+    assert "--sample-rows 16" not in printed  # 24 rows are enough for 4 at once
+    assert "--sample-rows 32 tells more" in dry_run(recipe("llm.concurrency=8", kinds='["random"]'))
+
+
+def simulated(rng, n, rejected):
+    """Passages with up to three attempts for a query, round trip, and a negative: `(n, 4 stages, 5)`."""
+    figures = np.zeros((n, 4, len(FIGURES)))
+    tries = np.minimum(rng.geometric(1 - rejected, n), 4)
+    accepted = (tries < 4) & (rng.random(n) < 0.8)
+    for at, calls in ((0, np.minimum(tries, 3)), (2, accepted * np.minimum(rng.geometric(1 - rejected, n), 3))):
+        figures[:, at, CALLS] = calls
+        figures[:, at, TOKENS_IN] = calls * rng.integers(200, 400, n)
+        figures[:, at, TOKENS_OUT] = calls * rng.lognormal(3, 0.6, n)
+        figures[:, at, SECONDS] = calls * rng.lognormal(0, 0.5, n)
+    figures[:, 0, ROWS] = 1
+    figures[:, 1, ROWS] = figures[:, 3, ROWS] = accepted
+    return figures
+
+
+STAGES = ("queries", "accepted", "llm", "training")
+
+
+@pytest.mark.parametrize(("sampled", "population"), [(24, 2000), (24, 40), (60, 2000)])
+def test_coverage_is_near_its_level(sampled, population):
+    prices = PricesConfig(input=0.5, output=1.5, hour=2.0)
+    held, runs = Counter(), 200
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        everything = simulated(rng, population, rejected=0.25)
+        figures = everything[:sampled]
+        none = np.empty((0, *figures.shape[1:]))
+        measured = Measured(STAGES, figures, np.zeros((4, 5)), none, np.ones(4), population)
+        forecast = Forecast(measured, prices, seed)
+        truth = everything.sum(axis=0)
+        money = (
+            truth[:, TOKENS_IN].sum() * 0.5e-6 + truth[:, TOKENS_OUT].sum() * 1.5e-6 + truth[:, SECONDS].sum() / 1800
+        )
+        for name, estimate, true in (
+            ("calls", forecast.total(CALLS), truth[:, CALLS].sum()),
+            ("tokens out", forecast.total(TOKENS_OUT), truth[:, TOKENS_OUT].sum()),
+            ("negatives", forecast.total(ROWS, "accepted"), truth[1, ROWS]),
+            ("money", forecast.money(), money),
+            ("per row", forecast.money_per("accepted"), money / truth[1, ROWS]),
+        ):
+            held[name] += estimate.low <= true <= estimate.high
+    assert len(held) == 5
+    for name, count in held.items():
+        assert 0.85 < count / runs < 0.96, (name, count / runs)
+
+
+def test_coverage_of_what_is_too_rare_to_be_sampled():
+    """Of 3 rows in 100 that cost thrice as much, half of all samples hold none."""
+    held = plain = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        everything = np.where(rng.random((2000, 1)) < 0.03, 3.0, 1.0)
+        rows, dear = everything[:24], np.array([[3.0]])
+        unseen = dear[:0] if rows.max() > 1 else dear
+        for kinds in (unseen, dear[:0]):
+            draws = draw_totals(rows, kinds, 2000, rng)[:, 0]
+            told = interval(2000 * rows.mean(), draws, 24)
+            hit = told.low <= everything.sum() <= told.high
+            held, plain = held + (hit and kinds is unseen), plain + (hit and kinds is not unseen)
+    assert held / 300 > 0.9
+    assert plain / 300 < 0.6
+
+
+def test_uncertainty_falls_to_none_as_the_sample_grows():
+    rng = np.random.default_rng(1)
+    everything = rng.lognormal(0, 1, (400, 1))
+    widths = []
+    for sampled in (50, 200, 390, 400):
+        draws = draw_totals(everything[:sampled], np.empty((0, 1)), 400, rng)[:, 0]
+        told = interval(400 * everything[:sampled].mean(), draws, sampled)
+        expected = 2 * 1.645 * np.sqrt(400 * (400 - sampled) / sampled) * everything[:sampled].std()
+        assert told.high - told.low == pytest.approx(expected, rel=0.15, abs=1e-9)
+        widths.append(told.high - told.low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] == 0
+
+
+def test_equal_seeds_give_equal_estimates(recipe, dry_run):
+    def figures(printed):
+        return [{**row_of(printed, stage), "wall": None} for stage in ("queries", "llm", "total")]
+
+    assert figures(dry_run(recipe())) == figures(dry_run(recipe()))
