@@ -3,7 +3,7 @@
 import json
 import re
 
-from builders.chat import ChatAnswer
+from builders.llm.chat import ChatAnswer
 from builders.prompts import answer_keys
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)

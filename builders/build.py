@@ -22,10 +22,11 @@ import pyarrow as pa
 
 from builders import dense_search, domain_ranker, queries, schema
 from builders.corpus import Corpus, content_hash, load, sample
-from builders.doctor import examine
-from builders.dry_run import SAMPLE_ROWS, dry_run
+from builders.doctor.examine import examine
+from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
-from builders.llm_config import LlmConfig
+from builders.llm.config import LlmConfig
+from builders.llm.session import identified, llm_session
 from builders.negatives import MINERS, config_of
 from builders.negatives.bm25_index import check_language
 from builders.negatives.llm import prompt_of
@@ -34,7 +35,6 @@ from builders.prompts import in_language, prompt_hash, prompt_text
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, check, identity_hash
 from builders.selection import Selection, select
-from builders.session import identified, llm_session
 from cards.errors import UserError, run_entry
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.folder import MANIFEST, read_manifest
-from builders.store import CallStore
-from builders.store_file import StoreNotWritableError
-from builders.store_format import Call, is_call
+from builders.llm.store import CallStore
+from builders.llm.store_file import StoreNotWritableError
+from builders.llm.store_format import Call, is_call
 from cards.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)

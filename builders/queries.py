@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from builders import schema
 from builders.answers import texts_of
-from builders.chat import REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.columns import BATCH, Columns, Hashes, in_places
 from builders.corpus import drops_table, keyed_hash
+from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from builders.llm_config import LlmConfig, check_llm
+from builders.llm.config import LlmConfig, check_llm
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.cross_encoder import CrossEncoderConfig
 from builders.negatives.llm import LlmNegativesConfig

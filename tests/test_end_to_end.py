@@ -13,7 +13,7 @@ import pytest
 from datasets import load_dataset
 
 from builders import python_docs
-from builders.store import CallStore
+from builders.llm.store import CallStore
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 

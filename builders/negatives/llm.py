@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import texts_of
-from builders.chat import REFUSED, ChatAnswer, ChatRequest
 from builders.columns import BATCH, Columns
 from builders.corpus import keyed_hash
+from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives.material import Material, Mined
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from cards.errors import UserError

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from builders import schema
-from builders.chat import Converse
+from builders.llm.chat import Converse
 from builders.negatives.bm25_index import Bm25Index
 
 

@@ -28,12 +28,12 @@ from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.utils._http import default_async_client_factory
 
 from builders import schema
-from builders.chat import Endpoint, Llm
-from builders.llm_config import LlmConfig
+from builders.llm.chat import Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.queries import query_tasks, write
 from builders.recipe import QueriesConfig
-from builders.store import CallStore
 
 NUMBERS = count()
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from builders import queries, schema
-from builders.chat import Endpoint, Llm
-from builders.llm_config import LlmConfig
+from builders.llm.chat import Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.recipe import QueriesConfig
-from builders.store import CallStore
 from tests.bench.llm_calls import stub
 
 TEXT = "Books go back to the shelf that their card in the catalogue names. " + "More words. " * 60

@@ -24,10 +24,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from builders.chat import ChatRequest, Endpoint, Llm
-from builders.embedded import _gguf_file, serve_embedded
-from builders.llm_config import LlmConfig
-from builders.store import CallStore
+from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.embedded import _gguf_file, serve_embedded
+from builders.llm.store import CallStore
 from tests.bench.llm_calls import on_a_terminal
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from builders.store import CallStore, call_key
+from builders.llm.store import CallStore, call_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = 4096

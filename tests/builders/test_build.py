@@ -12,8 +12,8 @@ import pytest
 from datasets import load_dataset
 
 from builders import build, schema
+from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe
-from builders.store import CallStore
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from builders import build
 from builders.calls import SCHEMA, export_calls, import_calls
+from builders.llm.store import CallStore, call_key
+from builders.llm.store_format import Call
 from builders.recipe import BuildRecipe
-from builders.store import CallStore, call_key
-from builders.store_format import Call
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from tests.builders.stores import ROOT, a_call, filled, noise, overwrite, python
@@ -186,7 +186,7 @@ PEAK = """
     import resource, sys
     from pathlib import Path
     from builders.calls import export_calls, import_calls
-    from builders.store import CallStore
+    from builders.llm.store import CallStore
     with CallStore(Path(sys.argv[1])) as store, CallStore(Path(sys.argv[2])) as other:
         export_calls(store, Path(sys.argv[3]))
         import_calls(other, Path(sys.argv[3]))

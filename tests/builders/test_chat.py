@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from builders.chat import ChatRequest, Endpoint, Llm
-from builders.ledger import Ledger
-from builders.llm_config import LlmConfig
-from builders.store import CallStore, call_key
+from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Ledger
+from builders.llm.store import CallStore, call_key
 from cards.errors import UserError
 from tests.chat_server import completion, last_user_message, reset_mid_body
 

@@ -10,15 +10,15 @@ import time
 
 import pytest
 
-from builders.store import CallStore
+from builders.llm.store import CallStore
 from tests.chat_server import last_user_message
 
 ASK = """
 import sys
 from pathlib import Path
-from builders.chat import ChatRequest, Endpoint, Llm
-from builders.llm_config import LlmConfig
-from builders.store import CallStore
+from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.store import CallStore
 from cards.errors import run_entry
 
 url, store_file, count, concurrency = sys.argv[1:]

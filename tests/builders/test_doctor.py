@@ -11,10 +11,10 @@ import tomllib
 import msgspec
 import pytest
 
-from builders.doctor import examine
-from builders.doctor_findings import WIDTH
-from builders.doctor_speed import Level, best_of
-from builders.llm_config import check_llm
+from builders.doctor.examine import examine
+from builders.doctor.findings import WIDTH
+from builders.doctor.speed import Level, best_of
+from builders.llm.config import check_llm
 from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe

@@ -10,11 +10,11 @@ import urllib.request
 import psutil
 import pytest
 
-from builders import embedded
-from builders.chat import ChatRequest, Llm
-from builders.llm_config import LlmConfig
+from builders.llm import embedded
+from builders.llm.chat import ChatRequest, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.store import CallStore
 from builders.prompts import load_prompt
-from builders.store import CallStore
 from cards.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_it_answers_in_one_line(tmp_path):
 
 def test_kill_9_of_the_parent_ends_the_server():
     script = (
-        "import time\nfrom builders.embedded import serve_embedded\n"
+        "import time\nfrom builders.llm.embedded import serve_embedded\n"
         "with serve_embedded() as endpoint:\n    print('up', flush=True)\n    time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

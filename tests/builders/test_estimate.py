@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from builders import build
-from builders.estimate import (
+from builders.estimate.forecast import (
     CALLS,
     FIGURES,
     ROWS,
@@ -25,7 +25,7 @@ from builders.estimate import (
     draw_totals,
     interval,
 )
-from builders.llm_config import PricesConfig
+from builders.llm.config import PricesConfig
 from builders.recipe import BuildRecipe
 from cards.recipe import load_recipe
 from tests.chat_server import completion, last_user_message

@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from builders import gate
-from builders.chat import ChatRequest, Endpoint, Llm
-from builders.gate import Address, Gate
-from builders.llm_config import LlmConfig
-from builders.pressure import Failure, GaveUpError, Pressure
-from builders.store import CallStore
+from builders.llm import gate
+from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.gate import Address, Gate
+from builders.llm.pressure import Failure, GaveUpError, Pressure
+from builders.llm.store import CallStore
 from cards.errors import UserError
 from tests.chat_server import ChatServer, last_user_message
 

@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from builders.store import CallStore
+from builders.llm.store import CallStore
 from tests.chat_server import NEGATIVES_SYSTEM, ChatServer, last_user_message
 from tests.conftest import beir
 

@@ -5,7 +5,7 @@ import pytest
 
 from builders import queries as queries_module
 from builders import schema
-from builders.chat import ChatAnswer
+from builders.llm.chat import ChatAnswer
 from builders.negatives import llm, llm_with_positive
 from builders.negatives.material import Material
 from builders.prompts import load_prompt

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from builders.chat import ChatRequest, Endpoint, Llm
-from builders.llm_config import LlmConfig, PricesConfig
-from builders.pressure import Failure, GaveUpError, Pressure, asked_wait, backoff
+from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig, PricesConfig
+from builders.llm.pressure import Failure, GaveUpError, Pressure, asked_wait, backoff
+from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
-from builders.store import CallStore
 from cards.errors import UserError
 from tests.chat_server import ChatServer, completion, last_user_message
 

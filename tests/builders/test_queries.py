@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from builders import dense_search, queries, schema
-from builders.chat import ChatAnswer
+from builders.llm.chat import ChatAnswer
 from builders.negatives.bm25_index import Bm25Index
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig

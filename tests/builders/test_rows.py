@@ -8,11 +8,11 @@ from itertools import count
 
 import pytest
 
-from builders import backlog
-from builders.chat import REFUSED, ChatRequest, Endpoint, Llm
-from builders.ledger import Ledger, Spans
-from builders.llm_config import LlmConfig, PricesConfig
-from builders.store import CallStore
+from builders.llm import backlog
+from builders.llm.chat import REFUSED, ChatRequest, Endpoint, Llm
+from builders.llm.config import LlmConfig, PricesConfig
+from builders.llm.ledger import Ledger, Spans
+from builders.llm.store import CallStore
 from cards.errors import UserError
 from tests.chat_server import completion, last_user_message
 
@@ -152,7 +152,7 @@ def test_failed_tries_are_kept_with_their_reason(run, chat_server, tmp_path):
 
 
 def test_an_answer_without_end_is_given_up_by_its_size(run, chat_server, monkeypatch):
-    monkeypatch.setattr("builders.transport.MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("builders.llm.transport.MAX_ANSWER_BYTES", 100_000)
     sent = []
 
     def flood(handler):

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from builders.store import FAILURES_KEPT, CallStore, call_key, without_secrets
-from builders.store_format import VERSION
+from builders.llm.store import FAILURES_KEPT, CallStore, call_key, without_secrets
+from builders.llm.store_format import VERSION
 from cards.errors import UserError
 from tests.builders.stores import a_call, answers_of, filled, in_first_form, python
 
@@ -177,7 +177,7 @@ def test_the_value_of_a_key_variable_is_not_kept(tmp_path, monkeypatch):
 WRITER = """
     import random, sys
     from pathlib import Path
-    from builders.store import CallStore
+    from builders.llm.store import CallStore
     from tests.builders.stores import a_call
     path, first, last, size = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     print("ready", flush=True)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from builders.store import CallStore
+from builders.llm.store import CallStore
 from cards.errors import UserError
 from tests.builders.stores import (
     PAGE,
@@ -160,7 +160,7 @@ def test_damage_under_an_open_store_is_repaired_and_the_build_goes_on(tmp_path, 
 DIES_WITH_A_LOG = """
     import os, sys
     from pathlib import Path
-    from builders.store import CallStore
+    from builders.llm.store import CallStore
     from tests.builders.stores import a_call
     path, count = Path(sys.argv[1]), int(sys.argv[2])
     store = CallStore(path)
@@ -211,7 +211,7 @@ def test_a_store_that_is_only_a_log(tmp_path, log):
 OPENS = """
     import sys
     from pathlib import Path
-    from builders.store import CallStore
+    from builders.llm.store import CallStore
     print("ready", flush=True)
     sys.stdin.readline()
     with CallStore(Path(sys.argv[1])) as store:
@@ -237,7 +237,7 @@ def test_several_builds_find_the_damage_at_once(tmp_path):
 LOOKS_UP = """
     import sys
     from pathlib import Path
-    from builders.store import CallStore
+    from builders.llm.store import CallStore
     from tests.builders.stores import a_call
     keys = [a_call(n, words=2000)[0] for n in range(1500)]
     with CallStore(Path(sys.argv[1])) as store:

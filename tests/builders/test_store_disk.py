@@ -7,8 +7,8 @@ import textwrap
 
 import pytest
 
-from builders.store import CallStore
-from builders.store_file import StoreNotWritableError
+from builders.llm.store import CallStore
+from builders.llm.store_file import StoreNotWritableError
 from cards.errors import UserError
 from tests.builders.stores import PAGE, ROOT, a_call, answers_of, damaged_store, noise, overwrite
 
@@ -55,8 +55,8 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
         from contextlib import suppress
         from pathlib import Path
         from builders.calls import _open_to_read
-        from builders.store import CallStore
-        from builders.store_file import StoreNotWritableError
+        from builders.llm.store import CallStore
+        from builders.llm.store_file import StoreNotWritableError
         from tests.builders.stores import a_call
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(500_000))
@@ -105,9 +105,9 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         import json
         from collections import Counter
         from pathlib import Path
-        from builders.chat import ChatRequest, Endpoint, Llm
-        from builders.llm_config import LlmConfig
-        from builders.store import CallStore
+        from builders.llm.chat import ChatRequest, Endpoint, Llm
+        from builders.llm.config import LlmConfig
+        from builders.llm.store import CallStore
         from cards.errors import UserError
         from tests.chat_server import ChatServer
         disk = Path(sys.argv[1])
@@ -151,8 +151,8 @@ def test_a_read_only_place(tmp_path):
         tmp_path,
         """
         from pathlib import Path
-        from builders.store import CallStore
-        from builders.store_file import StoreNotWritableError
+        from builders.llm.store import CallStore
+        from builders.llm.store_file import StoreNotWritableError
         from tests.builders.stores import a_call, filled, in_first_form
         disk = Path(sys.argv[1])
         rows = [a_call(n) for n in range(40)]

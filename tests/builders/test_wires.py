@@ -7,13 +7,13 @@ import time
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
 
-from builders.chat import ChatRequest, Endpoint, Llm, answer_of, body_of
-from builders.lines import endpoints_of, open_line
-from builders.llm_config import LlmConfig
-from builders.pressure import failure_of
+from builders.llm.chat import ChatRequest, Endpoint, Llm, answer_of, body_of
+from builders.llm.config import LlmConfig
+from builders.llm.lines import endpoints_of, open_line
+from builders.llm.pressure import failure_of
+from builders.llm.store import CallStore
+from builders.llm.wires import WIRES
 from builders.prompts import answer_schema
-from builders.store import CallStore
-from builders.wires import WIRES
 from cards.errors import UserError
 from tests.chat_server import completion
 from tests.conftest import CANARY

@@ -1,6 +1,6 @@
 """`transformers serve` for one model folder, until standard input closes.
 
-    python -m builders.serve_until_closed MODEL_FOLDER PORT
+    python -m builders.llm.serve_until_closed MODEL_FOLDER PORT
 
 The pipe on standard input closes when the parent ends in any way, kill -9 included, so no server is left.
 """

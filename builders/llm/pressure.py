@@ -18,7 +18,7 @@ import httpx2
 import msgspec
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
-from builders.store import without_secrets
+from builders.llm.store import without_secrets
 
 MAX_BACKOFF_S = 60.0
 ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})

@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
-from builders import embedded
-from builders.chat import Endpoint
-from builders.doctor_answers import answer, context, seed, structured, usage
-from builders.doctor_case import case_of
-from builders.doctor_findings import NAME_WIDTH, STATUS_WIDTH, Finding, row, snippet
-from builders.doctor_server import FIRST_TRIES, key, kind, meet, model, reachable
-from builders.doctor_speed import MOST_AT_ONCE, MOST_SECONDS, calls_at, concurrency, levels_up_to, limits, speed
-from builders.doctor_visit import Case, Visit
-from builders.ledger import Account
-from builders.lines import NO_KEY, api_key, endpoints_of
-from builders.llm_config import LlmConfig
+from builders.doctor.answers import answer, context, seed, structured, usage
+from builders.doctor.case import case_of
+from builders.doctor.findings import NAME_WIDTH, STATUS_WIDTH, Finding, row, snippet
+from builders.doctor.server import FIRST_TRIES, key, kind, meet, model, reachable
+from builders.doctor.speed import MOST_AT_ONCE, MOST_SECONDS, calls_at, concurrency, levels_up_to, limits, speed
+from builders.doctor.visit import Case, Visit
+from builders.llm import embedded
+from builders.llm.chat import Endpoint
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Account
+from builders.llm.lines import NO_KEY, api_key, endpoints_of
 from builders.recipe import BuildRecipe, check
 from cards.errors import UserError, scrub
 

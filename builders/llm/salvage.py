@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
-from builders.store_format import Call, Failure, checksum, insert, is_call, migrate, transaction
+from builders.llm.store_format import Call, Failure, checksum, insert, is_call, migrate, transaction
 
 PAGE_BYTES = 4096  # of every store that was made here
 _PAGE_SIZES = {2**power for power in range(9, 17)}

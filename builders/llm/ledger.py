@@ -8,11 +8,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from builders.llm_config import PricesConfig
+from builders.llm.config import PricesConfig
 from cards.errors import UserError
 
 if TYPE_CHECKING:
-    from builders.chat import ChatAnswer
+    from builders.llm.chat import ChatAnswer
 
 BYTES_PER_TOKEN = 4.0
 """Where an endpoint does not count, and in estimates: English text and its markup, in UTF-8."""

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from builders.answers import problem_of, texts_of
-from builders.chat import ChatRequest
-from builders.doctor_findings import Advice, Finding, Status, not_tried, quoted
-from builders.doctor_server import FIRST_TRIES, context_of
-from builders.doctor_visit import Reply, Visit, is_late
-from builders.ledger import SAFE_BYTES_PER_TOKEN, bytes_of
+from builders.doctor.findings import Advice, Finding, Status, not_tried, quoted
+from builders.doctor.server import FIRST_TRIES, context_of
+from builders.doctor.visit import Reply, Visit, is_late
+from builders.llm.chat import ChatRequest
+from builders.llm.ledger import SAFE_BYTES_PER_TOKEN, bytes_of
+from builders.llm.wires import WIRES, Server, chat
 from builders.prompts import answer_schema
-from builders.wires import WIRES, Server, chat
 
 THINKING_TOKENS = 2048
 SEED_TOKENS = 32

@@ -18,9 +18,9 @@ from os import environ
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from builders.chat import Endpoint
+from builders.llm.chat import Endpoint
 from cards.errors import UserError
-from cards.provenance import sha256_file
+from cards.provenance import ROOT, sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ def serve_embedded() -> Iterator[Endpoint]:
         with log.open("wb") as output:
             # A Hub cache of its own: the server must neither need nor touch the user's.
             server = subprocess.Popen(
-                [sys.executable, "-m", "builders.serve_until_closed", str(model), str(port)],
+                [sys.executable, "-m", "builders.llm.serve_until_closed", str(model), str(port)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=ROOT,
                 env={**environ, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1"},
                 start_new_session=True,  # Ctrl-C is for the build, which lets it finish what is in flight
             )

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from builders.backlog import Call
-from builders.store import CallStore
+from builders.llm.backlog import Call
+from builders.llm.store import CallStore
 from cards.errors import UserError
 
 WRITE_EVERY_S = 0.01

@@ -18,9 +18,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from builders.ledger import Ledger
-from builders.llm_config import LlmConfig
-from builders.store import CallStore
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Ledger
+from builders.llm.store import CallStore
 from cards.errors import UserError
 
 if sys.platform != "win32":
@@ -152,8 +152,8 @@ class Llm:
             KeyboardInterrupt: after Ctrl-C, once the requests in flight are answered and stored; a second Ctrl-C does
                 not wait for them.
         """
-        from builders.backlog import Backlog
-        from builders.caller import Caller
+        from builders.llm.backlog import Backlog
+        from builders.llm.caller import Caller
 
         backlog = Backlog(self, stage, tasks, total=total, attempts=attempts, done=done)
         if not backlog.has_work():

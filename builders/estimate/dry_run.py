@@ -7,16 +7,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from builders import queries
-from builders.chat import Llm, body_of
 from builders.corpus import sample
-from builders.estimate import Forecast
-from builders.estimate_table import check_budget, report
-from builders.llm_config import LlmConfig
+from builders.estimate.forecast import Forecast
+from builders.estimate.rehearsal import Recorder, rehearse
+from builders.estimate.table import check_budget, report
+from builders.llm.chat import Llm, body_of
+from builders.llm.config import LlmConfig
+from builders.llm.session import llm_session
+from builders.llm.store import call_key
 from builders.negatives.material import Material
 from builders.recipe import BuildRecipe
-from builders.rehearsal import Recorder, rehearse
-from builders.session import llm_session
-from builders.store import call_key
 from cards.errors import UserError
 
 SAMPLE_ROWS, FEWEST = 24, 2

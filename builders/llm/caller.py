@@ -14,15 +14,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
-from builders.backlog import Backlog, Call
-from builders.chat import Endpoint
-from builders.gate import Address, Gate
-from builders.journal import Journal
-from builders.lines import open_line
-from builders.llm_config import LlmConfig
-from builders.pressure import DOWN_AFTER_FAILURES, Failure, GaveUpError, Pressure, backoff, failure_of
-from builders.store import CallStore
-from builders.wires import WIRES, is_same_model
+from builders.llm.backlog import Backlog, Call
+from builders.llm.chat import Endpoint
+from builders.llm.config import LlmConfig
+from builders.llm.gate import Address, Gate
+from builders.llm.journal import Journal
+from builders.llm.lines import open_line
+from builders.llm.pressure import DOWN_AFTER_FAILURES, Failure, GaveUpError, Pressure, backoff, failure_of
+from builders.llm.store import CallStore
+from builders.llm.wires import WIRES, is_same_model
 from cards.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from builders.chat import ChatRequest
-from builders.doctor_findings import Advice, Finding, not_tried, quoted
-from builders.doctor_visit import Reply, Visit
-from builders.ledger import bytes_of, tokens_of
+from builders.doctor.findings import Advice, Finding, not_tried, quoted
+from builders.doctor.visit import Reply, Visit
+from builders.llm.chat import ChatRequest
+from builders.llm.ledger import bytes_of, tokens_of
 
 MOST_AT_ONCE = 64
 MOST_SECONDS = 60.0

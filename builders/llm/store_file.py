@@ -20,8 +20,8 @@ from threading import RLock
 from typing import TypeVar
 from urllib.parse import quote
 
-from builders.salvage import breaks_off, rebuild, rows_in_log
-from builders.store_format import VERSION, WAIT_S, Call, insert, migrate, share, transaction
+from builders.llm.salvage import breaks_off, rebuild, rows_in_log
+from builders.llm.store_format import VERSION, WAIT_S, Call, insert, migrate, share, transaction
 from cards.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ import msgspec
 import pyarrow as pa
 
 from builders import queries
-from builders.chat import ChatRequest
 from builders.corpus import load, sample
-from builders.doctor_visit import Case
-from builders.ledger import BYTES_PER_TOKEN, bytes_of
+from builders.doctor.visit import Case
+from builders.llm.chat import ChatRequest
+from builders.llm.ledger import BYTES_PER_TOKEN, bytes_of
 from builders.negatives.llm import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of
 from builders.negatives.material import Material
 from builders.prompts import in_language, load_prompt

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from builders.store_file import DamagedError, StoreFile
-from builders.store_format import Call, Failure, checksum, insert
+from builders.llm.store_file import DamagedError, StoreFile
+from builders.llm.store_format import Call, Failure, checksum, insert
 from cards.errors import scrub
 from cards.provenance import sha256_json
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from builders.doctor_findings import Advice, Finding, not_tried, quoted
-from builders.doctor_visit import LONGEST_PROBE_S, Page, Reply, Visit
-from builders.wires import Server, is_same_model
+from builders.doctor.findings import Advice, Finding, not_tried, quoted
+from builders.doctor.visit import LONGEST_PROBE_S, Page, Reply, Visit
+from builders.llm.wires import Server, is_same_model
 
 FIRST_TRIES = 3
 FIRST_PAUSE_S = 2.0

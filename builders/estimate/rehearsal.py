@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from builders import queries
-from builders.chat import REFUSED, ChatAnswer, ChatRequest, Llm, TaskT
-from builders.estimate import CALLS, FIGURES, ROWS, Floats, Measured
-from builders.ledger import Spans, bytes_of, tokens_of
+from builders.estimate.forecast import CALLS, FIGURES, ROWS, Floats, Measured
+from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Llm, TaskT
+from builders.llm.ledger import Spans, bytes_of, tokens_of
 from builders.negatives import MINERS, config_of
 from builders.negatives.material import Material
 from builders.recipe import BuildRecipe

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from builders.wires import WIRES, Server, chat
+from builders.llm.wires import WIRES, Server, chat
 from cards.errors import UserError
 
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -50,7 +50,7 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         revision: what else identifies the model's weights, for cards and the call store.
         answers_as: the name that the server gives the model in its answers, where that is quite another one.
         api_key_env: name of the environment variable that holds the key; never the key.
-        server: what kind of server it is, see `builders/wires.py`; `openai` is what all have in common.
+        server: what kind of server it is, see `builders/llm/wires.py`; `openai` is what all have in common.
         thinking: false switches a reasoning model's thinking off where `server` has a way; true leaves room for it.
         extra_body: goes into every request as it stands, such as `{ top_p = 0.9 }`.
         concurrency: requests in flight at once, at most, over all addresses; fewer while the endpoint pushes back.

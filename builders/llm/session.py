@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from builders import embedded
-from builders.chat import Endpoint, Llm
-from builders.lines import endpoints_of
-from builders.llm_config import LlmConfig
-from builders.store import CallStore
+from builders.llm import embedded
+from builders.llm.chat import Endpoint, Llm
+from builders.llm.config import LlmConfig
+from builders.llm.lines import endpoints_of
+from builders.llm.store import CallStore
 
 
 def identified(llm: LlmConfig) -> LlmConfig:

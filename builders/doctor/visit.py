@@ -13,15 +13,15 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from builders.chat import ChatAnswer, ChatRequest, Endpoint, answer_of, body_of
-from builders.ledger import Account, bytes_of
-from builders.lines import api_key, open_line
-from builders.llm_config import LlmConfig
-from builders.pressure import Failure, failure_of
+from builders.llm.chat import ChatAnswer, ChatRequest, Endpoint, answer_of, body_of
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Account, bytes_of
+from builders.llm.lines import api_key, open_line
+from builders.llm.pressure import Failure, failure_of
+from builders.llm.transport import EXCHANGE, Exchange, http_client
+from builders.llm.wires import WIRES, Line, Server
 from builders.queries import QueryTask
 from builders.recipe import BuildRecipe
-from builders.transport import EXCHANGE, Exchange, http_client
-from builders.wires import WIRES, Line, Server
 from cards.errors import UserError
 
 LONGEST_PROBE_S = 30.0

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils._http import hf_raise_for_status
 from msgspec import Struct
 
-from builders.transport import EXCHANGE, Exchange, Watch
+from builders.llm.transport import EXCHANGE, Exchange, Watch
 from cards.errors import UserError
 
 Server = Literal["openai", "vllm", "tgi", "tgi-generate", "llama.cpp", "transformers", "completions"]

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from builders.chat import Endpoint
-from builders.pressure import Failure, GaveUpError, Pressure
-from builders.wires import Line
+from builders.llm.chat import Endpoint
+from builders.llm.pressure import Failure, GaveUpError, Pressure
+from builders.llm.wires import Line
 
 FIRST_REST_S, LONGEST_REST_S = 5.0, 60.0
 

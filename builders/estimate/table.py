@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 from builders import queries
-from builders.estimate import CALLS, ROWS, TOKENS_IN, TOKENS_OUT, Estimate, Forecast, at_most
-from builders.ledger import HOUR_S
-from builders.llm_config import LlmConfig
+from builders.estimate.forecast import CALLS, ROWS, TOKENS_IN, TOKENS_OUT, Estimate, Forecast, at_most
+from builders.estimate.rehearsal import ACCEPTED, ROUND_TRIP, TRAINING, Rehearsal, Tally, writers_of
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import HOUR_S
 from builders.recipe import BuildRecipe
-from builders.rehearsal import ACCEPTED, ROUND_TRIP, TRAINING, Rehearsal, Tally, writers_of
 from cards.errors import UserError
 
 Cell = tuple[str, str]

@@ -7,10 +7,10 @@ import httpx2
 from huggingface_hub import AsyncInferenceClient, get_inference_endpoint, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
-from builders.chat import Endpoint
-from builders.llm_config import LlmConfig
-from builders.transport import http_client
-from builders.wires import Line
+from builders.llm.chat import Endpoint
+from builders.llm.config import LlmConfig
+from builders.llm.transport import http_client
+from builders.llm.wires import Line
 from cards.errors import UserError
 
 NO_KEY = "none-needed"

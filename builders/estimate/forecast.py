@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from builders.ledger import HOUR_S, MILLION
-from builders.llm_config import PricesConfig
+from builders.llm.config import PricesConfig
+from builders.llm.ledger import HOUR_S, MILLION
 
 Floats = npt.NDArray[np.float64]
 ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS = FIGURES = range(5)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
-from builders.chat import REFUSED, ChatAnswer, TaskT, answer_of, body_of
-from builders.ledger import bytes_of, tokens_of
-from builders.progress import Progress
-from builders.store import call_key
+from builders.llm.chat import REFUSED, ChatAnswer, TaskT, answer_of, body_of
+from builders.llm.ledger import bytes_of, tokens_of
+from builders.llm.progress import Progress
+from builders.llm.store import call_key
 
 if TYPE_CHECKING:
-    from builders.chat import Llm
+    from builders.llm.chat import Llm
 
 LOOK_UP = 64
 SMALLEST_WINDOW = 2048
