@@ -3,6 +3,7 @@
 A hundred thousand texts are no Python objects and no heap: batches go to a temporary file, which is mapped back.
 """
 
+import hashlib
 import mmap
 from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
@@ -83,6 +84,11 @@ def _place(row: tuple[object, ...]) -> int:
 def _tuples(rows: pa.Table) -> Iterator[tuple[object, ...]]:
     for batch in rows.to_batches(max_chunksize=BATCH):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def hash_of(text: str) -> int:
+    """64 bits that stand for a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 class Hashes:

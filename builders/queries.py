@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from builders import schema
 from builders.answers import texts_of
-from builders.columns import BATCH, Columns, Hashes, in_places
+from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
 from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
@@ -30,6 +30,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = "\"'`“”„«»\u00a0"
+_ASCII_LETTER = re.compile(r"[A-Za-z]")
 _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
@@ -190,7 +191,7 @@ class _Rows:
         is_late = place is not None
         if place is None:
             place, self._next = self._next, self._next + 1
-        if task.text is not None and not self._taken.add(keyed_hash(0, schema.normalised(task.text))):
+        if task.text is not None and not self._taken.add(hash_of(schema.normalised(task.text))):
             task.is_duplicate()
         if task.text is not None:
             row = (place, task.query_id, task.text, task.passage["_id"])
@@ -255,6 +256,8 @@ def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
     >>> assign({"question-v1": 1.0}, 42, "a/q1")
     'question-v1'
     """
+    if len(weights) == 1:
+        return next(iter(weights))
     drawn = keyed_hash(seed, "type", query_id) / 2**64 * sum(weights.values())
     for name, weight in weights.items():
         drawn -= weight
@@ -276,15 +279,15 @@ def reject(text: str, finish_reason: str, passage: str, words_allowed: tuple[int
     'too-short'
     """
     words = len(text.split())
-    problems = {
-        "empty": words == 0,
-        "cut": finish_reason == "length",
-        "too-short": words < words_allowed[0],
-        "too-long": words > words_allowed[1],
-        "passage-echo": _echoes(text, passage),
-        "other-script": script(text) != script(passage),
-    }
-    return next((reason for reason, found in problems.items() if found), None)
+    if words == 0:
+        return "empty"
+    if finish_reason == "length":
+        return "cut"
+    if not words_allowed[0] <= words <= words_allowed[1]:
+        return "too-short" if words < words_allowed[0] else "too-long"
+    if _echoes(text, passage):
+        return "passage-echo"
+    return "other-script" if script(text) != script(passage) else None
 
 
 def script(text: str) -> str:
@@ -293,6 +296,8 @@ def script(text: str) -> str:
     >>> script("Привет, world"), script("how?"), script("42")
     ('CYRILLIC', 'LATIN', '')
     """
+    if text.isascii():  # by far the most frequent case, and this is looked at for every answer
+        return "LATIN" if _ASCII_LETTER.search(text) else ""
     scripts: Counter[str] = Counter()
     for letter, times in Counter(text).items():
         if letter.isalpha():

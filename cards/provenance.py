@@ -40,7 +40,12 @@ def sha256_json(value: object) -> str:
     >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """A JSON value as one text, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def sha256_texts(texts: Iterable[Iterable[str]]) -> str:

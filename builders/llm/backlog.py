@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 from builders.llm.chat import REFUSED, ChatAnswer, TaskT, answer_of, body_of
 from builders.llm.ledger import bytes_of, tokens_of
 from builders.llm.progress import Progress
-from builders.llm.store import call_key
+from builders.llm.store import keyed
 
 if TYPE_CHECKING:
     from builders.llm.chat import Llm
@@ -26,11 +26,13 @@ class Call(NamedTuple):
 
     Attributes:
         key: in the store.
-        body: see `body_of`.
+        request: as the store keeps it.
+        body: the same, see `body_of`.
         prompt_bytes: length of its messages.
     """
 
     key: str
+    request: str
     body: dict[str, Any]
     prompt_bytes: int
 
@@ -134,7 +136,7 @@ class Backlog(Generic[TaskT]):
             for slot in slots:
                 request = slot.task.request(slot.attempt)
                 body = body_of(request, self._llm.config)
-                asked.append((slot, Call(call_key(body), body, bytes_of(request.messages))))
+                asked.append((slot, Call(*keyed(body), body, bytes_of(request.messages))))
             found = self._llm.store.get_many([call.key for _, call in asked])
             for slot, call in asked:
                 if call.key in found:

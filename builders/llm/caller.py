@@ -102,6 +102,7 @@ class Caller:
 
     async def _work(self, journal: Journal) -> None:
         """One worker: takes a call after the other, until all tasks are settled or the run is stopped."""
+        worker: Any = asyncio.current_task()
         while not self._stopping and not self._backlog.is_finished:
             call = self._backlog.next()
             if call is None and self._backlog.is_finished:
@@ -109,7 +110,7 @@ class Caller:
             if call is None or not self._is_funded(call):
                 await self._something_new()
                 continue
-            answer = await self._answered(call, journal)
+            answer = await self._answered(call, journal, worker)
             if answer is not None:
                 journal.add(call, answer)
         self._wake()
@@ -186,7 +187,7 @@ class Caller:
             if worker is not asyncio.current_task():
                 worker.cancel()
 
-    async def _answered(self, call: Call, journal: Journal) -> dict[str, Any] | None:
+    async def _answered(self, call: Call, journal: Journal, worker: asyncio.Task[Any]) -> dict[str, Any] | None:
         """One call, tried again where that can help; None if there is no answer: refused, or the run was stopped."""
         gate = self._gate
         tries = failures = 0
@@ -199,7 +200,7 @@ class Caller:
                     deadline = time.monotonic() + self._config.row_deadline_s
                 started = time.monotonic()
                 try:
-                    answer = await self._sent(call, address, deadline if failures else None)
+                    answer = await self._sent(call, address, worker, deadline if failures else None)
                 except Exception as error:
                     failure = failure_of(error)
                     if failure is None:
@@ -226,10 +227,11 @@ class Caller:
         except GaveUpError as error:
             raise self._error(f"{error}", address.endpoint if address else self._addresses[0].endpoint) from None
 
-    async def _sent(self, call: Call, address: Address, deadline: float | None) -> dict[str, Any]:
+    async def _sent(
+        self, call: Call, address: Address, worker: asyncio.Task[Any], deadline: float | None
+    ) -> dict[str, Any]:
         """One request and its answer, in a place that the gate gave."""
-        task: Any = asyncio.current_task()
-        self._sending.add(task)
+        self._sending.add(worker)
         try:
             if deadline is None:
                 return await self._send(address.line, call.body, address.pressure)
@@ -237,7 +239,7 @@ class Caller:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await self._send(address.line, call.body, address.pressure)
         finally:
-            self._sending.discard(task)
+            self._sending.discard(worker)
             self._gate.leave(address)
 
     def _may_be_this_request(self, failure: Failure) -> bool:

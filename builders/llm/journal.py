@@ -13,7 +13,7 @@ from builders.llm.backlog import Call
 from builders.llm.store import CallStore
 from cards.errors import UserError
 
-WRITE_EVERY_S = 0.01
+WRITE_EVERY_S = 0.02
 WRITE_AT = 64
 
 
@@ -69,7 +69,7 @@ class Journal:
         failures, self._failures = self._failures, []
         try:
             if answers:
-                self._store.put_many([(call.key, call.body, answer) for call, answer in answers])
+                self._store.put_keyed([(call.key, call.request, answer) for call, answer in answers])
             if failures:
                 self._store.note_failures(failures)
         except UserError as error:

@@ -188,4 +188,5 @@ def tokens_of(answer: "ChatAnswer", prompt_bytes: int) -> tuple[int, int]:
 
 def bytes_of(messages: tuple[Mapping[str, str], ...] | list[dict[str, str]]) -> int:
     """Length of a conversation in UTF-8."""
-    return sum(len(message["content"].encode()) for message in messages)
+    texts = (message["content"] for message in messages)
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)

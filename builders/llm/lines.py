@@ -42,8 +42,9 @@ def open_line(llm: LlmConfig, endpoint: Endpoint) -> Line:
     else:
         provider = {"base_url": endpoint.base_url}
     client = AsyncInferenceClient(**provider, api_key=key, timeout=llm.timeout_s)  # type: ignore[arg-type]
-    headers = {"authorization": f"Bearer {key}"}
-    return Line(client, endpoint.base_url, endpoint.served_model, headers, llm.timeout_s)
+    # vLLM refuses a body of unnamed type.
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    return Line(client, endpoint.base_url, endpoint.served_model, headers, llm.timeout_s, {})
 
 
 def api_key(llm: LlmConfig) -> str:

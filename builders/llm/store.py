@@ -4,6 +4,7 @@ A killed build that is started again finds all that was answered. The file may b
 equal requests have equal keys, whichever build made them.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any, Self
 from builders.llm.store_file import DamagedError, StoreFile
 from builders.llm.store_format import Call, Failure, checksum, insert
 from cards.errors import scrub
-from cards.provenance import sha256_json
+from cards.provenance import canonical_json, sha256_json
 
 FAILURES_KEPT = 20
 """Of one key, the latest; their numbers tell how many there were."""
@@ -87,6 +88,10 @@ class CallStore:
         """
         self.add([Call(key, _json(request), _json(answer)) for key, request, answer in rows])
 
+    def put_keyed(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+        """As `put_many`, of requests as `keyed` gives them."""
+        self.add([Call(key, request, _json(answer)) for key, request, answer in rows])
+
     def add(self, calls: Sequence[Call]) -> int:
         """Keeps calls as another store had them, all or none; returns how many were new."""
         return self._file.transact(lambda db: insert(db, calls))
@@ -143,6 +148,12 @@ class CallStore:
 def call_key(request: dict[str, Any]) -> str:
     """The key of a request: SHA-256 of all that shapes its answer (model, messages, sampling)."""
     return sha256_json(request)
+
+
+def keyed(request: dict[str, Any]) -> tuple[str, str]:
+    """A request's key, and the request as the store keeps it: the text that the key is the hash of."""
+    text = canonical_json(request)
+    return hashlib.sha256(text.encode()).hexdigest(), text
 
 
 def without_secrets(problem: str) -> str:

@@ -27,19 +27,28 @@ class Watch(Protocol):
         """A response has come."""
 
 
+class Sent(NamedTuple):
+    """A request: its address, its headers (with the key) and its body."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
 class Exchange:
     """What one call wants of the wire beyond what `AsyncInferenceClient` hands on, and what came back.
 
     Attributes:
         as_is: goes into the body as it stands, where the client would rewrite it (`response_format`) or drop it.
         watch: is shown the response's status and headers.
-        short: the body of a successful answer stays here, and the client gets `{}`: it would turn it into nested
-            dataclasses, which takes longer than the whole exchange here.
+        short: a successful answer stays here, and `AnswerTakenError` cuts the way back through the client short: it
+            would turn the body into nested dataclasses, which takes longer than all else it does.
         body: the answer's bytes.
         headers: the answer's headers.
+        sent: the request as it went out.
     """
 
-    __slots__ = ("as_is", "body", "headers", "short", "watch")
+    __slots__ = ("as_is", "body", "headers", "sent", "short", "watch")
 
     def __init__(self, as_is: Mapping[str, Any], watch: Watch | None = None, *, short: bool = True) -> None:
         self.as_is = as_is
@@ -47,6 +56,11 @@ class Exchange:
         self.short = short
         self.body = b""
         self.headers: Mapping[str, str] = {}
+        self.sent: Sent | None = None
+
+
+class AnswerTakenError(Exception):
+    """No failure: the answer is in the `Exchange`."""
 
 
 EXCHANGE: ContextVar[Exchange | None] = ContextVar("EXCHANGE", default=None)
@@ -65,13 +79,11 @@ class _Target(NamedTuple):
         url: the address.
         proxy: the proxy on the way there.
         request: stands for the request in errors; holds no key.
-        taken: what the client gets in place of an answer whose body stays in the `Exchange`.
     """
 
     url: URL
     proxy: str | None
     request: httpx2.Request
-    taken: httpx2.Response
 
 
 class AiohttpTransport(httpx2.AsyncBaseTransport):
@@ -118,7 +130,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             if answer.status < HTTPStatus.BAD_REQUEST:
                 exchange.body, exchange.headers = content, answer.headers
                 if exchange.short:
-                    return target.taken
+                    raise AnswerTakenError
         # aiohttp has decoded the body and joined its parts already.
         about = [(n, v) for n, v in answer.raw_headers if n.lower() not in {b"content-encoding", b"transfer-encoding"}]
         return httpx2.Response(answer.status, headers=about, content=content, request=target.request)
@@ -139,9 +151,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
     def _add_target(self, url: str) -> _Target:
         request = httpx2.Request("POST", url)
-        taken = httpx2.Response(HTTPStatus.OK, content=b"{}", request=request)
         # Escapes stay as they were written: yarl would normalise them otherwise.
-        target = _Target(URL(url, encoded=True), proxy_for(url), request, taken)
+        target = _Target(URL(url, encoded=True), proxy_for(url), request)
         return self._targets.setdefault(url, target)
 
 
@@ -158,8 +169,9 @@ class _Client(httpx2.AsyncClient):
         if body is None or any(value is not None for value in about.values()):
             return await super().post(url, json=body, headers=headers, timeout=seconds, **about)
         exchange = EXCHANGE.get()
-        if exchange is not None and exchange.as_is:
-            body = {**body, **exchange.as_is}
+        if exchange is not None:
+            body = {**body, **exchange.as_is} if exchange.as_is else body
+            exchange.sent = Sent(str(url), headers or {}, body)
         return await self._aiohttp.exchange(str(url), headers or {}, msgspec.json.encode(body), seconds)
 
 

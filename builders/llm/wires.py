@@ -7,6 +7,7 @@ out which kind a server is.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
 import httpx2
@@ -16,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils._http import hf_raise_for_status
 from msgspec import Struct
 
-from builders.llm.transport import EXCHANGE, Exchange, Watch
+from builders.llm.transport import EXCHANGE, AnswerTakenError, Exchange, Sent, Watch
 from cards.errors import UserError
 
 Server = Literal["openai", "vllm", "tgi", "tgi-generate", "llama.cpp", "transformers", "completions"]
@@ -34,8 +35,9 @@ class Line(NamedTuple):
         client: shapes the requests and carries the key.
         base_url: the address; None for a hosted provider, which the client finds by the model's id.
         model: what the server calls the model.
-        headers: the key, for the one path that the client does not know.
+        headers: the key, for the paths that the client does not know.
         timeout_s: for one request.
+        shapes: requests as the client shaped them, by what shapes them besides messages and seed.
     """
 
     client: AsyncInferenceClient
@@ -43,6 +45,7 @@ class Line(NamedTuple):
     model: str
     headers: Mapping[str, str]
     timeout_s: float
+    shapes: dict[tuple[Any, ...], Sent]
 
 
 class Wire(Struct, frozen=True):
@@ -60,28 +63,47 @@ class Wire(Struct, frozen=True):
 
 
 async def chat(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
-    """A chat completion."""
-    as_is = dict(body.get("as_is", {}))
+    """A chat completion.
+
+    The client shapes the first request of each kind. Those that differ from it in messages and seed alone take its
+    address, headers and all other fields: shaping costs the client as much again as the whole exchange.
+    """
+    as_is = body.get("as_is", {})
+    exchange = Exchange(as_is, watch)
+    kind = (body["max_tokens"], body["temperature"], tuple(body["stop"]), repr(as_is) if as_is else "")
+    shape = line.shapes.get(kind)
+    if shape is None:
+        await _shaped_by_client(line, body, exchange)
+        if exchange.sent is not None:
+            line.shapes[kind] = exchange.sent
+    else:
+        asked = {**shape.body, "messages": body["messages"], "seed": body["seed"]}
+        await _post(line, Sent(shape.url, shape.headers, asked), exchange)
+    return parsed(exchange.body, body["stop"])
+
+
+async def _shaped_by_client(line: Line, body: Mapping[str, Any], exchange: Exchange) -> None:
+    as_is = dict(exchange.as_is)
     # Each hosted provider wants its own form of a schema, which the client knows; with an address it assumes TGI.
     response_format = as_is.pop("response_format", None) if line.base_url is None else None
-    exchange = Exchange(as_is, watch)
+    exchange.as_is = as_is
     EXCHANGE.set(exchange)
     try:
-        await line.client.chat_completion(
-            model=line.model,
-            messages=body["messages"],
-            max_tokens=body["max_tokens"],
-            temperature=body["temperature"],
-            seed=body["seed"],
-            stop=list(body["stop"]) or None,
-            response_format=response_format,
-        )
+        with suppress(AnswerTakenError):
+            await line.client.chat_completion(
+                model=line.model,
+                messages=body["messages"],
+                max_tokens=body["max_tokens"],
+                temperature=body["temperature"],
+                seed=body["seed"],
+                stop=list(body["stop"]) or None,
+                response_format=response_format,
+            )
     except ValueError as error:  # the client's own, before it sends: a provider that has no such model
         if line.base_url is not None or isinstance(error, HfHubHTTPError):
             raise
         problem = f"{error}".rstrip(".")
         raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
-    return parsed(exchange.body, body["stop"])
 
 
 async def generate(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
@@ -104,7 +126,7 @@ async def generate(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[st
     }
     asked = {"inputs": as_completion(body["messages"]), "parameters": parameters, "stream": False}
     exchange = Exchange({}, watch)
-    await _post(line, _root(line).removesuffix("/v1"), asked, exchange)
+    await _post(line, Sent(_root(line).removesuffix("/v1"), line.headers, asked), exchange)
     return _generated(exchange, stop)
 
 
@@ -119,8 +141,9 @@ async def complete(line: Line, body: Mapping[str, Any], watch: Watch) -> dict[st
         "seed": body["seed"],
         "stop": stop,
     }
-    exchange = Exchange(body.get("as_is", {}), watch)
-    await _post(line, f"{_root(line)}/completions", asked, exchange)
+    asked |= body.get("as_is", {})
+    exchange = Exchange({}, watch)
+    await _post(line, Sent(f"{_root(line)}/completions", line.headers, asked), exchange)
     return parsed(exchange.body, stop)
 
 
@@ -133,18 +156,22 @@ def _raw_stop(body: Mapping[str, Any]) -> list[str]:
     return [*body["stop"], TURN_GAP]
 
 
-async def _post(line: Line, url: str, asked: Mapping[str, Any], exchange: Exchange) -> None:
+async def _post(line: Line, request: Sent, exchange: Exchange) -> None:
     """Posts over the client's connections, and fails as the client does.
 
     Raises:
         TimeoutError: no answer came in time.
         HfHubHTTPError: the server answered with an error.
     """
+    exchange.as_is = {}
     EXCHANGE.set(exchange)
     http: Any = await line.client._get_async_client()  # type: ignore[no-untyped-call]  # noqa: SLF001
-    headers = {**line.headers, "content-type": "application/json"}  # vLLM refuses a body of unnamed type
     try:
-        hf_raise_for_status(await http.post(url, json=asked, headers=headers, timeout=line.timeout_s))
+        hf_raise_for_status(
+            await http.post(request.url, json=request.body, headers=request.headers, timeout=line.timeout_s)
+        )
+    except AnswerTakenError:
+        return
     except httpx2.TimeoutException as error:
         raise TimeoutError(f"{error}") from error
 

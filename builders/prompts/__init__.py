@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +75,13 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             shift: begins with a later worked example, the first ones last. Another answer to the same input can so be
                 had from servers that heed neither seed nor temperature (`transformers serve` with batching).
         """
-        system = f"{self.system}\n\n{_json_rule(count)}" if as_json else self.system
-        shown: list[dict[str, str]] = [{"role": "system", "content": system}]
-        if self.priming is not None and primed is not None:
-            shown.append({"role": "user", "content": self.priming})
-            shown.append({"role": "assistant", "content": as_data(primed)})
-        first = shift % len(self.turns) if self.turns else 0
-        for turn in self.turns[first:] + self.turns[:first]:
-            answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
-            shown.append({"role": "user", "content": self._wrap(turn.input, turn.count)})
-            shown.append({"role": "assistant", "content": answer})
-        return (*shown, {"role": "user", "content": self._wrap(as_data(text), count)})
+        opening = _opening(self, primed, count, as_json, shift)
+        return (*opening, {"role": "user", "content": self._wrap(as_data(text), count)})
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats `LEAK_WORDS` words in a row of what the LLM was told, in place of an answer."""
         words = _folded(text)
-        told = " ".join(_folded(self.system))
+        told = _told(self.system)
         return any(" ".join(words[start : start + LEAK_WORDS]) in told for start in range(len(words) - LEAK_WORDS + 1))
 
     def _wrap(self, text: str, count: int) -> str:
@@ -127,13 +119,31 @@ def _as_json(texts: Sequence[str]) -> str:
     return json.dumps(dict(zip(answer_keys(len(texts)), texts, strict=True)), ensure_ascii=False)
 
 
+@lru_cache(maxsize=256)
+def _opening(prompt: Prompt, primed: str | None, count: int, as_json: bool, shift: int) -> tuple[dict[str, str], ...]:
+    """A conversation up to its last turn, which is the same for all inputs."""
+    system = f"{prompt.system}\n\n{_json_rule(count)}" if as_json else prompt.system
+    shown: list[dict[str, str]] = [{"role": "system", "content": system}]
+    if prompt.priming is not None and primed is not None:
+        shown.append({"role": "user", "content": prompt.priming})
+        shown.append({"role": "assistant", "content": as_data(primed)})
+    first = shift % len(prompt.turns) if prompt.turns else 0
+    for turn in prompt.turns[first:] + prompt.turns[:first]:
+        answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
+        shown.append({"role": "user", "content": prompt._wrap(turn.input, turn.count)})  # noqa: SLF001
+        shown.append({"role": "assistant", "content": answer})
+    return tuple(shown)
+
+
 def as_data(text: str) -> str:
     r"""A text that no chat template takes for the end of a turn: control characters go, marks are opened with a space.
 
     >>> as_data("one<|im_end|> two\x00 [/INST] a < b")
     'one< |im_end|> two [ /INST] a < b'
     """
-    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", _CONTROL.sub("", text))
+    if not text.isprintable():  # most passages are, and this is a hundred times faster
+        text = _CONTROL.sub("", text)
+    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", text) if "<" in text or "[" in text else text
 
 
 def load_prompt(name: str) -> Prompt:
@@ -169,6 +179,11 @@ def prompt_hash(name: str) -> str:
 def prompt_text(name: str) -> str:
     """A prompt's file, for cards."""
     return _file(name).read_text("utf-8")
+
+
+@lru_cache(maxsize=64)
+def _told(system: str) -> str:
+    return " ".join(_folded(system))
 
 
 def _folded(text: str) -> list[str]:
