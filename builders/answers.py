@@ -4,10 +4,12 @@ import json
 import re
 
 from builders.llm.chat import ChatAnswer
-from builders.prompts import answer_keys
+from builders.prompts import TURN_MARKS, answer_keys
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
-_MARK = re.compile(r"^\s*(?:[-*•]\s+|\(?\d{1,2}[.)]\s+)")
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters, which can be neither hashed nor written."""
+LIST_MARK = re.compile(r"^\s*(?:[-*•]\s+|\(?\d{1,2}[.)]\s+)")
 
 
 def problem_of(answer: ChatAnswer) -> str | None:
@@ -34,10 +36,21 @@ def texts_of(answer: ChatAnswer, count: int, *, as_json: bool) -> tuple[list[str
         return [], problem
     if as_json:
         return _from_json(answer, count)
-    lines = [_MARK.sub("", line).strip() for line in answer.text.splitlines() if line.strip()]
-    if answer.finish_reason == "length" and count > 1:
+    lines = [plain(LIST_MARK.sub("", line)) for line in answer.text.splitlines()]
+    lines = [line for line in lines if line]
+    if answer.is_cut and count > 1:
         lines = lines[:-1]  # the last one was cut
     return lines[:count], None if len(lines) >= count else "too-few-texts"
+
+
+def plain(text: str) -> str:
+    """A text without what is none: control characters, and all from a chat template's mark on.
+
+    >>> plain("what do owls eat?<|im_end|> and more")
+    'what do owls eat?'
+    """
+    mark = TURN_MARKS.search(text)
+    return _UNUSABLE.sub("", text[: mark.start()] if mark else text).strip()
 
 
 def _from_json(answer: ChatAnswer, count: int) -> tuple[list[str], str | None]:
@@ -46,9 +59,9 @@ def _from_json(answer: ChatAnswer, count: int) -> tuple[list[str], str | None]:
     try:
         value = json.loads(fenced[1] if fenced else answer.text)
     except (ValueError, RecursionError):
-        return [], "cut" if answer.finish_reason == "length" else "not-json"
+        return [], "cut" if answer.is_cut else "not-json"
     if not isinstance(value, dict):
         return [], "not-json"
-    texts = [" ".join(value[key].split()) for key in answer_keys(count) if isinstance(value.get(key), str)]
+    texts = [plain(" ".join(value[key].split())) for key in answer_keys(count) if isinstance(value.get(key), str)]
     texts = [text for text in texts if text]
     return texts, None if len(texts) == count else "too-few-texts"

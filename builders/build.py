@@ -3,8 +3,10 @@
     python -m builders.build builders/recipes/quickstart.toml [--set llm.concurrency=64] [--out DIR] [--store FILE]
         [--push OWNER/NAME --version v1.0.0]
     python -m builders.build builders/recipes/quickstart.toml --dry-run [--sample-rows 24]
+    python -m builders.build builders/recipes/quickstart.toml --doctor
 
-The second asks the LLM for a few rows alone and says what the whole build will take: calls, tokens, money and time.
+The last tries the LLM endpoint and advises settings. The one before asks the LLM for a few rows alone and says what the
+whole build will take: calls, tokens, money and time.
 A killed build can be started again: no LLM call that was answered is made twice. So can a killed publication.
 """
 

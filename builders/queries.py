@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import pyarrow as pa
 
 from builders import schema
-from builders.answers import texts_of
+from builders.answers import LIST_MARK, texts_of
 from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
-from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Converse
+from builders.llm.chat import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 
 _LABEL = re.compile(
-    r"^\s*(?:[-*\d.)]+\s+)?(?:(?:(?:search )?(?:query|question)|suchanfrage|frage|requête|consulta|pregunta|"
+    r"^\s*(?:(?:(?:search )?(?:query|question)|suchanfrage|frage|requête|consulta|pregunta|"
     r"domanda|pergunta|zoekvraag|zoekopdracht|vraag)\s*:\s*)?",
     re.IGNORECASE,
 )
@@ -117,27 +117,23 @@ class QueryTask:
 
     def _reject(self, text: str, finish_reason: str) -> str | None:
         reason = reject(text, finish_reason, self.passage["text"], word_range(self._writing.config, self._prompt))
-        if reason is None and (schema.normalised(text) in self._writing.examples or self._prompt.leaks(text)):
-            return "prompt-echo"
-        return reason
+        return "prompt-echo" if reason is None and self._prompt.leaks(text) else reason
 
 
 class _Writing(NamedTuple):
-    """How all queries are asked for: the recipe's settings, its prompts by name, and their examples' answers."""
+    """How all queries are asked for: the recipe's settings, and its prompts by name."""
 
     config: "QueriesConfig"
     seed: int
     weights: Mapping[str, float]
     prompts: Mapping[str, Prompt]
-    examples: frozenset[str]
 
 
 def query_tasks(batches: Iterable[pa.RecordBatch], config: "QueriesConfig", material: "Asking") -> Iterator[QueryTask]:
     """The tasks of all seed passages, in their order, a batch at a time."""
     seed, language = material.seed, material.language
     prompts = {name: load_prompt(in_language(name, language)) for name in config.weights()}
-    examples = frozenset(schema.normalised(turn.answer) for prompt in prompts.values() for turn in prompt.turns)
-    writing = _Writing(config, seed, config.weights(), prompts, examples)
+    writing = _Writing(config, seed, config.weights(), prompts)
     for batch in batches:
         for row in batch.to_pylist():
             for number in range(1, config.per_passage + 1):
@@ -247,7 +243,7 @@ def tidy(answer: str) -> str:
     'how do I sort a list?'
     """
     line = next((line for line in answer.strip().splitlines() if line.strip()), "")
-    return _LABEL.sub("", line, count=1).strip().strip(_QUOTES).strip()
+    return _LABEL.sub("", LIST_MARK.sub("", line), count=1).strip().strip(_QUOTES).strip()
 
 
 def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
@@ -259,11 +255,11 @@ def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
     if len(weights) == 1:
         return next(iter(weights))
     drawn = keyed_hash(seed, "type", query_id) / 2**64 * sum(weights.values())
-    for name, weight in weights.items():
+    for name, weight in sorted(weights.items()):  # in whatever order the recipe has them
         drawn -= weight
         if drawn < 0:
             return name
-    return list(weights)[-1]
+    return max(weights)
 
 
 def word_range(config: "QueriesConfig", prompt: Prompt) -> tuple[int, int]:
@@ -281,7 +277,7 @@ def reject(text: str, finish_reason: str, passage: str, words_allowed: tuple[int
     words = len(text.split())
     if words == 0:
         return "empty"
-    if finish_reason == "length":
+    if finish_reason in CUT:
         return "cut"
     if not words_allowed[0] <= words <= words_allowed[1]:
         return "too-short" if words < words_allowed[0] else "too-long"

@@ -130,7 +130,22 @@ def check(recipe: BuildRecipe) -> None:
             "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
             "train_with (a training recipe, to train one from this build's own queries)"
         )
+    _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
+
+
+def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:
+    """Refuses what would have the LLM paid for answers that cannot be used."""
+    if queries.types and queries.prompt != QueriesConfig().prompt:
+        raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
+    if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:
+        raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
+    for kind, writer in (("llm", negatives.llm), ("llm-with-positive", negatives.llm_with_positive)):
+        if kind in negatives.kinds and writer.count < negatives.per_query:
+            raise UserError(
+                f"recipe: negatives.per_query {negatives.per_query}: of kind {kind} only {writer.count} are written "
+                f"for a query; set negatives.{kind}.count to {negatives.per_query} or more"
+            )
 
 
 def identity_hash(recipe: BuildRecipe) -> str:

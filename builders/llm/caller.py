@@ -14,13 +14,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
+import msgspec
+
 from builders.llm.backlog import Backlog, Call
 from builders.llm.chat import Endpoint
 from builders.llm.config import LlmConfig
 from builders.llm.gate import Address, Gate
 from builders.llm.journal import Journal
-from builders.llm.lines import open_line
-from builders.llm.pressure import DOWN_AFTER_FAILURES, Failure, GaveUpError, Pressure, backoff, failure_of
+from builders.llm.lines import NO_KEY, api_key, open_line
+from builders.llm.pressure import Failure, GaveUpError, Pressure, backoff, failure_of
 from builders.llm.store import CallStore
 from builders.llm.wires import WIRES, is_same_model
 from cards.errors import UserError
@@ -28,7 +30,8 @@ from cards.errors import UserError
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 10.0
-REFUSALS_IN_A_ROW = 50
+REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
+"""So many, without an answer between, are no matter of single rows: later on, and before there is any answer."""
 
 
 class Caller:
@@ -53,6 +56,7 @@ class Caller:
         self._interrupts = 0
         self._stopping = False
         self._has_answered = False
+        self._secret = api_key(config)
         self._refusals = 0  # since the last answer
 
     async def run(self, backlog: Backlog[Any]) -> bool:
@@ -65,12 +69,15 @@ class Caller:
             UserError: the endpoint refuses, or has failed too often, or the budget is spent.
         """
         self._backlog, progress = backlog, backlog.progress
+        self._has_answered = backlog.account.calls > 0
         progress.in_flight = lambda: self._gate.in_flight
         journal = Journal(self._store, self._written, self._fail)
         async with AsyncExitStack() as stack:
             for address in self._addresses:
                 await stack.enter_async_context(address.line.client)
             helpers = [asyncio.create_task(journal.write_often()), asyncio.create_task(progress.show())]
+            for helper in helpers:
+                helper.add_done_callback(self._ended)
             workers = min(self._config.concurrency, max(progress.left, 1))
             self._workers = {asyncio.create_task(self._work(journal)) for _ in range(workers)}
             for worker in self._workers:
@@ -150,9 +157,9 @@ class Caller:
         """An answer is in the store: now it may be used."""
         try:
             self._backlog.answered(call, answer)
-        except Exception as error:  # noqa: BLE001 - our own bug: raised once the others have ended
+            self._close(call)
+        except Exception as error:  # noqa: BLE001 - raised once the others have ended
             self._fail(error)
-        self._close(call)
 
     def _close(self, call: Call) -> None:
         self._backlog.ledger.release(self._reserved.pop(call.key, 0.0))
@@ -192,25 +199,29 @@ class Caller:
         gate = self._gate
         tries = failures = 0
         address = None
-        deadline = time.monotonic() + self._config.row_deadline_s
+        patience = self._config.row_deadline_s
+        deadline = time.monotonic() + patience
         try:
             while True:
-                address = gate.try_enter(address) or await gate.enter(deadline, address)
-                if not failures:  # its time starts when it is first sent
-                    deadline = time.monotonic() + self._config.row_deadline_s
+                until = deadline if failures else None  # a row's time starts when it is first sent
+                address = gate.try_enter(address) or await gate.enter(patience, until, address)
+                if not failures:
+                    deadline = time.monotonic() + patience
+                elif time.monotonic() >= deadline:
+                    gate.leave(address)
+                    raise self._too_late("waited for its turn", failures, address.endpoint)
                 started = time.monotonic()
                 try:
                     answer = await self._sent(call, address, worker, deadline if failures else None)
-                except Exception as error:
-                    failure = failure_of(error)
-                    if failure is None:
-                        raise
+                except Exception as error:  # noqa: BLE001 - those that are no failures are raised again
+                    failure = self._failure_of(error)
+                    is_objection = failure.of_request and self._may_be_this_request(call, failure)
                     journal.note(call.key, failure.words)
                     if self._stopping:
                         return None
                     failures += 1
-                    if failure.of_request and self._may_be_this_request(failure):
-                        self._backlog.refused(call, failure.words)
+                    if is_objection:
+                        self._backlog.refused(call, failure.brief)
                         self._close(call)
                         return None
                     tries += gate.failed(address, failure, started)
@@ -242,13 +253,26 @@ class Caller:
             self._sending.discard(worker)
             self._gate.leave(address)
 
-    def _may_be_this_request(self, failure: Failure) -> bool:
-        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say."""
+    def _failure_of(self, error: Exception) -> Failure:
+        """What an exception means, without the key, whoever repeats it; our own bugs are raised again."""
+        failure = failure_of(error)
+        if failure is None:
+            raise error
+        if self._secret == NO_KEY:
+            return failure
+        return msgspec.structs.replace(failure, words=failure.words.replace(self._secret, "***"))
+
+    def _may_be_this_request(self, call: Call, failure: Failure) -> bool:
+        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say.
+
+        One that an earlier run has seen already tells nothing new.
+        """
+        if any(known.problem.startswith(failure.brief) for known in self._store.failures(call.key)):
+            return True
         self._refusals += 1
-        most = REFUSALS_IN_A_ROW if self._has_answered else DOWN_AFTER_FAILURES
-        if self._refusals >= most:
-            logger.warning("%d requests in a row were refused: %s", self._refusals, failure.words)
-        return self._refusals < most
+        if self._refusals == 1:
+            logger.warning("a request was refused, and its row goes without an answer: %s", failure.words)
+        return self._refusals < (REFUSALS_IN_A_ROW if self._has_answered else REFUSALS_AT_FIRST)
 
     def _check_model(self, answer: dict[str, Any], endpoint: Endpoint) -> None:
         answered = answer.get("model")
@@ -274,11 +298,12 @@ class Caller:
         # Where the endpoint said how long, the pressure holds every request for that time; hence the short one.
         pause = backoff(failures, first=0.05 if failure.asked_to_wait else 0.5)
         if time.monotonic() + pause >= deadline:
-            raise self._error(
-                f"{failure.words}; llm.row_deadline_s ({self._config.row_deadline_s:g} s) is over, {failures} tries",
-                endpoint,
-            )
+            raise self._too_late(failure.words, failures, endpoint)
         return pause
+
+    def _too_late(self, problem: str, failures: int, endpoint: Endpoint) -> UserError:
+        seconds = self._config.row_deadline_s
+        return self._error(f"{problem}; llm.row_deadline_s ({seconds:g} s) is over, {failures} tries", endpoint)
 
     def _error(self, problem: str, endpoint: Endpoint) -> UserError:
         return UserError(

@@ -87,7 +87,13 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     failed_tries: int = 0
     only_reasoning: bool = False
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it ended before the LLM had come to an end."""
+        return self.finish_reason in CUT
 
+
+CUT = frozenset({"length", "content_filter", "error", "abort"})
 REFUSED = "endpoint-refused"
 """Why a row that the endpoint will not answer is dropped."""
 
@@ -222,7 +228,8 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
     return body
 
 
-_THOUGHTS = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)\s*", re.DOTALL)
+_THOUGHTS = re.compile(r"\A(?:.*</think(?:ing)?>\s*|\s*<think(?:ing)?>.*)", re.DOTALL)
+"""Up to the closing tag, or all if there is none; some chat templates write the opening tag themselves."""
 
 
 def answer_of(key: str, stored: Mapping[str, Any]) -> ChatAnswer:
@@ -233,7 +240,7 @@ def answer_of(key: str, stored: Mapping[str, Any]) -> ChatAnswer:
     'yes'
     """
     answer = msgspec.convert({"key": key, **stored}, ChatAnswer)
-    if not answer.text.lstrip().startswith("<think"):
+    if "<think" not in answer.text and "</think" not in answer.text:
         return answer
     text = _THOUGHTS.sub("", answer.text, count=1)
     return msgspec.structs.replace(answer, text=text, only_reasoning=not text.strip())

@@ -1,12 +1,22 @@
 """The `[llm]` table of a building recipe: where the LLM is, how it is asked, and what its tokens cost."""
 
+import json
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
 from builders.llm.wires import WIRES, Server, chat
 from cards.errors import UserError
+
+OWN_FIELDS = frozenset(
+    {
+        *("model", "messages", "prompt", "inputs", "max_tokens", "max_completion_tokens", "max_new_tokens"),
+        *("temperature", "seed", "stop", "stream", "n", "best_of", "details", "return_full_text", "do_sample"),
+    }
+)
+"""Of a request's body: what Foils sets, or relies on being left alone."""
 
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 Positive = Annotated[int, Meta(ge=1)]
@@ -60,7 +70,8 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
             down and the build stops.
         prices: what its tokens or hours cost.
-        budget: money that the calls of a data set may cost, those already in the store included.
+        budget: money that the calls of a data set may cost, those already in the store included. No call is begun
+            that might pass it by its tokens; hours count once a call is over, so those in flight may pass it.
     """
 
     base_url: str | tuple[str, ...] | None = None
@@ -131,13 +142,12 @@ def _check_place(llm: LlmConfig) -> None:
         raise UserError(f"recipe: llm: {' and '.join(ways)} are set; wanted one of base_url, provider and endpoint")
     if llm.base_url is not None and not llm.base_urls:
         raise UserError("recipe: llm.base_url []: wanted one or more addresses")
-    for url in llm.base_urls:
-        if not re.match(r"https?://[^/@]+(/|$)", url):
-            raise UserError(
-                "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
-                "a key goes into an environment variable that llm.api_key_env names"
-            )
-    if len(set(llm.base_urls)) < len(llm.base_urls):
+    if not all(map(_is_address, llm.base_urls)):
+        raise UserError(
+            "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
+            "a key goes into an environment variable that llm.api_key_env names"
+        )
+    if len({url.rstrip("/") for url in llm.base_urls}) < len(llm.base_urls):
         raise UserError(f"recipe: llm.base_url {list(llm.base_urls)}: wanted each address once")
     if llm.is_embedded and llm.model != EMBEDDED_LLM:
         raise UserError(
@@ -153,6 +163,22 @@ def _check_place(llm: LlmConfig) -> None:
         )
 
 
+def _is_address(url: str) -> bool:
+    """Whether a URL names a host and a path, and nothing that could be a key.
+
+    >>> _is_address("http://127.0.0.1:8080/v1"), _is_address("https://h/v1?api_key=x"), _is_address("http://h:99999/")
+    (True, False, False)
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not re.search(r"[\s@?#]", url)
+    return parts.scheme in {"http", "https"} and bool(host) and port != 0 and plain
+
+
 def _check_asking(llm: LlmConfig) -> None:
     if llm.thinking is False and WIRES[llm.server].no_thinking is None:
         able = ", ".join(server for server, wire in WIRES.items() if wire.no_thinking is not None)
@@ -160,7 +186,11 @@ def _check_asking(llm: LlmConfig) -> None:
             f"recipe: llm.thinking false: llm.server {llm.server!r} has no common way to switch it off; allowed with "
             f"{able}; for others name the provider's own parameter in llm.extra_body"
         )
-    clash = sorted(set(llm.extra_body) & {"model", "messages", "prompt", "max_tokens", "temperature", "seed", "stop"})
+    clash = sorted(set(llm.extra_body) & OWN_FIELDS)
+    try:
+        json.dumps(llm.extra_body)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"recipe: llm.extra_body: {error}; wanted values that JSON has") from None
     if clash:
         raise UserError(
             f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "

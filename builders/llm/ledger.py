@@ -1,4 +1,4 @@
-"""What a build's LLM calls cost: tokens, tries, time and money per stage, and a budget that is never passed.
+"""What a build's LLM calls cost: tokens, tries, time and money per stage, and a budget.
 
 All figures come from the stored answers, so a build that finds its answers in the store tells the same as the one that
 asked for them.
@@ -54,7 +54,8 @@ class Account:
     """One stage's calls and what came of them.
 
     Attributes:
-        new_calls: calls that this run made; all others were in the store.
+        calls: answers that the stage's rows rest on.
+        new_calls: those that this run asked for; all others were in the store.
         accepted: rows or texts that passed the stage's checks.
     """
 
@@ -62,7 +63,7 @@ class Account:
         self.new_calls = 0
         self.accepted = 0
         self._prices = prices
-        self._calls = self._failed_tries = self._uncounted = 0
+        self.calls = self._failed_tries = self._uncounted = 0
         self._prompt_tokens = self._completion_tokens = 0
         self._call_seconds = 0.0
         self._busy = Spans()
@@ -76,7 +77,7 @@ class Account:
             prompt_bytes: length of the messages, from which tokens are guessed if the endpoint did not count them.
         """
         self.new_calls += new
-        self._calls += 1
+        self.calls += 1
         self._failed_tries += answer.failed_tries
         prompt, completion = tokens_of(answer, prompt_bytes)
         self._uncounted += answer.prompt_tokens is None or answer.completion_tokens is None
@@ -95,7 +96,7 @@ class Account:
     def summary(self) -> dict[str, Any]:
         """The account as manifests keep it; money only where the recipe has prices."""
         figures: dict[str, Any] = {
-            "calls": self._calls,
+            "calls": self.calls,
             "failed_tries": self._failed_tries,
             "prompt_tokens": self._prompt_tokens,
             "completion_tokens": self._completion_tokens,
@@ -150,7 +151,7 @@ class Ledger:
             self._has_heard = True
 
     def bound(self, prompt_bytes: int, max_tokens: int) -> float:
-        """The most that one more call can cost."""
+        """The most that one more call can cost in tokens; hours in flight count once they are over."""
         return self._prices.of_tokens(int(1.1 * prompt_bytes / self._bytes_per_token) + 1, max_tokens)
 
     def reserve(self, bound: float) -> bool:

@@ -25,6 +25,12 @@ ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 OBJECTIONS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
 DOWN_AFTER_FAILURES = 5
 ROUNDS_TO_RECOVER = 16
+FIRST_REST_S, LONGEST_REST_S = 5.0, 60.0
+_LONGEST_RESET_S = 86_400.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_LEFT = ("ratelimit-remaining", *(f"x-ratelimit-remaining{what}" for what in ("", "-requests", "-tokens")))
+"""Headers of what is left, as the first drafts of RateLimit and OpenAI-like endpoints name them."""
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
 
 
@@ -36,7 +42,8 @@ class Failure(msgspec.Struct, frozen=True):
     """One request that failed.
 
     Attributes:
-        words: what happened, without the URL's query or any header.
+        words: what happened, without the URL's query or any header; may repeat what the endpoint says of it.
+        brief: the same in Foils's own words alone, which do not differ from one time to the next.
         status: the HTTP status, or None where there was no answer.
         refused: the endpoint will not change its mind: wrong key, model or request.
         pushed_back: too many requests at once may be the reason: 429, 503, or no answer in time, by any clock.
@@ -50,6 +57,7 @@ class Failure(msgspec.Struct, frozen=True):
     pushed_back: bool = False
     unconnected: bool = False
     asked_to_wait: bool = False
+    brief: str = ""
 
     @property
     def of_request(self) -> bool:
@@ -65,6 +73,7 @@ def failure_of(error: Exception) -> Failure | None:
         told = _told(error.response.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
         return Failure(
             words=f"answered {status} ({hint.get(status, 'error')}{told})",
+            brief=f"answered {status} ({hint.get(status, 'error')})",
             status=status,
             refused=status not in {408, 424, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
             pushed_back=status in {408, 429, 503, 504},
@@ -93,18 +102,25 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks its client to wait before the next request; None if it does not.
 
     `Retry-After` counts on 429 and 503, as seconds or as a date; a date is read against the server's own `Date`
-    where it sends one, because clocks differ. `RateLimit` counts on any response once nothing is left (`r=0`).
+    where it sends one, because clocks differ. `RateLimit` counts on any response once nothing is left (`r=0`), and so
+    do its older forms.
 
     >>> asked_wait(429, {"retry-after": "7"})
     7.0
     >>> asked_wait(200, {"ratelimit": '"api";r=0;t=5'})
     5.0
     >>> asked_wait(200, {"ratelimit": '"api";r=9;t=5'})
+    >>> asked_wait(200, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s"})
+    60.5
     """
     waits = []
     for remaining, reset in _RATE_LIMIT.findall(headers.get("ratelimit", "")):
         if int(remaining) == 0:
             waits.append(float(reset))
+    for name in _LEFT:
+        if headers.get(name, "").strip() == "0":
+            reset = _seconds(headers.get(name.replace("remaining", "reset"), ""))
+            waits += [reset] if reset is not None else []
     after = headers.get("retry-after", "").strip() if status in ASKED_TO_WAIT else ""
     if after.isdecimal():
         waits.append(float(after))
@@ -112,6 +128,19 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
         with suppress(ValueError):
             waits.append(max(0.0, (_moment(after) - _moment(headers.get("date", ""))).total_seconds()))
     return max(waits, default=None)
+
+
+def _seconds(text: str) -> float | None:
+    """A duration such as `5`, `1m0.5s` or `20ms`; None for anything else, a point in time above all.
+
+    >>> _seconds("20ms"), _seconds("1764000000"), _seconds("soon")
+    (0.02, None, None)
+    """
+    parts = _DURATION.findall(text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        return None
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    return seconds if seconds <= _LONGEST_RESET_S else None
 
 
 def _moment(text: str) -> datetime:
@@ -130,7 +159,7 @@ def backoff(failures: int, *, first: float = 0.5) -> float:
 
 
 class Pressure:
-    """The gate before an endpoint: additive increase, multiplicative decrease, holds, and a circuit breaker.
+    """How hard one address is pressed: additive increase, multiplicative decrease, holds, and a circuit breaker.
 
     Attributes:
         limit: requests that may be in flight now, between 1 and `ceiling`; fractions add up to a whole one.
@@ -145,6 +174,8 @@ class Pressure:
         self._clock = clock
         self._held_until = clock()
         self._lowered_at = clock()
+        self._rested_at = clock()
+        self._rest_s = FIRST_REST_S
         self._answered = False
         self._failures = 0  # since the last answer
         self._failing_since = 0.0
@@ -174,14 +205,23 @@ class Pressure:
         """Whether several requests in a row have failed."""
         return self._failures >= DOWN_AFTER_FAILURES
 
-    def rest(self, seconds: float) -> None:
-        """Sends nothing for a while, and then one request to find out."""
-        self._held_until = max(self._held_until, self._clock() + seconds)
+    def rest(self, started: float) -> None:
+        """Sends nothing for a while, then one request to find out; each time without an answer twice as long.
+
+        Args:
+            started: when the request was sent whose failure is the reason; those under way since before the last rest
+                tell nothing new.
+        """
+        if started < self._rested_at:
+            return
+        self._rested_at = self._clock()
+        self._held_until = max(self._held_until, self._rested_at + self._rest_s)
+        self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
         self.limit = 1.0
 
     def heard(self, status: int, headers: Mapping[str, str]) -> None:
         """Notes what a response's headers ask for."""
-        if status not in ASKED_TO_WAIT and "ratelimit" not in headers:
+        if status not in ASKED_TO_WAIT and "ratelimit" not in headers and not any(name in headers for name in _LEFT):
             return
         wait = asked_wait(status, headers)
         if wait is not None:
@@ -195,6 +235,7 @@ class Pressure:
         """An answer came: the limit climbs, by about a sixteenth of the ceiling for every `limit` answers."""
         self._answered = True
         self._failures = 0
+        self._rest_s = FIRST_REST_S
         if self.limit < self._ceiling:
             step = max(1.0, self._ceiling / ROUNDS_TO_RECOVER)
             self.limit = min(float(self._ceiling), self.limit + step / self.limit)

@@ -8,6 +8,7 @@ out which kind a server is.
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import httpx2
@@ -313,18 +314,19 @@ def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     (('\nwhat', False), ('<think>\n</think> what', False))
     """
     begun = len(text) - len(text.lstrip())
-    if text.startswith("<think", begun):  # the stop strings are for what comes after the thoughts
+    if text.startswith("<think", begun) or "</think" in text:  # the stop strings are for what comes after the thoughts
         return text, False
     ends = [end for end in (text.find(each, begun) for each in stop) if end >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
 
 
 _SAME_WEIGHTS = re.compile(
-    r"(?:[-._@:]+(?:v?\d[\w]*|i?q\d\w*|[kmslx]{1,2}|\d?bits?|[bf]+p?\d+|int\d+|gguf|ggml|awq|gptq|mlx|latest|main))*"
+    r"(?:[-._@:]+(?:v?\d[^\W_]*|i?q\d[^\W_]*|[kmslx]{1,2}|\d?bits?|[bf]+p?\d+|int\d+|gguf|ggml|awq|gptq|mlx|latest|main))*"
 )
 """What servers add to a model's name: dates, revisions, quantisations, file endings; not `-instruct` or `-mini`."""
 
 
+@lru_cache(maxsize=64)
 def is_same_model(asked: str, answered: str) -> bool:
     """Whether two names may be the same model: servers add folders, file endings, dates and quantisations.
 

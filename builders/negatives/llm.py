@@ -109,7 +109,7 @@ class NegativesTask:
         missing = [*texts, *[""] * (len(self._open) - len(texts))]
         first_reason = None
         for negative_id, raw in zip(list(self._open), missing, strict=True):
-            text = tidy(raw, is_cut=answer.finish_reason == "length" and not self._writing.prompt.several)
+            text = tidy(raw, is_cut=answer.is_cut and len(missing) == 1)
             reason = self._reject(text) if raw else problem
             if reason is None:
                 self.written[negative_id] = (text, answer.key)

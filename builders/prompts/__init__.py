@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
 # What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
-_TURN_MARKS = re.compile(
+TURN_MARKS = re.compile(
     r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|system|user|assistant)>|\uff5c)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\])|<(?=</?SYS>>)",
     re.IGNORECASE,
@@ -79,10 +79,10 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         return (*opening, {"role": "user", "content": self._wrap(as_data(text), count)})
 
     def leaks(self, text: str) -> bool:
-        """Whether a text repeats `LEAK_WORDS` words in a row of what the LLM was told, in place of an answer."""
-        words = _folded(text)
-        told = _told(self.system)
-        return any(" ".join(words[start : start + LEAK_WORDS]) in told for start in range(len(words) - LEAK_WORDS + 1))
+        """Whether a text repeats what the LLM was told: `LEAK_WORDS` words in a row of it, or an example's answer."""
+        words, told = _folded(text), _told(self)
+        rows = [" ".join(words[start : start + LEAK_WORDS]) for start in range(len(words) - LEAK_WORDS + 1)]
+        return " ".join(words) in told[1:] or any(row in part for row in rows for part in told)
 
     def _wrap(self, text: str, count: int) -> str:
         before, _, after = self.user.partition("{input}")  # the input may itself hold {count}
@@ -143,7 +143,7 @@ def as_data(text: str) -> str:
     """
     if not text.isprintable():  # most passages are, and this is a hundred times faster
         text = _CONTROL.sub("", text)
-    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", text) if "<" in text or "[" in text else text
+    return TURN_MARKS.sub(lambda found: f"{found[0]} ", text) if "<" in text or "[" in text else text
 
 
 def load_prompt(name: str) -> Prompt:
@@ -182,8 +182,10 @@ def prompt_text(name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _told(system: str) -> str:
-    return " ".join(_folded(system))
+def _told(prompt: Prompt) -> tuple[str, ...]:
+    """The instructions, then the examples' answers, as rows of words."""
+    answers = [line for turn in prompt.turns for line in turn.answer.splitlines()]
+    return tuple(" ".join(_folded(text)) for text in (prompt.system, *answers))
 
 
 def _folded(text: str) -> list[str]:

@@ -117,7 +117,17 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
     ("override", "words"),
     [
         ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
-        ("negatives.per_query=12", r"per_query 12: the corpus has 12 passages"),
+        (
+            "negatives.per_query=12",
+            r"per_query 12: of kind llm only 1 are written for a query; set",
+        ),
+        ("queries={min_words = 9, max_words = 4}", r"queries.min_words 9 is above queries.max_words 4"),
+        ("llm.extra_body={stream = true}", r"llm.extra_body.stream: set by Foils itself"),
+        ("llm.extra_body={since = 2026-01-01}", r"llm.extra_body: .*; wanted values that JSON has"),
+        ("llm.base_url=http://127.0.0.1:99999/v1", r"llm.base_url: wanted http://host:port/v1"),
+        ("llm.base_url=https://h/v1?api_key=SECRET", r"llm.base_url: wanted http://host:port/v1"),
+        ("llm.thinking=false", r"llm.thinking false: llm.server 'openai' has no common way .*vllm, llama.cpp"),
+        ("llm.budget=3.0", r"llm.budget 3: needs prices to count with"),
         ("corpus.language=xx", "BM25 has no stemmer"),
         ("queries.prompt=nope", "no such prompt"),
         ("llm.base_url=http://127.0.0.1:9/v1", "cannot be reached"),
@@ -141,8 +151,8 @@ def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path, chat_se
 
 
 def test_no_query_with_enough_negatives(write_recipe, tmp_path):
-    with pytest.raises(UserError, match=r"no query has enough negatives of every kind .llm: 1 of 2 for most"):
-        run(write_recipe('["llm"]'), tmp_path / "o" / "d", "negatives.per_query=2")
+    with pytest.raises(UserError, match=r"no query has enough negatives of every kind .bm25: 0 of 2 for most"):
+        run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.bm25.depth=1")
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):

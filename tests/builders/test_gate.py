@@ -1,11 +1,12 @@
 """Several addresses of one model: load goes where room is, and an address that fails rests."""
 
+import asyncio
 import time
 from collections import Counter
 
 import pytest
 
-from builders.llm import gate
+from builders.llm import pressure
 from builders.llm.chat import ChatRequest, Endpoint, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.gate import Address, Gate
@@ -96,7 +97,7 @@ def test_an_address_that_is_not_there_costs_no_row(ask, two):
 
 
 def test_an_address_that_comes_back_is_used_again(ask, two, monkeypatch):
-    monkeypatch.setattr(gate, "FIRST_REST_S", 0.2)
+    monkeypatch.setattr(pressure, "FIRST_REST_S", 0.2)
     two[0].script = lambda _, number: (500, {}, "{}") if number < 8 else time.sleep(0.01) or "back"
     two[1].script = lambda *_: time.sleep(0.01) or "text"
     answers = Counter(ask(400, concurrency=8))
@@ -129,6 +130,10 @@ def test_rests_grow_and_an_answer_ends_them():
     assert pair[0].pressure.room == 1  # one request finds out
     both.failed(pair[0], BROKEN, clock.now)
     assert pair[0].pressure.wait_s == 10
+    sent = clock.now - 1
+    for _ in range(20):  # under way since before: they tell nothing new
+        both.failed(pair[0], BROKEN, sent)
+    assert pair[0].pressure.wait_s == 10
     clock.now += 10
     both.succeeded(pair[0])
     assert pair[0].pressure.room > 1
@@ -158,3 +163,71 @@ def test_another_try_prefers_another_address():
     for _ in range(2):
         both.try_enter(avoid=pair[0])
     assert both.in_flight == 4
+
+
+def test_whoever_waits_longest_is_next():
+    """A worker that comes from a call must not take the place of one that has waited."""
+
+    async def work(gate, served, number, until):
+        while time.monotonic() < until:
+            address = gate.try_enter() or await gate.enter(60.0)
+            await asyncio.sleep(0.002)
+            served[number] += 1
+            gate.leave(address)
+
+    async def main():
+        gate, served = Gate(addresses(Pressure(4, 100.0))), Counter()
+        until = time.monotonic() + 1.0
+        await asyncio.gather(*(work(gate, served, number, until) for number in range(12)))
+        assert gate.in_flight == 0
+        return served
+
+    served = asyncio.run(main())
+    assert len(served) == 12
+    assert min(served.values()) > max(served.values()) / 2
+
+
+def test_a_place_that_nobody_wants_any_more_is_given_back():
+    async def main():
+        gate = Gate(addresses(Pressure(1, 100.0)))
+        address = gate.try_enter()
+        waiting = [asyncio.create_task(gate.enter(60.0)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        gate.leave(address)  # given to the second at once
+        waiting[1].cancel()
+        assert (await asyncio.gather(*waiting[:2], return_exceptions=True))[1].__class__ is asyncio.CancelledError
+        assert await waiting[2] is address
+        gate.leave(address)
+        assert gate.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_waiters_hear_of_the_end_of_a_rest_by_themselves(monkeypatch):
+    monkeypatch.setattr(pressure, "FIRST_REST_S", 0.2)
+
+    async def main():
+        pair = addresses(Pressure(1, 100.0), Pressure(1, 100.0))
+        gate = Gate(pair)
+        for _ in range(5):
+            gate.failed(pair[1], BROKEN, time.monotonic())
+        assert gate.try_enter() is pair[0]  # and it hangs
+        started = time.monotonic()
+        assert await asyncio.wait_for(gate.enter(60.0), 5) is pair[1]
+        assert 0.15 < time.monotonic() - started < 2
+
+    asyncio.run(main())
+
+
+def test_patience_begins_with_the_first_sending():
+    async def main():
+        gate = Gate(addresses(Pressure(2, 100.0)))
+        gate._addresses[0].pressure.heard(429, {"retry-after": "1"})
+        with pytest.raises(GaveUpError, match="asks to wait 1 s"):
+            await gate.enter(0.5)
+        with pytest.raises(GaveUpError):
+            await gate.enter(60.0, until=time.monotonic() + 0.2)
+        assert await gate.enter(60.0)  # was never sent: waits
+
+    asyncio.run(main())
