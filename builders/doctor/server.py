@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from builders.doctor.findings import Advice, Finding, not_tried, quoted
 from builders.doctor.visit import LONGEST_PROBE_S, Page, Reply, Visit
-from builders.llm.wires import Server, is_same_model
+from builders.llm.completion import is_same_model
+from builders.llm.wires import Server
 
 FIRST_TRIES = 3
 FIRST_PAUSE_S = 2.0

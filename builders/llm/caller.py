@@ -7,24 +7,25 @@ so does a failure, for a few seconds.
 
 import asyncio
 import logging
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 
 from builders.llm.backlog import Backlog, Call
 from builders.llm.chat import Endpoint
+from builders.llm.completion import is_same_model
 from builders.llm.config import LlmConfig
 from builders.llm.gate import Address, Gate
+from builders.llm.interrupts import ctrl_c
 from builders.llm.journal import Journal
 from builders.llm.lines import NO_KEY, api_key, open_line
 from builders.llm.pressure import Failure, GaveUpError, Pressure, backoff, failure_of
 from builders.llm.store import CallStore
-from builders.llm.wires import WIRES, is_same_model
+from builders.llm.wires import WIRES
 from cards.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Caller:
             self._workers = {asyncio.create_task(self._work(journal)) for _ in range(workers)}
             for worker in self._workers:
                 worker.add_done_callback(self._ended)
-            with _ctrl_c(self._interrupt):
+            with ctrl_c(self._interrupt):
                 try:
                     await self._settled()
                 finally:
@@ -317,16 +318,3 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _ctrl_c(handle: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `handle`, where the platform and the thread allow it; elsewhere it stops at once."""
-    loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError, ValueError, RuntimeError):
-        loop.add_signal_handler(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.remove_signal_handler(signal.SIGINT)
