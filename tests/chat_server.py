@@ -67,7 +67,11 @@ class ChatServer:
                     answer(self)
                     return
                 if isinstance(answer, str):
-                    answer = (200, {"Content-Type": "application/json"}, json.dumps(completion(answer)))
+                    answer = (
+                        200,
+                        {"Content-Type": "application/json"},
+                        json.dumps({**completion(answer), "model": body.get("model", "scripted")}),
+                    )
                 self._reply(*answer)
 
             def do_GET(self):
