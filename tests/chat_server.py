@@ -70,7 +70,7 @@ class ChatServer:
                     answer = (
                         200,
                         {"Content-Type": "application/json"},
-                        json.dumps({**completion(answer), "model": body.get("model", "scripted")}),
+                        json.dumps(completion(answer, model=body.get("model", "scripted"))),
                     )
                 self._reply(*answer)
 
@@ -123,12 +123,12 @@ def reset_mid_body(handler):
     handler.close_connection = True
 
 
-def completion(text, finish_reason="stop"):
+def completion(text, finish_reason="stop", model="scripted"):
     return {
         "id": "x",
         "object": "chat.completion",
         "created": 0,
-        "model": "scripted",
+        "model": model,
         "system_fingerprint": "",
         "choices": [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},

@@ -100,7 +100,8 @@ def test_an_endpoint_that_stays_busy_ends_with_one_line_and_keeps_what_was_answe
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "key refused"), (404, "no such address or model"), (400, "bad request")]
+    ("status", "words"),
+    [(401, "key refused"), (403, "key refused"), (404, "no such address or model"), (400, "bad request")],
 )
 def test_refusals_are_not_asked_again_and_show_no_key(ask, chat_server, monkeypatch, status, words):
     monkeypatch.setenv("MY_KEY", "sk-mine-and-secret")
