@@ -4,9 +4,11 @@ import json
 import re
 
 from builders.llm.chat import ChatAnswer
-from builders.prompts import TURN_MARKS, answer_keys
+from builders.prompts import answer_keys
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_END = re.compile(r"<\|[a-z_]+\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]|<\uff5c", re.IGNORECASE)
+"""What LLMs have been seen to write on past the end of their turn; other tags may be what a text is about."""
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
 LIST_MARK = re.compile(r"^\s*(?:[-*•]\s+|\(?\d{1,2}[.)]\s+)")
@@ -49,7 +51,7 @@ def plain(text: str) -> str:
     >>> plain("what do owls eat?<|im_end|> and more")
     'what do owls eat?'
     """
-    mark = TURN_MARKS.search(text)
+    mark = _END.search(text)
     return _UNUSABLE.sub("", text[: mark.start()] if mark else text).strip()
 
 

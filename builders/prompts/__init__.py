@@ -21,9 +21,9 @@ FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
 # What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
-TURN_MARKS = re.compile(
-    r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|system|user|assistant)>|\uff5c)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\])|<(?=</?SYS>>)",
+_TURN_MARKS = re.compile(
+    r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|thinking|tool_call|tool_response|system|user|assistant)>|\uff5c)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\])|<(?=</?SYS>>)",
     re.IGNORECASE,
 )
 
@@ -143,7 +143,7 @@ def as_data(text: str) -> str:
     """
     if not text.isprintable():  # most passages are, and this is a hundred times faster
         text = _CONTROL.sub("", text)
-    return TURN_MARKS.sub(lambda found: f"{found[0]} ", text) if "<" in text or "[" in text else text
+    return _TURN_MARKS.sub(lambda found: f"{found[0]} ", text) if "<" in text or "[" in text else text
 
 
 def load_prompt(name: str) -> Prompt:
