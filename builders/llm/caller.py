@@ -38,13 +38,20 @@ REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
 class Caller:
     """One run of many calls against one endpoint, which may have several addresses."""
 
-    def __init__(self, config: LlmConfig, endpoints: Sequence[Endpoint], store: CallStore) -> None:
+    def __init__(
+        self, config: LlmConfig, endpoints: Sequence[Endpoint], store: CallStore, pressures: dict[str, Pressure]
+    ) -> None:
+        """Opens lines to all endpoints; what `pressures` knows of them from earlier runs, a hold say, goes on."""
         self._config = config
         self._store = store
         self._send = WIRES[config.server].send
         each = -(-config.concurrency // len(endpoints))
         self._addresses = [
-            Address(endpoint, open_line(config, endpoint), Pressure(each, config.down_after_s))
+            Address(
+                endpoint,
+                open_line(config, endpoint),
+                pressures.setdefault(endpoint.place, Pressure(each, config.down_after_s)),
+            )
             for endpoint in endpoints
         ]
         self._gate = Gate(self._addresses)

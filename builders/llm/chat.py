@@ -20,6 +20,7 @@ import msgspec
 
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
+from builders.llm.pressure import Pressure
 from builders.llm.store import CallStore
 from cards.errors import UserError
 
@@ -137,6 +138,7 @@ class Llm:
         self.store = store
         self.ledger = ledger or Ledger(config.prices, config.budget)
         self._connect = connect
+        self._pressures: dict[str, Pressure] = {}
 
     def run(
         self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
@@ -166,7 +168,7 @@ class Llm:
             return
         endpoints = self._connect()
         with asyncio.Runner(loop_factory=new_event_loop) as runner, _nothing_old_is_garbage():
-            if runner.run(Caller(self.config, endpoints, self.store).run(backlog)):
+            if runner.run(Caller(self.config, endpoints, self.store, self._pressures).run(backlog)):
                 raise KeyboardInterrupt
 
     def ask(self, stage: str, requests: Sequence[ChatRequest]) -> list[ChatAnswer]:

@@ -231,3 +231,19 @@ def test_patience_begins_with_the_first_sending():
         assert await gate.enter(60.0)  # was never sent: waits
 
     asyncio.run(main())
+
+
+def test_what_is_known_of_an_endpoint_goes_from_one_stage_to_the_next(chat_server, tmp_path):
+    def requests(name):
+        return [ChatRequest(({"role": "user", "content": f"{name} {n}"},), 9, 0.5, seed=1) for n in range(8)]
+
+    came = []
+    config = LlmConfig(base_url=chat_server.url, model="scripted", concurrency=1)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        llm = Llm(config, store, lambda: [Endpoint(chat_server.url, "scripted")])
+        llm.ask("first", requests("first")[:3])
+        llm._pressures[chat_server.url].heard(429, {"retry-after": "1"})
+        started = time.monotonic()
+        chat_server.script = lambda *_: came.append(time.monotonic()) or "text"
+        llm.ask("second", requests("second"))
+    assert came[0] - started >= 0.9
