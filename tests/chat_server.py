@@ -16,6 +16,8 @@ NEGATIVES_SYSTEM = "A hard negative is"
 class ChatServer:
     """`script(body, number)` returns a text, or `(status, headers, raw body)`; `number` counts requests from 0.
 
+    It answers under the name of the model that it was asked for, or under `model`.
+
     For what is no proper answer, it returns a function that gets the request's handler. `in_flight` counts the
     requests that have come and are not answered yet. `pages` holds what GET finds: a status and a JSON value for each
     path; `gets` records path and headers.
@@ -24,6 +26,7 @@ class ChatServer:
     def __init__(self, port=0):
         self.port = port
         self.script = lambda *_: "an answer"
+        self.model = None
         self.bodies = []
         self.headers = []
         self.paths = []
@@ -70,7 +73,7 @@ class ChatServer:
                     answer = (
                         200,
                         {"Content-Type": "application/json"},
-                        json.dumps(completion(answer, model=body.get("model", "scripted"))),
+                        json.dumps(completion(answer, model=outer.model or body.get("model", "scripted"))),
                     )
                 self._reply(*answer)
 

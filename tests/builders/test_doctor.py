@@ -97,6 +97,7 @@ def doctor(write_recipe, chat_server):
         return table
 
     chat_server.pages["/v1/models"] = LISTED
+    chat_server.model = "scripted"
     return lambda *overrides, script=healthy: setattr(chat_server, "script", script) or run(*overrides)
 
 
@@ -389,6 +390,7 @@ def test_the_smallest_level_within_a_tenth_of_the_best():
 def test_the_command(write_recipe, tmp_path):
     with ChatServer() as server:
         server.script = healthy
+        server.model = "scripted"
         server.pages["/v1/models"] = LISTED
         command = [
             *(sys.executable, "-m", "builders.build", str(write_recipe()), "--doctor"),
