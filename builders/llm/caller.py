@@ -1,6 +1,6 @@
 """The calling loop: a bounded number of workers keep the endpoint full, and a journal stores what it answers.
 
-What can be lost: `kill -9` loses the requests in flight and what the journal has not written yet, a few milliseconds'
+What can be lost: `kill -9` loses the requests in flight and what the journal has not written yet, some 20 milliseconds'
 worth. Any other end writes all that was answered: Ctrl-C waits for the requests in flight (a second one does not), and
 so does a failure, for a few seconds.
 """

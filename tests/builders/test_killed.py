@@ -75,7 +75,6 @@ def dataset(folder):
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     manifest = json.loads(files.pop("manifest.json"))
     manifest["recipe"].pop("overrides")  # each server has a port of its own
-    manifest["code"].pop("commit")  # of the checkout, which may get one meanwhile; the code's hash stays
     for figures in manifest["usage"].values():
         for name in MEASURED:
             figures.pop(name)
