@@ -13,6 +13,16 @@ CANDIDATES = pa.schema(
         ("score", pa.float64()),  # the miner's own; higher is harder; null where it gives none
     ]
 )
+SCORES = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.float64())])
+"""Every pair that a scorer has scored, positives among them: configuration `scores-<scorer>`."""
+FATES = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("query-id", pa.string()),
+        ("corpus-id", pa.string()),
+        ("fate", pa.string()),  # `negative_N`, the column that it became, or why it became none
+    ]
+)
 GENERATED = pa.schema(
     [("_id", pa.string()), ("text", pa.string()), ("query-id", pa.string()), ("call-key", pa.string())]
 )

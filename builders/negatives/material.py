@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow as pa
 from builders import schema
 from builders.llm.chat import Converse
 from builders.negatives.bm25_index import Bm25Index
+from builders.passages import Passages
 
 
 class Material:
@@ -19,13 +21,22 @@ class Material:
         language: two-letter code.
         seed: the recipe's.
         converse: has the LLM answer many tasks at once.
+        cache: a folder for what is computed once and kept: indexes, embeddings, scores.
     """
 
-    def __init__(self, passages: pa.Table, language: str, seed: int, converse: Converse) -> None:
+    def __init__(
+        self, passages: pa.Table, language: str, seed: int, converse: Converse, cache: Path = Path("outputs/cache")
+    ) -> None:
         self.passages = passages
+        self.cache = cache
         self.language = language
         self.seed = seed
         self.converse = converse
+
+    @cached_property
+    def corpus(self) -> Passages:
+        """The corpus, to look texts up in."""
+        return Passages(self.passages)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -50,11 +61,13 @@ class Mined(NamedTuple):
         candidates: `schema.CANDIDATES`, ranked from 1 within each query.
         generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
         drops: `schema.DROPS`, of answers that could not be used.
+        scores: `schema.SCORES` that the kind's own scorer gave, to the candidates and to each query's positive.
     """
 
     candidates: pa.Table
     generated: pa.Table = schema.GENERATED.empty_table()
     drops: pa.Table = schema.DROPS.empty_table()
+    scores: pa.Table = schema.SCORES.empty_table()
 
 
 def ranked(query_id: str, hits: Sequence[tuple[str, float | None]]) -> list[dict[str, object]]:

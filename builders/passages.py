@@ -1,0 +1,77 @@
+"""Passages by id and by position, held in Arrow: a million of them are no Python objects."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders import schema
+
+Positions = npt.NDArray[np.int64]
+
+
+class Passages:
+    """A corpus, or a corpus and generated passages, that texts are looked up in.
+
+    Args:
+        table: `schema.CORPUS`, in any number of chunks; may be memory-mapped.
+
+    >>> corpus = Passages(pa.table({"_id": ["a", "b"], "title": ["T", ""], "text": ["one", "two"]}, schema.CORPUS))
+    >>> corpus.texts(corpus.positions(["b", "a"])).to_pylist()
+    ['two', 'T one']
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        rows: int = self.table.num_rows
+        return rows
+
+    @cached_property
+    def ids(self) -> pa.ChunkedArray:
+        """Ids by position."""
+        return self.table["_id"]
+
+    def positions(self, ids: pa.Array | pa.ChunkedArray | list[str]) -> Positions:
+        """Positions of ids; -1 for those that are not here."""
+        wanted = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
+        found = pc.fill_null(pc.index_in(wanted, value_set=self.ids), -1)
+        return np.asarray(found.to_numpy(), np.int64)
+
+    def ids_at(self, positions: Positions) -> pa.Array:
+        """The ids at positions, in their order."""
+        return _whole(self.ids.take(pa.array(positions)))
+
+    def bodies(self, positions: Positions) -> pa.Array:
+        """Texts without titles at positions, in their order."""
+        return _whole(self.table["text"].take(pa.array(positions)))
+
+    def texts(self, positions: Positions) -> pa.Array:
+        """Passages as models read them (title, a space, text, as MTEB joins them) at positions, in their order."""
+        rows = self.table.select(["title", "text"]).take(pa.array(positions))
+        return _whole(_joined(rows["title"], rows["text"]))
+
+    def batches(self, rows: int = 10_000) -> Iterator[pa.Array]:
+        """All passages as models read them, in their order, `rows` at a time."""
+        for batch in self.table.select(["title", "text"]).to_batches(max_chunksize=rows):
+            yield _whole(_joined(batch["title"], batch["text"]))
+
+    def and_generated(self, generated: pa.Table) -> "Passages":
+        """These and `schema.GENERATED` ones, which have no titles; behind these, so that positions stay."""
+        if not generated.num_rows:
+            return self
+        titles = pa.array([""] * generated.num_rows, pa.string())
+        more = pa.table({"_id": generated["_id"], "title": titles, "text": generated["text"]}, schema.CORPUS)
+        return Passages(pa.concat_tables([self.table, more]))
+
+
+def _joined(titles: pa.Array, texts: pa.Array) -> pa.Array:
+    return pc.utf8_trim_whitespace(pc.binary_join_element_wise(titles, texts, " "))
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
