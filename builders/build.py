@@ -13,33 +13,28 @@ A killed build can be started again: no LLM call that was answered is made twice
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, queries, schema
-from builders.corpus import Corpus, content_hash, load, sample
+from builders import dense_search, domain_ranker, queries
+from builders.contents import configs_of, inputs_of, models_of, record_of, uses_cross_encoder
+from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
-from builders.negatives import MINERS, config_of
+from builders.mining import mine_all, timed
 from builders.negatives.bm25_index import check_language
-from builders.negatives.llm import prompt_of
-from builders.negatives.material import Material, Mined
-from builders.prompts import in_language, prompt_hash, prompt_text
+from builders.negatives.material import Material
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, check, identity_hash
 from builders.selection import Selection, select
+from builders.selection.stored import inputs_from, wanted_by
 from cards.errors import UserError, run_entry
-from cards.models import resolve_model
-from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
 
@@ -67,19 +62,20 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         return
     with llm_session(llm, store_file) as session:
         seeds = sample(corpus.passages, config.corpus.sample, config.seed)
-        material = Material(corpus.passages, config.corpus.language, config.seed, session.run)
-        with _timed("queries"):
+        material = Material(
+            corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
+        )
+        with timed("queries"):
             written = queries.write(seeds, seeds.num_rows, config.queries, material)
-        with _timed("round trip"):
+        with timed("round trip"):
             accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
         _check_some_left(seeds, written, accepted)
         config = _with_ranker(config, accepted.table, material, out)
-        mined: dict[str, Mined] = {}
-        for kind in config.negatives.kinds:
-            with _timed(f"{kind} negatives"):
-                mined[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind))
-    selection = _select(accepted.table, mined, material, config.negatives.per_query)
+        candidates = mine_all(accepted.table, material, config)
+    with timed("selection"):
+        selection = select(inputs_from(accepted.table, candidates), wanted_by(config))
     _check_some_left(seeds, written, accepted, selection)
+    mined = candidates.mined
     drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
     funnel = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
@@ -87,20 +83,21 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         "queries asked for": seeds.num_rows * config.queries.per_passage,
         "queries usable": written.table.num_rows,
         "queries that find their passage": accepted.table.num_rows,
-        "queries with negatives of every kind": selection.queries.num_rows,
+        "queries with negatives of every kind": len(selection.queries),
     }
     session.ledger.account(queries.STAGE).accepted = written.table.num_rows
     for stage, found in mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
-    record = _record(recipe, llm, inputs, corpus.license) | {
+    record = record_of(recipe, llm, inputs, corpus.license) | {
         "funnel": funnel,
-        "models": _models(config),
+        "fates": selection.summary,
+        "models": models_of(config),
         "usage": session.ledger.summary(),
         "prices": prices,
     }
-    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
-    rows, kinds = selection.queries.num_rows, ", ".join(config.negatives.kinds)
+    write_folder(out, configs_of(corpus, accepted.table, candidates, selection, pa.concat_tables(drops)), record)
+    rows, kinds = len(selection.queries), ", ".join(config.negatives.kinds)
     cost = session.ledger.cost()
     told = f", {cost} in all" if cost else ""
     logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, told)
@@ -124,13 +121,13 @@ def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, dict[str, Any]]:
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
     llm = identified(config.llm)
-    return corpus, llm, _inputs(config, corpus, llm)
+    return corpus, llm, inputs_of(config, corpus, llm)
 
 
 def _check_some_left(
     seeds: pa.Table, written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None
 ) -> None:
-    if selection is not None and selection.queries.num_rows == 0:
+    if selection is not None and len(selection.queries) == 0:
         reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
         raise UserError(
             f"no query has enough negatives of every kind ({reasons.most_common(1)[0][0]} for most of them); set "
@@ -142,22 +139,6 @@ def _check_some_left(
             f"{accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
             "queries.round_trip_k"
         )
-
-
-def _record(recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any], licence: str | None) -> dict[str, Any]:
-    """The manifest's account of where a data set comes from; holds no time and no place, so equal builds are equal."""
-    config = recipe.config
-    return {
-        "name": config.name,
-        "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
-        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=llm.shaping())),
-        "inputs": inputs,
-        "license": licence,
-        "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
-        "language": config.corpus.language,
-        "code": _code(config),
-        "packages": package_versions(),
-    }
 
 
 def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
@@ -174,42 +155,6 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
         )
 
 
-def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
-    """All that a data set depends on: equal inputs give equal bytes.
-
-    Missing models and prompts are noticed here, before the LLM is paid.
-
-    Raises:
-        UserError: a model, a prompt or the ranker's training recipe is not there.
-    """
-    language = config.corpus.language
-    prompts = set(config.queries.weights())
-    writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
-    for kind, writer in writers.items():
-        if kind in config.negatives.kinds:
-            prompt_of(writer, language, kind)
-            prompts.add(writer.prompt)
-    return {
-        "recipe": identity_hash(config),
-        "corpus": {
-            "source": corpus.source,
-            "revision": corpus.revision,
-            "sha256": content_hash(corpus.passages),
-        },
-        "llm": {"model": llm.model, "revision": llm.revision, "server": llm.server},
-        "models": _models(config),
-        "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
-        "code": _code(config)["sha256"],
-        "packages": dict(package_versions()),
-    }
-
-
-def _code(config: BuildRecipe) -> Mapping[str, str | None]:
-    """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    trains = "cross-encoder" in config.negatives.kinds and config.negatives.cross_encoder.train_with is not None
-    return code_version("builders", "cards", *(["training"] if trains else []))
-
-
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is None:
@@ -221,63 +166,14 @@ def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
     """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
     ranker = config.negatives.cross_encoder
-    if "cross-encoder" not in config.negatives.kinds:
+    if not uses_cross_encoder(config):
         return config
     if ranker.train_with is not None:
-        with _timed("cross-encoder training"):
+        with timed("cross-encoder training"):
             folder = domain_ranker.train(ranker.train_with, accepted, material, out.with_name("domain-ranker"))
         ranker = msgspec.structs.replace(ranker, model=str(folder))
     negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
     return msgspec.structs.replace(config, negatives=negatives)
-
-
-def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
-    """The models that choose negatives or filter queries, pinned; one that is still to be trained, by its recipe."""
-    used: dict[str, str | None] = {}
-    ranker = config.negatives.cross_encoder
-    if "cross-encoder" in config.negatives.kinds:
-        used["cross-encoder"] = ranker.model
-    if config.queries.round_trip_k:
-        used["round-trip"] = config.queries.round_trip_model
-    pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
-    models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
-    if "cross-encoder" in used and ranker.model is None:
-        models["cross-encoder"] = {
-            "name": Path(str(ranker.train_with)).name,
-            "revision": domain_ranker.recipe_revision(ranker.train_with),
-        }
-    return models
-
-
-def _select(accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int) -> Selection:
-    bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
-    texts = dict(material.texts)
-    for found in mined.values():
-        for row in found.generated.to_pylist():
-            bodies[row["_id"]] = texts[row["_id"]] = row["text"]
-    candidates = {kind: found.candidates for kind, found in mined.items()}
-    return select(accepted, candidates, texts, bodies, per_query)
-
-
-def _configs(corpus: Corpus, selection: Selection, mined: Mapping[str, Mined], drops: pa.Table) -> dict[str, pa.Table]:
-    kept = selection.queries
-    qrels = {"query-id": kept["_id"], "corpus-id": kept["corpus-id"], "score": [1] * kept.num_rows}
-    return {
-        "default": pa.table(qrels, schema.QRELS),
-        "corpus": corpus.passages,
-        "queries": kept.select(["_id", "text"]),
-        **selection.rows,
-        **{f"candidates-{kind}": found.candidates for kind, found in mined.items()},
-        "generated": pa.concat_tables([found.generated for found in mined.values()]),
-        "drops": drops,
-    }
-
-
-@contextmanager
-def _timed(stage: str) -> Iterator[None]:
-    started = perf_counter()
-    yield
-    logger.info("%s: %.1f s", stage, perf_counter() - started)
 
 
 def _entry() -> None:

@@ -5,7 +5,7 @@ A hundred thousand texts are no Python objects and no heap: batches go to a temp
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from tempfile import TemporaryFile
 
 import numpy as np
@@ -51,6 +51,17 @@ class Columns:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._rows = []
+
+
+def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Batches as one table that lies in a temporary file, mapped back: as large as the disk has room."""
+    with TemporaryFile(prefix="foils-rows-") as file:
+        with pa.ipc.new_stream(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
 def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:

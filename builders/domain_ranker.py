@@ -18,7 +18,9 @@ import pyarrow as pa
 from builders.folder import write_config
 from builders.negatives import bm25, random
 from builders.negatives.material import Material
-from builders.selection import select
+from builders.selection import Wanted, select
+from builders.selection.frame import Inputs
+from builders.selection.stored import own_positives
 from cards.errors import UserError
 from cards.provenance import ROOT, sha256_file
 
@@ -52,8 +54,8 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
         "random": random.mine(queries, material, random.RandomConfig()).candidates,
     }
-    bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
-    selection = select(queries, candidates, material.texts, bodies, per_query=1)
+    given = Inputs(queries, own_positives(queries), candidates, {}, material.corpus, len(material.corpus))
+    selection = select(given, Wanted(tuple(candidates), 1, material.seed))
     pairs = folder.with_name(f"{folder.name}-data")
     for kind, rows in selection.rows.items():
         write_config(pairs, kind, rows)
@@ -61,7 +63,7 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
         *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
         *(str(ROOT / "training" / "train.py"), recipe, "--set", f"dataset={pairs}", "--out", str(folder)),
     ]
-    logger.info("training a cross-encoder on %d queries by %s", selection.queries.num_rows, recipe)
+    logger.info("training a cross-encoder on %d queries by %s", len(selection.queries), recipe)
     finished = subprocess.run(command, check=False)
     if finished.returncode != 0:
         raise UserError(

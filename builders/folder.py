@@ -1,6 +1,8 @@
 """The data set as a folder: Parquet per configuration, card, and the manifest, whose presence means complete."""
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,29 +45,106 @@ def write_config(folder: Path, config: str, table: pa.Table, shard_bytes: int = 
     return files
 
 
-def write_folder(folder: Path, configs: Mapping[str, pa.Table], record: Mapping[str, Any]) -> None:
+def write_folder(
+    folder: Path, configs: Mapping[str, pa.Table], record: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+) -> None:
     """Writes a whole data set beside `folder`, then puts it in its place.
 
     Args:
         folder: where the data set shall lie; an older build of the same recipe there is replaced.
         configs: configuration -> rows; one without rows is left out, since `datasets` cannot load it.
-        record: the manifest's content but for `format` and `configs`, which are added.
+        record: the manifest's content but for `format`, `configs` and `files`, which are added.
+        files: path in the folder -> content, of what is no rows, such as figures.
     """
     partial = partial_folder(folder)
-    written = {}
-    configs = {config: table for config, table in configs.items() if table.num_rows}
-    for config, table in configs.items():
-        files = write_config(partial, config, table)
-        written[config] = {
-            "split": schema.split_of(config),
-            "rows": table.num_rows,
-            "columns": table.column_names,
-            "files": {file.relative_to(partial).as_posix(): sha256_file(file) for file in files},
-        }
-    manifest = {"format": FORMAT, **record, "configs": written}
-    (partial / "README.md").write_text(render_card(manifest, configs), "utf-8")
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    about = {config: _write_about(partial, config, table) for config, table in configs.items() if table.num_rows}
+    _complete(partial, {"format": FORMAT, **record, "configs": about}, files or {})
     put_in_place(partial, folder)
+
+
+def amend(
+    folder: Path,
+    record: Mapping[str, Any],
+    configs: Mapping[str, pa.Table] | None = None,
+    files: Mapping[str, bytes] | None = None,
+    out: Path | None = None,
+) -> None:
+    """Writes a data set again with some things changed; what stays is linked and not copied.
+
+    Args:
+        folder: a complete data set.
+        record: entries of the manifest that change; None takes one out.
+        configs: configurations that change; one without rows goes.
+        files: path in the folder -> content, of what is no rows; those already there stay.
+        out: where the changed data set shall lie; without it, in the place of the old one.
+
+    Raises:
+        UserError: the folder holds no data set.
+    """
+    manifest, changed = read_complete(folder), configs or {}
+    partial = partial_folder(out or folder)
+    about = {name: known for name, known in manifest["configs"].items() if name not in changed}
+    for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:
+        if path not in (files or {}):
+            _link(folder / path, partial / path)
+    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in (files or {})}
+    written = {config: _write_about(partial, config, table) for config, table in changed.items() if table.num_rows}
+    order = [*manifest["configs"], *(config for config in written if config not in manifest["configs"])]
+    about = {config: {**about, **written}[config] for config in order if config in {**about, **written}}
+    updated = {key: value for key, value in {**manifest, **record}.items() if value is not None or key not in record}
+    _complete(partial, {**updated, "configs": about, "files": kept_files}, files or {})
+    put_in_place(partial, out or folder)
+
+
+def read_config(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table:
+    """The rows of a configuration; none of its columns where the data set does not have it."""
+    files = manifest["configs"].get(config, {}).get("files", {})
+    tables = [pq.read_table(folder / path, memory_map=True) for path in files]
+    return pa.concat_tables(tables) if tables else pa.table({})
+
+
+def _write_about(partial: Path, config: str, table: pa.Table) -> dict[str, Any]:
+    files = write_config(partial, config, table)
+    return {
+        "split": schema.split_of(config),
+        "rows": table.num_rows,
+        "columns": table.column_names,
+        "files": {file.relative_to(partial).as_posix(): sha256_file(file) for file in files},
+    }
+
+
+def _complete(partial: Path, manifest: dict[str, Any], files: Mapping[str, bytes]) -> None:
+    """Adds files, the card and, last, the manifest."""
+    for path, content in files.items():
+        (partial / path).parent.mkdir(parents=True, exist_ok=True)
+        (partial / path).write_bytes(content)
+    listed = {**manifest.pop("files", {}), **{path: sha256_file(partial / path) for path in files}}
+    if listed:
+        manifest["files"] = dict(sorted(listed.items()))
+    (partial / "README.md").write_text(
+        render_card(manifest, lambda config: read_config(partial, manifest, config)), "utf-8"
+    )
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def read_complete(folder: Path) -> dict[str, Any]:
+    """The manifest of a data set that must be there.
+
+    Raises:
+        UserError: there is none.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"data set {folder}: empty or not there; build it first: python -m builders.build RECIPE")
+    return manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,21 +45,20 @@ class Passages:
 
     def ids_at(self, positions: Positions) -> pa.Array:
         """The ids at positions, in their order."""
-        return _whole(self.ids.take(pa.array(positions)))
+        return _take(self.ids, positions)
 
     def bodies(self, positions: Positions) -> pa.Array:
         """Texts without titles at positions, in their order."""
-        return _whole(self.table["text"].take(pa.array(positions)))
+        return _take(self.table["text"], positions)
 
     def texts(self, positions: Positions) -> pa.Array:
         """Passages as models read them (title, a space, text, as MTEB joins them) at positions, in their order."""
-        rows = self.table.select(["title", "text"]).take(pa.array(positions))
-        return _whole(_joined(rows["title"], rows["text"]))
+        return _joined(_take(self.table["title"], positions), _take(self.table["text"], positions))
 
     def batches(self, rows: int = 10_000) -> Iterator[pa.Array]:
         """All passages as models read them, in their order, `rows` at a time."""
         for batch in self.table.select(["title", "text"]).to_batches(max_chunksize=rows):
-            yield _whole(_joined(batch["title"], batch["text"]))
+            yield _joined(batch["title"], batch["text"])
 
     def and_generated(self, generated: pa.Table) -> "Passages":
         """These and `schema.GENERATED` ones, which have no titles; behind these, so that positions stay."""
@@ -73,5 +73,19 @@ def _joined(titles: pa.Array, texts: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(pc.binary_join_element_wise(titles, texts, " "))
 
 
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _take(column: pa.ChunkedArray, positions: Positions) -> pa.Array:
+    """Values at positions, chunk by chunk: Arrow's own `take` may first copy all chunks of a column into one."""
+    if column.num_chunks == 1:
+        return column.chunk(0).take(pa.array(positions))
+    starts = np.cumsum([0, *(len(chunk) for chunk in column.chunks)])
+    chunk_of = np.searchsorted(starts, positions, side="right") - 1
+    order = np.argsort(chunk_of, kind="stable")
+    bounds = np.searchsorted(chunk_of[order], np.arange(column.num_chunks + 1))
+    parts = [
+        column.chunk(number).take(pa.array(positions[order[start:end]] - starts[number]))
+        for number, (start, end) in enumerate(pairwise(bounds))
+        if end > start
+    ]
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return pa.concat_arrays(parts).take(pa.array(places)) if parts else pa.array([], column.type)

@@ -12,10 +12,13 @@ from builders.negatives.cross_encoder import CrossEncoderConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
+from builders.selection import NO_NEGATIVES
+from builders.selection.config import SelectionConfig, check_selection
+from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.errors import UserError
 from cards.recipe import config_hash
 
-Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "random"]
+KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "random", "none")
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -87,10 +90,18 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which kinds of negatives are made, how many per query, and each kind's own settings."""
+    """Which kinds of negatives are made, how many per query, and each kind's own settings.
 
-    kinds: tuple[Kind, ...] = ("llm", "bm25", "cross-encoder", "random")
+    Attributes:
+        kinds: `llm`, `llm-with-positive`, `bm25`, `cross-encoder`, `random`; mixes of those such as `llm+bm25`;
+            `none` for queries and positives alone.
+        per_query: negatives a row; a mix has as many as any other kind.
+        shares: mix -> part -> weight, such as `{"llm+bm25" = {llm = 3, bm25 = 1}}`; equal weights where it is missing.
+    """
+
+    kinds: tuple[str, ...] = ("llm", "bm25", "cross-encoder", "random")
     per_query: Positive = 1
+    shares: dict[str, dict[str, Annotated[float, Meta(gt=0)]]] = {}
     bm25: Bm25Config = Bm25Config()
     cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
     llm: LlmNegativesConfig = LlmNegativesConfig()
@@ -107,6 +118,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     llm: LlmConfig = LlmConfig()
     queries: QueriesConfig = QueriesConfig()
     negatives: NegativesConfig = NegativesConfig()
+    selection: SelectionConfig = SelectionConfig()
 
 
 def check(recipe: BuildRecipe) -> None:
@@ -117,9 +129,8 @@ def check(recipe: BuildRecipe) -> None:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name):
         raise UserError(f"recipe: name {recipe.name!r}: wanted lower-case letters, digits, '.', '_' and '-'")
+    check_kinds(recipe)
     kinds = recipe.negatives.kinds
-    if not kinds or len(set(kinds)) != len(kinds):
-        raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds, each once")
     if recipe.corpus.min_chars > recipe.corpus.max_chars:
         raise UserError(
             f"recipe: corpus.min_chars {recipe.corpus.min_chars} is above corpus.max_chars {recipe.corpus.max_chars}"
@@ -132,6 +143,33 @@ def check(recipe: BuildRecipe) -> None:
         )
     _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
+
+
+def check_kinds(recipe: BuildRecipe) -> None:
+    """Refuses kinds, shares and rules of selection that do not fit together.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    negatives = recipe.negatives
+    kinds = negatives.kinds
+    if not set(kinds) - {NO_NEGATIVES} or len(set(kinds)) != len(kinds):
+        raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds of negatives, each once")
+    for kind in kinds:
+        parts = parts_of(kind)
+        for part in parts:
+            if part not in KINDS or (len(parts) > 1 and (part not in kinds or part == NO_NEGATIVES)):
+                raise UserError(
+                    f"recipe: negatives.kinds: {kind!r}: allowed are {', '.join(KINDS)}, and mixes such as llm+bm25 of "
+                    "kinds that are listed too"
+                )
+        if len(parts) != len(set(parts)):
+            raise UserError(f"recipe: negatives.kinds: {kind!r} names a kind twice; wanted each once")
+    for mix in negatives.shares:
+        if mix not in kinds or not is_mix(mix):
+            raise UserError(f"recipe: negatives.shares.{mix!r}: no mix of that name among negatives.kinds")
+        shares_of(mix, negatives.shares)
+    check_selection(recipe.selection, tuple(kind for kind in kinds if kind != NO_NEGATIVES))
 
 
 def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:

@@ -1,6 +1,6 @@
 """The data set's card: YAML that `load_dataset` reads, and text that a person can judge the rows by."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ FIXED_CONFIGS = {
     "corpus": "all passages",
     "queries": "the accepted queries",
     "generated": "passages that the LLM wrote as negatives",
+    "fates": "what became of every candidate: the column it stands in, or why it stands in none",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
 ARMS = {
@@ -30,22 +31,23 @@ ARMS = {
     "bm25": "hard negatives that BM25 ranks highest",
     "cross-encoder": "hard negatives that a cross-encoder ranks highest among BM25's",
     "random": "passages drawn by lot (control)",
+    "none": "queries and positives alone, for training with the negatives of the batch (control)",
 }
 
 
-def render_card(manifest: Mapping[str, Any], configs: Mapping[str, pa.Table]) -> str:
+def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table]) -> str:
     """The README of a data set folder that is not published yet.
 
     Args:
         manifest: as `builders.folder` writes it.
-        configs: configuration -> rows, for drop reasons and samples.
+        rows_of: the rows of a configuration, for drop reasons and samples.
     """
     data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
-        about={name: _about(name) for name in configs},
-        drops=_drop_counts(configs["drops"]) if "drops" in configs else [],
+        about={name: _about(name) for name in manifest["configs"]},
+        drops=_drop_counts(rows_of("drops")) if "drops" in manifest["configs"] else [],
         **costs_of(manifest),
-        samples=_samples(training_configs(manifest), configs),
+        samples=_samples(training_configs(manifest), rows_of),
         cell=partial(cell, limit=CELL_CHARS),
     )
     text = environment.get_template("dataset.md").render(
@@ -175,6 +177,10 @@ _SIZES = (
 def _about(name: str) -> str:
     if name.startswith("candidates-"):
         return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
+    if name.startswith("scores-"):
+        return f"all pairs that `{name.removeprefix('scores-')}` scored, positives among them, by id"
+    if "+" in name:
+        return f"negatives of {' and '.join(f'`{part}`' for part in name.split('+'))}, mixed by share"
     return FIXED_CONFIGS.get(name) or ARMS[name]
 
 
@@ -184,14 +190,16 @@ def _drop_counts(drops: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def _samples(arms: list[str], configs: Mapping[str, pa.Table]) -> list[dict[str, Any]]:
+def _samples(arms: list[str], rows_of: Callable[[str], pa.Table]) -> list[dict[str, Any]]:
     """Rows from all over the table, all kinds of negatives of a query side by side."""
-    shared = configs[arms[0]]
+    tables = {arm: rows_of(arm) for arm in arms}
+    shared = tables[arms[0]]
+    with_negatives = [arm for arm in arms if "negative_1" in tables[arm].column_names]
     return [
         {
             "query": shared["query"][row].as_py(),
             "positive": shared["positive"][row].as_py(),
-            "negatives": {arm: configs[arm]["negative_1"][row].as_py() for arm in arms},
+            "negatives": {arm: tables[arm]["negative_1"][row].as_py() for arm in with_negatives},
         }
         for row in _spread(shared.num_rows)
     ]

@@ -45,9 +45,8 @@ class LocalFile(NamedTuple):
 
 def listed_files(record: Mapping[str, Any]) -> dict[str, str]:
     """Path -> SHA-256 of all files that a manifest or a run record vouches for."""
-    if "configs" in record:
-        return {path: digest for about in record["configs"].values() for path, digest in about["files"].items()}
-    return dict(record.get("files", {}))
+    rows = {path: digest for about in record.get("configs", {}).values() for path, digest in about["files"].items()}
+    return {**rows, **record.get("files", {})}
 
 
 def local_files(folder: Path, record_name: str, card: str) -> list[LocalFile]:

@@ -48,7 +48,7 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return Recipe(decode_config(values, config_type, str(path)), text, tuple(overrides))
 
 
@@ -86,12 +86,12 @@ def recipe_arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     """Sets one dotted key in the decoded TOML, in place.
 
     >>> values = {"llm": {"concurrency": 8}}
-    >>> _apply_override(values, "llm.concurrency=64")
-    >>> _apply_override(values, "kind=bm25")
+    >>> apply_override(values, "llm.concurrency=64")
+    >>> apply_override(values, "kind=bm25")
     >>> values
     {'llm': {'concurrency': 64}, 'kind': 'bm25'}
     """

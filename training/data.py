@@ -11,7 +11,7 @@ from cards.hub import explained, load_parquet, patiently, pin
 from cards.provenance import sha256_file
 
 NO_NEGATIVES = "none"
-NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "drops")
+NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage")
 
 
 class Source(Struct, frozen=True):
@@ -54,12 +54,13 @@ def resolve(dataset: str, revision: str | None) -> Source:
 def load_rows(source: Source, kind: str) -> Dataset:
     """The rows of a kind: `query`, `positive` and its negatives, in the trainer's order.
 
-    Kinds joined by `+` give each row the negatives of all of them; `none` gives it none.
+    Kinds joined by `+` give each row the negatives of all of them, unless the data set has such a mix, with as many
+    negatives as any other kind; `none` gives it none.
 
     Raises:
         UserError: the data set has no such kind, or kinds do not share their queries.
     """
-    wanted = source.kinds[:1] if kind == NO_NEGATIVES else tuple(kind.split("+"))
+    wanted = source.kinds[:1] if kind == NO_NEGATIVES else (kind,) if kind in source.kinds else tuple(kind.split("+"))
     unknown = [name for name in wanted if name not in source.kinds]
     if unknown or not wanted:
         raise UserError(
@@ -93,7 +94,9 @@ def _kinds_of_folder(folder: Path) -> tuple[str, ...]:
 
 def _training_kinds(configs: list[str]) -> tuple[str, ...]:
     return tuple(
-        dict.fromkeys(name for name in configs if name not in NOT_FOR_TRAINING and not name.startswith("candidates-"))
+        dict.fromkeys(
+            name for name in configs if name not in NOT_FOR_TRAINING and not name.startswith(("candidates-", "scores-"))
+        )
     )
 
 

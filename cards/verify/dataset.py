@@ -76,25 +76,55 @@ def _rows(artefact: Artefact) -> str:
 
 
 def _references(artefact: Artefact) -> str:
-    """Judgements name queries and passages that are there; training rows hold those queries and their passages."""
-    corpus = {row["_id"]: row for row in read_config(artefact, "corpus").to_pylist()}
+    """Judgements and fates name queries and passages that are there; training rows hold their texts and no others."""
+    texts, bodies = _texts(artefact)
     queries = {row["_id"]: row["text"] for row in read_config(artefact, "queries").to_pylist()}
-    expected = []
+    positives: dict[str, list[str]] = {}
     for judged in read_config(artefact, "default").to_pylist():
-        if judged["query-id"] not in queries or judged["corpus-id"] not in corpus:
+        if judged["query-id"] not in queries or judged["corpus-id"] not in texts:
             raise BrokenError(f"judgement of {judged['query-id']!r} and {judged['corpus-id']!r}: not both are there")
-        passage = corpus[judged["corpus-id"]]
-        expected.append((queries[judged["query-id"]], f"{passage['title']} {passage['text']}".strip()))
+        positives.setdefault(judged["query-id"], []).append(judged["corpus-id"])
     kinds = training_configs(artefact.record())
-    for kind in kinds:
-        table = read_config(artefact, kind)
-        found = list(zip(table["query"].to_pylist(), table["positive"].to_pylist(), strict=True))
-        if found != expected:
-            raise BrokenError(f"{kind}: its queries and positives are not those of the judgements, row by row")
-        for row in table.to_pylist():
+    for kind, kept in _chosen(artefact, kinds).items():
+        expected = [
+            {
+                "query": text,
+                "positive": texts[positives[query_id][0]],
+                **{column: texts[passage_id] for column, passage_id in kept[query_id].items()},
+            }
+            for query_id, text in queries.items()
+            if query_id in kept
+        ]
+        rows = read_config(artefact, kind).to_pylist()
+        for row in rows:
             if any(_folded(row[column]) == _folded(row["positive"]) for column in row if column.startswith("neg")):
                 raise BrokenError(f"{kind}: a negative of {row['query']!r} is its positive")
-    return f"{len(expected)} judgements; {len(kinds)} kinds share queries and positives; no negative is the positive"
+        if rows != expected:
+            raise BrokenError(f"{kind}: its rows are not those that judgements and fates name, row by row")
+        for query_id, columns in kept.items():
+            if {bodies[passage] for passage in columns.values()} & {bodies[known] for known in positives[query_id]}:
+                raise BrokenError(f"{kind}: a negative of {queries[query_id]!r} has the text of one of its positives")
+    judged_pairs = sum(map(len, positives.values()))
+    return f"{judged_pairs} judgements; {len(kinds)} kinds share queries and positives; no negative is the positive"
+
+
+def _chosen(artefact: Artefact, kinds: list[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Kind -> query id -> column -> passage id; no columns for a kind without negatives."""
+    chosen: dict[str, dict[str, dict[str, str]]] = {}
+    for fate in read_config(artefact, "fates").to_pylist():
+        if fate["fate"].startswith("negative_"):
+            chosen.setdefault(fate["kind"], {}).setdefault(fate["query-id"], {})[fate["fate"]] = fate["corpus-id"]
+    kept = next(iter(chosen.values()), {})
+    return {kind: chosen.get(kind) or {query_id: {} for query_id in kept} for kind in kinds}
+
+
+def _texts(artefact: Artefact) -> tuple[dict[str, str], dict[str, str]]:
+    """Passages by id, those of the corpus and generated ones: as models read them, and folded without titles."""
+    rows = [(row["_id"], row["title"], row["text"]) for row in read_config(artefact, "corpus").to_pylist()]
+    if "generated" in artefact.record()["configs"]:
+        rows += [(row["_id"], "", row["text"]) for row in read_config(artefact, "generated").to_pylist()]
+    texts = {passage_id: f"{title} {text}".strip() for passage_id, title, text in rows}
+    return texts, {passage_id: _folded(text) for passage_id, _, text in rows}
 
 
 def _card(artefact: Artefact) -> str:

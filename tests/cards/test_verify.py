@@ -149,7 +149,7 @@ def test_rows_that_were_changed(copy):
     pq.write_table(swapped, file)
     found = broken(folder)
     assert "bm25/train-00000-of-00001.parquet has another SHA-256" in found["data set: files"]
-    assert "bm25: its queries and positives are not those of the judgements" in found["data set: references"]
+    assert "bm25: its rows are not those that judgements and fates name" in found["data set: references"]
     file.unlink()
     assert "is listed and not there" in broken(folder)["data set: files"]
 

@@ -1,0 +1,112 @@
+"""Mining: every kind's candidates, and the scores that selection asks for.
+
+mined = mine_all(queries, material, config)
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders import schema
+from builders.negatives import MINERS, config_of
+from builders.negatives.material import Material, Mined
+from builders.passages import Passages
+from builders.scoring import SCORERS
+from builders.selection import NO_NEGATIVES
+from builders.selection.config import Rules
+from builders.selection.mixes import is_mix
+
+if TYPE_CHECKING:
+    from builders.recipe import BuildRecipe
+
+logger = logging.getLogger(__name__)
+
+
+class Candidates(NamedTuple):
+    """All that was mined.
+
+    Attributes:
+        mined: plain kind -> candidates, generated passages, drops.
+        scores: scorer -> `schema.SCORES`.
+        passages: the corpus, and behind it the generated passages of all kinds.
+    """
+
+    mined: dict[str, Mined]
+    scores: dict[str, pa.Table]
+    passages: Passages
+
+    @property
+    def generated(self) -> pa.Table:
+        """`schema.GENERATED` of all kinds."""
+        return pa.concat_tables([schema.GENERATED.empty_table(), *(found.generated for found in self.mined.values())])
+
+
+def plain_kinds(kinds: tuple[str, ...]) -> list[str]:
+    """The kinds that are mined: neither mixes of others nor `none`."""
+    return [kind for kind in kinds if kind != NO_NEGATIVES and not is_mix(kind)]
+
+
+def scorers_of(config: "BuildRecipe") -> set[str]:
+    """The scorers that selection looks at."""
+    return {
+        scorer for kind in plain_kinds(config.negatives.kinds) for scorer in config.selection.rules_for(kind).scorers
+    }
+
+
+def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Candidates:
+    """Mines every kind, then scores what selection has rules for and nobody has scored yet.
+
+    Args:
+        queries: `queries.TABLE`.
+        material: the corpus and the tools.
+        config: the whole recipe, its models filled in.
+    """
+    mined: dict[str, Mined] = {}
+    for kind in plain_kinds(config.negatives.kinds):
+        with timed(f"{kind} negatives"):
+            mined[kind] = MINERS[kind](queries, material, config_of(config.negatives, kind))
+    scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
+    found = Candidates(mined, scores, material.corpus)
+    found = found._replace(passages=material.corpus.and_generated(found.generated))
+    for scorer in sorted(scorers_of(config) & SCORERS.keys()):
+        missing = _unscored(queries, found, scorer, config)
+        if missing.num_rows:
+            with timed(f"{missing.num_rows:,} scores by {scorer}"):
+                settings = config_of(config.negatives, scorer)
+                more = SCORERS[scorer](missing, queries, found.passages, material, settings)
+            known = scores.get(scorer, schema.SCORES.empty_table())
+            scores[scorer] = pa.concat_tables([known, more])
+    return found._replace(scores=scores)
+
+
+def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildRecipe") -> pa.Table:
+    """Pairs that rules look at and the scorer has not seen: positives, and candidates within their rank window."""
+    pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
+    for kind, mined in found.mined.items():
+        rules = config.selection.rules_for(kind)
+        if scorer in rules.scorers:
+            pairs.append(_within_ranks(mined.candidates, rules).select(["query-id", "corpus-id"]))
+    wanted = pa.concat_tables(pairs).group_by(["query-id", "corpus-id"], use_threads=False).aggregate([])
+    known = found.scores.get(scorer, schema.SCORES.empty_table()).select(["query-id", "corpus-id"])
+    return wanted.join(known, ["query-id", "corpus-id"], join_type="left anti").sort_by(
+        [("query-id", "ascending"), ("corpus-id", "ascending")]
+    )
+
+
+def _within_ranks(candidates: pa.Table, rules: Rules) -> pa.Table:
+    if rules.rank_max is None or rules.shortfall == "fill":
+        return candidates
+    return candidates.filter(pc.less_equal(candidates["rank"], rules.rank_max))
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Logs how long a stage took."""
+    started = perf_counter()
+    yield
+    logger.info("%s: %.1f s", stage, perf_counter() - started)

@@ -1,0 +1,183 @@
+"""Selection: from stored candidates and scores to training rows, by published rules. Pure.
+
+All kinds keep the same queries, so that a comparison of kinds compares nothing else; every candidate's fate is told.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builders import schema
+from builders.columns import spooled
+from builders.selection.config import SelectionConfig, check_selection
+from builders.selection.draw import Draw, Plan, draw, fates
+from builders.selection.frame import Frame, Inputs, read
+from builders.selection.mixes import is_mix, parts_of, shares_of
+from builders.selection.rules import FATES, Judged, judge, relabelled
+
+NO_NEGATIVES = "none"
+STAGE = "selection"
+ROWS = 5000  # written at once: their texts are in memory
+
+
+class Wanted(NamedTuple):
+    """What is to be selected.
+
+    Attributes:
+        kinds: kinds and mixes of the data set; `none` for queries and positives alone.
+        per_query: negatives a row.
+        seed: any integer.
+        config: the rules.
+        shares: mix -> part -> weight; equal ones where a mix is missing.
+    """
+
+    kinds: tuple[str, ...]
+    per_query: int
+    seed: int
+    config: SelectionConfig = SelectionConfig()
+    shares: Mapping[str, Mapping[str, float]] = {}
+
+
+class Selection(NamedTuple):
+    """Training-ready rows, and what became of everything else.
+
+    Attributes:
+        queries: `(n_rows,)` ids of the queries that stay, in their order.
+        rows: kind -> `schema.training(...)`, row i of each for query i.
+        qrels: `schema.QRELS`: the known positives and those that relabelling found.
+        fates: `schema.FATES`: every candidate of every kind; of mixes, what they take.
+        drops: `schema.DROPS`: queries that left, with the kind that could not serve them.
+        summary: kind -> fate -> how many candidates.
+    """
+
+    queries: pa.Array
+    rows: dict[str, pa.Table]
+    qrels: pa.Table
+    fates: pa.Table
+    drops: pa.Table
+    summary: dict[str, dict[str, int]]
+
+
+def select(inputs: Inputs, wanted: Wanted) -> Selection:
+    """Takes each query's negatives, by the rules, for every kind.
+
+    The result depends neither on the order of candidates, scores and judgements nor on how they are cut into batches.
+
+    Args:
+        inputs: candidates, scores, judgements and texts.
+        wanted: kinds, number, seed and rules.
+
+    Raises:
+        UserError: the rules contradict each other or look at scores that are not there, or an id has no text.
+    """
+    kinds = tuple(kind for kind in wanted.kinds if kind != NO_NEGATIVES)
+    check_selection(wanted.config, kinds)
+    rules = {kind: wanted.config.rules_for(kind) for kind in kinds}
+    shares = {kind: shares_of(kind, wanted.shares) for kind in kinds if is_mix(kind)}
+    plan = Plan(kinds, rules, shares, wanted.per_query, wanted.seed)
+    known, pools, scored = read(inputs)
+    pools = {kind: pool for kind, pool in pools.items() if kind in kinds}
+    frame = relabelled(known, pools, scored, rules)
+    judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
+    result, judged = draw(frame, judged, inputs.passages, plan)
+    told = {kind: fates(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
+    ledger = [_ledger(kind, inputs.candidates[kind], judged[kind].pool.row, told[kind]) for kind in judged]
+    ledger += [_mixed_ledger(kind, inputs, judged, result) for kind in shares]
+    kept = np.flatnonzero(result.keep)
+    rows = {kind: _rows(inputs, frame, result, kind, kept) for kind in wanted.kinds}
+    return Selection(
+        queries=inputs.queries["_id"].combine_chunks().take(pa.array(kept)),
+        rows=rows,
+        qrels=_qrels(inputs, frame, known),
+        fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
+        drops=_drops(inputs.queries, result, plan),
+        summary={kind: _counts(codes) for kind, codes in told.items()},
+    )
+
+
+def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: npt.NDArray[np.int16]) -> pa.Table:
+    """A kind's candidates in their table's own order, with their fates."""
+    order = np.argsort(row)
+    rows = candidates.select(["query-id", "corpus-id"]).take(pa.array(row[order]))
+    return _fates_table(kind, rows, told[order])
+
+
+def _mixed_ledger(kind: str, inputs: Inputs, judged: Mapping[str, Judged], result: Draw) -> pa.Table:
+    """What a mix takes."""
+    drawn = result.kinds[kind]
+    taken, part = drawn.line.at(drawn.places), drawn.part[drawn.places]
+    number = taken.place_in_query() + 1
+    became = result.keep[taken.query] & (number <= result.columns)
+    tables = []
+    for place, name in enumerate(parts_of(kind)):
+        mine = became & (part == place)
+        pool_row = judged[name].pool.row[taken.source[mine]]
+        rows = inputs.candidates[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
+        tables.append(_fates_table(kind, rows, -number[mine].astype(np.int16)))
+    return pa.concat_tables(tables)
+
+
+def _fates_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> pa.Table:
+    most = max(0, -int(codes.min(initial=0)))
+    names = pa.array([*FATES, *(f"negative_{number}" for number in range(most, 0, -1))])
+    told = names.take(pa.array(np.where(codes < 0, len(names) + codes, codes)))
+    kinds = pa.array([kind]).take(pa.array(np.zeros(len(codes), np.int8)))
+    return pa.table([kinds, rows["query-id"], rows["corpus-id"], told], schema=schema.FATES)
+
+
+def _counts(codes: npt.NDArray[np.int16]) -> dict[str, int]:
+    """Fate -> how many; all columns together as `chosen`."""
+    counts = Counter({FATES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
+    return {"chosen": int((codes < 0).sum()), **counts}
+
+
+def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArray[np.int64]) -> pa.Table:
+    columns = 0 if kind == NO_NEGATIVES else result.columns
+    chosen = np.empty((len(result.keep), columns), np.int64)
+    if columns:
+        drawn = result.kinds[kind]
+        taken = drawn.line.at(drawn.places)
+        place = taken.place_in_query()
+        fits = result.keep[taken.query] & (place < columns)
+        chosen[taken.query[fits], place[fits]] = taken.passage[fits]
+    form = schema.training(columns)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(kept), ROWS):
+            queries = kept[start : start + ROWS]
+            codes = np.column_stack([frame.positive[queries], chosen[queries]])
+            texts = [inputs.passages.texts(frame.positions[column]) for column in codes.T]
+            asked = inputs.queries["text"].take(pa.array(queries)).combine_chunks()
+            yield pa.record_batch([asked, *texts], schema=form)
+
+    return spooled(form, batches())
+
+
+def _qrels(inputs: Inputs, frame: Frame, known: Frame) -> pa.Table:
+    """The judgements that were known, and behind them what relabelling added."""
+    query, code = np.divmod(np.setdiff1d(frame.positives, known.positives), len(frame.positions))
+    if not len(query):
+        return inputs.qrels
+    found = [
+        inputs.queries["_id"].take(pa.array(query)).combine_chunks(),
+        inputs.passages.ids_at(frame.positions[code]),
+        pa.array(np.ones(len(query)), pa.int32()),
+    ]
+    return pa.concat_tables([inputs.qrels, pa.table(found, schema=schema.QRELS)])
+
+
+def _drops(queries: pa.Table, result: Draw, plan: Plan) -> pa.Table:
+    """Queries that left, once for each kind that had too few."""
+    tables = [schema.DROPS.empty_table()]
+    least = 1 if any(rules.shortfall == "fewer" for rules in plan.rules.values()) else plan.per_query
+    for kind, drawn in result.kinds.items():
+        short = np.flatnonzero(~result.keep & (drawn.counts < least))
+        ids = queries["_id"].take(pa.array(short)).combine_chunks()
+        details = [f"{kind}: {count} of {plan.per_query}" for count in drawn.counts[short].tolist()]
+        stage, reason = ([word] * len(short) for word in (STAGE, "too-few-negatives"))
+        tables.append(pa.table([stage, ids, reason, details], schema=schema.DROPS))
+    return pa.concat_tables(tables)

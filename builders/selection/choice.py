@@ -1,0 +1,122 @@
+"""Which usable candidates are taken: an order for each query, and at most n from its front.
+
+Nothing here depends on the order in which candidates or queries come: lots are drawn by hashes of ids and the seed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.corpus import keyed_hash
+from builders.selection.config import Rules
+from builders.selection.frame import Floats, Frame, Numbers, Pool
+from builders.selection.kernels import take_capped
+from builders.selection.rules import CODE, OUTSIDE, Judged
+
+_TINY = 2.0**-54
+
+
+class Line(NamedTuple):
+    """The usable candidates of one kind in the order in which they are taken, query by query.
+
+    Attributes:
+        query: `(n_usable,)`.
+        passage: `(n_usable,)`.
+        source: `(n_usable,)` where the candidate stands in its pool.
+        is_reserve: `(n_usable,)` taken only when the others do not suffice.
+    """
+
+    query: Numbers
+    passage: Numbers
+    source: Numbers
+    is_reserve: npt.NDArray[np.bool_]
+
+    def at(self, places: Numbers) -> "Line":
+        """The candidates at some places."""
+        return Line(self.query[places], self.passage[places], self.source[places], self.is_reserve[places])
+
+    def place_in_query(self) -> Numbers:
+        """`(n_usable,)` 0 for the first of each query, 1 for the second, ..."""
+        starts = np.flatnonzero(np.r_[True, self.query[1:] != self.query[:-1]]) if len(self.query) else self.query
+        return np.arange(len(self.query)) - np.repeat(starts, np.diff(np.r_[starts, len(self.query)]))
+
+
+def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Line:
+    """Orders a kind's usable candidates.
+
+    Args:
+        frame: for the hashes of ids.
+        kind: kinds draw different lots.
+        judged: candidates with their fates.
+        rules: `sampling` and `shortfall`.
+        seed: any integer.
+    """
+    pool, usable = judged.pool, judged.fate == 0
+    reserve = np.zeros(len(usable), np.bool_)
+    if rules.shortfall == "fill" and rules.rank_max is not None:
+        reserve = (judged.fate == CODE[OUTSIDE]) & (pool.rank > rules.rank_max)
+    places = np.flatnonzero(usable | reserve)
+    key = _sampling_keys(frame, kind, judged, rules, seed)[places]
+    late = reserve[places]
+    key[late] = pool.rank[places][late]
+    order = np.lexsort((pool.passage[places], key, late, pool.query[places]))
+    chosen = places[order]
+    return Line(pool.query[chosen], pool.passage[chosen], chosen, late[order])
+
+
+def take(line: Line, frame: Frame, per_query: Numbers, max_uses: int | None, seed: int) -> Numbers:
+    """Places in the line of what is taken: from each query's front, passing over passages that serve too often.
+
+    Args:
+        line: a kind's.
+        frame: for the hashes of ids.
+        per_query: `(n_queries,)` how many at most.
+        max_uses: how often a passage may be taken; None = no limit. Queries have their turn in an order drawn by lot.
+        seed: any integer.
+    """
+    if max_uses is None:
+        return np.flatnonzero(line.place_in_query() < per_query[line.query])
+    bounds = np.searchsorted(line.query, np.arange(len(per_query) + 1))
+    turns = np.lexsort((frame.query_keys, drawn(frame.query_keys, seed, "turns")))
+    return np.flatnonzero(take_capped(line.passage, bounds, per_query, turns, len(frame.positions), max_uses))
+
+
+def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.uint64]:
+    """64 random bits for each key, determined by key, seed and what they are for.
+
+    >>> bool((drawn(np.arange(3, dtype=np.uint64), 1, "a") == drawn(np.arange(3, dtype=np.uint64), 1, "b")).any())
+    False
+    """
+    return _splitmix(keys ^ np.uint64(keyed_hash(seed, "selection", what)))
+
+
+def uniform(bits: npt.NDArray[np.uint64]) -> Floats:
+    """64 random bits as numbers between 0 and 1, both excluded."""
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53 + _TINY)
+
+
+def _splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return values ^ (values >> np.uint64(31))
+
+
+def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Floats:
+    """`(n_candidates,)` numbers; smaller ones are taken first."""
+    pool = judged.pool
+    if rules.sampling == "top":
+        return pool.rank.astype(np.float64)
+    lots = uniform(_pair_lots(frame, pool, seed, kind))
+    if rules.sampling == "random":
+        return lots
+    # Sampling without replacement by weight (Efraimidis & Spirakis 2006): the smallest of -log(u) / w, here as
+    # logarithms, so that no weight vanishes.
+    gap = judged.scores[rules.around_scorer] - judged.positive_scores[rules.around_scorer] - rules.around_b
+    return np.asarray(np.log(-np.log(lots)) + rules.around_a * np.square(np.nan_to_num(gap)))
+
+
+def _pair_lots(frame: Frame, pool: Pool, seed: int, kind: str) -> npt.NDArray[np.uint64]:
+    queries = drawn(frame.query_keys, seed, kind)
+    return _splitmix(queries[pool.query] + frame.passage_keys[pool.passage])

@@ -1,0 +1,109 @@
+"""The rules by which candidates become negatives: the recipe's `[selection]`."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from cards.errors import UserError
+from cards.recipe import decode_config
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Rank = Annotated[int, Meta(ge=1)]
+
+
+class Rules(Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules for one kind of negatives. Scorers are named by what they score: `bm25`, `dense`, `cross-encoder`, ...
+
+    Attributes:
+        rank_min: candidates that the miner ranks better are passed over; likewise worse ones than `rank_max`.
+        rank_max: see there; None = no limit.
+        sampling: which of the usable candidates are taken: `top`, the best-ranked; `random`, by lot;
+            `around-positive`, by lot, those about as good as the positive most likely (SimANS, arXiv 2210.11773):
+            with probability proportional to `exp(-a (s - s+ - b)^2)`, s and s+ the scores of candidate and positive.
+        around_scorer: whose scores `around-positive` looks at.
+        around_a: how narrow that curve is; 0 makes all equally likely.
+        around_b: where its peak lies, in score units above the positive.
+        relative_margin: scorer -> m: candidates with a score above s+ - m |s+| are too close to the positive. With
+            positive scores this is NV-Retriever's TopK-PercPos with a share of 1 - m (arXiv 2407.15831); with negative
+            scores, where a share of the score would lie above the positive, it stays below it.
+        absolute_margin: scorer -> m: likewise above s+ - m (NV-Retriever's TopK-MarginPos).
+        floor: scorer -> lowest score that is allowed.
+        ceiling: scorer -> highest score that is allowed.
+        relabel: scorer -> score from which on a passage of the corpus counts as a further positive (RLHN,
+            arXiv 2505.16967): it joins the judgements and is no negative of any kind. A generated one only drops out.
+        near_duplicate: candidates that share this much of their three-word shingles (Jaccard) with a positive are
+            dropped; 0 = no check. Equal texts are dropped in any case.
+        max_uses: how often one passage may serve as a negative of this kind; None = no limit.
+        shortfall: what becomes of a query without enough usable candidates: `drop` takes it out of all kinds; `fill`
+            goes on behind `rank_max` first; `fewer` gives all rows as few negatives as the poorest query has.
+    """
+
+    rank_min: Rank = 1
+    rank_max: Rank | None = None
+    sampling: Literal["top", "random", "around-positive"] = "top"
+    around_scorer: str = "cross-encoder"
+    around_a: Annotated[float, Meta(ge=0)] = 0.5
+    around_b: float = 0.0
+    relative_margin: dict[str, Annotated[float, Meta(ge=0)]] = {}
+    absolute_margin: dict[str, Annotated[float, Meta(ge=0)]] = {}
+    floor: dict[str, float] = {}
+    ceiling: dict[str, float] = {}
+    relabel: dict[str, float] = {}
+    near_duplicate: Share = 0.8
+    max_uses: Annotated[int, Meta(ge=1)] | None = None
+    shortfall: Literal["drop", "fill", "fewer"] = "drop"
+
+    @property
+    def scorers(self) -> set[str]:
+        """The scorers whose scores these rules look at."""
+        named = {*self.relative_margin, *self.absolute_margin, *self.floor, *self.ceiling, *self.relabel}
+        return named | ({self.around_scorer} if self.sampling == "around-positive" else set())
+
+
+class SelectionConfig(Rules, frozen=True, forbid_unknown_fields=True):
+    """The rules for all kinds, and where kinds differ.
+
+    Attributes:
+        kinds: kind -> those of the rules that are other for it, such as `{"random" = {"relative_margin" = {}}}`.
+    """
+
+    kinds: dict[str, dict[str, Any]] = {}
+
+    def rules_for(self, kind: str) -> Rules:
+        """The rules that hold for a kind.
+
+        Raises:
+            UserError: a kind's own rules have an unknown key or a wrong value.
+        """
+        shared = {field: getattr(self, field) for field in Rules.__struct_fields__}
+        return decode_config(msgspec.to_builtins(shared) | self.kinds.get(kind, {}), Rules, f"selection.kinds.{kind}")
+
+
+def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:
+    """Refuses rules that contradict each other.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    unknown = sorted(set(config.kinds) - set(kinds))
+    if unknown:
+        raise UserError(f"recipe: selection.kinds.{unknown[0]}: not among negatives.kinds ({', '.join(kinds)})")
+    for kind in kinds:
+        rules = config.rules_for(kind)
+        if rules.rank_max is not None and rules.rank_max < rules.rank_min:
+            raise UserError(
+                f"recipe: selection for {kind}: rank_max {rules.rank_max} is below rank_min {rules.rank_min}; no "
+                "candidate has such a rank"
+            )
+        for scorer in rules.floor.keys() & rules.ceiling.keys():
+            if rules.floor[scorer] > rules.ceiling[scorer]:
+                raise UserError(
+                    f"recipe: selection for {kind}: floor {rules.floor[scorer]} of {scorer} is above its ceiling "
+                    f"{rules.ceiling[scorer]}"
+                )
+    if len({config.rules_for(kind).shortfall for kind in kinds}) > 1:
+        raise UserError(
+            "recipe: selection: shortfall differs between kinds, and all kinds share their rows; set it once, in "
+            "[selection]"
+        )

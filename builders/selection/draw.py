@@ -1,0 +1,165 @@
+"""The draw: every kind takes its negatives, and a query that one kind cannot serve leaves all of them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from builders.passages import Passages
+from builders.selection.choice import Line, line_up, take
+from builders.selection.config import Rules
+from builders.selection.frame import Flags, Frame, Numbers
+from builders.selection.mixes import blend, is_mix, parts_of, quotas
+from builders.selection.rules import CODE, USABLE, Judged
+from builders.selection.texts import jaccard
+
+PAIRS = 20_000  # compared at once: their texts are in memory
+
+
+class Plan(NamedTuple):
+    """What is to be drawn.
+
+    Attributes:
+        kinds: the kinds of the data set, mixes among them, without `none`.
+        rules: kind -> its rules.
+        shares: mix -> its parts' shares.
+        per_query: negatives a row.
+        seed: any integer.
+    """
+
+    kinds: tuple[str, ...]
+    rules: Mapping[str, Rules]
+    shares: Mapping[str, list[float]]
+    per_query: int
+    seed: int
+
+
+class Drawn(NamedTuple):
+    """What a kind takes.
+
+    Attributes:
+        line: its usable candidates in order.
+        part: `(n_line,)` which part of a mix a candidate comes from; 0 for plain kinds.
+        places: places in the line that are taken.
+        counts: `(n_queries,)` how many a query got, or could have had where it was left out before.
+    """
+
+    line: Line
+    part: npt.NDArray[np.int64]
+    places: Numbers
+    counts: Numbers
+
+
+class Draw(NamedTuple):
+    """What all kinds take.
+
+    Attributes:
+        kinds: kind -> what it takes.
+        keep: `(n_queries,)` whether a query stays.
+        columns: negatives a row, `per_query` unless a shortfall makes it fewer.
+    """
+
+    kinds: dict[str, Drawn]
+    keep: Flags
+    columns: int
+
+
+def draw(frame: Frame, judged: Mapping[str, Judged], passages: Passages, plan: Plan) -> tuple[Draw, dict[str, Judged]]:
+    """Draws until nothing that is taken is a near-duplicate of a positive of its query.
+
+    Only what would be taken is compared, since that takes reading texts. The candidates come back with the fates of
+    those that were found out.
+    """
+    judged = {kind: found._replace(fate=found.fate.copy()) for kind, found in judged.items()}
+    compared = {kind: np.zeros(len(found.fate), np.bool_) for kind, found in judged.items()}
+    while True:
+        result = _draw_once(frame, judged, plan)
+        found_out = 0
+        for kind, drawn in result.kinds.items():
+            for number, part in enumerate(parts_of(kind)):
+                threshold = plan.rules[part].near_duplicate
+                ahead = np.flatnonzero(drawn.line.place_in_query() <= plan.per_query)  # one more spares rounds
+                places = np.union1d(drawn.places, ahead) if threshold else ahead[:0]
+                sources = drawn.line.source[places[drawn.part[places] == number]]
+                fresh = sources[~compared[part][sources]]
+                compared[part][fresh] = True
+                twins = fresh[_closest(frame, passages, judged[part], fresh) >= threshold]
+                judged[part].fate[twins] = CODE["near-duplicate-of-a-positive"]
+                found_out += len(twins)
+        if not found_out:
+            return result, judged
+
+
+def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
+    lines: dict[str, tuple[Line, npt.NDArray[np.int64]]] = {}
+    for kind, found in judged.items():
+        line = line_up(frame, kind, found, plan.rules[kind], plan.seed)
+        lines[kind] = line, np.zeros(len(line.query), np.int64)
+    for kind in filter(is_mix, plan.kinds):
+        wanted = quotas(frame, kind, plan.shares[kind], plan.per_query, plan.seed)
+        parts = [lines[part][0] for part in parts_of(kind)]
+        lines[kind] = blend(frame, parts, wanted, fill=plan.rules[kind].shortfall == "fill")
+    lines = {kind: lines[kind] for kind in plan.kinds}
+    queries = len(frame.positive)
+    fewer = any(plan.rules[kind].shortfall == "fewer" for kind in plan.kinds)
+    least = 1 if fewer else plan.per_query
+    # Queries that leave anyhow must not use up what others may still take.
+    available = {kind: np.bincount(line.query, minlength=queries) for kind, (line, _) in lines.items()}
+    serves = np.all([counts >= least for counts in available.values()], axis=0)
+    per_query = np.where(serves, plan.per_query, 0)
+    kinds: dict[str, Drawn] = {}
+    for kind, (line, part) in lines.items():
+        places = take(line, frame, per_query, plan.rules[kind].max_uses, plan.seed)
+        got = np.bincount(line.query[places], minlength=queries)
+        kinds[kind] = Drawn(line, part, places, np.where(serves, got, np.minimum(available[kind], plan.per_query)))
+    keep = serves & np.all([drawn.counts >= least for drawn in kinds.values()], axis=0)
+    columns = plan.per_query
+    if fewer and keep.any():
+        columns = int(min(drawn.counts[keep].min() for drawn in kinds.values()))
+    return Draw(kinds, keep, columns)
+
+
+def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
+    """`(n_candidates,)` of a plain kind: places in `rules.FATES`, or `-N` for what became `negative_N`.
+
+    Args:
+        judged: its candidates.
+        drawn: what the kind takes.
+        result: which queries stay.
+        max_uses: how often a passage may serve.
+    """
+    fate, query = judged.fate.astype(np.int16), judged.pool.query
+    usable = fate == CODE[USABLE]
+    fate[usable] = CODE["not-needed"]
+    taken = drawn.line.at(drawn.places)
+    if max_uses is not None:
+        uses = np.bincount(taken.passage, minlength=judged.pool.passage.max(initial=0) + 1)
+        fate[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]
+    took = np.zeros(len(fate), np.bool_)
+    took[taken.source] = True
+    fate[usable & ~result.keep[query] & (took | (fate == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
+    number = taken.place_in_query() + 1
+    became = result.keep[taken.query] & (number <= result.columns)
+    fate[taken.source[became]] = -number[became]
+    return fate
+
+
+def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers) -> npt.NDArray[np.float64]:
+    """How near each candidate comes to the nearest positive of its query."""
+    closest = np.zeros(len(sources))
+    query, passage = judged.pool.query[sources], judged.pool.passage[sources]
+    owners = frame.positives // len(frame.positions)
+    first, last = np.searchsorted(owners, query), np.searchsorted(owners, query + 1)
+    candidate = np.repeat(np.arange(len(sources)), last - first)
+    offsets = np.arange(len(candidate)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
+    positive = frame.positives[np.repeat(first, last - first) + offsets] % len(frame.positions)
+    for start in range(0, len(candidate), PAIRS):
+        rows = slice(start, start + PAIRS)
+        (left, left_at), (right, right_at) = (
+            np.unique(codes, return_inverse=True) for codes in (passage[candidate[rows]], positive[rows])
+        )
+        texts, references = (passages.bodies(frame.positions[codes]) for codes in (left, right))
+        similarities = jaccard(texts, references, (left_at, right_at))
+        np.maximum.at(closest, candidate[rows], similarities)
+    return closest

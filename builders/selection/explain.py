@@ -1,0 +1,79 @@
+"""One query's candidates as a table for the terminal: rank, scores of every scorer, fate, and how the text begins."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders.selection import Selection
+from builders.selection.frame import Inputs
+from cards.errors import UserError
+
+TEXT_CHARS = 60
+
+
+def explain(inputs: Inputs, selection: Selection, query_id: str) -> str:
+    """The query, its positives, and every candidate of every kind in the order of ranks.
+
+    Raises:
+        UserError: the data set has no such query.
+    """
+    place = pc.index(inputs.queries["_id"], query_id).as_py()
+    if place < 0:
+        some = ", ".join(map(repr, inputs.queries["_id"].slice(0, 3).to_pylist()))
+        raise UserError(
+            f"query {query_id!r}: not among the {inputs.queries.num_rows} queries of this data set, such as {some}"
+        )
+    scorers = sorted(inputs.scores)
+    scores = {name: _of_query(inputs.scores[name], query_id, "score") for name in scorers}
+    positives = _of_query(selection.qrels, query_id, "score")
+    rows = [["kind", "rank", "passage", *scorers, "fate", "text"]]
+    rows += [["positive", "", found, *_cells(scores, found), "", _start(inputs, found)] for found in positives]
+    for kind, table in inputs.candidates.items():
+        fates = _of_query(selection.fates.filter(pc.equal(selection.fates["kind"], kind)), query_id, "fate")
+        ranks = _of_query(table, query_id, "rank")
+        for passage_id in sorted(ranks, key=lambda passage: (ranks[passage], passage)):
+            fate = str(fates.get(passage_id, "not selected from"))
+            cells = [kind, str(ranks[passage_id]), passage_id, *_cells(scores, passage_id)]
+            rows.append([*cells, fate, _start(inputs, passage_id)])
+    stays = query_id in set(selection.queries.to_pylist())
+    lines = [f"{query_id}: {inputs.queries['text'][place].as_py()}", ""]
+    lines += _aligned(rows, numbers=range(3, 3 + len(scorers)))
+    lines += ["", "This query is in the training rows." if stays else "This query is in no training row:"]
+    if not stays:
+        drops = selection.drops.filter(pc.equal(selection.drops["id"], query_id)).to_pylist()
+        lines += [f"  {row['reason']}, {row['detail']}" for row in drops]
+    return "\n".join(lines)
+
+
+def _of_query(table: pa.Table, query_id: str, column: str) -> dict[str, Any]:
+    """Passage id -> value, for one query."""
+    mine = table.filter(pc.equal(table["query-id"], query_id))
+    return dict(zip(mine["corpus-id"].to_pylist(), mine[column].to_pylist(), strict=True))
+
+
+def _cells(scores: dict[str, dict[str, Any]], passage_id: str) -> list[str]:
+    found = (known.get(passage_id) for known in scores.values())
+    return ["" if score is None else f"{score:.4f}" for score in found]
+
+
+def _start(inputs: Inputs, passage_id: str) -> str:
+    text = inputs.passages.texts(inputs.passages.positions([passage_id]))[0].as_py()
+    line = " ".join(text.split())
+    return line if len(line) <= TEXT_CHARS else line[: TEXT_CHARS - 1] + "…"
+
+
+def _aligned(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> list[str]:
+    """Columns side by side, numbers to the right; what is wider than the terminal is cut."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    terminal = shutil.get_terminal_size((200, 24)).columns
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in (1, *numbers) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip()[: max(terminal, 80)])
+    return lines

@@ -1,0 +1,173 @@
+"""Candidates, positives and scores as numbers: ids are looked up once, and then no rule touches a string."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders.passages import Passages, Positions
+from builders.selection.texts import plain_hashes, text_hashes
+from cards.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Inputs(NamedTuple):
+    """What selection reads: all of it is stored in the data set.
+
+    Attributes:
+        queries: `queries.TABLE`; `corpus-id` names the row's positive.
+        qrels: `schema.QRELS`, all known positives.
+        candidates: kind -> `schema.CANDIDATES`, in any order.
+        scores: scorer -> `schema.SCORES`, in any order.
+        passages: corpus and generated passages.
+        corpus_size: passages behind this many are generated ones.
+    """
+
+    queries: pa.Table
+    qrels: pa.Table
+    candidates: Mapping[str, pa.Table]
+    scores: Mapping[str, pa.Table]
+    passages: Passages
+    corpus_size: int
+
+
+class Pool(NamedTuple):
+    """The candidates of one kind, ordered by query, rank and id; arrays of shape `(n_candidates,)`.
+
+    Attributes:
+        query: position among the queries.
+        passage: code of the passage, see `Frame`.
+        rank: the miner's, from 1.
+        row: where the candidate stood in its table.
+    """
+
+    query: Numbers
+    passage: Numbers
+    rank: Numbers
+    row: Numbers
+
+
+class Frame(NamedTuple):
+    """What all kinds share. A passage's code is its place among all passages that occur here, in the order of ids.
+
+    Attributes:
+        query_keys: `(n_queries,)` hashes of query ids, for draws by lot.
+        passage_keys: `(n_codes,)` likewise of passages.
+        positions: `(n_codes,)` positions in the passages.
+        in_corpus: `(n_codes,)` whether a passage is one of the corpus.
+        text: `(n_codes,)` equal numbers for equal texts.
+        positive: `(n_queries,)` code of each row's positive.
+        positives: sorted `query * n_codes + code` of all known positives.
+    """
+
+    query_keys: npt.NDArray[np.uint64]
+    passage_keys: npt.NDArray[np.uint64]
+    positions: Positions
+    in_corpus: Flags
+    text: Numbers
+    positive: Numbers
+    positives: Numbers
+
+    def pair(self, query: Numbers, passage: Numbers) -> Numbers:
+        """One number for a query and a passage."""
+        return query * len(self.positions) + passage
+
+    def with_positives(self, pairs: Numbers) -> "Frame":
+        """The same with further positives."""
+        return self._replace(positives=np.union1d(self.positives, pairs))
+
+
+def read(inputs: Inputs) -> tuple[Frame, dict[str, Pool], dict[str, "Scored"]]:
+    """Turns ids into numbers.
+
+    Args:
+        inputs: what was stored.
+
+    Raises:
+        UserError: a candidate or a judgement names a passage that is not there.
+    """
+    queries, passages = inputs.queries, inputs.passages
+    named = [queries["corpus-id"], inputs.qrels["corpus-id"], *(t["corpus-id"] for t in inputs.candidates.values())]
+    ids = pc.unique(pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string()))
+    ids = ids.take(pc.sort_indices(ids))
+    positions = passages.positions(ids)
+    if (positions < 0).any():
+        lost = ids[int(np.flatnonzero(positions < 0)[0])].as_py()
+        raise UserError(
+            f"selection: {int((positions < 0).sum())} passages among candidates or judgements are neither in `corpus` "
+            f"nor in `generated`, the first is {lost!r}; build the data set again"
+        )
+    code_of, query_of = _Lookup(ids), _Lookup(queries["_id"])
+    positive = code_of(queries["corpus-id"])
+    judged = query_of(inputs.qrels["query-id"]), code_of(inputs.qrels["corpus-id"])
+    known = (judged[0] >= 0) & (inputs.qrels["score"].to_numpy() > 0)
+    _, text = np.unique(text_hashes(passages, positions), return_inverse=True)
+    frame = Frame(
+        query_keys=_keys(queries["_id"]),
+        passage_keys=_keys(ids),
+        positions=positions,
+        in_corpus=positions < inputs.corpus_size,
+        text=text.astype(np.int64),
+        positive=positive,
+        positives=np.empty(0, np.int64),
+    )
+    own = frame.pair(np.arange(queries.num_rows), positive)
+    frame = frame.with_positives(np.concatenate([own, frame.pair(judged[0][known], judged[1][known])]))
+    pools = {kind: _pool(table, query_of, code_of) for kind, table in inputs.candidates.items()}
+    scored = {scorer: Scored.read(table, frame, query_of, code_of) for scorer, table in inputs.scores.items()}
+    return frame, pools, scored
+
+
+class Scored(NamedTuple):
+    """What a scorer said: pairs, sorted, and their scores."""
+
+    pairs: Numbers
+    scores: Floats
+
+    @classmethod
+    def read(cls, table: pa.Table, frame: Frame, query_of: "_Lookup", code_of: "_Lookup") -> "Scored":
+        """Reads `schema.SCORES`; pairs that nobody asks about are left out."""
+        query, passage = query_of(table["query-id"]), code_of(table["corpus-id"])
+        known = (query >= 0) & (passage >= 0) & table["score"].is_valid().to_numpy()
+        pairs, first = np.unique(frame.pair(query[known], passage[known]), return_index=True)
+        return cls(pairs, table["score"].to_numpy()[known][first].astype(np.float64))
+
+    def of(self, pairs: Numbers) -> Floats:
+        """Scores of pairs; NaN where there is none."""
+        scores = np.full(len(pairs), np.nan)
+        if len(self.pairs):
+            places = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)
+            hit = self.pairs[places] == pairs
+            scores[hit] = self.scores[places[hit]]
+        return scores
+
+
+class _Lookup:
+    """Ids to positions among `ids`; -1 for others."""
+
+    def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
+        self._ids = ids
+
+    def __call__(self, wanted: pa.ChunkedArray) -> Numbers:
+        found = pc.fill_null(pc.index_in(wanted, value_set=self._ids), -1)
+        return np.asarray(found.to_numpy(), np.int64)
+
+
+def _pool(table: pa.Table, query_of: _Lookup, code_of: _Lookup) -> Pool:
+    query, passage = query_of(table["query-id"]), code_of(table["corpus-id"])
+    rank = table["rank"].to_numpy().astype(np.int64)
+    order = np.lexsort((passage, rank, query))
+    order = order[query[order] >= 0]
+    return Pool(query[order], passage[order], rank[order], order)
+
+
+def _keys(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """64 bits that stand for an id, and for nothing but it."""
+    whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    return plain_hashes(whole)

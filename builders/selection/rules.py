@@ -1,0 +1,169 @@
+"""Why a candidate cannot be a negative: one rule after the other, over all candidates of a kind at once.
+
+A candidate's fate is that of the first rule it breaks.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from builders.selection.config import Rules
+from builders.selection.frame import Flags, Floats, Frame, Pool, Scored
+from cards.errors import UserError
+
+USABLE = ""
+OUTSIDE = "outside-the-ranks"
+FATES = (
+    USABLE,
+    "is-a-positive",
+    "same-text-as-a-positive",
+    "repeated",
+    "relabelled-as-positive",
+    "unscored",
+    "below-the-floor",
+    "above-the-ceiling",
+    "too-close-to-the-positive",
+    OUTSIDE,
+    "near-duplicate-of-a-positive",
+    "served-too-often",
+    "not-needed",
+    "its-query-was-left-out",
+)
+CODE = {fate: code for code, fate in enumerate(FATES)}
+
+
+class Judged(NamedTuple):
+    """A kind's candidates with what the rules say of them.
+
+    Attributes:
+        pool: the candidates.
+        fate: `(n_candidates,)` places in `FATES`.
+        scores: scorer -> `(n_candidates,)`; NaN where there is none.
+        positive_scores: scorer -> `(n_candidates,)`, of the positive of the candidate's query.
+    """
+
+    pool: Pool
+    fate: np.ndarray[tuple[int], np.dtype[np.int8]]
+    scores: Mapping[str, Floats]
+    positive_scores: Mapping[str, Floats]
+
+
+def relabelled(
+    frame: Frame, pools: Mapping[str, Pool], scored: Mapping[str, Scored], rules: Mapping[str, Rules]
+) -> Frame:
+    """The frame with the further positives that the rules find, of all kinds: a positive is no kind's negative."""
+    for kind, pool in pools.items():
+        pairs = frame.pair(pool.query, pool.passage)
+        for scorer, threshold in rules[kind].relabel.items():
+            scores = scores_for(kind, scorer, scored).of(pairs)
+            frame = frame.with_positives(pairs[(scores >= threshold) & frame.in_corpus[pool.passage]])
+    return frame
+
+
+def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str, Scored], rules: Rules) -> Judged:
+    """Applies all rules that look at one candidate and its query.
+
+    Args:
+        frame: with the positives that relabelling found.
+        known: without them, to tell the two apart.
+        kind: for the wording of errors.
+        pool: the kind's candidates.
+        scored: scorer -> its scores.
+        rules: the kind's.
+
+    Raises:
+        UserError: a rule looks at a scorer that scored none of these candidates.
+    """
+    pairs = frame.pair(pool.query, pool.passage)
+    positives = frame.pair(pool.query, frame.positive[pool.query])
+    scores = {scorer: scores_for(kind, scorer, scored).of(pairs) for scorer in sorted(rules.scorers)}
+    positive_scores = {scorer: scored[scorer].of(positives) for scorer in scores}
+    for scorer, values in scores.items():
+        if len(values) and np.isnan(values).all():
+            raise UserError(_nothing_scored(kind, scorer, scored))
+    fate = np.zeros(len(pairs), np.int8)
+
+    def mark(flags: Flags, reason: str) -> None:
+        fate[flags & (fate == 0)] = CODE[reason]
+
+    mark(_member(pairs, known.positives), "is-a-positive")
+    mark(_member(pairs, frame.positives), "relabelled-as-positive")
+    mark(_member(_text_pairs(frame, pool.query, pool.passage), _positive_texts(frame)), "same-text-as-a-positive")
+    mark(_repeated(frame, pool, fate == 0), "repeated")
+    for scorer, threshold in rules.relabel.items():  # generated passages: judged relevant, and yet none of the corpus
+        mark(scores[scorer] >= threshold, "relabelled-as-positive")
+    for flags, reason in _by_scores(scores, positive_scores, rules):
+        mark(flags, reason)
+    mark((pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max)), OUTSIDE)
+    return Judged(pool, fate, scores, positive_scores)
+
+
+def _by_scores(
+    scores: Mapping[str, Floats], positive_scores: Mapping[str, Floats], rules: Rules
+) -> Iterator[tuple[Flags, str]]:
+    """The rules that look at scores, in their order; a comparison with a score that is not there breaks none."""
+    for scorer, values in scores.items():
+        yield np.isnan(values), "unscored"
+        if scorer in (*rules.relative_margin, *rules.absolute_margin, *_around(rules)):
+            yield np.isnan(positive_scores[scorer]), "unscored"
+    for scorer, limit in rules.floor.items():
+        yield scores[scorer] < limit, "below-the-floor"
+    for scorer, limit in rules.ceiling.items():
+        yield scores[scorer] > limit, "above-the-ceiling"
+    for scorer, margin in rules.relative_margin.items():
+        bound = positive_scores[scorer] - margin * np.abs(positive_scores[scorer])
+        yield scores[scorer] > bound, "too-close-to-the-positive"
+    for scorer, margin in rules.absolute_margin.items():
+        yield scores[scorer] > positive_scores[scorer] - margin, "too-close-to-the-positive"
+
+
+def scores_for(kind: str, scorer: str, scored: Mapping[str, Scored]) -> Scored:
+    """A scorer's scores.
+
+    Raises:
+        UserError: there are none.
+    """
+    if scorer not in scored:
+        raise UserError(_nothing_scored(kind, scorer, scored))
+    return scored[scorer]
+
+
+def _nothing_scored(kind: str, scorer: str, scored: Mapping[str, Scored]) -> str:
+    there = ", ".join(sorted(scored)) or "none"
+    return (
+        f"selection: a rule for {kind} looks at scores of {scorer!r}, and its candidates have none (scores in this "
+        f"data set: {there}); name another, lift the rule for this kind (selection.kinds.{kind}), or build with it"
+    )
+
+
+def _around(rules: Rules) -> tuple[str, ...]:
+    return (rules.around_scorer,) if rules.sampling == "around-positive" else ()
+
+
+def _member(values: np.ndarray, among: np.ndarray) -> Flags:
+    """Whether values are among sorted ones."""
+    if not len(among):
+        return np.zeros(len(values), np.bool_)
+    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
+    return np.asarray(among[places] == values)
+
+
+def _text_pairs(frame: Frame, query: np.ndarray, passage: np.ndarray) -> np.ndarray:
+    """One number for a query and a text; two passages of one text share it."""
+    return frame.pair(query, frame.text[passage])
+
+
+def _positive_texts(frame: Frame) -> np.ndarray:
+    query, passage = np.divmod(frame.positives, len(frame.positions))
+    return np.unique(_text_pairs(frame, query, passage))
+
+
+def _repeated(frame: Frame, pool: Pool, left: Flags) -> Flags:
+    """All but the first of a query's candidates with one text; the pool is in the order of ranks."""
+    places = np.flatnonzero(left)
+    _, first = np.unique(_text_pairs(frame, pool.query, pool.passage)[places], return_index=True)
+    repeated = np.zeros(len(left), np.bool_)
+    repeated[places] = True
+    repeated[places[first]] = False
+    return repeated

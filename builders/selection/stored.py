@@ -1,0 +1,94 @@
+"""What selection reads, from a build that has just mined it or from a data set's folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders import schema
+from builders.folder import read_config
+from builders.passages import Passages
+from builders.queries import TABLE
+from builders.selection import Wanted
+from builders.selection.frame import Inputs
+
+if TYPE_CHECKING:
+    from builders.mining import Candidates
+    from builders.recipe import BuildRecipe
+
+
+def inputs_from(queries: pa.Table, found: "Candidates", qrels: pa.Table | None = None) -> Inputs:
+    """What a build has just mined.
+
+    Args:
+        queries: `queries.TABLE`.
+        found: candidates, scores and passages.
+        qrels: further judgements; each query's own positive is known anyhow.
+    """
+    own = own_positives(queries)
+    candidates = {kind: mined.candidates for kind, mined in found.mined.items()}
+    corpus_size = len(found.passages) - found.generated.num_rows
+    return Inputs(queries, with_others(own, qrels), candidates, found.scores, found.passages, corpus_size)
+
+
+def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
+    """What a data set's folder holds; judgements that relabelling had added are taken back."""
+    corpus = read_config(folder, manifest, "corpus")
+    generated = read_config(folder, manifest, "generated")
+    passages = Passages(corpus)
+    if generated.num_rows:
+        passages = passages.and_generated(generated)
+    qrels = read_config(folder, manifest, "default")
+    fates = read_config(folder, manifest, "fates")
+    added = fates.filter(pc.equal(fates["fate"], "relabelled-as-positive")).select(["query-id", "corpus-id"])
+    if added.num_rows:
+        qrels = _without(qrels, added)
+    names = manifest["configs"]
+    return Inputs(
+        queries=with_positives(read_config(folder, manifest, "queries"), qrels),
+        qrels=qrels,
+        candidates=_named(folder, manifest, "candidates-", names),
+        scores=_named(folder, manifest, "scores-", names),
+        passages=passages,
+        corpus_size=corpus.num_rows,
+    )
+
+
+def wanted_by(config: "BuildRecipe") -> Wanted:
+    """What a recipe wants selected."""
+    negatives = config.negatives
+    return Wanted(negatives.kinds, negatives.per_query, config.seed, config.selection, negatives.shares)
+
+
+def own_positives(queries: pa.Table) -> pa.Table:
+    """`schema.QRELS` of each query's own positive."""
+    scores = pa.array(np.ones(queries.num_rows), pa.int32())
+    return pa.table([queries["_id"], queries["corpus-id"], scores], schema=schema.QRELS)
+
+
+def with_positives(queries: pa.Table, qrels: pa.Table) -> pa.Table:
+    """`queries.TABLE`: a query's own positive is the first that the judgements name."""
+    first = qrels.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
+    places = pc.index_in(queries["_id"], value_set=first["query-id"])
+    return pa.table([queries["_id"], queries["text"], first["corpus-id_first"].take(places)], schema=TABLE)
+
+
+def with_others(own: pa.Table, qrels: pa.Table | None) -> pa.Table:
+    """Judgements with each query's own positive first."""
+    return own if qrels is None else pa.concat_tables([own, _without(qrels, own)])
+
+
+def _without(qrels: pa.Table, others: pa.Table) -> pa.Table:
+    """Judgements but for those of some pairs, in their order."""
+    pairs = [
+        pc.binary_join_element_wise(table["query-id"], table["corpus-id"], "\n").combine_chunks()
+        for table in (qrels, others)
+    ]
+    return qrels.filter(pc.invert(pc.is_in(pairs[0], value_set=pairs[1])))
+
+
+def _named(folder: Path, manifest: dict[str, Any], prefix: str, names: dict[str, Any]) -> dict[str, pa.Table]:
+    found = [name for name in names if name.startswith(prefix)]
+    return {name.removeprefix(prefix): read_config(folder, manifest, name) for name in found}
