@@ -17,12 +17,10 @@ from builders.negatives import MINERS, config_of
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
 from builders.scoring import SCORERS
-from builders.selection import NO_NEGATIVES
 from builders.selection.config import Rules
-from builders.selection.mixes import is_mix
 
 if TYPE_CHECKING:
-    from builders.recipe import BuildRecipe
+    from builders.recipe import BuildRecipe, NegativesConfig
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +44,14 @@ class Candidates(NamedTuple):
         return pa.concat_tables([schema.GENERATED.empty_table(), *(found.generated for found in self.mined.values())])
 
 
-def plain_kinds(kinds: tuple[str, ...]) -> list[str]:
-    """The kinds that are mined: neither mixes of others nor `none`."""
-    return [kind for kind in kinds if kind != NO_NEGATIVES and not is_mix(kind)]
+def mined_kinds(negatives: "NegativesConfig") -> list[str]:
+    """The kinds that are mined: neither variants nor mixes of others nor `none`."""
+    return [kind for kind in negatives.kinds if kind in MINERS]
 
 
 def scorers_of(config: "BuildRecipe") -> set[str]:
     """The scorers that selection looks at."""
-    return {
-        scorer for kind in plain_kinds(config.negatives.kinds) for scorer in config.selection.rules_for(kind).scorers
-    }
+    return {scorer for kind in mined_kinds(config.negatives) for scorer in config.selection.rules_for(kind).scorers}
 
 
 def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Candidates:
@@ -67,7 +63,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
         config: the whole recipe, its models filled in.
     """
     mined: dict[str, Mined] = {}
-    for kind in plain_kinds(config.negatives.kinds):
+    for kind in mined_kinds(config.negatives):
         with timed(f"{kind} negatives"):
             mined[kind] = MINERS[kind](queries, material, config_of(config.negatives, kind))
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
@@ -87,10 +83,10 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
 def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildRecipe") -> pa.Table:
     """Pairs that rules look at and the scorer has not seen: positives, and candidates within their rank window."""
     pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
-    for kind, mined in found.mined.items():
-        rules = config.selection.rules_for(kind)
-        if scorer in rules.scorers:
-            pairs.append(_within_ranks(mined.candidates, rules).select(["query-id", "corpus-id"]))
+    for kind in config.negatives.kinds:
+        rules, source = config.selection.rules_for(kind), config.negatives.variants.get(kind, kind)
+        if scorer in rules.scorers and source in found.mined:
+            pairs.append(_within_ranks(found.mined[source].candidates, rules).select(["query-id", "corpus-id"]))
     wanted = pa.concat_tables(pairs).group_by(["query-id", "corpus-id"], use_threads=False).aggregate([])
     known = found.scores.get(scorer, schema.SCORES.empty_table()).select(["query-id", "corpus-id"])
     return wanted.join(known, ["query-id", "corpus-id"], join_type="left anti").sort_by(

@@ -96,11 +96,14 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         kinds: `llm`, `llm-with-positive`, `bm25`, `cross-encoder`, `random`; mixes of those such as `llm+bm25`;
             `none` for queries and positives alone.
         per_query: negatives a row; a mix has as many as any other kind.
+        variants: further kinds that take another's candidates by rules of their own (`selection.kinds.NAME`), such as
+            `{"bm25-safe" = "bm25"}`: they show what a rule does.
         shares: mix -> part -> weight, such as `{"llm+bm25" = {llm = 3, bm25 = 1}}`; equal weights where it is missing.
     """
 
     kinds: tuple[str, ...] = ("llm", "bm25", "cross-encoder", "random")
     per_query: Positive = 1
+    variants: dict[str, str] = {}
     shares: dict[str, dict[str, Annotated[float, Meta(gt=0)]]] = {}
     bm25: Bm25Config = Bm25Config()
     cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
@@ -155,10 +158,13 @@ def check_kinds(recipe: BuildRecipe) -> None:
     kinds = negatives.kinds
     if not set(kinds) - {NO_NEGATIVES} or len(set(kinds)) != len(kinds):
         raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds of negatives, each once")
+    _check_variants(negatives)
     for kind in kinds:
         parts = parts_of(kind)
         for part in parts:
-            if part not in KINDS or (len(parts) > 1 and (part not in kinds or part == NO_NEGATIVES)):
+            if part not in (*KINDS, *negatives.variants) or (
+                len(parts) > 1 and (part not in kinds or part == NO_NEGATIVES)
+            ):
                 raise UserError(
                     f"recipe: negatives.kinds: {kind!r}: allowed are {', '.join(KINDS)}, and mixes such as llm+bm25 of "
                     "kinds that are listed too"
@@ -170,6 +176,18 @@ def check_kinds(recipe: BuildRecipe) -> None:
             raise UserError(f"recipe: negatives.shares.{mix!r}: no mix of that name among negatives.kinds")
         shares_of(mix, negatives.shares)
     check_selection(recipe.selection, tuple(kind for kind in kinds if kind != NO_NEGATIVES))
+
+
+def _check_variants(negatives: NegativesConfig) -> None:
+    kinds = negatives.kinds
+    for name, source in negatives.variants.items():
+        if name in KINDS or is_mix(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or source not in kinds:
+            raise UserError(
+                f"recipe: negatives.variants.{name}: {source!r}: wanted a new name of lower-case letters, digits and "
+                "'-' for one of negatives.kinds"
+            )
+        if name not in kinds:
+            raise UserError(f"recipe: negatives.variants.{name}: not among negatives.kinds; add it there")
 
 
 def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:

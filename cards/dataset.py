@@ -44,7 +44,7 @@ def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table])
     """
     data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
-        about={name: _about(name) for name in manifest["configs"]},
+        about={name: _about(name, manifest) for name in manifest["configs"]},
         drops=_drop_counts(rows_of("drops")) if "drops" in manifest["configs"] else [],
         **costs_of(manifest),
         samples=_samples(training_configs(manifest), rows_of),
@@ -174,13 +174,16 @@ _SIZES = (
 )
 
 
-def _about(name: str) -> str:
+def _about(name: str, manifest: Mapping[str, Any]) -> str:
     if name.startswith("candidates-"):
         return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
     if name.startswith("scores-"):
         return f"all pairs that `{name.removeprefix('scores-')}` scored, positives among them, by id"
     if "+" in name:
         return f"negatives of {' and '.join(f'`{part}`' for part in name.split('+'))}, mixed by share"
+    variants = manifest["settings"]["negatives"].get("variants", {})
+    if name in variants:
+        return f"negatives from the candidates of `{variants[name]}`, by rules of its own (see the recipe)"
     return FIXED_CONFIGS.get(name) or ARMS[name]
 
 

@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
         seed: any integer.
         config: the rules.
         shares: mix -> part -> weight; equal ones where a mix is missing.
+        variants: kind -> the kind whose candidates it takes, by rules of its own.
     """
 
     kinds: tuple[str, ...]
@@ -40,6 +41,11 @@ class Wanted(NamedTuple):
     seed: int
     config: SelectionConfig = SelectionConfig()
     shares: Mapping[str, Mapping[str, float]] = {}
+    variants: Mapping[str, str] = {}
+
+    def source_of(self, kind: str) -> str:
+        """The kind under whose name the candidates were mined."""
+        return self.variants.get(kind, kind)
 
 
 class Selection(NamedTuple):
@@ -80,13 +86,14 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     shares = {kind: shares_of(kind, wanted.shares) for kind in kinds if is_mix(kind)}
     plan = Plan(kinds, rules, shares, wanted.per_query, wanted.seed)
     known, pools, scored = read(inputs)
-    pools = {kind: pool for kind, pool in pools.items() if kind in kinds}
+    pools = {kind: pools[wanted.source_of(kind)] for kind in kinds if not is_mix(kind)}
+    sources = {kind: inputs.candidates[wanted.source_of(kind)] for kind in pools}
     frame = relabelled(known, pools, scored, rules)
     judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
     result, judged = draw(frame, judged, inputs.passages, plan)
     told = {kind: fates(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
-    ledger = [_ledger(kind, inputs.candidates[kind], judged[kind].pool.row, told[kind]) for kind in judged]
-    ledger += [_mixed_ledger(kind, inputs, judged, result) for kind in shares]
+    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, told[kind]) for kind in judged]
+    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in shares]
     kept = np.flatnonzero(result.keep)
     rows = {kind: _rows(inputs, frame, result, kind, kept) for kind in wanted.kinds}
     return Selection(
@@ -106,7 +113,7 @@ def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: n
     return _fates_table(kind, rows, told[order])
 
 
-def _mixed_ledger(kind: str, inputs: Inputs, judged: Mapping[str, Judged], result: Draw) -> pa.Table:
+def _mixed_ledger(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[str, Judged], result: Draw) -> pa.Table:
     """What a mix takes."""
     drawn = result.kinds[kind]
     taken, part = drawn.line.at(drawn.places), drawn.part[drawn.places]
@@ -116,7 +123,7 @@ def _mixed_ledger(kind: str, inputs: Inputs, judged: Mapping[str, Judged], resul
     for place, name in enumerate(parts_of(kind)):
         mine = became & (part == place)
         pool_row = judged[name].pool.row[taken.source[mine]]
-        rows = inputs.candidates[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
+        rows = sources[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
         tables.append(_fates_table(kind, rows, -number[mine].astype(np.int16)))
     return pa.concat_tables(tables)
 

@@ -4,8 +4,8 @@
     python -m builders.selection DATASET --explain QUERY_ID [--set ...]
 
 `--set` takes the keys of the building recipe's `[selection]`, and `negatives.kinds`, `negatives.per_query`,
-`negatives.shares` and `seed`. `--explain` shows one query's candidates with the scores of every scorer and their fates,
-and writes nothing.
+`negatives.shares`, `negatives.variants` and `seed`. `--explain` shows one query's candidates with the scores of every
+scorer and their fates, and writes nothing.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.folder import amend, read_complete, read_config
-from builders.mining import plain_kinds
+from builders.mining import mined_kinds
 from builders.recipe import BuildRecipe, check_kinds, identity_hash
 from builders.selection import STAGE, Selection, select
 from builders.selection.explain import explain
@@ -33,7 +33,7 @@ from cards.recipe import apply_override, decode_config
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("selection", "negatives.kinds", "negatives.per_query", "negatives.shares", "seed")
+KEYS = ("selection", "negatives.kinds", "negatives.per_query", "negatives.shares", "negatives.variants", "seed")
 
 
 def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explained: str | None = None) -> None:
@@ -51,7 +51,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     manifest = read_complete(folder)
     config = _config(manifest, overrides)
     inputs = stored_inputs(folder, manifest)
-    lacking = set(plain_kinds(config.negatives.kinds)) - inputs.candidates.keys()
+    lacking = set(mined_kinds(config.negatives)) - inputs.candidates.keys()
     if lacking:
         raise UserError(
             f"data set {folder}: no candidates of {', '.join(sorted(lacking))}; it has those of "
@@ -63,7 +63,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     told = f"{len(selection.queries):,} of {inputs.queries.num_rows:,} queries"
     logger.info("%s with negatives, from %s candidates, in %.1f s", told, f"{total:,}", perf_counter() - started)
     if explained is not None:
-        print(explain(inputs, selection, explained))
+        print(explain(inputs, selection, config.negatives.variants, explained))
         return
     if not len(selection.queries):
         reasons = [row["detail"] for row in selection.drops.to_pylist()]

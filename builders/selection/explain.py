@@ -1,7 +1,7 @@
 """One query's candidates as a table for the terminal: rank, scores of every scorer, fate, and how the text begins."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,13 +9,20 @@ import pyarrow.compute as pc
 
 from builders.selection import Selection
 from builders.selection.frame import Inputs
+from builders.selection.mixes import is_mix
 from cards.errors import UserError
 
 TEXT_CHARS = 60
 
 
-def explain(inputs: Inputs, selection: Selection, query_id: str) -> str:
+def explain(inputs: Inputs, selection: Selection, variants: Mapping[str, str], query_id: str) -> str:
     """The query, its positives, and every candidate of every kind in the order of ranks.
+
+    Args:
+        inputs: what was selected from.
+        selection: what came of it.
+        variants: kind -> the kind whose candidates it takes.
+        query_id: the query.
 
     Raises:
         UserError: the data set has no such query.
@@ -31,13 +38,15 @@ def explain(inputs: Inputs, selection: Selection, query_id: str) -> str:
     positives = _of_query(selection.qrels, query_id, "score")
     rows = [["kind", "rank", "passage", *scorers, "fate", "text"]]
     rows += [["positive", "", found, *_cells(scores, found), "", _start(inputs, found)] for found in positives]
-    for kind, table in inputs.candidates.items():
+    for kind in pc.unique(selection.fates["kind"]).to_pylist():
+        if is_mix(kind):
+            continue
+        table = inputs.candidates[variants.get(kind, kind)]
         fates = _of_query(selection.fates.filter(pc.equal(selection.fates["kind"], kind)), query_id, "fate")
         ranks = _of_query(table, query_id, "rank")
         for passage_id in sorted(ranks, key=lambda passage: (ranks[passage], passage)):
-            fate = str(fates.get(passage_id, "not selected from"))
             cells = [kind, str(ranks[passage_id]), passage_id, *_cells(scores, passage_id)]
-            rows.append([*cells, fate, _start(inputs, passage_id)])
+            rows.append([*cells, fates[passage_id], _start(inputs, passage_id)])
     stays = query_id in set(selection.queries.to_pylist())
     lines = [f"{query_id}: {inputs.queries['text'][place].as_py()}", ""]
     lines += _aligned(rows, numbers=range(3, 3 + len(scorers)))

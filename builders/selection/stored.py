@@ -59,7 +59,8 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
 def wanted_by(config: "BuildRecipe") -> Wanted:
     """What a recipe wants selected."""
     negatives = config.negatives
-    return Wanted(negatives.kinds, negatives.per_query, config.seed, config.selection, negatives.shares)
+    rules, shares, variants = config.selection, negatives.shares, negatives.variants
+    return Wanted(negatives.kinds, negatives.per_query, config.seed, rules, shares, variants)
 
 
 def own_positives(queries: pa.Table) -> pa.Table:

@@ -77,6 +77,7 @@ def test_one_query_is_explained(built, capsys):
     header, *lines = told.splitlines()[2:]
     assert header.split() == ["kind", "rank", "passage", "fate", "text"]
     fates = [row for row in rows(built, "fates") if row["query-id"] == query["_id"] and "+" not in row["kind"]]
+    assert {row["kind"] for row in fates} == {"llm", "bm25", "random"}
     for row in fates:
         assert any(re.match(rf"{row['kind']} +\d+ +{row['corpus-id']} +{row['fate']} ", line) for line in lines), row
     assert told.endswith("This query is in the training rows.\n")
@@ -89,6 +90,7 @@ def test_one_query_is_explained(built, capsys):
         (["corpus.sample=3"], r"cannot be selected by another corpus\.sample; allowed: selection, negatives\.kinds"),
         (['negatives.kinds=["cross-encoder"]'], r"no candidates of cross-encoder; it has those of llm, bm25, random"),
         (["selection.ceiling.bm25=1", "selection.kinds.bm25.rank_max=0"], r"rank_max: expected `int` >= 1"),
+        (['negatives.variants={x = "dense"}'], r"negatives\.variants\.x: 'dense': wanted a new name of lower-case"),
         (["negatives.per_query=50"], r"no query has enough negatives of every kind \(llm: 1 of 50, \.\.\.\)"),
         (['negatives.shares={"a+b" = {a = 1}}'], r"negatives\.shares\.'a\+b': no mix of that name"),
     ],

@@ -302,6 +302,16 @@ def test_mixes_draw_by_share():
         assert len(texts & {TEXTS["p4"], TEXTS["p5"]}) <= 1
 
 
+def test_a_variant_takes_the_same_candidates_by_rules_of_its_own():
+    given_ = inputs({"q0": "p0"}, {"bm25": {"q0": ["p1", "p2", "p3"]}})
+    rules = config(near_duplicate=0, kinds={"bm25-deep": {"rank_min": 3}})
+    wanted = Wanted(("bm25", "bm25-deep", "bm25+bm25-deep"), 1, 42, rules, variants={"bm25-deep": "bm25"})
+    selection = select(given_, wanted)
+    assert selection.rows["bm25"]["negative_1"].to_pylist() == [TEXTS["p1"]]
+    assert selection.rows["bm25-deep"]["negative_1"].to_pylist() == [TEXTS["p3"]]
+    assert fates(selection, "bm25-deep")["q0", "p1"] == "outside-the-ranks"
+
+
 def test_around_the_positive_prefers_scores_near_its_own():
     positives = {f"q{n}": "p0" for n in range(300)}
     rankings = {"bm25": {query: ["p1", "p2", "p3"] for query in positives}}
