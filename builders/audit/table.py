@@ -18,7 +18,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     is_corrected = any(about["corrected"] for about in kinds.values())
     header = [*HEADER]
     header += [*CORRECTED] * is_corrected + [*AGREEMENT] * is_measured + [*TRUE] * has_qrels
-    header += [f"less {result['reference']}", *DIFFERENCE] * (result["reference"] is not None)
+    header += [f"minus {result['reference']}", *DIFFERENCE] * (result["reference"] is not None)
     rows = [header]
     for kind, about in kinds.items():
         row = [kind, *(f"{about[name]:,}" for name in ("pairs", "judged", "unjudged", "relevant"))]
