@@ -26,8 +26,9 @@ from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pai
 from builders.audit.sampling import DataSet
 from builders.audit.table import lines
 from builders.folder import MANIFEST, read_manifest
+from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
-from builders.recipe import BuildRecipe, check
+from builders.recipe import BuildRecipe
 from cards.errors import UserError, run_entry
 from cards.recipe import load_recipe
 
@@ -98,7 +99,7 @@ def _judged(dataset: DataSet, options: Options, truth: judges.Truth | None) -> d
         return audit(dataset, judges.cross_encoder(dataset, judge), config, truth)
     if options.judge == "llm" and options.recipe is not None:
         recipe = load_recipe(options.recipe, options.overrides, BuildRecipe).config
-        check(recipe)
+        check_llm(recipe.llm)  # its other tables are not used
         llm = identified(recipe.llm)
         with llm_session(llm, options.store) as session:
             asked = llm_judge.llm(dataset, llm, session.run, llm_judge.LlmJudgeConfig(), config.seed)

@@ -163,7 +163,8 @@ class Truth:
                 if grade > 0:
                     queries.append(query_id)
                     passages.append(passage_id)
-            self.sources[file.name] = f"sha256:{sha256_file(file)}"
+            name = file.name if file.name not in self.sources else f"{file.parent.name}/{file.name}"
+            self.sources[name] = f"sha256:{sha256_file(file)}"
         self.relevant = pa.table([pa.array(queries, pa.string()), pa.array(passages, pa.string())], schema=PAIRS)
         self._judged = pa.array(sorted(judged), pa.string())
         self._relevant = keys(self.relevant)

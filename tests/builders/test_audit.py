@@ -44,7 +44,7 @@ def judge_that_errs(relevant, misses=0, alarms=0):
     return Judge("llm", None, "it says so", verdicts, can_judge_more=True)
 
 
-def test_the_sample_is_drawn_by_seed_and_ids_alone(houses, tmp_path):
+def test_the_sample_is_drawn_by_seed_and_ids_alone(houses):
     folder, _ = houses
     first = draw(DataSet(folder), AuditConfig(sample=30))
     assert {kind: pairs.sample.num_rows for kind, pairs in first.items()} == {"bm25": 30, "random": 30}
@@ -169,6 +169,17 @@ def test_several_splits_of_judgements_are_one_truth(houses, tmp_path):
     assert list(result["qrels"]) == ["part0.tsv", "part1.tsv"]
 
 
+def test_judgements_of_the_same_name_are_both_named(tmp_path):
+    files = [tmp_path / folder / "test.tsv" for folder in ("a", "b")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        write_qrels(file, [("q", f"d{number}", 1)])
+    truth = Truth(files)
+    assert list(truth.sources) == ["test.tsv", "b/test.tsv"]
+    assert truth.of(pairs(("q", "d0"), ("q", "d1"), ("q", "d2"), ("p", "d0"))).tolist()[:3] == [1.0, 1.0, 0.0]
+    assert np.isnan(truth.of(pairs(("p", "d0")))).all()
+
+
 def test_a_sample_of_everything_says_so(tmp_path):
     folder, relevant = numbered(tmp_path / "few", count=20)
     truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
@@ -280,7 +291,7 @@ def test_judgements_of_another_form_are_refused(tmp_path, content, message):
 
 
 def test_data_sets_that_cannot_be_audited_are_refused(tmp_path):
-    with pytest.raises(UserError, match="empty or not there; build it first: python -m builders.build RECIPE"):
+    with pytest.raises(UserError, match=r"empty or not there; build it first: python -m builders\.build RECIPE"):
         DataSet(tmp_path / "none")
     folder = a_dataset(tmp_path / "bare", {"d": "text"}, {"q": "text"}, [("q", "d")], {})
     with pytest.raises(UserError, match="it has no configuration fates, which says what passages the negatives are"):
