@@ -1,0 +1,199 @@
+"""Audits a data set: how many of its chosen negatives answer their query after all, per kind, with an interval.
+
+    python -m builders.audit DATASET --judge cross-encoder --model DIR [--threshold X] [--qrels FILE ...]
+    python -m builders.audit DATASET --judge llm --recipe RECIPE.toml [--set llm.model=...] [--qrels FILE ...]
+    python -m builders.audit DATASET --qrels FILE ...
+    python -m builders.audit DATASET --export sample.csv
+    python -m builders.audit DATASET --import sample.csv [--qrels FILE ...]
+
+Judgements that the user has (--qrels) are a judge of their own, or measure another one. --export writes the sample for
+a person (.csv, or .jsonl for Argilla), who fills in the column `relevant`; --import takes the filled file. The same
+--sample and --seed give the same pairs to every judge. The result goes into the data set's manifest and card.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from builders.audit import exchange, judges, llm_judge
+from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
+from builders.audit.sampling import DataSet
+from builders.audit.table import lines
+from builders.folder import MANIFEST, read_manifest
+from builders.llm.config import check_llm
+from builders.llm.session import identified, llm_session
+from builders.recipe import BuildRecipe
+from cards.errors import UserError, run_entry
+from cards.recipe import load_recipe
+
+logger = logging.getLogger(__name__)
+Say = Callable[[str], Any]
+
+
+class Options(Struct, frozen=True):
+    """What the command line says.
+
+    Attributes:
+        judge: `cross-encoder` or `llm`; None: the judgements or the filled export.
+        model: the cross-encoder.
+        threshold: its own, in place of the positive's score.
+        recipe: whose `[llm]` is the LLM judge; `overrides` change it.
+        store: the file with the LLM's answers.
+        qrels: judgements in BEIR's form: files, or a folder of them.
+        export_to: where the sample goes.
+        import_from: a filled export.
+        config: what is drawn.
+    """
+
+    judge: str | None = None
+    model: str | None = None
+    threshold: float | None = None
+    recipe: Path | None = None
+    overrides: tuple[str, ...] = ()
+    store: Path = Path("outputs/calls.sqlite")
+    qrels: tuple[Path, ...] = ()
+    export_to: Path | None = None
+    import_from: Path | None = None
+    config: AuditConfig = AuditConfig()
+
+
+def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | None:
+    """Audits a data set, prints the table and stores the result in its manifest.
+
+    Args:
+        folder: the data set's.
+        options: who judges, and what.
+        say: takes the table's lines.
+
+    Returns:
+        The result; None where the sample was only exported.
+
+    Raises:
+        UserError: the options contradict each other, or data set, judge or files are not as they must be.
+    """
+    _check(options)
+    dataset = DataSet(folder)
+    if options.export_to is not None:
+        pairs = sampled_pairs(draw(dataset, options.config))
+        exchange.export(dataset, pairs, options.export_to, options.config.seed)
+        logger.info("%s: %d pairs to judge; fill in the column relevant", options.export_to, pairs.num_rows)
+        return None
+    truth = judges.Truth(_files(options.qrels)) if options.qrels else None
+    result = _judged(dataset, options, truth)
+    for line in lines(result):
+        say(line)
+    _store_result(folder, result)
+    return result
+
+
+def _judged(dataset: DataSet, options: Options, truth: judges.Truth | None) -> dict[str, Any]:
+    config = options.config
+    if options.judge == "cross-encoder":
+        judge = judges.CrossEncoderJudge(model=str(options.model), threshold=options.threshold)
+        return audit(dataset, judges.cross_encoder(dataset, judge), config, truth)
+    if options.judge == "llm" and options.recipe is not None:
+        recipe = load_recipe(options.recipe, options.overrides, BuildRecipe).config
+        check_llm(recipe.llm)  # its other tables are not used
+        llm = identified(recipe.llm)
+        with llm_session(llm, options.store) as session:
+            asked = llm_judge.llm(dataset, llm, session.run, llm_judge.LlmJudgeConfig(), config.seed)
+            result = audit(dataset, asked, config, truth)
+            told = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
+            logger.info("%d new LLM calls%s", session.ledger.new_calls, told)
+        return result
+    if options.import_from is not None:
+        scores = exchange.import_verdicts(options.import_from, sampled_pairs(draw(dataset, config)))
+        return audit(dataset, judges.person(scores, options.import_from), config, truth)
+    if truth is None:
+        raise UserError("nobody to judge; see python -m builders.audit --help")
+    return audit(dataset, judges.qrels(truth), config, truth)
+
+
+def _check(options: Options) -> None:
+    ways = [
+        name
+        for name, given in (
+            ("--judge", options.judge),
+            ("--export", options.export_to),
+            ("--import", options.import_from),
+        )
+        if given is not None
+    ]
+    if len(ways) > 1:
+        raise UserError(f"{' and '.join(ways)} are given; wanted one of them at a time")
+    if not ways and not options.qrels:
+        raise UserError("nobody to judge; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import")
+    for judge, option, value in (("cross-encoder", "--model", options.model), ("llm", "--recipe", options.recipe)):
+        if (options.judge == judge) != (value is not None):
+            wrong = "is missing" if value is None else f"belongs to --judge {judge}"
+            raise UserError(f"{option} {wrong}; wanted --judge cross-encoder --model DIR, or --judge llm --recipe FILE")
+    if options.threshold is not None and options.judge != "cross-encoder":
+        raise UserError("--threshold belongs to --judge cross-encoder; leave it out")
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    """The judgements' files; of a folder in BEIR's layout, all its splits."""
+    files = []
+    for path in paths:
+        inside = path / "qrels" if (path / "qrels").is_dir() else path
+        found = sorted(inside.glob("*.tsv")) if inside.is_dir() else [path]
+        if not found:
+            raise UserError(f"--qrels {path}: no *.tsv in it; wanted files in BEIR's form, or a folder of them")
+        files += found
+    return files
+
+
+def _store_result(folder: Path, result: dict[str, Any]) -> None:
+    """Puts a result into the manifest, which is whole at any moment; results of other judges stay."""
+    manifest = read_manifest(folder) or {}
+    known = manifest.get("audit", {})
+    false_negatives = {**known.get("false_negatives", {}), result["judge"]: result}
+    manifest["audit"] = {**known, "false_negatives": dict(sorted(false_negatives.items()))}
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(folder / MANIFEST)
+
+
+def _entry() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="a data set that builders.build wrote")
+    parser.add_argument("--judge", choices=("cross-encoder", "llm"), help="a model that judges")
+    parser.add_argument("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
+    parser.add_argument("--threshold", type=float, help="its score from which on a passage counts as relevant")
+    parser.add_argument("--recipe", type=Path, help="of --judge llm: a building recipe, for its table [llm]")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the recipe")
+    parser.add_argument("--store", type=Path, default=Options().store, help="the LLM's answers; default: %(default)s")
+    parser.add_argument("--qrels", type=Path, nargs="+", default=[], metavar="FILE", help="judgements that you have")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write the sample for a person: .csv or .jsonl")
+    parser.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
+    parser.add_argument("--sample", type=int, default=100, help="pairs per kind; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=42, help="of the sample; default: %(default)s")
+    parser.add_argument("--reference", metavar="KIND", help="the kind that the others' rates are compared with")
+    given = parser.parse_args()
+    if given.sample < 1:
+        raise UserError(f"--sample {given.sample}: wanted 1 or more pairs per kind")
+    options = Options(
+        judge=given.judge,
+        model=given.model,
+        threshold=given.threshold,
+        recipe=given.recipe,
+        overrides=tuple(given.set),
+        store=given.store,
+        qrels=tuple(given.qrels),
+        export_to=given.export,
+        import_from=given.import_from,
+        config=AuditConfig(given.sample, given.seed, given.reference),
+    )
+    main(given.dataset, options)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))

@@ -1,0 +1,227 @@
+"""Judges: each says of (query, passage) pairs whether the passage answers the query.
+
+A judge is a name, its rule in words, and one function over a batch of pairs; the LLM has a module of its own.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Meta, Struct
+
+from builders import schema
+from builders.audit.sampling import PAIRS, DataSet, distinct, keys, places
+from builders.passages import Passages
+from cards.errors import UserError
+from cards.models import resolve_model
+from cards.provenance import sha256_file
+
+Verdicts = npt.NDArray[np.float64]
+"""For each pair 1 (relevant), 0 (not relevant) or NaN (no verdict)."""
+DIGITS = 6
+
+
+class Judge(NamedTuple):
+    """Somebody or something that tells relevant passages from others.
+
+    Attributes:
+        name: `cross-encoder`, `llm`, `qrels` or `person`.
+        model: name and revision, if it is a model; otherwise what its judgements come from.
+        rule: when it calls a passage relevant, in words for the card.
+        verdicts: judges `PAIRS`.
+        can_judge_more: whether it can be asked about other pairs than the sample's, to learn how often it errs.
+        own_positive_is_yardstick: it compares with the query's own positive, so it cannot judge that one.
+    """
+
+    name: str
+    model: dict[str, str] | None
+    rule: str
+    verdicts: Callable[[pa.Table], Verdicts]
+    can_judge_more: bool = False
+    own_positive_is_yardstick: bool = False
+
+
+class CrossEncoderJudge(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a cross-encoder judges.
+
+    Without `threshold` a passage counts as relevant if it scores at least as high as the query's own positive. That
+    needs no calibration and holds for any model, but it is no even-handed rule. Of two equally relevant passages one
+    scores lower, so it misses about half of the second positives, and more where queries were written from their
+    positive and share its words: the rate is too low. A model that prefers some irrelevant passages to the positive
+    works the other way. A `threshold` is free of the first of these, but must be known for the model and the domain.
+
+    Attributes:
+        model: any sentence-transformers CrossEncoder with one label: a folder or a Hub id.
+        threshold: in place of the positive's score, a score from which on a passage counts as relevant.
+        batch_size: pairs scored at once.
+        max_length: tokens of a pair that are read.
+    """
+
+    model: str
+    threshold: float | None = None
+    batch_size: Annotated[int, Meta(ge=1)] = 32
+    max_length: Annotated[int, Meta(ge=16)] = 256
+
+
+def cross_encoder(dataset: DataSet, config: CrossEncoderJudge) -> Judge:
+    """A cross-encoder as a judge; see `CrossEncoderJudge` for its rule and what that does to the rate.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    reference = resolve_model(config.model)
+
+    def verdicts(pairs: pa.Table) -> Verdicts:
+        if not pairs.num_rows:
+            return np.empty(0)
+        if config.threshold is not None:
+            return _judged(_scored_pairs(dataset, pairs, config), config.threshold)
+        own = own_positives(dataset.positives(pairs["query-id"]))
+        wanted = distinct([pairs, own])
+        scores = _scored_pairs(dataset, wanted, config)
+        at = pc.index_in(pairs["query-id"], value_set=own["query-id"])
+        bars = scores[_places(own, wanted)][pc.fill_null(at, 0).to_numpy()] if own.num_rows else np.nan
+        bars = np.where(pc.is_null(at).to_numpy(zero_copy_only=False), np.nan, bars)
+        return _judged(scores[_places(pairs, wanted)], bars)
+
+    rule = (
+        "it scores at least as high as the query's own positive"
+        if config.threshold is None
+        else f"it scores {config.threshold:g} or more"
+    )
+    model = {"name": reference.name, "revision": reference.revision}
+    return Judge("cross-encoder", model, rule, verdicts, True, config.threshold is None)
+
+
+def own_positives(positives: pa.Table) -> pa.Table:
+    """The first of each query's known positives (`schema.QRELS`, as `DataSet.positives` orders them) as `PAIRS`."""
+    positives = positives.combine_chunks()
+    ids = positives["query-id"].to_numpy(zero_copy_only=False)
+    first = np.ones(len(ids), bool)
+    first[1:] = ids[1:] != ids[:-1]
+    return positives.filter(pa.array(first, pa.bool_())).select(PAIRS.names)
+
+
+def _scored_pairs(dataset: DataSet, pairs: pa.Table, config: CrossEncoderJudge) -> npt.NDArray[np.float64]:
+    queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
+    scores = score(pairs, queries, passages, config)["score"]
+    return np.asarray(np.round(scores.to_numpy(), DIGITS), np.float64)
+
+
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossEncoderJudge) -> pa.Table:
+    """Scores pairs with a cross-encoder: `schema.SCORES` in the pairs' order.
+
+    Args:
+        pairs: `PAIRS`, each once.
+        queries: `_id`, `text`.
+        passages: all that the pairs name.
+        config: model and batches.
+
+    Raises:
+        UserError: the model gives more than one score, or a pair names a query or passage that is not there.
+    """
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(resolve_model(config.model).location, max_length=config.max_length)
+    if model.num_labels != 1:
+        raise UserError(
+            f"judge model {config.model}: gives {model.num_labels} scores per pair; wanted a model with one relevance "
+            "score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        )
+    asked, read = places(pairs, queries, passages)
+    shown = queries["text"].take(pa.array(asked)).to_pylist(), passages.texts(read).to_pylist()
+    texts = list(zip(*shown, strict=True))
+    found = model.predict(texts, batch_size=config.batch_size, show_progress_bar=True)
+    scores = pa.array(np.asarray(found, np.float64))
+    return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
+
+
+class Truth:
+    """Judgements that the user has. A query that none is about is not judged; of others, what is not listed is 0.
+
+    Args:
+        files: of BEIR's form, tab-separated with a header: `query-id`, `corpus-id`, `score`; a passage that several
+            of them list has the highest of its scores.
+
+    Raises:
+        UserError: a file cannot be read or is of another form.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        queries: list[str] = []
+        passages: list[str] = []
+        judged: set[str] = set()
+        self.sources: dict[str, str] = {}
+        for file in files:
+            for query_id, passage_id, grade in _qrels(file):
+                judged.add(query_id)
+                if grade > 0:
+                    queries.append(query_id)
+                    passages.append(passage_id)
+            name = file.name if file.name not in self.sources else f"{file.parent.name}/{file.name}"
+            self.sources[name] = f"sha256:{sha256_file(file)}"
+        self.relevant = pa.table([pa.array(queries, pa.string()), pa.array(passages, pa.string())], schema=PAIRS)
+        self._judged = pa.array(sorted(judged), pa.string())
+        self._relevant = keys(self.relevant)
+
+    def of(self, pairs: pa.Table) -> Verdicts:
+        """What the judgements say of `PAIRS`."""
+        relevant = pc.is_in(keys(pairs), value_set=self._relevant).to_numpy(zero_copy_only=False)
+        known = pc.is_in(pairs["query-id"], value_set=self._judged).to_numpy(zero_copy_only=False)
+        return np.where(known, relevant.astype(np.float64), np.nan)
+
+
+def qrels(truth: Truth) -> Judge:
+    """The user's judgements as a judge."""
+    return Judge("qrels", truth.sources, "the judgements list it with a score above 0", truth.of)
+
+
+def person(judged: pa.Table, source: Path) -> Judge:
+    """What a person said of the exported sample (`schema.SCORES`)."""
+    known = keys(judged)
+
+    def verdicts(pairs: pa.Table) -> Verdicts:
+        at = pc.index_in(keys(pairs), value_set=known)
+        found = judged["score"].take(at).to_numpy()
+        return np.asarray(found, np.float64)
+
+    return Judge("person", {source.name: f"sha256:{sha256_file(source)}"}, "the person says so", verdicts)
+
+
+def _qrels(file: Path) -> list[tuple[str, str, int]]:
+    rows = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if next(reader, None) != ["query-id", "corpus-id", "score"]:
+                raise UserError(
+                    f"judgements {file}: line 1 is not the header of BEIR's form; wanted query-id, corpus-id, score, "
+                    "separated by tabs"
+                )
+            for row in reader:
+                query_id, passage_id, grade = row
+                rows.append((query_id, passage_id, int(grade)))
+    except OSError as error:
+        raise UserError(f"judgements {file}: cannot be read ({error.strerror}); wanted BEIR's qrels/*.tsv") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"judgements {file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+    except ValueError:
+        raise UserError(
+            f"judgements {file}: line {reader.line_num} is not query id, passage id and a whole number, separated by "
+            "tabs"
+        ) from None
+    return rows
+
+
+def _judged(scores: npt.NDArray[np.float64], bars: npt.NDArray[np.float64] | float) -> Verdicts:
+    unknown = np.isnan(scores) | np.isnan(bars)
+    return np.where(unknown, np.nan, (scores >= bars).astype(np.float64))
+
+
+def _places(pairs: pa.Table, among: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.index_in(keys(pairs), value_set=keys(among)).to_numpy(), np.int64)

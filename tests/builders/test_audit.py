@@ -1,0 +1,301 @@
+"""The audit of false negatives: the draw, the figures, the command, the manifest and the card."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.audit.__main__ import Options, main
+from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
+from builders.audit.judges import Judge, Truth, qrels
+from builders.audit.sampling import DataSet, distinct, in_lots_order, keys
+from builders.folder import MANIFEST, read_manifest
+from cards.errors import UserError
+from cards.templates import environment
+from tests.builders.audited import a_dataset, fill, numbered, pairs, write_qrels
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def houses(tmp_path):
+    """300 queries, kinds bm25 (a fifth is relevant) and random (none is), and what is relevant."""
+    return numbered(tmp_path / "houses")
+
+
+def judge_that_errs(relevant, misses=0, alarms=0):
+    """A judge that misses every `misses`-th relevant pair, and is alarmed by every `alarms`-th other one."""
+    relevant = set(relevant)
+
+    def verdicts(asked):
+        rows = zip(asked["query-id"].to_pylist(), asked["corpus-id"].to_pylist(), strict=True)
+        found = []
+        for pair in rows:
+            number, is_relevant = int(pair[0][1:]) // 5, pair in relevant
+            error = misses if is_relevant else alarms
+            found.append(float(is_relevant != bool(error and number % error == 0)))
+        return np.array(found)
+
+    return Judge("llm", None, "it says so", verdicts, can_judge_more=True)
+
+
+def test_the_sample_is_drawn_by_seed_and_ids_alone(houses):
+    folder, _ = houses
+    first = draw(DataSet(folder), AuditConfig(sample=30))
+    assert {kind: pairs.sample.num_rows for kind, pairs in first.items()} == {"bm25": 30, "random": 30}
+    again = draw(DataSet(folder), AuditConfig(sample=30))
+    assert all(first[kind].sample.equals(again[kind].sample) for kind in first)
+    other = draw(DataSet(folder), AuditConfig(sample=30, seed=43))
+    assert not first["bm25"].sample.equals(other["bm25"].sample)
+    larger = draw(DataSet(folder), AuditConfig(sample=60))
+    assert larger["bm25"].sample.slice(0, 30).equals(first["bm25"].sample)
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), min_size=1, unique=True), st.randoms())
+def test_the_order_of_lots_does_not_depend_on_the_order_of_rows(rows, dice):
+    shuffled = dice.sample(rows, len(rows))
+    ordered = in_lots_order(pairs(*rows), "bm25", 1)
+    assert ordered.equals(in_lots_order(pairs(*shuffled), "bm25", 1))
+    assert sorted(map(tuple, map(dict.values, ordered.to_pylist()))) == sorted(rows)
+
+
+def test_every_pair_is_drawn_about_equally_often():
+    table = pairs(*((f"q{n}", "d") for n in range(20)))
+    counts = dict.fromkeys(table["query-id"].to_pylist(), 0)
+    for seed in range(400):
+        for query in in_lots_order(table, "bm25", seed)["query-id"].to_pylist()[:5]:
+            counts[query] += 1
+    assert all(60 < count < 140 for count in counts.values())  # 100 on average, deviation 9
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("cd")), min_size=1), min_size=1))
+def test_distinct_pairs_are_each_once_in_the_order_they_come(tables):
+    found = distinct([pairs(*rows) for rows in tables]).to_pylist()
+    wanted = list(dict.fromkeys(row for rows in tables for row in rows))
+    assert [tuple(row.values()) for row in found] == wanted
+
+
+def test_the_estimate_is_the_share_that_the_judge_calls_relevant(houses, tmp_path):
+    folder, relevant = houses
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
+    result = audit(DataSet(folder), qrels(truth), AuditConfig(), truth)
+    bm25, random = result["kinds"]["bm25"], result["kinds"]["random"]
+    assert bm25["true"] == {"known": 300, "relevant": 60, "rate": 0.2}
+    assert (bm25["pairs"], bm25["sampled"], bm25["judged"], bm25["unjudged"]) == (300, 100, 100, 0)
+    assert bm25["low"] <= 0.2 <= bm25["high"]
+    assert bm25["rate"] == bm25["relevant"] / 100
+    assert (random["relevant"], random["true"]["rate"]) == (0, 0.0)
+    assert result["reference"] == "random"
+    assert random["difference"] is None
+    assert bm25["difference"]["rate"] == bm25["rate"]
+    assert bm25["difference"]["low"] > 0
+    assert bm25["accuracy"] is None  # judgements are not measured by themselves
+    assert bm25["corrected"] is None
+
+
+def test_the_interval_holds_the_true_rate_over_seeds(houses, tmp_path):
+    folder, relevant = houses
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
+    results = [audit(DataSet(folder), qrels(truth), AuditConfig(seed=seed))["kinds"]["bm25"] for seed in range(60)]
+    assert sum(found["low"] <= 0.2 <= found["high"] for found in results) >= 54
+
+
+def test_a_judge_that_errs_is_measured_and_corrected(houses, tmp_path):
+    folder, relevant = houses
+    extra = [(query, passage.replace("also", "other")) for query, passage in relevant if passage.startswith("also")]
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant + extra])])
+    judge = judge_that_errs([*relevant, *extra], misses=4, alarms=3)
+    found = audit(DataSet(folder), judge, AuditConfig(), truth)
+    bm25 = found["kinds"]["bm25"]
+    assert found["sensitivity"]["rate"] == pytest.approx(0.75, abs=0.1)
+    assert bm25["specificity"]["rate"] == pytest.approx(2 / 3, abs=0.12)
+    assert bm25["rate"] > 0.3  # many false alarms
+    assert bm25["corrected"]["low"] <= 0.2 <= bm25["corrected"]["high"]
+    assert abs(bm25["corrected"]["rate"] - 0.2) < abs(bm25["rate"] - 0.2)
+    assert bm25["accuracy"]["rate"] == pytest.approx(0.2 * 0.75 + 0.8 * 2 / 3, abs=0.12)
+    assert found["random_rejected"] is None
+
+
+def test_the_judge_is_asked_about_every_pair_once_and_never_about_the_sample_when_it_is_measured(houses, tmp_path):
+    folder, relevant = houses
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
+    asked = []
+    honest = judge_that_errs(relevant)
+    judge = honest._replace(verdicts=lambda table: asked.append(table) or honest.verdicts(table))
+    audit(DataSet(folder), judge, AuditConfig(sample=40), truth)
+    (table,) = asked
+    assert len(set(keys(table).to_pylist())) == table.num_rows
+    positives = {("q" + passage[4:], passage) for _, passage in relevant if passage.startswith("also")}
+    sample = {tuple(row.values()) for row in sampled_pairs(draw(DataSet(folder), AuditConfig(sample=40))).to_pylist()}
+    checked = {tuple(row.values()) for row in table.to_pylist()} - sample
+    assert len(checked & positives) == min(40, len(positives - sample))
+    assert len(checked - positives) == 80  # rejects of two kinds
+
+
+def test_without_judgements_the_judge_is_tried_on_known_positives_and_random_passages(houses):
+    folder, relevant = houses
+    found = audit(DataSet(folder), judge_that_errs(relevant, misses=4), AuditConfig(sample=50))
+    assert found["sensitivity"]["judged"] == 50
+    assert found["sensitivity"]["rate"] == pytest.approx(0.75, abs=0.15)
+    assert found["random_rejected"]["judged"] == 50
+    assert found["random_rejected"]["rate"] == 1.0
+    assert found["qrels"] is None
+    assert all(about["true"] is about["accuracy"] is about["corrected"] is None for about in found["kinds"].values())
+
+
+def test_queries_that_nobody_judged_are_no_evidence(houses, tmp_path):
+    folder, relevant = houses
+    half = [(query, passage, 1) for query, passage in relevant if int(query[1:]) < 150]
+    truth = Truth([write_qrels(tmp_path / "test.tsv", half)])
+    bm25 = audit(DataSet(folder), qrels(truth), AuditConfig(), truth)["kinds"]["bm25"]
+    assert bm25["true"] == {"known": 150, "relevant": 30, "rate": 0.2}
+    assert 30 < bm25["unjudged"] < 70
+    assert bm25["judged"] + bm25["unjudged"] == 100
+
+
+def test_several_splits_of_judgements_are_one_truth(houses, tmp_path):
+    folder, relevant = houses
+    (tmp_path / "qrels").mkdir()
+    for split in (0, 1):
+        rows = [(*row, 2) for row in relevant if int(row[0][1:]) % 2 == split]
+        write_qrels(tmp_path / "qrels" / f"part{split}.tsv", rows)
+    result = main(folder, Options(qrels=(tmp_path,)), say=lambda _: None)
+    assert result["kinds"]["bm25"]["true"]["relevant"] == 60
+    assert list(result["qrels"]) == ["part0.tsv", "part1.tsv"]
+
+
+def test_judgements_of_the_same_name_are_both_named(tmp_path):
+    files = [tmp_path / folder / "test.tsv" for folder in ("a", "b")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        write_qrels(file, [("q", f"d{number}", 1)])
+    truth = Truth(files)
+    assert list(truth.sources) == ["test.tsv", "b/test.tsv"]
+    assert truth.of(pairs(("q", "d0"), ("q", "d1"), ("q", "d2"), ("p", "d0"))).tolist()[:3] == [1.0, 1.0, 0.0]
+    assert np.isnan(truth.of(pairs(("p", "d0")))).all()
+
+
+def test_a_sample_of_everything_says_so(tmp_path):
+    folder, relevant = numbered(tmp_path / "few", count=20)
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
+    bm25 = audit(DataSet(folder), qrels(truth), AuditConfig())["kinds"]["bm25"]
+    assert bm25["whole"]
+    assert (bm25["rate"], bm25["judged"]) == (0.2, 20)
+
+
+def test_the_result_is_in_the_manifest_beside_other_judges_and_the_table_is_printed(houses, tmp_path):
+    folder, relevant = houses
+    file = write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])
+    before = json.loads((folder / MANIFEST).read_text())
+    told = []
+    result = main(folder, Options(qrels=(file,)), say=told.append)
+    sample = tmp_path / "sample.csv"
+    main(folder, Options(export_to=sample))
+    fill(sample, lambda row: "yes" if "owners" in row["passage"] else "no")
+    person = main(folder, Options(import_from=sample, qrels=(file,)), say=lambda _: None)
+    stored = read_manifest(folder)
+    assert stored["audit"] == {"false_negatives": {"person": person, "qrels": result}}
+    assert {key: value for key, value in stored.items() if key != "audit"} == before
+    assert not list(folder.glob("*.partial"))
+    header, bm25, random = told[:3]
+    assert header.split("  ")[0] == "kind"
+    assert (bm25.split()[0], random.split()[0]) == ("bm25", "random")
+    assert " 20.0 %" in bm25
+    assert len({len(line) for line in told[:2]}) == 1
+    assert person["kinds"]["bm25"]["accuracy"]["rate"] == 1.0
+    card = environment.get_template("dataset_audit.md").render(manifest=stored)
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert [line.count("|") for line in rows[:4]] == [rows[0].count("|")] * 4
+    assert "**Judge: person**, sample.csv `sha256:" in card
+    assert "| `bm25` | 300 | 100 | 0 |" in card
+    assert "20.0 %" in card
+    tables = [part.strip().splitlines() for part in card.split("\n\n") if part.strip().startswith("|")]
+    assert [len(table) for table in tables] == [4, 4]  # none is torn apart by an empty line
+    assert all(set(table[1]) <= set("|-:") for table in tables)
+
+
+def test_the_card_tells_of_corrections_and_of_what_is_not_known(houses, tmp_path):
+    folder, relevant = houses
+    truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])
+    judge = judge_that_errs(relevant, misses=4, alarms=3)
+    with_truth = audit(DataSet(folder), judge, AuditConfig(sample=50), truth)
+    yardstick = judge._replace(own_positive_is_yardstick=True)
+    without = audit(DataSet(folder), yardstick, AuditConfig(sample=500))
+    manifest = {"audit": {"false_negatives": {"a": with_truth, "b": without}}}
+    card = environment.get_template("dataset_audit.md").render(manifest=manifest)
+    assert "corrected for the judge's errors" in card
+    assert "no query has a second known positive" in card
+    assert "Every pair of `bm25` was judged" in card
+
+
+def test_the_command_line(houses, tmp_path):
+    folder, relevant = houses
+    file = write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])
+    command = [sys.executable, "-m", "builders.audit", str(folder)]
+
+    def run(*more):
+        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = run("--qrels", str(file), "--sample", "50", "--seed", "3", "--reference", "bm25")
+    assert done.returncode == 0, done.stderr
+    assert "minus bm25" in done.stdout
+    assert read_manifest(folder)["audit"]["false_negatives"]["qrels"]["seed"] == 3
+    refused = run("--sample", "0", "--qrels", str(file))
+    assert (refused.returncode, refused.stderr) == (2, "error: --sample 0: wanted 1 or more pairs per kind\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"nobody to judge; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import"),
+        ({"judge": "llm"}, r"--recipe is missing; wanted --judge cross-encoder --model DIR, or --judge llm"),
+        ({"judge": "cross-encoder"}, r"--model is missing; wanted"),
+        ({"judge": "llm", "recipe": Path("r"), "model": "m"}, r"--model belongs to --judge cross-encoder; wanted"),
+        ({"judge": "llm", "recipe": Path("r"), "threshold": 0.5}, r"--threshold belongs to --judge cross-encoder"),
+        (
+            {"export_to": Path("a.csv"), "import_from": Path("a.csv")},
+            r"--export and --import are given; wanted one of them at a time",
+        ),
+        ({"qrels": (Path("none.tsv"),)}, r"judgements none.tsv: cannot be read \(No such file or directory\)"),
+        ({"qrels": (ROOT / "builders",)}, r"--qrels .*builders: no \*.tsv in it; wanted files in BEIR's form"),
+        ({"export_to": Path("a.txt")}, r"--export a.txt: wanted a name that ends in .csv or, for Argilla, .jsonl"),
+        (
+            {"export_to": Path("a.csv"), "config": AuditConfig(reference="dense")},
+            r"--reference dense: no kind of this data set; it has bm25, random",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(houses, options, message):
+    with pytest.raises(UserError, match=message):
+        main(houses[0], Options(**options))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1 0 d1 1\n", "line 1 is not the header of BEIR's form; wanted query-id, corpus-id, score, separated by tabs"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", "line 3 is not query id, passage id and a whole number"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\tyes\n", "line 2 is not query id, passage id and a whole number"),
+    ],
+)
+def test_judgements_of_another_form_are_refused(tmp_path, content, message):
+    file = tmp_path / "test.tsv"
+    file.write_text(content)
+    with pytest.raises(UserError, match=message):
+        Truth([file])
+
+
+def test_data_sets_that_cannot_be_audited_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"empty or not there; build it first: python -m builders\.build RECIPE"):
+        DataSet(tmp_path / "none")
+    folder = a_dataset(tmp_path / "bare", {"d": "text"}, {"q": "text"}, [("q", "d")], {})
+    with pytest.raises(UserError, match="it has no configuration fates, which says what passages the negatives are"):
+        DataSet(folder)
+    folder = a_dataset(tmp_path / "empty", {"d": "text"}, {"q": "text"}, [("q", "d")], {"bm25": []})
+    with pytest.raises(UserError, match="no candidate became a negative, so there is nothing to audit"):
+        draw(DataSet(folder), AuditConfig())
