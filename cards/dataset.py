@@ -47,9 +47,18 @@ def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table])
         about={name: _about(name, manifest) for name in manifest["configs"]},
         drops=_drop_counts(rows_of("drops")) if "drops" in manifest["configs"] else [],
         **costs_of(manifest),
+        fates=_fates(manifest.get("fates", {})),
         samples=_samples(training_configs(manifest), rows_of),
         cell=partial(cell, limit=CELL_CHARS),
     )
+    audit = manifest.get("audit", {})
+    for part, is_there in (
+        ("dataset_audit.md", "false_negatives" in audit),
+        ("dataset_realism.md", "realism" in audit),
+        ("dataset_leakage.md", bool(manifest.get("leakage"))),
+    ):
+        if is_there:
+            data += "\n\n" + environment.get_template(part).render(manifest=manifest)
     text = environment.get_template("dataset.md").render(
         manifest=manifest,
         use=_use_block(manifest, None, None),
@@ -184,7 +193,17 @@ def _about(name: str, manifest: Mapping[str, Any]) -> str:
     variants = manifest["settings"]["negatives"].get("variants", {})
     if name in variants:
         return f"negatives from the candidates of `{variants[name]}`, by rules of its own (see the recipe)"
-    return FIXED_CONFIGS.get(name) or ARMS[name]
+    return FIXED_CONFIGS.get(name) or ARMS.get(name, "negatives")
+
+
+def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[str, list[int]]]:
+    """Kinds, and for each fate how many candidates of each kind had it.
+
+    >>> _fates({"llm": {"chosen": 2}, "bm25": {"chosen": 2, "not-needed": 5}})
+    (['llm', 'bm25'], {'chosen': [2, 2], 'not-needed': [0, 5]})
+    """
+    fates = dict.fromkeys(fate for counts in summary.values() for fate in counts)
+    return list(summary), {fate: [counts.get(fate, 0) for counts in summary.values()] for fate in fates}
 
 
 def _drop_counts(drops: pa.Table) -> list[dict[str, Any]]:

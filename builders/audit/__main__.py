@@ -12,7 +12,6 @@ a person (.csv, or .jsonl for Argilla), who fills in the column `relevant`; --im
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from builders.audit import exchange, judges, llm_judge
 from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
 from builders.audit.sampling import DataSet
 from builders.audit.table import lines
-from builders.folder import MANIFEST, read_manifest
+from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe
@@ -150,14 +149,10 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
 
 
 def _store_result(folder: Path, result: dict[str, Any]) -> None:
-    """Puts a result into the manifest, which is whole at any moment; results of other judges stay."""
-    manifest = read_manifest(folder) or {}
-    known = manifest.get("audit", {})
+    """Puts a result into manifest and card; results of other judges stay."""
+    known = read_complete(folder).get("audit", {})
     false_negatives = {**known.get("false_negatives", {}), result["judge"]: result}
-    manifest["audit"] = {**known, "false_negatives": dict(sorted(false_negatives.items()))}
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(folder / MANIFEST)
+    amend(folder, {"audit": {**known, "false_negatives": dict(sorted(false_negatives.items()))}})
 
 
 def _entry() -> None:

@@ -1,13 +1,12 @@
 """What the tests of the audit share: small data sets, written as a build would write them."""
 
 import csv
-import json
 
 import pyarrow as pa
 
 from builders import schema
 from builders.audit.sampling import PAIRS
-from builders.folder import FORMAT, MANIFEST, write_config
+from tests.builders.whole_folders import write_whole
 
 
 def pairs(*rows):
@@ -35,14 +34,16 @@ def a_dataset(folder, passages, queries, positives, chosen, generated=()):
         "fates": _table(schema.FATES, fates),
         "generated": _table(schema.GENERATED, [(*row, "key") for row in generated]),
     }
-    configs = {}
-    for name, table in tables.items():
-        if table.num_rows:
-            files = write_config(folder, name, table)
-            configs[name] = {"files": {file.relative_to(folder).as_posix(): "" for file in files}}
-    manifest = {"format": FORMAT, "name": "audited", "language": "en", "configs": configs}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    return folder
+    texts = {**passages, **{key: text for key, text, _ in generated}}
+    first, shared = dict(reversed(positives)), min(map(len, chosen.values()), default=0)  # all kinds have as many rows
+    for kind, rows in chosen.items():
+        columns = [
+            (queries[query], passages.get(first.get(query), ""), texts[passage]) for query, passage in rows[:shared]
+        ]
+        tables[kind] = _table(schema.training(1), columns)
+    if not shared:  # a card shows rows
+        tables["random"] = _table(schema.training(1), [("query", "positive", "negative")])
+    return write_whole(folder, tables, chosen)
 
 
 def write_qrels(file, rows):
