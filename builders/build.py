@@ -22,11 +22,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, queries, schema
-from builders.corpus import Corpus, content_hash, load, sample
+from builders import dense_search, domain_ranker, labelled, queries, schema
+from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
+from builders.labelled import Labelled
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.negatives import MINERS, config_of
@@ -35,7 +36,7 @@ from builders.negatives.llm import prompt_of
 from builders.negatives.material import Material, Mined
 from builders.prompts import in_language, prompt_hash, prompt_text
 from builders.publish import publish_dataset
-from builders.recipe import BuildRecipe, check, identity_hash
+from builders.recipe import BuildRecipe, asks_llm, check, identity_hash
 from builders.selection import Selection, select
 from cards.errors import UserError, run_entry
 from cards.models import resolve_model
@@ -60,36 +61,35 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
             "--out, or delete it"
         )
-    corpus, llm, inputs = _checked(config)
+    corpus, llm, given, inputs = _checked(config)
     prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
     if earlier is not None and earlier["inputs"] == inputs and earlier.get("prices") == prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
     with llm_session(llm, store_file) as session:
-        seeds = sample(corpus.passages, config.corpus.sample, config.seed)
         material = Material(corpus.passages, config.corpus.language, config.seed, session.run)
         with _timed("queries"):
-            written = queries.write(seeds, seeds.num_rows, config.queries, material)
+            written, steps = _written(config, given, material)
         with _timed("round trip"):
             accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
-        _check_some_left(seeds, written, accepted)
+        _check_some_left(written, accepted)
         config = _with_ranker(config, accepted.table, material, out)
         mined: dict[str, Mined] = {}
         for kind in config.negatives.kinds:
             with _timed(f"{kind} negatives"):
                 mined[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind))
-    selection = _select(accepted.table, mined, material, config.negatives.per_query)
-    _check_some_left(seeds, written, accepted, selection)
+    selection = _select(accepted.table, mined, material, config.negatives.per_query, given)
+    _check_some_left(written, accepted, selection)
     drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
     funnel = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
         "passages kept": corpus.passages.num_rows,
-        "queries asked for": seeds.num_rows * config.queries.per_passage,
-        "queries usable": written.table.num_rows,
-        "queries that find their passage": accepted.table.num_rows,
+        **steps,
+        **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
         "queries with negatives of every kind": selection.queries.num_rows,
     }
-    session.ledger.account(queries.STAGE).accepted = written.table.num_rows
+    if given is None:
+        session.ledger.account(queries.STAGE).accepted = written.table.num_rows
     for stage, found in mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
@@ -99,7 +99,7 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         "usage": session.ledger.summary(),
         "prices": prices,
     }
-    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops)), record)
+    write_folder(out, _configs(corpus, selection, mined, pa.concat_tables(drops), given), record)
     rows, kinds = selection.queries.num_rows, ", ".join(config.negatives.kinds)
     cost = session.ledger.cost()
     told = f", {cost} in all" if cost else ""
@@ -114,22 +114,31 @@ def estimate(recipe: Recipe[BuildRecipe], store_file: Path, sample_rows: int) ->
     """
     config = recipe.config
     check(config)
-    corpus, llm, _ = _checked(config)
+    corpus, llm, _, _ = _checked(config)
     dry_run(config, corpus.passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
 
 
-def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, dict[str, Any]]:
-    """The corpus, the LLM, and all that the data set depends on, before anything is paid for."""
+def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, Labelled | None, dict[str, Any]]:
+    """The corpus, the LLM, labelled queries, and all that the data set depends on, before anything is paid for."""
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
     llm = identified(config.llm)
-    return corpus, llm, _inputs(config, corpus, llm)
+    given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
+    return corpus, llm, given, _inputs(config, corpus, llm, given)
 
 
-def _check_some_left(
-    seeds: pa.Table, written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None
-) -> None:
+def _written(config: BuildRecipe, given: Labelled | None, material: Material) -> tuple[queries.Queries, dict[str, int]]:
+    """The queries, labelled ones or the LLM's, and the first steps of their funnel."""
+    if given is not None:
+        return queries.Queries(given.queries, given.drops), given.steps()
+    seeds = sample(material.passages, config.corpus.sample, config.seed)
+    written = queries.write(seeds, seeds.num_rows, config.queries, material)
+    asked = seeds.num_rows * config.queries.per_passage
+    return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
+
+
+def _check_some_left(written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None) -> None:
     if selection is not None and selection.queries.num_rows == 0:
         reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
         raise UserError(
@@ -138,9 +147,8 @@ def _check_some_left(
         )
     if accepted.table.num_rows == 0:
         raise UserError(
-            f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer and "
-            f"{accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
-            "queries.round_trip_k"
+            f"no query was accepted: {written.drops.num_rows} were not usable and {accepted.drops.num_rows} did not "
+            "find their passage; try another LLM or a larger queries.round_trip_k"
         )
 
 
@@ -174,7 +182,7 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
         )
 
 
-def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
+def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None) -> dict[str, Any]:
     """All that a data set depends on: equal inputs give equal bytes.
 
     Missing models and prompts are noticed here, before the LLM is paid.
@@ -183,7 +191,7 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
     language = config.corpus.language
-    prompts = set(config.queries.weights())
+    prompts = set(config.queries.weights()) if given is None else set()
     writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
     for kind, writer in writers.items():
         if kind in config.negatives.kinds:
@@ -194,9 +202,10 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
         "corpus": {
             "source": corpus.source,
             "revision": corpus.revision,
-            "sha256": content_hash(corpus.passages),
+            "sha256": corpus.sha256,
         },
-        "llm": {"model": llm.model, "revision": llm.revision, "server": llm.server},
+        **({} if given is None else {"queries": given.about(config.queries)}),
+        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
         "models": _models(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
         "code": _code(config)["sha256"],
@@ -249,21 +258,27 @@ def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
     return models
 
 
-def _select(accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int) -> Selection:
+def _select(
+    accepted: pa.Table, mined: Mapping[str, Mined], material: Material, per_query: int, given: Labelled | None
+) -> Selection:
     bodies = dict(zip(material.ids, material.passages["text"].to_pylist(), strict=True))
     texts = dict(material.texts)
     for found in mined.values():
         for row in found.generated.to_pylist():
             bodies[row["_id"]] = texts[row["_id"]] = row["text"]
     candidates = {kind: found.candidates for kind, found in mined.items()}
+    if given is not None:
+        candidates = {kind: given.without_positives(rows) for kind, rows in candidates.items()}
     return select(accepted, candidates, texts, bodies, per_query)
 
 
-def _configs(corpus: Corpus, selection: Selection, mined: Mapping[str, Mined], drops: pa.Table) -> dict[str, pa.Table]:
+def _configs(
+    corpus: Corpus, selection: Selection, mined: Mapping[str, Mined], drops: pa.Table, given: Labelled | None
+) -> dict[str, pa.Table]:
     kept = selection.queries
-    qrels = {"query-id": kept["_id"], "corpus-id": kept["corpus-id"], "score": [1] * kept.num_rows}
+    own = {"query-id": kept["_id"], "corpus-id": kept["corpus-id"], "score": [1] * kept.num_rows}
     return {
-        "default": pa.table(qrels, schema.QRELS),
+        "default": given.qrels_of(kept) if given else pa.table(own, schema.QRELS),
         "corpus": corpus.passages,
         "queries": kept.select(["_id", "text"]),
         **selection.rows,

@@ -24,6 +24,10 @@ FIXED_CONFIGS = {
     "generated": "passages that the LLM wrote as negatives",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
+LABELLED_CONFIGS = {
+    "default": "relevance judgements: all known positives of each query",
+    "queries": "the labelled queries that every kind has negatives for",
+}
 ARMS = {
     "llm": "hard negatives written by the LLM from the query's text alone",
     "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
@@ -42,7 +46,7 @@ def render_card(manifest: Mapping[str, Any], configs: Mapping[str, pa.Table]) ->
     """
     data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
-        about={name: _about(name) for name in configs},
+        about={name: _about(name, labelled="queries" in manifest["inputs"]) for name in configs},
         drops=_drop_counts(configs["drops"]) if "drops" in configs else [],
         **costs_of(manifest),
         samples=_samples(training_configs(manifest), configs),
@@ -157,7 +161,7 @@ def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
         pretty_name=manifest["name"],
         source_datasets=[corpus["source"] if COMMIT.fullmatch(corpus["revision"]) else "original"],
         task_categories=["text-retrieval", "sentence-similarity"],
-        tags=["foils", "hard-negatives", "sentence-transformers", "synthetic"],
+        tags=["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if manifest["prompts"] else [])],
         size_categories=[next(name for limit, name in _SIZES if rows < limit)],
         configs=listed,
     )
@@ -172,7 +176,9 @@ _SIZES = (
 )
 
 
-def _about(name: str) -> str:
+def _about(name: str, *, labelled: bool) -> str:
+    if labelled and name in LABELLED_CONFIGS:
+        return LABELLED_CONFIGS[name]
     if name.startswith("candidates-"):
         return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
     return FIXED_CONFIGS.get(name) or ARMS[name]

@@ -76,25 +76,33 @@ def _rows(artefact: Artefact) -> str:
 
 
 def _references(artefact: Artefact) -> str:
-    """Judgements name queries and passages that are there; training rows hold those queries and their passages."""
+    """Judgements name queries and passages that are there; training rows hold each query with one of its judged."""
     corpus = {row["_id"]: row for row in read_config(artefact, "corpus").to_pylist()}
     queries = {row["_id"]: row["text"] for row in read_config(artefact, "queries").to_pylist()}
-    expected = []
+    positives: dict[str, list[str]] = {query_id: [] for query_id in queries}
     for judged in read_config(artefact, "default").to_pylist():
         if judged["query-id"] not in queries or judged["corpus-id"] not in corpus:
             raise BrokenError(f"judgement of {judged['query-id']!r} and {judged['corpus-id']!r}: not both are there")
         passage = corpus[judged["corpus-id"]]
-        expected.append((queries[judged["query-id"]], f"{passage['title']} {passage['text']}".strip()))
+        positives[judged["query-id"]].append(f"{passage['title']} {passage['text']}".strip())
     kinds = training_configs(artefact.record())
+    shared: list[tuple[str, str]] | None = None
     for kind in kinds:
         table = read_config(artefact, kind)
         found = list(zip(table["query"].to_pylist(), table["positive"].to_pylist(), strict=True))
-        if found != expected:
+        shared = shared or found
+        if (
+            found != shared
+            or [text for text, _ in found] != list(queries.values())
+            or any(text not in judged for (_, text), judged in zip(found, positives.values(), strict=True))
+        ):
             raise BrokenError(f"{kind}: its queries and positives are not those of the judgements, row by row")
-        for row in table.to_pylist():
-            if any(_folded(row[column]) == _folded(row["positive"]) for column in row if column.startswith("neg")):
+        for row, judged in zip(table.to_pylist(), positives.values(), strict=True):
+            folded = {_folded(text) for text in judged}
+            if any(_folded(row[column]) in folded for column in row if column.startswith("neg")):
                 raise BrokenError(f"{kind}: a negative of {row['query']!r} is its positive")
-    return f"{len(expected)} judgements; {len(kinds)} kinds share queries and positives; no negative is the positive"
+    judgements = sum(map(len, positives.values()))
+    return f"{judgements} judgements; {len(kinds)} kinds share queries and positives; no negative is a positive"
 
 
 def _card(artefact: Artefact) -> str:
@@ -112,7 +120,7 @@ def _card(artefact: Artefact) -> str:
 
 def _corpus_content(artefact: Artefact) -> str:
     table = read_config(artefact, "corpus")
-    digest = sha256_texts(tuple(row.values()) for row in table.to_pylist())
+    digest = sha256_texts(row.values() for batch in table.to_batches(1000) for row in batch.to_pylist())
     stated = artefact.record()["inputs"]["corpus"]["sha256"]
     if digest != stated:
         raise BrokenError(f"the passages' SHA-256 is {digest[:16]}, and manifest.json says {stated[:16]}")
@@ -133,11 +141,15 @@ def _prompts(artefact: Artefact) -> str:
     for name, digest in manifest["inputs"]["prompts"].items():
         if hashlib.sha256(manifest["prompts"][name].encode()).hexdigest() != digest:
             raise BrokenError(f"the text of {name} has another SHA-256 than manifest.json says")
-    return f"texts of {', '.join(manifest['prompts'])} have the stated SHA-256"
+    return (
+        f"texts of {', '.join(manifest['prompts'])} have the stated SHA-256" if manifest["prompts"] else "none is used"
+    )
 
 
 def _llm(artefact: Artefact) -> str:
     llm = artefact.record()["inputs"]["llm"]
+    if llm["model"] is None:
+        return "none was asked"
     raise UnverifiableError(f"{llm['model']}: an endpoint's own word")
 
 
