@@ -42,8 +42,8 @@ def dry_run(
         sample_rows: how many of the build's seed passages are tried.
 
     Raises:
-        UserError: the queries are labelled ones; `sample_rows` is too small; the endpoint cannot be used; the budget is spent by the sample, or even
-            the lower end of the estimate is above it.
+        UserError: the queries are labelled ones; `sample_rows` is too small; the endpoint cannot be used; the budget is
+            spent by the sample, or even the lower end of the estimate is above it.
     """
     if config.queries.source is not None:
         raise UserError(
