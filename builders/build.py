@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, queries
+from builders import dense_search, domain_ranker, labelled, queries
 from builders.contents import configs_of, inputs_of, models_of, record_of, uses_cross_encoder
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
+from builders.labelled import Labelled
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.mining import mine_all, timed
@@ -55,37 +56,38 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
             "--out, or delete it"
         )
-    corpus, llm, inputs = _checked(config)
+    corpus, llm, given, inputs = _checked(config)
     prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
     if earlier is not None and earlier["inputs"] == inputs and earlier.get("prices") == prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
     with llm_session(llm, store_file) as session:
-        seeds = sample(corpus.passages, config.corpus.sample, config.seed)
         material = Material(
             corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
         )
         with timed("queries"):
-            written = queries.write(seeds, seeds.num_rows, config.queries, material)
+            written, steps = _written(config, given, material)
         with timed("round trip"):
             accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
-        _check_some_left(seeds, written, accepted)
+        _check_some_left(written, accepted)
         config = _with_ranker(config, accepted.table, material, out)
         candidates = mine_all(accepted.table, material, config)
     with timed("selection"):
-        selection = select(inputs_from(accepted.table, candidates), wanted_by(config))
-    _check_some_left(seeds, written, accepted, selection)
+        selection = select(
+            inputs_from(accepted.table, candidates, given and given.qrels_of(accepted.table)), wanted_by(config)
+        )
+    _check_some_left(written, accepted, selection)
     mined = candidates.mined
     drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
     funnel = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
         "passages kept": corpus.passages.num_rows,
-        "queries asked for": seeds.num_rows * config.queries.per_passage,
-        "queries usable": written.table.num_rows,
-        "queries that find their passage": accepted.table.num_rows,
+        **steps,
+        **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
         "queries with negatives of every kind": len(selection.queries),
     }
-    session.ledger.account(queries.STAGE).accepted = written.table.num_rows
+    if given is None:
+        session.ledger.account(queries.STAGE).accepted = written.table.num_rows
     for stage, found in mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
@@ -111,22 +113,31 @@ def estimate(recipe: Recipe[BuildRecipe], store_file: Path, sample_rows: int) ->
     """
     config = recipe.config
     check(config)
-    corpus, llm, _ = _checked(config)
+    corpus, llm, _, _ = _checked(config)
     dry_run(config, corpus.passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
 
 
-def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, dict[str, Any]]:
-    """The corpus, the LLM, and all that the data set depends on, before anything is paid for."""
+def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, Labelled | None, dict[str, Any]]:
+    """The corpus, the LLM, labelled queries, and all that the data set depends on, before anything is paid for."""
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
     llm = identified(config.llm)
-    return corpus, llm, inputs_of(config, corpus, llm)
+    given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
+    return corpus, llm, given, inputs_of(config, corpus, llm, given)
 
 
-def _check_some_left(
-    seeds: pa.Table, written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None
-) -> None:
+def _written(config: BuildRecipe, given: Labelled | None, material: Material) -> tuple[queries.Queries, dict[str, int]]:
+    """The queries, labelled ones or the LLM's, and the first steps of their funnel."""
+    if given is not None:
+        return queries.Queries(given.queries, given.drops), given.steps()
+    seeds = sample(material.passages, config.corpus.sample, config.seed)
+    written = queries.write(seeds, seeds.num_rows, config.queries, material)
+    asked = seeds.num_rows * config.queries.per_passage
+    return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
+
+
+def _check_some_left(written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None) -> None:
     if selection is not None and len(selection.queries) == 0:
         reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
         raise UserError(
@@ -135,9 +146,8 @@ def _check_some_left(
         )
     if accepted.table.num_rows == 0:
         raise UserError(
-            f"no query was accepted: {written.drops.num_rows} of {seeds.num_rows} passages got no usable answer and "
-            f"{accepted.drops.num_rows} queries did not find their passage; try another model or a larger "
-            "queries.round_trip_k"
+            f"no query was accepted: {written.drops.num_rows} were not usable and {accepted.drops.num_rows} did not "
+            "find their passage; try another LLM or a larger queries.round_trip_k"
         )
 
 

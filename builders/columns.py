@@ -4,13 +4,13 @@ A hundred thousand texts are no Python objects and no heap: batches go to a temp
 """
 
 import hashlib
-import mmap
-from collections.abc import Iterable, Iterator, Sequence
-from tempfile import TemporaryFile
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from builders.spool import Spool
 
 BATCH = 1000
 
@@ -25,9 +25,7 @@ class Columns:
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._file = TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
-        self._writer = pa.ipc.new_stream(self._file, schema)
+        self._spool = Spool(schema)
         self._rows: list[tuple[object, ...]] = []
 
     def add(self, *values: object) -> None:
@@ -40,28 +38,11 @@ class Columns:
         """All rows; none can be added any more."""
         if self._rows:
             self._pack()
-        self._writer.close()
-        self._file.flush()
-        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._file.close()
-        return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
+        return self._spool.table()
 
     def _pack(self) -> None:
-        columns = zip(*self._rows, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._spool.add(*map(list, zip(*self._rows, strict=True)))
         self._rows = []
-
-
-def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """Batches as one table that lies in a temporary file, mapped back: as large as the disk has room."""
-    with TemporaryFile(prefix="foils-rows-") as file:
-        with pa.ipc.new_stream(file, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        file.flush()
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
 def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:

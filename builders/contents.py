@@ -11,12 +11,13 @@ import msgspec
 import pyarrow as pa
 
 from builders import domain_ranker
-from builders.corpus import Corpus, content_hash
+from builders.corpus import Corpus
+from builders.labelled import Labelled
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates, scorers_of
 from builders.negatives.llm import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text
-from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe import BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
@@ -58,7 +59,7 @@ def record_of(
     }
 
 
-def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, Any]:
+def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None) -> dict[str, Any]:
     """All that a data set depends on: equal inputs give equal bytes.
 
     Missing models and prompts are noticed here, before the LLM is paid.
@@ -67,7 +68,7 @@ def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, 
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
     language = config.corpus.language
-    prompts = set(config.queries.weights())
+    prompts = set(config.queries.weights()) if given is None else set()
     writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
     for kind, writer in writers.items():
         if kind in config.negatives.kinds:
@@ -78,9 +79,10 @@ def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, 
         "corpus": {
             "source": corpus.source,
             "revision": corpus.revision,
-            "sha256": content_hash(corpus.passages),
+            "sha256": corpus.sha256,
         },
-        "llm": {"model": llm.model, "revision": llm.revision, "server": llm.server},
+        **({} if given is None else {"queries": given.about(config.queries)}),
+        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
         "code": _code(config)["sha256"],

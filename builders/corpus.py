@@ -1,38 +1,49 @@
 """The corpus: read from where it lies, cleaned with a reason for each drop, and sampled.
 
-passages, drops = clean(read(config), config)
-seeds = sample(passages, config.sample, seed)
+corpus = load(config)
+seeds = sample(corpus.passages, config.sample, seed)
+
+Passages stream: a batch of them is in memory, and of each one before its id and 32 bytes. What is kept, and what is
+dropped, goes to temporary files, which are mapped back.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from builders import python_docs, schema
+from builders import schema
+from builders.first_seen import FirstSeen, hashed
+from builders.sources import BATCH_ROWS, Rows, Source, open_source
+from builders.spool import Spool, spooled
 from cards.errors import UserError
-from cards.hub import licence_of, load_parquet, pin
-from cards.provenance import sha256_texts
+from cards.hub import licence_of
+from cards.provenance import row_bytes, sha256_texts
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig
 
-Row = dict[str, str]
 MIN_PASSAGES = 2
+DUPLICATE, SAME_TEXT = "duplicate", "same text as "
+"""The reason why a repeated passage is dropped, and what its detail says before the id of the one that stays."""
+BAR_AFTER_S = 2
 
 
 class Corpus(NamedTuple):
     """A cleaned corpus.
 
     Attributes:
-        passages: `schema.CORPUS`, in the source's order.
-        drops: `schema.DROPS`.
+        passages: `schema.CORPUS`, in the source's order; mapped from disk.
+        drops: `schema.DROPS`; mapped from disk.
         source: what the recipe called it.
-        revision: the Hub commit, the interpreter's version, or `sha256:...` of the passages as read.
+        revision: the Hub commit, the interpreter's version, or `sha256:...` of the passages that are kept.
+        sha256: `content_hash` of the passages.
         license: what the source itself says, as the Hub spells it; None where it says nothing.
     """
 
@@ -40,7 +51,16 @@ class Corpus(NamedTuple):
     drops: pa.Table
     source: str
     revision: str
+    sha256: str
     license: str | None = None
+
+
+class Cleaned(NamedTuple):
+    """What cleaning leaves: passages (`schema.CORPUS`), drops (`schema.DROPS`), and the passages' `content_hash`."""
+
+    passages: pa.Table
+    drops: pa.Table
+    sha256: str
 
 
 def load(config: "CorpusConfig") -> Corpus:
@@ -50,81 +70,147 @@ def load(config: "CorpusConfig") -> Corpus:
         UserError: the source is missing or malformed, a column is missing, ids repeat, or fewer than two passages
             are left.
     """
-    rows, revision = _read(config)
-    licence = config.license or _license(config, revision)
-    passages, drops = clean(rows, config)
+    source = open_source(config)
+    licence = config.license or _license(config, source.revision)
+    passages, drops, sha256 = clean(_with_bar(source), config)
     if passages.num_rows < MIN_PASSAGES:
         raise UserError(
             f"corpus {config.source}: {passages.num_rows} passage left of {passages.num_rows + drops.num_rows}; "
             f"at least {MIN_PASSAGES} are needed, so that a query can have a negative; check min_chars and max_chars"
         )
-    revision = revision or "sha256:" + content_hash(passages)
+    revision = source.revision or "sha256:" + sha256
     # The path tells nothing to whoever reads the card elsewhere: the content hash does.
     name = config.source if config.revision or config.source == "python-docs" else Path(config.source).resolve().name
-    return Corpus(passages, drops, name, revision, licence)
+    return Corpus(passages, drops, name, revision, sha256, licence)
 
 
 def content_hash(passages: pa.Table) -> str:
-    """SHA-256 (hex) of ids, titles and texts in order."""
-    return sha256_texts(tuple(row.values()) for row in passages.to_pylist())
+    """SHA-256 (hex) of ids, titles and texts in order; how the table is cut into chunks does not count."""
+    return sha256_texts(row.values() for batch in passages.to_batches(BATCH_ROWS) for row in batch.to_pylist())
 
 
-def clean(rows: Iterable[Row], config: "CorpusConfig") -> tuple[pa.Table, pa.Table]:
+def clean(batches: Iterable[Rows], config: "CorpusConfig") -> Cleaned:
     """Drops empty, short, over-long and repeated passages, each with its reason.
 
     Two passages are the same when their texts are, after folding of case and white space; the first stays.
 
-    Returns:
-        The kept passages (`schema.CORPUS`) and the drops (`schema.DROPS`).
-
     Raises:
         UserError: an id occurs twice.
     """
-    kept: list[Row] = []
-    drops: list[tuple[str, str, str]] = []
-    ids: set[str] = set()
-    first_with_text: dict[bytes, str] = {}
-    for row in rows:
-        passage_id, text = row["_id"], row["text"].strip()
-        if passage_id in ids:
-            raise UserError(f"corpus {config.source}: id {passage_id!r} occurs twice; ids must be unique")
-        ids.add(passage_id)
-        digest = hashlib.sha256(schema.normalised(text).encode()).digest()
-        if not text:
-            drops.append((passage_id, "empty", ""))
-        elif len(text) < config.min_chars:
-            drops.append((passage_id, "too-short", f"{len(text)} < {config.min_chars} characters"))
-        elif len(text) > config.max_chars:
-            drops.append((passage_id, "too-long", f"{len(text)} > {config.max_chars} characters"))
-        elif digest in first_with_text:
-            drops.append((passage_id, "duplicate", f"same text as {first_with_text[digest]}"))
-        else:
-            first_with_text[digest] = passage_id
-            kept.append({"_id": passage_id, "title": row["title"].strip(), "text": text})
-    return pa.Table.from_pylist(kept, schema.CORPUS), drops_table("corpus", drops)
+    cleaning = _Cleaning(config)
+    for rows in batches:
+        cleaning.add(rows)
+    return cleaning.done()
 
 
-def sample(passages: pa.Table, size: int, seed: int) -> pa.Table:
+class _Cleaning:
+    """What has to be remembered from one batch to the next."""
+
+    def __init__(self, config: "CorpusConfig") -> None:
+        self._config = config
+        self._kept, self._dropped = Spool(schema.CORPUS), Spool(schema.DROPS)
+        self._ids, self._texts = FirstSeen(), FirstSeen()
+        self._usable_ids: list[pa.Array] = [pa.array([], pa.string())]  # of passages that may have repeats
+        self._rows = self._usable = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, rows: Rows) -> None:
+        """Cleans a batch."""
+        self._check_ids(rows.ids)
+        texts = [text.strip() for text in rows.texts]
+        drops: dict[int, tuple[str, str]] = {}
+        usable = []
+        for at, text in enumerate(texts):
+            reason = _unfit(len(text), self._config)
+            if reason is None:
+                usable.append(at)
+            else:
+                drops[at] = reason
+        drops |= self._repeats(usable, rows.ids, texts)
+        kept = [at for at in usable if at not in drops]
+        columns = ([rows.ids[at] for at in kept], [rows.titles[at].strip() for at in kept], [texts[at] for at in kept])
+        self._digest.update(b"".join(map(row_bytes, zip(*columns, strict=True))))
+        self._kept.add(*columns)
+        lost = sorted(drops)
+        self._dropped.add(
+            ["corpus"] * len(lost),
+            [rows.ids[at] for at in lost],
+            *([drops[at][part] for at in lost] for part in range(2)),
+        )
+
+    def done(self) -> Cleaned:
+        """All that was kept and dropped."""
+        return Cleaned(self._kept.table(), self._dropped.table(), self._digest.hexdigest())
+
+    def _check_ids(self, ids: list[str]) -> None:
+        firsts = self._ids.add(hashed(ids))
+        again = np.flatnonzero(firsts != np.arange(self._rows, self._rows + len(ids)))
+        self._rows += len(ids)
+        if len(again):
+            raise UserError(f"corpus {self._config.source}: id {ids[again[0]]!r} occurs twice; ids must be unique")
+
+    def _repeats(self, usable: list[int], ids: list[str], texts: list[str]) -> dict[int, tuple[str, str]]:
+        """The usable rows that say what an earlier one, of this batch or one before, has said."""
+        firsts = self._texts.add(hashed(schema.normalised(texts[at]) for at in usable))
+        self._usable_ids.append(pa.array([ids[at] for at in usable], pa.string()))
+        again = np.flatnonzero(firsts != np.arange(self._usable, self._usable + len(usable)))
+        self._usable += len(usable)
+        if not len(again):
+            return {}
+        originals = pa.chunked_array(self._usable_ids).take(pa.array(firsts[again])).to_pylist()
+        return {usable[at]: (DUPLICATE, SAME_TEXT + original) for at, original in zip(again, originals, strict=True)}
+
+
+def _unfit(chars: int, config: "CorpusConfig") -> tuple[str, str] | None:
+    """Why a text of so many characters is dropped: reason and detail."""
+    if chars == 0:
+        return "empty", ""
+    if chars < config.min_chars:
+        return "too-short", f"{chars} < {config.min_chars} characters"
+    if chars > config.max_chars:
+        return "too-long", f"{chars} > {config.max_chars} characters"
+    return None
+
+
+def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:
     """Chooses the passages that get a query: those with the smallest keyed hash, in the corpus's order.
 
     A passage's fate depends on its id and the seed alone, so a growing corpus keeps most of its sample.
 
     Args:
-        passages: `schema.CORPUS`.
+        rows: `schema.CORPUS`, or anything else with an `_id`.
         size: how many; 0 = all.
         seed: any integer.
     """
-    if size == 0 or size >= passages.num_rows:
-        return passages
-    ids = passages["_id"].to_pylist()
-    chosen = sorted(range(len(ids)), key=lambda position: keyed_hash(seed, "sample", ids[position]))[:size]
-    return passages.take(sorted(chosen))
+    if size == 0 or size >= rows.num_rows:
+        return rows
+    lots = np.concatenate([keyed_hashes(seed, "sample", ids=ids.to_pylist()) for ids in rows["_id"].chunks])
+    chosen = np.zeros(rows.num_rows, np.bool_)
+    chosen[np.argsort(lots, kind="stable")[:size]] = True
+    return spooled(rows.schema, _where(rows, chosen))
+
+
+def _where(rows: pa.Table, chosen: npt.NDArray[np.bool_]) -> Iterator[pa.RecordBatch]:
+    start = 0
+    for batch in rows.to_batches():
+        yield batch.filter(pa.array(chosen[start : start + batch.num_rows]))
+        start += batch.num_rows
 
 
 def keyed_hash(seed: int, *parts: str) -> int:
     """A 64-bit number that a seed and a row's id determine: randomness that no order of rows can change."""
     digest = hashlib.blake2b(json.dumps([seed, *parts]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
+
+
+def keyed_hashes(seed: int, *parts: str, ids: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """`keyed_hash(seed, *parts, id)` of many ids, shape `(n,)`.
+
+    >>> int(keyed_hashes(42, "sample", ids=["ü1"])[0]) == keyed_hash(42, "sample", "ü1")
+    True
+    """
+    opening = json.dumps([seed, *parts])[:-1]
+    return hashed(f"{opening}, {json.dumps(row_id)}]" for row_id in ids)
 
 
 def drops_table(stage: str, drops: Iterable[tuple[str, str, str]]) -> pa.Table:
@@ -135,79 +221,21 @@ def drops_table(stage: str, drops: Iterable[tuple[str, str, str]]) -> pa.Table:
     )
 
 
-def _read(config: "CorpusConfig") -> tuple[Iterator[Row], str | None]:
-    """The rows of a source and its revision, where the source itself has one."""
-    if config.source == "python-docs":
-        return python_docs.passages(), python_docs.revision()
-    path = Path(config.source)
-    if path.is_dir():
-        path = path / "corpus.jsonl"
-        if not path.exists():
-            raise UserError(f"corpus {config.source}: no corpus.jsonl in it; wanted a folder in BEIR's layout")
-    if path.suffix == ".jsonl" and path.exists():
-        return _rows(_jsonl(path), config), None
-    if path.suffix == ".parquet" and path.exists():
-        return _rows(_parquet(path), config), None
-    if path.suffix in {".jsonl", ".parquet"} or config.source.count("/") != 1 or config.source.startswith((".", "/")):
-        raise UserError(
-            f"corpus {config.source}: no such file or folder; wanted a BEIR folder, a .jsonl or .parquet file, "
-            "a Hub data set id (owner/name) with its revision, or python-docs"
-        )
-    return _hub(config)
-
-
-def _rows(records: Iterable[dict[str, Any]], config: "CorpusConfig") -> Iterator[Row]:
-    for number, record in enumerate(records, start=1):
-        for column in (config.id_column, config.text_column):
-            if record.get(column) is None:
-                raise UserError(
-                    f"corpus {config.source}: row {number} has no column {column!r} (it has "
-                    f"{', '.join(map(repr, record))}); name yours with corpus.id_column and corpus.text_column"
-                )
-        yield {
-            "_id": str(record[config.id_column]),
-            "title": str(record.get(config.title_column) or ""),
-            "text": str(record[config.text_column]),
-        }
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"corpus {path}: line {number} is not UTF-8 at byte {error.start}; convert the file to UTF-8"
-                ) from None
-            except json.JSONDecodeError as error:
-                raise UserError(f"corpus {path}: line {number} is not JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"corpus {path}: line {number} is not a JSON object such as {{'_id': ..., 'text': ...}}"
-                )
-            yield record
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"corpus {path}: not a Parquet file: {error}") from None
-
-
-def _hub(config: "CorpusConfig") -> tuple[Iterator[Row], str]:
-    if config.revision is None:
-        raise UserError(
-            f"corpus {config.source}: a Hub data set needs corpus.revision (a commit or tag), so that the build can "
-            "be repeated"
-        )
-    commit = pin(config.source, config.revision, "dataset")
-    return _rows(load_parquet(config.source, config.config, config.split, commit), config), commit
+def _with_bar(source: Source) -> Iterator[Rows]:
+    """The batches, with a bar for whoever waits."""
+    bar = tqdm(
+        desc="corpus",
+        total=source.total,
+        unit=source.unit if source.unit == "B" else f" {source.unit}",
+        unit_scale=True,
+        leave=False,
+        disable=None,
+        delay=BAR_AFTER_S,
+    )
+    with bar:
+        for rows in source.batches:
+            yield rows
+            bar.update(rows.size)
 
 
 def _license(config: "CorpusConfig", revision: str | None) -> str | None:

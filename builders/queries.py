@@ -35,6 +35,8 @@ _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
 STAGE = "queries"
+ROUND_TRIP_BATCH = 50_000
+"""Queries whose hits are in memory at once."""
 
 
 class Queries(NamedTuple):
@@ -217,13 +219,15 @@ def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
     """
     if k == 0:
         return Queries(queries, drops_table("round-trip", []))
-    found = retrieve(queries["text"].to_pylist(), k)
-    keep, drops = [], []
-    for row, ids in zip(queries.to_pylist(), found, strict=True):
-        keep.append(row["corpus-id"] in ids)
-        if not keep[-1]:
-            drops.append((row["_id"], "own-passage-not-found", f"not in the top {k}: {row['text']}"))
-    return Queries(queries.filter(pa.array(keep, pa.bool_())), drops_table("round-trip", drops))
+    keep, drops = Columns(pa.schema([("kept", pa.bool_())])), Columns(schema.DROPS)
+    for start in range(0, queries.num_rows, ROUND_TRIP_BATCH):
+        rows = queries.slice(start, ROUND_TRIP_BATCH).to_pylist()
+        found = retrieve([row["text"] for row in rows], k)
+        for row, ids in zip(rows, found, strict=True):
+            keep.add(row["corpus-id"] in ids)
+            if row["corpus-id"] not in ids:
+                drops.add("round-trip", row["_id"], "own-passage-not-found", f"not in the top {k}: {row['text']}")
+    return Queries(queries.filter(keep.table()["kept"]), drops.table())
 
 
 def shown(title: str, text: str, limit: int) -> str:

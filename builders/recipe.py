@@ -18,7 +18,13 @@ from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.errors import UserError
 from cards.recipe import config_hash
 
+<<<<<<< HEAD
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "random", "none")
+=======
+Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "random"]
+WRITTEN = frozenset({"llm", "llm-with-positive"})
+"""The kinds that an LLM writes."""
+>>>>>>> part-corpus
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -32,7 +38,7 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
         config: the configuration of a Hub data set that holds the passages.
         split: its split.
         id_column: the column with the passage ids; likewise `title_column` (may be absent) and `text_column`.
-        sample: passages that get a query; 0 = all.
+        sample: passages that get a query; 0 = all. With `queries.source`, `queries.sample` says how many queries.
         min_chars: shorter passages are dropped; likewise longer ones than `max_chars`.
         license: the corpus's licence for the card, as the Hub spells it.
         language: two-letter code of the corpus's language; chooses stemmer and stop words.
@@ -52,10 +58,19 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
     language: str = "en"
 
 
+ROUND_TRIP_K = 20
+
+
 class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How queries are written and which are kept.
+    """How queries are written, or where they lie, and which are kept.
 
     Attributes:
+        source: a BEIR folder with `queries.jsonl` and `qrels/SPLIT.tsv`: these queries and judgements take the LLM's
+            place, and none of the settings of how queries are written may be set beside it.
+        split: the judgements that are read of it.
+        sample: how many of its queries are used; 0 = all.
+        hold_out_positives: for audits: of a query's positives only the one that stands in its row is known to the
+            build, so that the others show how well an audit finds the wrong negatives.
         prompt: a file of `builders/prompts/`, without its ending.
         types: several such files with weights, such as `{"question-v1" = 2, "keywords-v1" = 1}`, in place of `prompt`;
             each query is assigned one by the seed.
@@ -68,9 +83,14 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         min_words: shorter queries are rejected; likewise longer ones than `max_words`. Without them the prompt's own
             range holds, and without that 3 to 32.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
+            Without it 20; with `source` 0, since who judged a passage knew what an index does not.
         round_trip_model: an embedding model for that check; without it, BM25 makes it.
     """
 
+    source: str | None = None
+    split: str = "train"
+    sample: Natural = 0
+    hold_out_positives: bool = False
     prompt: str = "question-v1"
     types: dict[str, Annotated[float, Meta(gt=0)]] = {}
     per_passage: Positive = 1
@@ -81,8 +101,13 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     passage_chars: Positive = 1000
     min_words: Positive | None = None
     max_words: Positive | None = None
-    round_trip_k: Natural = 20
+    round_trip_k: Natural = -1  # a number that no recipe can give: see below
     round_trip_model: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fills in what depends on the source, so that manifests hold the number."""
+        if self.round_trip_k < 0:
+            msgspec.structs.force_setattr(self, "round_trip_k", ROUND_TRIP_K if self.source is None else 0)
 
     def weights(self) -> dict[str, float]:
         """Prompt -> how often it is used, in relation to the others."""
@@ -144,10 +169,12 @@ def check(recipe: BuildRecipe) -> None:
             "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
             "train_with (a training recipe, to train one from this build's own queries)"
         )
+    _check_labelled(recipe.queries, recipe.corpus)
     _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
 
 
+<<<<<<< HEAD
 def check_kinds(recipe: BuildRecipe) -> None:
     """Refuses kinds, shares and rules of selection that do not fit together.
 
@@ -188,6 +215,39 @@ def _check_variants(negatives: NegativesConfig) -> None:
             )
         if name not in kinds:
             raise UserError(f"recipe: negatives.variants.{name}: not among negatives.kinds; add it there")
+=======
+def asks_llm(recipe: BuildRecipe) -> bool:
+    """Whether a build has anything to ask of an LLM: queries to write, or negatives."""
+    return recipe.queries.source is None or not WRITTEN.isdisjoint(recipe.negatives.kinds)
+
+
+def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
+    """Refuses settings that have no effect beside labelled queries, or without them."""
+    plain = QueriesConfig(source=queries.source)
+    of_source = ("split", "sample", "hold_out_positives")
+    names = (
+        of_source
+        if queries.source is None
+        else tuple(
+            name
+            for name in queries.__struct_fields__
+            if name not in {"source", "round_trip_k", "round_trip_model", *of_source}
+        )
+    )
+    wrong = [name for name in names if getattr(queries, name) != getattr(plain, name)]
+    if wrong and queries.source is None:
+        raise UserError(f"recipe: queries.{wrong[0]} is for labelled queries: name their folder with queries.source")
+    if wrong:
+        raise UserError(
+            f"recipe: queries.{wrong[0]} is for queries that an LLM writes, and queries.source names labelled ones; "
+            "leave one of them out"
+        )
+    if queries.source is not None and corpus.sample != CorpusConfig("").sample:
+        raise UserError(
+            f"recipe: corpus.sample {corpus.sample} says how many passages an LLM writes queries for, and "
+            "queries.source names labelled ones; set queries.sample for fewer of them"
+        )
+>>>>>>> part-corpus
 
 
 def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:

@@ -25,6 +25,10 @@ FIXED_CONFIGS = {
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
+LABELLED_CONFIGS = {
+    "default": "relevance judgements: all known positives of each query",
+    "queries": "the labelled queries",
+}
 ARMS = {
     "llm": "hard negatives written by the LLM from the query's text alone",
     "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
@@ -184,6 +188,8 @@ _SIZES = (
 
 
 def _about(name: str, manifest: Mapping[str, Any]) -> str:
+    if "queries" in manifest["inputs"] and name in LABELLED_CONFIGS:
+        return LABELLED_CONFIGS[name]
     if name.startswith("candidates-"):
         return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
     if name.startswith("scores-"):

@@ -21,6 +21,8 @@ PACKAGES = (
     "transformers",
 )
 
+_JSON = json.JSONEncoder(ensure_ascii=False)  # made once: rows are many
+
 
 def sha256_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
@@ -52,8 +54,17 @@ def sha256_texts(texts: Iterable[Iterable[str]]) -> str:
     """SHA-256 (hex) of rows of strings, in their order."""
     digest = hashlib.sha256()
     for row in texts:
-        digest.update(json.dumps(list(row), ensure_ascii=False).encode())
+        digest.update(row_bytes(row))
     return digest.hexdigest()
+
+
+def row_bytes(row: Iterable[str]) -> bytes:
+    """A row of strings as `sha256_texts` hashes it.
+
+    >>> row_bytes(["a", "ü"]).decode()
+    '["a", "ü"]'
+    """
+    return _JSON.encode(list(row)).encode()
 
 
 @cache

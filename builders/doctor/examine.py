@@ -22,7 +22,7 @@ from builders.llm.chat import Endpoint
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Account
 from builders.llm.lines import NO_KEY, api_key, endpoints_of
-from builders.recipe import BuildRecipe, check
+from builders.recipe import BuildRecipe, asks_llm, check
 from cards.errors import UserError, scrub
 
 # Three first requests twice over, two against mere reasoning, four for JSON, three for the seed, the longest prompt.
@@ -42,6 +42,11 @@ def examine(recipe: BuildRecipe, print_line: Say = print) -> None:
         UserError: the recipe cannot run as it is; or recipe, corpus or embedded LLM are not as they must be.
     """
     check(recipe)
+    if not asks_llm(recipe):
+        raise UserError(
+            "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
+            "written; there is nothing to examine"
+        )
     say = _discreet(recipe.llm, print_line)
     places = max(1, len(recipe.llm.base_urls))
     most = places * (CALLS_BEFORE_SPEED + sum(map(calls_at, levels_up_to(_share(recipe.llm, places)))))

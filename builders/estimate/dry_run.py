@@ -42,9 +42,14 @@ def dry_run(
         sample_rows: how many of the build's seed passages are tried.
 
     Raises:
-        UserError: `sample_rows` is too small; the endpoint cannot be used; the budget is spent by the sample, or even
-            the lower end of the estimate is above it.
+        UserError: the queries are labelled ones; `sample_rows` is too small; the endpoint cannot be used; the budget is
+            spent by the sample, or even the lower end of the estimate is above it.
     """
+    if config.queries.source is not None:
+        raise UserError(
+            f"--dry-run: queries.source {config.queries.source} names labelled queries, and the estimate is of builds "
+            "whose queries an LLM writes; to try a few, build with --set queries.sample=24 into another --out"
+        )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders import schema
-from builders.columns import spooled
 from builders.selection.config import SelectionConfig, check_selection
 from builders.selection.draw import Draw, Plan, draw, fates
 from builders.selection.frame import Frame, Inputs, read
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from builders.selection.rules import FATES, Judged, judge, relabelled
+from builders.spool import spooled
 
 NO_NEGATIVES = "none"
 STAGE = "selection"

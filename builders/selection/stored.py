@@ -25,12 +25,12 @@ def inputs_from(queries: pa.Table, found: "Candidates", qrels: pa.Table | None =
     Args:
         queries: `queries.TABLE`.
         found: candidates, scores and passages.
-        qrels: further judgements; each query's own positive is known anyhow.
+        qrels: all known positives; without them, each query's own alone.
     """
-    own = own_positives(queries)
+    known = own_positives(queries) if qrels is None else own_first(queries, qrels)
     candidates = {kind: mined.candidates for kind, mined in found.mined.items()}
     corpus_size = len(found.passages) - found.generated.num_rows
-    return Inputs(queries, with_others(own, qrels), candidates, found.scores, found.passages, corpus_size)
+    return Inputs(queries, known, candidates, found.scores, found.passages, corpus_size)
 
 
 def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
@@ -76,18 +76,20 @@ def with_positives(queries: pa.Table, qrels: pa.Table) -> pa.Table:
     return pa.table([queries["_id"], queries["text"], first["corpus-id_first"].take(places)], schema=TABLE)
 
 
-def with_others(own: pa.Table, qrels: pa.Table | None) -> pa.Table:
-    """Judgements with each query's own positive first."""
-    return own if qrels is None else pa.concat_tables([own, _without(qrels, own)])
+def own_first(queries: pa.Table, qrels: pa.Table) -> pa.Table:
+    """Judgements in the order that the data set has them in: each query's own positive before its others."""
+    own = own_positives(queries)
+    is_own = pc.is_in(_pairs(qrels), value_set=_pairs(own))
+    return pa.concat_tables([qrels.filter(is_own), qrels.filter(pc.invert(is_own))])
 
 
 def _without(qrels: pa.Table, others: pa.Table) -> pa.Table:
     """Judgements but for those of some pairs, in their order."""
-    pairs = [
-        pc.binary_join_element_wise(table["query-id"], table["corpus-id"], "\n").combine_chunks()
-        for table in (qrels, others)
-    ]
-    return qrels.filter(pc.invert(pc.is_in(pairs[0], value_set=pairs[1])))
+    return qrels.filter(pc.invert(pc.is_in(_pairs(qrels), value_set=_pairs(others))))
+
+
+def _pairs(table: pa.Table) -> pa.Array:
+    return pc.binary_join_element_wise(table["query-id"], table["corpus-id"], "\n").combine_chunks()
 
 
 def _named(folder: Path, manifest: dict[str, Any], prefix: str, names: dict[str, Any]) -> dict[str, pa.Table]:

@@ -105,7 +105,7 @@ def _references(artefact: Artefact) -> str:
             if {bodies[passage] for passage in columns.values()} & {bodies[known] for known in positives[query_id]}:
                 raise BrokenError(f"{kind}: a negative of {queries[query_id]!r} has the text of one of its positives")
     judged_pairs = sum(map(len, positives.values()))
-    return f"{judged_pairs} judgements; {len(kinds)} kinds share queries and positives; no negative is the positive"
+    return f"{judged_pairs} judgements; {len(kinds)} kinds share queries and positives; no negative is a positive"
 
 
 def _chosen(artefact: Artefact, kinds: list[str]) -> dict[str, dict[str, dict[str, str]]]:
@@ -142,7 +142,7 @@ def _card(artefact: Artefact) -> str:
 
 def _corpus_content(artefact: Artefact) -> str:
     table = read_config(artefact, "corpus")
-    digest = sha256_texts(tuple(row.values()) for row in table.to_pylist())
+    digest = sha256_texts(row.values() for batch in table.to_batches(1000) for row in batch.to_pylist())
     stated = artefact.record()["inputs"]["corpus"]["sha256"]
     if digest != stated:
         raise BrokenError(f"the passages' SHA-256 is {digest[:16]}, and manifest.json says {stated[:16]}")
@@ -163,11 +163,15 @@ def _prompts(artefact: Artefact) -> str:
     for name, digest in manifest["inputs"]["prompts"].items():
         if hashlib.sha256(manifest["prompts"][name].encode()).hexdigest() != digest:
             raise BrokenError(f"the text of {name} has another SHA-256 than manifest.json says")
-    return f"texts of {', '.join(manifest['prompts'])} have the stated SHA-256"
+    return (
+        f"texts of {', '.join(manifest['prompts'])} have the stated SHA-256" if manifest["prompts"] else "none is used"
+    )
 
 
 def _llm(artefact: Artefact) -> str:
     llm = artefact.record()["inputs"]["llm"]
+    if llm["model"] is None:
+        return "none was asked"
     raise UnverifiableError(f"{llm['model']}: an endpoint's own word")
 
 

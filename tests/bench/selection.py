@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from builders import schema
-from builders.columns import spooled
 from builders.passages import Passages
 from builders.selection import Wanted, select
 from builders.selection.config import SelectionConfig
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
+from builders.spool import spooled
 from tests.bench.made_corpus import made_passages, made_queries
 
 RULES = SelectionConfig(relative_margin={"cross-encoder": 0.05}, max_uses=20, shortfall="fill", rank_max=40)

@@ -1,14 +1,21 @@
 """Sources, cleaning and sampling of passages, and what bad input is told."""
 
+import hashlib
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from builders import corpus, python_docs
+from builders import corpus, python_docs, schema
+from builders.first_seen import FirstSeen
 from builders.recipe import CorpusConfig
+from builders.sources import Rows
 from cards.errors import UserError
+from cards.provenance import sha256_texts
 from tests.conftest import SHARED
 
 
@@ -16,6 +23,14 @@ def lines(tmp_path, *rows, name="c.jsonl"):
     path = tmp_path / name
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
     return str(path)
+
+
+def batches(rows, size):
+    """Rows as sources give them, `size` at a time."""
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        columns = ([row[name] for row in part] for name in ("_id", "title", "text"))
+        yield Rows(*columns, len(part))
 
 
 GOOD = [{"_id": "a", "title": "A", "text": "one"}, {"_id": "b", "text": "two"}]
@@ -44,8 +59,9 @@ def test_every_drop_has_its_reason():
         {"_id": "twin", "title": "other", "text": "a  PASSAGE that\nstays."},
         {"_id": "huge", "title": "", "text": "x" * 101},
     ]
-    kept, drops = corpus.clean(rows, CorpusConfig("x", min_chars=6, max_chars=100))
+    kept, drops, _ = corpus.clean(batches(rows, 2), CorpusConfig("x", min_chars=6, max_chars=100))
     assert kept["_id"].to_pylist() == ["keep"]
+    assert drops["id"].to_pylist() == ["blank", "tiny", "twin", "huge"]
     reasons = {row["id"]: (row["reason"], row["detail"]) for row in drops.to_pylist()}
     assert reasons == {
         "blank": ("empty", ""),
@@ -62,6 +78,9 @@ def test_every_drop_has_its_reason():
         ([{"_id": "a", "body": "one"}], "row 1 has no column 'text' (it has '_id', 'body')"),
         ([GOOD[0], "{broken"], "line 2 is not JSON"),
         ([GOOD[0], "[1]"], "line 2 is not a JSON object"),
+        ([GOOD[0], "", GOOD[1], '{"_id": "c", "text": 1} {}'], "line 4 is not JSON: Extra data"),
+        ([GOOD[0], r'{"_id": "c", "text": "\ud83d"}'], "line 2 holds half of a surrogate pair"),
+        ([GOOD[0], {"_id": "c", "text": None}], "row 2 has no column 'text' (it has '_id', 'text')"),
         ([GOOD[0]], "at least 2 are needed"),
     ],
 )
@@ -78,6 +97,86 @@ def test_invalid_utf8_and_not_parquet(tmp_path):
     (tmp_path / "c.parquet").write_text("no")
     with pytest.raises(UserError, match="not a Parquet file"):
         corpus.load(CorpusConfig(str(tmp_path / "c.parquet")))
+
+
+def test_bad_parquet(tmp_path):
+    config = CorpusConfig(str(tmp_path / "c.parquet"))
+    pq.write_table(pa.table({"_id": ["a"], "body": ["one"]}), config.source)
+    with pytest.raises(UserError, match=r"row 1 has no column 'text' \(it has '_id', 'body'\); name yours with"):
+        corpus.load(config)
+    pq.write_table(pa.table({"_id": ["a", None], "text": ["one", "two"]}), config.source)
+    with pytest.raises(UserError, match=r"row 2 has no column '_id'"):
+        corpus.load(config)
+    whole = (tmp_path / "c.parquet").read_bytes()
+    (tmp_path / "c.parquet").write_bytes(whole[:20] + whole[-60:])
+    with pytest.raises(UserError, match=r"c\.parquet"):
+        corpus.load(config)
+
+
+def test_numbers_and_what_json_does_not_know_are_read_as_text(tmp_path):
+    jsonl = lines(tmp_path, '{"_id": 7, "text": "one", "weight": NaN}', '{"_id": "b", "title": 3, "text": 2.5}')
+    expected = [{"_id": "7", "title": "", "text": "one"}, {"_id": "b", "title": "3", "text": "2.5"}]
+    assert corpus.load(CorpusConfig(jsonl)).passages.to_pylist() == expected
+    pq.write_table(pa.table({"_id": [7, 8], "title": [None, 3], "text": ["one", "two"]}), tmp_path / "c.parquet")
+    table = corpus.load(CorpusConfig(str(tmp_path / "c.parquet"))).passages
+    assert table["_id"].to_pylist() == ["7", "8"]
+
+
+PASSAGES = st.lists(
+    st.sampled_from(["", " a ", "A", "b", "bb", "c  c", "C c", "ß", "SS", "long one", "日本"]), max_size=30
+)
+
+
+def by_the_book(rows, config):
+    """Cleaning in ten lines."""
+    kept, drops, seen = [], [], {}
+    for row in rows:
+        text = row["text"].strip()
+        same = seen.get(schema.normalised(text))
+        if not config.min_chars <= len(text) <= config.max_chars:
+            drops.append((row["_id"], "empty" if not text else "too-short" if len(text) < 2 else "too-long"))
+        elif same is not None:
+            drops.append((row["_id"], f"same text as {same}"))
+        else:
+            seen[schema.normalised(text)] = row["_id"]
+            kept.append({"_id": row["_id"], "title": row["title"].strip(), "text": text})
+    return kept, drops
+
+
+@given(PASSAGES, st.integers(1, 7))
+def test_cleaning_does_not_depend_on_batches(texts, size):
+    rows = [{"_id": f"p{at}", "title": " t ", "text": text} for at, text in enumerate(texts)]
+    config = CorpusConfig("x", min_chars=2, max_chars=5)
+    cleaned = corpus.clean(batches(rows, size), config)
+    kept, drops = by_the_book(rows, config)
+    assert cleaned.passages.to_pylist() == kept
+    found = [
+        (row["id"], row["detail"] if row["reason"] == "duplicate" else row["reason"])
+        for row in cleaned.drops.to_pylist()
+    ]
+    assert found == drops
+    assert cleaned.sha256 == corpus.content_hash(cleaned.passages) == sha256_texts(row.values() for row in kept)
+
+
+def test_an_id_that_occurs_again_in_another_batch_is_refused():
+    rows = [{"_id": name, "title": "", "text": f"text {at}"} for at, name in enumerate("abca")]
+    with pytest.raises(UserError, match=r"corpus x: id 'a' occurs twice; ids must be unique"):
+        corpus.clean(batches(rows, 2), CorpusConfig("x"))
+
+
+def test_the_content_hash_stays_what_published_data_sets_say():
+    table = pa.table({"_id": ["a", "ü"], "title": ["A", ""], "text": ['say "hi"\n', "two"]}, schema.CORPUS)
+    expected = hashlib.sha256(b'["a", "A", "say \\"hi\\"\\n"]' + '["ü", "", "two"]'.encode()).hexdigest()
+    assert corpus.content_hash(table) == expected
+    assert corpus.content_hash(pa.concat_tables([table.slice(0, 1), table.slice(1)])) == expected
+
+
+@given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 50))
+def test_first_seen_is_the_first(numbers, size):
+    seen, found = FirstSeen(), []
+    for start in range(0, len(numbers), size):
+        found += seen.add(np.array(numbers[start : start + size], np.uint64)).tolist()
+    assert found == [numbers.index(number) for number in numbers]
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "missing.jsonl", "nothing"])
@@ -110,6 +209,10 @@ def test_sampling_depends_on_ids_and_seed_alone():
     grown = corpus.sample(table.slice(0, 150), 20, 42)["_id"].to_pylist()
     assert len(set(grown) & set(first)) >= len([i for i in first if int(i) < 150])
     assert corpus.sample(table, 0, 42).num_rows == 200
+    by_hand = sorted(range(200), key=lambda number: corpus.keyed_hash(42, "sample", str(number)))[:20]
+    assert sorted(map(int, first)) == sorted(by_hand)
+    chunks = pa.concat_tables([table.slice(0, 7), table.slice(7, 150), table.slice(157)])
+    assert corpus.sample(chunks, 20, 42).to_pylist() == corpus.sample(table, 20, 42).to_pylist()
 
 
 def test_python_docs_are_thousands_of_passages_with_stable_ids():

@@ -1,0 +1,252 @@
+"""Labelled queries: the user's own, with judgements, in place of the LLM's.
+
+labelled = read(config, corpus, seed)
+
+A row's positive is the passage that was judged best; all others that were judged relevant are known, so that none
+becomes a negative. A passage that was dropped as a repeat is known by the one that says the same and stays.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders import schema
+from builders.columns import Columns
+from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, sample
+from builders.first_seen import FirstSeen, hashed
+from builders.passages import Passages
+from builders.queries import STAGE, TABLE
+from builders.sources import BATCH_ROWS, jsonl
+from builders.spool import Spool
+from cards.errors import UserError
+from cards.provenance import sha256_file
+
+if TYPE_CHECKING:
+    from builders.recipe import QueriesConfig
+
+Mask = npt.NDArray[np.bool_]
+_PAIR = ["query-id", "corpus-id"]
+_MOST_SCORE = 2**31 - 1
+
+
+class Labelled(NamedTuple):
+    """Queries and what is known of them.
+
+    Attributes:
+        queries: `queries.TABLE`, in the file's order; `corpus-id` is the best judged passage, of equals the first id.
+        qrels: `schema.QRELS`: all positives of these queries, or the rows' own alone where the others are held out.
+        not_relevant: `schema.QRELS`: passages that were judged, with a score of 0 or below.
+        drops: `schema.DROPS`: queries that have no positive, and judgements of the others that make no known positive.
+        judged: how many queries the split judges.
+        with_positive: how many of them have a positive, before `queries.sample`.
+        files: file -> SHA-256 (hex) of what was read.
+    """
+
+    queries: pa.Table
+    qrels: pa.Table
+    not_relevant: pa.Table
+    drops: pa.Table
+    judged: int
+    with_positive: int
+    files: Mapping[str, str]
+
+    def about(self, config: "QueriesConfig") -> dict[str, object]:
+        """Where they come from, as manifests keep it."""
+        # As with the corpus, the path tells nothing to whoever reads the card elsewhere: the hashes do.
+        name = Path(config.source or "").resolve().name
+        return {"source": name, "split": config.split, "files": dict(self.files)}
+
+    def steps(self) -> dict[str, int]:
+        """The funnel's first steps."""
+        steps = {"queries judged": self.judged, "queries with a positive in the corpus": self.with_positive}
+        drawn = self.queries.num_rows
+        return steps if drawn == self.with_positive else {**steps, "queries drawn": drawn}
+
+
+def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
+    """Reads the queries and judgements that a recipe names, and fits them to the corpus.
+
+    Raises:
+        UserError: the folder or a file of it is missing or malformed, a query's id occurs twice, or no judgement
+            above 0 is of a query and a passage that are there.
+    """
+    folder = Path(config.source or "")
+    files = _files(folder, config.split)
+    judged = _merged(_judgements(files[1]), corpus.drops)
+    asked = _asked(files[0], judged["query-id"])
+    known = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
+    relevant = np.asarray(judged["score"].to_numpy() > 0)
+    best = _best(judged.filter(pa.array(known & relevant)))
+    table, drops = _with_positive(asked, best, judged)
+    if not table.num_rows:
+        raise UserError(
+            f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
+            f"passage of corpus {corpus.source}{_example(judged)}; wanted queries and corpus of the same collection"
+        )
+    chosen = sample(table, config.sample, seed)
+    ours = _among(judged["query-id"], chosen["_id"])
+    own = _is_own(judged, chosen)
+    kept = ours & known & relevant & (own if config.hold_out_positives else True)
+    _judgement_drops(judged.filter(pa.array(ours & ~kept)), corpus, drops)
+    return Labelled(
+        chosen,
+        judged.filter(pa.array(kept)),
+        judged.filter(pa.array(ours & known & ~relevant)),
+        drops.table(),
+        pc.count_distinct(judged["query-id"]).as_py(),
+        table.num_rows,
+        {file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
+    )
+
+
+def _files(folder: Path, split: str) -> tuple[Path, Path]:
+    queries, qrels = folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"
+    if not folder.is_dir() or not queries.is_file():
+        what = "no queries.jsonl in it" if folder.is_dir() else "no such folder"
+        raise UserError(
+            f"queries {folder}: {what}; wanted a folder in BEIR's layout, with queries.jsonl and qrels/{split}.tsv"
+        )
+    if not qrels.is_file():
+        found = ", ".join(sorted(file.stem for file in qrels.parent.glob("*.tsv"))) or "none"
+        raise UserError(f"queries {folder}: no qrels/{split}.tsv in it; set queries.split to one that it has: {found}")
+    return queries, qrels
+
+
+def _judgements(path: Path) -> pa.Table:
+    """`schema.QRELS` as the file has them."""
+    rows = Columns(schema.QRELS)
+    places: list[int] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                fields = line.decode("utf-8").rstrip("\r\n").split("\t")
+                if not places:
+                    places = [fields.index(name) for name in schema.QRELS.names]
+                elif line.strip():
+                    query_id, passage_id, score = (fields[place] for place in places)
+                    rows.add(query_id, passage_id, _score(score))
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"qrels {path}: line {number} is not UTF-8 at byte {error.start}; convert the file to UTF-8"
+                ) from None
+            except (ValueError, IndexError):
+                raise UserError(
+                    f"qrels {path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, "
+                    "under a header with these names"
+                ) from None
+    table = rows.table()
+    if not table.num_rows:
+        raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
+    return table
+
+
+def _score(text: str) -> int:
+    """A score.
+
+    >>> _score(" 2")
+    2
+    """
+    score = int(text)
+    if abs(score) > _MOST_SCORE:
+        raise ValueError(text)
+    return score
+
+
+def _merged(judged: pa.Table, drops: pa.Table) -> pa.Table:
+    """Judgements, each pair once with its highest score; of a repeated passage, they are of the one that stays."""
+    repeats = drops.filter(pc.equal(drops["reason"], DUPLICATE))
+    if repeats.num_rows:
+        at = pc.index_in(judged["corpus-id"], value_set=repeats["id"])
+        originals = pc.utf8_slice_codeunits(repeats["detail"], start=len(SAME_TEXT)).take(at)
+        judged = judged.set_column(1, "corpus-id", pc.coalesce(originals, judged["corpus-id"]))
+    once = judged.group_by(_PAIR, use_threads=False).aggregate([("score", "max")])
+    return pa.table([once[name].combine_chunks() for name in (*_PAIR, "score_max")], schema=schema.QRELS)
+
+
+def _asked(path: Path, judged: pa.ChunkedArray) -> pa.Table:
+    """The queries of a file that were judged (`schema.QUERIES`), in its order."""
+    kept, seen, rows = Spool(schema.QUERIES), FirstSeen(), 0
+    for ids, texts in _query_batches(path):
+        again = np.flatnonzero(seen.add(hashed(ids)) != np.arange(rows, rows + len(ids)))
+        if len(again):
+            raise UserError(f"queries {path}: id {ids[again[0]]!r} occurs twice; ids must be unique")
+        rows += len(ids)
+        batch = pa.record_batch([pa.array(ids, pa.string()), pa.array(texts, pa.string())], schema=schema.QUERIES)
+        kept.add(*batch.filter(pc.is_in(batch["_id"], value_set=judged)).columns)
+    return kept.table()
+
+
+def _query_batches(path: Path) -> Iterator[tuple[list[str], list[str]]]:
+    ids: list[str] = []
+    texts: list[str] = []
+    for line in jsonl(path, "queries"):
+        for column in ("_id", "text"):
+            if line.record.get(column) is None:
+                raise UserError(
+                    f"queries {path}: line {line.number} has no {column!r}; wanted an object with _id and text"
+                )
+        ids.append(str(line.record["_id"]))
+        texts.append(str(line.record["text"]).strip())
+        if len(ids) == BATCH_ROWS:
+            yield ids, texts
+            ids, texts = [], []
+    if ids:
+        yield ids, texts
+
+
+def _best(positives: pa.Table) -> pa.Table:
+    """Each query's positive with the highest score, of equals the first by id."""
+    keys = [("query-id", "ascending"), ("score", "descending"), ("corpus-id", "ascending")]
+    ordered = positives.take(pc.sort_indices(positives, sort_keys=keys))
+    codes = pc.index_in(ordered["query-id"], value_set=pc.unique(ordered["query-id"])).to_numpy()
+    return ordered.filter(pa.array(np.diff(codes, prepend=-1) != 0))
+
+
+def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[pa.Table, Columns]:
+    """Queries as rows of `queries.TABLE`, and the drops of those that cannot be."""
+    drops = Columns(schema.DROPS)
+    positives = best["corpus-id"].take(pc.index_in(asked["_id"], value_set=best["query-id"]))
+    empty = pc.equal(asked["text"], "")
+    for row in asked.filter(empty).to_pylist():
+        drops.add(STAGE, row["_id"], "empty", "")
+    for row in asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist():
+        drops.add(STAGE, row["_id"], "no-positive", f"no passage in the corpus is judged relevant to it: {row['text']}")
+    all_judged = pc.unique(judged["query-id"])
+    for query_id in all_judged.filter(pc.invert(pc.is_in(all_judged, value_set=asked["_id"]))).to_pylist():
+        drops.add(STAGE, query_id, "query-not-found", "judged, but not in queries.jsonl")
+    rows = pa.table([*asked.columns, positives], schema=TABLE)
+    return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
+
+
+def _judgement_drops(lost: pa.Table, corpus: Corpus, drops: Columns) -> None:
+    """Says of each judgement that is no known positive why."""
+    here, cleaned_away = (
+        _among(lost["corpus-id"], corpus.passages["_id"]),
+        _among(lost["corpus-id"], corpus.drops["id"]),
+    )
+    for row, is_here, was_dropped in zip(lost.to_pylist(), here, cleaned_away, strict=True):
+        if is_here:
+            reason = "held-out" if row["score"] > 0 else "judged-not-relevant"
+        else:
+            reason = "judged-passage-was-dropped" if was_dropped else "judged-passage-not-in-corpus"
+        drops.add(STAGE, f"{row['query-id']} {row['corpus-id']}", reason, f"score {row['score']}")
+
+
+def _is_own(judged: pa.Table, rows: pa.Table) -> Mask:
+    """Which judgements are of a query's row's own positive."""
+    own = rows["corpus-id"].take(pc.index_in(judged["query-id"], value_set=rows["_id"]))
+    return np.asarray(pc.fill_null(pc.equal(judged["corpus-id"], own), False).to_numpy())
+
+
+def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> Mask:
+    return np.asarray(pc.is_in(values, value_set=of).to_numpy())
+
+
+def _example(judged: pa.Table) -> str:
+    first = judged.slice(0, 1).to_pylist()[0]
+    return f" (the first is of query {first['query-id']!r} and passage {first['corpus-id']!r})"

@@ -1,0 +1,47 @@
+"""Arrow batches that go to a temporary file and come back as one memory-mapped table."""
+
+import mmap
+from collections.abc import Iterable
+from tempfile import TemporaryFile
+
+import pyarrow as pa
+
+
+class Spool:
+    """Rows of one schema, a batch at a time; `builders.columns.Columns` takes them one by one.
+
+    >>> spool = Spool(pa.schema([("_id", pa.string())]))
+    >>> spool.add(["p1", "p2"])
+    >>> spool.table().to_pylist()
+    [{'_id': 'p1'}, {'_id': 'p2'}]
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._file = TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
+        self._writer = pa.ipc.new_stream(self._file, schema)
+
+    def add(self, *columns: object) -> None:
+        """Adds rows, given by column: lists or Arrow arrays, in the schema's order."""
+        arrays = [
+            column if isinstance(column, pa.Array) else pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        if len(arrays[0]):
+            self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+
+    def table(self) -> pa.Table:
+        """All rows; none can be added any more."""
+        self._writer.close()
+        self._file.flush()
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file.close()
+        return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
+
+
+def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Batches as one table on disk."""
+    spool = Spool(schema)
+    for batch in batches:
+        spool.add(*batch.columns)
+    return spool.table()

@@ -1,0 +1,160 @@
+"""What a build takes as its corpus grows: seconds a stage, peak memory and disk, at several sizes.
+
+    python -m tests.bench.scale [--passages 10000,100000,1000000] [--queries 20000] [--work DIR]
+
+For each size a corpus is made (`tests/bench/made_corpus.py`: a BEIR folder with labelled queries), and then a process
+of its own goes through a build's stages: it reads and cleans the corpus and the queries, mines BM25 negatives for them,
+selects, and writes the data set's folder. No LLM is asked.
+
+Memory, in brackets, is the most that the process has held by the end of a stage (`ru_maxrss`), so it never falls from
+one stage to the next; it counts the pages of temporary files that are mapped, which the system takes back when it needs
+them. Disk is the folder that is
+written; the temporary files, while they are there, are about as large as the corpus.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from builders import build, labelled
+from builders.corpus import load
+from builders.folder import write_folder
+from builders.llm.config import LlmConfig
+from builders.negatives import bm25
+from builders.negatives.material import Material
+from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from cards.recipe import Recipe
+from tests.bench.made_corpus import made_passages, made_queries, write_beir, write_labels
+
+DEPTH, PER_QUERY = 50, 1
+
+
+class Stages:
+    """Times stages one after the other."""
+
+    def __init__(self):
+        self.seconds = {}
+        self.peaks = {}
+        self._started = time.perf_counter()
+
+    def done(self, name):
+        """The stage since the last is over."""
+        now = time.perf_counter()
+        self.seconds[name], self._started = now - self._started, now
+        self.peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def make(folder, passages, queries):
+    """A corpus with labelled queries, as a BEIR folder."""
+    write_beir(folder, made_passages(passages), passages)
+    cleaned = load(CorpusConfig(str(folder))).passages  # a query's passage must outlive cleaning
+    write_labels(folder, made_queries(cleaned, min(queries, cleaned.num_rows)))
+
+
+def recipe_of(folder):
+    """The build that is measured."""
+    return BuildRecipe(
+        "scale",
+        CorpusConfig(str(folder)),
+        queries=QueriesConfig(source=str(folder)),
+        negatives=NegativesConfig(kinds=("bm25",), per_query=PER_QUERY, bm25=bm25.Bm25Config(depth=DEPTH)),
+    )
+
+
+def measured(folder, out):
+    """Goes through all stages in this process; what each took."""
+    config, stages = recipe_of(folder), Stages()
+    corpus = load(config.corpus)
+    stages.done("read and clean")
+    given = labelled.read(config.queries, corpus, config.seed)
+    stages.done("queries")
+    material = Material(corpus.passages, config.corpus.language, config.seed, None, out.parent / "cache")
+    mined = {"bm25": mine(given, material, config)}
+    stages.done("BM25")
+    selection = selected(given, mined, material, config)
+    stages.done("selection")
+    write(out, config, corpus, given, mined, selection)
+    stages.done("writing")
+    return {
+        "passages": corpus.passages.num_rows + corpus.drops.num_rows,
+        "bytes": (folder / "corpus.jsonl").stat().st_size,
+        "queries": given.queries.num_rows,
+        "candidates": mined["bm25"].candidates.num_rows,
+        "rows": selection.queries.num_rows,
+        "seconds": stages.seconds,
+        "peaks": stages.peaks,
+        "disk": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
+    }
+
+
+def mine(given, material, config):
+    """BM25's candidates."""
+    return bm25.mine(given.queries, material, config.negatives.bm25)
+
+
+def selected(given, mined, material, config):
+    """Training rows, as the build selects them."""
+    return build._select(given.queries, mined, material, config.negatives.per_query, given)
+
+
+def write(out, config, corpus, given, mined, selection):
+    """The data set's folder, as the build writes it."""
+    llm = LlmConfig()
+    record = build._record(Recipe(config, "", ()), llm, build._inputs(config, corpus, llm, given), corpus.license)
+    record |= {"funnel": given.steps(), "models": {}, "usage": {}, "prices": None}
+    drops = pa.concat_tables([corpus.drops, given.drops, selection.drops])
+    write_folder(out, build._configs(corpus, selection, mined, drops, given), record)
+
+
+def table(results):
+    """The results in Markdown, a size a row."""
+    stages = list(results[0]["seconds"])
+    timed = [f"{name}, s (GB)" for name in stages]
+    head = ["passages", "text, GB", "queries", "candidates", *timed, "all, s", "peak, GB", "disk, GB"]
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---:|" * len(head)
+    for one in results:
+        cells = [f"{one['passages']:,}", f"{one['bytes'] / 1e9:.2f}", f"{one['queries']:,}", f"{one['candidates']:,}"]
+        cells += [f"{one['seconds'][name]:.1f} ({one['peaks'][name]:.1f})" for name in stages]
+        cells += [f"{sum(one['seconds'].values()):.1f}", f"{max(one['peaks'].values()):.1f}"]
+        cells.append(f"{one['disk'] / 1e9:.2f}")
+        yield f"| {' | '.join(cells)} |"
+
+
+def main(options):
+    """Makes and measures each size, each in a process of its own."""
+    results = []
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        for passages in options.passages:
+            folder, out = Path(work) / f"made-{passages}", Path(work) / f"built-{passages}"
+            for one in (["--make", str(passages), str(folder)], ["--one", str(folder), str(out)]):
+                command = [sys.executable, "-m", "tests.bench.scale", *one, "--queries", str(options.queries)]
+                finished = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            results.append(json.loads(finished.stdout))
+            print(list(table(results))[-1], file=sys.stderr)
+    print("\n".join(table(results)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--passages", type=lambda text: [int(n) for n in text.split(",")], default=[10_000, 100_000, 1_000_000]
+    )
+    parser.add_argument("--queries", type=int, default=20_000)
+    parser.add_argument("--work", type=Path, help="where temporary folders are made; default: the system's")
+    parser.add_argument("--make", nargs=2, metavar=("PASSAGES", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make:
+        make(Path(options.make[1]), int(options.make[0]), options.queries)
+    elif options.one:
+        print(json.dumps(measured(*map(Path, options.one))))
+    else:
+        main(options)
