@@ -32,7 +32,8 @@ from builders.mining import mine_all, timed
 from builders.negatives.bm25_index import check_language
 from builders.negatives.material import Material
 from builders.publish import publish_dataset
-from builders.recipe import BuildRecipe, check, identity_hash
+from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe_checks import check
 from builders.selection import Selection, select
 from builders.selection.stored import inputs_from, wanted_by
 from cards.errors import UserError, run_entry

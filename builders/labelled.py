@@ -67,6 +67,10 @@ class Labelled(NamedTuple):
         drawn = self.queries.num_rows
         return steps if drawn == self.with_positive else {**steps, "queries drawn": drawn}
 
+    def qrels_of(self, queries: pa.Table) -> pa.Table:
+        """The positives of some of the queries."""
+        return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
+
 
 def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     """Reads the queries and judgements that a recipe names, and fits them to the corpus.

@@ -22,7 +22,8 @@ from builders.llm.chat import Endpoint
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Account
 from builders.llm.lines import NO_KEY, api_key, endpoints_of
-from builders.recipe import BuildRecipe, asks_llm, check
+from builders.recipe import BuildRecipe, asks_llm
+from builders.recipe_checks import check
 from cards.errors import UserError, scrub
 
 # Three first requests twice over, two against mere reasoning, four for JSON, three for the seed, the longest prompt.

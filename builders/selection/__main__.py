@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 
 from builders.folder import amend, read_complete, read_config
 from builders.mining import mined_kinds
-from builders.recipe import BuildRecipe, check_kinds, identity_hash
+from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe_checks import check_kinds
 from builders.selection import STAGE, Selection, select
 from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by

@@ -10,7 +10,8 @@ import pytest
 from builders import build, corpus, labelled
 from builders.doctor.examine import examine
 from builders.llm import embedded
-from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig, check
+from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.recipe_checks import check
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from cards.verify.__main__ import verify

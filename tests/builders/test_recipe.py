@@ -2,7 +2,8 @@
 
 import pytest
 
-from builders.recipe import BuildRecipe, check, identity_hash
+from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe_checks import check
 from cards.errors import UserError
 from cards.recipe import load_recipe
 

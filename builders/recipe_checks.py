@@ -1,0 +1,119 @@
+"""What a recipe's types cannot refuse: values that contradict each other, or that would be paid for in vain."""
+
+import re
+
+from builders.llm.config import check_llm
+from builders.recipe import KINDS, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.selection import NO_NEGATIVES
+from builders.selection.config import check_selection
+from builders.selection.mixes import is_mix, parts_of, shares_of
+from cards.errors import UserError
+
+
+def check(recipe: BuildRecipe) -> None:
+    """Refuses what the types cannot: values that contradict each other.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name):
+        raise UserError(f"recipe: name {recipe.name!r}: wanted lower-case letters, digits, '.', '_' and '-'")
+    check_kinds(recipe)
+    kinds = recipe.negatives.kinds
+    if recipe.corpus.min_chars > recipe.corpus.max_chars:
+        raise UserError(
+            f"recipe: corpus.min_chars {recipe.corpus.min_chars} is above corpus.max_chars {recipe.corpus.max_chars}"
+        )
+    ranker = recipe.negatives.cross_encoder
+    if "cross-encoder" in kinds and (ranker.model is None) == (ranker.train_with is None):
+        raise UserError(
+            "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
+            "train_with (a training recipe, to train one from this build's own queries)"
+        )
+    _check_labelled(recipe.queries, recipe.corpus)
+    _check_writing(recipe.queries, recipe.negatives)
+    check_llm(recipe.llm)
+
+
+def check_kinds(recipe: BuildRecipe) -> None:
+    """Refuses kinds, shares and rules of selection that do not fit together.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    negatives = recipe.negatives
+    kinds = negatives.kinds
+    if not set(kinds) - {NO_NEGATIVES} or len(set(kinds)) != len(kinds):
+        raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds of negatives, each once")
+    _check_variants(negatives)
+    for kind in kinds:
+        parts = parts_of(kind)
+        for part in parts:
+            if part not in (*KINDS, *negatives.variants) or (
+                len(parts) > 1 and (part not in kinds or part == NO_NEGATIVES)
+            ):
+                raise UserError(
+                    f"recipe: negatives.kinds: {kind!r}: allowed are {', '.join(KINDS)}, and mixes such as llm+bm25 of "
+                    "kinds that are listed too"
+                )
+        if len(parts) != len(set(parts)):
+            raise UserError(f"recipe: negatives.kinds: {kind!r} names a kind twice; wanted each once")
+    for mix in negatives.shares:
+        if mix not in kinds or not is_mix(mix):
+            raise UserError(f"recipe: negatives.shares.{mix!r}: no mix of that name among negatives.kinds")
+        shares_of(mix, negatives.shares)
+    check_selection(recipe.selection, tuple(kind for kind in kinds if kind != NO_NEGATIVES))
+
+
+def _check_variants(negatives: NegativesConfig) -> None:
+    kinds = negatives.kinds
+    for name, source in negatives.variants.items():
+        if name in KINDS or is_mix(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or source not in kinds:
+            raise UserError(
+                f"recipe: negatives.variants.{name}: {source!r}: wanted a new name of lower-case letters, digits and "
+                "'-' for one of negatives.kinds"
+            )
+        if name not in kinds:
+            raise UserError(f"recipe: negatives.variants.{name}: not among negatives.kinds; add it there")
+
+
+def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
+    """Refuses settings that have no effect beside labelled queries, or without them."""
+    plain = QueriesConfig(source=queries.source)
+    of_source = ("split", "sample", "hold_out_positives")
+    names = (
+        of_source
+        if queries.source is None
+        else tuple(
+            name
+            for name in queries.__struct_fields__
+            if name not in {"source", "round_trip_k", "round_trip_model", *of_source}
+        )
+    )
+    wrong = [name for name in names if getattr(queries, name) != getattr(plain, name)]
+    if wrong and queries.source is None:
+        raise UserError(f"recipe: queries.{wrong[0]} is for labelled queries: name their folder with queries.source")
+    if wrong:
+        raise UserError(
+            f"recipe: queries.{wrong[0]} is for queries that an LLM writes, and queries.source names labelled ones; "
+            "leave one of them out"
+        )
+    if queries.source is not None and corpus.sample != CorpusConfig("").sample:
+        raise UserError(
+            f"recipe: corpus.sample {corpus.sample} says how many passages an LLM writes queries for, and "
+            "queries.source names labelled ones; set queries.sample for fewer of them"
+        )
+
+
+def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:
+    """Refuses what would have the LLM paid for answers that cannot be used."""
+    if queries.types and queries.prompt != QueriesConfig().prompt:
+        raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
+    if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:
+        raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
+    for kind, writer in (("llm", negatives.llm), ("llm-with-positive", negatives.llm_with_positive)):
+        if kind in negatives.kinds and writer.count < negatives.per_query:
+            raise UserError(
+                f"recipe: negatives.per_query {negatives.per_query}: of kind {kind} only {writer.count} are written "
+                f"for a query; set negatives.{kind}.count to {negatives.per_query} or more"
+            )
