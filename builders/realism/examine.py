@@ -156,14 +156,19 @@ def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: A
         return told
     has_titles = not bodies.equals(titled)
     variants = {"without_titles": bodies, **({"with_titles": titled} if has_titles else {})}
-    for name, column in variants.items():
-        sides = joined(ours, [Text(text, group) for text, group in zip(column.to_pylist(), own, strict=True)])
-        told[name] = {"words": by_words(sides, config.seed)}
-        if config.model is not None:
-            vectors = encode(sides.texts, config.model)
-            told[name]["embeddings"] = by_embeddings(sides, vectors, config.seed)
-        if name == "without_titles":
-            told["telling"] = telling_words(sides, ("generated", "corpus"))
+    sides = {
+        name: joined(ours, [Text(text, group) for text, group in zip(column.to_pylist(), own, strict=True)])
+        for name, column in variants.items()
+    }
+    told |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
+    told["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
+    if config.model is not None:
+        texts_once = list(dict.fromkeys(text for both in sides.values() for text in both.texts))
+        place = {text: row for row, text in enumerate(texts_once)}
+        vectors = encode(texts_once, config.model)
+        for name, both in sides.items():
+            own_vectors = vectors[[place[text] for text in both.texts]]
+            told[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
     plain = bodies.to_pylist()
     apart = vocabulary.filter(pc.invert(pc.is_in(vocabulary["_id"], value_set=own_ids)))
     known = {word for text in apart["text"].to_pylist() for word in tokens_of(text)}
@@ -182,6 +187,7 @@ def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[s
     types = built.manifest["settings"]["queries"].get("types")
     if types:
         told["asked_for"] = _asked_for(types, int(built.manifest["settings"]["seed"]), own["_id"].to_pylist())
+    told["log"] = None
     if log is not None:
         log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
         ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
@@ -212,7 +218,7 @@ def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[s
     scorer, margins = chosen
     told: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
     if not any(np.isfinite(values).any() for values in margins.values()):
-        return told, {}
+        return told | {"figure": None}, {}
     pictures = figure.draw(margins, scorer)
     told |= {"figure": f"{FIGURE}.png", "alt": figure.describe(told["kinds"], scorer)}
     return told, {f"{FIGURE}.{form}": content for form, content in pictures.items()}

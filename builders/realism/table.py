@@ -39,7 +39,7 @@ def area(told: Mapping[str, float] | None) -> str:
 def _compared(told: Mapping[str, Any]) -> Iterator[str]:
     yield "  AUC of telling them from the corpus (0.5 = cannot be told):"
     variants = [("without_titles", "titles left out"), ("with_titles", "titles and all")]
-    known = [(name, words) for name, words in variants if name in told]
+    known = [(name, words) for name, words in variants if told[name]]
     features = list(told["without_titles"])
     rows = [["", *(words for _, words in known)]]
     rows += [[f"by {feature}", *(area(told[name][feature]) for name, _ in known)] for feature in features]
@@ -60,7 +60,7 @@ def _queries(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"queries: {told['sampled']:,} sampled; content words that stand in their passage: " + " / ".join(
         _share(shares[name]) for name in ("q1", "median", "q3")
     )
-    log = told.get("log")
+    log = told["log"]
     sides = [("generated", told), *([("log", log)] if log else [])]
     types = list(told["types"])
     rows = [["", "words (quartiles)", *types]]
