@@ -13,6 +13,7 @@ HARDER, EASIER = "#d55e00", "#3b8bc4"  # of Okabe and Ito's colours for all kind
 _POINTS = 400
 _LEAST = 2  # values that make a curve
 _MOST = 5000  # values that a curve is made of: evenly many quantiles of all
+_FINER = 0.6  # than Scott's bandwidth, which is made for one bell
 _SEEN = (0.25, 99.75)  # percentiles of all kinds within the picture
 
 
@@ -47,10 +48,10 @@ def describe(told: Mapping[str, Mapping[str, Any]], scorer: str) -> str:
     """The picture in words, for those who do not see it.
 
     >>> describe({"bm25": {"quantiles": {"0.5": 1.5}, "harder": 0.02}, "x": {"negatives": 3}}, "dense")
-    "Distribution of the positive's score less the negative's by dense, per kind: bm25: median 1.50, 2.0 % below zero."
+    "Distribution of the positive's score less the negative's by dense, per kind: bm25: median 1.5, 2.0 % below zero."
     """
     parts = [
-        f"{kind}: median {about['quantiles']['0.5']:.2f}, {about['harder']:.1%} below zero".replace("%", " %")
+        f"{kind}: median {about['quantiles']['0.5']:.3g}, {about['harder']:.1%} below zero".replace("%", " %")
         for kind, about in told.items()
         if "quantiles" in about
     ]
@@ -70,9 +71,11 @@ def _ridge(axes: Any, base: float, values: Floats, seen: tuple[float, float]) ->
 
     middle = float(np.median(values))
     if len(np.unique(values)) >= _LEAST:
-        at = np.unique([*np.linspace(*seen, _POINTS), 0.0])
+        # From the least value to the greatest: a curve that ran on over zero would belie the share beside it.
+        low, high = max(seen[0], values[0]), min(seen[1], values[-1])
+        at = np.unique([*np.linspace(low, high, _POINTS), np.clip(0.0, low, high)])
         thinned = values[np.linspace(0, len(values) - 1, min(len(values), _MOST)).round().astype(int)]
-        heights = gaussian_kde(thinned)(at)
+        heights = gaussian_kde(thinned, lambda curve: _FINER * curve.scotts_factor())(at)
         heights = base + 0.78 * heights / heights.max()
         for side, colour in ((at <= 0, HARDER), (at >= 0, EASIER)):
             axes.fill_between(at[side], base, heights[side], color=colour, alpha=0.75, linewidth=0)
@@ -91,7 +94,7 @@ def _furnish(axes: Any, kinds: list[str], known: Mapping[str, Floats], seen: tup
     axes.set_yticks(range(len(kinds)), kinds[::-1], color=TEXT)
     axes.text(1.02, top + 0.04, "scored above\nthe positive", transform=axes.get_yaxis_transform(), **note)
     for row, kind in enumerate(reversed(kinds)):
-        share = f"{(known[kind] < 0).mean():.1%}".replace("%", " %")
+        share = f"{round(float((known[kind] < 0).mean()), 4):.1%}".replace("%", " %")
         label = f"{share}  of {len(known[kind]):,}"
         axes.text(1.02, row + 0.12, label, transform=axes.get_yaxis_transform(), **note)
     axes.tick_params(colors=TEXT, length=0)

@@ -24,7 +24,7 @@ FEWEST_GROUPS = 20
 RESAMPLES = 1000
 WIDER = (1 + FOLDS / (FOLDS - 1)) ** 0.5
 """By what the interval is widened: other samples would also have trained other classifiers, and those of the folds
-share texts. The variance is (1/k + 1/(k-1)) / (1/k) times as large (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."""
+share texts. The variance is (1/k + 1/(k-1)) / (1/k) as large (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."""
 TELLING = 10
 _TELLING_SHARE = 0.01  # of the texts of the side that a word tells
 _MOST_WORDS = 50_000
