@@ -197,7 +197,7 @@ def write(asks: Iterator[Ask], total: int, material: Material, config: LlmNegati
     """
     prompt = prompt_of(config, material.language, kind)
     manner = written_checks.manner_of(
-        material.passages, material.language, material.seed, config.checks, config.max_tokens
+        material.corpus.table, material.language, material.seed, config.checks, config.max_tokens
     )
     writing = Writing(kind, prompt, prime(prompt, material, config, kind), material.seed, config, manner)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in _starts(config)]

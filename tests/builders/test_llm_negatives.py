@@ -4,6 +4,8 @@ import itertools
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
@@ -387,3 +389,18 @@ def test_requests_are_what_they_were_before_the_checks():
         (420124819, 1.0, "Query: how long does"),
         (1047017518, 0.7, "Query: how do I loop"),
     ]
+
+
+WORDY = st.lists(
+    st.sampled_from(["owl", "bat", "elk", "hunts", "sleeps", "flies", "at", "by", "night", "day"]), min_size=1
+).map(" ".join)
+
+
+@given(WORDY, WORDY)
+def test_copies_are_copies_of_each_other(one, other):
+    ours, theirs = written_checks.shingles(one), written_checks.shingles(other)
+    found = written_checks.are_copies(ours, theirs, WrittenChecks())
+    assert found == written_checks.are_copies(theirs, ours, WrittenChecks())
+    assert written_checks.are_copies(ours, ours, WrittenChecks(near_copy=1, quoted=1))
+    if not ours & theirs:
+        assert not found
