@@ -1,10 +1,11 @@
 """`llm`: hard negatives that the LLM writes from the query's text alone; the corpus is never shown to it.
 
-The idea is arXiv 2504.21015's first version: the LLM is told what a hard negative is and then gets the query.
+The idea is arXiv 2504.21015's first version: the LLM is told what a hard negative is and then gets the query. What it
+answers is checked afterwards (`written_checks`), also against the query's own passage.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import pyarrow as pa
@@ -12,10 +13,13 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import texts_of
-from builders.columns import BATCH, Columns
+from builders.columns import BATCH
 from builders.corpus import keyed_hash
 from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest
+from builders.negatives import written_checks
 from builders.negatives.material import Material, Mined
+from builders.negatives.written_checks import Manner, WrittenChecks
+from builders.negatives.written_rows import WrittenRows
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from cards.errors import UserError
 
@@ -33,6 +37,7 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
         max_tokens: length limit of one negative in tokens.
         min_words: shorter answers are rejected.
+        checks: what else they must not be.
     """
 
     prompt: str = "hard-negative-v1"
@@ -43,14 +48,23 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Meta(ge=1)] = 128
     min_words: Annotated[int, Meta(ge=1)] = 8
+    checks: WrittenChecks = WrittenChecks()
 
 
 class Ask(NamedTuple):
-    """A query that gets negatives: its id, its text, and what the LLM is shown of it."""
+    """A query that gets negatives.
+
+    Attributes:
+        query_id: its id.
+        query: its text.
+        shown: what the LLM is shown of it.
+        positive: the passage that answers it, for the checks; part of `shown` only where the kind says so.
+    """
 
     query_id: str
     query: str
     shown: str
+    positive: str = ""
 
 
 class Writing(NamedTuple):
@@ -62,6 +76,7 @@ class Writing(NamedTuple):
         primed: the LLM's answer to the prompt's priming question.
         seed: the recipe's.
         config: prompt, counts and sampling.
+        manner: how the corpus is written.
     """
 
     kind: str
@@ -69,6 +84,7 @@ class Writing(NamedTuple):
     primed: str | None
     seed: int
     config: LlmNegativesConfig
+    manner: Manner = Manner()
 
 
 class NegativesTask:
@@ -77,18 +93,28 @@ class NegativesTask:
     Attributes:
         written: negative id -> text and the call it comes from.
         rejected: negative id -> reason and text of the last try.
+        kept: ids of written ones that have passed the checks across tasks (`WrittenRows`).
+        query_id: of the query.
+        size: how many are wanted.
+        attempt: how often they have been asked for; goes on counting when one is taken back.
+        place: of the first one among all queries' negatives, once the task has settled.
     """
 
     def __init__(self, ask: Ask, numbers: Sequence[int], writing: Writing) -> None:
         self.written: dict[str, tuple[str, str]] = {}
         self.rejected: dict[str, tuple[str, str]] = {}
+        self.kept: set[str] = set()
         self.query_id = ask.query_id
+        self.size = len(numbers)
+        self.attempt = 0
+        self.place: int | None = None
         self._ask = ask
         self._writing = writing
         self._open = [f"{ask.query_id}/{writing.kind}{number}" for number in numbers]
 
     def request(self, attempt: int) -> ChatRequest:
         """Asks for the negatives that are still missing, hotter each time."""
+        attempt = self.attempt  # which goes on over rounds
         writing, config, count = self._writing, self._writing.config, len(self._open)
         as_json, several = config.output == "json", writing.prompt.several
         shift = _number(self._open[0]) - 1 + attempt
@@ -104,6 +130,7 @@ class NegativesTask:
 
     def take(self, answer: ChatAnswer) -> str | None:
         """Keeps the negatives that can be used; returns why one of them cannot."""
+        self.attempt += 1
         config = self._writing.config
         texts, problem = texts_of(answer, len(self._open), as_json=config.output == "json")
         missing = [*texts, *[""] * (len(self._open) - len(texts))]
@@ -122,39 +149,64 @@ class NegativesTask:
 
     def refused(self, detail: str) -> None:
         """The endpoint will not answer: the negatives that are still missing stay so."""
+        self.attempt = self._writing.config.attempts
         self.rejected |= dict.fromkeys(self._open, (REFUSED, detail))
 
+    def take_back(self, negative_id: str, reason: str) -> None:
+        """A written negative cannot be used beside others: it is missing again."""
+        text, _ = self.written.pop(negative_id)
+        self.rejected[negative_id] = (reason, text)
+        self._open = sorted([*self._open, negative_id], key=_number)
+
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether negatives are missing and another try is left."""
+        return bool(self._open) and self.attempt < self._writing.config.attempts
+
     def _reject(self, text: str) -> str | None:
-        reason = reject(text, self._ask.query, self._writing.config.min_words)
+        config = self._writing.config
+        reason = reject(text, self._ask.query, config.min_words)
         if reason is None and self._writing.prompt.leaks(text):
-            return "prompt-echo"
-        taken = (schema.normalised(other) for other, _ in self.written.values())
-        return "repeated" if reason is None and schema.normalised(text) in taken else reason
+            reason = "prompt-echo"
+        reason = reason or written_checks.reject(text, self._ask.positive, self._writing.manner, config.checks)
+        if reason is not None:
+            return reason
+        others = [other for other, _ in self.written.values()]
+        if schema.normalised(text) in map(schema.normalised, others):
+            return "repeated"
+        return written_checks.reject_beside(text, list(map(written_checks.shingles, others)), config.checks)
 
 
 def mine(queries: pa.Table, material: Material, config: LlmNegativesConfig) -> Mined:
     """Has `count` negatives written for each query (`queries.TABLE`), seeing its `text` and nothing else."""
-    asks = (Ask(row["_id"], row["text"], row["text"]) for row in rows_of(queries))
+    asks = (Ask(row["_id"], row["text"], row["text"], row["positive"]) for row in rows_of(queries, material))
     return write(asks, queries.num_rows, material, config, "llm")
 
 
 def write(asks: Iterator[Ask], total: int, material: Material, config: LlmNegativesConfig, kind: str) -> Mined:
     """Has negatives written, and asks again for those that cannot be used.
 
+    Those that fail a check across tasks (`WrittenRows`) are asked for again in a further round.
+
     Args:
         asks: the queries.
         total: how many they are.
-        material: its seed and its LLM.
+        material: its corpus, its seed and its LLM.
         config: prompt, counts and sampling.
         kind: names the negatives' ids, the stage in the ledger of drops, and the account.
     """
     prompt = prompt_of(config, material.language, kind)
-    writing = Writing(kind, prompt, prime(prompt, material, config, kind), material.seed, config)
+    manner = written_checks.manner_of(
+        material.corpus.table, material.language, material.seed, config.checks, config.max_tokens
+    )
+    writing = Writing(kind, prompt, prime(prompt, material, config, kind), material.seed, config, manner)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in _starts(config)]
-    tasks = (NegativesTask(ask, numbers, writing) for ask in asks for numbers in groups)
-    rows = _Rows(kind)
-    total *= len(groups)
-    material.converse(kind, tasks, total=total, attempts=config.attempts, done=rows.add)
+    tasks: Iterable[NegativesTask] = (NegativesTask(ask, numbers, writing) for ask in asks for numbers in groups)
+    rows: WrittenRows[NegativesTask] = WrittenRows(kind, config.checks)
+    number, attempts = total * len(groups), config.attempts
+    while number:
+        material.converse(kind, tasks, total=number, attempts=attempts, done=rows.add)
+        tasks, number, attempts, rows.again = rows.again, len(rows.again), 1, []  # each knows what tries it has left
     return rows.mined()
 
 
@@ -204,10 +256,15 @@ def _starts(config: LlmNegativesConfig) -> range:
     return range(1, config.count + 1, config.per_call)
 
 
-def rows_of(table: pa.Table) -> Iterator[dict[str, str]]:
-    """A table's rows, a thousand at once in memory."""
-    for batch in table.to_batches(max_chunksize=BATCH):
-        yield from batch.to_pylist()
+def rows_of(queries: pa.Table, material: Material) -> Iterator[dict[str, str]]:
+    """Queries (`queries.TABLE`) and the `positive` of each as models read it, a thousand at once in memory."""
+    corpus, at = material.corpus, 0
+    positions = corpus.positions(queries["corpus-id"])
+    for batch in queries.to_batches(max_chunksize=BATCH):
+        positives = corpus.texts(positions[at : at + batch.num_rows]).to_pylist()
+        at += batch.num_rows
+        for row, positive in zip(batch.to_pylist(), positives, strict=True):
+            yield row | {"positive": positive}
 
 
 def tidy(text: str, *, is_cut: bool) -> str:
@@ -247,33 +304,6 @@ def reject(text: str, query: str, min_words: int) -> str | None:
     if schema.normalised(text).rstrip(".?! ") == schema.normalised(query).rstrip(".?! "):
         return "query-echo"
     return None
-
-
-class _Rows:
-    """Collects what tasks bring, query by query, as Arrow columns: a hundred thousand texts are no dicts."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._generated = Columns(schema.GENERATED)
-        self._candidates = Columns(schema.CANDIDATES)
-        self._drops = Columns(schema.DROPS)
-        self._query_id = ""
-        self._rank = 0
-
-    def add(self, task: NegativesTask) -> None:
-        """Takes a settled task; those of one query come one after the other."""
-        if task.query_id != self._query_id:
-            self._query_id, self._rank = task.query_id, 0
-        for negative_id, (text, call_key) in sorted(task.written.items(), key=lambda item: _number(item[0])):
-            self._rank += 1
-            self._generated.add(negative_id, text, task.query_id, call_key)
-            self._candidates.add(task.query_id, negative_id, self._rank, None)
-        for negative_id, (reason, text) in task.rejected.items():
-            self._drops.add(self._kind, negative_id, reason, text)
-
-    def mined(self) -> Mined:
-        """All of it."""
-        return Mined(self._candidates.table(), self._generated.table(), self._drops.table())
 
 
 def _number(negative_id: str) -> int:

@@ -23,8 +23,8 @@ def mine(queries: pa.Table, material: Material, config: LlmWithPositiveConfig) -
     """Has `count` negatives written for each query (`queries.TABLE`), seeing its text and its positive."""
 
     def shown(row: dict[str, str]) -> str:
-        passage = " ".join(material.texts[row["corpus-id"]].split())[: config.passage_chars]
+        passage = " ".join(row["positive"].split())[: config.passage_chars]
         return f"{row['text']}\nPassage: {passage}"
 
-    asks = (Ask(row["_id"], row["text"], shown(row)) for row in rows_of(queries))
+    asks = (Ask(row["_id"], row["text"], shown(row), row["positive"]) for row in rows_of(queries, material))
     return write(asks, queries.num_rows, material, config, "llm-with-positive")

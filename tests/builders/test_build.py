@@ -57,7 +57,7 @@ def test_several_negatives_per_query_and_queries_per_passage(write_recipe, tmp_p
     chat_server.script = lambda body, n: (
         f"{about_animals(body, n)[:-1]} {n}?"
         if body["messages"][0]["content"].startswith("You write")
-        else about_animals(body, n) + str(n)
+        else about_animals(body, n) + "".join(f" matter{n}x{part}" for part in range(12))  # no copies of each other
     )
     manifest = run(
         write_recipe(), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.llm.count=2", "queries.per_passage=2"

@@ -46,7 +46,8 @@ def moody(body, _, rejected=0.2, lost=0.15):
     if chance(seed, "mood") < rejected:
         answer = "bad"
     elif passage is None:
-        answer = f"Written for: {text} It speaks of neighbouring matters and answers nothing {more}"
+        matters = " ".join(f"matter{chance(seed, part):.6f}" for part in range(12))  # no two answers are copies
+        answer = f"Written for: {text} It speaks of {matters} and answers nothing {more}"
     elif chance(passage[1], "lost") < lost:
         answer = f"what is the number {seed} about?"
     else:

@@ -1,13 +1,19 @@
 """Negatives that the LLM writes: what it is shown, and what is made of its answers."""
 
+import itertools
+
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
 from builders.llm.chat import ChatAnswer
-from builders.negatives import llm, llm_with_positive
+from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material
+from builders.negatives.meta_talk import phrases
+from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.prompts import load_prompt
 from cards.errors import UserError
 from tests.scripted_llm import ScriptedLlm
@@ -27,12 +33,20 @@ QUERIES = pa.Table.from_pylist(
     queries_module.TABLE,
 )
 NEGATIVE = "Barn owls nest in church towers and raise their young on what both parents bring home."
+NEGATIVES = [
+    NEGATIVE,
+    "A tawny owl calls from the same old oak all winter long and defends it.",
+    "Snowy owls follow the lemmings and lay more eggs in years when these abound.",
+    "Bumble bees shiver to warm their flight muscles before they leave the nest.",
+    "A swarm of bees hangs in a tree until its scouts agree on a new home.",
+]
 
 
 @pytest.fixture
 def material():
-    """The corpus with an LLM that always gives the same good answer; it records what it was asked."""
-    llm_that_answers = ScriptedLlm(lambda _: ChatAnswer("key", NEGATIVE, "stop", 1, 1, 0.0))
+    """The corpus with an LLM that gives one good answer after the other; it records what it was asked."""
+    waiting = iter(NEGATIVES)
+    llm_that_answers = ScriptedLlm(lambda _: ChatAnswer("key", next(waiting), "stop", 1, 1, 0.0))
     made = Material(CORPUS, "en", 42, llm_that_answers.converse)
     made.asked = llm_that_answers.asked
     return made
@@ -41,7 +55,12 @@ def material():
 def test_the_query_is_all_that_is_shown(material):
     mined = llm.mine(QUERIES, material, llm.LlmNegativesConfig(count=2))
     assert [row["_id"] for row in mined.generated.to_pylist()] == ["a/q1/llm1", "a/q1/llm2", "b/q1/llm1", "b/q1/llm2"]
-    assert {row["query-id"] for row in mined.candidates.to_pylist()} == {"a/q1", "b/q1"}
+    assert [tuple(row.values()) for row in mined.candidates.to_pylist()] == [
+        ("a/q1", "a/q1/llm1", 1, None),
+        ("a/q1", "a/q1/llm2", 2, None),
+        ("b/q1", "b/q1/llm1", 1, None),
+        ("b/q1", "b/q1/llm2", 2, None),
+    ]
     assert [request.messages[-1]["content"] for request in material.asked[::2]] == [
         "Query: what do owls hunt?",
         "Query: how do bees talk?",
@@ -91,9 +110,7 @@ def scripted(*texts):
 
 
 SEVERAL = llm.LlmNegativesConfig(prompt="hard-negatives-v1", count=3, per_call=2)
-OTHERS = [
-    f"{animal} rest by day in hollow trees and hunt along the hedges at dusk." for animal in ("Bats", "Cats", "Rats")
-]
+OTHERS = NEGATIVES[1:4]
 
 
 def test_several_negatives_come_in_one_answer():
@@ -139,3 +156,251 @@ def test_the_corpus_language_chooses_the_prompt():
     asked = scripted(OTHERS[0])
     llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "de", 42, asked.converse), llm.LlmNegativesConfig())
     assert asked.asked[0].messages[0]["content"] == load_prompt("hard-negative-v1.de").system
+
+
+# Checks on what was written: on one answer, on answers to one query, on answers to many.
+
+PLAIN = "Barn owls nest in church towers and raise their young on what both parents bring home"
+BROAD = pa.Table.from_pylist(
+    [
+        {"_id": f"p{number}", "title": "", "text": f"{subject} live in the {place} and {habit} when it is dark there."}
+        for number, (subject, place, habit) in enumerate(
+            itertools.product(("Owls", "Bats", "Moths"), ("wood", "barn", "attic"), ("hunt", "sing", "hide"))
+        )
+    ],
+    schema.CORPUS,
+)
+
+
+ABOUT_OWLS = {
+    "es": (
+        "La lechuza anida en los campanarios y cría a sus pollos con lo que los dos padres les traen por la noche;",
+        "en el invierno no se va muy lejos de su nido",
+    ),
+    "pt": (
+        "A coruja faz o ninho nas torres das igrejas e cria os filhotes com o que os dois pais lhes trazem à noite;",
+        "no inverno não se afasta muito do seu ninho",
+    ),
+    "da": (
+        "Sløruglen bygger rede i kirketårne og opfostrer sine unger med det, som begge forældre bringer hjem",
+        "om natten, og den flyver ikke langt væk fra sin rede",
+    ),
+    "nl": (
+        "De kerkuil nestelt in torens en brengt zijn jongen groot met wat beide ouders in de nacht naar het nest",
+        "brengen, en hij gaat niet ver van zijn nest",
+    ),
+}
+
+
+def manner(table=BROAD, language="en", max_tokens=128, **checks):
+    return written_checks.manner_of(table, language, 42, WrittenChecks(**checks), max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "Sure! Here is a passage about owls that nest in church towers."),
+        ("en", "Here are two hard negatives on owls."),
+        ("en", "Owls nest in church towers. This passage doesn\u2019t directly answer the question of what they eat."),
+        ("en", "As an AI language model, I cannot see owls."),
+        ("en", "Passage: Barn owls nest in church towers."),
+        ("en", "Owls nest in towers. I hope this helps."),
+        ("de", "Gerne! Hier ist ein Text über Eulen im Kirchturm."),
+        ("de", "Eulen nisten in Türmen. Dieser Abschnitt beantwortet nicht, was sie fressen."),
+        ("fr", "Voici un passage sur les chouettes des clochers."),
+        ("es", "Claro, aquí tienes un texto sobre lechuzas."),
+        ("it", "Il barbagianni nidifica nelle torri, senza rispondere alla domanda."),
+        ("pt", "Aqui está um trecho sobre corujas."),
+        ("nl", "Zeker! Hier volgt een tekst over uilen."),
+        ("nl", "Sure, here is a text about owls."),  # English in any corpus
+    ],
+)
+def test_a_text_that_speaks_of_itself_is_rejected(language, text):
+    told_by = manner(language=language).told_by
+    assert written_checks.reject(text, "", Manner(told_by=told_by), WrittenChecks()) == "meta-talk"
+    assert manner(language=language, meta_talk=False).told_by == ()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "The query optimizer rewrites the query before an index answers it, and the query is cached."),
+        ("en", "The database returns no rows if the query does not match; a passage of the log says why."),
+        ("en", "Here is how owls hunt: they listen. Certainly no owl hears a mouse under ice."),
+        ("en", "A negative result of this text does not rule out the disease. Sure signs are rare."),
+        ("en", "Question marks end a sentence, and answers to them begin another."),
+        ("de", "Die Suchanfrage wird vom Server gelesen. Natürlich kann sie auch leer sein."),
+        ("fr", "La requête est lue par le serveur. Ce passage du Nord mène à la mer."),
+        ("es", "La consulta se guarda en la base de datos. Claro que este pasaje es de pago."),
+    ],
+)
+def test_a_text_about_queries_and_passages_is_not(language, text):
+    assert written_checks.reject(text, "", Manner(told_by=phrases(language)), WrittenChecks()) is None
+
+
+def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
+    text = "Question: where do owls nest? Answer: in towers."
+    faq = pa.Table.from_pylist([{"_id": str(i), "title": "", "text": f"{text} {i}"} for i in range(300)], schema.CORPUS)
+    assert written_checks.reject(text, "", Manner(told_by=manner(faq).told_by), WrittenChecks()) is None
+    assert written_checks.reject(text, "", Manner(told_by=manner().told_by), WrittenChecks()) == "meta-talk"
+    # The others still hold, and one passage in 300 is no use of a phrase.
+    assert written_checks.reject("Sure, here is one.", "", manner(faq, longest=0), WrittenChecks()) == "meta-talk"
+    one = pa.concat_tables([BROAD] * 11 + [faq.slice(0, 1)])
+    ids = pa.array([str(i) for i in range(one.num_rows)])
+    assert (
+        written_checks.reject(text, "", Manner(told_by=manner(one.set_column(0, "_id", ids)).told_by), WrittenChecks())
+        == "meta-talk"
+    )
+
+
+def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
+    positive = "Owls hunt mice at night and turn their heads far around to hear where these run."
+    cases = {
+        positive.upper(): "positive-copy",
+        positive.replace("mice", "voles"): "positive-copy",
+        "Owls hunt mice at night and turn their heads": "positive-copy",  # a piece of it
+        f"In short, it is well known by now that {positive} This was seen by many who watched.": "positive-copy",
+        "Owls turn their heads far around, since their eyes are fixed in the skull and cannot move.": None,
+    }
+    for text, reason in cases.items():
+        assert written_checks.reject(text, positive, Manner(), WrittenChecks()) == reason
+        assert written_checks.reject(text, positive, Manner(), WrittenChecks(positive=False)) is None
+        assert written_checks.reject(text, "", Manner(), WrittenChecks()) is None
+
+
+def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
+    def of_length(words):
+        rows = [{"_id": str(i), "title": "", "text": f"w{i} " * words} for i in range(20)]
+        return pa.Table.from_pylist(rows, schema.CORPUS)
+
+    assert manner(of_length(40))[:2] == (10, 80)
+    assert manner(of_length(1000))[:2] == (16, 2000)  # a few sentences are asked for, not a thousand words
+    assert manner(of_length(5))[:2] == (1, 64)
+    assert manner(of_length(5), max_tokens=20)[:2] == (1, 10)
+    assert manner(of_length(40), shortest=0, longest=0)[:2] == (0, 0)
+    limits = Manner(fewest=10, most=80)
+    told = {words: written_checks.reject("w " * words, "", limits, WrittenChecks()) for words in (9, 10, 80, 81)}
+    assert told == {9: "too-short", 10: None, 80: None, 81: "too-long"}
+
+
+def test_script_and_language_are_the_corpus_s():
+    ours = manner(longest=0, shortest=0)
+    assert (ours.script, ours.language) == ("LATIN", "en")
+    german = "Die Schleiereule nistet in Kirchtürmen und zieht ihre Jungen mit dem auf, was beide Eltern ihnen "
+    german += "in der Nacht in das Nest bringen, und das ist nicht wenig"
+    for text, reason in (("Совы охотятся ночью", "other-script"), (german, "other-language"), (PLAIN, None)):
+        assert written_checks.reject(text, "", ours, WrittenChecks()) == reason
+    unchecked = written_checks.manner_of(BROAD, "en", 42, WrittenChecks(language=False), 128)
+    assert unchecked[2:4] == ("", "")
+    # A corpus that is itself in several languages, or in another than the recipe says, holds nobody to one.
+    texts = [PLAIN, f"{german}.", "Совы охотятся ночью на мышей"] * 10
+    mixed = [{"_id": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
+    assert manner(pa.Table.from_pylist(mixed, schema.CORPUS))[2:4] == ("", "")
+
+
+@pytest.mark.parametrize(("language", "neighbour"), [("es", "pt"), ("pt", "es"), ("da", "no"), ("nl", "de")])
+def test_a_language_is_told_from_its_neighbours(language, neighbour):
+    text = " ".join(ABOUT_OWLS[language])
+    assert written_checks.is_in(text, language)
+    assert not written_checks.is_in(text, "en")
+    if {language, neighbour} != {"da", "no"}:  # too close to tell
+        assert not written_checks.is_in(text, neighbour)
+
+
+def mine_with(*texts, **config):
+    """One query, or as many as the config says, answered with these texts in turn."""
+    asked = scripted(*texts)
+    queries = config.pop("queries", QUERIES.slice(0, 1))
+    mined = llm.mine(queries, Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig(**config))
+    kept = [(row["_id"], row["text"]) for row in mined.generated.to_pylist()]
+    dropped = [tuple(row.values())[1:] for row in mined.drops.to_pylist()]
+    return kept, dropped, asked.asked
+
+
+def test_a_copy_of_the_positive_is_asked_for_again():
+    positive = CORPUS["text"][0].as_py()
+    kept, dropped, asked = mine_with(positive, NEGATIVE)
+    assert (kept, dropped) == ([("a/q1/llm1", NEGATIVE)], [])
+    assert [request.temperature for request in asked] == pytest.approx([0.7, 0.9])
+    assert all(positive not in message["content"] for request in asked for message in request.messages)
+    kept, dropped, _ = mine_with(positive, positive, attempts=2)
+    assert (kept, dropped) == ([], [("a/q1/llm1", "positive-copy", positive)])
+    kept, _, _ = mine_with(positive, checks=WrittenChecks(positive=False))
+    assert kept == [("a/q1/llm1", positive)]
+
+
+def test_copies_among_the_answers_to_one_query_are_asked_for_again():
+    near = NEGATIVE.replace("home", "back")
+    # Three tasks of one text each: the second's answer is a copy of the first's, the third goes on undisturbed.
+    kept, dropped, asked = mine_with(NEGATIVE, near, OTHERS[0], near, OTHERS[1], count=3)
+    assert kept == [("a/q1/llm1", NEGATIVE), ("a/q1/llm2", OTHERS[1]), ("a/q1/llm3", OTHERS[0])]
+    assert dropped == []
+    assert len({request.seed for request in asked}) == 5
+    assert [request.temperature for request in asked] == pytest.approx([0.7, 0.7, 0.7, 0.9, 1.0])
+    kept, dropped, _ = mine_with(NEGATIVE, near, OTHERS[0], count=3, attempts=1)
+    assert [name for name, _ in kept] == ["a/q1/llm1", "a/q1/llm3"]
+    assert dropped == [("a/q1/llm2", "near-copy", near)]
+    kept, _, _ = mine_with(NEGATIVE, near, count=2, checks=WrittenChecks(near_copy=1, quoted=1))
+    assert [text for _, text in kept] == [NEGATIVE, near]
+
+
+def test_copies_within_one_answer_are_asked_for_again():
+    near = NEGATIVE.replace("home", "back")
+    kept, dropped, asked = mine_with(f"{NEGATIVE}\n{near}", OTHERS[0], prompt="hard-negatives-v1", count=2, per_call=2)
+    assert (kept, dropped) == ([("a/q1/llm1", NEGATIVE), ("a/q1/llm2", OTHERS[0])], [])
+    assert len(asked) == 2
+
+
+def test_a_stock_answer_serves_a_few_queries_and_no_more():
+    rows = [{"_id": f"a/q{i}", "text": f"what do owls do {i} times?", "corpus-id": "a"} for i in range(1, 6)]
+    queries = pa.Table.from_pylist(rows, queries_module.TABLE)
+    kept, dropped, asked = mine_with(*[NEGATIVE] * 5, NEGATIVE.upper(), OTHERS[0], NEGATIVE, queries=queries)
+    # The fourth and the fifth query are asked for again: the one twice, the other once.
+    assert [text for _, text in kept] == [NEGATIVE] * 3 + [OTHERS[0]]
+    assert dropped == [("a/q4/llm1", "stock-answer", NEGATIVE)]
+    assert len(asked) == 8
+    assert [int(name[3]) for name, _ in kept] == [1, 2, 3, 5]
+    kept, _, _ = mine_with(*[NEGATIVE] * 5, queries=queries, checks=WrittenChecks(max_repeats=0))
+    assert len(kept) == 5
+
+
+def test_what_the_endpoint_refuses_is_not_asked_for_again():
+    asked = []
+
+    def refuse(_, tasks, *, done, **__):
+        for task in tasks:
+            asked.append(task.request(0))
+            task.refused("no")
+            done(task)
+
+    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, refuse), llm.LlmNegativesConfig())
+    assert [row["reason"] for row in mined.drops.to_pylist()] == ["endpoint-refused"] * 2
+    assert len(asked) == 2
+
+
+def test_requests_are_what_they_were_before_the_checks():
+    """A stored answer is found by its request: seeds, temperatures and order of examples must never change."""
+    _, _, asked = mine_with("Short.", "Short.", NEGATIVE, OTHERS[0], count=2)
+    assert [
+        (request.seed, round(request.temperature, 1), request.messages[1]["content"][:20]) for request in asked
+    ] == [
+        (927517941, 0.7, "Query: how heavy mus"),
+        (681790019, 0.9, "Query: how do I loop"),
+        (420124819, 1.0, "Query: how long does"),
+        (1047017518, 0.7, "Query: how do I loop"),
+    ]
+
+
+WORDY = st.lists(
+    st.sampled_from(["owl", "bat", "elk", "hunts", "sleeps", "flies", "at", "by", "night", "day"]), min_size=1
+).map(" ".join)
+
+
+@given(WORDY, WORDY)
+def test_copies_are_copies_of_each_other(one, other):
+    ours, theirs = written_checks.shingles(one), written_checks.shingles(other)
+    found = written_checks.are_copies(ours, theirs, WrittenChecks())
+    assert found == written_checks.are_copies(theirs, ours, WrittenChecks())
+    assert written_checks.are_copies(ours, ours, WrittenChecks(near_copy=1, quoted=1))
+    if not ours & theirs:
+        assert not found

