@@ -8,16 +8,14 @@ only printed.
 """
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from builders.folder import MANIFEST
+from builders.folder import MANIFEST, amend, read_complete
 from builders.realism.examine import AuditConfig, examine
 from builders.realism.table import lines_of
 from cards.errors import UserError, run_entry
@@ -34,26 +32,10 @@ def main(folder: Path, config: AuditConfig, *, store: bool = True) -> dict[str, 
     result, files = examine(folder, config)
     print("\n".join(lines_of(result)))
     if store:
-        _store_result(folder, result, files)
+        audit = {**read_complete(folder).get("audit", {}), "realism": result}
+        amend(folder, {"audit": audit}, files=files)
         logger.info("%s: stored in %s%s", folder, MANIFEST, "".join(f", {name}" for name in files))
     return result
-
-
-def _store_result(folder: Path, result: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Puts the result into the manifest and pictures beside it; the manifest is replaced last."""
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    manifest["audit"] = {**manifest.get("audit", {}), "realism": result}
-    partial = folder / f"{MANIFEST}.partial"
-    try:
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        partial.replace(folder / MANIFEST)
-    except OSError as error:
-        raise UserError(
-            f"data set {folder}: cannot be written ({error.strerror}); make it writable, or add --dry-run"
-        ) from None
 
 
 def _entry() -> None:
