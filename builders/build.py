@@ -23,6 +23,7 @@ import msgspec
 import pyarrow as pa
 
 from builders import dense_search, domain_ranker, queries, schema
+from builders.bm25.languages import check_language
 from builders.corpus import Corpus, content_hash, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
@@ -30,7 +31,6 @@ from builders.folder import read_manifest, write_folder
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.negatives import MINERS, config_of
-from builders.negatives.bm25_index import check_language
 from builders.negatives.llm import prompt_of
 from builders.negatives.material import Material, Mined
 from builders.prompts import in_language, prompt_hash, prompt_text
@@ -67,7 +67,9 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         return
     with llm_session(llm, store_file) as session:
         seeds = sample(corpus.passages, config.corpus.sample, config.seed)
-        material = Material(corpus.passages, config.corpus.language, config.seed, session.run)
+        material = Material(
+            corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
+        )
         with _timed("queries"):
             written = queries.write(seeds, seeds.num_rows, config.queries, material)
         with _timed("round trip"):
