@@ -82,8 +82,7 @@ def _best_of_some(words: Ids, postings: Postings, sums: Ids, ranks: Ids, heap: L
     """The same, where the words' entries are few: only their passages are looked at."""
     size, floor = 0, np.int32(1)
     for word in words:
-        for n in range(postings.indptr[word], postings.indptr[word + 1]):
-            position = postings.indices[n]
+        for position in postings.indices.view(np.uint32)[postings.indptr[word] : postings.indptr[word + 1]]:
             score = sums[position]
             if score:  # else it was seen under an earlier word
                 sums[position] = 0
@@ -110,14 +109,15 @@ def best(asked: Asked, rows: tuple[int, int], postings: Postings, ranks: Ids, su
         found: written to.
     """
     scores = sums.view(np.float32)
+    positions = postings.indices.view(np.uint32)  # without a sign, no access asks whether to count from the end
     for row in range(rows[0], rows[1]):
         words = asked.ids[asked.starts[row] : asked.starts[row + 1]]
         entries = 0
         for word in words:
             start, end = postings.indptr[word], postings.indptr[word + 1]
             entries += end - start
-            for n in range(start, end):
-                scores[postings.indices[n]] += postings.data[n]
+            for position, score in zip(positions[start:end], postings.data[start:end]):  # noqa: B905
+                scores[position] += score
         if asked.at[row] >= 0:
             found.given[row] = scores[asked.at[row]]
         heap = found.keys[row]
