@@ -20,6 +20,7 @@ import msgspec
 import pyarrow as pa
 
 from builders import dense_search, domain_ranker, labelled, queries
+from builders.bm25.languages import check_language
 from builders.contents import configs_of, inputs_of, models_of, record_of, uses_cross_encoder
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
@@ -29,7 +30,6 @@ from builders.labelled import Labelled
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.mining import mine_all, timed
-from builders.negatives.bm25_index import check_language
 from builders.negatives.material import Material
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash

@@ -55,7 +55,9 @@ def dry_run(
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
         recorder = Recorder(session)
-        material = Material(passages, config.corpus.language, config.seed, recorder.converse)
+        material = Material(
+            passages, config.corpus.language, config.seed, recorder.converse, store_file.with_name("cache")
+        )
         sampled = sample(seeds, sample_rows, config.seed)
         rehearsal = rehearse(config, sampled, seeds.num_rows, recorder, material, retriever(material))
         stored = _first_calls_stored(config, seeds, session, material)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from builders import schema
+from builders.bm25.search import Bm25Index
 from builders.llm.chat import Converse
-from builders.negatives.bm25_index import Bm25Index
 from builders.passages import Passages
 
 
@@ -50,8 +50,8 @@ class Material:
 
     @cached_property
     def bm25(self) -> Bm25Index:
-        """The BM25 index over the corpus."""
-        return Bm25Index(self.ids, [self.texts[passage_id] for passage_id in self.ids], self.language)
+        """The BM25 index over the corpus, from the cache or made for it."""
+        return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 
 class Mined(NamedTuple):

@@ -1,19 +1,55 @@
-"""BM25 against a ten-line reference, and the rules that bm25s leaves open."""
+"""BM25 against a ten-line reference and against bm25s, and the rules that bm25s leaves open."""
 
 import math
 import random
 import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
-import bm25s.stopwords
+import bm25s
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
 import pytest
 import Stemmer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.negatives.bm25_index import K1, B, Bm25Index
+from builders import schema
+from builders.bm25.index import K1, B, index_key
+from builders.bm25.languages import STOP_WORDS
+from builders.bm25.search import Bm25Index
+from builders.passages import Passages
 from cards.errors import UserError
+from tests.conftest import SHARED, beir
 
 WORDS = ["owl", "bee", "eel", "ant", "bat", "cow", "fox", "hen", "pig", "running", "runs", "jumped"]
+
+
+def passages(ids, texts):
+    return Passages(pa.table({"_id": ids, "title": [""] * len(ids), "text": texts}, schema.CORPUS))
+
+
+def made(size, seed, longest=60):
+    """Texts of words that are rare or frequent, with letters beyond ASCII among them, and some empty texts."""
+    lots = random.Random(seed)
+    words = [f"w{n}é" if n % 7 == 0 else f"Word{n}" for n in range(400)]
+    weights = [1 / (n + 1) for n in range(400)]
+    texts = [" ".join(lots.choices(words, weights, k=lots.randint(0, longest))) for _ in range(size)]
+    return [f"p{n}" for n in lots.sample(range(size), size)], texts
+
+
+def split(texts):
+    return bm25s.tokenize(
+        texts,
+        stopwords=list(STOP_WORDS["en"]),
+        stemmer=Stemmer.Stemmer("english"),
+        return_ids=False,
+        show_progress=False,
+    )
 
 
 def reference(texts, query):
@@ -22,7 +58,7 @@ def reference(texts, query):
 
     def tokens(text):
         found = re.findall(r"(?u)\b\w\w+\b", text.lower())
-        return [stem(word) for word in found if word not in bm25s.stopwords.STOPWORDS_EN_PLUS]
+        return [stem(word) for word in found if word not in STOP_WORDS["en"]]
 
     documents = [tokens(text) for text in texts]
     mean = sum(map(len, documents)) / len(documents)
@@ -36,35 +72,152 @@ def reference(texts, query):
     return scores
 
 
-def test_scores_equal_the_reference():
+def assert_equals_bm25s(ids, texts, queries, folder, k):
+    """The same scores to the last bit, in the order of scores and then ids."""
+    theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
+    theirs.index(split(texts), show_progress=False)
+    index = Bm25Index(passages(ids, texts), "en", folder)
+    hits = index.search_arrow(pa.array(queries), k, np.arange(len(queries)) % len(ids))
+    for n, tokens in enumerate(split(queries)):
+        known = [token for token in tokens if token in theirs.vocab_dict]
+        scores = theirs.get_scores(known) if known else np.zeros(len(ids), np.float32)
+        wanted = sorted((-score, ids[at], at) for at, score in enumerate(scores.tolist()) if score > 0)[:k]
+        start, end = hits.offsets[n : n + 2]
+        found = zip(hits.scores[start:end].tolist(), hits.positions[start:end].tolist(), strict=True)
+        assert [(-score, ids[at], at) for score, at in found] == wanted
+        assert hits.given[n] == scores[n % len(ids)]
+
+
+def test_scores_equal_the_reference(tmp_path):
     lots = random.Random(3)
     texts = [" ".join(lots.choices(WORDS, k=lots.randint(2, 30))) for _ in range(200)]
     ids = [f"p{n:03}" for n in range(200)]
     queries = ["owl and the bee", "running cows", "hen hen hen", "jumping"]
-    for query, hits in zip(queries, Bm25Index(ids, texts, "en").search(queries, 200), strict=True):
+    index = Bm25Index(passages(ids, texts), "en", tmp_path)
+    for query, hits in zip(queries, index.search(queries, 200), strict=True):
         wanted = {ids[n]: score for n, score in enumerate(reference(texts, query)) if score > 0}
         assert dict(hits) == pytest.approx(wanted, rel=1e-5)
 
 
-@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6), min_size=2, max_size=30), st.integers(1, 40))
+@pytest.mark.parametrize("k", [1, 20, 5000])
+def test_scores_equal_bm25s_on_made_text(tmp_path, k):
+    ids, texts = made(700, 1)
+    _, queries = made(150, 2, longest=9)
+    assert_equals_bm25s(ids, texts, [*queries, "", "unheardof", "word3 word3 the w7é"], tmp_path, k)
+
+
+@pytest.mark.skipif(not (SHARED / "collections/scifact").is_dir(), reason="needs the shared collections")
+def test_scores_equal_bm25s_on_scifact(tmp_path):
+    table = pa.json.read_json(SHARED / "collections/scifact/corpus.jsonl")
+    corpus = Passages(table.select(["_id", "title", "text"]).cast(schema.CORPUS))
+    texts = [text for batch in corpus.batches() for text in batch.to_pylist()]
+    queries = pa.json.read_json(SHARED / "collections/scifact/queries.jsonl")["text"].to_pylist()[:150]
+    assert_equals_bm25s(corpus.ids.to_pylist(), texts, queries, tmp_path, 50)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=2, max_size=30), st.integers(1, 40))
 def test_order_is_by_score_then_id_whatever_the_order_of_passages(documents, k):
     texts = [" ".join(words) for words in documents]
-    ids = [f"p{n:02}" for n in range(len(texts))]
-    (hits,) = Bm25Index(ids, texts, "en").search(["owl bee eel"], k)
+    ids = [f"p{n}" for n in range(len(texts))]  # p10 comes before p2
+    with tempfile.TemporaryDirectory() as folder:
+        (hits,) = Bm25Index(passages(ids, texts), "en", Path(folder)).search(["owl bee eel"], k)
+        (backwards,) = Bm25Index(passages(ids[::-1], texts[::-1]), "en", Path(folder)).search(["owl bee eel"], k)
     assert hits == sorted(hits, key=lambda hit: (-hit[1], hit[0]))
-    assert len(hits) <= k
+    assert len(hits) == min(k, sum(bool({"owl", "bee", "eel"} & set(words)) for words in documents))
     assert all(score > 0 for _, score in hits)
-    (backwards,) = Bm25Index(ids[::-1], texts[::-1], "en").search(["owl bee eel"], k)
-    assert [i for i, _ in backwards] == [i for i, _ in hits]
+    assert backwards == hits
 
 
-def test_no_shared_word_no_hit():
-    index = Bm25Index(["a", "b"], ["how one owl will do", "two bees, and you"], "en")
+def test_no_shared_word_no_hit(tmp_path):
+    index = Bm25Index(passages(["a", "b"], ["how one owl will do", "two bees, and you"]), "en", tmp_path)
     assert index.search(["zebra", "", "the and of", "how do you do it"], 5) == [[], [], [], []]
+    assert index.search([], 5) == []
 
 
-def test_language_chooses_the_stemmer():
-    index = Bm25Index(["a", "b"], ["die Häuser am Fluss", "ein Boot"], "de")
-    assert [i for i, _ in index.search(["das Haus"], 5)[0]] == ["a"]
-    with pytest.raises(UserError, match=r"'xx'.*allowed: da, de, en"):
-        Bm25Index(["a"], ["x"], "xx")
+def test_passages_without_words(tmp_path):
+    index = Bm25Index(passages(["a", "b"], ["", "? !"]), "en", tmp_path)
+    assert index.search(["owl", ""], 5) == [[], []]
+
+
+def test_language_chooses_the_stemmer(tmp_path):
+    german = passages(["a", "b"], ["die Häuser am Fluss", "ein Boot"])
+    assert [i for i, _ in Bm25Index(german, "de", tmp_path).search(["das Haus"], 5)[0]] == ["a"]
+    finnish = passages(["a", "b"], ["taloissa on valo", "vene"])  # bm25s has no stop words for it
+    assert [i for i, _ in Bm25Index(finnish, "fi", tmp_path).search(["talo"], 5)[0]] == ["a"]
+    with pytest.raises(UserError, match=r"'xx': BM25 has no stemmer for it; allowed: ar, ca, da, de, el, en"):
+        Bm25Index(german, "xx", tmp_path)
+    with pytest.raises(UserError, match=r"'zh': BM25 cannot tell this language's words apart; allowed: ar, ca"):
+        Bm25Index(german, "zh", tmp_path)
+
+
+def test_key_is_of_content_and_not_of_chunks():
+    whole = passages(["a", "b", "c"], ["one", "two", ""])
+    table = pa.concat_tables([whole.table.slice(1, 2), whole.table.slice(1, 2)]).slice(2, 2)
+    chunked = Passages(pa.concat_tables([whole.table.slice(0, 1), table.slice(0, 0), table]))
+    assert index_key(chunked, "en") == index_key(whole, "en")
+    others = [
+        index_key(whole, "de"),
+        index_key(passages(["a", "b", "d"], ["one", "two", ""]), "en"),
+        index_key(passages(["a", "b", "c"], ["on", "etwo", ""]), "en"),
+        index_key(passages(["b", "a", "c"], ["one", "two", ""]), "en"),
+    ]
+    assert len({index_key(whole, "en"), *others}) == 5
+
+
+def test_second_use_maps_what_the_first_wrote_and_bm25s_reads_it_too(tmp_path):
+    ids, texts = made(300, 5)
+    first = Bm25Index(passages(ids, texts), "en", tmp_path).search(texts[:20], 10)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert Bm25Index(passages(ids, texts), "en", tmp_path).search(texts[:20], 10) == first
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    theirs = bm25s.BM25.load(folder, mmap=True)
+    tokens = next(tokens for tokens in split(texts[:20]) if tokens)
+    assert len(tokens) > 1
+    _, scores = theirs.retrieve([tokens], k=10, show_progress=False)
+    asked = next(n for n, found in enumerate(split(texts[:20])) if found)
+    assert scores[0].tolist() == [score for _, score in first[asked]]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from builders.bm25 import index, search
+from builders.corpus import _jsonl
+from tests.builders.test_bm25_index import passages
+save = np.save
+def slow(path, array):
+    save(path, array)
+    if path.name.startswith(sys.argv[2]):
+        print("written", flush=True)
+        sys.stdin.read()
+np.save = slow
+rows = list(_jsonl(Path(sys.argv[1]) / "corpus.jsonl"))
+search.Bm25Index(passages([r["_id"] for r in rows], [r["text"] for r in rows]), "en", Path(sys.argv[1]) / "bm25")
+"""
+
+
+@pytest.mark.parametrize("file", ["data", "order"])
+def test_killed_while_writing_is_built_anew(tmp_path, file):
+    ids, texts = made(200, 6)
+    beir(tmp_path, zip(ids, [""] * len(ids), texts, strict=True))
+    command = [sys.executable, "-c", KILLED, str(tmp_path), file]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    corpus = passages(ids, texts)
+    place = tmp_path / "bm25" / index_key(corpus, "en")
+    assert not place.exists()
+    assert place.with_name(f"{place.name}.partial").is_dir()
+    found = Bm25Index(corpus, "en", tmp_path / "bm25").search(texts[:20], 10)
+    assert found == Bm25Index(corpus, "en", tmp_path / "elsewhere").search(texts[:20], 10)
+    assert place.is_dir()
+    assert not place.with_name(f"{place.name}.partial").exists()
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"BM25 index .*file.*: .*; make room or name another folder"):
+        Bm25Index(passages(["a"], ["owl"]), "en", tmp_path / "file" / "bm25")

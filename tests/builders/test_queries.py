@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from builders import dense_search, queries, schema
+from builders.bm25.search import Bm25Index
 from builders.llm.chat import ChatAnswer
-from builders.negatives.bm25_index import Bm25Index
+from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig
 from cards.errors import UserError
@@ -78,11 +79,11 @@ def test_a_prompts_own_examples_do_not_come_back():
     assert written.drops["reason"].to_pylist() == ["prompt-echo"]
 
 
-def test_round_trip_keeps_what_finds_its_passage():
+def test_round_trip_keeps_what_finds_its_passage(tmp_path):
     table = pa.table(
         {"_id": ["a/q1", "b/q1"], "text": ["owls hunt?", "owls hunt mice?"], "corpus-id": ["a", "b"]}, queries.TABLE
     )
-    index = Bm25Index(["a", "b"], SEEDS["text"].to_pylist(), "en")
+    index = Bm25Index(Passages(SEEDS), "en", tmp_path)
     kept = queries.round_trip(table, lambda texts, k: [[i for i, _ in hits] for hits in index.search(texts, k)], 1)
     assert kept.table["_id"].to_pylist() == ["a/q1"]
     assert kept.drops["reason"].to_pylist() == ["own-passage-not-found"]

@@ -1,0 +1,215 @@
+"""A BM25 index in a folder: made once for a corpus, mapped from disk ever after.
+
+Its files are those of `bm25s.BM25.save`, so that `bm25s.BM25.load(folder, mmap=True)` reads it too, and beside them
+`words.arrow` (the vocabulary) and `order.npy` (positions in the order of passage ids, the rule for ties).
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from builders.bm25.index_kernels import Longs, Postings, Weights, count, fill
+from builders.bm25.languages import check_language
+from builders.bm25.token_kernels import translated
+from builders.bm25.tokens import VERSION, Language, Vocabulary, Words, split_by_threads
+from builders.passages import Passages
+from cards.errors import UserError
+from cards.folders import partial_folder, put_in_place
+
+logger = logging.getLogger(__name__)
+
+K1, B = 0.9, 0.4
+"""Anserini's defaults, which BEIR's published BM25 figures rest on (arXiv 2104.08663)."""
+_BATCH = 10_000
+_LONG = 50_000  # passages that are worth a bar
+
+
+class Stored(NamedTuple):
+    """An index as it lies on disk.
+
+    Attributes:
+        postings: scores by word, mapped.
+        order: positions of passages in the order of their ids, mapped.
+        words: the vocabulary.
+        passages: how many there are.
+    """
+
+    postings: Postings
+    order: np.ndarray[tuple[int], np.dtype[np.int32]]
+    words: pa.Array
+    passages: int
+
+
+def threads() -> int:
+    """Cores that this process may use, at most 16: beyond that memory is the limit."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+
+
+def index_key(passages: Passages, language: str) -> str:
+    """What an index depends on, as a name: ids, titles and texts in order (in whatever chunks), language, settings."""
+    total = hashlib.sha256(json.dumps([VERSION, bm25s.__version__, language, K1, B, len(passages)]).encode())
+    for name in ("_id", "title", "text"):
+        lengths, content = hashlib.sha256(), hashlib.sha256()
+        for chunk in passages.table[name].chunks:
+            if not len(chunk):
+                continue
+            _, offsets, data = chunk.buffers()
+            edges = np.frombuffer(offsets, np.int32, len(chunk) + 1, 4 * chunk.offset)
+            lengths.update(np.diff(edges).tobytes())
+            if data is not None:
+                content.update(memoryview(data)[edges[0] : edges[-1]])
+        total.update(lengths.digest() + content.digest())
+    return total.hexdigest()[:32]
+
+
+def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
+    """The index over passages, made now unless `folder` has it.
+
+    Several processes may ask at once: one makes it, the others wait.
+
+    Args:
+        passages: what is indexed.
+        language: chooses stemmer and stop words.
+        folder: holds one folder per index.
+
+    Raises:
+        UserError: the language cannot be served, or the folder cannot be written.
+    """
+    check_language(language)
+    place = folder / index_key(passages, language)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not place.is_dir():
+            with _locked(place.with_suffix(".lock")):
+                if not place.is_dir():
+                    # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
+                    partial = partial_folder(place)
+                    _write(passages, language, partial)
+                    put_in_place(partial, place)
+    except OSError as error:
+        raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
+    return _opened(place)
+
+
+def _opened(place: Path) -> Stored:
+    data, indices, indptr, order = (
+        np.asarray(np.load(place / name, mmap_mode="r"))
+        for name in ("data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy", "order.npy")
+    )
+    with pa.OSFile(str(place / "words.arrow")) as file:
+        words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
+    return Stored(Postings(data, indices, indptr), order, words, len(order))
+
+
+def _write(passages: Passages, language: str, folder: Path) -> None:
+    """Makes the index over passages in an empty folder."""
+    with ThreadPoolExecutor(threads()) as pool:
+        words, texts = _stemmed(passages, language, pool)
+        postings = _postings(texts, len(words), pool)
+    del texts
+    total = len(postings.indptr) - 1
+    np.save(folder / "data.csc.index.npy", postings.data)
+    np.save(folder / "indices.csc.index.npy", postings.indices)
+    np.save(folder / "indptr.csc.index.npy", postings.indptr)
+    del postings
+    np.save(folder / "order.npy", pc.sort_indices(passages.ids).to_numpy().astype(np.int32))
+    with pa.OSFile(str(folder / "words.arrow"), "wb") as file:
+        table = pa.table({"word": words})
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    with (folder / "vocab.index.json").open("w", encoding="utf-8") as file:
+        # As bm25s does: the empty word stands for queries without any.
+        for number, word in enumerate(words):
+            file.write(f"{',' if number else '{'}{json.dumps(word.as_py(), ensure_ascii=False)}:{number}")
+        empty = pc.index(words, "").as_py() >= 0
+        file.write("}" if empty else f'{"," if len(words) else "{"}"":{len(words)}}}')
+    about = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numba")
+    names = ("k1", "b", "delta", "method", "idf_method", "dtype", "int_dtype", "backend")
+    params = {name: getattr(about, name) for name in names}
+    params |= {"num_docs": len(passages), "version": bm25s.__version__}
+    (folder / "params.index.json").write_text(json.dumps(params, indent=4), "utf-8")
+    logger.info("BM25 index: %d passages, %d words", len(passages), total)
+
+
+def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tuple[pa.Array, list[Words]]:
+    """The vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
+    vocabularies = [Vocabulary() for _ in range(threads())]
+    split: list[Words] = []
+    with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
+        for batch in passages.batches(_BATCH):
+            split += split_by_threads(batch, vocabularies, pool)
+            bar.update(len(batch))
+    tongue, stems = Language(language), Vocabulary()
+    meanings = [tongue.meanings(vocabulary.words(), stems, add=True) for vocabulary in vocabularies]
+    found = stems.words()
+    # Numbers by the order of bytes: how many threads there were leaves no trace.
+    order = pc.sort_indices(found)
+    places = np.empty(len(found) + 1, np.int32)
+    places[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
+    places[-1] = -1
+    meanings = [places[meaning] for meaning in meanings]
+
+    def renumber(part: int) -> None:
+        words = split[part]
+        split[part] = Words(translated(words.ids, words.lengths, meanings[part % len(meanings)]), words.lengths)
+
+    list(pool.map(renumber, range(len(split))))
+    return found.take(order), split
+
+
+def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> Postings:
+    """Scores by word: counted and then written by as many threads as there are, each for passages in a row."""
+    starts = np.cumsum([0, *(len(words.lengths) for words in texts)])
+    edges = [len(texts) * part // threads() for part in range(threads() + 1)]
+    parts = [range(start, end) for start, end in pairwise(edges)]
+
+    def counted(part: range) -> Longs:
+        found = np.zeros(vocabulary, np.int64)
+        for n in part:
+            count(*texts[n], np.full(vocabulary, -1, np.int32), found)
+        return found
+
+    found = list(pool.map(counted, parts))
+    holding = np.sum(found, axis=0)
+    # One more than words, for the empty word, which no passage holds.
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(holding), [holding.sum()]]).astype(np.int64)
+    passages, length = int(starts[-1]), sum(len(words.ids) for words in texts)
+    weights = Weights(_idf(holding, passages), K1, B, length / max(passages, 1) or 1.0)
+    postings = Postings(np.empty(indptr[-1], np.float32), np.empty(indptr[-1], np.int32), indptr)
+    heads = indptr[:vocabulary] + np.concatenate([np.zeros((1, vocabulary), np.int64), np.cumsum(found, axis=0)[:-1]])
+
+    def filled(part: range, head: Longs) -> None:
+        for n in part:
+            fill((texts[n].ids, texts[n].lengths), int(starts[n]), head, weights, postings)
+
+    list(pool.map(filled, parts, heads))
+    return postings
+
+
+def _idf(holding: Longs, passages: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Lucene's idf by word, from how many passages hold it; by Python's own logarithm, as bm25s has it."""
+    counts, places = np.unique(holding, return_inverse=True)
+    values = [math.log(1 + (passages - n + 0.5) / (n + 0.5)) for n in counts.tolist()]
+    return np.array(values, np.float32)[places]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
