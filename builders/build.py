@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, queries, schema
+from builders import domain_ranker, embeddings, queries, remining, schema
 from builders.corpus import Corpus, content_hash, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
@@ -37,6 +37,7 @@ from builders.prompts import in_language, prompt_hash, prompt_text
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, check, identity_hash
 from builders.selection import Selection, select
+from builders.training_run import recipe_revision
 from cards.errors import UserError, run_entry
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
@@ -206,7 +207,8 @@ def _inputs(config: BuildRecipe, corpus: Corpus, llm: LlmConfig) -> dict[str, An
 
 def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    trains = "cross-encoder" in config.negatives.kinds and config.negatives.cross_encoder.train_with is not None
+    used = (config.negatives.cross_encoder, "cross-encoder"), (config.negatives.dense, "dense")
+    trains = any(kind in config.negatives.kinds and settings.train_with is not None for settings, kind in used)
     return code_version("builders", "cards", *(["training"] if trains else []))
 
 
@@ -214,8 +216,7 @@ def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is None:
         return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
-    passages = [material.texts[passage_id] for passage_id in material.ids]
-    return lambda texts, k: dense_search.search(texts, material.ids, passages, model, k)
+    return embeddings.retriever(model, material.corpus, material.cache)
 
 
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
@@ -237,6 +238,8 @@ def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
     ranker = config.negatives.cross_encoder
     if "cross-encoder" in config.negatives.kinds:
         used["cross-encoder"] = ranker.model
+    if "dense" in config.negatives.kinds:
+        used["dense"] = config.negatives.dense.model
     if config.queries.round_trip_k:
         used["round-trip"] = config.queries.round_trip_model
     pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
@@ -244,8 +247,11 @@ def _models(config: BuildRecipe) -> dict[str, dict[str, str]]:
     if "cross-encoder" in used and ranker.model is None:
         models["cross-encoder"] = {
             "name": Path(str(ranker.train_with)).name,
-            "revision": domain_ranker.recipe_revision(ranker.train_with),
+            "revision": recipe_revision(ranker.train_with, domain_ranker.TRAIN_WITH),
         }
+    if "dense" in used and config.negatives.dense.train_with is not None:
+        recipe = config.negatives.dense.train_with
+        models["dense-training"] = {"name": Path(recipe).name, "revision": remining.recipe_of(recipe)}
     return models
 
 

@@ -9,13 +9,14 @@ from msgspec import Meta, Struct, field
 from builders.llm.config import LlmConfig, check_llm
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.cross_encoder import CrossEncoderConfig
+from builders.negatives.dense import DenseConfig, check_dense
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
 from cards.errors import UserError
 from cards.recipe import config_hash
 
-Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "random"]
+Kind = Literal["llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random"]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -93,6 +94,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     per_query: Positive = 1
     bm25: Bm25Config = Bm25Config()
     cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
+    dense: DenseConfig = DenseConfig()
     llm: LlmNegativesConfig = LlmNegativesConfig()
     llm_with_positive: LlmWithPositiveConfig = field(name="llm-with-positive", default_factory=LlmWithPositiveConfig)
     random: RandomConfig = RandomConfig()
@@ -130,6 +132,8 @@ def check(recipe: BuildRecipe) -> None:
             "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
             "train_with (a training recipe, to train one from this build's own queries)"
         )
+    if "dense" in kinds:
+        check_dense(recipe.negatives.dense)
     _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
 
