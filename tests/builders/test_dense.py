@@ -77,9 +77,9 @@ def test_every_positive_is_scored_found_or_not(material, similar):
 
 
 def test_the_order_of_queries_and_passages_changes_no_candidate(material, tmp_path):
-    turned = Material(CORPUS.take(range(len(IDS))[::-1]), "en", 42, converse=None, cache=tmp_path / "other")
+    turned = Material(CORPUS.take(list(range(len(IDS)))[::-1]), "en", 42, converse=None, cache=tmp_path / "other")
     one = dense.mine(QUERIES, material, CONFIG).candidates
-    other = dense.mine(QUERIES.take(range(len(IDS))[::-1]), turned, CONFIG).candidates
+    other = dense.mine(QUERIES.take(list(range(len(IDS)))[::-1]), turned, CONFIG).candidates
     order = [("query-id", "ascending"), ("rank", "ascending")]
     assert one.sort_by(order) == other.sort_by(order)
 
