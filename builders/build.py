@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import dense_search, domain_ranker, labelled, queries
+from builders import domain_ranker, embeddings, labelled, queries
 from builders.bm25.languages import check_language
 from builders.contents import configs_of, inputs_of, models_of, record_of, uses_cross_encoder
 from builders.corpus import Corpus, load, sample
@@ -170,8 +170,7 @@ def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is None:
         return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
-    passages = [material.texts[passage_id] for passage_id in material.ids]
-    return lambda texts, k: dense_search.search(texts, material.ids, passages, model, k)
+    return embeddings.retriever(model, material.corpus, material.cache)
 
 
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:

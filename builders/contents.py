@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import domain_ranker
+from builders import domain_ranker, remining
 from builders.corpus import Corpus
 from builders.labelled import Labelled
 from builders.llm.config import LlmConfig
@@ -19,6 +19,7 @@ from builders.negatives.llm import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text
 from builders.recipe import BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
+from builders.training_run import recipe_revision
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe
@@ -92,7 +93,8 @@ def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labell
 
 def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    trains = uses_cross_encoder(config) and config.negatives.cross_encoder.train_with is not None
+    ranker = uses_cross_encoder(config) and config.negatives.cross_encoder.train_with is not None
+    trains = ranker or (uses_dense(config) and config.negatives.dense.train_with is not None)
     return code_version("builders", "cards", *(["training"] if trains else []))
 
 
@@ -102,6 +104,8 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     ranker = config.negatives.cross_encoder
     if uses_cross_encoder(config):
         used["cross-encoder"] = ranker.model
+    if uses_dense(config):
+        used["dense"] = config.negatives.dense.model
     if config.queries.round_trip_k:
         used["round-trip"] = config.queries.round_trip_model
     pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
@@ -109,11 +113,19 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     if "cross-encoder" in used and ranker.model is None:
         models["cross-encoder"] = {
             "name": Path(str(ranker.train_with)).name,
-            "revision": domain_ranker.recipe_revision(ranker.train_with),
+            "revision": recipe_revision(ranker.train_with, domain_ranker.TRAIN_WITH),
         }
+    if "dense" in used and config.negatives.dense.train_with is not None:
+        recipe = config.negatives.dense.train_with
+        models["dense-training"] = {"name": Path(recipe).name, "revision": remining.recipe_of(recipe)}
     return models
 
 
 def uses_cross_encoder(config: BuildRecipe) -> bool:
     """Whether a cross-encoder mines, or scores for selection."""
     return "cross-encoder" in {*config.negatives.kinds, *scorers_of(config)}
+
+
+def uses_dense(config: BuildRecipe) -> bool:
+    """Whether an embedding model mines, or scores for selection."""
+    return "dense" in {*config.negatives.kinds, *scorers_of(config)}

@@ -9,8 +9,6 @@ cross-encoder where one fits.
 """
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,21 +19,11 @@ from builders.negatives.material import Material
 from builders.selection import Wanted, select
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
-from cards.errors import UserError
-from cards.provenance import ROOT, sha256_file
+from builders.training_run import run_training
 
 logger = logging.getLogger(__name__)
 
-
-def recipe_revision(recipe: str | None) -> str:
-    """`sha256:...` of a training recipe.
-
-    Raises:
-        UserError: there is no such recipe.
-    """
-    if recipe is None or not Path(recipe).is_file():
-        raise UserError(f"negatives.cross-encoder.train_with {recipe}: no such file; wanted a training recipe")
-    return f"sha256:{sha256_file(Path(recipe))}"
+TRAIN_WITH = "negatives.cross-encoder.train_with"
 
 
 def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> Path:
@@ -59,15 +47,5 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
     pairs = folder.with_name(f"{folder.name}-data")
     for kind, rows in selection.rows.items():
         write_config(pairs, kind, rows)
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
-        *(str(ROOT / "training" / "train.py"), recipe, "--set", f"dataset={pairs}", "--out", str(folder)),
-    ]
     logger.info("training a cross-encoder on %d queries by %s", len(selection.queries), recipe)
-    finished = subprocess.run(command, check=False)
-    if finished.returncode != 0:
-        raise UserError(
-            f"negatives.cross-encoder.train_with {recipe}: training ended with exit code {finished.returncode}; its "
-            "output stands above"
-        )
-    return folder
+    return run_training(recipe, {"dataset": str(pairs)}, folder, TRAIN_WITH)

@@ -8,13 +8,14 @@ from msgspec import Meta, Struct, field
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.cross_encoder import CrossEncoderConfig
+from builders.negatives.dense import DenseConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
 from builders.selection.config import SelectionConfig
 from cards.recipe import config_hash
 
-KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "random", "none")
+KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
 WRITTEN = frozenset({"llm", "llm-with-positive"})
 """The kinds that an LLM writes."""
 Positive = Annotated[int, Meta(ge=1)]
@@ -110,7 +111,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Which kinds of negatives are made, how many per query, and each kind's own settings.
 
     Attributes:
-        kinds: `llm`, `llm-with-positive`, `bm25`, `cross-encoder`, `random`; mixes of those such as `llm+bm25`;
+        kinds: `llm`, `llm-with-positive`, `bm25`, `cross-encoder`, `dense`, `random`; mixes such as `llm+bm25`;
             `none` for queries and positives alone.
         per_query: negatives a row; a mix has as many as any other kind.
         variants: further kinds that take another's candidates by rules of their own (`selection.kinds.NAME`), such as
@@ -124,6 +125,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     shares: dict[str, dict[str, Annotated[float, Meta(gt=0)]]] = {}
     bm25: Bm25Config = Bm25Config()
     cross_encoder: CrossEncoderConfig = field(name="cross-encoder", default_factory=CrossEncoderConfig)
+    dense: DenseConfig = DenseConfig()
     llm: LlmNegativesConfig = LlmNegativesConfig()
     llm_with_positive: LlmWithPositiveConfig = field(name="llm-with-positive", default_factory=LlmWithPositiveConfig)
     random: RandomConfig = RandomConfig()

@@ -3,6 +3,7 @@
 import re
 
 from builders.llm.config import check_llm
+from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
 from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
@@ -31,6 +32,8 @@ def check(recipe: BuildRecipe) -> None:
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
+    if "dense" in kinds:
+        check_dense(recipe.negatives.dense)
     _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
 

@@ -34,6 +34,7 @@ ARMS = {
     "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
     "bm25": "hard negatives that BM25 ranks highest",
     "cross-encoder": "hard negatives that a cross-encoder ranks highest among BM25's",
+    "dense": "hard negatives whose embeddings are nearest to the query's",
     "random": "passages drawn by lot (control)",
     "none": "queries and positives alone, for training with the negatives of the batch (control)",
 }

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,28 +12,13 @@ import pyarrow as pa
 from builders.bm25.index import Stored, stored_index, threads
 from builders.bm25.search_kernels import LAST, Asked, Found, best
 from builders.bm25.tokens import Language, Vocabulary, query_words
+from builders.hits import Hits
 from builders.passages import Passages, Positions
 
 BATCH = 10_000
 """Queries searched at once: what they hold besides their hits stays this small however many there are."""
 _CELLS = 1 << 24  # places for hits at once
 _SHARE = 64  # queries that a thread takes at a time
-
-
-class Hits(NamedTuple):
-    """The best passages of queries: those of query `n` are `positions[offsets[n]:offsets[n + 1]]`, best first.
-
-    Attributes:
-        offsets: `(n_queries + 1,)`.
-        positions: in the corpus.
-        scores: above zero, higher is better, one per position.
-        given: score of the one passage per query that was asked for, 0 without a shared word, NaN for none.
-    """
-
-    offsets: npt.NDArray[np.int64]
-    positions: Positions
-    scores: npt.NDArray[np.float32]
-    given: npt.NDArray[np.float32]
 
 
 class Bm25Index:

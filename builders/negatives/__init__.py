@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from builders.negatives import bm25, cross_encoder, llm, llm_with_positive, random
+from builders.negatives import bm25, cross_encoder, dense, llm, llm_with_positive, random
 from builders.negatives.material import Mined
 
 MINERS: Mapping[str, Callable[..., Mined]] = {
@@ -11,6 +11,7 @@ MINERS: Mapping[str, Callable[..., Mined]] = {
     "llm-with-positive": llm_with_positive.mine,
     "bm25": bm25.mine,
     "cross-encoder": cross_encoder.mine,
+    "dense": dense.mine,
     "random": random.mine,
 }
 """Kind -> `mine(queries, material, config)`; its config is the field of that name in the recipe's `[negatives]`."""

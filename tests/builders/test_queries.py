@@ -5,8 +5,9 @@ import json
 import pyarrow as pa
 import pytest
 
-from builders import dense_search, queries, schema
+from builders import queries, schema
 from builders.bm25.search import Bm25Index
+from builders.embeddings import retriever
 from builders.llm.chat import ChatAnswer
 from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
@@ -90,9 +91,9 @@ def test_round_trip_keeps_what_finds_its_passage(tmp_path):
     assert queries.round_trip(table, lambda *_: pytest.fail("must not retrieve"), 0).table.num_rows == 2
 
 
-def test_round_trip_by_an_embedding_model():
-    found = dense_search.search(["nocturnal bird of prey"], ["a", "b"], SEEDS["text"].to_pylist(), BASE, 1)
-    assert found == [["a"]]
+def test_round_trip_by_an_embedding_model(tmp_path):
+    retrieve = retriever(BASE, Passages(SEEDS), tmp_path)
+    assert retrieve(["nocturnal bird of prey"], 1) == [["a"]]
 
 
 def test_prompts_are_sent_whole_and_unknown_ones_refused():

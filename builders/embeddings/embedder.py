@@ -1,0 +1,274 @@
+"""Any sentence-transformers model as a function from texts to vectors on disk, each computed once.
+
+A text's vector is found again by the model's weights and settings, the prompt, the length that is read and the
+precision, whichever corpus the text stands in: a grown corpus, another data set or a second run encodes what is new.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+from tqdm import tqdm
+
+from builders import schema
+from builders.embeddings.vectors import Floats, Vectors
+from builders.passages import Passages, Positions
+from builders.row_store import Keys, RowStore, keys_of
+from cards.errors import UserError
+from cards.models import resolve_model
+from cards.provenance import sha256_file, sha256_json
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["query", "document"]
+Precision = Literal["fp32", "bf16", "auto"]
+BLOCK = 20_000
+_PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+_SHAPING = ("config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json")
+_TOKENS, _ACCELERATOR = 8192, 8  # tokens of a batch, and how much more an accelerator takes
+_BYTES_PER_TOKEN = 3  # few, so that no language overfills a batch
+_MOST_TOKENS = 512
+_SAVE_ROWS, _SAVE_SECONDS = 4096, 5.0
+
+
+class Reading(Struct, frozen=True):
+    """Which model reads texts, and how.
+
+    Attributes:
+        model: any sentence-transformers model, see `cards.models.resolve_model`.
+        query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
+        passage_prompt: likewise before every passage.
+        max_seq_length: tokens of a text that are read; without it, the model's own.
+        precision: of the weights; `auto` is bf16 where the hardware has it, else fp32.
+    """
+
+    model: str
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    max_seq_length: int | None = None
+    precision: Precision = "fp32"
+
+
+class Embedder:
+    """A model and its stored vectors.
+
+    Args:
+        reading: model, prompts, length and precision.
+        cache: its folder `embeddings` keeps the vectors.
+
+    Attributes:
+        reference: the model, pinned.
+        prompts: what is put before queries and passages ("document").
+
+    Raises:
+        UserError: there is no such model.
+    """
+
+    def __init__(self, reading: Reading, cache: Path) -> None:
+        self.reference = resolve_model(reading.model)
+        self._reading = reading
+        self._root = cache / "embeddings"
+        self._location = Path(self.reference.location)
+        self._precision = _resolved(reading.precision)
+        own = own_prompts(self._location)
+        given: dict[Role, str | None] = {"query": reading.query_prompt, "document": reading.passage_prompt}
+        self.prompts: dict[Role, str] = {
+            role: own[role] if prompt is None else prompt for role, prompt in given.items()
+        }
+
+    def folder(self, role: Role) -> Path:
+        """Where the vectors of texts in a role lie; queries and passages share it if they are read alike."""
+        return self._root / sha256_json(self._about(role))[:16]
+
+    def embed(self, texts: Passages, role: Role, positions: Positions | None = None) -> Vectors:
+        """The vectors of texts, of length 1; those that are not stored yet are computed and stored.
+
+        Longest texts first, so that a batch holds little padding and what does not fit in memory fails at once. Which
+        batches there are depends on the texts alone, and rows are stored by whole batches: a run that was killed goes
+        on with the very batches that were left, and so to the same vectors.
+
+        Args:
+            texts: passages, or queries in their form.
+            role: decides the prompt.
+            positions: of some of the texts; without them all.
+
+        Raises:
+            UserError: the model cannot be loaded, it gives a vector that is no number, or the disk is full.
+        """
+        keys, sizes = self._keys(texts, positions)
+        store = RowStore(self.folder(role), np.float32, self._width(role), self._about(role))
+        places = store.find(keys)
+        missing = _longest_first(keys, sizes, np.flatnonzero(places < 0))
+        if len(missing):
+            self._compute(texts, role, missing if positions is None else positions[missing], keys[missing], store)
+            places = store.find(keys)
+        rows: Floats = store.rows()  # type: ignore[assignment]  # of the store's dtype
+        return Vectors(rows, places)
+
+    def _compute(self, texts: Passages, role: Role, positions: Positions, keys: Keys, store: RowStore) -> None:
+        """Encodes texts, longest first, and stores them under their keys."""
+        label = f"embedding {'queries' if role == 'query' else 'passages'}"
+        unsaved: list[Floats] = []
+        first, done, saved = 0, 0, monotonic()
+        with tqdm(total=len(positions), desc=label, unit="text", dynamic_ncols=True, disable=None) as bar:
+            for batch in self._batches(texts, positions):
+                unsaved.append(self._encode(batch, role, texts, positions[done : done + len(batch)]))
+                done += len(batch)
+                bar.update(len(batch))
+                if done == len(positions) or done - first >= _SAVE_ROWS or monotonic() - saved > _SAVE_SECONDS:
+                    store.add(keys[first:done], np.concatenate(unsaved))
+                    unsaved, first, saved = [], done, monotonic()
+
+    def _batches(self, texts: Passages, positions: Positions) -> Iterator[list[str]]:
+        """Texts in batches of about as many tokens each; a batch's size follows from its first, longest text."""
+        ahead: list[str] = []
+        taken = 0
+        longest = min(self._model.max_seq_length or _MOST_TOKENS, _MOST_TOKENS)
+        budget = _TOKENS * (_ACCELERATOR if self._model.device.type != "cpu" else 1)
+        while ahead or taken < len(positions):
+            if len(ahead) < budget and taken < len(positions):
+                ahead += texts.texts(positions[taken : taken + BLOCK]).to_pylist()
+                taken += BLOCK
+            tokens = min(len(ahead[0].encode()) // _BYTES_PER_TOKEN + 2, longest)
+            size = max(1, budget // tokens)
+            yield ahead[:size]
+            del ahead[:size]
+
+    def _encode(self, batch: Sequence[str], role: Role, texts: Passages, positions: Positions) -> Floats:
+        encode = self._model.encode_query if role == "query" else self._model.encode_document
+        encoded = encode(
+            list(batch),
+            prompt=self.prompts[role],
+            batch_size=len(batch),
+            convert_to_tensor=True,
+            show_progress_bar=False,
+        )
+        rows: Floats = encoded.float().cpu().numpy()
+        broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(broken):
+            name = texts.ids_at(positions[broken[:1]])[0].as_py()
+            raise UserError(
+                f"model {self._reading.model}: its embedding of {'query' if role == 'query' else 'passage'} {name!r} "
+                f"is not a number ({batch[broken[0]][:60]!r}...); wanted finite numbers: set precision to fp32, or "
+                "name another model"
+            )
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+    def _keys(self, texts: Passages, positions: Positions | None) -> tuple[Keys, npt.NDArray[np.int64]]:
+        """Keys `(n, 2)` and sizes in bytes `(n,)` of texts."""
+        batches = texts.batches(BLOCK) if positions is None else _taken(texts, positions)
+        keys, sizes = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
+        for batch in batches:
+            keys.append(keys_of(batch.to_pylist()))
+            sizes.append(pc.binary_length(batch).to_numpy().astype(np.int64))
+        return np.concatenate(keys), np.concatenate(sizes)
+
+    def _about(self, role: Role) -> dict[str, str]:
+        """All that a vector depends on beside its text."""
+        return {
+            "model": self.reference.weights,
+            "settings": self._settings,
+            "prompt": self.prompts[role],
+            "route": role if self._has_routes else "",
+            "max_seq_length": str(self._reading.max_seq_length or "the model's own"),
+            "norm": "1",
+            "precision": self._precision,
+        }
+
+    @cached_property
+    def _settings(self) -> str:
+        """Hash of the files that say how the weights are used: pooling, tokens, length."""
+        files = sorted(path for path in self._location.rglob("*.json") if path.name in _SHAPING)
+        width = _json(self._location / "config_sentence_transformers.json").get("truncate_dim")
+        return sha256_json([width, *(sha256_file(file) for file in files)])
+
+    @cached_property
+    def _has_routes(self) -> bool:
+        """Whether queries and passages take different ways through the model."""
+        modules: Any = _json(self._location / "modules.json")
+        return any(module.get("type", "").endswith("Router") for module in modules)
+
+    def _width(self, role: Role) -> int:
+        """Numbers in a vector: as stored, so that a model that has nothing to do need not be loaded."""
+        about = self.folder(role) / "about.json"
+        if about.exists():
+            return int(_json(about).get("width", 0))
+        encode = self._model.encode_query if role == "query" else self._model.encode_document
+        return int(encode(["width"], show_progress_bar=False).shape[1])
+
+    @cached_property
+    def _model(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            model = SentenceTransformer(str(self._location))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"model {self._reading.model}: sentence-transformers cannot load it ({str(error).splitlines()[0]}); "
+                "name an embedding model"
+            ) from None
+        if self._reading.max_seq_length is not None:
+            model.max_seq_length = self._reading.max_seq_length
+        return model.bfloat16() if self._precision == "bf16" else model
+
+
+def own_prompts(folder: Path) -> dict[Role, str]:
+    """What a model itself wants before queries and passages.
+
+    sentence-transformers passes over a stored prompt named `passage` or `corpus`, as it always finds an (empty) one
+    named `document`; here the first that is not empty counts, since that is what the model was trained with.
+    """
+    stored = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    return {
+        role: next((stored[name] for name in names if stored.get(name)), "") for role, names in _PROMPT_NAMES.items()
+    }
+
+
+def as_texts(
+    ids: Sequence[str] | pa.Array | pa.ChunkedArray, texts: Sequence[str] | pa.Array | pa.ChunkedArray
+) -> Passages:
+    """Texts without titles, such as queries, in the form that passages have.
+
+    >>> as_texts(["q1"], ["what is it?"]).texts(np.array([0])).to_pylist()
+    ['what is it?']
+    """
+    return Passages(pa.table({"_id": ids, "title": pa.array([""] * len(texts)), "text": texts}, schema.CORPUS))
+
+
+def _longest_first(keys: Keys, sizes: npt.NDArray[np.int64], among: Positions) -> Positions:
+    """Those of some texts that differ, by falling size, equal ones by key: whatever order they came in.
+
+    >>> keys = np.array([[7, 0], [5, 0], [7, 0], [6, 0]], np.uint64)
+    >>> _longest_first(keys, np.array([4, 9, 4, 4]), np.arange(4)).tolist()
+    [1, 3, 0]
+    """
+    ordered = among[np.lexsort((keys[among, 1], keys[among, 0], -sizes[among]))]
+    again = (np.diff(keys[ordered], axis=0) == 0).all(axis=1)
+    return ordered[np.concatenate([[True], ~again])] if len(ordered) else ordered
+
+
+def _taken(texts: Passages, positions: Positions) -> Iterator[pa.Array]:
+    for start in range(0, len(positions), BLOCK):
+        yield texts.texts(positions[start : start + BLOCK])
+
+
+def _resolved(precision: Precision) -> str:
+    if precision != "auto":
+        return precision
+    from cards.hardware import has_native_bf16
+
+    return "bf16" if has_native_bf16() else "fp32"
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}

