@@ -1,9 +1,9 @@
 """What every miner is given, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -62,12 +62,14 @@ class Mined(NamedTuple):
         generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
         drops: `schema.DROPS`, of answers that could not be used.
         scores: `schema.SCORES` that the kind's own scorer gave, to the candidates and to each query's positive.
+        record: what the manifest should tell of how they were found.
     """
 
     candidates: pa.Table
     generated: pa.Table = schema.GENERATED.empty_table()
     drops: pa.Table = schema.DROPS.empty_table()
     scores: pa.Table = schema.SCORES.empty_table()
+    record: Mapping[str, Any] = {}
 
 
 def ranked(query_id: str, hits: Sequence[tuple[str, float | None]]) -> list[dict[str, object]]:
