@@ -169,7 +169,7 @@ def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path)
     given_tables = tables(QUERIES, PASSAGES, ROWS)
     asked = config(model, precision="openvino", batch_tokens=100)
     found = score_and_check(*given_tables, material(tmp_path), asked)
-    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=0.05)
+    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=0.1, rtol=0)
     assert found.agreement.lane == "openvino"
     assert found.agreement.spearman >= 0.99
     (converted,) = tmp_path.rglob("model.xml")
