@@ -16,7 +16,7 @@ from builders import schema
 from builders.negatives import MINERS, config_of
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
-from builders.scoring import SCORERS
+from builders.scorers import SCORERS
 from builders.selection.config import Rules
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from msgspec import Meta, Struct, field
 
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
-from builders.negatives.cross_encoder import CrossEncoderConfig
 from builders.negatives.dense import DenseConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
+from builders.scoring.config import CrossEncoderConfig
 from builders.selection.config import SelectionConfig
 from cards.recipe import config_hash
 

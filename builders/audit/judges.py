@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders import schema
-from builders.audit.sampling import PAIRS, DataSet, distinct, keys, places
+from builders.audit.sampling import PAIRS, DataSet, distinct, keys
+from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
+from builders.scoring.config import CrossEncoderConfig, Precision
+from builders.scoring.cross_encoder import score_pairs
 from cards.errors import UserError
 from cards.models import resolve_model
 from cards.provenance import sha256_file
@@ -58,14 +60,14 @@ class CrossEncoderJudge(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         model: any sentence-transformers CrossEncoder with one label: a folder or a Hub id.
         threshold: in place of the positive's score, a score from which on a passage counts as relevant.
-        batch_size: pairs scored at once.
         max_length: tokens of a pair that are read.
+        precision: as for the miner, see `CrossEncoderConfig`.
     """
 
     model: str
     threshold: float | None = None
-    batch_size: Annotated[int, Meta(ge=1)] = 32
     max_length: Annotated[int, Meta(ge=16)] = 256
+    precision: Precision = "fp32"
 
 
 def cross_encoder(dataset: DataSet, config: CrossEncoderJudge) -> Judge:
@@ -125,20 +127,9 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossE
     Raises:
         UserError: the model gives more than one score, or a pair names a query or passage that is not there.
     """
-    from sentence_transformers import CrossEncoder
-
-    model = CrossEncoder(resolve_model(config.model).location, max_length=config.max_length)
-    if model.num_labels != 1:
-        raise UserError(
-            f"judge model {config.model}: gives {model.num_labels} scores per pair; wanted a model with one relevance "
-            "score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        )
-    asked, read = places(pairs, queries, passages)
-    shown = queries["text"].take(pa.array(asked)).to_pylist(), passages.texts(read).to_pylist()
-    texts = list(zip(*shown, strict=True))
-    found = model.predict(texts, batch_size=config.batch_size, show_progress_bar=True)
-    scores = pa.array(np.asarray(found, np.float64))
-    return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
+    material = Material(passages.table, "en", 0, no_llm)
+    settings = CrossEncoderConfig(model=config.model, max_length=config.max_length, precision=config.precision)
+    return score_pairs(pairs, queries, passages, material, settings)
 
 
 class Truth:

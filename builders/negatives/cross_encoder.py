@@ -1,64 +1,75 @@
-"""`cross-encoder`: the passages that a cross-encoder ranks highest among BM25's best."""
+"""`cross-encoder`: the passages that a cross-encoder ranks highest among the best of BM25, dense retrieval or both."""
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from msgspec import Meta, Struct
 
 from builders import schema
-from builders.negatives.material import Material, Mined, ranked
-from cards.errors import UserError
-from cards.models import resolve_model
+from builders.negatives import dense
+from builders.negatives.material import Material, Mined
+from builders.passages import Passages
+from builders.scoring.config import CrossEncoderConfig
+from builders.scoring.cross_encoder import score_and_check
 
-
-class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the pool is made and scored.
-
-    Attributes:
-        model: any sentence-transformers CrossEncoder: a folder or a Hub id.
-        train_with: in its place, a training recipe: the build trains one on its own queries, their passages and
-            BM25's negatives before it mines (see `builders/domain_ranker.py`).
-        pool: BM25 hits that are scored. At most 100: on deeper pools cross-encoders start to favour passages that
-            are plainly irrelevant (arXiv 2411.11767).
-        depth: candidates kept per query, counted from the best.
-        batch_size: pairs scored at once.
-        max_length: tokens of a pair that are read.
-    """
-
-    model: str | None = None
-    train_with: str | None = None
-    pool: Annotated[int, Meta(ge=1, le=100)] = 100
-    depth: Annotated[int, Meta(ge=1)] = 50
-    batch_size: Annotated[int, Meta(ge=1)] = 32
-    max_length: Annotated[int, Meta(ge=16)] = 256
+Numbers = npt.NDArray[np.int64]
+Found = tuple[Numbers, Numbers]  # each hit's query, by its row, and its passage, by its position
 
 
 def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Mined:
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
-    Scores are the model's own output (for one label usually within 0 and 1), rounded to 6 digits, so that noise in
-    the last bits of a sum cannot reorder passages; equal ones are in the order of ids.
+    Equal scores are in the order of ids. `scores` holds the whole pool and each query's positive; `record` tells how a
+    lane other than fp32 agrees with it.
 
     Raises:
-        UserError: the model cannot be loaded or gives more than one score.
+        UserError: the model cannot be loaded or gives more than one score; see `score_and_check` for more.
     """
-    from sentence_transformers import CrossEncoder
+    corpus = material.corpus
+    pools = [POOLS[name](queries, material, config) for name in config.pool_from]
+    positives = (np.arange(queries.num_rows), corpus.positions(queries["corpus-id"]))
+    # A pair is one number, so that joining pools and positives is one sort. A positive of another corpus is left out.
+    pooled = np.unique(np.concatenate([_joined(found, corpus) for found in pools]))
+    wanted = np.union1d(pooled, _joined(positives, corpus)[positives[1] >= 0])
+    asked, answering = np.divmod(wanted, max(len(corpus), 1))
+    pairs = pa.table({"query-id": queries["_id"].take(pa.array(asked)), "corpus-id": corpus.ids_at(answering)})
+    scored = score_and_check(pairs, queries.select(["_id", "text"]), corpus, material, config)
+    in_pool = np.isin(wanted, pooled, assume_unique=True)
+    candidates = _ranked(scored.table.filter(pa.array(in_pool)), asked[in_pool], config.depth)
+    record = {} if scored.agreement is None else {"agreement with fp32": msgspec.to_builtins(scored.agreement)}
+    return Mined(candidates, scores=scored.table, record=record)
 
-    reference = resolve_model(config.model or "")
-    model = CrossEncoder(reference.location, max_length=config.max_length)
-    if model.num_labels != 1:
-        raise UserError(
-            f"negatives.cross-encoder.model {config.model}: gives {model.num_labels} scores per pair; wanted a model "
-            "with one relevance score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        )
-    texts = queries["text"].to_pylist()
-    pools = [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, config.pool)]
-    # All queries' pairs in one call: predict() sorts them by length, so that a batch holds little padding.
-    pairs = [(text, material.texts[passage_id]) for text, pool in zip(texts, pools, strict=True) for passage_id in pool]
-    scores = iter(model.predict(pairs, batch_size=config.batch_size, show_progress_bar=True)) if pairs else iter(())
-    rows = []
-    for query_id, pool in zip(queries["_id"].to_pylist(), pools, strict=True):
-        hits = [(passage_id, round(float(next(scores)), 6)) for passage_id in pool]
-        hits.sort(key=lambda hit: (-hit[1], hit[0]))
-        rows += ranked(query_id, hits[: config.depth])
-    return Mined(pa.Table.from_pylist(rows, schema.CANDIDATES))
+
+def _joined(found: Found, corpus: Passages) -> Numbers:
+    return found[0] * len(corpus) + found[1]
+
+
+def _ranked(scores: pa.Table, asked: Numbers, depth: int) -> pa.Table:
+    """The best `depth` of each query as `schema.CANDIDATES`: in the queries' order, best first, ties by id."""
+    ids = np.argsort(np.argsort(scores["corpus-id"].to_numpy(zero_copy_only=False)))
+    order = np.lexsort((ids, -scores["score"].to_numpy(), asked))
+    in_order = asked[order]
+    ranks = np.arange(len(order)) - np.searchsorted(in_order, in_order) + 1
+    kept = ranks <= depth
+    best = scores.take(pa.array(order[kept]))
+    columns = {"query-id": best["query-id"], "corpus-id": best["corpus-id"], "rank": pa.array(ranks[kept], pa.int32())}
+    return pa.table({**columns, "score": best["score"]}, schema.CANDIDATES)
+
+
+def _bm25_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Found:
+    hits = material.bm25.search_arrow(queries["text"], config.pool)
+    return hits.query_numbers, hits.positions
+
+
+def _dense_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Found:
+    hits = dense.search(queries, material, dense.DenseConfig(model=str(config.dense_model)), config.pool)
+    return hits.query_numbers, hits.positions
+
+
+POOLS: Mapping[str, Callable[[pa.Table, Material, CrossEncoderConfig], Found]] = {
+    "bm25": _bm25_pool,
+    "dense": _dense_pool,
+}
+"""What finds the pool -> its hits, in any order."""

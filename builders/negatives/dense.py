@@ -129,6 +129,14 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
     return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
 
 
+def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
+    """The `k` nearest passages of each query, positives among them."""
+    embedder = Embedder(config.reading(), material.cache)
+    asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
+    answering = embedder.embed(material.corpus, "document")
+    return nearest(asking, answering, id_order(material.corpus), k, config.exact_below, embedder.folder("document"))
+
+
 def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Table:
     """Hits as `schema.CANDIDATES`."""
     numbers = hits.query_numbers

