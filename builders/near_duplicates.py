@@ -132,7 +132,7 @@ def near_duplicates(
     compared on the texts themselves, so none is reported wrongly.
     """
     found = matches(signatures(texts, words), signatures(others, words), room_below(threshold))
-    return verified(found, texts, others, threshold, words)
+    return verified(found, texts, others, threshold, words=words)
 
 
 def verified(
@@ -140,14 +140,16 @@ def verified(
     texts: pa.Array | pa.ChunkedArray,
     others: pa.Array | pa.ChunkedArray,
     threshold: float,
+    *,
     words: int = WORDS,
+    bare: bool = False,
 ) -> Matches:
-    """The pairs whose exact similarity reaches the threshold, with it."""
+    """The pairs whose exact similarity reaches the threshold, with it; arguments as of `signatures`."""
     exact = np.empty(len(found.left), np.float64)
     for start in range(0, len(exact), _ROWS):
         rows = slice(start, start + _ROWS)
         left, right = texts.take(pa.array(found.left[rows])), others.take(pa.array(found.right[rows]))
-        exact[rows] = exact_jaccard(left, right, words)
+        exact[rows] = exact_jaccard(left, right, words, bare=bare)
     kept = exact >= threshold
     return Matches(found.left[kept], found.right[kept], exact[kept])
 

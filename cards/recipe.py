@@ -47,9 +47,18 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
         raise UserError(f"recipe {path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
+    return Recipe(decode_config(overridden(values, overrides), config_type, str(path)), text, tuple(overrides))
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values with `key.path=value` strings applied.
+
+    Raises:
+        UserError: a string has another form, or leads through a value that is no table.
+    """
     for override in overrides:
         _apply_override(values, override)
-    return Recipe(decode_config(values, config_type, str(path)), text, tuple(overrides))
+    return values
 
 
 def decode_config(values: object, config_type: type[ConfigT], where: str) -> ConfigT:
