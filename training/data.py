@@ -11,7 +11,7 @@ from cards.hub import explained, load_parquet, patiently, pin
 from cards.provenance import sha256_file
 
 NO_NEGATIVES = "none"
-NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "drops")
+NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "drops", "leakage")
 
 
 class Source(Struct, frozen=True):
