@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 TESTS = ("exact", "ngram", "minhash", "embedding")
 HITS = pa.schema(
     [
-        ("what", pa.string()),  # `query`, `positive`, `corpus`, `generated`
+        ("what", pa.string()),  # `query`, `positive`, `corpus`, `generated`, `negative-KIND`
         ("id", pa.string()),
         ("evaluation-set", pa.string()),
         ("evaluation-text", pa.string()),  # `query` or `passage`
