@@ -47,9 +47,18 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
         raise UserError(f"recipe {path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
+    return Recipe(decode_config(overridden(values, overrides), config_type, str(path)), text, tuple(overrides))
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values with `key.path=value` strings applied.
+
+    Raises:
+        UserError: a string has another form, or leads through a value that is no table.
+    """
     for override in overrides:
-        apply_override(values, override)
-    return Recipe(decode_config(values, config_type, str(path)), text, tuple(overrides))
+        _apply_override(values, override)
+    return values
 
 
 def decode_config(values: object, config_type: type[ConfigT], where: str) -> ConfigT:
@@ -86,12 +95,12 @@ def recipe_arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str) -> None:
     """Sets one dotted key in the decoded TOML, in place.
 
     >>> values = {"llm": {"concurrency": 8}}
-    >>> apply_override(values, "llm.concurrency=64")
-    >>> apply_override(values, "kind=bm25")
+    >>> _apply_override(values, "llm.concurrency=64")
+    >>> _apply_override(values, "kind=bm25")
     >>> values
     {'llm': {'concurrency': 64}, 'kind': 'bm25'}
     """

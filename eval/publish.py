@@ -198,10 +198,15 @@ def write_mteb_results(folder: Path, evaluation: Evaluation) -> None:
         )
     place = folder / "results" / model.name.replace("/", "__") / model.revision
     place.mkdir(parents=True, exist_ok=True)
-    for result in evaluation.results:
-        account = json.loads((result.key().folder(evaluation.root) / "mteb.json").read_text("utf-8"))
+    accounts = [
+        (result, json.loads((result.key().folder(evaluation.root) / "mteb.json").read_text("utf-8")))
+        for result in evaluation.results
+    ]
+    lists = [found for _, account in accounts if (found := account["model"].get("training_datasets")) is not None]
+    for result, account in accounts:
         (place / f"{result.task}.json").write_text(json.dumps(account["result"], indent=2), "utf-8")
         meta = {**account["model"], "name": model.name, "revision": model.revision}
+        meta["training_datasets"] = sorted(set().union(*lists)) if lists else None
         (place / "model_meta.json").write_text(json.dumps(meta, indent=4), "utf-8")
     logger.info("%s: copy it into a clone of github.com/embeddings-benchmark/results", place)
 

@@ -29,8 +29,15 @@ from eval.recipe import EvalRecipe
 from eval.report import metrics_table
 from eval.results import Key, Measured, Result, read_result, write_result
 from eval.tasks import Task, load_task
+from eval.zero_shot import with_training_datasets, zero_shot
 
 logger = logging.getLogger(__name__)
+
+_ZERO_SHOT = {
+    True: "yes, as far as training data and base were compared with it",
+    False: "no, it stands in what model or base were trained on",
+    None: "not known; compare the training data with it (leakage.against in the building recipe)",
+}
 
 
 def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path | None = None) -> None:
@@ -64,6 +71,8 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     evaluation = Evaluation(model, base, results, base_results, root, trained_on)
     for task in evaluation.seen():
         logger.warning("%s: its queries are those that the model was trained on: no measure of search", task)
+    for each in tasks:
+        logger.info("%s on %s: zero-shot: %s", model.name, each.name, _ZERO_SHOT[zero_shot(model, each)])
     if model.weights != base.weights and Path(config.model).is_dir():
         write_scores(Path(config.model), evaluation)
     if repo_id is not None:
@@ -125,9 +134,10 @@ def measure(model: SentenceTransformer, reference: ModelReference, task: Task, b
     """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them, and what follows from them."""
     wrapper = SentenceTransformerEncoderWrapper(model)
     # mteb keys its caches by name and revision, and knows neither for a folder: two models would be one to it.
-    wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(
+    meta = wrapper.mteb_model_meta.model_copy(
         update={"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
     )
+    wrapper.mteb_model_meta = with_training_datasets(meta, reference, task)
     with TemporaryDirectory() as scratch:
         outcome = mteb.evaluate(
             wrapper,

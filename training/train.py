@@ -38,6 +38,7 @@ from training import cross_encoder, retriever
 from training.data import Source, load_rows, resolve
 from training.publish import RUN_RECORD, publish_model
 from training.recipe import TrainRecipe
+from training.seen import seen_by
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     if _is_done(out, inputs, source):
         logger.info("%s is trained and nothing that shapes it has changed: nothing to do", out)
         return
-    rows = load_rows(source, config.kind)
+    rows, seen = load_rows(source, config.kind), seen_by(source, base)
     logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
     started, energy = perf_counter(), EnergyMeter()
     partial = out.with_name(f"{out.name}.partial")
@@ -87,6 +88,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
             "rows": len(rows),
         },
         "base": {**_identity(base), "reference": config.base},
+        "training_datasets": msgspec.to_builtins(seen),
         "model": {"revision": f"sha256:{weights_hash(partial)}"},
         "task": config.task,
         "seed": config.seed,

@@ -30,7 +30,7 @@ from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by
 from cards.dataset import training_configs
 from cards.errors import UserError, run_entry
-from cards.recipe import apply_override, decode_config
+from cards.recipe import decode_config, overridden
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ def _config(manifest: dict[str, Any], overrides: Sequence[str]) -> BuildRecipe:
                 f"--set {override}: stored candidates cannot be selected by another {key}; allowed: {', '.join(KEYS)} "
                 "and what is below them. Anything else takes a build"
             )
-        apply_override(values, override)
-    config = decode_config(values, BuildRecipe, "of the data set")
+    config = decode_config(overridden(values, overrides), BuildRecipe, "of the data set")
     check_kinds(config)
     return config
 

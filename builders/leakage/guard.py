@@ -1,0 +1,110 @@
+"""The guard: before a data set is built, what of its queries and passages stands in evaluation sets, and what follows.
+
+guard = Guard(config)                          # before the LLM is paid: loads and indexes the evaluation sets
+found = guard.check(queries, passages)         # before mining; refuses, or says what to leave out
+found = guard.and_generated(found, generated)  # after mining: passages that the LLM wrote
+found = found.and_negatives({"bm25": rows})    # after selection: the report's rows for each kind's negatives
+"""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from builders.leakage.config import LeakageConfig
+from builders.leakage.evaluation_sets import EvaluationSet, load_sets
+from builders.leakage.found import Found
+from builders.leakage.overlap import HITS, Overlap
+from builders.passages import Passages
+
+ROWS = 10_000
+
+
+class Guard:
+    """Evaluation sets, loaded and indexed once.
+
+    Args:
+        config: which they are, and the policy.
+        sets: the sets, where they are loaded already.
+
+    Raises:
+        UserError: a set cannot be loaded.
+    """
+
+    def __init__(self, config: LeakageConfig, sets: Sequence[EvaluationSet] | None = None) -> None:
+        self._config = config
+        self.sets = load_sets(config.against) if sets is None else list(sets)
+        self._overlap = Overlap(self.sets, config) if self.sets else None
+
+    def check(self, queries: pa.Table, passages: Passages) -> Found:
+        """Compares queries and the whole corpus, since any passage of it may become a negative.
+
+        Args:
+            queries: `queries.TABLE`: with the positives' ids.
+            passages: the corpus.
+
+        Raises:
+            UserError: the policy is `refuse` and something leaked that it holds for.
+        """
+        asked = self.hits("query", iter([(queries["_id"], queries["text"])]), queries.num_rows)
+        corpus = self.hits("corpus", _texts(passages), len(passages))
+        positives = queries["corpus-id"].unique()
+        answering = _named(corpus.filter(pc.is_in(corpus["id"], value_set=positives)), "positive")
+        totals = {"query": queries.num_rows, "positive": len(positives), "corpus": len(passages)}
+        found = Found(self._config, self.sets, pa.concat_tables([asked, answering, corpus]), totals)
+        return found.with_policy(queries)
+
+    def and_generated(self, found: Found, generated: pa.Table) -> Found:
+        """What was found, and what of generated negatives (`schema.GENERATED`) stands in evaluation sets.
+
+        Such a passage was not copied from the corpus; the LLM may have met the evaluation set itself.
+
+        Raises:
+            UserError: as `check`.
+        """
+        hits = self.hits("generated", iter([(generated["_id"], generated["text"])]), generated.num_rows)
+        return found.and_hits("generated", hits, generated.num_rows)
+
+    def hits(self, what: str, texts: Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]], total: int) -> pa.Table:
+        """`HITS` of training texts, batch by batch.
+
+        Args:
+            what: they are.
+            texts: their ids and themselves.
+            total: how many they are, for the bar.
+        """
+        found = [HITS.empty_table()]
+        if self._overlap is None:
+            return found[0]
+        with tqdm(total=total, desc=f"leakage: {what}", unit="text", unit_scale=True, disable=total < ROWS) as bar:
+            for ids, bodies in texts:
+                for start in range(0, len(ids), ROWS):
+                    rows = slice(start, start + ROWS)
+                    found.append(self._overlap.hits(what, _whole(ids[rows]), _whole(bodies[rows])))
+                    bar.update(len(ids[rows]))
+        return pa.concat_tables(found)
+
+
+def check(queries: pa.Table, passages: Passages, config: LeakageConfig) -> Found:
+    """Loads the evaluation sets and compares queries (`queries.TABLE`) and corpus with them; see `Guard`.
+
+    Raises:
+        UserError: a set cannot be loaded, or the policy is `refuse` and something leaked.
+    """
+    return Guard(config).check(queries, passages)
+
+
+def _texts(passages: Passages) -> Iterator[tuple[pa.ChunkedArray, pa.Array]]:
+    start = 0
+    for batch in passages.batches(ROWS):
+        yield passages.ids[start : start + len(batch)], batch
+        start += len(batch)
+
+
+def _named(hits: pa.Table, what: str) -> pa.Table:
+    return hits.set_column(0, HITS.field("what"), pa.array([what] * hits.num_rows, pa.string()))
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

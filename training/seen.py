@@ -1,0 +1,83 @@
+"""What a trained model has seen of evaluation sets, by its data and by its base: for mteb's zero-shot flag."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from cards.errors import UserError
+from cards.hub import download
+from cards.models import ModelReference
+from training.data import Source
+
+MANIFEST, RUN_RECORD = "manifest.json", "run.json"
+
+
+class Seen(Struct, frozen=True):
+    """The run record's `training_datasets`; every name is one of an mteb task or of an evaluation folder.
+
+    Attributes:
+        data: evaluation sets that overlap with the training data, as its manifest says; None if it was compared with
+            none.
+        base: those that the base was trained on, as its own run record or mteb's registry says; None if neither knows.
+        compared_with: evaluation sets that the data was compared with; where the base is a model with a run record,
+            the base's data as well. Of others nothing is known.
+    """
+
+    data: list[str] | None
+    base: list[str] | None
+    compared_with: list[str]
+
+
+def seen_by(source: Source, base: ModelReference) -> Seen:
+    """Looks up what data and base have seen.
+
+    Raises:
+        UserError: a manifest or run record cannot be read, or the Hub cannot be reached.
+    """
+    leakage = _read(_manifest(source), "data set").get("leakage")
+    data = None if leakage is None else sorted(leakage["training_datasets"])
+    compared = [] if leakage is None else [each["name"] for each in leakage["sets"]]
+    record = Path(base.location) / RUN_RECORD
+    if not record.exists():
+        return Seen(data, _registered(base.name), compared)
+    told = _read(record, "base").get("training_datasets")
+    if told is None:
+        return Seen(data, None, [])
+    earlier = msgspec.convert(told, Seen)
+    known = earlier.data is not None and earlier.base is not None
+    before = sorted({*(earlier.data or []), *(earlier.base or [])})
+    return Seen(
+        data, before if known or before else None, [x for x in compared if known and x in earlier.compared_with]
+    )
+
+
+def _registered(name: str) -> list[str] | None:
+    """What mteb's registry says of a model on the Hub."""
+    if "/" not in name:
+        return None
+    import mteb
+
+    try:
+        found = mteb.get_model_meta(name, fetch_from_hf=False).get_training_datasets()
+    except KeyError:
+        return None
+    return None if found is None else sorted(found)
+
+
+def _manifest(source: Source) -> Path:
+    if source.tag is None:
+        return Path(source.location) / MANIFEST
+    return download(source.location, source.revision, "dataset", [MANIFEST]) / MANIFEST
+
+
+def _read(file: Path, what: str) -> dict[str, Any]:
+    if not file.exists():  # plain training rows need no manifest
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except ValueError:
+        raise UserError(f"{what} {file}: is no JSON; build or train it again, or name another") from None
+    return content
