@@ -54,8 +54,10 @@ def folded(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets]:
     if not len(column):
         return np.empty(0, np.uint8), np.zeros(1, np.int64)
     column = pc.fill_null(column, "")
-    if not pc.all(pc.string_is_ascii(column)).as_py():  # folding more than ASCII is Python's: "ß" becomes "ss"
-        column = pa.array([text.casefold() for text in column.to_pylist()], column.type)
+    beyond = pc.invert(pc.string_is_ascii(column))
+    if pc.any(beyond).as_py():  # folding more than ASCII is Python's: "ß" becomes "ss"
+        own = [text.casefold() for text in column.filter(beyond).to_pylist()]
+        column = pc.replace_with_mask(column, beyond, pa.array(own, column.type))
     width = np.int64 if pa.types.is_large_string(column.type) else np.int32
     _, offsets, data = column.buffers()
     places = np.frombuffer(offsets, width, len(column) + 1, column.offset * np.dtype(width).itemsize)

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from builders.near_duplicates import exact_jaccard
 from builders.passages import Passages
 from builders.selection.choice import Line, line_up, take
 from builders.selection.config import Rules
 from builders.selection.frame import Flags, Frame, Numbers
 from builders.selection.mixes import blend, is_mix, parts_of, quotas
 from builders.selection.rules import CODE, USABLE, Judged
-from builders.selection.texts import jaccard
 
 PAIRS = 20_000  # compared at once: their texts are in memory
 
@@ -156,10 +156,8 @@ def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers)
     positive = frame.positives[np.repeat(first, last - first) + offsets] % len(frame.positions)
     for start in range(0, len(candidate), PAIRS):
         rows = slice(start, start + PAIRS)
-        (left, left_at), (right, right_at) = (
-            np.unique(codes, return_inverse=True) for codes in (passage[candidate[rows]], positive[rows])
-        )
-        texts, references = (passages.bodies(frame.positions[codes]) for codes in (left, right))
-        similarities = jaccard(texts, references, (left_at, right_at))
+        pairs = (passage[candidate[rows]], positive[rows])
+        texts, references = (passages.bodies(frame.positions[codes]) for codes in pairs)
+        similarities = exact_jaccard(texts, references)
         np.maximum.at(closest, candidate[rows], similarities)
     return closest

@@ -8,12 +8,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from builders import shingles
+from builders.first_seen import hashed
 from builders.passages import Passages, Positions
-from builders.selection.texts import plain_hashes, text_hashes
 from cards.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
+BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
 
 
@@ -107,7 +109,7 @@ def read(inputs: Inputs) -> tuple[Frame, dict[str, Pool], dict[str, "Scored"]]:
     positive = code_of(queries["corpus-id"])
     judged = query_of(inputs.qrels["query-id"]), code_of(inputs.qrels["corpus-id"])
     known = (judged[0] >= 0) & (inputs.qrels["score"].to_numpy() > 0)
-    _, text = np.unique(text_hashes(passages, positions), return_inverse=True)
+    _, text = np.unique(_text_hashes(passages, positions), return_inverse=True)
     frame = Frame(
         query_keys=_keys(queries["_id"]),
         passage_keys=_keys(ids),
@@ -169,5 +171,13 @@ def _pool(table: pa.Table, query_of: _Lookup, code_of: _Lookup) -> Pool:
 
 def _keys(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """64 bits that stand for an id, and for nothing but it."""
-    whole = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    return plain_hashes(whole)
+    parts = [hashed(ids.slice(start, BLOCK).to_pylist()) for start in range(0, len(ids), BLOCK)]
+    return np.concatenate([np.empty(0, np.uint64), *parts])
+
+
+def _text_hashes(passages: Passages, positions: Positions) -> npt.NDArray[np.uint64]:
+    """64 bits for each passage without its title, equal for texts that are equal once normalised."""
+    found = np.empty(len(positions), np.uint64)
+    for start in range(0, len(positions), BLOCK):
+        found[start : start + BLOCK] = shingles.whole(passages.bodies(positions[start : start + BLOCK]))[0]
+    return found
