@@ -268,7 +268,7 @@ def test_no_prices_no_money(recipe, tmp_path):
     assert not re.search("money|USD", finished.stdout)
     assert "tokens out" in finished.stdout
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("calls.")) == [
-        *("corpus", "recipe.toml")
+        *("cache", "corpus", "recipe.toml")
     ]
     priced = command(recipe(*PRICES), tmp_path, "--dry-run", "--sample-rows", "10")
     assert "money (USD)" in priced.stdout
