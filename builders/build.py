@@ -14,10 +14,11 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from builders import domain_ranker, embeddings, labelled, queries
 from builders.bm25.languages import check_language
@@ -27,6 +28,9 @@ from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
 from builders.labelled import Labelled
+from builders.leakage.found import Found
+from builders.leakage.guard import Guard
+from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.mining import mine_all, timed
@@ -34,7 +38,7 @@ from builders.negatives.material import Material
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check
-from builders.selection import Selection, select
+from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from cards.errors import UserError, run_entry
 from cards.recipe import Recipe, load_recipe, recipe_arguments
@@ -57,49 +61,43 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
             "--out, or delete it"
         )
-    corpus, llm, given, inputs = _checked(config)
-    prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
-    if earlier is not None and earlier["inputs"] == inputs and earlier.get("prices") == prices:
+    checked = _checked(config)
+    prices = msgspec.to_builtins(checked.llm.prices) if checked.llm.prices.known else None
+    if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
-    with llm_session(llm, store_file) as session:
+    with llm_session(checked.llm, store_file) as session:
         material = Material(
-            corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
+            checked.corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
         )
-        with timed("queries"):
-            written, steps = _written(config, given, material)
-        with timed("round trip"):
-            accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
-        _check_some_left(written, accepted)
-        config = _with_ranker(config, accepted.table, material, out)
-        candidates = mine_all(accepted.table, material, config)
+        asked = _asked(config, checked, material)
+        config = _with_ranker(config, asked.accepted, material, out)
+        candidates = mine_all(asked.accepted, material, config)
+    leaked = asked.leaked and checked.guard.and_generated(asked.leaked, candidates.generated)
     with timed("selection"):
-        selection = select(
-            inputs_from(accepted.table, candidates, given and given.qrels_of(accepted.table)), wanted_by(config)
-        )
-    _check_some_left(written, accepted, selection)
-    mined = candidates.mined
-    drops = [corpus.drops, written.drops, accepted.drops, *(found.drops for found in mined.values()), selection.drops]
-    funnel = {
-        "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
-        "passages kept": corpus.passages.num_rows,
-        **steps,
-        **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
-        "queries with negatives of every kind": len(selection.queries),
-    }
-    if given is None:
-        session.ledger.account(queries.STAGE).accepted = written.table.num_rows
-    for stage, found in mined.items():
+        known = checked.given and checked.given.qrels_of(asked.accepted)
+        kept_out = leaked.passages_to_drop if leaked else None
+        selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
+    _check_some_left(asked, selection)
+    leaked = leaked and leaked.and_negatives(chosen_by_kind(selection.fates))
+    if checked.given is None:
+        session.ledger.account(queries.STAGE).accepted = asked.usable
+    for stage, found in candidates.mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
-    record = record_of(recipe, llm, inputs, corpus.license) | {
-        "funnel": funnel,
+    record = record_of(recipe, checked.llm, checked.inputs, checked.corpus.license) | {
+        "funnel": {**asked.steps, "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
         "models": models_of(config),
+        "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
         "usage": session.ledger.summary(),
         "prices": prices,
+        **({"leakage": summary(leaked)} if leaked else {}),
     }
-    write_folder(out, configs_of(corpus, accepted.table, candidates, selection, pa.concat_tables(drops)), record)
+    drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
+    drops += [*([leaked.drops] if leaked else []), selection.drops]
+    configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
+    write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
     rows, kinds = len(selection.queries), ", ".join(config.negatives.kinds)
     cost = session.ledger.cost()
     told = f", {cost} in all" if cost else ""
@@ -114,22 +112,87 @@ def estimate(recipe: Recipe[BuildRecipe], store_file: Path, sample_rows: int) ->
     """
     config = recipe.config
     check(config)
-    corpus, llm, _, _ = _checked(config)
-    dry_run(config, corpus.passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
+    checked = _checked(config)
+    passages, llm = checked.corpus.passages, checked.llm
+    dry_run(config, passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
 
 
-def _checked(config: BuildRecipe) -> tuple[Corpus, LlmConfig, Labelled | None, dict[str, Any]]:
-    """The corpus, the LLM, labelled queries, and all that the data set depends on, before anything is paid for."""
+class _Checked(NamedTuple):
+    """What is read and checked before anything is paid for.
+
+    Attributes:
+        corpus: cleaned.
+        llm: identified.
+        given: labelled queries; None where the LLM writes them.
+        guard: the evaluation sets that nothing may leak from.
+        inputs: all that the data set depends on.
+    """
+
+    corpus: Corpus
+    llm: LlmConfig
+    given: Labelled | None
+    guard: Guard
+    inputs: dict[str, Any]
+
+
+class _Asked(NamedTuple):
+    """The queries that negatives are mined for.
+
+    Attributes:
+        accepted: `queries.TABLE`.
+        usable: how many there were before the filters.
+        drops: `schema.DROPS` of each step.
+        steps: the funnel so far.
+        leaked: what the guard found; None without evaluation sets.
+    """
+
+    accepted: pa.Table
+    usable: int
+    drops: list[pa.Table]
+    steps: dict[str, int]
+    leaked: Found | None
+
+
+def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
-    return corpus, llm, given, inputs_of(config, corpus, llm, given)
+    guard = Guard(config.leakage)
+    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard))
+
+
+def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
+    """Has queries written, or takes those that are given, and filters them."""
+    corpus = checked.corpus
+    with timed("queries"):
+        written, steps = _written(config, checked.given, material)
+    with timed("round trip"):
+        accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
+    steps = {
+        "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
+        "passages kept": corpus.passages.num_rows,
+        **steps,
+        **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
+    }
+    found = _Asked(accepted.table, written.table.num_rows, [written.drops, accepted.drops], steps, None)
+    _check_some_left(found)
+    if not checked.guard.sets:
+        return found
+    with timed("leakage guard"):
+        leaked = checked.guard.check(accepted.table, material.corpus)
+    gone = pc.is_in(accepted.table["_id"], value_set=leaked.queries_to_drop)
+    left = accepted.table.filter(pc.invert(gone))
+    found = found._replace(accepted=left, leaked=leaked)
+    if leaked.config.policy == "drop":
+        found = found._replace(steps={**steps, "queries in no evaluation set": left.num_rows})
+    _check_some_left(found)
+    return found
 
 
 def _written(config: BuildRecipe, given: Labelled | None, material: Material) -> tuple[queries.Queries, dict[str, int]]:
-    """The queries, labelled ones or the LLM's, and the first steps of their funnel."""
+    """The queries, labelled ones or the LLM's, and their steps of the funnel."""
     if given is not None:
         return queries.Queries(given.queries, given.drops), given.steps()
     seeds = sample(material.passages, config.corpus.sample, config.seed)
@@ -138,17 +201,23 @@ def _written(config: BuildRecipe, given: Labelled | None, material: Material) ->
     return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
 
 
-def _check_some_left(written: queries.Queries, accepted: queries.Queries, selection: Selection | None = None) -> None:
+def _check_some_left(asked: _Asked, selection: Selection | None = None) -> None:
     if selection is not None and len(selection.queries) == 0:
         reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
         raise UserError(
             f"no query has enough negatives of every kind ({reasons.most_common(1)[0][0]} for most of them); set "
-            "negatives.per_query lower, or leave that kind out of negatives.kinds"
+            "negatives.per_query lower, loosen [selection], or leave that kind out of negatives.kinds"
         )
-    if accepted.table.num_rows == 0:
+    if asked.accepted.num_rows == 0 and asked.leaked is not None:
         raise UserError(
-            f"no query was accepted: {written.drops.num_rows} were not usable and {accepted.drops.num_rows} did not "
-            "find their passage; try another LLM or a larger queries.round_trip_k"
+            "no query was accepted: all of them stand in evaluation sets (leakage.against); build from another corpus, "
+            "or set leakage.policy to allow"
+        )
+    if asked.accepted.num_rows == 0:
+        written, round_trip = (drops.num_rows for drops in asked.drops)
+        raise UserError(
+            f"no query was accepted: {written} were not usable and {round_trip} did not find their passage; try "
+            "another LLM or a larger queries.round_trip_k"
         )
 
 
@@ -168,9 +237,9 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
 
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
-    if model is None:
-        return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
-    return embeddings.retriever(model, material.corpus, material.cache)
+    if model is not None:
+        return embeddings.retriever(model, material.corpus, material.cache)
+    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
 
 
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from builders import domain_ranker, remining
 from builders.corpus import Corpus
 from builders.labelled import Labelled
+from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates, scorers_of
 from builders.negatives.llm import prompt_of
@@ -60,7 +61,9 @@ def record_of(
     }
 
 
-def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None) -> dict[str, Any]:
+def inputs_of(
+    config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None, guard: Guard
+) -> dict[str, Any]:
     """All that a data set depends on: equal inputs give equal bytes.
 
     Missing models and prompts are noticed here, before the LLM is paid.
@@ -83,6 +86,7 @@ def inputs_of(config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labell
             "sha256": corpus.sha256,
         },
         **({} if given is None else {"queries": given.about(config.queries)}),
+        **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
@@ -104,6 +108,7 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     ranker = config.negatives.cross_encoder
     if uses_cross_encoder(config):
         used["cross-encoder"] = ranker.model
+        used["cross-encoder's pool"] = ranker.dense_model if "dense" in ranker.pool_from else None
     if uses_dense(config):
         used["dense"] = config.negatives.dense.model
     if config.queries.round_trip_k:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.dense import DenseConfig
@@ -141,6 +142,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     queries: QueriesConfig = QueriesConfig()
     negatives: NegativesConfig = NegativesConfig()
     selection: SelectionConfig = SelectionConfig()
+    leakage: LeakageConfig = LeakageConfig()
 
 
 def asks_llm(recipe: BuildRecipe) -> bool:

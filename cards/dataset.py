@@ -23,6 +23,7 @@ FIXED_CONFIGS = {
     "queries": "the accepted queries",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
+    "leakage": "queries and passages that stand in evaluation sets, by id, and how that showed",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
 LABELLED_CONFIGS = {

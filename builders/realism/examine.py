@@ -10,12 +10,11 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import Meta, Struct
 
 from builders import queries
 from builders.corpus import keyed_hash, sample
-from builders.folder import MANIFEST, read_manifest
+from builders.folder import MANIFEST, read_config, read_manifest
 from builders.passages import Passages
 from builders.realism import figure, gaps, hardness, query_manner
 from builders.realism.separability import (
@@ -101,10 +100,7 @@ def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str
 
 def rows_of(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table | None:
     """A configuration's rows; None where the data set has none of it."""
-    about = manifest["configs"].get(config)
-    if about is None:
-        return None
-    return pa.concat_tables([pq.read_table(folder / file, memory_map=True) for file in sorted(about["files"])])
+    return read_config(folder, manifest, config) if config in manifest["configs"] else None
 
 
 def _read(folder: Path) -> Built:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from builders import schema
 from builders.selection.config import SelectionConfig, check_selection
@@ -104,6 +105,12 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
         drops=_drops(inputs.queries, result, plan),
         summary={kind: _counts(codes) for kind, codes in told.items()},
     )
+
+
+def chosen_by_kind(fates: pa.Table) -> dict[str, pa.Table]:
+    """Kind -> the rows of `schema.FATES` of those candidates that became negatives."""
+    chosen = fates.filter(pc.starts_with(fates["fate"], "negative_"))
+    return {kind: chosen.filter(pc.equal(chosen["kind"], kind)) for kind in pc.unique(chosen["kind"]).to_pylist()}
 
 
 def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: npt.NDArray[np.int16]) -> pa.Table:

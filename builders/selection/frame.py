@@ -19,6 +19,9 @@ BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
 
 
+_NOBODY = pa.array([], pa.string())
+
+
 class Inputs(NamedTuple):
     """What selection reads: all of it is stored in the data set.
 
@@ -29,6 +32,7 @@ class Inputs(NamedTuple):
         scores: scorer -> `schema.SCORES`, in any order.
         passages: corpus and generated passages.
         corpus_size: passages behind this many are generated ones.
+        kept_out: ids of passages that may be no negative, for they stand in evaluation sets.
     """
 
     queries: pa.Table
@@ -37,6 +41,7 @@ class Inputs(NamedTuple):
     scores: Mapping[str, pa.Table]
     passages: Passages
     corpus_size: int
+    kept_out: pa.Array = _NOBODY
 
 
 class Pool(NamedTuple):
@@ -66,6 +71,7 @@ class Frame(NamedTuple):
         text: `(n_codes,)` equal numbers for equal texts.
         positive: `(n_queries,)` code of each row's positive.
         positives: sorted `query * n_codes + code` of all known positives.
+        kept_out: `(n_codes,)` whether a passage stands in an evaluation set.
     """
 
     query_keys: npt.NDArray[np.uint64]
@@ -75,6 +81,7 @@ class Frame(NamedTuple):
     text: Numbers
     positive: Numbers
     positives: Numbers
+    kept_out: Flags
 
     def pair(self, query: Numbers, passage: Numbers) -> Numbers:
         """One number for a query and a passage."""
@@ -118,6 +125,7 @@ def read(inputs: Inputs) -> tuple[Frame, dict[str, Pool], dict[str, "Scored"]]:
         text=text.astype(np.int64),
         positive=positive,
         positives=np.empty(0, np.int64),
+        kept_out=np.asarray(pc.is_in(ids, value_set=inputs.kept_out).to_numpy(zero_copy_only=False)),
     )
     own = frame.pair(np.arange(queries.num_rows), positive)
     frame = frame.with_positives(np.concatenate([own, frame.pair(judged[0][known], judged[1][known])]))

@@ -18,6 +18,7 @@ FATES = (
     USABLE,
     "is-a-positive",
     "same-text-as-a-positive",
+    "in-an-evaluation-set",
     "repeated",
     "relabelled-as-positive",
     "unscored",
@@ -90,6 +91,7 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     mark(_member(pairs, known.positives), "is-a-positive")
     mark(_member(pairs, frame.positives), "relabelled-as-positive")
     mark(_member(_text_pairs(frame, pool.query, pool.passage), _positive_texts(frame)), "same-text-as-a-positive")
+    mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
     mark(_repeated(frame, pool, fate == 0), "repeated")
     for scorer, threshold in rules.relabel.items():  # generated passages: judged relevant, and yet none of the corpus
         mark(scores[scorer] >= threshold, "relabelled-as-positive")

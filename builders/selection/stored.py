@@ -19,18 +19,22 @@ if TYPE_CHECKING:
     from builders.recipe import BuildRecipe
 
 
-def inputs_from(queries: pa.Table, found: "Candidates", qrels: pa.Table | None = None) -> Inputs:
+def inputs_from(
+    queries: pa.Table, found: "Candidates", qrels: pa.Table | None = None, kept_out: pa.Array | None = None
+) -> Inputs:
     """What a build has just mined.
 
     Args:
         queries: `queries.TABLE`.
         found: candidates, scores and passages.
         qrels: all known positives; without them, each query's own alone.
+        kept_out: ids of passages that may be no negative.
     """
     known = own_positives(queries) if qrels is None else own_first(queries, qrels)
     candidates = {kind: mined.candidates for kind, mined in found.mined.items()}
     corpus_size = len(found.passages) - found.generated.num_rows
-    return Inputs(queries, known, candidates, found.scores, found.passages, corpus_size)
+    inputs = Inputs(queries, known, candidates, found.scores, found.passages, corpus_size)
+    return inputs if kept_out is None else inputs._replace(kept_out=kept_out)
 
 
 def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
@@ -46,6 +50,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     if added.num_rows:
         qrels = _without(qrels, added)
     names = manifest["configs"]
+    kept_out = fates.filter(pc.equal(fates["fate"], "in-an-evaluation-set"))["corpus-id"]
     return Inputs(
         queries=with_positives(read_config(folder, manifest, "queries"), qrels),
         qrels=qrels,
@@ -53,6 +58,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
         scores=_named(folder, manifest, "scores-", names),
         passages=passages,
         corpus_size=corpus.num_rows,
+        kept_out=pc.unique(kept_out),
     )
 
 

@@ -180,13 +180,15 @@ def test_the_card_has_whole_tables(build_animals, tmp_path):
     assert "of the log they were compared with" in text
 
 
-def test_without_fates_or_scores_it_says_so(build_animals):
+def test_without_scores_of_all_kinds_it_says_so(build_animals):
     folder = build_animals("bare")
     result, files = examine(folder, AuditConfig())
     assert files == {}
-    assert result["hardness"] == {"why_not": "the data set has no configuration fates; build it again"}
-    assert "Hardness was not measured: the data set has no configuration fates" in card(result)
-    assert "hardness: not measured: the data set has no configuration fates; build it again" in lines_of(result)
+    assert result["hardness"] == {
+        "why_not": "no scorer has scored the negatives of all kinds (scores by: bm25); name one"
+    }
+    assert "Hardness was not measured: no scorer has scored the negatives of all kinds" in card(result)
+    assert "hardness: not measured: no scorer has scored the negatives of all kinds (scores by: bm25); name one" in lines_of(result)
     add_scores(folder)
     with pytest.raises(UserError, match=r"--scorer dense: the data set has no configuration scores-dense; .* by: bm25"):
         examine(folder, AuditConfig(scorer="dense"))
