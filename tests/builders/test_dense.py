@@ -9,13 +9,15 @@ from sentence_transformers import SentenceTransformer
 
 from builders import queries as written
 from builders import schema
-from builders.build import _inputs
+from builders.contents import inputs_of
 from builders.corpus import load
+from builders.leakage.guard import Guard
 from builders.negatives import MINERS, config_of, dense
 from builders.negatives.dense import DenseConfig
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
-from builders.recipe import BuildRecipe, check
+from builders.recipe import BuildRecipe
+from builders.recipe_checks import check
 from builders.remining import mine_again, others_of, overlap, recipe_of, rows_of
 from cards.errors import UserError
 from cards.models import resolve_model
@@ -221,7 +223,7 @@ def test_a_missing_or_wrong_training_recipe_is_noticed_before_anything_is_paid(a
         config = load_recipe(path, ["llm.base_url=http://127.0.0.1:9/v1", "llm.model=m"], BuildRecipe).config
         check(config)
         assert config_of(config.negatives, "dense").rounds == 2
-        return _inputs(config, load(config.corpus), config.llm)
+        return inputs_of(config, load(config.corpus), config.llm, None, Guard(config.leakage))
 
     models = inputs(trainer)["models"]
     assert models["dense"]["revision"] == resolve_model(BASE).weights

@@ -188,7 +188,10 @@ def test_without_scores_of_all_kinds_it_says_so(build_animals):
         "why_not": "no scorer has scored the negatives of all kinds (scores by: bm25); name one"
     }
     assert "Hardness was not measured: no scorer has scored the negatives of all kinds" in card(result)
-    assert "hardness: not measured: no scorer has scored the negatives of all kinds (scores by: bm25); name one" in lines_of(result)
+    assert (
+        "hardness: not measured: no scorer has scored the negatives of all kinds (scores by: bm25); name one"
+        in lines_of(result)
+    )
     add_scores(folder)
     with pytest.raises(UserError, match=r"--scorer dense: the data set has no configuration scores-dense; .* by: bm25"):
         examine(folder, AuditConfig(scorer="dense"))

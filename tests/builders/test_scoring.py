@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from builders import schema
 from builders.negatives.material import Material
 from builders.passages import Passages
-from builders.scoring import SCORERS, processes
+from builders.scorers import SCORERS
+from builders.scoring import processes
 from builders.scoring.agreement import Agreement, check_agreement, compare, sampled
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import score_and_check, score_pairs
