@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from builders import domain_ranker, embeddings, labelled, queries
 from builders.bm25.languages import check_language
-from builders.contents import configs_of, inputs_of, models_of, record_of, uses_cross_encoder
+from builders.contents import configs_of, inputs_of, models_of, record_of
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
@@ -245,7 +245,7 @@ def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
     """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
     ranker = config.negatives.cross_encoder
-    if not uses_cross_encoder(config):
+    if not config.uses("cross-encoder"):
         return config
     if ranker.train_with is not None:
         with timed("cross-encoder training"):

@@ -15,10 +15,10 @@ from builders.corpus import Corpus
 from builders.labelled import Labelled
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
-from builders.mining import Candidates, scorers_of
+from builders.mining import Candidates
 from builders.negatives.llm import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text
-from builders.recipe import BuildRecipe, asks_llm, identity_hash
+from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from builders.training_run import recipe_revision
 from cards.models import resolve_model
@@ -78,6 +78,8 @@ def inputs_of(
         if kind in config.negatives.kinds:
             prompt_of(writer, language, kind)
             prompts.add(writer.prompt)
+    if LLM_JUDGE in config.scorers:
+        prompts.add(config.negatives.llm_judge.prompt)
     return {
         "recipe": identity_hash(config),
         "corpus": {
@@ -97,8 +99,8 @@ def inputs_of(
 
 def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    ranker = uses_cross_encoder(config) and config.negatives.cross_encoder.train_with is not None
-    trains = ranker or (uses_dense(config) and config.negatives.dense.train_with is not None)
+    ranker = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
+    trains = ranker or (config.uses("dense") and config.negatives.dense.train_with is not None)
     return code_version("builders", "cards", *(["training"] if trains else []))
 
 
@@ -106,10 +108,10 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     """The models that choose negatives or filter queries, pinned; one that is still to be trained, by its recipe."""
     used: dict[str, str | None] = {}
     ranker = config.negatives.cross_encoder
-    if uses_cross_encoder(config):
+    if config.uses("cross-encoder"):
         used["cross-encoder"] = ranker.model
         used["cross-encoder's pool"] = ranker.dense_model if "dense" in ranker.pool_from else None
-    if uses_dense(config):
+    if config.uses("dense"):
         used["dense"] = config.negatives.dense.model
     if config.queries.round_trip_k:
         used["round-trip"] = config.queries.round_trip_model
@@ -124,13 +126,3 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
         recipe = config.negatives.dense.train_with
         models["dense-training"] = {"name": Path(recipe).name, "revision": remining.recipe_of(recipe)}
     return models
-
-
-def uses_cross_encoder(config: BuildRecipe) -> bool:
-    """Whether a cross-encoder mines, or scores for selection."""
-    return "cross-encoder" in {*config.negatives.kinds, *scorers_of(config)}
-
-
-def uses_dense(config: BuildRecipe) -> bool:
-    """Whether an embedding model mines, or scores for selection."""
-    return "dense" in {*config.negatives.kinds, *scorers_of(config)}

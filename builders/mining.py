@@ -49,11 +49,6 @@ def mined_kinds(negatives: "NegativesConfig") -> list[str]:
     return [kind for kind in negatives.kinds if kind in MINERS]
 
 
-def scorers_of(config: "BuildRecipe") -> set[str]:
-    """The scorers that selection looks at."""
-    return {scorer for kind in mined_kinds(config.negatives) for scorer in config.selection.rules_for(kind).scorers}
-
-
 def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Candidates:
     """Mines every kind, then scores what selection has rules for and nobody has scored yet.
 
@@ -69,7 +64,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
     found = Candidates(mined, scores, material.corpus)
     found = found._replace(passages=material.corpus.and_generated(found.generated))
-    for scorer in sorted(scorers_of(config) & SCORERS.keys()):
+    for scorer in sorted(config.scorers & SCORERS.keys()):
         missing = _unscored(queries, found, scorer, config)
         if missing.num_rows:
             with timed(f"{missing.num_rows:,} scores by {scorer}"):

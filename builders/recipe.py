@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from builders.audit.llm_judge import LlmJudgeConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
@@ -19,6 +20,7 @@ from cards.recipe import config_hash
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
 WRITTEN = frozenset({"llm", "llm-with-positive"})
 """The kinds that an LLM writes."""
+LLM_JUDGE = "llm-judge"
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -117,6 +119,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         per_query: negatives a row; a mix has as many as any other kind.
         variants: further kinds that take another's candidates by rules of their own (`selection.kinds.NAME`), such as
             `{"bm25-safe" = "bm25"}`: they show what a rule does.
+        llm_judge: how the LLM judges candidates, where `[selection]` has a rule on the scorer `llm-judge`.
         shares: mix -> part -> weight, such as `{"llm+bm25" = {llm = 3, bm25 = 1}}`; equal weights where it is missing.
     """
 
@@ -130,6 +133,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     llm: LlmNegativesConfig = LlmNegativesConfig()
     llm_with_positive: LlmWithPositiveConfig = field(name="llm-with-positive", default_factory=LlmWithPositiveConfig)
     random: RandomConfig = RandomConfig()
+    llm_judge: LlmJudgeConfig = field(name="llm-judge", default_factory=LlmJudgeConfig)
 
 
 class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,10 +148,20 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     selection: SelectionConfig = SelectionConfig()
     leakage: LeakageConfig = LeakageConfig()
 
+    @property
+    def scorers(self) -> set[str]:
+        """The scorers that selection looks at."""
+        return {scorer for kind in self.negatives.kinds for scorer in self.selection.rules_for(kind).scorers}
+
+    def uses(self, tool: str) -> bool:
+        """Whether `cross-encoder` or `dense` mines, or scores for selection."""
+        return tool in self.negatives.kinds or tool in self.scorers
+
 
 def asks_llm(recipe: BuildRecipe) -> bool:
-    """Whether a build has anything to ask of an LLM: queries to write, or negatives."""
-    return recipe.queries.source is None or not WRITTEN.isdisjoint(recipe.negatives.kinds)
+    """Whether a build has anything to ask of an LLM: queries or negatives to write, or candidates to judge."""
+    written = not WRITTEN.isdisjoint(recipe.negatives.kinds)
+    return recipe.queries.source is None or written or LLM_JUDGE in recipe.scorers
 
 
 def identity_hash(recipe: BuildRecipe) -> str:

@@ -5,6 +5,7 @@ import re
 from builders.llm.config import check_llm
 from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.scorers import SCORERS
 from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
@@ -20,19 +21,19 @@ def check(recipe: BuildRecipe) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name):
         raise UserError(f"recipe: name {recipe.name!r}: wanted lower-case letters, digits, '.', '_' and '-'")
     check_kinds(recipe)
-    kinds = recipe.negatives.kinds
+    _check_scorers(recipe)
     if recipe.corpus.min_chars > recipe.corpus.max_chars:
         raise UserError(
             f"recipe: corpus.min_chars {recipe.corpus.min_chars} is above corpus.max_chars {recipe.corpus.max_chars}"
         )
     ranker = recipe.negatives.cross_encoder
-    if "cross-encoder" in kinds and (ranker.model is None) == (ranker.train_with is None):
+    if recipe.uses("cross-encoder") and (ranker.model is None) == (ranker.train_with is None):
         raise UserError(
             "recipe: negatives.cross-encoder: wanted exactly one of model (a CrossEncoder folder or Hub id) and "
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
-    if "dense" in kinds:
+    if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
     _check_writing(recipe.queries, recipe.negatives)
     check_llm(recipe.llm)
@@ -66,6 +67,17 @@ def check_kinds(recipe: BuildRecipe) -> None:
             raise UserError(f"recipe: negatives.shares.{mix!r}: no mix of that name among negatives.kinds")
         shares_of(mix, negatives.shares)
     check_selection(recipe.selection, tuple(kind for kind in kinds if kind != NO_NEGATIVES))
+
+
+def _check_scorers(recipe: BuildRecipe) -> None:
+    """Refuses rules on scores that this build will not have, before anything is paid for."""
+    there = {*SCORERS, *({"bm25"} & set(recipe.negatives.kinds))}
+    unknown = sorted(recipe.scorers - there)
+    if unknown:
+        raise UserError(
+            f"recipe: selection: a rule looks at scores of {unknown[0]!r}; this build has those of "
+            f"{', '.join(sorted(there))} (bm25's if it is among negatives.kinds)"
+        )
 
 
 def _check_variants(negatives: NegativesConfig) -> None:
