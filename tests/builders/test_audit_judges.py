@@ -104,10 +104,10 @@ def test_models_that_cannot_judge_and_pairs_that_are_not_there_are_refused(house
     with pytest.raises(UserError, match=r"model .*none: no such folder; wanted a model folder"):
         cross_encoder(dataset, CrossEncoderJudge(str(tmp_path / "none")))
     asked = pairs(("q1", "missing"))
-    with pytest.raises(UserError, match="a pair names passage 'missing', which the data set does not hold; build it"):
+    with pytest.raises(UserError, match="corpus-id 'missing' is not among the passages"):
         cross_encoder(dataset, CrossEncoderJudge(str(tiny_ranker), threshold=0.5)).verdicts(asked)
     asked = pairs(("missing", "p1"))
-    with pytest.raises(UserError, match="a pair names query 'missing', which the data set does not hold; build it"):
+    with pytest.raises(UserError, match="query-id 'missing' is not among the queries"):
         cross_encoder(dataset, CrossEncoderJudge(str(tiny_ranker), threshold=0.5)).verdicts(asked)
 
 

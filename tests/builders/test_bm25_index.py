@@ -22,7 +22,9 @@ from builders import schema
 from builders.bm25.index import K1, B, index_key
 from builders.bm25.languages import STOP_WORDS
 from builders.bm25.search import Bm25Index
+from builders.corpus import load
 from builders.passages import Passages
+from builders.recipe import CorpusConfig
 from cards.errors import UserError
 from tests.conftest import SHARED, beir
 
@@ -185,8 +187,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from builders.bm25 import index, search
-from builders.corpus import _jsonl
-from tests.builders.test_bm25_index import passages
+from builders.corpus import load
+from builders.passages import Passages
+from builders.recipe import CorpusConfig
 save = np.save
 def slow(path, array):
     save(path, array)
@@ -194,8 +197,7 @@ def slow(path, array):
         print("written", flush=True)
         sys.stdin.read()
 np.save = slow
-rows = list(_jsonl(Path(sys.argv[1]) / "corpus.jsonl"))
-search.Bm25Index(passages([r["_id"] for r in rows], [r["text"] for r in rows]), "en", Path(sys.argv[1]) / "bm25")
+search.Bm25Index(Passages(load(CorpusConfig(sys.argv[1])).passages), "en", Path(sys.argv[1]) / "bm25")
 """
 
 
@@ -207,7 +209,7 @@ def test_killed_while_writing_is_built_anew(tmp_path, file):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)
-    corpus = passages(ids, texts)
+    corpus = Passages(load(CorpusConfig(str(tmp_path))).passages)
     place = tmp_path / "bm25" / index_key(corpus, "en")
     assert not place.exists()
     assert place.with_name(f"{place.name}.partial").is_dir()

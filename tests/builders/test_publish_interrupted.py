@@ -254,10 +254,10 @@ def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
         *(sys.executable, "-m", "builders.build", str(write_recipe()), "--out", str(tmp_path / "out")),
         *("--store", str(tmp_path / "calls.sqlite"), "--push", "alice/one-command", "--version", "v1.0.0"),
     ]
-    for words in ("11 configurations read back and verified", "is there with the same content: nothing to do"):
+    for words in ("12 configurations read back and verified", "is there with the same content: nothing to do"):
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
-        assert f"alice/one-command@v1.0.0: {'published, ' if '11' in words else ''}{words}" in finished.stderr
+        assert f"alice/one-command@v1.0.0: {'published, ' if '12' in words else ''}{words}" in finished.stderr
     assert_whole(hub, "alice/one-command", {"v1.0.0": tmp_path / "out"}, "v1.0.0")
 
 
