@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from builders import schema
 from cards.dataset import render_card
 from cards.errors import UserError
-from cards.folders import partial_folder, put_in_place
+from cards.folders import partial_folder, put_in_place, recover
 from cards.provenance import sha256_file
 
 MANIFEST = "manifest.json"
@@ -66,7 +66,7 @@ def amend(
     folder: Path,
     record: Mapping[str, Any],
     configs: Mapping[str, pa.Table] | None = None,
-    files: Mapping[str, bytes] | None = None,
+    files: Mapping[str, bytes | None] | None = None,
     out: Path | None = None,
 ) -> None:
     """Writes a data set again with some things changed; what stays is linked and not copied.
@@ -75,13 +75,17 @@ def amend(
         folder: a complete data set.
         record: entries of the manifest that change; None takes one out.
         configs: configurations that change; one without rows goes.
-        files: path in the folder -> content, of what is no rows; those already there stay.
+        files: path in the folder -> content, of what is no rows; None takes one out, all others stay.
         out: where the changed data set shall lie; without it, in the place of the old one.
 
     Raises:
         UserError: the folder holds no data set.
     """
     manifest, changed = read_complete(folder), configs or {}
+    if out is not None and out.resolve() != folder.resolve():
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"output folder {out}: the data set {folder} lies in it; name another with --out")
+        read_manifest(out)  # refuses a folder that holds something else
     partial = partial_folder(out or folder)
     about = {name: known for name, known in manifest["configs"].items() if name not in changed}
     for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:
@@ -92,7 +96,11 @@ def amend(
     order = [*manifest["configs"], *(config for config in written if config not in manifest["configs"])]
     about = {config: {**about, **written}[config] for config in order if config in {**about, **written}}
     updated = {key: value for key, value in {**manifest, **record}.items() if value is not None or key not in record}
-    _complete(partial, {**updated, "configs": about, "files": kept_files}, files or {})
+    _complete(
+        partial,
+        {**updated, "configs": about, "files": kept_files},
+        {path: content for path, content in (files or {}).items() if content is not None},
+    )
     put_in_place(partial, out or folder)
 
 
@@ -153,6 +161,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the folder holds something else.
     """
+    recover(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:

@@ -151,7 +151,8 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def scorers(self) -> set[str]:
         """The scorers that selection looks at."""
-        return {scorer for kind in self.negatives.kinds for scorer in self.selection.rules_for(kind).scorers}
+        plain = (kind for kind in self.negatives.kinds if kind in KINDS[:-1] or kind in self.negatives.variants)
+        return {scorer for kind in plain for scorer in self.selection.rules_for(kind).scorers}
 
     def uses(self, tool: str) -> bool:
         """Whether `cross-encoder` or `dense` mines, or scores for selection."""
@@ -165,5 +166,10 @@ def asks_llm(recipe: BuildRecipe) -> bool:
 
 
 def identity_hash(recipe: BuildRecipe) -> str:
-    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
-    return config_hash(msgspec.structs.replace(recipe, llm=recipe.llm.shaping()))
+    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count.
+
+    Nor does the LLM's revision, which the build may find out by itself; the manifest's inputs hold it.
+    """
+    return config_hash(
+        msgspec.structs.replace(recipe, llm=msgspec.structs.replace(recipe.llm.shaping(), revision=None))
+    )

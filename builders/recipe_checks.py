@@ -9,7 +9,11 @@ from builders.scorers import SCORERS
 from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
+from cards.dataset import FIXED_CONFIGS
 from cards.errors import UserError
+
+CONFIGURATIONS = frozenset(FIXED_CONFIGS)
+PREFIXES = ("candidates-", "scores-")
 
 
 def check(recipe: BuildRecipe) -> None:
@@ -78,11 +82,26 @@ def _check_scorers(recipe: BuildRecipe) -> None:
             f"recipe: selection: a rule looks at scores of {unknown[0]!r}; this build has those of "
             f"{', '.join(sorted(there))} (bm25's if it is among negatives.kinds)"
         )
+    for kind in set(recipe.negatives.kinds) - {NO_NEGATIVES}:
+        source = recipe.negatives.variants.get(kind, kind)
+        scorers = set() if is_mix(kind) else recipe.selection.rules_for(kind).scorers
+        own = {"bm25"} | ({"dense"} if recipe.negatives.dense.rounds > 1 else set())
+        for scorer in sorted((scorers & own) - {source}):
+            why = "scores only what it finds" if scorer == "bm25" else "is trained anew between its rounds"
+            raise UserError(
+                f"recipe: selection: a rule for {kind} looks at scores of {scorer}, which {why}; name another scorer, "
+                f"or lift the rule with selection.kinds.{kind}"
+            )
 
 
 def _check_variants(negatives: NegativesConfig) -> None:
     kinds = negatives.kinds
     for name, source in negatives.variants.items():
+        if source not in KINDS or source == NO_NEGATIVES or name in CONFIGURATIONS or name.startswith(PREFIXES):
+            raise UserError(
+                f"recipe: negatives.variants.{name}: {source!r}: wanted a name that no configuration has, for one of "
+                f"{', '.join(kind for kind in KINDS if kind != NO_NEGATIVES)}"
+            )
         if name in KINDS or is_mix(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or source not in kinds:
             raise UserError(
                 f"recipe: negatives.variants.{name}: {source!r}: wanted a new name of lower-case letters, digits and "

@@ -22,8 +22,8 @@ def compare(earlier: Manifest, ours: Manifest) -> Change | None:
 def _changes(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
     before, now = earlier["configs"], ours["configs"]
     for config in before.keys() - now.keys():
-        # A build that drops nothing has no ledger of drops; nobody trains on it.
-        yield Change("minor" if config == "drops" else "major", (f"configuration {config} is gone",))
+        # A build that drops nothing has no ledger of drops, one that leaks nothing no leaks; nobody trains on them.
+        yield Change("minor" if config in {"drops", "leakage"} else "major", (f"configuration {config} is gone",))
     for config in now.keys() - before.keys():
         yield Change("minor", (f"configuration {config} is new",))
     other_rows = False

@@ -65,8 +65,11 @@ def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table])
     ):
         if is_there:
             data += "\n\n" + environment.get_template(part).render(manifest=manifest)
+    arms = [manifest["configs"][arm] for arm in training_configs(manifest)]
     text = environment.get_template("dataset.md").render(
         manifest=manifest,
+        rows=arms[0]["rows"],
+        columns=max(len(arm["columns"]) for arm in arms) - 2,
         use=_use_block(manifest, None, None),
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),

@@ -58,13 +58,15 @@ class DataSet:
         return {kind: table.filter(pc.equal(table["kind"], kind)).select(PAIRS.names) for kind in kinds}
 
     def positives(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
-        """Known positives of queries as `schema.QRELS`, each query's own first: the highest score, then by id."""
+        """Known positives of queries as `schema.QRELS`, by query, each one's own first, as stored."""
         kept = [
             batch.filter(pc.and_(pc.greater(batch["score"], 0), pc.is_in(batch["query-id"], value_set=query_ids)))
             for batch in self._batches("default")
         ]
-        order = [("query-id", "ascending"), ("score", "descending"), ("corpus-id", "ascending")]
-        return pa.Table.from_batches(kept, schema.QRELS).sort_by(order)
+        found = pa.Table.from_batches(kept, schema.QRELS)
+        place = pa.array(np.arange(found.num_rows))
+        ordered = found.append_column("place", place).sort_by([("query-id", "ascending"), ("place", "ascending")])
+        return ordered.select(schema.QRELS.names)
 
     def queries(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Texts of queries: `_id`, `text`."""

@@ -16,7 +16,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.session import llm_session
 from builders.llm.store import call_key
 from builders.negatives.material import Material
-from builders.recipe import BuildRecipe
+from builders.recipe import LLM_JUDGE, BuildRecipe
 from cards.errors import UserError
 
 SAMPLE_ROWS, FEWEST = 24, 2
@@ -42,13 +42,18 @@ def dry_run(
         sample_rows: how many of the build's seed passages are tried.
 
     Raises:
-        UserError: the queries are labelled ones; `sample_rows` is too small; the endpoint cannot be used; the budget is
-            spent by the sample, or even the lower end of the estimate is above it.
+        UserError: the queries are labelled ones, or an LLM judges candidates; `sample_rows` is too small; the endpoint
+            cannot be used; the budget is spent by the sample, or even the lower end of the estimate is above it.
     """
     if config.queries.source is not None:
         raise UserError(
             f"--dry-run: queries.source {config.queries.source} names labelled queries, and the estimate is of builds "
             "whose queries an LLM writes; to try a few, build with --set queries.sample=24 into another --out"
+        )
+    if LLM_JUDGE in config.scorers:
+        raise UserError(
+            "--dry-run: selection has a rule on the scorer llm-judge, whose calls the estimate does not know; leave the "
+            "rule out to estimate the rest, and expect as many calls more a query and kind as selection.rank_max allows"
         )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")

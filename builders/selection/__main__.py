@@ -110,8 +110,13 @@ def _write(
         "audit": None,  # it spoke of other rows
     }
     gone = {kind: pa.table({}) for kind in training_configs(manifest)}
+    leakage = manifest.get("leakage")
+    if leakage:  # what it counted among the negatives was of other rows
+        counts = [row for row in leakage["counts"] if not row["what"].startswith("negative-")]
+        record["leakage"] = {**leakage, "counts": counts}
+    figures = dict.fromkeys(path for path in manifest.get("files", {}) if path.startswith("figures/"))
     ledgers = {"fates": selection.fates, "drops": pa.concat_tables([*others, selection.drops])}
-    amend(folder, record, {**gone, **selection.rows, "default": selection.qrels, **ledgers}, out=out)
+    amend(folder, record, {**gone, **selection.rows, "default": selection.qrels, **ledgers}, figures, out)
     logger.info("%s: selected again", out or folder)
 
 

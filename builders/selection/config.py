@@ -8,6 +8,9 @@ from msgspec import Meta, Struct
 from cards.errors import UserError
 from cards.recipe import decode_config
 
+JOINT = "+"
+"""Between the parts of a mix's name."""
+OF_MIXES = frozenset({"max_uses", "shortfall"})
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rank = Annotated[int, Meta(ge=1)]
 
@@ -90,6 +93,12 @@ def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:
     if unknown:
         raise UserError(f"recipe: selection.kinds.{unknown[0]}: not among negatives.kinds ({', '.join(kinds)})")
     for kind in kinds:
+        idle = sorted(set(config.kinds.get(kind, {})) - OF_MIXES) if JOINT in kind else []
+        if idle:
+            raise UserError(
+                f"recipe: selection.kinds.{kind!r}.{idle[0]}: a mix takes what its kinds' rules leave; allowed for it: "
+                f"{', '.join(sorted(OF_MIXES))}"
+            )
         rules = config.rules_for(kind)
         if rules.rank_max is not None and rules.rank_max < rules.rank_min:
             raise UserError(

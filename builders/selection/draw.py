@@ -99,7 +99,7 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
     for kind in filter(is_mix, plan.kinds):
         wanted = quotas(frame, kind, plan.shares[kind], plan.per_query, plan.seed)
         parts = [lines[part][0] for part in parts_of(kind)]
-        lines[kind] = blend(frame, parts, wanted, fill=plan.rules[kind].shortfall == "fill")
+        lines[kind] = blend(frame, parts, wanted, fill=_may_fill(plan.rules[kind]))
     lines = {kind: lines[kind] for kind in plan.kinds}
     queries = len(frame.positive)
     fewer = any(plan.rules[kind].shortfall == "fewer" for kind in plan.kinds)
@@ -118,6 +118,11 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
     if fewer and keep.any():
         columns = int(min(drawn.counts[keep].min() for drawn in kinds.values()))
     return Draw(kinds, keep, columns)
+
+
+def _may_fill(rules: Rules) -> bool:
+    """Whether a mix may take more of one part than its quota: to fill, or because a cap takes the quota's own away."""
+    return rules.shortfall == "fill" or rules.max_uses is not None
 
 
 def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:

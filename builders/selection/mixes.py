@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from builders.selection.choice import Line, drawn, uniform
+from builders.selection.config import JOINT
 from builders.selection.frame import Frame, Numbers
 from cards.errors import UserError
-
-JOINT = "+"
 
 
 def parts_of(kind: str) -> list[str]:

@@ -93,11 +93,14 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     mark(_member(_text_pairs(frame, pool.query, pool.passage), _positive_texts(frame)), "same-text-as-a-positive")
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
     mark(_repeated(frame, pool, fate == 0), "repeated")
+    outside = (pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max))
+    if rules.shortfall != "fill":  # else those behind are a reserve, for which the rules on scores hold too
+        mark(outside, OUTSIDE)
     for scorer, threshold in rules.relabel.items():  # generated passages: judged relevant, and yet none of the corpus
         mark(scores[scorer] >= threshold, "relabelled-as-positive")
     for flags, reason in _by_scores(scores, positive_scores, rules):
         mark(flags, reason)
-    mark((pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max)), OUTSIDE)
+    mark(outside, OUTSIDE)
     return Judged(pool, fate, scores, positive_scores)
 
 

@@ -50,7 +50,10 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     if added.num_rows:
         qrels = _without(qrels, added)
     names = manifest["configs"]
-    kept_out = fates.filter(pc.equal(fates["fate"], "in-an-evaluation-set"))["corpus-id"]
+    drops = read_config(folder, manifest, "drops")
+    barred = (
+        drops.filter(pc.starts_with(drops["reason"], "passage-in-")) if drops.num_rows else schema.DROPS.empty_table()
+    )
     return Inputs(
         queries=with_positives(read_config(folder, manifest, "queries"), qrels),
         qrels=qrels,
@@ -58,7 +61,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
         scores=_named(folder, manifest, "scores-", names),
         passages=passages,
         corpus_size=corpus.num_rows,
-        kept_out=pc.unique(kept_out),
+        kept_out=pc.unique(barred["id"]),
     )
 
 

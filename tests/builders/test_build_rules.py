@@ -7,6 +7,7 @@ import pytest
 
 from builders import build
 from builders.recipe import BuildRecipe
+from builders.selection import __main__ as reselection
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from cards.verify.artefact import Artefact
@@ -102,6 +103,23 @@ def test_leaked_queries_are_dropped_and_the_set_is_no_zero_shot_one(write_recipe
         run(path, tmp_path / "o" / "refused", f'leakage.against=["Exam={folder}"]', "leakage.policy=refuse")
 
 
+def test_a_barred_passage_stays_barred_when_selected_again(write_recipe, tmp_path, write_corpus):
+    folder = write_corpus([("x", "", f"{ANIMALS['eel']} Such is the life of this animal.")], "exam")
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "e1", "text": "where do they all go to spawn?"}) + "\n")
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\ne1\tx\t1\n")
+    out = tmp_path / "o" / "d"
+    guard = [f'leakage.against=["Exam={folder}"]', 'leakage.passages="drop"']
+    manifest = run(write_recipe('["bm25", "random"]'), out, *guard)
+    assert manifest["leakage"]["training_datasets"] == ["Exam"]  # all that is relevant there stands in the corpus
+    for kinds in ('["bm25"]', '["bm25", "random"]'):
+        reselection.main(out, [f"negatives.kinds={kinds}", "negatives.per_query=1"])
+        told = {row["fate"] for row in rows(out, "fates") if row["corpus-id"] == "eel"}
+        assert told <= {"in-an-evaluation-set"}
+    assert told
+    assert verified(out) == []
+
+
 @pytest.mark.parametrize(
     ("override", "wording"),
     [
@@ -110,6 +128,12 @@ def test_leaked_queries_are_dropped_and_the_set_is_no_zero_shot_one(write_recipe
             r"looks at scores of 'bm52'; this build has those of bm25, cross-encoder, dense",
         ),
         ("selection.ceiling={cross-encoder=1}", r"negatives\.cross-encoder: wanted exactly one of model"),
+        (
+            "selection.ceiling={bm25=1}",
+            r"a rule for llm looks at scores of bm25, which scores only what it finds|random",
+        ),
+        ('negatives.variants={corpus = "bm25"}', r"variants\.corpus: 'bm25': wanted a name that no configuration has"),
+        ('negatives.variants={x = "bm25+random"}', r"variants\.x: 'bm25\+random': wanted a name"),
         ("selection.ceiling={dense=1}", r"negatives\.dense\.model is missing"),
         ('negatives.kinds=["bm25", "bm25+dense"]', r"'bm25\+dense': allowed are .* of kinds that are listed too"),
         ('negatives.kinds=["none"]', r"wanted one or more kinds of negatives"),

@@ -62,6 +62,7 @@ def test_more_negatives_bring_an_audit_to_its_end(built):
     reselection.main(built, [kinds, "negatives.per_query=2"])
     manifest = manifest_of(built)
     assert "audit" not in manifest
+    assert not (built / "figures/one.png").exists()
     assert "llm" not in manifest["configs"]
     assert manifest["configs"]["bm25"]["columns"] == ["query", "positive", "negative_1", "negative_2"]
     assert not (built / "llm").exists()
@@ -103,6 +104,22 @@ def test_refusals_write_nothing(built, overrides, wording):
     with pytest.raises(UserError, match=wording):
         reselection.main(built, overrides)
     assert {path: path.read_bytes() for path in built.rglob("*") if path.is_file()} == files
+
+
+def test_a_folder_of_something_else_is_not_replaced(built, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis: it is not empty and holds no data set"):
+        reselection.main(built, [], tmp_path / "thesis")
+    with pytest.raises(UserError, match=r"the data set .* lies in it; name another with --out"):
+        reselection.main(built, [], built.parent)
+    assert (tmp_path / "thesis" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_a_killed_process_had_moved_is_put_back(built):
+    built.rename(built.with_name(f"{built.name}.outdated"))
+    reselection.main(built, ["seed=9"])
+    assert manifest_of(built)["settings"]["seed"] == 9
 
 
 def test_an_unknown_query_and_folder(built, tmp_path):
