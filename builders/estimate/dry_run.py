@@ -52,8 +52,8 @@ def dry_run(
         )
     if LLM_JUDGE in config.scorers:
         raise UserError(
-            "--dry-run: selection has a rule on the scorer llm-judge, whose calls the estimate does not know; leave the "
-            "rule out to estimate the rest, and expect as many calls more a query and kind as selection.rank_max allows"
+            "--dry-run: selection has a rule on the scorer llm-judge, whose calls the estimate does not know; leave "
+            "the rule out to estimate the rest, and expect as many calls more, a query and kind, as rank_max allows"
         )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
