@@ -17,7 +17,7 @@ from cards.folders import partial_folder, put_in_place, recover
 from cards.provenance import sha256_file
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 SHARD_BYTES = 500_000_000
 
 
