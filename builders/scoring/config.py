@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Precision = Literal["fp32", "bf16", "openvino", "auto"]
+Precision = Literal["fp32", "bf16", "onnx", "openvino", "auto"]
 Retriever = Literal["bm25", "dense"]
 SHALLOW = 100
 
@@ -24,8 +24,10 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
         depth: candidates kept per query, counted from the best.
         max_length: tokens of a pair that are read.
         batch_tokens: padded tokens scored at once; 0 for what suits the device (2,048 on a CPU, 65,536 on a GPU).
-        precision: `fp32`; `bf16` weights; `openvino`, the fastest on most CPUs; or `auto`, the fastest that this
-            machine is good at. All but `fp32` are refused where they rank a sample of pairs otherwise than `fp32` does.
+        precision: `fp32`; `bf16` weights; `onnx`, fp32 by ONNX Runtime on the CPU, whose scores differ from `fp32`'s by
+            rounding alone; `openvino`, the fastest on most CPUs; or `auto`, of `openvino`, `bf16` and `fp32` the first
+            that this machine has and is good at. All but `fp32` are refused where they rank a sample of pairs otherwise
+            than `fp32` does.
         processes: that score side by side, launched by accelerate; 0 for one per GPU.
     """
 

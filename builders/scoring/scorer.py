@@ -15,7 +15,7 @@ from builders.passages import Passages
 from builders.row_store import Keys, RowStore, keys_of
 from builders.scoring.batches import Flags, Numbers, left_over, tokenise
 from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.lanes import Floats, lane_of, load
+from builders.scoring.lanes import CONVERTED, Floats, lane_of, load
 from cards.models import resolve_model
 from cards.provenance import package_versions, sha256_file, sha256_json
 
@@ -149,13 +149,13 @@ class Scorer:
 
     def _load(self) -> None:
         if self._run is None:
-            device = "cpu" if self._lane_name == "openvino" else self._device
+            device = "cpu" if self._lane_name in CONVERTED else self._device
             self._model = load(self._config, self._reference, device)
-            converted = self._cache / "openvino" / self.folder.name
+            converted = self._cache / self._lane_name / self.folder.name
             self._run = lane_of(self._lane_name, self._model, converted)
 
     def _budget(self) -> int:
-        on_cpu = self._lane_name == "openvino" or self._model.device.type == "cpu"
+        on_cpu = self._lane_name in CONVERTED or self._model.device.type == "cpu"
         return self._config.batch_tokens or BATCH_TOKENS["cpu" if on_cpu else "gpu"]
 
 
@@ -174,8 +174,10 @@ def _packages(lane: str) -> dict[str, str]:
     from importlib.metadata import version
 
     names = ["sentence-transformers", "torch", "transformers"]
-    more = {"openvino": version("openvino")} if lane == "openvino" else {}
-    return {**{name: package_versions()[name] for name in names}, **more}
+    return {
+        **{name: package_versions()[name] for name in names},
+        **{name: version(name) for name in CONVERTED.get(lane, ())},
+    }
 
 
 def _files_hash(folder: Path) -> str:

@@ -1,11 +1,17 @@
 """How fast are pairs scored, and do fast lanes rank alike? Pairs/s against sentence-transformers' own ways.
 
-    python -m tests.bench.cross_encoder [--pairs 600] [--rounds 3] [--sizes 300,1200]
+    python -m tests.bench.cross_encoder [--pairs 600] [--rounds 3] [--sizes 150,600]
 
-In one run, in turns, so that all ways meet the same machine; medians over the rounds. Every way gets the same pairs:
-`CrossEncoder.predict` on all of them, per query, `mine_hard_negatives(relative_margin=0.05)` (the pairs that it has
-scored in its own time), and ours in each lane, with an empty store, storing, without the check of agreement. Spearman
-and top 5 are against predict in fp32. Peak memory of ours in fp32 at two sizes, in processes of their own.
+In one run, in turns, so that all ways meet the same machine; medians over the rounds. `CrossEncoder.predict` on all
+pairs, per query, and ours in each lane get the same pairs; ours with an empty store, storing, without the check of
+agreement. Spearman and top 5 are against predict in fp32.
+
+`mine_hard_negatives(relative_margin=0.05)` takes no pairs: it gets the same queries and passages and finds its own pool
+among them by an embedding model, so that its pairs are others: 50 a query and the positive. Its rate is that of its
+cross-encoder alone: all pairs given to its calls of `predict`, over the whole time within them; embedding and search are
+not counted against it.
+
+Peak memory of ours in fp32 at two sizes (without `--sizes`, a quarter of the pairs and all), in processes of their own.
 """
 
 import argparse
@@ -28,6 +34,7 @@ from builders import schema
 from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import _located
+from builders.scoring.lanes import CONVERTED
 from builders.scoring.scorer import Scorer
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
@@ -102,7 +109,7 @@ def theirs(model, pairs):
 
 
 def mining(encoder, retriever, dataset, mine, by_query):
-    """mine_hard_negatives with the time and number of the pairs that its cross-encoder scored."""
+    """mine_hard_negatives with its own pool: the pairs given to its cross-encoder and the time within those calls."""
     rows = dataset.from_dict({"query": [r[0][0] for r in by_query], "answer": [r[0][1] for r in by_query]})
     corpus = sorted({passage for pool in by_query for _, passage in pool})
 
@@ -129,6 +136,11 @@ def mining(encoder, retriever, dataset, mine, by_query):
     return run
 
 
+def tell(line):
+    """Progress, apart from the table: a round of everything takes minutes."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def top(scores, pairs):
     """The best five passages of each query."""
     return [
@@ -144,15 +156,17 @@ def top(scores, pairs):
 def main(options):
     """Runs all ways in turns and prints a table."""
     pairs = pairs_of(options.pairs)
-    lanes = ["fp32", "bf16", *(["openvino"] if find_spec("openvino") else [])]
+    lanes = ["fp32", "bf16", *(lane for lane, needed in CONVERTED.items() if all(map(find_spec, needed)))]
+    tell(f"{len(pairs)} pairs, {options.rounds} rounds; loading and converting for {', '.join(lanes)}")
     ways = {**theirs(options.model, pairs), **{f"ours {lane}": ours(options.model, lane, pairs) for lane in lanes}}
     rates, scores = {name: [] for name in ways}, {}
-    for _ in range(options.rounds):
+    for turn in range(options.rounds):
         for name, way in ways.items():
             started = time.perf_counter()
             found, count, *own = way()
             rates[name].append(count / (own[0] if own else time.perf_counter() - started))
             scores[name] = found
+            tell(f"round {turn + 1} of {options.rounds}: {name}, {rates[name][-1]:.1f} pairs/s over {count} pairs")
     base = statistics.median(rates.get("mine_hard_negatives", rates["predict per query"]))
     print("| way | pairs/s | ratio to mine_hard_negatives | Spearman | same top 5 |\n|---|---:|---:|---:|---:|")
     for name, found in rates.items():
@@ -161,10 +175,10 @@ def main(options):
             same = [a == b for a, b in zip(top(scores[name], pairs), top(scores["predict"], pairs), strict=True)]
             agrees = f"{spearmanr(scores[name], scores['predict'])[0]:.4f} | {np.mean(same):.0%} |"
         print(f"| {name} | {rate:.1f} | {rate / base:.2f} | {agrees}")
-    for size in options.sizes:
+    for size in options.sizes or [max(1, options.pairs // 4), options.pairs]:
         command = [sys.executable, "-m", "tests.bench.cross_encoder", "--one", str(size), "--model", options.model]
         peak = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-        print(f"peak memory, {size} pairs: {peak} MB")
+        print(f"peak memory, {size} pairs: {peak} MB", flush=True)
 
 
 def default_model():
@@ -178,7 +192,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")], default=[300, 1200])
+    parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--model", default=None)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

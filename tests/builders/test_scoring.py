@@ -1,12 +1,14 @@
 """A cross-encoder's scores: predict()'s, whatever the batching; each text pair once, over kills and processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,9 @@ from builders.scoring import processes
 from builders.scoring.agreement import Agreement, check_agreement, compare, sampled
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import score_and_check, score_pairs
+from builders.scoring.lanes import CONVERTED, lane_name, lane_of
 from cards.errors import UserError
+from cards.models import ModelReference
 from tests.test_architecture import ROOT
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -126,9 +130,9 @@ import sys
 from pathlib import Path
 from builders.scoring import scorer
 from tests.builders import test_scoring as t
-scorer._KEEP_EVERY, scorer.BLOCK = 0.02, 300
-rows = [(q, p) for q in range(20) for p in range(100)]
-given = t.tables(t.made(20), t.made(100, 4), rows)
+scorer._KEEP_EVERY, scorer.BLOCK = 0.02, 75
+rows = [(q, p) for q in range(5) for p in range(100)]
+given = t.tables(t.made(5), t.made(100, 4), rows)
 found = t.score_pairs(*given, t.material(sys.argv[2]), t.config(sys.argv[1], batch_tokens=64))
 print(found["score"].to_pylist())
 """
@@ -144,17 +148,17 @@ def test_a_killed_run_goes_on_where_it_was(model, tmp_path):
     undisturbed = scoring(model, whole).communicate()[0]
     run = scoring(model, cache)
     deadline = time.monotonic() + 60
-    while sum(stored(cache)) < 500:
+    while sum(stored(cache)) < 125:
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     (kept,) = stored(cache)
-    assert 500 <= kept < 2000
+    assert 125 <= kept < 500
     assert scoring(model, cache).communicate()[0] == undisturbed
-    assert undisturbed.count(",") == 1999
-    assert stored(cache) == stored(whole) == [2000]  # rows are only ever added: none was scored twice
+    assert undisturbed.count(",") == 499
+    assert stored(cache) == stored(whole) == [500]  # rows are only ever added: none was scored twice
 
 
 def test_two_processes_score_what_one_does(model, expected, tmp_path):
@@ -180,6 +184,82 @@ def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path)
     assert again.agreement == found.agreement
     assert converted.stat().st_mtime_ns == before
     assert stored(tmp_path) == [len(ROWS), len(ROWS)]  # the lane's, and the fp32 scores of the sample
+
+
+def test_onnx_scores_are_those_of_predict_and_it_is_exported_once(model, expected, tmp_path):
+    for package in CONVERTED["onnx"]:
+        pytest.importorskip(package)
+    given_tables = tables(QUERIES, PASSAGES, ROWS)
+    asked = config(model, precision="onnx", batch_tokens=100)
+    found = score_and_check(*given_tables, material(tmp_path), asked)
+    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=1e-4, rtol=0)
+    assert found.agreement == Agreement("onnx", 6, len(ROWS), 1.0, 1.0)
+    (exported,) = tmp_path.rglob("model.onnx")
+    assert [path.name for path in (tmp_path / "onnx").iterdir()] == [exported.parent.name]
+    before = exported.stat().st_mtime_ns
+    (scores,) = (file for file in tmp_path.rglob("keys.bin") if file.parent.name == exported.parent.name)
+    shutil.rmtree(scores.parent)  # the scores alone: the exported model gives them again, in batches of other shapes
+    again = score_pairs(*given_tables, material(tmp_path), config(model, precision="onnx", batch_tokens=33))
+    assert np.allclose(again["score"].to_numpy(), found.table["score"].to_numpy(), atol=1e-5, rtol=0)
+    assert exported.stat().st_mtime_ns == before
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+sys.modules.update(dict.fromkeys(sys.argv[3:]))  # as if not installed
+from builders.scoring.config import CrossEncoderConfig
+from builders.scoring.lanes import lane_name
+try:
+    lane_name(CrossEncoderConfig(model="m", precision=sys.argv[2]), SimpleNamespace(location=sys.argv[1]))
+except Exception as refused:
+    print(f"{type(refused).__name__}: {refused}", end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("lane", "missing"), [("onnx", ["onnxruntime", "onnx", "onnxscript"]), ("openvino", ["openvino"])]
+)
+def test_a_lane_without_its_packages_names_them(model, lane, missing):
+    command = [sys.executable, "-c", WITHOUT, model, lane, *missing]
+    assert subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout == (
+        f"UserError: negatives.cross-encoder.precision {lane}: not installed: {', '.join(missing)}; run: pip install "
+        f"{' '.join(missing)} (or pip install -e '.[fast]')"
+    )
+
+
+@pytest.mark.parametrize("lane", sorted(CONVERTED))
+def test_a_model_that_is_no_plain_classifier_is_not_converted(tmp_path, lane):
+    for package in CONVERTED[lane]:
+        pytest.importorskip(package)
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    asked = CrossEncoderConfig(model="some/model", precision=lane)
+    with pytest.raises(UserError) as refused:
+        lane_name(asked, ModelReference("some/model", "", str(tmp_path), ""))
+    assert str(refused.value) == (
+        f"negatives.cross-encoder.precision {lane}: some/model is not a plain sequence classifier, so it cannot be "
+        'converted; set precision = "fp32" or "bf16"'
+    )
+
+
+def test_a_model_that_torch_cannot_export_is_refused(tmp_path):
+    import torch
+
+    for package in CONVERTED["onnx"]:
+        pytest.importorskip(package)
+
+    class Branching(torch.nn.Module):
+        def forward(self, input_ids):
+            return SimpleNamespace(logits=input_ids.float() if input_ids.sum() > 3 else -input_ids.float())
+
+    class Encoder(list):
+        def preprocess(self, pairs):
+            return {"input_ids": torch.ones(len(pairs), 4, dtype=torch.int64)}
+
+    with pytest.raises(UserError, match=r'onnx: torch cannot export this model \(.+\); set precision = "fp32", "bf16"'):
+        lane_of("onnx", Encoder([SimpleNamespace(model=Branching())]), tmp_path / "onnx" / "model")
+    assert not list((tmp_path / "onnx").iterdir())
 
 
 def test_a_lane_that_ranks_otherwise_is_refused():
