@@ -8,8 +8,8 @@ agreement. Spearman and top 5 are against predict in fp32.
 
 `mine_hard_negatives(relative_margin=0.05)` takes no pairs: it gets the same queries and passages and finds its own pool
 among them by an embedding model, so that its pairs are others: 50 a query and the positive. Its rate is that of its
-cross-encoder alone: all pairs given to its calls of `predict`, over the whole time within them; embedding and search are
-not counted against it.
+cross-encoder alone: all pairs given to its calls of `predict`, over the whole time within them; embedding and search
+are not counted against it.
 
 Peak memory of ours in fp32 at two sizes (without `--sizes`, a quarter of the pairs and all), in processes of their own.
 """
