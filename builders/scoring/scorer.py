@@ -21,7 +21,8 @@ from cards.provenance import package_versions, sha256_file, sha256_json
 
 BLOCK = 20_000
 """Pairs that are in memory as texts at one time, and sorted by length among each other."""
-BATCH_TOKENS = {"cpu": 2048, "gpu": 65_536}
+BATCH_TOKENS = {"converted": 2048, "cpu": 16_384, "gpu": 65_536}
+"""Padded tokens of a batch. Converted models run several small batches side by side; torch runs one after the other."""
 DIGITS = 6
 _KEEP_EVERY = 2.0  # seconds that a kill may cost
 
@@ -155,8 +156,8 @@ class Scorer:
             self._run = lane_of(self._lane_name, self._model, converted)
 
     def _budget(self) -> int:
-        on_cpu = self._lane_name in CONVERTED or self._model.device.type == "cpu"
-        return self._config.batch_tokens or BATCH_TOKENS["cpu" if on_cpu else "gpu"]
+        where = "converted" if self._lane_name in CONVERTED else "cpu" if self._model.device.type == "cpu" else "gpu"
+        return self._config.batch_tokens or BATCH_TOKENS[where]
 
 
 def pair_keys(texts: list[tuple[str, str]]) -> Keys:
