@@ -1,5 +1,7 @@
 """Tables and the report: what a person reads."""
 
+import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +58,22 @@ def render_report(config: "CompareRecipe", base: str, precision: str, tables: Se
         metrics=list(METRICS),
         span=_span(tables),
         cells=_difference_cells,
+        hardness=hardness_of(Path(config.dataset)),
     )
+
+
+def hardness_of(dataset: Path) -> dict[str, str] | None:
+    """The picture of how hard a data set's kinds are, as `python -m builders.realism` left it in the folder.
+
+    Returns:
+        `source`, a data URL; `alt`; `scorer`. None where it was not made, or the data set is no folder here.
+    """
+    try:
+        found = json.loads((dataset / "manifest.json").read_text("utf-8"))["audit"]["realism"]["hardness"]
+        picture = base64.b64encode((dataset / found["figure"]).read_bytes()).decode()
+        return {"source": f"data:image/png;base64,{picture}", "alt": found["alt"], "scorer": found["scorer"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
