@@ -85,7 +85,7 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     for stage, found in candidates.mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
-    record = record_of(recipe, checked.llm, checked.inputs, checked.corpus.license) | {
+    record = record_of(recipe, checked.inputs, checked.corpus.license) | {
         "funnel": {**asked.steps, "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
         "models": models_of(config),

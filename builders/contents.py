@@ -43,15 +43,13 @@ def configs_of(
     }
 
 
-def record_of(
-    recipe: Recipe[BuildRecipe], llm: LlmConfig, inputs: dict[str, Any], licence: str | None
-) -> dict[str, Any]:
+def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str | None) -> dict[str, Any]:
     """The manifest's account of where a data set comes from; holds no time and no place, so equal builds are equal."""
     config = recipe.config
     return {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
-        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=llm.shaping())),
+        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=config.llm.shaping())),
         "inputs": inputs,
         "license": licence,
         "prompts": {name: prompt_text(name) for name in inputs["prompts"]},

@@ -85,7 +85,12 @@ def amend(
     if out is not None and out.resolve() != folder.resolve():
         if folder.resolve().is_relative_to(out.resolve()):
             raise UserError(f"output folder {out}: the data set {folder} lies in it; name another with --out")
-        read_manifest(out)  # refuses a folder that holds something else
+        other = read_manifest(out)  # refuses a folder that holds something else
+        if other is not None and other["recipe"]["text"] != manifest["recipe"]["text"]:
+            raise UserError(
+                f"output folder {out}: it holds {other['name']!r}, built from another recipe; name another with --out, "
+                "or delete it"
+            )
     partial = partial_folder(out or folder)
     about = {name: known for name, known in manifest["configs"].items() if name not in changed}
     for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:

@@ -166,10 +166,5 @@ def asks_llm(recipe: BuildRecipe) -> bool:
 
 
 def identity_hash(recipe: BuildRecipe) -> str:
-    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count.
-
-    Nor does the LLM's revision, which the build may find out by itself; the manifest's inputs hold it.
-    """
-    return config_hash(
-        msgspec.structs.replace(recipe, llm=msgspec.structs.replace(recipe.llm.shaping(), revision=None))
-    )
+    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
+    return config_hash(msgspec.structs.replace(recipe, llm=recipe.llm.shaping()))

@@ -37,6 +37,11 @@ def check(recipe: BuildRecipe) -> None:
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
+    if recipe.queries.source is not None and recipe.negatives.dense.rounds > 1:
+        raise UserError(
+            f"recipe: negatives.dense.rounds {recipe.negatives.dense.rounds} with labelled queries: training between "
+            "rounds knows only one positive of each, and would take the others for negatives; set rounds to 1"
+        )
     if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
     _check_writing(recipe.queries, recipe.negatives)

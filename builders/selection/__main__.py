@@ -104,7 +104,11 @@ def _write(
     record = {
         "recipe": {**recipe, "overrides": [*recipe["overrides"], *overrides], "identity": identity},
         "settings": msgspec.to_builtins(config),
-        "inputs": {**manifest["inputs"], "recipe": identity},
+        "inputs": {
+            **manifest["inputs"],
+            "recipe": identity,
+            "selected_again": True,
+        },  # so a build never takes it for its own
         "funnel": {**manifest["funnel"], "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
         "audit": None,  # it spoke of other rows

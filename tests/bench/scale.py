@@ -107,7 +107,7 @@ def write(out, config, corpus, given, candidates, selection):
     """The data set's folder, as the build writes it."""
     llm, guard = LlmConfig(), Guard(config.leakage)
     inputs = inputs_of(config, corpus, llm, given, guard)
-    record = record_of(Recipe(config, "", ()), llm, inputs, corpus.license)
+    record = record_of(Recipe(config, "", ()), inputs, corpus.license)
     record |= {"funnel": given.steps(), "models": {}, "usage": {}, "prices": None, "fates": selection.summary}
     drops = pa.concat_tables([corpus.drops, given.drops, selection.drops])
     write_folder(out, configs_of(corpus, given.queries, candidates, selection, drops), record)

@@ -111,6 +111,12 @@ def test_a_folder_of_something_else_is_not_replaced(built, tmp_path):
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match=r"thesis: it is not empty and holds no data set"):
         reselection.main(built, [], tmp_path / "thesis")
+    other = json.loads((built / "manifest.json").read_text())
+    other["recipe"]["text"] = "name = 'other'"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match=r"other: it holds 'animals', built from another recipe; name another"):
+        reselection.main(built, [], tmp_path / "other")
     with pytest.raises(UserError, match=r"the data set .* lies in it; name another with --out"):
         reselection.main(built, [], built.parent)
     assert (tmp_path / "thesis" / "thesis.txt").read_text() == "years of work"
