@@ -126,4 +126,5 @@ def _load_all(repo_id: str, revision: str, splits: Mapping[str, str]) -> dict[st
 
 if __name__ == "__main__":
     wanted = dict(argument.split("=", 1) for argument in sys.argv[3:])
-    print(json.dumps(_load_all(sys.argv[1], sys.argv[2], wanted)))
+    print(json.dumps(_load_all(sys.argv[1], sys.argv[2], wanted)), flush=True)
+    os._exit(0)  # threads of the libraries that are still under way have been seen to abort the interpreter's end
