@@ -49,6 +49,9 @@ def _causes(earlier: Manifest, ours: Manifest, level: Level) -> Iterator[Change]
     if before["corpus"] != now["corpus"]:
         names = (f"{corpus['source']}@{corpus['revision'][:14]}" for corpus in (before["corpus"], now["corpus"]))
         yield Change(level, (f"corpus: {' -> '.join(names)}",))
+    for key, told in (("queries", "labelled queries"), ("models", "models"), ("leakage", "evaluation sets")):
+        if before.get(key) != now.get(key):
+            yield Change(level, (f"other {told}",))
     old, new = _flat(earlier["settings"]), _flat(ours["settings"])
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(("llm.", "corpus.source", "corpus.revision")):

@@ -170,6 +170,7 @@ def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
         for name, about in manifest["configs"].items()
     ]
     rows = manifest["configs"]["corpus"]["rows"]
+    written = "queries" not in manifest["inputs"] or "generated" in manifest["configs"]
     corpus = manifest["inputs"]["corpus"]
     return DatasetCardData(
         license=manifest["license"],
@@ -177,7 +178,7 @@ def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
         pretty_name=manifest["name"],
         source_datasets=[corpus["source"] if COMMIT.fullmatch(corpus["revision"]) else "original"],
         task_categories=["text-retrieval", "sentence-similarity"],
-        tags=["foils", "hard-negatives", "sentence-transformers", "synthetic"],
+        tags=["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
         size_categories=[next(name for limit, name in _SIZES if rows < limit)],
         configs=listed,
     )
