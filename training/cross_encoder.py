@@ -9,8 +9,9 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from cards.models import ModelReference
+from training.arguments import training_arguments
 from training.recipe import TrainRecipe
-from training.trainer import save, training_arguments
+from training.trainer import fit, save, set_dropout
 
 DEFAULT_MAX_LENGTH = 256
 PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
@@ -20,7 +21,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     """Trains on the rows' pairs and saves the model in `folder`; takes the same recipe as a retriever.
 
     Returns:
-        Steps, batch size and mean loss, for the run record.
+        The run record's `training`, see `training.trainer.fit`.
     """
     pairs = labelled_pairs(rows)
     arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
@@ -29,9 +30,12 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         num_labels=1,
         max_length=config.max_seq_length or DEFAULT_MAX_LENGTH,
     )
+    if config.dropout is not None:
+        set_dropout(model, config.dropout)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=BinaryCrossEntropyLoss(model))
-    outcome = trainer.train()
-    return save(trainer, outcome, folder)
+    outcome = fit(trainer, config, folder)
+    save(trainer, folder)
+    return outcome
 
 
 def labelled_pairs(rows: Dataset) -> Dataset:

@@ -31,6 +31,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         precision: of the arithmetic; weights stay in fp32. `auto` is bf16 where the hardware has it.
         dropout: probability in all layers while training, 0 for none; without it, the base's own.
         length_buckets: batches of rows of similar length, in random order.
+        checkpoint_minutes: how often a checkpoint is kept that a killed run goes on from, where the trainer table sets
+            no save_strategy; 0 for never.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
@@ -51,6 +53,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     precision: Precision = "auto"
     dropout: Annotated[float, Meta(ge=0, lt=1)] | None = None
     length_buckets: bool = False
+    checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10
     dev: DevConfig = DevConfig()
     lora: LoraConfig | None = None
     trainer: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """An embedding model, trained with in-batch negatives and the data set's hard negatives."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,36 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
+from training.arguments import training_arguments
 from training.recipe import TrainRecipe
-from training.trainer import save, training_arguments
+from training.trainer import fit, save, set_dropout
 
 # van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
 LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
+
+
+class Trainer(SentenceTransformerTrainer):
+    """sentence-transformers' trainer, without its padding of queries to the length of passages on a CPU.
+
+    It puts all columns of a batch into one forward pass, each text padded to the longest of all. That keeps a GPU busy;
+    a CPU is busy anyway, and computes the padding.
+    """
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss of one batch."""
+        with column_merging_disabled() if self.args.use_cpu else nullcontext():
+            return super().compute_loss(*args, **kwargs)
 
 
 def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
     """Trains on `query`, `positive`, `negative_1` ... and saves the model in `folder`.
 
     Returns:
-        Steps, batch size and mean loss, for the run record.
+        The run record's `training`, see `training.trainer.fit`.
 
     Raises:
         UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
@@ -42,10 +58,11 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         model.max_seq_length = config.max_seq_length
     if any(prompts.values()):
         model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
-    trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model)
-    )
-    outcome = trainer.train()
+    if config.dropout is not None:
+        set_dropout(model, config.dropout)
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model))
+    outcome = fit(trainer, config, folder)
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
     model.max_seq_length = own_length
-    return save(trainer, outcome, folder)
+    save(trainer, folder)
+    return outcome

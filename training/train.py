@@ -3,8 +3,9 @@
     accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
         [--push OWNER/NAME --version v1.0.0]
 
-On two CPU processes: accelerate launch --multi_gpu --num_processes 2 training/train.py RECIPE (the flag's name
-notwithstanding: `--cpu --num_processes 2` starts one process only).
+Killed at any point, it goes on from its last checkpoint when it is run again. Several processes on one machine
+without a GPU: accelerate launch --config_file training/accelerate/cpu.yaml --num_processes 2 training/train.py RECIPE
+(`--cpu --num_processes 2` starts one process only, which is refused).
 """
 
 import sys
@@ -15,29 +16,25 @@ if __package__ in (None, ""):  # run as a script: `training/` would stand in for
 
 import logging
 import os
-import platform
-import resource
-from collections.abc import Sequence
-from time import perf_counter
-from typing import Any
 
 import msgspec
 import torch
 from accelerate import PartialState
 from transformers import set_seed
 
-from cards.errors import UserError, run_entry
-from cards.folders import partial_folder, put_in_place
+from cards.errors import run_entry
+from cards.folders import put_in_place
 from cards.hardware import EnergyMeter
-from cards.model import write_model_card
-from cards.models import ModelReference, resolve_model, weights_hash
-from cards.provenance import code_version, file_hashes, package_versions
-from cards.recipe import Recipe, config_hash, load_recipe, recipe_arguments
+from cards.models import resolve_model
+from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
 from training import cross_encoder, retriever
-from training.data import Source, load_rows, resolve
-from training.publish import RUN_RECORD, publish_model
+from training.checkpoints import close_folder, open_folder
+from training.data import load_rows, resolve
+from training.processes import refuse_fewer_than_asked
+from training.publish import publish_model
 from training.recipe import TrainRecipe
+from training.record import Run, write_record
 from training.seen import seen_by
 
 logger = logging.getLogger(__name__)
@@ -45,120 +42,60 @@ logger = logging.getLogger(__name__)
 TRAIN = {"retriever": retriever.train, "cross-encoder": cross_encoder.train}
 
 
-def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> None:
+def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> list[Path]:
     """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
 
     Args:
         recipe: what to train.
-        out: the model's folder.
+        out: the model's folder; with several seeds, `-seedN` is put behind its name for each.
         threads: CPU threads per process; without it, the machine's cores shared between the processes.
+
+    Returns:
+        The models' folders.
 
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
     """
     config = recipe.config
     state = PartialState(cpu=not torch.accelerator.is_available())
+    refuse_fewer_than_asked(state.num_processes)
     # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
-    source = resolve(config.dataset, config.revision)
-    base = resolve_model(config.base)
-    inputs = _inputs(config, source, base, state.num_processes)
-    if _is_done(out, inputs, source):
-        logger.info("%s is trained and nothing that shapes it has changed: nothing to do", out)
-        return
-    rows, seen = load_rows(source, config.kind), seen_by(source, base)
-    logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
-    started, energy = perf_counter(), EnergyMeter()
-    partial = out.with_name(f"{out.name}.partial")
-    if state.is_main_process:
-        partial = partial_folder(out)
+    source, base = resolve(config.dataset, config.revision), resolve_model(config.base)
+    runs = {
+        folder: Run(msgspec.structs.replace(recipe, config=single), source, base, state.num_processes)
+        for folder, single in _by_seed(config, out).items()
+    }
+    missing = {folder: run for folder, run in runs.items() if not run.is_done(folder)}
+    for folder in runs.keys() - missing.keys():
+        logger.info("%s is trained and nothing that shapes it has changed: nothing to do", folder)
+    if missing:
+        rows, seen = load_rows(source, config.kind), seen_by(source, base)
+        logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
+    for folder, run in missing.items():
+        energy, partial = EnergyMeter(), folder.with_name(f"{folder.name}.partial")
+        if state.is_main_process:
+            partial = open_folder(folder, run.inputs())
+        state.wait_for_everyone()
+        set_seed(run.recipe.config.seed)  # before the model is made: a cross-encoder's head starts from random weights
+        outcome = TRAIN[config.task](rows, base, run.recipe.config, partial)
+        if state.is_main_process:
+            close_folder(partial)
+            write_record(run, partial, len(rows), seen, outcome, energy)
+            put_in_place(partial, folder)
+            logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
     state.wait_for_everyone()
-    set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    outcome = TRAIN[config.task](rows, base, config, partial)
-    if not state.is_main_process:
-        return
-    record = {
-        "inputs": inputs,
-        "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides, source)},
-        "dataset": {
-            "name": source.name,
-            "revision": source.revision,
-            "tag": source.tag,
-            "kind": config.kind,
-            "rows": len(rows),
-        },
-        "base": {**_identity(base), "reference": config.base},
-        "training_datasets": msgspec.to_builtins(seen),
-        "model": {"revision": f"sha256:{weights_hash(partial)}"},
-        "task": config.task,
-        "seed": config.seed,
-        "training": outcome,
-        "seconds": round(perf_counter() - started, 1),
-        "energy_kwh": energy.kwh(),
-        "peak_memory_mb": _peak_memory_mb(),
-        "hardware": _hardware(state.num_processes),
-        "code": code_version("training", "cards"),
-        "packages": package_versions(),
-        "files": file_hashes(partial),
-    }
-    write_model_card(partial, record)
-    (partial / RUN_RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    put_in_place(partial, out)
-    logger.info("%s: trained in %.1f s", out, record["seconds"])
+    return list(runs)
 
 
-def _inputs(config: TrainRecipe, source: Source, base: ModelReference, processes: int) -> dict[str, Any]:
-    """All that a run depends on; where the data set lies does not count, its content does."""
+def _by_seed(config: TrainRecipe, out: Path) -> dict[Path, TrainRecipe]:
+    """Each model's folder with its configuration, the same as that of a run with this seed alone."""
+    if not config.seeds:
+        return {out: config}
     return {
-        "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None)),
-        "dataset": source.revision,
-        "base": base.revision,
-        "processes": processes,
-        "code": code_version("training")["sha256"],
-        "packages": dict(package_versions()),
+        out.with_name(f"{out.name}-seed{seed}"): msgspec.structs.replace(config, seed=seed, seeds=())
+        for seed in config.seeds
     }
-
-
-def _is_done(out: Path, inputs: dict[str, Any], source: Source) -> bool:
-    """Whether `out` holds this very run; a run of the same recipe on other data or code will be replaced."""
-    if not out.exists():
-        return False
-    try:
-        record = msgspec.json.decode((out / RUN_RECORD).read_bytes())
-        earlier, dataset = record["inputs"], {"tag": None, **record["dataset"]}
-    except (OSError, msgspec.DecodeError, KeyError):
-        raise UserError(
-            f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); name "
-            "another with --out"
-        ) from None
-    if source.tag is not None and source.tag == dataset["tag"] and source.revision != dataset["revision"]:
-        raise UserError(
-            f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {dataset['revision']} and it "
-            f"is {source.revision} now; a version must never move. Name the commit that you mean as the revision"
-        )
-    if earlier["recipe"] != inputs["recipe"]:
-        raise UserError(f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it")
-    return bool(earlier == inputs)
-
-
-def _telling(overrides: Sequence[str], source: Source) -> list[str]:
-    """The overrides that say what was trained; in which folder the data lay is not told, its revision is."""
-    return [override for override in overrides if source.tag is not None or not override.startswith("dataset=")]
-
-
-def _identity(model: ModelReference) -> dict[str, str]:
-    return {"name": model.name, "revision": model.revision, "weights": model.weights}
-
-
-def _peak_memory_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _hardware(processes: int) -> dict[str, Any]:
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {"device": str(device), "name": name, "processes": processes, "threads": torch.get_num_threads()}
 
 
 def _entry() -> None:
@@ -169,11 +106,13 @@ def _entry() -> None:
     arguments = parser.parse_args()
     target = push_target(arguments)
     recipe = load_recipe(arguments.recipe, arguments.overrides, TrainRecipe)
-    default = Path("outputs") / "models" / f"{recipe.config.kind}-seed{recipe.config.seed}"
-    out = arguments.out or default
-    main(recipe, out, arguments.threads)
+    config = recipe.config
+    default = Path("outputs") / "models" / (config.kind if config.seeds else f"{config.kind}-seed{config.seed}")
+    if target is not None and len(config.seeds) > 1:
+        parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
+    (*_, folder) = main(recipe, arguments.out or default, arguments.threads)
     if target is not None and PartialState().is_main_process:
-        publish_model(out, target)
+        publish_model(folder, target)
 
 
 if __name__ == "__main__":

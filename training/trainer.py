@@ -1,81 +1,101 @@
-"""What both trainers share: the recipe's `[trainer]` table as their arguments, and saving with a summary."""
+"""What both trainers share: training that goes on where an earlier attempt was stopped, and saving with a summary."""
 
+import errno
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import TrainOutput
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cards.errors import UserError
+from training.checkpoints import CHECKPOINTS, Checkpoints, last_checkpoint, seconds_before
 from training.recipe import TrainRecipe
 
-ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
 
-OURS = {
-    "output_dir": "give --out",
-    "seed": "set seed at the recipe's top level",
-    "data_seed": "set seed at the recipe's top level",
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
-            "hub_token",
-        ),
-        "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background",
-    ),
-    "prompts": "set query_prompt and passage_prompt at the recipe's top level",
-}
-
-
-def training_arguments(kind: type[ArgumentsT], config: TrainRecipe, folder: Path, rows: int, **more: Any) -> ArgumentsT:
-    """Builds the trainer's arguments.
-
-    Args:
-        kind: the class of the trainer's arguments.
-        config: its `trainer` table is handed on as it is, over quiet defaults.
-        folder: where the trainer may write.
-        rows: of the training set, to see that there is at least one batch.
-        more: what only one kind of trainer knows.
-
-    Raises:
-        UserError: `[trainer]` holds a name that the class does not know, one that the recipe sets elsewhere, or a
-            batch size above the number of rows where incomplete batches are dropped.
-    """
-    for name, instead in OURS.items():
-        if name in config.trainer:
-            raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
-    defaults: dict[str, Any] = {
-        "save_strategy": "no",
-        "logging_steps": 10,
-        "report_to": "none",
-        "use_cpu": not torch.accelerator.is_available(),
-        "dataloader_pin_memory": torch.accelerator.is_available(),
-    }
-    try:
-        arguments: ArgumentsT = kind(output_dir=str(folder), seed=config.seed, **{**defaults, **config.trainer, **more})
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"recipe: trainer: {str(error).splitlines()[0]} (the table is handed to {kind.__name__})"
-        ) from None
-    batch = arguments.train_batch_size * arguments.world_size
-    if rows < batch and (arguments.dataloader_drop_last or arguments.world_size > 1):
-        raise UserError(
-            f"recipe: trainer.per_device_train_batch_size {arguments.train_batch_size}: {arguments.world_size} "
-            f"processes need {batch} rows for one batch and the data set has {rows}; set it lower"
-        )
-    return arguments
-
-
-def save(trainer: Trainer, outcome: TrainOutput, folder: Path) -> dict[str, Any]:
-    """Saves the trained model, once for all processes, without a card.
+def fit(trainer: Trainer, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+    """Trains to the end, from the last whole checkpoint where there is one.
 
     Returns:
-        Steps, batch size over all processes and mean loss, for the run record.
+        For the run record: steps, batch size over all processes and gradient accumulation, mean loss, the seconds of
+        all attempts up to here, and the step that this attempt went on from (0 for the start).
+
+    Raises:
+        UserError: memory or disk space ran out; says what to set, or to free, and that training goes on.
     """
-    if trainer.accelerator.is_main_process:
-        trainer.model.save_pretrained(str(folder), create_model_card=False)
+    arguments = trainer.args
+    (start,) = broadcast_object_list([last_checkpoint(folder) if PartialState().is_main_process else None])
+    timed = arguments.save_strategy == "no"  # the recipe leaves it to us
+    marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
+    trainer.add_callback(marks)
+    trainer.add_callback(_LogsAll())
+    try:
+        outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    except (RuntimeError, OSError) as error:
+        if (told := _told(error, arguments.train_batch_size, folder)) is None:
+            raise
+        raise UserError(told) from None
     return {
         "steps": outcome.global_step,
-        "batch_size": trainer.args.train_batch_size * trainer.accelerator.num_processes,
-        "mean_loss": round(outcome.training_loss, 6),
+        "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
+        "mean_loss": _mean_loss(trainer),
+        "seconds": round(marks.seconds, 1),
+        "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
     }
+
+
+def save(trainer: Trainer, folder: Path) -> None:
+    """Saves the trained model, once for all processes, without a card."""
+    if trainer.accelerator.is_main_process:
+        trainer.model.save_pretrained(str(folder), create_model_card=False)
+
+
+def set_dropout(model: torch.nn.Module, probability: float) -> None:
+    """Sets every dropout of a model: its layers, and the rates that attention is called with.
+
+    The model's saved configuration keeps its base's values.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, probability)
+
+
+class _LogsAll(TrainerCallback):
+    """No step is missing in the log of a checkpoint or of the whole run: the mean loss is taken from it."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+
+
+def _mean_loss(trainer: Trainer) -> float | None:
+    """The mean over all steps from the log, which a checkpoint carries; transformers' own forgets earlier attempts."""
+    logged: list[tuple[int, float]] = [
+        (entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry
+    ]
+    steps = [step for step, _ in logged]
+    weights = [step - before for step, before in zip(steps, [0, *steps], strict=False)]
+    if not sum(weights):
+        return None
+    return round(sum(loss * weight for (_, loss), weight in zip(logged, weights, strict=True)) / sum(weights), 6)
+
+
+def _told(error: Exception, batch_size: int, folder: Path) -> str | None:
+    """What to do about an error that more room would cure; None for any other."""
+    text = str(error).lower()
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return (
+            f"recipe: trainer.per_device_train_batch_size {batch_size}: memory ran out; set it lower and "
+            "trainer.gradient_accumulation_steps higher, or use a cached loss, gradient_checkpointing or a smaller "
+            "max_seq_length"
+        )
+    if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in text or "file write failed" in text:
+        return (
+            f"output folder {folder / CHECKPOINTS}: no space left on the device; free some, or set "
+            "trainer.save_total_limit = 1; run again and training goes on from the last whole checkpoint"
+        )
+    return None

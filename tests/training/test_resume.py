@@ -1,0 +1,129 @@
+"""Training that is killed goes on to the weights that it would have had undisturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from safetensors.torch import load_file
+
+from builders.folder import write_config
+from cards.recipe import load_recipe
+from tests.conftest import BASE
+from tests.test_architecture import ROOT
+from tests.training.test_train import TEXTS
+from training import train
+from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint, open_folder
+from training.recipe import TrainRecipe
+
+EIGHT = [f"{text}, {where}" for where in ("by day", "at night") for text in TEXTS][:8]
+STEPS = 10  # of 4 an epoch: the order of rows in the third must come out right too
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    rows = {"query": [f"who? {text}" for text in EIGHT], "positive": EIGHT, "negative_1": EIGHT[1:] + EIGHT[:1]}
+    write_config(folder / "dataset", "bm25", pa.table(rows))
+    path = folder / "train.toml"
+    path.write_text(
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\nprecision = "fp32"\n'
+        f"[trainer]\nmax_steps = {STEPS}\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+        'save_strategy = "steps"\nsave_steps = 1\nlogging_steps = 3\nwarmup_steps = 2\n'
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe):
+    out = recipe.parent / "undisturbed"
+    train.main(load_recipe(recipe, [], TrainRecipe), out)
+    return out
+
+
+def command(recipe, out):
+    return [sys.executable, "-m", "training.train", str(recipe), "--out", str(out), "--threads", str(_threads())]
+
+
+def _threads():
+    return os.cpu_count() or 1
+
+
+def steps_of(folder):
+    return [int(path.name.rpartition("-")[2]) for path in (folder / CHECKPOINTS).glob("checkpoint-*")]
+
+
+def kill_at(recipe, out, step):
+    """Kills a run as soon as the folder of a checkpoint is there, whole or not."""
+    run = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    deadline = time.monotonic() + 600
+    while max(steps_of(out.with_name(f"{out.name}.partial")), default=0) < step:
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    run.stderr.close()
+
+
+def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed):
+    out = recipe.parent / "killed"
+    first, second = sorted(random.Random(5).sample(range(2, STEPS), 2))
+    kill_at(recipe, out, first)
+    assert not out.exists()
+    kill_at(recipe, out, second)
+    finished = subprocess.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    expected, found = (json.loads((folder / "run.json").read_text()) for folder in (undisturbed, out))
+    assert found["training"]["resumed_from"] in {second - 1, second}
+    assert found["model"] == expected["model"]
+    for name in ("steps", "batch_size", "mean_loss"):
+        assert found["training"][name] == expected["training"][name]
+    assert found["seconds"] > 0
+    assert not (out / CHECKPOINTS).exists()
+    assert not (out / INPUTS).exists()
+
+
+def test_training_changes_the_weights(undisturbed):
+    base, trained = load_file(base_weights()), load_file(undisturbed / "model.safetensors")
+    assert any(not base[name].equal(trained[name]) for name in base)
+
+
+def base_weights():
+    from cards.models import resolve_model
+
+    return str(Path(resolve_model(BASE).location) / "model.safetensors")
+
+
+def test_a_folder_of_the_same_run_is_gone_on_with_and_another_is_emptied(tmp_path):
+    folder = open_folder(tmp_path / "m", {"recipe": "a"})
+    (folder / "kept").touch()
+    assert open_folder(tmp_path / "m", {"recipe": "a"}) == folder
+    assert (folder / "kept").exists()
+    open_folder(tmp_path / "m", {"recipe": "b"})
+    assert not (folder / "kept").exists()
+
+
+def test_half_a_checkpoint_is_none(tmp_path):
+    for step, whole in ((2, True), (10, True), (11, False)):
+        path = tmp_path / CHECKPOINTS / f"checkpoint-{step}"
+        path.mkdir(parents=True)
+        if whole:
+            (path / MARK).write_text('{"seconds": 1.5}')
+    assert last_checkpoint(tmp_path).name == "checkpoint-10"
+    assert sorted(steps_of(tmp_path)) == [2, 10]
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_several_seeds_are_as_each_alone(recipe, undisturbed):
+    folders = train.main(load_recipe(recipe, ["seeds=[1, 2]"], TrainRecipe), recipe.parent / "both")
+    assert [folder.name for folder in folders] == ["both-seed1", "both-seed2"]
+    one, two = (json.loads((folder / "run.json").read_text()) for folder in folders)
+    assert one["model"] == json.loads((undisturbed / "run.json").read_text())["model"] != two["model"]
+    assert (one["seed"], two["seed"]) == (1, 2)

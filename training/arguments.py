@@ -1,0 +1,107 @@
+"""The recipe's `[trainer]` table as a trainer's arguments, over the defaults of this project."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from sentence_transformers.base.sampler import BatchSamplers
+from transformers import TrainingArguments
+
+from cards.errors import UserError
+from cards.hardware import has_native_bf16
+from training.batches import LengthBatches
+from training.checkpoints import CHECKPOINTS
+from training.recipe import TrainRecipe
+
+ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
+
+OURS = {
+    "output_dir": "give --out",
+    "seed": "set seed at the recipe's top level",
+    "data_seed": "set seed at the recipe's top level",
+    **dict.fromkeys(
+        (
+            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
+            "hub_token",
+        ),
+        "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background",
+    ),
+    "prompts": "set query_prompt and passage_prompt at the recipe's top level",
+    "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
+    "overwrite_output_dir": "leave it out: a finished run of another recipe is never overwritten",
+    **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
+    "logging_nan_inf_filter": "leave it out: a loss that is no number stops training",
+}
+
+
+def training_arguments(kind: type[ArgumentsT], config: TrainRecipe, folder: Path, rows: int, **more: Any) -> ArgumentsT:
+    """Builds the trainer's arguments.
+
+    Args:
+        kind: the class of the trainer's arguments.
+        config: its `trainer` table is handed on as it is, over quiet defaults.
+        folder: of the run; checkpoints go into it.
+        rows: of the training set, to see that there is at least one batch.
+        more: what only one kind of trainer knows.
+
+    Raises:
+        UserError: `[trainer]` holds a name that the class does not know, one that the recipe sets elsewhere, or a
+            batch size above the number of rows where incomplete batches are dropped.
+    """
+    for name, instead in OURS.items():
+        if name in config.trainer:
+            raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
+    accelerator = torch.accelerator.is_available()
+    defaults: dict[str, Any] = {
+        "save_strategy": "no",  # by time instead, see training.checkpoints
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "report_to": "none",
+        "use_cpu": not accelerator,
+        "dataloader_pin_memory": accelerator,
+        "logging_nan_inf_filter": False,
+        **precision_arguments(config.precision),
+        **length_buckets(config),
+    }
+    try:
+        arguments: ArgumentsT = kind(
+            output_dir=str(folder / CHECKPOINTS), seed=config.seed, **{**defaults, **config.trainer, **more}
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"recipe: trainer: {str(error).splitlines()[0]} (the table is handed to {kind.__name__})"
+        ) from None
+    batch = arguments.train_batch_size * arguments.world_size
+    if rows < batch and (arguments.dataloader_drop_last or arguments.world_size > 1):
+        raise UserError(
+            f"recipe: trainer.per_device_train_batch_size {arguments.train_batch_size}: {arguments.world_size} "
+            f"processes need {batch} rows for one batch and the data set has {rows}; set it lower"
+        )
+    return arguments
+
+
+def precision_arguments(precision: str) -> dict[str, bool]:
+    """The trainer's arguments for a recipe's `precision`: autocast, with weights and optimiser in fp32.
+
+    Raises:
+        UserError: fp16 without a GPU: its gradients need a scaler that a CPU does not have.
+    """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("recipe: precision fp16: needs a GPU; allowed here: auto, bf16, fp32")
+    return {"bf16": precision == "bf16" or (precision == "auto" and has_native_bf16()), "fp16": precision == "fp16"}
+
+
+def length_buckets(config: TrainRecipe) -> dict[str, Any]:
+    """The batch sampler where the recipe asks for batches by length.
+
+    Raises:
+        UserError: it asks for another batch sampler as well.
+    """
+    if not config.length_buckets:
+        return {}
+    if "batch_sampler" in config.trainer:
+        raise UserError(
+            f"recipe: length_buckets and trainer.batch_sampler {config.trainer['batch_sampler']!r}: one of them fills "
+            f"the batches; leave the other out (samplers: {', '.join(each.value for each in BatchSamplers)})"
+        )
+    return {"batch_sampler": LengthBatches}
