@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -12,6 +11,7 @@ from sentence_transformers import (
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
+from training.mixture import Training
 from training.recipe import TrainRecipe
 from training.trainer import save, training_arguments
 
@@ -19,7 +19,7 @@ from training.trainer import save, training_arguments
 LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
 
 
-def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+def train(training: Training, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
     """Trains on `query`, `positive`, `negative_1` ... and saves the model in `folder`.
 
     Returns:
@@ -28,12 +28,14 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     Raises:
         UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
-    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in rows.features}
+    columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
+    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in columns}
     arguments = training_arguments(
         SentenceTransformerTrainingArguments,
         config,
         folder,
-        len(rows),
+        training.size,
+        **training.arguments,
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
     model = SentenceTransformer(base.location)
@@ -43,7 +45,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     if any(prompts.values()):
         model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
     trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model)
+        model=model, args=arguments, train_dataset=training.rows, loss=LOSSES[config.loss](model)
     )
     outcome = trainer.train()
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.

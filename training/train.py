@@ -34,11 +34,12 @@ from cards.models import ModelReference, resolve_model, weights_hash
 from cards.provenance import code_version, file_hashes, package_versions
 from cards.recipe import Recipe, config_hash, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
-from training import cross_encoder, retriever
-from training.data import Source, load_rows, resolve
+from training import cross_encoder, mixture, retriever
+from training.data import Source, resolve
 from training.publish import RUN_RECORD, publish_model
 from training.recipe import TrainRecipe
 from training.seen import seen_by
+from training.sources import Plain
 
 logger = logging.getLogger(__name__)
 
@@ -60,33 +61,27 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     state = PartialState(cpu=not torch.accelerator.is_available())
     # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
-    source = resolve(config.dataset, config.revision)
+    source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
     base = resolve_model(config.base)
-    inputs = _inputs(config, source, base, state.num_processes)
-    if _is_done(out, inputs, source):
+    inputs = _inputs(config, [source, *also], base, state.num_processes)
+    if _is_done(out, inputs, [source, *also]):
         logger.info("%s is trained and nothing that shapes it has changed: nothing to do", out)
         return
-    rows, seen = load_rows(source, config.kind), seen_by(source, base)
-    logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
+    training, seen = mixture.load(config, source, also), seen_by(source, base, also)
+    logger.info("%s, base %s", training.told(), base.name)
     started, energy = perf_counter(), EnergyMeter()
     partial = out.with_name(f"{out.name}.partial")
     if state.is_main_process:
         partial = partial_folder(out)
     state.wait_for_everyone()
     set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    outcome = TRAIN[config.task](rows, base, config, partial)
+    outcome = TRAIN[config.task](training, base, config, partial)
     if not state.is_main_process:
         return
     record = {
         "inputs": inputs,
         "recipe": {"text": recipe.text, "overrides": _telling(recipe.overrides, source)},
-        "dataset": {
-            "name": source.name,
-            "revision": source.revision,
-            "tag": source.tag,
-            "kind": config.kind,
-            "rows": len(rows),
-        },
+        "dataset": training.record(),
         "base": {**_identity(base), "reference": config.base},
         "training_datasets": msgspec.to_builtins(seen),
         "model": {"revision": f"sha256:{weights_hash(partial)}"},
@@ -107,11 +102,15 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     logger.info("%s: trained in %.1f s", out, record["seconds"])
 
 
-def _inputs(config: TrainRecipe, source: Source, base: ModelReference, processes: int) -> dict[str, Any]:
-    """All that a run depends on; where the data set lies does not count, its content does."""
+def _inputs(
+    config: TrainRecipe, sources: Sequence[Source | Plain], base: ModelReference, processes: int
+) -> dict[str, Any]:
+    """All that a run depends on; where the data lies does not count, its content does."""
+    also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
     return {
-        "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None)),
-        "dataset": source.revision,
+        "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None, also=also)),
+        "dataset": sources[0].revision,
+        **({"also": [each.revision for each in sources[1:]]} if also else {}),
         "base": base.revision,
         "processes": processes,
         "code": code_version("training")["sha256"],
@@ -119,23 +118,26 @@ def _inputs(config: TrainRecipe, source: Source, base: ModelReference, processes
     }
 
 
-def _is_done(out: Path, inputs: dict[str, Any], source: Source) -> bool:
+def _is_done(out: Path, inputs: dict[str, Any], sources: Sequence[Source | Plain]) -> bool:
     """Whether `out` holds this very run; a run of the same recipe on other data or code will be replaced."""
     if not out.exists():
         return False
     try:
         record = msgspec.json.decode((out / RUN_RECORD).read_bytes())
-        earlier, dataset = record["inputs"], {"tag": None, **record["dataset"]}
+        earlier, dataset = record["inputs"], record["dataset"]
+        trained_on = {(each["name"], each.get("tag")): each["revision"] for each in (dataset, *dataset.get("also", []))}
     except (OSError, msgspec.DecodeError, KeyError):
         raise UserError(
             f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); name "
             "another with --out"
         ) from None
-    if source.tag is not None and source.tag == dataset["tag"] and source.revision != dataset["revision"]:
-        raise UserError(
-            f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {dataset['revision']} and it "
-            f"is {source.revision} now; a version must never move. Name the commit that you mean as the revision"
-        )
+    for source in sources:
+        before = trained_on.get((source.name, source.tag), source.revision)
+        if source.tag is not None and source.revision != before:
+            raise UserError(
+                f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
+                f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
+            )
     if earlier["recipe"] != inputs["recipe"]:
         raise UserError(f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it")
     return bool(earlier == inputs)
