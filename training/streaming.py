@@ -23,6 +23,7 @@ from datasets import DatasetInfo, Features, IterableDataset, Value
 from datasets.iterable_dataset import ExamplesIterable
 from huggingface_hub import HfFileSystem
 from msgspec import Struct
+from torch.utils.data import get_worker_info
 
 from cards.errors import UserError
 from cards.hub import explained
@@ -67,18 +68,19 @@ class Part(Struct, frozen=True):
         if order is not None:
             order.shuffle(files)
         for file in files:
-            with explained(f"dataset {self.name}, {Path(file).name}"):
+            name = Path(file).name
+            with explained(f"dataset {self.name}, {name}"):
                 for number, row in enumerate(_read(file, self.form, list(self.columns)), start=1):
-                    yield self._texts(row, f"{Path(file).name}, row {number}")
+                    yield self._texts(row, name, number)
 
-    def _texts(self, row: Mapping[str, Any], where: str) -> Row:
+    def _texts(self, row: Mapping[str, Any], file: str, number: int) -> Row:
         texts = {}
         for old, new in self.columns.items():
             text = row.get(old)
             if text is not None and not isinstance(text, str):
                 raise UserError(not_text(self.name, old, type(text).__name__))
             if not text or text.isspace():
-                raise UserError(empty_text(self.name, where, old))
+                raise UserError(empty_text(self.name, f"{file}, row {number}", old))
             texts[new] = text
         return texts
 
@@ -131,18 +133,19 @@ class Stream(IterableDataset):  # type: ignore[misc]
     """All sources' rows without end, in blocks of one source; a row has the columns of its source and no others."""
 
     def __init__(self, sources: Sequence[Streamed], block: int, buffer: int, seed: int) -> None:
+        self._make = partial(_blocks, tuple(sources), block, buffer, seed)
         columns = max((source.columns for source in sources), key=len)
-        make = partial(_blocks, tuple(sources), block, buffer, seed)
         # One shard: accelerate would deal out several, and processes and sources would no longer keep step.
         super().__init__(
-            ExamplesIterable(_keyed, {"make": make}),
+            ExamplesIterable(_keyed, {"make": self._make}),
             DatasetInfo(features=Features(dict.fromkeys(columns, Value("string")))),
         )
 
     def __iter__(self) -> Iterator[Row]:
-        """Yields rows; `datasets` fills columns that a row lacks with None."""
-        for row in super().__iter__():
-            yield {column: text for column, text in row.items() if text is not None}
+        """Yields rows as they are, where `datasets` would fill up columns and check each text again."""
+        worker = get_worker_info()
+        if worker is None or worker.id == 0:  # others would read the same rows
+            yield from self._make()
 
 
 def shuffled(rows: Iterator[Row], size: int, order: random.Random) -> Iterator[Row]:

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import DataLoader
 
 from builders.folder import write_config
 from cards.errors import UserError
@@ -326,3 +327,10 @@ def test_what_a_stream_cannot_do(load, data, overrides, shareless, words):
     tables = [general(data) if shareless else general(data, share=0.25)]
     with pytest.raises(UserError, match=words):
         load("streaming=true", *overrides, also=tables)
+
+
+def test_workers_that_read_ahead_do_not_read_rows_twice(load):
+    rows = DataLoader(load("streaming=true", "trainer.max_steps=9").rows, batch_size=4, num_workers=2, collate_fn=list)
+    assert [row["query"] for row in chain.from_iterable(islice(rows, 10))] == [
+        row["query"] for row in islice(load("streaming=true", "trainer.max_steps=9").rows, N)
+    ]
