@@ -196,31 +196,48 @@ def download(repo_id: str, commit: str, repo_type: RepoType, patterns: Sequence[
     return Path(folder)
 
 
-def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> Any:
-    """One split of a Hub data set, read from Parquet files alone.
+def parquet_builder(repo_id: str, config: str | None, commit: str) -> Any:
+    """What `datasets` knows of a Hub data set's configuration (a `DatasetBuilder`): its splits and their files.
 
-    Returns:
-        A `datasets.Dataset`.
+    Raises:
+        UserError: there is no such configuration, or its files are of another kind.
+    """
+    from datasets import load_dataset_builder
+
+    where = f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
+    with _found(where):
+        if not constants.is_offline_mode():
+            files_at(repo_id, commit, "dataset")  # refuses paths that climb
+        builder = patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
+    if builder.info.builder_name != "parquet":
+        raise UserError(
+            f"{where}: its files are {builder.info.builder_name}; only Parquet is read from the Hub. The Hub keeps a "
+            "Parquet copy of most public data sets: name its commit, that of refs/convert/parquet, as the revision"
+        )
+    return builder
+
+
+def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> Any:
+    """One split of a Hub data set (a `datasets.Dataset`), read from Parquet files alone.
 
     Raises:
         UserError: there is no such configuration or split, or its files are of another kind.
     """
-    from datasets import load_dataset, load_dataset_builder
+    from datasets import load_dataset
+
+    parquet_builder(repo_id, config, commit)
+    with _found(f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")):
+        return patiently(lambda: load_dataset(repo_id, config, split=split, revision=commit))
+
+
+@contextmanager
+def _found(where: str) -> Iterator[None]:
+    """As `explained`; what `datasets` did not find is told in its own words."""
     from datasets.exceptions import DatasetNotFoundError
 
-    where = f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
     with explained(where):
-        if not constants.is_offline_mode():
-            files_at(repo_id, commit, "dataset")  # refuses paths that climb
         try:
-            builder = patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
-            if builder.info.builder_name != "parquet":
-                raise UserError(
-                    f"{where}: its files are {builder.info.builder_name}; only Parquet is read from the Hub. The Hub "
-                    "keeps a Parquet copy of most public data sets: name its commit, that of refs/convert/parquet, as "
-                    "the revision"
-                )
-            return patiently(lambda: load_dataset(repo_id, config, split=split, revision=commit))
+            yield
         except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
             if isinstance(error, HfHubHTTPError):
                 raise

@@ -39,7 +39,7 @@ def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version 
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity" if record["task"] == "retriever" else "text-ranking",
         base_model=_hub_id(record["base"]["name"]),
-        datasets=[name] if (name := _hub_id(record["dataset"]["name"])) else None,
+        datasets=[name for each in trained_on(record) if (name := _hub_id(each["name"]))] or None,
         tags=["sentence-transformers", "foils", "hard-negatives"],
     )
     return Card(yaml.safe_load(data.to_yaml()), text).render()
@@ -53,6 +53,12 @@ def merge_model_cards(new: str, existing: str, weights: str) -> str:
         card = parse_card(existing)
         existing = card._replace(data=without_scores(card.data, weights)).render()
     return merge_with_history(new, existing, keep=(BLOCK,) if of_same_weights else ())
+
+
+def trained_on(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a run record says of its data: that of the recipe, then further data; each name once."""
+    data = [record["dataset"], *record["dataset"].get("also", [])]
+    return list({each["name"]: each for each in reversed(data)}.values())[::-1]
 
 
 def _render(template: str, **values: Any) -> str:

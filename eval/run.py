@@ -67,7 +67,8 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
         rows.append((model.name, results))
     print(metrics_table(rows))
     logger.info("results: %s", root)
-    trained_on = {record["dataset"].get("name"), record["dataset"].get("revision")} if record else set()
+    data = [record["dataset"], *record["dataset"].get("also", [])] if record else []
+    trained_on = {each.get(key) for each in data for key in ("name", "revision")}
     evaluation = Evaluation(model, base, results, base_results, root, trained_on)
     for task in evaluation.seen():
         logger.warning("%s: its queries are those that the model was trained on: no measure of search", task)

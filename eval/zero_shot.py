@@ -22,7 +22,8 @@ def with_training_datasets(meta: Any, model: ModelReference, task: Task) -> Any:
     seen = record.get("training_datasets") or {"data": None, "base": None, "compared_with": []}
     names = {*(seen["data"] or []), *(seen["base"] or [])}
     dataset = record.get("dataset", {})
-    if task.queries_of is not None and task.queries_of in (dataset.get("name"), dataset.get("revision")):
+    data = [(each.get("name"), each.get("revision")) for each in (dataset, *dataset.get("also", []))]
+    if task.queries_of is not None and any(task.queries_of in each for each in data):
         names.add(task.name)
     listed = meta.model_copy(update={"training_datasets": names})
     known = None not in (seen["data"], seen["base"]) and task.name in seen["compared_with"]

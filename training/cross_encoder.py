@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from cards.models import ModelReference
 from training.arguments import training_arguments
+from training.mixture import Training
 from training.recipe import TrainRecipe
 from training.trainer import fit, save, set_dropout
 
@@ -17,13 +18,15 @@ DEFAULT_MAX_LENGTH = 256
 PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
 
 
-def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+def train(training: Training, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
     """Trains on the rows' pairs and saves the model in `folder`; takes the same recipe as a retriever.
 
     Returns:
         The run record's `training`, see `training.trainer.fit`.
     """
-    pairs = labelled_pairs(rows)
+    pairs = concatenate_datasets(
+        [labelled_pairs(rows) for rows in (training.rows.values() if len(training.sources) > 1 else [training.rows])]
+    )
     arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
     model = CrossEncoder(
         base.location,

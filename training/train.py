@@ -28,9 +28,9 @@ from cards.hardware import EnergyMeter
 from cards.models import resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
-from training import cross_encoder, retriever
+from training import cross_encoder, mixture, retriever
 from training.checkpoints import close_folder, open_folder
-from training.data import load_rows, resolve
+from training.data import resolve
 from training.processes import refuse_fewer_than_asked
 from training.publish import publish_model
 from training.recipe import TrainRecipe
@@ -61,27 +61,27 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     refuse_fewer_than_asked(state.num_processes)
     # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
-    source, base = resolve(config.dataset, config.revision), resolve_model(config.base)
+    source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
+    base = resolve_model(config.base)
     runs = {
-        folder: Run(msgspec.structs.replace(recipe, config=single), source, base, state.num_processes)
+        folder: Run(msgspec.structs.replace(recipe, config=single), source, also, base, state.num_processes)
         for folder, single in _by_seed(config, out).items()
     }
     missing = {folder: run for folder, run in runs.items() if not run.is_done(folder)}
     for folder in runs.keys() - missing.keys():
         logger.info("%s is trained and nothing that shapes it has changed: nothing to do", folder)
-    if missing:
-        rows, seen = load_rows(source, config.kind), seen_by(source, base)
-        logger.info("%d rows of %s, kind %s, base %s", len(rows), source.name, config.kind, base.name)
     for folder, run in missing.items():
-        energy, partial = EnergyMeter(), folder.with_name(f"{folder.name}.partial")
+        single, energy, partial = run.recipe.config, EnergyMeter(), folder.with_name(f"{folder.name}.partial")
+        training, seen = mixture.load(single, source, also), seen_by(source, base, also)
+        logger.info("%s, base %s, seed %d", training.told(), base.name, single.seed)
         if state.is_main_process:
             partial = open_folder(folder, run.inputs())
         state.wait_for_everyone()
-        set_seed(run.recipe.config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-        outcome = TRAIN[config.task](rows, base, run.recipe.config, partial)
+        set_seed(single.seed)  # before the model is made: a cross-encoder's head starts from random weights
+        outcome = TRAIN[config.task](training, base, single, partial)
         if state.is_main_process:
             close_folder(partial)
-            write_record(run, partial, len(rows), seen, outcome, energy)
+            write_record(run, partial, training, seen, outcome, energy)
             put_in_place(partial, folder)
             logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
     state.wait_for_everyone()

@@ -1,12 +1,15 @@
 """A model's links: run record, weights, card, base, data set, and its figures."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from cards.hub import COMMIT, client, patiently
 from cards.merging import blocks, parse_card
+from cards.model import trained_on
 from cards.models import weights_hash
-from cards.verify.artefact import Artefact, check_files, check_version, fetch
+from cards.verify.artefact import Artefact, check_files, check_version, fetch, hub_commit
 from cards.verify.dataset import dataset_links, model_at
 from cards.verify.evaluation import evaluation_links
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
@@ -24,6 +27,7 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
         yield from evaluation_links(artefact, artefact.record()["model"]["revision"])
     tag = examine("model: data set", partial(_dataset_tag, artefact))
     yield tag
+    yield examine("model: further data", partial(_further, artefact))
     if tag.status != "verified":
         return
     dataset = artefact.record()["dataset"]
@@ -31,8 +35,7 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
 
     def look() -> str:
         fetched.append(fetch(dataset["name"], "dataset", dataset["revision"]))
-        kinds = [] if dataset["kind"] == "none" else dataset["kind"].split("+")
-        for kind in kinds:
+        for kind in kinds_of(dataset["kind"]):
             rows = fetched[0].record()["configs"][kind]["rows"]
             if rows != dataset["rows"]:
                 raise BrokenError(f"{kind} has {rows} rows there, and the run record says {dataset['rows']}")
@@ -41,6 +44,15 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
     yield examine("model: training rows", look)
     if fetched:
         yield from dataset_links(fetched[0])
+
+
+def kinds_of(kind: str) -> list[str]:
+    """The configurations that a kind of a run record names.
+
+    >>> kinds_of("llm+bm25:0.5,random:0.5")
+    ['llm', 'bm25', 'random']
+    """
+    return [] if kind == "none" else [part.partition(":")[0] for part in re.split("[+,]", kind)]
 
 
 def _weights(artefact: Artefact) -> str:
@@ -57,25 +69,41 @@ def _card(artefact: Artefact) -> str:
     for what, value in (
         ("the weights", record["model"]["revision"]),
         ("the base's revision", record["base"]["revision"]),
-        ("the data set's revision", record["dataset"]["revision"]),
+        *((f"the revision of {each['name']}", each["revision"]) for each in trained_on(record)),
     ):
         if value not in told:
             raise BrokenError(f"README.md does not name {what}, {value[:19]}, of run.json")
     names = [data.get("base_model"), *(data.get("datasets") or [])]
-    for part in ("base", "dataset"):
-        if "/" in record[part]["name"] and record[part]["name"] not in names:
-            raise BrokenError(f"README.md's YAML does not name {record[part]['name']}, the {part} of run.json")
+    for what, each in (("base", record["base"]), *(("dataset", data) for data in trained_on(record))):
+        if "/" in each["name"] and each["name"] not in names:
+            raise BrokenError(f"README.md's YAML does not name {each['name']}, the {what} of run.json")
     return "names weights, base and data set of run.json"
 
 
 def _dataset_tag(artefact: Artefact) -> str:
     """The tag that was trained on still points at the commit that was."""
-    dataset = artefact.record()["dataset"]
+    return _at_its_tag(artefact.record()["dataset"])
+
+
+def _further(artefact: Artefact) -> str:
+    """As `_dataset_tag` for all data that was trained on beside it."""
+    found, unverifiable = [], []
+    for each in artefact.record()["dataset"].get("also", []):
+        try:
+            found.append(_at_its_tag(each))
+        except UnverifiableError as error:
+            unverifiable.append(str(error))
+    if unverifiable:
+        raise UnverifiableError("; ".join([*unverifiable, *found]))
+    return "; ".join(found) or "none was used"
+
+
+def _at_its_tag(dataset: Mapping[str, Any]) -> str:
     name, tag, commit = dataset["name"], dataset.get("tag"), dataset["revision"]
     if not COMMIT.fullmatch(commit):
-        raise UnverifiableError(f"{name} was a folder, manifest {commit[:19]}")
+        raise UnverifiableError(f"{name} was a folder, {'manifest' if 'kind' in dataset else 'files'} {commit[:19]}")
     if tag is None or tag == commit:
-        return f"{name} at commit {commit}"
+        return hub_commit(name, "dataset", commit)
     refs = patiently(lambda: client().list_repo_refs(name, repo_type="dataset"))
     targets = {ref.name: ref.target_commit for ref in (*refs.branches, *refs.tags)}
     if tag not in targets:

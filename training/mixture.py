@@ -1,0 +1,320 @@
+"""What is trained on: the recipe's data set, further data beside it, each in its share, in memory or streamed.
+
+A share is one of all rows that an epoch trains on. The recipe's own data set gives all its rows; further data with a
+share gives as many as make that share of the whole, without one all its rows. So with N rows and shares s_1, s_2 ... an
+epoch has N / (1 - s_1 - s_2 ...) rows. No row comes twice: data that has too few for its share is refused. Which rows
+are taken is decided by their texts and the seed, so it does not depend on their order, and every epoch has the same.
+
+Streamed, there are no epochs: batches come in the shares without end, and small data comes again sooner.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict, IterableDataset
+from msgspec import Struct
+
+from cards.errors import UserError
+from training.data import Source, check_columns, check_texts, draws_of, files_of, load_rows, unequal
+from training.interleaving import InTurn
+from training.kinds import NO_NEGATIVES, lot_of
+from training.recipe import TrainRecipe
+from training.sources import Columns, Plain, load_plain, resolve_more, trained_columns
+from training.streaming import Part, Stream, Streamed, columns_of, count_rows
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BATCH = 8
+"""The trainer's own, where the recipe has no `per_device_train_batch_size`."""
+
+
+class Training(NamedTuple):
+    """What the trainer gets, and what the run record says of it.
+
+    Attributes:
+        rows: of one source; by source, where there are several; or a stream.
+        sources: of each source name, revision, tag, its kind or its config and split, rows there are, rows used and
+            their share of all; the recipe's data set first.
+        columns: of each source, in the trainer's order.
+        size: rows of an epoch; of a stream, all that there are.
+        arguments: what the trainer must be told for these rows, for its arguments.
+    """
+
+    rows: Dataset | DatasetDict | IterableDataset
+    sources: list[dict[str, Any]]
+    columns: dict[str, list[str]]
+    size: int
+    arguments: dict[str, Any]
+
+    def told(self) -> str:
+        """One line for the log."""
+        return ", ".join(
+            f"{each['used']:,} rows of {name}" for name, each in zip(self.columns, self.sources, strict=True)
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The run record's `dataset`; what is told of further data stands in its `also`."""
+        first, *others = self.sources
+        about = {key: value for key, value in first.items() if others or self.streaming or key not in {"used", "share"}}
+        return {**about, **({"streaming": True} if self.streaming else {}), **({"also": others} if others else {})}
+
+    @property
+    def streaming(self) -> bool:
+        """Whether rows are read while training goes on."""
+        return isinstance(self.rows, IterableDataset)
+
+
+class Ingredient(Struct, frozen=True):
+    """A source with what the recipe says of it."""
+
+    name: str
+    source: Source | Plain
+    kind: str | None
+    columns: Columns | None
+    share: float | None
+
+    def about(self) -> dict[str, Any]:
+        """For the run record."""
+        what = {"kind": self.kind}
+        if isinstance(self.source, Plain):
+            what = {"config": self.source.config, "split": self.source.split}
+        return {"name": self.source.name, "revision": self.source.revision, "tag": self.source.tag, **what}
+
+
+def resolve_also(config: TrainRecipe) -> list[Source | Plain]:
+    """Pins the recipe's further data, in the recipe's order.
+
+    Raises:
+        UserError: one of them cannot be found, see `training.sources`.
+    """
+    return [resolve_more(more) for more in config.also]
+
+
+def load(config: TrainRecipe, source: Source, also: Sequence[Source | Plain] | None = None) -> Training:
+    """Loads what a recipe trains on.
+
+    Args:
+        config: the recipe.
+        source: its data set, pinned.
+        also: its further data, pinned; looked up if not given.
+
+    Raises:
+        UserError: data cannot be read or lacks what the recipe names, has an empty text, comes twice, or has too few
+            rows for its share; or the recipe asks for what a stream cannot do.
+    """
+    pinned = resolve_also(config) if also is None else also
+    ingredients = _ingredients(config, source, pinned)
+    if len(ingredients) > 1 and "multi_dataset_batch_sampler" in config.trainer:
+        raise UserError("recipe: trainer.multi_dataset_batch_sampler: the shares decide whose turn it is; leave it out")
+    return _streamed(config, ingredients) if config.streaming else _in_memory(config, ingredients)
+
+
+def _ingredients(config: TrainRecipe, source: Source, also: Sequence[Source | Plain]) -> list[Ingredient]:
+    """The main data set first; refuses what comes twice and shares that leave it nothing."""
+    given = math.fsum(more.share or 0 for more in config.also)
+    if given >= 1 - 1e-9:
+        raise UserError(
+            f"recipe: also: the shares make {given:g} together, which leaves nothing for {source.name}; they must make "
+            "less than 1"
+        )
+    ingredients = [Ingredient(_label(source, config.kind), source, config.kind, None, None)]
+    for more, found in zip(config.also, also, strict=True):
+        ingredient = Ingredient(_label(found, more.kind), found, more.kind, more.columns, more.share)
+        for earlier in ingredients:
+            if _content(earlier) == _content(ingredient):
+                raise UserError(
+                    f"recipe: also: {more.dataset}: the same data as {earlier.name}; name each once, with its share"
+                )
+        known = {earlier.name for earlier in ingredients}
+        name, number = ingredient.name, 2
+        while name in known:
+            name, number = f"{ingredient.name} ({number})", number + 1
+        ingredients.append(Ingredient(name, found, more.kind, more.columns, more.share))
+    return ingredients
+
+
+def _label(source: Source | Plain, kind: str | None) -> str:
+    if isinstance(source, Source):
+        return f"{source.name}/{kind}"
+    parts = [source.name, source.config if source.config != "default" else None]
+    return "/".join(part for part in (*parts, source.split if source.split != "train" else None) if part)
+
+
+def _content(ingredient: Ingredient) -> tuple[str | None, ...]:
+    source = ingredient.source
+    if isinstance(source, Plain):
+        return (source.revision, source.config, source.split)
+    return (source.revision, ingredient.kind)
+
+
+def _in_memory(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Training:
+    loaded: dict[str, Dataset] = {}
+    for each in ingredients:
+        if isinstance(each.source, Plain):
+            loaded[each.name] = load_plain(each.source, each.columns)
+        else:
+            loaded[each.name] = load_rows(each.source, str(each.kind), config.seed)
+            check_texts(loaded[each.name], each.name)
+    wanted = _wanted(ingredients, {name: len(rows) for name, rows in loaded.items()})
+    used = {name: _sample(rows, wanted[name], config.seed) for name, rows in loaded.items()}
+    size = sum(wanted.values())
+    sources = [
+        {
+            **each.about(),
+            "rows": len(loaded[each.name]),
+            "used": wanted[each.name],
+            "share": round(wanted[each.name] / size, 6),
+        }
+        for each in ingredients
+    ]
+    columns = {name: rows.column_names for name, rows in used.items()}
+    _check_batches(config, wanted)
+    if len(used) == 1:
+        return Training(next(iter(used.values())), sources, columns, size, {})
+    return Training(DatasetDict(used), sources, columns, size, {"multi_dataset_batch_sampler": InTurn})
+
+
+def _wanted(ingredients: Sequence[Ingredient], rows: dict[str, int]) -> dict[str, int]:
+    """How many rows of each make the shares come true."""
+    whole = sum(rows[each.name] for each in ingredients if each.share is None)
+    given = math.fsum(each.share or 0 for each in ingredients)
+    wanted = {}
+    for each in ingredients:
+        there = rows[each.name]
+        if each.share is None:
+            wanted[each.name] = there
+            continue
+        wanted[each.name] = number = round(each.share * whole / (1 - given))
+        if number > there:
+            most = there * (1 - given + each.share) / (whole + there)
+            raise UserError(
+                f"recipe: also: {each.name}: a share of {each.share:g} beside {whole:,} rows takes {number:,} rows; it "
+                f"has {there:,}: {number - there:,} are missing, and none is used twice; lower the share to at most "
+                f"{math.floor(most * 1e4) / 1e4:g}, or leave it out to use all rows"
+            )
+        if number == 0:
+            raise UserError(
+                f"recipe: also: {each.name}: a share of {each.share:g} beside {whole:,} rows takes not one row; "
+                "give more"
+            )
+    return wanted
+
+
+def _check_batches(config: TrainRecipe, wanted: dict[str, int]) -> None:
+    """Refuses a source that is too small to give all processes a whole batch, where only whole ones are taken."""
+    processes = PartialState().num_processes
+    needed = _batch(config) * processes
+    if len(wanted) == 1 or not (processes > 1 or config.trainer.get("dataloader_drop_last")):
+        return
+    for name, number in wanted.items():
+        if number < needed:
+            raise UserError(
+                f"recipe: {name}: its {number:,} rows make no batch for each of {processes} processes, which takes "
+                f"{needed}; give it a larger share or set trainer.per_device_train_batch_size lower"
+            )
+
+
+def _sample(rows: Dataset, number: int, seed: int) -> Dataset:
+    """The rows whose texts draw the lowest lots, in the data's order."""
+    if number == len(rows):
+        return rows
+    lots = np.fromiter((lot_of(tuple(row.values()), seed) for row in rows), np.uint64, len(rows))
+    return rows.select(np.sort(np.argsort(lots, kind="stable")[:number]))
+
+
+def _streamed(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Training:
+    _check_streamable(config)
+    without = [each.name for each in ingredients[1:] if each.share is None]
+    if without:
+        raise UserError(
+            f"recipe: also: {', '.join(without)}: a stream has no end, so it needs a share of it; give share"
+        )
+    main = 1 - math.fsum(each.share or 0 for each in ingredients)
+    streams = [_stream_of(each, main if each.share is None else each.share) for each in ingredients]
+    rows = [count_rows(stream.parts[0]) for stream in streams]
+    block = _batch(config) * PartialState().num_processes
+    trainer = config.trainer
+    steps = int(trainer.get("max_steps", -1))
+    together = block * int(trainer.get("gradient_accumulation_steps", 1))
+    if steps <= 0:
+        epoch = math.ceil(rows[0] / streams[0].share / together)
+        raise UserError(
+            f"recipe: streaming: needs trainer.max_steps, since a stream has no end; {streams[0].name} has "
+            f"{rows[0]:,} rows, all of which have come once after max_steps = {epoch} (of {together} rows each)"
+        )
+    sources = [
+        {
+            **each.about(),
+            "rows": number,
+            "used": round(stream.share * steps * together),
+            "share": round(stream.share, 6),
+        }
+        for each, number, stream in zip(ingredients, rows, streams, strict=True)
+    ]
+    logger.info(
+        "streaming %s; the batches are put together as rows come, so equal texts may meet in one",
+        ", ".join(f"{stream.name} ({number:,} rows)" for number, stream in zip(rows, streams, strict=True)),
+    )
+    # Without this, one process would read for all, and cannot join batches of different lengths.
+    options = {**trainer.get("accelerator_config", {}), "dispatch_batches": False, "split_batches": False}
+    return Training(
+        Stream(streams, block, config.shuffle_buffer, config.seed),
+        sources,
+        {stream.name: stream.columns for stream in streams},
+        sum(rows),
+        {"accelerator_config": options},
+    )
+
+
+def _check_streamable(config: TrainRecipe) -> None:
+    """Refuses what needs all rows at once."""
+    sampler = config.trainer.get("batch_sampler", "batch_sampler")
+    for asked, what in (
+        (config.task != "retriever", f"task = {config.task!r}"),
+        (config.length_buckets, "length_buckets"),
+        (sampler != "batch_sampler", f"trainer.batch_sampler = {sampler!r}"),
+        (bool(config.trainer.get("auto_find_batch_size")), "trainer.auto_find_batch_size"),
+    ):
+        if asked:
+            raise UserError(
+                f"recipe: streaming: {what} needs all rows at hand, and a stream has only those that come next; leave "
+                "out the one or the other"
+            )
+
+
+def _batch(config: TrainRecipe) -> int:
+    """Rows that the trainer takes at once in a process: with several GPUs in one process, of all of them."""
+    each = int(config.trainer.get("per_device_train_batch_size", DEFAULT_BATCH))
+    several = PartialState().num_processes == 1 and PartialState().device.type == "cuda"
+    return each * (torch.cuda.device_count() if several else 1)
+
+
+def _stream_of(each: Ingredient, share: float) -> Streamed:
+    source = each.source
+    if isinstance(source, Plain):
+        columns = trained_columns(columns_of(source.name, source.files, source.form), each.columns, source.name)
+        return Streamed(each.name, share, (Part(source.name, source.files, source.form, columns),))
+    kind = str(each.kind)
+    draws = draws_of(source, kind)
+    names = list(dict.fromkeys(name for draw in draws for name in draw.parts))
+    parts = []
+    for name in names:
+        files = files_of(source, name)
+        present = columns_of(source.name, files, "parquet")
+        check_columns(present, f"{source.name}, kind {name}")
+        negatives = [column for column in present if "negative" in column]
+        columns = {column: column for column in ("query", "positive", *(negatives if kind != NO_NEGATIVES else ()))}
+        parts.append(Part(f"{source.name}/{name}", files, "parquet", columns))
+    counts = [sum(len(parts[names.index(name)].columns) - 2 for name in draw.parts) for draw in draws]
+    if len(set(counts)) > 1:
+        raise UserError(unequal(kind, counts))
+    if len(parts) == 1:
+        return Streamed(each.name, share, tuple(parts))
+    return Streamed(
+        each.name, share, tuple(parts), tuple((draw, tuple(map(names.index, draw.parts))) for draw in draws)
+    )
