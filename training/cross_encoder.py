@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value
-from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from cards.models import ModelReference
+from training.base import load_cross_encoder
 from training.recipe import TrainRecipe
 from training.trainer import save, training_arguments
 
@@ -24,11 +24,7 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     """
     pairs = labelled_pairs(rows)
     arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
-    model = CrossEncoder(
-        base.location,
-        num_labels=1,
-        max_length=config.max_seq_length or DEFAULT_MAX_LENGTH,
-    )
+    model = load_cross_encoder(base.location, config.max_seq_length or DEFAULT_MAX_LENGTH, config.attention)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=BinaryCrossEntropyLoss(model))
     outcome = trainer.train()
     return save(trainer, outcome, folder)

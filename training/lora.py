@@ -17,15 +17,12 @@ from msgspec import Meta, Struct
 
 from cards.errors import UserError
 
-LAYERS = "layers"
-ALL_LINEAR = "all-linear"
-
 
 class LoraConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Which weights get an adapter, and of which size.
 
-    A weight W of shape (out, in) becomes W + alpha / rank * B A, with A of shape (rank, in) and B, which starts at 0, of
-    shape (out, rank); only A and B are trained, and a cross-encoder's head beside them.
+    A weight W of shape (out, in) becomes W + alpha / rank * B A, with A of shape (rank, in) and B, which starts at 0,
+    of shape (out, rank); only A and B are trained, and a cross-encoder's head beside them.
 
     Attributes:
         rank: of the adapters; more can learn more and cost more.
@@ -41,7 +38,7 @@ class LoraConfig(Struct, frozen=True, forbid_unknown_fields=True):
     rank: Annotated[int, Meta(ge=1)] = 16
     alpha: Annotated[float, Meta(gt=0)] = 32.0
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    target_modules: Literal["layers", "all-linear"] | tuple[str, ...] = LAYERS
+    target_modules: Literal["layers", "all-linear"] | tuple[str, ...] = "layers"
     rank_stabilised: bool = False
     use_dora: bool = False
 
@@ -66,7 +63,8 @@ class Wrapped(Struct, frozen=True):
         'LoRA: 663,552 of 22,713,216 parameters are trained (2.9 %), in 36 layers'
         """
         share = 100 * self.trainable / self.total
-        return f"LoRA: {self.trainable:,} of {self.total:,} parameters are trained ({share:.1f} %), in {self.modules} layers"
+        trained = f"{self.trainable:,} of {self.total:,} parameters are trained ({share:.1f} %)"
+        return f"LoRA: {trained}, in {self.modules} layers"
 
 
 def wrap(model: Any, config: LoraConfig) -> Wrapped:
@@ -145,9 +143,9 @@ def _adapted(inner: Any, config: LoraConfig) -> Iterator[str]:
     """
     linear = [name for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
     outside = set(_outside(inner))
-    if config.target_modules == LAYERS:
+    if config.target_modules == "layers":
         chosen = [name for name in linear if name not in outside]
-    elif config.target_modules == ALL_LINEAR:
+    elif config.target_modules == "all-linear":
         chosen = [name for name in linear if not (_is_classifier(inner) and "." not in name)]
     else:
         chosen = [name for name in linear if any(_ends(name, end) for end in config.target_modules)]
@@ -155,8 +153,8 @@ def _adapted(inner: Any, config: LoraConfig) -> Iterator[str]:
         if unknown:
             known = sorted({re.split(r"\.\d+\.", name)[-1] for name in linear})
             raise UserError(
-                f"recipe: lora.target_modules {', '.join(unknown)!r}: no linear layer has such a name; allowed: ends of "
-                f"{', '.join(known)}"
+                f"recipe: lora.target_modules {', '.join(unknown)!r}: no linear layer has such a name; allowed: ends "
+                f"of {', '.join(known)}"
             )
     if not chosen:
         raise UserError(

@@ -5,13 +5,13 @@ from typing import Any
 
 from datasets import Dataset
 from sentence_transformers import (
-    SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
+from training.base import load_retriever, prompts_of, read_at_most
 from training.recipe import TrainRecipe
 from training.trainer import save, training_arguments
 
@@ -28,7 +28,9 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
     Raises:
         UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
-    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in rows.features}
+    model = load_retriever(base.location, config.attention, config.pooling)
+    model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
+    prompts = {column: model.prompts["query" if column == "query" else "document"] for column in rows.features}
     arguments = training_arguments(
         SentenceTransformerTrainingArguments,
         config,
@@ -36,16 +38,13 @@ def train(rows: Dataset, base: ModelReference, config: TrainRecipe, folder: Path
         len(rows),
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
-    model = SentenceTransformer(base.location)
     own_length = model.max_seq_length
-    if config.max_seq_length is not None:
-        model.max_seq_length = config.max_seq_length
-    if any(prompts.values()):
-        model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
+    read_at_most(model, config.max_seq_length)
     trainer = SentenceTransformerTrainer(
         model=model, args=arguments, train_dataset=rows, loss=LOSSES[config.loss](model)
     )
     outcome = trainer.train()
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
-    model.max_seq_length = own_length
+    if config.max_seq_length is not None:
+        model.max_seq_length = own_length
     return save(trainer, outcome, folder)

@@ -56,7 +56,7 @@ def trained(model, folder, resume=False, **arguments):
 
 @pytest.fixture(scope="module")
 def run(location, tmp_path_factory):
-    """A retriever that was trained by adapters, with checkpoints at steps 2 and 4, and its embeddings before merging."""
+    """A retriever that was trained by adapters, with checkpoints at steps 2 and 4; its embeddings before merging."""
     folder = tmp_path_factory.mktemp("lora")
     model = SentenceTransformer(location)
     base, frozen = model.encode(TEXTS), {name: value.clone() for name, value in model.state_dict().items()}
