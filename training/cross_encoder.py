@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value, concatenate_datasets
-from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from cards.models import ModelReference
 from training.arguments import training_arguments
+from training.base import load_cross_encoder
 from training.mixture import Training
 from training.recipe import TrainRecipe
-from training.trainer import fit, save, set_dropout
+from training.trainer import fit, prepare, save
 
 DEFAULT_MAX_LENGTH = 256
 PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
@@ -28,16 +28,11 @@ def train(training: Training, base: ModelReference, config: TrainRecipe, folder:
         [labelled_pairs(rows) for rows in (training.rows.values() if len(training.sources) > 1 else [training.rows])]
     )
     arguments = training_arguments(CrossEncoderTrainingArguments, config, folder, len(pairs))
-    model = CrossEncoder(
-        base.location,
-        num_labels=1,
-        max_length=config.max_seq_length or DEFAULT_MAX_LENGTH,
-    )
-    if config.dropout is not None:
-        set_dropout(model, config.dropout)
+    model = load_cross_encoder(base.location, config.max_seq_length or DEFAULT_MAX_LENGTH, config.attention)
+    prepare(model, config)
     trainer = CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=BinaryCrossEntropyLoss(model))
     outcome = fit(trainer, config, folder)
-    save(trainer, folder)
+    save(trainer, config, folder)
     return outcome
 
 

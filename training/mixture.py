@@ -11,6 +11,7 @@ Streamed, there are no epochs: batches come in the shares without end, and small
 import logging
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,12 @@ class Training(NamedTuple):
         first, *others = self.sources
         about = {key: value for key, value in first.items() if others or self.streaming or key not in {"used", "share"}}
         return {**about, **({"streaming": True} if self.streaming else {}), **({"also": others} if others else {})}
+
+    def some(self, most: int = 500) -> Dataset:
+        """Rows of the recipe's own data set; of a stream, its first."""
+        if self.streaming:
+            return Dataset.from_list(list(islice(self.rows, most)))
+        return next(iter(self.rows.values())) if isinstance(self.rows, DatasetDict) else self.rows
 
     @property
     def streaming(self) -> bool:

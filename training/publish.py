@@ -71,6 +71,9 @@ def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Ch
     if earlier["base"]["name"] != ours["base"]["name"] or earlier["task"] != ours["task"]:
         what = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
         yield Change("major", (" -> ".join(what),))
+    formats = [" ".join(each["format"] for each in record.get("exports", [])) or "none" for record in (earlier, ours)]
+    if formats[0] != formats[1]:
+        yield Change("minor", (f"exports: {formats[0]} -> {formats[1]}",))
     if earlier["model"] == ours["model"]:
         return
     yield Change("minor", ("other weights",))

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from training.base import Attention, PoolingMode
+from training.convert import Format
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
@@ -31,8 +33,11 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         seeds: trains one model for each instead, `OUT-seedN`.
         max_seq_length: tokens of a text that are read in training; without it, the base's own. A saved retriever
             keeps its base's length either way.
-        query_prompt: put before every query, such as `query: ` for E5; saved in the model.
+        query_prompt: put before every query, such as `query: ` for E5; saved in the model. Without it, the base's own.
         passage_prompt: likewise before every passage.
+        pooling: how token vectors become one, for a base that does not say it itself: a raw checkpoint such as
+            distilbert-base-uncased; there `mean` is the default.
+        attention: its implementation; without it, transformers' choice, which is `sdpa` where the base has it.
         precision: of the arithmetic; weights stay in fp32. `auto` is bf16 where the hardware has it.
         dropout: probability in all layers while training, 0 for none; without it, the base's own.
         length_buckets: batches of rows of similar length, in random order.
@@ -40,6 +45,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
             no save_strategy; 0 for never.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
+        exports: further formats of the finished model, see `training.export`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """
 
@@ -56,12 +62,15 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 1
     seeds: tuple[int, ...] = ()
     max_seq_length: Annotated[int, Meta(ge=8)] | None = None
-    query_prompt: str = ""
-    passage_prompt: str = ""
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
+    pooling: PoolingMode | None = None
+    attention: Attention | None = None
     precision: Precision = "auto"
     dropout: Annotated[float, Meta(ge=0, lt=1)] | None = None
     length_buckets: bool = False
     checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10
     dev: DevConfig = DevConfig()
     lora: LoraConfig | None = None
+    exports: tuple[Format, ...] = ()
     trainer: dict[str, Any] = {}

@@ -15,7 +15,6 @@ import msgspec
 import torch
 
 from cards.errors import UserError
-from cards.hardware import EnergyMeter
 from cards.model import write_model_card
 from cards.models import ModelReference, weights_hash
 from cards.provenance import code_version, file_hashes, package_versions
@@ -93,42 +92,50 @@ class Run(NamedTuple):
         return bool(earlier == inputs)
 
 
-def write_record(
-    run: Run, folder: Path, training: Training, seen: Seen, outcome: dict[str, Any], energy: EnergyMeter
-) -> None:
-    """Writes a finished model's record and card into its folder.
+class Finished(NamedTuple):
+    """What came of a run.
 
-    Args:
-        run: what was trained.
-        folder: the model.
+    Attributes:
         training: the rows that it was trained on.
         seen: of evaluation sets, by data and base.
         outcome: as the trainers return it.
-        energy: since the start of this attempt.
+        exports: further formats of the model, as `training.export` returns them.
+        energy_kwh: that this attempt has drawn; None where that is not known.
     """
-    config, base = run.recipe.config, run.base
+
+    training: Training
+    seen: Seen
+    outcome: dict[str, Any]
+    exports: list[dict[str, Any]]
+    energy_kwh: float | None
+
+
+def write_record(run: Run, folder: Path, finished: Finished) -> None:
+    """Writes a finished model's record and card into its folder."""
+    config, base, outcome = run.recipe.config, run.base, finished.outcome
     record = {
         "inputs": run.inputs(),
         "recipe": {"text": run.recipe.text, "overrides": _telling(run.recipe.overrides, run.source)},
-        "dataset": training.record(),
+        "dataset": finished.training.record(),
         "base": {
             "name": base.name,
             "revision": base.revision,
             "weights": base.weights,
             "reference": config.base,
         },
-        "training_datasets": msgspec.to_builtins(seen),
+        "training_datasets": msgspec.to_builtins(finished.seen),
         "model": {"revision": f"sha256:{weights_hash(folder)}"},
         "task": config.task,
         "seed": config.seed,
         "training": outcome,
         "seconds": outcome["seconds"],
         # A run that was stopped in between has drawn more, by an amount that nobody measured.
-        "energy_kwh": None if outcome["resumed_from"] else energy.kwh(),
+        "energy_kwh": None if outcome["resumed_from"] else finished.energy_kwh,
         "peak_memory_mb": _peak_memory_mb(),
         "hardware": _hardware(run.processes),
         "code": code_version("training", "cards"),
         "packages": package_versions(),
+        **({"exports": finished.exports} if finished.exports else {}),
         "files": file_hashes(folder),
     }
     write_model_card(folder, record)

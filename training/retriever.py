@@ -4,19 +4,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from cards.models import ModelReference
 from training.arguments import training_arguments
+from training.base import load_retriever, prompts_of, read_at_most
 from training.mixture import Training
 from training.recipe import TrainRecipe
-from training.trainer import fit, save, set_dropout
+from training.trainer import fit, prepare, save
 
 # van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
 LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
@@ -42,10 +39,13 @@ def train(training: Training, base: ModelReference, config: TrainRecipe, folder:
         The run record's `training`, see `training.trainer.fit`.
 
     Raises:
-        UserError: `[trainer]` holds an argument that sentence-transformers does not know or refuses.
+        UserError: the base cannot be loaded as the recipe asks, or `[trainer]` holds an argument that
+            sentence-transformers does not know or refuses.
     """
+    model = load_retriever(base.location, config.attention, config.pooling)
+    model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
-    prompts = {column: config.query_prompt if column == "query" else config.passage_prompt for column in columns}
+    prompts = {column: model.prompts["query" if column == "query" else "document"] for column in columns}
     arguments = training_arguments(
         SentenceTransformerTrainingArguments,
         config,
@@ -54,17 +54,13 @@ def train(training: Training, base: ModelReference, config: TrainRecipe, folder:
         **training.arguments,
         **({"prompts": prompts} if any(prompts.values()) else {}),
     )
-    model = SentenceTransformer(base.location)
     own_length = model.max_seq_length
-    if config.max_seq_length is not None:
-        model.max_seq_length = config.max_seq_length
-    if any(prompts.values()):
-        model.prompts = {"query": config.query_prompt, "document": config.passage_prompt}
-    if config.dropout is not None:
-        set_dropout(model, config.dropout)
+    read_at_most(model, config.max_seq_length)
+    prepare(model, config)
     trainer = Trainer(model=model, args=arguments, train_dataset=training.rows, loss=LOSSES[config.loss](model))
     outcome = fit(trainer, config, folder)
     # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
-    model.max_seq_length = own_length
-    save(trainer, folder)
+    if config.max_seq_length is not None:
+        model.max_seq_length = own_length
+    save(trainer, config, folder)
     return outcome

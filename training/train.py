@@ -31,10 +31,12 @@ from cards.release import add_push_arguments, push_target
 from training import cross_encoder, mixture, retriever
 from training.checkpoints import close_folder, open_folder
 from training.data import resolve
+from training.drift import sample_texts
+from training.export import check, export
 from training.processes import refuse_fewer_than_asked
 from training.publish import publish_model
 from training.recipe import TrainRecipe
-from training.record import Run, write_record
+from training.record import Finished, Run, write_record
 from training.seen import seen_by
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     refuse_fewer_than_asked(state.num_processes)
     # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
+    check(config.exports)
     source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
     base = resolve_model(config.base)
     runs = {
@@ -81,7 +84,8 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         outcome = TRAIN[config.task](training, base, single, partial)
         if state.is_main_process:
             close_folder(partial)
-            write_record(run, partial, training, seen, outcome, energy)
+            exports = export(partial, single.exports, sample_texts(training.some())) if single.exports else []
+            write_record(run, partial, Finished(training, seen, outcome, exports, energy.kwh()))
             put_in_place(partial, folder)
             logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
     state.wait_for_everyone()

@@ -1,6 +1,7 @@
 """What both trainers share: training that goes on where an earlier attempt was stopped, and saving with a summary."""
 
 import errno
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cards.errors import UserError
+from training import lora
 from training.checkpoints import CHECKPOINTS, Checkpoints, last_checkpoint, seconds_before
 from training.recipe import TrainRecipe
+
+logger = logging.getLogger(__name__)
 
 
 def fit(trainer: Trainer, config: TrainRecipe, folder: Path) -> dict[str, Any]:
@@ -45,8 +49,22 @@ def fit(trainer: Trainer, config: TrainRecipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def save(trainer: Trainer, folder: Path) -> None:
-    """Saves the trained model, once for all processes, without a card."""
+def prepare(model: Any, config: TrainRecipe) -> None:
+    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
+
+    Raises:
+        UserError: adapters cannot be put on it.
+    """
+    if config.dropout is not None:
+        set_dropout(model, config.dropout)  # the adapters have one of their own
+    if config.lora is not None:
+        logger.info(lora.wrap(model, config.lora).told())
+
+
+def save(trainer: Trainer, config: TrainRecipe, folder: Path) -> None:
+    """Saves the trained model as its base was saved, once for all processes, without a card."""
+    if config.lora is not None:
+        lora.merge(trainer.model)
     if trainer.accelerator.is_main_process:
         trainer.model.save_pretrained(str(folder), create_model_card=False)
 

@@ -1,0 +1,104 @@
+"""The model that training starts from, loaded as the recipe says: attention, pooling, prompts."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from cards.errors import UserError
+
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+PoolingMode = Literal["mean", "cls", "lasttoken"]
+
+
+def load_retriever(location: str, attention: Attention | None = None, pooling: PoolingMode | None = None) -> Any:
+    """A `SentenceTransformer`.
+
+    Args:
+        location: the base's folder.
+        attention: which implementation; without it, transformers' choice.
+        pooling: how token vectors become one, for a base that does not say it itself (a raw checkpoint, without
+            `modules.json`); there `mean` is the default.
+
+    Raises:
+        UserError: `pooling` is set for a base that has its own, or the attention cannot be had here.
+    """
+    folder = Path(location)
+    own = _modules(folder)
+    if own:
+        if pooling is not None:
+            raise UserError(
+                f'recipe: pooling "{pooling}": the base says itself how it pools ({", ".join(own)} in modules.json); '
+                "another way would undo what it has learnt; remove the key"
+            )
+        if attention is not None and "StaticEmbedding" in own[0]:
+            raise UserError(
+                f'recipe: attention "{attention}": the base is a table of vectors without any; remove the key'
+            )
+        return _loaded(SentenceTransformer, location, attention)
+    transformer = _loaded(Transformer, location, attention)
+    return SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")])
+
+
+def load_cross_encoder(location: str, max_length: int, attention: Attention | None = None) -> Any:
+    """A `CrossEncoder` with one score, its head new where the base has none.
+
+    Raises:
+        UserError: the attention cannot be had here.
+    """
+    return _loaded(CrossEncoder, location, attention, num_labels=1, max_length=max_length)
+
+
+def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None) -> dict[str, str]:
+    """What is put before queries and passages (`document`): the recipe's, else what the base itself wants.
+
+    A trainer that is told of no prompts uses none, whatever the model's own, and encoding would then use them.
+    """
+    own = model.prompts
+    passage = next((own[name] for name in ("document", "passage", "corpus") if own.get(name)), "")
+    return {
+        "query": own.get("query") or "" if query_prompt is None else query_prompt,
+        "document": passage if passage_prompt is None else passage_prompt,
+    }
+
+
+def read_at_most(model: Any, tokens: int | None) -> None:
+    """Cuts a retriever's texts to so many tokens; None for the base's own length.
+
+    Raises:
+        UserError: the base has no length, or no positions for as many tokens.
+    """
+    if tokens is None:
+        return
+    own = model.max_seq_length
+    if own == float("inf"):
+        raise UserError(
+            f"recipe: max_seq_length {tokens}: the base reads texts of any length at no cost; remove the key"
+        )
+    positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
+    if positions is not None and tokens > positions:
+        raise UserError(f"recipe: max_seq_length {tokens}: the base has {positions} positions; set it to that or less")
+    model.max_seq_length = tokens
+
+
+def _loaded(kind: Any, location: str, attention: Attention | None, **more: Any) -> Any:
+    if attention is None:
+        return kind(location, **more)
+    try:
+        return kind(location, model_kwargs={"attn_implementation": attention}, **more)
+    except (ImportError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'recipe: attention "{attention}": cannot be had for this base here ({reason}); set "sdpa" or "eager", or '
+            "remove the key"
+        ) from None
+
+
+def _modules(folder: Path) -> list[str]:
+    """The names of a sentence-transformers model's modules; none of a raw checkpoint."""
+    file = folder / "modules.json"
+    if not file.exists():
+        return []
+    return [str(module["type"]).rpartition(".")[2] for module in json.loads(file.read_text("utf-8"))]

@@ -1,0 +1,224 @@
+"""Embedding models and cross-encoders in ONNX's and OpenVINO's form, plain and in 8 bits.
+
+The files have the names, and the names of inputs and outputs, that sentence-transformers' own exporters give. Those go
+through optimum-onnx, which cannot be imported beside any transformers 5 (and sentence-transformers 6 needs one), and
+optimum-intel, which needs transformers below 5.6; and its 8-bit export calibrates on a data set of the Hub alone, where
+here the training texts are at hand. So the whole model, pooling and all, goes through torch's exporter directly.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from cards.errors import UserError
+from training.drift import Features, Floats, Model, Run, Texts, calibrating
+
+Format = Literal["onnx", "onnx-int8", "openvino", "openvino-int8"]
+FILES: dict[Format, str] = {
+    "onnx": "onnx/model.onnx",
+    "onnx-int8": "onnx/model_qint8.onnx",
+    "openvino": "openvino/openvino_model.xml",
+    "openvino-int8": "openvino/openvino_model_qint8_quantized.xml",
+}
+PACKAGES: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnxruntime", "onnx", "onnxscript"),
+    "onnx-int8": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino",),
+    "openvino-int8": ("openvino", "nncf"),
+}
+_ONE_FILE_BYTES = 1_900_000_000  # a protobuf file ends at 2 GB
+
+
+def load(folder: Path) -> Model:
+    """A model folder's model on the CPU in fp32.
+
+    Raises:
+        UserError: it is none that can be converted.
+    """
+    about = folder / "config_sentence_transformers.json"
+    kind = json.loads(about.read_text("utf-8")).get("model_type") if about.exists() else None
+    model: Model = (CrossEncoder if kind == "CrossEncoder" else SentenceTransformer)(str(folder), device="cpu")
+    if not hasattr(model[0], "model"):
+        raise UserError(
+            f"export {folder}: {type(model[0]).__name__} is a table of vectors, and reads as fast as it is; leave "
+            "out exports"
+        )
+    if any(not getattr(module, "include_prompt", True) for module in model):
+        raise UserError(
+            f"export {folder}: its pooling passes over the prompt's tokens, whose number a converted file cannot know; "
+            "leave out exports"
+        )
+    if isinstance(model, CrossEncoder) and model.num_labels != 1:
+        raise UserError(f"export {folder}: gives {model.num_labels} scores a pair; wanted a model with one")
+    return model.float().eval()
+
+
+def convert(model: Model, name: Format, root: Path, texts: Texts) -> Path:
+    """Writes one format under `root`, and the plain format before its 8-bit form.
+
+    Returns:
+        Its file; further ones lie beside it.
+
+    Raises:
+        UserError: torch cannot export the model.
+    """
+    file = root / FILES[name]
+    if file.exists():
+        return file
+    file.parent.mkdir(exist_ok=True)
+    if name == "onnx":
+        _to_onnx(model, file)
+    elif name == "openvino":
+        _to_openvino(model, file)
+    elif name == "onnx-int8":
+        _to_onnx_int8(convert(model, "onnx", root, texts), file)
+    else:
+        _to_openvino_int8(convert(model, "openvino", root, texts), file, model, texts)
+    return file
+
+
+def parts_of(file: Path) -> list[Path]:
+    """All files of a format, what is read first last: weights that lie apart stand before what names them.
+
+    >>> parts_of(Path("nowhere/model.onnx"))
+    []
+    """
+    candidates = [file.with_name(f"{file.name}_data"), file.with_suffix(".bin"), file]
+    return [part for part in candidates if part.exists()]
+
+
+def runner(name: Format, file: Path) -> Run:
+    """A converted model as a function of a batch's features, on as many threads as torch has."""
+    threads = torch.get_num_threads()
+    call: Callable[[Features], Any]
+    if name.startswith("openvino"):
+        import openvino
+
+        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_NUM_THREADS": threads})
+        inputs, output = [port.any_name for port in compiled.inputs], compiled.outputs[-1]
+
+        def call(features: Features) -> Any:
+            return compiled(features)[output]
+    else:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors alone
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        inputs, output = [port.name for port in session.get_inputs()], session.get_outputs()[-1].name
+
+        def call(features: Features) -> Any:
+            return session.run([output], features)[0]
+
+    def run(features: Features) -> Floats:
+        values: Floats = call({each: features[each].numpy() for each in inputs})
+        return values
+
+    return run
+
+
+def _to_onnx(model: Model, file: Path) -> None:
+    module, sample, outputs = _as_module(model)
+    shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}
+    for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):  # of torchvision, and of every constant that they fold
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                module,
+                tuple(sample.values()),
+                input_names=list(sample),
+                output_names=outputs,
+                dynamic_shapes=((shape,) * len(sample),),
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as problem:
+            reason = str(problem.__cause__ or problem).strip().splitlines()[0]
+            raise UserError(f"export onnx: torch cannot export this model ({reason}); try openvino") from problem
+    size = sum(parameter.numel() * 4 for parameter in model.parameters())
+    write_onnx(program, file, one_file=size < _ONE_FILE_BYTES)
+
+
+def write_onnx(program: Any, file: Path, *, one_file: bool) -> None:
+    """Writes an exported program, its weights inside or in a file beside it, named as optimum looks for it."""
+    if one_file:
+        program.save(str(file), external_data=False)
+        return
+    import onnx
+
+    onnx.save_model(program.model_proto, str(file), save_as_external_data=True, location=f"{file.name}_data")
+
+
+def _to_onnx_int8(plain: Path, file: Path) -> None:
+    """Weights in 8 bits, activations too, their ranges found as they come.
+
+    One scale for each column of a matrix, as one for all of it loses much more (MiniLM: mean cosine .93 where this has
+    .99), and 7 of the 8 bits, as products would overflow on processors without VNNI instructions.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it recommends a step that is for images
+    try:
+        quantize_dynamic(plain, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+    finally:
+        logger.setLevel(level)
+
+
+def _to_openvino(model: Model, file: Path) -> None:
+    import openvino
+
+    module, sample, outputs = _as_module(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = openvino.convert_model(module, example_input=tuple(sample.values()))
+    for ports, names in ((converted.inputs, sample), (converted.outputs, outputs)):
+        for port, name in zip(ports, names, strict=True):
+            port.get_tensor().set_names({name})
+    openvino.save_model(converted, file, compress_to_fp16=False)
+
+
+def _to_openvino_int8(plain: Path, file: Path, model: Model, texts: Texts) -> None:
+    """Weights and activations in 8 bits, the ranges of these from the calibration texts."""
+    import nncf
+    import openvino
+
+    nncf.set_log_level(logging.ERROR)
+    converted = openvino.Core().read_model(plain)
+    names = [port.any_name for port in converted.inputs]
+    rows = [{name: features[name].numpy() for name in names} for features in calibrating(model, texts)]
+    quantised = nncf.quantize(
+        converted, nncf.Dataset(rows), subset_size=len(rows), model_type=nncf.ModelType.TRANSFORMER
+    )
+    openvino.save_model(quantised, file, compress_to_fp16=False)
+
+
+def _as_module(model: Model) -> tuple[torch.nn.Module, dict[str, torch.Tensor], list[str]]:
+    """The whole model with tensors as arguments and results; a batch that it takes, by name; its results' names."""
+    pairs = isinstance(model, CrossEncoder)
+    sample = model.preprocess([("a query", "passage"), ("query", "a longer passage")] if pairs else ["one", "and two"])
+    tensors = {name: values for name, values in sample.items() if isinstance(values, torch.Tensor)}
+    others = {name: value for name, value in sample.items() if name not in tensors}
+
+    class Whole(torch.nn.Module):
+        """See above."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *values: torch.Tensor) -> Any:
+            features = self.model({**others, **dict(zip(tensors, values, strict=True))})
+            return features["scores"] if pairs else (features["token_embeddings"], features["sentence_embedding"])
+
+    return Whole().eval(), tensors, ["logits"] if pairs else ["last_hidden_state", "sentence_embedding"]

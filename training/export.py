@@ -1,0 +1,165 @@
+"""Writes a trained model in ONNX's and OpenVINO's form beside its weights, and measures what that does to its scores.
+
+    python -m training.export FOLDER --to onnx,onnx-int8,openvino,openvino-int8 [--dataset FOLDER|OWNER/NAME@REVISION]
+
+A retriever's file gives the finished embedding, so that ONNX Runtime or OpenVINO, the tokenizer and numpy suffice; the
+card shows how. Texts to calibrate and measure with are the training rows', found again by the run record, or those of
+`--dataset`. Run again, it replaces what it wrote.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import msgspec
+
+from cards.errors import UserError, run_entry
+from cards.model import merge_model_cards, model_card
+from cards.provenance import sha256_file
+from training.convert import FILES, PACKAGES, Format, convert, load, parts_of, runner
+from training.data import load_rows, resolve
+from training.drift import Texts, compare, in_torch, sample_texts, score
+from training.publish import RUN_RECORD
+
+logger = logging.getLogger(__name__)
+
+
+def check(formats: Sequence[Format]) -> None:
+    """Refuses what cannot be written here: to be asked before a night of training.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    for name in formats:
+        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+        if missing:
+            raise UserError(
+                f"export {name}: not installed: {', '.join(missing)}; run: pip install {' '.join(missing)} "
+                "(or pip install -e '.[fast,int8]')"
+            )
+
+
+def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[str, Any]]:
+    """Writes a model in other formats, each complete or absent, and measures each against fp32 torch.
+
+    Args:
+        folder: a model as sentence-transformers saves it.
+        formats: which.
+        texts: see `training.drift.sample_texts`.
+
+    Returns:
+        For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
+        `pad_id`, `pad_token`, `query_prompt`, `passage_prompt`), and the figures of `training.drift.Measured`.
+
+    Raises:
+        UserError: a package is missing, or the model cannot be converted.
+    """
+    check(formats)
+    model = load(folder)
+    reading = {
+        "max_length": model.max_seq_length,
+        "pad_id": model.tokenizer.pad_token_id,
+        "pad_token": model.tokenizer.pad_token,
+        "query_prompt": model.prompts.get("query", ""),
+        "passage_prompt": model.prompts.get("document", ""),
+    }
+    reference = score(model, in_torch(model), texts)
+    records = []
+    with TemporaryDirectory(dir=folder, prefix=".exporting-") as scratch:
+        for name in dict.fromkeys(formats):
+            logger.info("converting to %s", name)
+            file = convert(model, name, Path(scratch), texts)
+            measured = compare(reference, score(model, runner(name, file), texts))
+            logger.info("%s: %s", name, measured.told())
+            size = sum(part.stat().st_size for part in parts_of(file))
+            figures = msgspec.to_builtins(measured)
+            records.append({"format": name, "file": FILES[name], "mb": round(size / 1e6, 1), **reading, **figures})
+        for name in dict.fromkeys(formats):
+            target = folder / FILES[name]
+            target.parent.mkdir(exist_ok=True)
+            for part in parts_of(Path(scratch) / FILES[name]):
+                part.replace(target.with_name(part.name))
+    return records
+
+
+def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) -> None:
+    """Adds formats to a model that training/train.py wrote: files, run record and card.
+
+    Raises:
+        UserError: the folder holds no finished run, its rows cannot be found, or the model cannot be converted.
+    """
+    record_file = folder / RUN_RECORD
+    try:
+        record = json.loads(record_file.read_text("utf-8"))
+        rows = load_rows(_source(record, dataset), record["dataset"]["kind"])
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
+            "training/train.py RECIPE --out FOLDER"
+        ) from None
+    fresh = export(folder, formats, sample_texts(rows))
+    names = {each["format"] for each in fresh}
+    record["exports"] = [*(each for each in record.get("exports", []) if each["format"] not in names), *fresh]
+    written = [part for each in fresh for part in parts_of(folder / each["file"])]
+    record["files"] |= {part.relative_to(folder).as_posix(): sha256_file(part) for part in written}
+    card = folder / "README.md"
+    existing = card.read_text("utf-8") if card.exists() else ""
+    _replace(record_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _replace(card, merge_model_cards(model_card(record, None, None), existing, record["model"]["revision"]))
+    logger.info("%s: %s written; run record and card tell of them", folder, ", ".join(names))
+
+
+def _source(record: Mapping[str, Any], dataset: str | None) -> Any:
+    """The data set that the model was trained on, or the one that the user names.
+
+    Raises:
+        UserError: it was a folder, and none is named.
+    """
+    if dataset is not None:
+        location, _, revision = dataset.partition("@")
+        return resolve(location, revision or None)
+    name, tag = record["dataset"]["name"], record["dataset"].get("tag")
+    if tag is None:
+        raise UserError(f"export: the model was trained on a folder, {name}; name it with --dataset FOLDER")
+    return resolve(name, record["dataset"]["revision"])
+
+
+def _replace(file: Path, text: str) -> None:
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(file)
+
+
+def _formats(text: str) -> list[Format]:
+    """Names that stand between commas.
+
+    >>> _formats("onnx,openvino-int8")
+    ['onnx', 'openvino-int8']
+    """
+    known: tuple[Format, ...] = get_args(Format)
+    wanted = [part.strip() for part in text.split(",")]
+    unknown = [part for part in wanted if part not in known]
+    if unknown:
+        raise UserError(f"--to {text}: unknown: {', '.join(unknown)}; allowed: {', '.join(known)}, between commas")
+    return [name for name in known if name in wanted]
+
+
+def _entry() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a model that training/train.py wrote")
+    parser.add_argument("--to", required=True, metavar="FORMATS", help=f"of {', '.join(get_args(Format))}")
+    parser.add_argument("--dataset", help="the training data's folder, or OWNER/NAME@REVISION")
+    arguments = parser.parse_args()
+    main(arguments.folder, _formats(arguments.to), arguments.dataset)
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))
