@@ -25,7 +25,7 @@ from tests.test_architecture import ROOT
 from tests.training.test_mixture import MAIN, N
 from training import mixture, train
 from training.data import resolve
-from training.publish import publish_model
+from training.publish import compare, publish_model
 from training.recipe import TrainRecipe
 
 pytestmark = pytest.mark.hub
@@ -265,3 +265,14 @@ def test_a_stream_is_resumed_by_leaving_out_what_was_trained_on(local, tmp_path)
 def test_a_cross_encoder_takes_further_data(local, tmp_path):
     train.main(load_recipe(local, ["task=cross-encoder", "trainer.max_steps=2"], TrainRecipe), tmp_path / "ranker")
     assert [more["used"] for more in record(tmp_path / "ranker")["dataset"]["also"]] == [13]
+
+
+def test_other_further_data_is_another_minor_version(hub, recipe, tmp_path):
+    both(hub, tmp_path, "compared")
+    train.main(recipe("compared"), tmp_path / "m")
+    ours = record(tmp_path / "m")
+    alone = {key: value for key, value in ours["dataset"].items() if key != "also"}
+    earlier = {**ours, "dataset": alone, "model": {"revision": "sha256:0"}}
+    change = compare(earlier, ours)
+    assert change.level == "minor"
+    assert "further data: none -> bob/compared-pairs" in change.reasons

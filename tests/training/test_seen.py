@@ -14,6 +14,7 @@ from training import train
 from training.data import Source, resolve
 from training.recipe import TrainRecipe
 from training.seen import Seen, seen_by
+from training.sources import MoreData, resolve_more
 
 TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus"]
 
@@ -32,6 +33,22 @@ def dataset(tmp_path):
         return folder
 
     return write
+
+
+def test_further_data(dataset, tmp_path):
+    """Only what all data was compared with is known; of data of others, nothing is."""
+    first, second = (
+        resolve(str(dataset(report(*seen), name)), None)
+        for name, seen in (("one", (["SciFact"], "SciFact", "NFCorpus")), ("two", ([], "SciFact", "FiQA2018")))
+    )
+    base = resolve_model(BASE)
+    assert seen_by(first, base, [second]).data == ["SciFact"]
+    assert seen_by(first, base, [second]).compared_with == ["SciFact"]
+    assert seen_by(second, base).data == []
+    theirs = resolve_more(MoreData(str(tmp_path / "one" / "bm25")))
+    assert seen_by(first, base, [theirs]).data == ["SciFact"]
+    assert seen_by(second, base, [theirs]).data is None
+    assert seen_by(second, base, [theirs]).compared_with == []
 
 
 def report(seen, *sets):
