@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
+from training.watch import Watch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -32,6 +33,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         dropout: probability in all layers while training, 0 for none; without it, the base's own.
         length_buckets: batches of rows of similar length, in random order.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
+        watch: trackers beside the progress bar: `trackio`, `tensorboard`, `wandb`, several as a list, or `none`;
+            `auto` is Trackio where it is installed. Nothing leaves the machine, see `training.watch.tracking`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """
@@ -52,5 +55,6 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     dropout: Annotated[float, Meta(ge=0, lt=1)] | None = None
     length_buckets: bool = False
     dev: DevConfig = DevConfig()
+    watch: Watch = "auto"
     lora: LoraConfig | None = None
     trainer: dict[str, Any] = {}
