@@ -19,6 +19,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from cards.errors import UserError
 from training.dev import LOGGED, METRIC, measurements
@@ -88,6 +89,7 @@ def quiet(trainer: Trainer) -> None:
     """Takes the trainer's own bars and printed dictionaries away; `ProgressBar` tells the same in one line."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    disable_progress_bar()  # one for every checkpoint's file
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
