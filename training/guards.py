@@ -78,7 +78,11 @@ class StopOnNaN(TrainerCallback):  # type: ignore[misc]
     def _kept(self) -> str:
         """What is left of the run."""
         steps = [int(folder.name.rpartition("-")[2]) for folder in self._folder.glob("checkpoint-*")]
-        return f"The checkpoint of step {max(steps)} is good and stays" if steps else "No checkpoint was made yet"
+        return (
+            f"The checkpoint of step {max(steps)} holds numbers only and stays"
+            if steps
+            else "No checkpoint was made yet"
+        )
 
     def _decode(self, features: Mapping[str, torch.Tensor]) -> list[str] | None:
         if self._tokenizer is None or "input_ids" not in features:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
-from training.watch import Watch
+from training.trackers import Watch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -34,7 +34,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         length_buckets: batches of rows of similar length, in random order.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
         watch: trackers beside the progress bar: `trackio`, `tensorboard`, `wandb`, several as a list, or `none`;
-            `auto` is Trackio where it is installed. Nothing leaves the machine, see `training.watch.tracking`.
+            `auto` is Trackio where it is installed. Nothing leaves the machine, see `training.trackers`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """

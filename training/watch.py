@@ -1,13 +1,10 @@
-"""Watching a training: one line with a bar, or lines in a log; trackers; and the history for the run record."""
+"""Watching a training: one line with a bar, or lines in a log; and the history for the run record."""
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import util
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 from transformers import (
@@ -21,75 +18,24 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from cards.errors import UserError
 from training.dev import LOGGED, METRIC, measurements
 
 logger = logging.getLogger(__name__)
 
-Tracker = Literal["trackio", "tensorboard", "wandb"]
-Watch = Literal["auto", "none"] | Tracker | tuple[Tracker, ...]
-
-INSTALL = {
-    "trackio": "pip install trackio (or pip install -e '.[watch]')",
-    "tensorboard": "pip install tensorboard (or pip install -e '.[watch]')",
-    "wandb": "pip install wandb",
-}
-SHOW = {
-    "trackio": "TRACKIO_DIR={folder} trackio show --project {project}",
-    "tensorboard": "tensorboard --logdir {folder}",
-    "wandb": "wandb sync {folder}/wandb/offline-run-*, which uploads it",
-}
-PROJECT = "foils"
 LOG_S = 30.0
 _NEW = 0.3  # weight of a new loss in the smoothed one
 _MOST_ROWS = 200
 
 
-def tracking(watch: Watch, out: Path) -> dict[str, Any]:
-    """The trainer's arguments for the trackers that a recipe names, which write beside the model's folder.
-
-    Nothing is uploaded: Trackio writes to a local database and makes no Space, W&B stays offline. Who wants more asks
-    for it in the environment or in `[trainer]`: `trackio_space_id`, or `WANDB_MODE=online`.
-
-    Args:
-        watch: `auto` is Trackio where it is installed.
-        out: the model's folder; its name is the run's. The trackers' files lie in `watch/` beside it.
-
-    Raises:
-        UserError: a tracker is named that is not installed.
-    """
-    if watch == "auto":
-        watch = ("trackio",) if util.find_spec("trackio") else ()
-    names = watch if isinstance(watch, tuple) else () if watch == "none" else (watch,)
-    for name in names:
-        if util.find_spec(name) is None:
-            raise UserError(f"recipe: watch {name!r}: not installed; run: {INSTALL[name]}, or set watch = 'none'")
-    if not names:
-        return {"report_to": "none"}
-    beside = out.resolve().parent / "watch"
-    # Each tracker takes its folder from the environment only, Trackio when it is imported.
-    folders = {
-        "trackio": os.environ.setdefault("TRACKIO_DIR", str(beside / "trackio")),
-        "tensorboard": str(beside / "tensorboard"),
-        "wandb": os.environ.setdefault("WANDB_DIR", str(beside)),
-    }
-    if "tensorboard" in names:
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(beside / "tensorboard" / out.name)
-    if "wandb" in names:
-        beside.mkdir(parents=True, exist_ok=True)  # without its folder it writes to the system's temporary one
-        os.environ.setdefault("WANDB_MODE", "offline")
-        os.environ.setdefault("WANDB_PROJECT", PROJECT)
-    for name in names:
-        shown = SHOW[name].format(folder=folders[name], project=PROJECT)
-        logger.info("watch: %s writes to %s on this machine; see it with: %s", name, folders[name], shown)
-    return {"report_to": list(names), "run_name": out.name, "project": PROJECT, "trackio_static_space_id": False}
-
-
 def quiet(trainer: Trainer) -> None:
-    """Takes the trainer's own bars and printed dictionaries away; `ProgressBar` tells the same in one line."""
+    """Takes the trainer's own bars and printed dictionaries away; `ProgressBar` tells the same in one line.
+
+    The card that sentence-transformers writes into each checkpoint no longer asks the Hub for the base, either.
+    """
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     disable_progress_bar()  # one for every checkpoint's file
+    trainer.model.model_card_data.local_files_only = True
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]
