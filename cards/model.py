@@ -28,10 +28,12 @@ def write_model_card(folder: Path, record: Mapping[str, Any]) -> None:
 
 def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version | None) -> str:
     """A model's card without scores; `repo_id` and `version` where it is published."""
+    shown = {"figure": None, "alt": "", "dev": None, **record["training"]}  # runs of earlier versions have none
+    curves = _render("model_curves.md", training=shown).strip()
     text = environment.get_template("model.md").render(
         record=record,
         use=block(USE, _render("model_use.md", record=record, repo=repo_id, version=version and str(version))),
-        training=block("training", _render("model_training.md", record=record)),
+        training=block("training", _render("model_training.md", record=record, curves=curves)),
         scores=NOT_EVALUATED,
         changelog=block("changelog", "Not published yet."),
     )

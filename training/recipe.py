@@ -10,6 +10,7 @@ from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
 from training.sources import MoreData
+from training.trackers import Watch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -44,6 +45,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint_minutes: how often a checkpoint is kept that a killed run goes on from, where the trainer table sets
             no save_strategy; 0 for never.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
+        watch: trackers beside the progress bar: `trackio`, `tensorboard`, `wandb`, several as a list, or `none`;
+            `auto` is Trackio where it is installed. Nothing leaves the machine, see `training.trackers`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
         exports: further formats of the finished model, see `training.export`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
@@ -71,6 +74,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     length_buckets: bool = False
     checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10
     dev: DevConfig = DevConfig()
+    watch: Watch = "auto"
     lora: LoraConfig | None = None
     exports: tuple[Format, ...] = ()
     trainer: dict[str, Any] = {}
