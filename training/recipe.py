@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
+from training.preflight.findings import Judgement
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -33,6 +34,9 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         length_buckets: batches of rows of similar length, in random order.
         dev: held-out queries that choose the best checkpoint, see `training.dev`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
+        allow: problems of pre-flight that are a matter of judgement and shall not stop this training, see
+            `training.preflight.findings`: `batch-size`, `memory`, `positive-as-negative`, `reused-negatives`,
+            `slow-sampler`, `unused-rows`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """
 
@@ -53,4 +57,5 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     length_buckets: bool = False
     dev: DevConfig = DevConfig()
     lora: LoraConfig | None = None
+    allow: tuple[Judgement, ...] = ()
     trainer: dict[str, Any] = {}
