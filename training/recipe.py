@@ -9,6 +9,7 @@ from training.convert import Format
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions
+from training.preflight.findings import Judgement
 from training.sources import MoreData
 from training.trackers import Watch
 
@@ -49,6 +50,9 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
             `auto` is Trackio where it is installed. Nothing leaves the machine, see `training.trackers`.
         lora: trains low-rank adapters instead of all weights, and merges them, see `training.lora`.
         exports: further formats of the finished model, see `training.export`.
+        allow: problems of pre-flight that are a matter of judgement and shall not stop this training, see
+            `training.preflight.findings`: `batch-size`, `memory`, `positive-as-negative`, `reused-negatives`,
+            `slow-sampler`, `unused-rows`.
         trainer: handed as it is to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """
 
@@ -77,4 +81,5 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     watch: Watch = "auto"
     lora: LoraConfig | None = None
     exports: tuple[Format, ...] = ()
+    allow: tuple[Judgement, ...] = ()
     trainer: dict[str, Any] = {}

@@ -1,0 +1,231 @@
+"""How much memory a training will take, before it takes it."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from msgspec import Struct
+from sentence_transformers import CrossEncoder
+
+from training.preflight.tokens import limit_of
+
+PROBE = 256
+"""Tokens of the longest text that is tried out; what is longer is extrapolated."""
+_TEXTS = 2
+# Multiples of the weights that an optimiser keeps in fp32.
+_STATES = {
+    "sgd": 0.0,
+    "adafactor": 0.05,
+    "adamw_bnb_8bit": 0.5,
+    "adamw_8bit": 0.5,
+    "paged_adamw_8bit": 0.5,
+    "lion": 1.0,
+}
+_ADAM = 2.0
+_CGROUP = Path("/sys/fs/cgroup")
+WORKING = 2.0
+"""What the backward pass computes with at a time, in multiples of what a layer keeps."""
+FIXED = {"cpu": 300e6}
+"""Of the trainer and of torch's kernels, whatever the model: measured; a GPU's are taken when the model goes there."""
+
+
+class Batch(NamedTuple):
+    """What goes through the model for a step of one process.
+
+    Attributes:
+        rows: of a batch.
+        columns: the longest text of each column in tokens, as far as it is read.
+        in_batch_negatives: whether each query is compared with all passages of the batch.
+        mini_batch: texts at a time, for a cached loss; None for all.
+        merged: whether all columns go through as one, padded to the longest.
+    """
+
+    rows: int
+    columns: Mapping[str, int]
+    in_batch_negatives: bool
+    mini_batch: int | None
+    merged: bool
+
+
+class Memory(Struct, frozen=True):
+    """Bytes for one process.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        weights: of the model.
+        gradients: of the weights that are trained.
+        optimiser: its states.
+        activations: what the forward pass keeps for the backward pass, and what that computes with.
+        need: what is to come on top of what is held now.
+        free: what there is for this process.
+    """
+
+    device: str
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+    need: int
+    free: int
+
+
+class Curve(NamedTuple):
+    """Bytes that the forward pass keeps: a constant, and for a text of n tokens `linear * n + square * n^2`."""
+
+    constant: float
+    linear: float
+    square: float
+
+    def of(self, texts: int, tokens: int) -> float:
+        """Bytes of some texts of the same length."""
+        return texts * (self.linear * tokens + self.square * tokens**2)
+
+
+def examined(model: Any, arguments: Any, batch: Batch) -> Memory:
+    """Estimates the peak of a training.
+
+    A text of three lengths goes through the model as in training, with its dropout, attention and precision, and what
+    autograd keeps is added up; that gives bytes by batch and length for any architecture, without formulas for each.
+
+    Against measured peaks the estimate is off by ERROR.
+
+    Args:
+        model: a SentenceTransformer or CrossEncoder, as it will be trained.
+        arguments: the trainer's.
+        batch: what goes through it.
+    """
+    device = torch.device(arguments.device).type
+    weights = _bytes(model.parameters())
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optim = str(getattr(arguments.optim, "value", arguments.optim))
+    states = next((share for name, share in _STATES.items() if optim.startswith(name)), _ADAM)
+    gradients, optimiser = _bytes(trained), int(4 * states * sum(each.numel() for each in trained))
+    activations = int(_activations(model, arguments, batch))
+    resident = next(iter(model.parameters())).device.type == device
+    need = gradients + optimiser + activations + (0 if resident else weights)
+    return Memory(device, weights, gradients, optimiser, activations, need, free_bytes(device, arguments.world_size))
+
+
+def free_bytes(device: str, processes: int = 1) -> int:
+    """Memory that there is now for one of the processes: a GPU's, or its share of RAM within the container's limit."""
+    if device == "cuda":
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + unused)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    return int(min(psutil.virtual_memory().available, _within_container()) / here)
+
+
+def _within_container() -> float:
+    """What a container's limit leaves; infinite without one."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        if limit == "max":
+            return math.inf
+        used = int((_CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        return float(int(limit) - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return math.inf
+
+
+def _activations(model: Any, arguments: Any, batch: Batch) -> float:
+    curve, layers = measured(model, arguments), _layers(model)
+    longest = max(batch.columns.values())
+    groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
+    if batch.merged:
+        groups = [(batch.rows * len(groups), longest)]
+    if batch.mini_batch is not None:
+        groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
+    largest = max(curve.of(*group) for group in groups)
+    kept = largest if batch.mini_batch is not None else sum(curve.of(*group) for group in groups)
+    if arguments.gradient_checkpointing:
+        width = _width(model) * (2 if arguments.bf16 or arguments.fp16 else 4)
+        texts = sum(rows * tokens for rows, tokens in groups)
+        kept = texts * width * layers + largest / layers
+    passages = batch.rows * max(len(batch.columns) - 1, 1) * arguments.world_size
+    scores = 4 * min(batch.mini_batch or batch.rows, batch.rows) * passages * 4 if batch.in_batch_negatives else 0
+    embeddings = 3 * 4 * batch.rows * len(batch.columns) * _width(model)
+    fixed = FIXED.get(torch.device(arguments.device).type, 0.0)
+    return fixed + curve.constant + kept + WORKING * largest / layers + scores + embeddings
+
+
+def measured(model: Any, arguments: Any) -> Curve:
+    """What the forward pass keeps by length, tried out on two texts, one of them padded; leaves no trace."""
+    if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
+        return Curve(0.0, 4.0 * _width(model), 0.0)
+    most = min(limit_of(model) or PROBE, PROBE)
+    sizes = sorted({max(most // 4, 4), max(most // 2, 5), most})
+    kept = [_kept(model, arguments, tokens) for tokens in sizes]
+    if len(sizes) < 3:  # noqa: PLR2004 - a curve needs three points
+        return Curve(0.0, kept[-1] / _TEXTS / sizes[-1], 0.0)
+    square, linear, constant = np.polyfit(sizes, kept, 2)
+    return Curve(max(constant, 0.0), linear / _TEXTS, max(square, 0.0) / _TEXTS)
+
+
+def _kept(model: Any, arguments: Any, tokens: int) -> int:
+    """Bytes that autograd keeps of a forward pass over two texts."""
+    storages: dict[int, int] = {}
+    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    features = _features(model, tokens)
+    kind = torch.bfloat16 if arguments.bf16 else torch.float16
+    device = next(iter(model.parameters())).device
+    features = {key: value.to(device) if torch.is_tensor(value) else value for key, value in features.items()}
+    with (
+        _as_in_training(model),
+        torch.autocast(device.type, kind, enabled=arguments.bf16 or arguments.fp16),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        held = model(features)
+    total = sum(storages.values())
+    del held
+    return total
+
+
+def _features(model: Any, tokens: int) -> dict[str, Any]:
+    """Two texts of some tokens, the second half as long."""
+    long, short = "word " * tokens, "word " * (tokens // 2)
+    texts = [("word", long), ("word", short)] if isinstance(model, CrossEncoder) else [long, short]
+    features: dict[str, Any] = model.preprocess(texts)
+    return {
+        key: value[:, :tokens] if torch.is_tensor(value) and value.ndim == 2 else value  # noqa: PLR2004
+        for key, value in features.items()
+    }
+
+
+@contextmanager
+def _as_in_training(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout at work, and afterwards the random numbers and the mode that were before."""
+    before = model.training
+    with torch.random.fork_rng():
+        model.train()
+        try:
+            yield
+        finally:
+            model.train(before)
+
+
+def _layers(model: Any) -> int:
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return int(getattr(config, "num_hidden_layers", None) or 1)
+
+
+def _width(model: Any) -> int:
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return int(getattr(config, "hidden_size", None) or model.get_embedding_dimension())
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors)

@@ -1,0 +1,139 @@
+"""How long the texts are for the model: tokens with prompt and special tokens, and how many texts are cut."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from msgspec import Struct
+from sentence_transformers import CrossEncoder
+from tokenizers import Tokenizer
+
+from training.preflight.hashes import Column
+from training.preflight.texts import shortened
+
+SAMPLE = 3_000
+"""Rows whose tokens are counted; a share of them is off by 1.8 percentage points at most, 19 times out of 20."""
+LONGEST = 5
+_LONGEST_CHARACTERS = 1_000_000
+_NEVER_CUT = 1_000_000
+"""Tokenizers without a length say 10^30."""
+_READ = 78
+
+
+class Lengths(Struct, frozen=True):
+    """Tokens of a column's texts.
+
+    Attributes:
+        column: its name; for a cross-encoder the pair's, joined by `+`.
+        counted: texts of the sample.
+        p50: the median.
+        p95: the length that 95 of 100 do not exceed.
+        longest: of the sample and of the column's five longest texts by bytes.
+        cut: the share of texts that are longer than the model reads, 0 to 1.
+        read: what the model reads of the first row, as it reads it.
+    """
+
+    column: str
+    counted: int
+    p50: int
+    p95: int
+    longest: int
+    cut: float
+    read: str
+
+
+def counted(
+    rows: Dataset, columns: Mapping[str, Column], model: Any, prompts: Mapping[str, str], seed: int
+) -> list[Lengths]:
+    """Counts the tokens of a seeded sample of rows.
+
+    Args:
+        rows: the data set.
+        columns: the hashes of its text columns, for their sizes.
+        model: a SentenceTransformer, which reads columns one by one, or a CrossEncoder, which reads the first two
+            together.
+        prompts: column -> what is put before its texts.
+        seed: of the sample.
+    """
+    if not len(rows):
+        return []
+    places = np.arange(len(rows))
+    if len(rows) > SAMPLE:
+        places = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE, replace=False))
+    if isinstance(model, CrossEncoder):
+        first, second, *_ = columns
+        sizes = columns[first].sizes + columns[second].sizes
+        return [_of(rows, (first, second), _Reader(model, ""), places, _longest(sizes))]
+    return [
+        _of(rows, (name,), _Reader(model, prompts.get(name, "")), places, _longest(column.sizes))
+        for name, column in columns.items()
+    ]
+
+
+def limit_of(model: Any) -> int | None:
+    """Tokens that a model reads of a text; None without a limit."""
+    limit = model.max_seq_length
+    return int(limit) if limit is not None and limit < _NEVER_CUT else None
+
+
+class _Reader:
+    """Texts as a model reads them."""
+
+    def __init__(self, model: Any, prompt: str) -> None:
+        self._tokenizer, self._prompt, self.limit = model.tokenizer, prompt, limit_of(model)
+
+    def lengths(self, texts: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
+        """Tokens of each text, or pair of texts, uncut."""
+        first = [self._prompt + text for text in texts[0]]
+        if isinstance(self._tokenizer, Tokenizer):  # of a static embedding, which adds no special tokens
+            return np.array([len(each) for each in self._tokenizer.encode_batch_fast(first, add_special_tokens=False)])
+        encoded = self._tokenizer(
+            first, *texts[1:], truncation=False, padding=False, return_attention_mask=False, verbose=False
+        )
+        return np.array([len(each) for each in encoded["input_ids"]])
+
+    def read(self, texts: Sequence[str]) -> str:
+        """What is read of a text: decoded tokens, special ones included."""
+        first = self._prompt + texts[0]
+        if isinstance(self._tokenizer, Tokenizer):
+            return first
+        cut = {"truncation": True, "max_length": self.limit} if self.limit else {}
+        return str(self._tokenizer.decode(self._tokenizer(first, *texts[1:], verbose=False, **cut)["input_ids"]))
+
+
+def _longest(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    count = min(LONGEST, len(sizes))
+    return np.argpartition(sizes, -count)[-count:]
+
+
+def _of(
+    rows: Dataset, names: Sequence[str], reader: _Reader, places: npt.NDArray[np.int64], longest: npt.NDArray[np.int64]
+) -> Lengths:
+    texts = [_texts(rows, name, places) for name in names]
+    found = reader.lengths(texts)
+    extremes = reader.lengths([[text[:_LONGEST_CHARACTERS] for text in _texts(rows, name, longest)] for name in names])
+    p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
+    return Lengths(
+        column="+".join(names),
+        counted=len(found),
+        p50=int(p50),
+        p95=int(p95),
+        longest=int(max(found.max(), extremes.max())),
+        cut=float((found > reader.limit).mean()) if reader.limit else 0.0,
+        read=_both_ends(reader.read([each[0] for each in texts])),
+    )
+
+
+def _texts(rows: Dataset, name: str, places: npt.NDArray[np.int64]) -> list[str]:
+    column = rows.select_columns([name]).select(places).with_format(None)[name]
+    return [text or "" for text in column]
+
+
+def _both_ends(text: str) -> str:
+    """A text on one line, its middle left out where it is long: prompts stand at the start, separators at the end."""
+    text = " ".join(text.split())
+    if len(text) <= _READ:
+        return text
+    return f"{shortened(text, _READ - 20)} {text[-18:].lstrip()}"
