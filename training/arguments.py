@@ -1,6 +1,5 @@
 """The recipe's `[trainer]` table as a trainer's arguments, over the defaults of this project."""
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -9,9 +8,13 @@ from transformers import TrainingArguments
 
 from cards.errors import UserError
 from cards.hardware import has_native_bf16
+from training import dev
 from training.batches import LengthBatches
 from training.checkpoints import CHECKPOINTS
+from training.mixture import DEFAULT_BATCH
 from training.recipe import TrainRecipe
+from training.trackers import tracking
+from training.trainer import Job
 
 ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
 
@@ -29,26 +32,27 @@ OURS = {
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
     "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
     "overwrite_output_dir": "leave it out: a finished run of another recipe is never overwritten",
+    "report_to": "set watch at the recipe's top level",
     **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
     "logging_nan_inf_filter": "leave it out: a loss that is no number stops training",
 }
 
 
-def training_arguments(kind: type[ArgumentsT], config: TrainRecipe, folder: Path, rows: int, **more: Any) -> ArgumentsT:
+def training_arguments(kind: type[ArgumentsT], job: Job, rows: int | None = None, **more: Any) -> ArgumentsT:
     """Builds the trainer's arguments.
 
     Args:
         kind: the class of the trainer's arguments.
-        config: its `trainer` table is handed on as it is, over quiet defaults.
-        folder: of the run; checkpoints go into it.
-        rows: of the training set, to see that there is at least one batch.
+        job: the `trainer` table of its recipe is handed on as it is, over quiet defaults.
+        rows: that the trainer gets, where they are not the job's own; to see that there is at least one batch.
         more: what only one kind of trainer knows.
 
     Raises:
         UserError: `[trainer]` holds a name that the class does not know, one that the recipe sets elsewhere, or a
             batch size above the number of rows where incomplete batches are dropped.
     """
-    for name, instead in OURS.items():
+    config = job.config
+    for name, instead in {**OURS, **(dev.INSTEAD if config.dev.queries else {})}.items():
         if name in config.trainer:
             raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
     accelerator = torch.accelerator.is_available()
@@ -56,22 +60,23 @@ def training_arguments(kind: type[ArgumentsT], config: TrainRecipe, folder: Path
         "save_strategy": "no",  # by time instead, see training.checkpoints
         "save_total_limit": 2,
         "logging_steps": 10,
-        "report_to": "none",
         "use_cpu": not accelerator,
         "dataloader_pin_memory": accelerator,
         "logging_nan_inf_filter": False,
+        **tracking(config.watch, job.out),
         **precision_arguments(config.precision),
         **length_buckets(config),
+        **dev.trainer_defaults(config.dev, config.trainer.get("per_device_train_batch_size", DEFAULT_BATCH)),
     }
     try:
         arguments: ArgumentsT = kind(
-            output_dir=str(folder / CHECKPOINTS), seed=config.seed, **{**defaults, **config.trainer, **more}
+            output_dir=str(job.folder / CHECKPOINTS), seed=config.seed, **{**defaults, **config.trainer, **more}
         )
     except (TypeError, ValueError) as error:
         raise UserError(
             f"recipe: trainer: {str(error).splitlines()[0]} (the table is handed to {kind.__name__})"
         ) from None
-    batch = arguments.train_batch_size * arguments.world_size
+    batch, rows = arguments.train_batch_size * arguments.world_size, job.training.size if rows is None else rows
     if rows < batch and (arguments.dataloader_drop_last or arguments.world_size > 1):
         raise UserError(
             f"recipe: trainer.per_device_train_batch_size {arguments.train_batch_size}: {arguments.world_size} "

@@ -157,7 +157,7 @@ def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
     }
 
 
-class EarlyStop(TrainerCallback):  # type: ignore[misc]
+class EarlyStop(TrainerCallback):
     """Stops after `patience` measurements in a row without a better one; the base's own does not count.
 
     It counts in the trainer's log, which checkpoints carry: a run that was killed and resumed stops at the same step.

@@ -65,7 +65,7 @@ def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config:
     )
 
 
-class DevEvaluator(BaseEvaluator):  # type: ignore[misc]
+class DevEvaluator(BaseEvaluator):
     """What the trainer calls to measure; ranks with a function of the model.
 
     Attributes:

@@ -17,7 +17,7 @@ REMEDY = (
 )
 
 
-class StopOnNaN(TrainerCallback):  # type: ignore[misc]
+class StopOnNaN(TrainerCallback):
     """Ends training with a `UserError` at the first loss that is NaN or infinite, with step and rows.
 
     It looks at each loss as it is computed, before gradients and weights see it, and at the weights before each

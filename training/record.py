@@ -27,6 +27,10 @@ from training.seen import Seen
 from training.sources import Plain
 
 
+# What does not shape the model.
+_BESIDE: dict[str, Any] = {"watch": "none", "checkpoint_minutes": 0, "allow": ()}
+
+
 class Run(NamedTuple):
     """One model to train.
 
@@ -49,7 +53,9 @@ class Run(NamedTuple):
         config = self.recipe.config
         also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
         return {
-            "recipe": config_hash(msgspec.structs.replace(config, dataset="", base="", revision=None, also=also)),
+            "recipe": config_hash(
+                msgspec.structs.replace(config, **_BESIDE, dataset="", base="", revision=None, also=also)
+            ),
             "dataset": self.source.revision,
             **({"also": [each.revision for each in self.also]} if also else {}),
             "base": self.base.revision,

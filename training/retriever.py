@@ -1,19 +1,16 @@
 """An embedding model, trained with in-batch negatives and the data set's hard negatives."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from cards.models import ModelReference
+from training import preflight
 from training.arguments import training_arguments
 from training.base import load_retriever, prompts_of, read_at_most
-from training.mixture import Training
-from training.recipe import TrainRecipe
-from training.trainer import fit, prepare, save
+from training.trainer import Job, Made, evaluator, parted, prepare
 
 # van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
 LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
@@ -32,35 +29,41 @@ class Trainer(SentenceTransformerTrainer):
             return super().compute_loss(*args, **kwargs)
 
 
-def train(training: Training, base: ModelReference, config: TrainRecipe, folder: Path) -> dict[str, Any]:
-    """Trains on `query`, `positive`, `negative_1` ... and saves the model in `folder`.
-
-    Returns:
-        The run record's `training`, see `training.trainer.fit`.
+def make(job: Job) -> Made:
+    """A trainer for `query`, `positive`, `negative_1` ...
 
     Raises:
-        UserError: the base cannot be loaded as the recipe asks, or `[trainer]` holds an argument that
-            sentence-transformers does not know or refuses.
+        UserError: the base cannot be loaded as the recipe asks, the data has too few queries to hold some out, or
+            `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
+    config, training, base = job.config, job.training, job.base
     model = load_retriever(base.location, config.attention, config.pooling)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
     prompts = {column: model.prompts["query" if column == "query" else "document"] for column in columns}
-    arguments = training_arguments(
-        SentenceTransformerTrainingArguments,
-        config,
-        folder,
-        training.size,
-        **training.arguments,
-        **({"prompts": prompts} if any(prompts.values()) else {}),
-    )
-    own_length = model.max_seq_length
+    given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
+    arguments = training_arguments(SentenceTransformerTrainingArguments, job, **given)
+    own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)
     prepare(model, config)
-    trainer = Trainer(model=model, args=arguments, train_dataset=training.rows, loss=LOSSES[config.loss](model))
-    outcome = fit(trainer, config, folder)
-    # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
-    if config.max_seq_length is not None:
-        model.max_seq_length = own_length
-    save(trainer, config, folder)
-    return outcome
+    parts = parted(job)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=parts.rows,
+        eval_dataset=parts.held_out,
+        loss=LOSSES[config.loss](model),
+        evaluator=evaluator(job, parts, arguments),
+    )
+    asked = preflight.Asked(
+        parts.rows,
+        model,
+        arguments,
+        prompts,
+        preflight.Loss(config.loss, in_batch_negatives=True),
+        base.name,
+        job.out,
+        job.seen,
+        timed_checkpoints=arguments.save_strategy == "no" and config.checkpoint_minutes > 0,
+    )
+    return Made(trainer, asked, own_length)

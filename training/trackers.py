@@ -78,7 +78,7 @@ def tracker_callbacks(watch: Watch) -> list[TrainerCallback]:
     return [LocalTrackio()] if "trackio" in _names(watch) else []
 
 
-class LocalTrackio(TrackioCallback):  # type: ignore[misc]
+class LocalTrackio(TrackioCallback):
     """The trainer's Trackio, which asks the Hub for nothing.
 
     Trackio 0.43 sends the user's token to the Hub when a run starts, even one that is kept here: it wants their name.

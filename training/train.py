@@ -28,7 +28,7 @@ from cards.hardware import EnergyMeter
 from cards.models import resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
-from training import cross_encoder, mixture, retriever
+from training import cross_encoder, mixture, preflight, retriever
 from training.checkpoints import close_folder, open_folder
 from training.data import resolve
 from training.drift import sample_texts
@@ -38,10 +38,11 @@ from training.publish import publish_model
 from training.recipe import TrainRecipe
 from training.record import Finished, Run, write_record
 from training.seen import seen_by
+from training.trainer import Job, train
 
 logger = logging.getLogger(__name__)
 
-TRAIN = {"retriever": retriever.train, "cross-encoder": cross_encoder.train}
+MAKE = {"retriever": retriever.make, "cross-encoder": cross_encoder.make}
 
 
 def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> list[Path]:
@@ -66,6 +67,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     check(config.exports)
     source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
     base = resolve_model(config.base)
+    preflight.check_base(base, config.task)
     runs = {
         folder: Run(msgspec.structs.replace(recipe, config=single), source, also, base, state.num_processes)
         for folder, single in _by_seed(config, out).items()
@@ -81,7 +83,8 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
             partial = open_folder(folder, run.inputs())
         state.wait_for_everyone()
         set_seed(single.seed)  # before the model is made: a cross-encoder's head starts from random weights
-        outcome = TRAIN[config.task](training, base, single, partial)
+        job = Job(single, training, base, seen, partial, folder)
+        outcome = train(job, MAKE[single.task](job))
         if state.is_main_process:
             close_folder(partial)
             exports = export(partial, single.exports, sample_texts(training.some())) if single.exports else []

@@ -1,52 +1,110 @@
-"""What both trainers share: training that goes on where an earlier attempt was stopped, and saving with a summary."""
+"""What both trainers share: pre-flight, training that goes on where an earlier attempt was stopped, saving."""
 
 import errno
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset, DatasetDict, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cards.errors import UserError
-from training import lora
+from cards.models import ModelReference
+from training import dev, figures, lora, preflight, watch
 from training.checkpoints import CHECKPOINTS, Checkpoints, last_checkpoint, seconds_before
+from training.evaluators import DevEvaluator, dev_set, evaluator_of
+from training.guards import StopOnNaN
+from training.mixture import Training
 from training.recipe import TrainRecipe
+from training.seen import Seen
+from training.trackers import tracker_callbacks
 
 logger = logging.getLogger(__name__)
 
 
-def fit(trainer: Trainer, config: TrainRecipe, folder: Path) -> dict[str, Any]:
-    """Trains to the end, from the last whole checkpoint where there is one.
+class Job(NamedTuple):
+    """One model to train.
 
-    Returns:
-        For the run record: steps, batch size over all processes and gradient accumulation, mean loss, the seconds of
-        all attempts up to here, and the step that this attempt went on from (0 for the start).
+    Attributes:
+        config: the recipe, of one seed.
+        training: the rows.
+        base: the model to start from.
+        seen: of evaluation sets, by data and base.
+        folder: what the run writes to until it is done.
+        out: the finished model's folder.
+    """
+
+    config: TrainRecipe
+    training: Training
+    base: ModelReference
+    seen: Seen
+    folder: Path
+    out: Path
+
+
+class Made(NamedTuple):
+    """A trainer that is ready to start.
+
+    Attributes:
+        trainer: with its model, rows and loss.
+        asked: what pre-flight is to look at.
+        max_seq_length: of the saved model, where training reads less of a text than its base does.
+    """
+
+    trainer: Trainer
+    asked: preflight.Asked
+    max_seq_length: int | None = None
+
+
+class Parts(NamedTuple):
+    """Rows to train on and rows held out."""
+
+    rows: Dataset | DatasetDict | IterableDataset
+    held_out: Dataset | None
+
+
+def parted(job: Job) -> Parts:
+    """The rows to train on, and those of held-out queries; None where the recipe holds out none.
 
     Raises:
-        UserError: memory or disk space ran out; says what to set, or to free, and that training goes on.
+        UserError: the data has too few queries, or is a stream.
     """
-    arguments = trainer.args
-    (start,) = broadcast_object_list([last_checkpoint(folder) if PartialState().is_main_process else None])
-    timed = arguments.save_strategy == "no"  # the recipe leaves it to us
-    marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
-    trainer.add_callback(marks)
-    trainer.add_callback(_LogsAll())
-    try:
-        outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    except (RuntimeError, OSError) as error:
-        if (told := _told(error, arguments.train_batch_size, folder)) is None:
-            raise
-        raise UserError(told) from None
-    return {
-        "steps": outcome.global_step,
-        "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
-        "mean_loss": _mean_loss(trainer),
-        "seconds": round(marks.seconds, 1),
-        "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
-    }
+    rows, held_out = dev.hold_out(job.training.rows, job.config.dev)
+    return Parts(DatasetDict(rows) if isinstance(rows, dict) else rows, held_out)
+
+
+def evaluator(job: Job, parts: Parts, arguments: TrainingArguments) -> DevEvaluator | None:
+    """What measures the model on the held-out queries."""
+    if parts.held_out is None:
+        return None
+    lower = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+    queries = dev_set(parts.held_out, parts.rows, job.config.dev)
+    return evaluator_of(queries, job.config.task, job.config.dev, arguments.per_device_eval_batch_size, lower)
+
+
+def train(job: Job, made: Made) -> dict[str, Any]:
+    """Trains, and saves the model in the run's folder.
+
+    Returns:
+        The run record's `training`: see `_fit`; the history; what the held-out queries said; the curves' picture.
+
+    Raises:
+        UserError: pre-flight refuses, memory or disk space runs out, or the loss is no number.
+    """
+    report = _preflight(job, made)
+    outcome = _fit(made.trainer, job)
+    state = made.trainer.state
+    if job.config.dev.queries:
+        outcome["dev"] = dev.summary(state, job.config.dev, Path(made.trainer.args.output_dir) / "eval")
+    outcome["history"] = watch.history(state.log_history)
+    _save(made, job)
+    if PartialState().is_main_process:
+        outcome |= figures.add_curves(job.folder, {f"seed {job.config.seed}": outcome["history"]})
+    return {**outcome, "preflight": report}
 
 
 def prepare(model: Any, config: TrainRecipe) -> None:
@@ -61,14 +119,6 @@ def prepare(model: Any, config: TrainRecipe) -> None:
         logger.info(lora.wrap(model, config.lora).told())
 
 
-def save(trainer: Trainer, config: TrainRecipe, folder: Path) -> None:
-    """Saves the trained model as its base was saved, once for all processes, without a card."""
-    if config.lora is not None:
-        lora.merge(trainer.model)
-    if trainer.accelerator.is_main_process:
-        trainer.model.save_pretrained(str(folder), create_model_card=False)
-
-
 def set_dropout(model: torch.nn.Module, probability: float) -> None:
     """Sets every dropout of a model: its layers, and the rates that attention is called with.
 
@@ -80,6 +130,72 @@ def set_dropout(model: torch.nn.Module, probability: float) -> None:
         for name, value in vars(module).items():
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, probability)
+
+
+def _preflight(job: Job, made: Made) -> Any:
+    """Tells what this training will be, and refuses on all processes what the first one finds wrong."""
+    told, refusal = None, None
+    if PartialState().is_main_process:
+        report = preflight.examine(made.asked)
+        logger.info("pre-flight\n%s", preflight.table(report))
+        told = msgspec.to_builtins(report)
+        try:
+            preflight.refuse(report, job.config.allow)
+        except UserError as error:
+            refusal = str(error)
+    told, refusal = broadcast_object_list([told, refusal])
+    if refusal is not None:
+        raise UserError(refusal)
+    return told
+
+
+def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
+    """Trains to the end, from the last whole checkpoint where there is one.
+
+    Returns:
+        For the run record: steps, batch size over all processes and gradient accumulation, mean loss, the seconds of
+        all attempts up to here, and the step that this attempt went on from (0 for the start).
+    """
+    arguments, config = trainer.args, job.config
+    (start,) = broadcast_object_list([last_checkpoint(job.folder) if PartialState().is_main_process else None])
+    timed = arguments.save_strategy == "no"  # the recipe leaves it to us
+    marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
+    watch.quiet(trainer)
+    for callback in (
+        marks,
+        _LogsAll(),
+        StopOnNaN(trainer.loss, trainer.model.tokenizer if config.task == "retriever" else None),
+        *([dev.EarlyStop(config.dev.patience)] if config.dev.patience else []),
+        watch.ProgressBar(),
+        *tracker_callbacks(config.watch),
+    ):
+        trainer.add_callback(callback)
+    arguments.eval_on_start = arguments.eval_on_start and start is None  # the base was measured by the first attempt
+    try:
+        outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    except (RuntimeError, OSError) as error:
+        if (told := _told(error, arguments.train_batch_size, job.folder)) is None:
+            raise
+        raise UserError(told) from None
+    return {
+        "steps": outcome.global_step,
+        "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
+        "mean_loss": _mean_loss(trainer),
+        "seconds": round(marks.seconds, 1),
+        "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
+    }
+
+
+def _save(made: Made, job: Job) -> None:
+    """Saves the trained model as its base was saved, once for all processes, without a card."""
+    model = made.trainer.model
+    if job.config.lora is not None:
+        lora.merge(model)
+    # A shorter length saves time in training; the saved model reads what its base reads, or they could not be compared.
+    if made.max_seq_length is not None:
+        model.max_seq_length = made.max_seq_length
+    if PartialState().is_main_process:
+        model.save_pretrained(str(job.folder), create_model_card=False)
 
 
 class _LogsAll(TrainerCallback):

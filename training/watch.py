@@ -38,7 +38,7 @@ def quiet(trainer: Trainer) -> None:
     trainer.model.model_card_data.local_files_only = True
 
 
-class ProgressBar(TrainerCallback):  # type: ignore[misc]
+class ProgressBar(TrainerCallback):
     """One line with loss, learning rate, samples/s, time left and dev score, on the main process only.
 
     On a terminal it is redrawn, elsewhere it is a line in the log every half minute; a measurement gets a line always.
