@@ -26,7 +26,6 @@ from training.recipe import TrainRecipe
 from training.seen import Seen
 from training.sources import Plain
 
-
 # What does not shape the model.
 _BESIDE: dict[str, Any] = {"watch": "none", "checkpoint_minutes": 0, "allow": ()}
 

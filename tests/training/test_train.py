@@ -31,7 +31,7 @@ ROWS = {
 def dataset(tmp_path):
     folder = tmp_path / "dataset"
     write_config(folder, "bm25", pa.table(ROWS))
-    write_config(folder, "llm", pa.table({**ROWS, "negative_1": [text.upper() for text in TEXTS]}))
+    write_config(folder, "llm", pa.table({**ROWS, "negative_1": [f"not that {text}" for text in TEXTS]}))
     write_config(folder, "corpus", pa.table({"_id": ["a"], "title": [""], "text": ["x"]}))
     return folder
 
@@ -128,7 +128,7 @@ def test_rows_by_kind(dataset):
     assert load_rows(source, "none").column_names == ["query", "positive"]
     both = load_rows(source, "bm25+llm")
     assert both[0] == {
-        "query": ROWS["query"][0], "positive": TEXTS[0], "negative_1": TEXTS[1], "negative_2": TEXTS[0].upper(),
+        "query": ROWS["query"][0], "positive": TEXTS[0], "negative_1": TEXTS[1], "negative_2": f"not that {TEXTS[0]}",
     }  # fmt: skip
     assert labelled_pairs(both)[:4]["label"] == [1.0, 0.0, 0.0, 1.0]
 
