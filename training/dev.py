@@ -102,7 +102,7 @@ def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
             f"recipe: dev.queries {config.queries}: queries cannot be held out of rows that are streamed; set it to 0, "
             "or load the rows without streaming"
         )
-    queries = text_keys(first, "query")
+    queries, positives = text_keys(first, "query"), text_keys(first, "positive")
     distinct = np.unique(queries)
     if config.queries > len(distinct) // 2:
         raise UserError(
@@ -110,11 +110,13 @@ def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
             f"half of them may be held out; set it to {len(distinct) // 2} or lower, or build a larger data set"
         )
     held = np.isin(queries, distinct[: config.queries])
-    chosen, answers = np.unique(queries[held]), np.unique(text_keys(first, "positive")[held])
+    chosen, answers = np.unique(queries[held]), np.unique(positives[held])
     kept: dict[str, Dataset] = {}
     left_out = -int(held.sum())
     for name, source in sources.items():
-        ours = np.isin(text_keys(source, "query"), chosen) | np.isin(text_keys(source, "positive"), answers)
+        if source is not first:
+            queries, positives = text_keys(source, "query"), text_keys(source, "positive")
+        ours = np.isin(queries, chosen) | np.isin(positives, answers)
         kept[name] = source.select(np.flatnonzero(~ours))
         left_out += int(ours.sum())
         if not len(kept[name]):

@@ -75,7 +75,7 @@ def _card(artefact: Artefact) -> str:
             raise BrokenError(f"README.md does not name {what}, {value[:19]}, of run.json")
     dev = record["training"].get("dev")
     for what in ("base", "best", "last") if dev else ():
-        if dev[what] and f"{dev[what]['value']:.4f}" not in told:
+        if dev[what] and f"| {dev[what]['step']} | {dev[what]['value']:.4f}" not in told:
             raise BrokenError(f"README.md does not tell the {what} dev score, {dev[what]['value']:.4f}, of run.json")
     names = [data.get("base_model"), *(data.get("datasets") or [])]
     for what, each in (("base", record["base"]), *(("dataset", data) for data in trained_on(record))):
