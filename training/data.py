@@ -67,7 +67,7 @@ def load_rows(source: Source, kind: str) -> Dataset:
             f"kind {kind!r}: {source.name} has no configuration {', '.join(unknown)!r}; allowed: "
             f"{', '.join(source.kinds)}, several joined by '+', or {NO_NEGATIVES}"
         )
-    tables = [_load(source, name) for name in wanted]
+    tables = [load_config(source, name) for name in wanted]
     rows = tables[0].select_columns(["query", "positive"])
     if kind == NO_NEGATIVES:
         return rows
@@ -79,12 +79,19 @@ def load_rows(source: Source, kind: str) -> Dataset:
     return rows
 
 
-def _load(source: Source, kind: str) -> Dataset:
+def load_config(source: Source, config: str, split: str = "train") -> Dataset:
+    """The rows of one configuration, which must be there.
+
+    Args:
+        source: the data set.
+        config: such as a kind, `corpus` or `scores-cross-encoder`.
+        split: the one that it has: `corpus` and `queries` have splits of their names.
+    """
     if source.tag is not None:
-        rows: Dataset = load_parquet(source.location, kind, "train", source.revision)
+        rows: Dataset = load_parquet(source.location, config, split, source.revision)
         return rows
     # Plain files need no card, so folders with only training rows work too.
-    files = sorted(map(str, (Path(source.location) / kind).glob("*.parquet")))
+    files = sorted(map(str, (Path(source.location) / config).glob("*.parquet")))
     return load_dataset("parquet", data_files=files, split="train")
 
 
