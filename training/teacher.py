@@ -19,13 +19,12 @@ from cards.errors import UserError
 from cards.hub import explained, patiently
 from training.data import Source, load_config
 from training.losses import build_scores
+from training.similarity import DEFAULT_SCALE
 
 LABEL = "label"
 PREFIX = "scores-"
 EMBEDDINGS = "dense"
 """The scorer whose scores are cosines."""
-COSINE_SCALE = 20.0
-"""What makes logits of a teacher's cosines: what the losses multiply a student's by."""
 SATURATED = 1e-6
 """Scores have six digits: a probability nearer to 0 or 1 than this is stored as 0 or 1, whose logits are infinite."""
 BLOCK = 10_000
@@ -148,14 +147,14 @@ def _has(source: Source, config: str) -> bool:
 
 
 def _logits(scores: pa.ChunkedArray, scorer: str) -> Floats:
-    """Scores as logits: cosines times a scale, probabilities by the inverse of the sigmoid, all others as they are.
+    """Scores as logits: probabilities by the inverse of the sigmoid, cosines times 20, all others as they are.
 
-    Most cross-encoders of one label give probabilities, some (ms-marco's) logits: where no score of millions is below 0
-    or above 1, they are probabilities. A softmax over probabilities would be all but uniform whatever the teacher says.
+    Most cross-encoders of one label give probabilities, some (ms-marco's) logits: where no score of a whole data set is
+    below 0 or above 1, they are probabilities. A softmax over probabilities would be all but uniform whatever they say.
     """
     values = np.asarray(scores.to_numpy(), np.float64)
     if scorer == EMBEDDINGS:
-        return values * COSINE_SCALE
+        return values * DEFAULT_SCALE
     if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=1) > 1:
         return values
     values = np.clip(values, SATURATED, 1 - SATURATED)

@@ -39,7 +39,7 @@ def made(tmp_path_factory, ranker):
             path.write_text(
                 f'name = "animals"\n[corpus]\nsource = "{as_corpus(folder / "animals", ANIMALS)}"\nsample = 8\n'
                 f'license = "cc0-1.0"\n[llm]\nbase_url = "{server.url}"\nmodel = "scripted"\n[queries]\n'
-                'round_trip_k = 0\n[negatives]\nkinds = ["llm", "bm25", "random", "cross-encoder"]\nper_query = 2\n'
+                'round_trip_k = 0\n[negatives]\nkinds = ["llm", "bm25", "random", "cross-encoder"]\nper_query = 1\n'
                 f'[negatives.cross-encoder]\nmodel = "{ranker}"\npool = 4\nmax_length = 64\n'
             )
             out = folder / name
@@ -61,7 +61,7 @@ def sigmoid(logits):
 
 @pytest.mark.parametrize("kind", ["llm", "bm25", "random", "cross-encoder", "llm+bm25", "none"])
 def test_each_label_is_what_the_teacher_says_of_the_rows_own_texts(scored, ranker, kind):
-    assert scorers_of(scored) == ("cross-encoder",)
+    assert scorers_of(scored) == ("bm25", "cross-encoder")
     rows = load_rows(scored, kind).shuffle(seed=3).select(range(5))
     labelled = with_scores(rows, scored, kind, "cross-encoder")
     assert labelled.column_names == [*rows.column_names, "label"]
@@ -76,11 +76,11 @@ def test_a_kind_that_nobody_scored_is_refused_and_the_remedy_helps(made):
     plain = made("plain")
     with_scores(load_rows(plain, "cross-encoder"), plain, "cross-encoder", "cross-encoder")  # its miner has scored it
     with pytest.raises(
-        UserError, match=r"kind 'llm': \d+ of 24 \(.*%\) of its pairs .* no score of 'cross-enc"
+        UserError, match=r"kind 'llm': \d+ of 16 \(.*%\) of its pairs .* no score of 'cross-enc"
     ) as told:
         with_scores(load_rows(plain, "llm"), plain, "llm", "cross-encoder")
     assert f"--set '{SCORE_ALL}'" in str(told.value)  # which is how `scored` was built
-    with pytest.raises(UserError, match=r"has no scores of 'llm-judge' \(it has cross-encoder\); build it again"):
+    with pytest.raises(UserError, match=r"has no scores of 'llm-judge' \(it has bm25, cross-encoder\); build it again"):
         with_scores(load_rows(plain, "llm"), plain, "llm", "llm-judge")
 
 
