@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.training_args import BatchSamplers
+from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from sentence_transformers.util import batch_to_device
 from transformers import set_seed
 
@@ -152,7 +152,7 @@ def run(line: str, seed: int, data: Data, options: Any) -> dict[str, Any]:
     config = recipe(line)
     set_seed(seed)
     model = student(options.tokens)
-    loss = losses.make(config, model)
+    loss = losses.make(config, model, data.train)
     dev = columns_for(config, data.dev)
     before = dev_loss(loss, model, dev)
     speed = train(model, loss, columns_for(config, data.train), options, seed)
