@@ -161,12 +161,24 @@ def _side_by_side(tables: list[Dataset]) -> Dataset:
 
 
 def _load(source: Source, kind: str) -> Dataset:
+    rows = load_config(source, kind)
+    check_columns(rows.column_names, f"{source.name}, kind {kind}")
+    return rows
+
+
+def load_config(source: Source, config: str, split: str = "train") -> Dataset:
+    """The rows of one configuration, which must be there.
+
+    Args:
+        source: the data set.
+        config: such as a kind, `corpus` or `scores-cross-encoder`.
+        split: the one that it has: `corpus` and `queries` have splits of their names.
+    """
     rows: Dataset
     if source.tag is not None:
-        rows = load_parquet(source.location, kind, "train", source.revision)
+        rows = load_parquet(source.location, config, split, source.revision)
     else:  # plain files need no card, so folders with only training rows work too
-        rows = load_dataset("parquet", data_files=list(files_of(source, kind)), split="train")
-    check_columns(rows.column_names, f"{source.name}, kind {kind}")
+        rows = load_dataset("parquet", data_files=list(files_of(source, config)), split="train")
     return rows
 
 

@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, IterableDataset
 from msgspec import Struct
 
 from cards.errors import UserError
+from training import losses, teacher
 from training.data import Source, check_columns, check_texts, draws_of, files_of, load_rows, unequal
 from training.interleaving import InTurn
-from training.kinds import NO_NEGATIVES, lot_of
+from training.kinds import NO_NEGATIVES
+from training.losses import LOSSES
 from training.recipe import TrainRecipe
+from training.shares import sample, wanted
 from training.sources import Columns, Plain, load_plain, resolve_more, trained_columns
 from training.streaming import Part, Stream, Streamed, columns_of, count_rows
 
@@ -167,71 +169,56 @@ def _in_memory(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Traini
         else:
             loaded[each.name] = load_rows(each.source, str(each.kind), config.seed)
             check_texts(loaded[each.name], each.name)
-    wanted = _wanted(ingredients, {name: len(rows) for name, rows in loaded.items()})
-    used = {name: _sample(rows, wanted[name], config.seed) for name, rows in loaded.items()}
-    size = sum(wanted.values())
+    taken = wanted({each.name: each.share for each in ingredients}, {name: len(rows) for name, rows in loaded.items()})
+    used = {
+        each.name: _served(config, each, sample(loaded[each.name], taken[each.name], config.seed))
+        for each in ingredients
+    }
+    size = sum(taken.values())
     sources = [
         {
             **each.about(),
             "rows": len(loaded[each.name]),
-            "used": wanted[each.name],
-            "share": round(wanted[each.name] / size, 6),
+            "used": taken[each.name],
+            "share": round(taken[each.name] / size, 6),
         }
         for each in ingredients
     ]
     columns = {name: rows.column_names for name, rows in used.items()}
-    _check_batches(config, wanted)
+    _check_batches(config, taken)
     if len(used) == 1:
         return Training(next(iter(used.values())), sources, columns, size, {})
     return Training(DatasetDict(used), sources, columns, size, {"multi_dataset_batch_sampler": InTurn})
 
 
-def _wanted(ingredients: Sequence[Ingredient], rows: dict[str, int]) -> dict[str, int]:
-    """How many rows of each make the shares come true."""
-    whole = sum(rows[each.name] for each in ingredients if each.share is None)
-    given = math.fsum(each.share or 0 for each in ingredients)
-    wanted = {}
-    for each in ingredients:
-        there = rows[each.name]
-        if each.share is None:
-            wanted[each.name] = there
-            continue
-        wanted[each.name] = number = round(each.share * whole / (1 - given))
-        if number > there:
-            most = there * (1 - given + each.share) / (whole + there)
-            raise UserError(
-                f"recipe: also: {each.name}: a share of {each.share:g} beside {whole:,} rows takes {number:,} rows; it "
-                f"has {there:,}: {number - there:,} are missing, and none is used twice; lower the share to at most "
-                f"{math.floor(most * 1e4) / 1e4:g}, or leave it out to use all rows"
-            )
-        if number == 0:
-            raise UserError(
-                f"recipe: also: {each.name}: a share of {each.share:g} beside {whole:,} rows takes not one row; "
-                "give more"
-            )
-    return wanted
+def _served(config: TrainRecipe, ingredient: Ingredient, rows: Dataset) -> Dataset:
+    """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation.
+
+    Raises:
+        UserError: the rows cannot serve the loss.
+    """
+    if config.task != "retriever":
+        return rows
+    source, distils = ingredient.source, LOSSES[config.loss].needs == "scores"
+    scorers = teacher.scorers_of(source) if distils and isinstance(source, Source) else ()
+    losses.check(config, rows.column_names, scorers)
+    if distils and isinstance(source, Source):
+        return teacher.with_scores(rows, source, str(ingredient.kind), config.loss_options.teacher)
+    return rows
 
 
-def _check_batches(config: TrainRecipe, wanted: dict[str, int]) -> None:
+def _check_batches(config: TrainRecipe, taken: dict[str, int]) -> None:
     """Refuses a source that is too small to give all processes a whole batch, where only whole ones are taken."""
     processes = PartialState().num_processes
     needed = _batch(config) * processes
-    if len(wanted) == 1 or not (processes > 1 or config.trainer.get("dataloader_drop_last")):
+    if len(taken) == 1 or not (processes > 1 or config.trainer.get("dataloader_drop_last")):
         return
-    for name, number in wanted.items():
+    for name, number in taken.items():
         if number < needed:
             raise UserError(
                 f"recipe: {name}: its {number:,} rows make no batch for each of {processes} processes, which takes "
                 f"{needed}; give it a larger share or set trainer.per_device_train_batch_size lower"
             )
-
-
-def _sample(rows: Dataset, number: int, seed: int) -> Dataset:
-    """The rows whose texts draw the lowest lots, in the data's order."""
-    if number == len(rows):
-        return rows
-    lots = np.fromiter((lot_of(tuple(row.values()), seed) for row in rows), np.uint64, len(rows))
-    return rows.select(np.sort(np.argsort(lots, kind="stable")[:number]))
 
 
 def _streamed(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Training:
@@ -243,6 +230,8 @@ def _streamed(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Trainin
         )
     main = 1 - math.fsum(each.share or 0 for each in ingredients)
     streams = [_stream_of(each, main if each.share is None else each.share) for each in ingredients]
+    for stream in streams:
+        losses.check(config, stream.columns)
     rows = [count_rows(stream.parts[0]) for stream in streams]
     block = _batch(config) * PartialState().num_processes
     trainer = config.trainer
@@ -285,6 +274,7 @@ def _check_streamable(config: TrainRecipe) -> None:
         (config.task != "retriever", f"task = {config.task!r}"),
         (config.length_buckets, "length_buckets"),
         (sampler != "batch_sampler", f"trainer.batch_sampler = {sampler!r}"),
+        (LOSSES[config.loss].needs == "scores", f"loss = {config.loss!r}"),
         (bool(config.trainer.get("auto_find_batch_size")), "trainer.auto_find_batch_size"),
     ):
         if asked:

@@ -5,15 +5,12 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
-from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from training import preflight
+from training import losses, preflight
 from training.arguments import training_arguments
 from training.base import load_retriever, prompts_of, read_at_most
+from training.losses import LOSSES
 from training.trainer import Job, Made, evaluator, parted, prepare
-
-# van den Oord et al., arXiv 1807.03748; with hard negatives as in arXiv 2004.04906.
-LOSSES = {"multiple-negatives-ranking": MultipleNegativesRankingLoss}
 
 
 class Trainer(SentenceTransformerTrainer):
@@ -36,11 +33,13 @@ def make(job: Job) -> Made:
         UserError: the base cannot be loaded as the recipe asks, the data has too few queries to hold some out, or
             `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
-    config, training, base = job.config, job.training, job.base
+    config, training, base, about = job.config, job.training, job.base, LOSSES[job.config.loss]
     model = load_retriever(base.location, config.attention, config.pooling)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
-    prompts = {column: model.prompts["query" if column == "query" else "document"] for column in columns}
+    prompts = {
+        column: model.prompts["query" if column == "query" else "document"] for column in columns if column != "label"
+    }
     given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
     arguments = training_arguments(SentenceTransformerTrainingArguments, job, **given)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
@@ -52,7 +51,7 @@ def make(job: Job) -> Made:
         args=arguments,
         train_dataset=parts.rows,
         eval_dataset=parts.held_out,
-        loss=LOSSES[config.loss](model),
+        loss=losses.make(config, model, job.training.some()),
         evaluator=evaluator(job, parts, arguments),
     )
     asked = preflight.Asked(
@@ -60,7 +59,7 @@ def make(job: Job) -> Made:
         model,
         arguments,
         prompts,
-        preflight.Loss(config.loss, in_batch_negatives=True),
+        preflight.Loss(config.loss, about.in_batch, config.loss_options.mini_batch_size if about.cached else None),
         base.name,
         job.out,
         job.seen,

@@ -75,7 +75,8 @@ def peak_mb():
 def main(options):
     """Writes and reads each size, each reading in a process of its own."""
     print(
-        "| rows | files, MB | read | opened in, CPU s | rows a CPU s | peak memory above start, MB |\n|---:|---:|---|---:|---:|---:|"
+        "| rows | files, MB | read | opened in, CPU s | rows a CPU s | peak memory above start, MB |\n"
+        "|---:|---:|---|---:|---:|---:|"
     )
     with tempfile.TemporaryDirectory(dir=options.work) as work, Hub() as hub:
         for rows in options.rows:

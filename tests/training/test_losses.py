@@ -1,0 +1,244 @@
+"""Each loss trains for real, equals what it stands for, and is refused where the rows cannot serve it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
+from sentence_transformers.util import batch_to_device
+
+from cards.errors import UserError
+from cards.models import resolve_model
+from cards.recipe import decode_config
+from tests.conftest import ANIMALS, BASE
+from training import losses
+from training.losses import LOSSES
+from training.recipe import TrainRecipe
+from training.similarity import ScaledCosine
+
+TEXTS = list(ANIMALS.values())[:8]
+ROWS = {  # a task that the base does not know: each question's answer is the text before its own
+    "query": [f"What about this: {text[:30]}?" for text in TEXTS],
+    "positive": TEXTS[-1:] + TEXTS[:-1],
+    "negative_1": TEXTS,
+}
+TWO = {**ROWS, "negative_2": TEXTS[1:] + TEXTS[:1]}
+OPTIONS = {"gist": {"guide": BASE}, "cached-gist": {"guide": BASE}}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def student():
+    model = SentenceTransformer(resolve_model(BASE).location, device="cpu", config_kwargs=NO_DROPOUT)
+    model.max_seq_length = 32
+    return model
+
+
+@pytest.fixture(scope="module")
+def base():
+    return student()
+
+
+def recipe(loss, **options):
+    given = {**OPTIONS.get(loss, {}), **options}
+    return decode_config(
+        {"dataset": "d", "kind": "bm25", "base": BASE, "loss": loss, "loss_options": given}, TrainRecipe, "test"
+    )
+
+
+def rows_for(loss, columns=ROWS):
+    """Rows with a teacher's logits where the loss wants them: 5 for the positive, -3 for negatives."""
+    teacher = [[5.0] + [-3.0] * (len(columns) - 2)] * len(TEXTS)
+    return {**columns, "label": teacher} if LOSSES[loss].needs == "scores" else columns
+
+
+def loss_of(loss, rows):
+    """The loss of all rows as one batch."""
+    columns = [name for name in rows if name != "label"]
+    features = [batch_to_device(loss.model.preprocess(rows[name]), "cpu") for name in columns]
+    return loss(features, torch.tensor(rows.get("label", [0.0] * len(TEXTS))))
+
+
+def gradients(config, rows):
+    model = student()
+    loss = loss_of(losses.make(config, model), rows)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_few_steps_lower_the_loss(name, tmp_path):
+    model, rows = student(), rows_for(name)
+    loss = losses.make(recipe(name), model)
+    with torch.no_grad():
+        before = loss_of(loss, rows).item()
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path), max_steps=4, per_device_train_batch_size=8, learning_rate=1e-4, use_cpu=True,
+        save_strategy="no", report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(rows), loss=loss)
+    trainer.train()
+    with torch.no_grad():
+        after = loss_of(loss, rows).item()
+    assert math.isfinite(before)
+    assert after < 0.8 * before
+    if hasattr(loss, "guide"):
+        optimised = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+        assert not optimised & {id(p) for p in loss.guide.parameters()}
+        with torch.no_grad():  # and the guide is what it was
+            kept, fresh = (m.encode(TEXTS[:1]) for m in (loss.guide, SentenceTransformer(resolve_model(BASE).location)))
+        assert np.allclose(kept, fresh, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("multiple-negatives-ranking", {}),
+        ("multiple-negatives-ranking", {"symmetric": True, "scale": 50}),
+        ("multiple-negatives-ranking", {"matryoshka": [64]}),
+        ("gist", {"margin": 0.1}),
+    ],
+)
+def test_a_cached_loss_is_the_plain_one(name, options):
+    plain, expected = gradients(recipe(name, **options), ROWS)
+    cached, found = gradients(recipe(f"cached-{name}", **options, mini_batch_size=3), ROWS)
+    assert cached == pytest.approx(plain, abs=1e-4)
+    assert torch.allclose(found, expected, atol=1e-3 * expected.abs().max())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_matryoshka_goes_around_each(name, base):
+    loss = losses.make(recipe(name, matryoshka=[64, 128]), base)
+    assert loss.matryoshka_dims == (384, 128, 64)
+    found = loss_of(loss, rows_for(name))
+    assert found.item() > loss_of(losses.make(recipe(name), base), rows_for(name)).item() > 0
+    found.backward()
+    assert all(torch.isfinite(p.grad).all() for p in base.parameters() if p.grad is not None)
+    base.zero_grad()
+
+
+@pytest.mark.parametrize("name", ["margin-mse", "distill-kl"])
+@pytest.mark.parametrize("columns", [ROWS, TWO], ids=["one negative", "two"])
+def test_a_student_that_equals_its_teacher_has_no_loss(name, columns, base):
+    vectors = {column: torch.tensor(base.encode(texts)) for column, texts in columns.items()}
+    others = [column for column in columns if column != "query"]
+    exact = torch.stack([ScaledCosine(20)(vectors["query"], vectors[column]) for column in others], dim=1)
+    shifted = exact + torch.arange(8)[:, None]  # a teacher's level differs from query to query and means nothing
+    for teacher in (exact, shifted):
+        rows = {**columns, "label": teacher.tolist()}
+        assert loss_of(losses.make(recipe(name), base), rows).item() == pytest.approx(0, abs=1e-5)
+        assert loss_of(losses.make(recipe(name, scale=10), base), rows).item() > 0.001
+    turned = {**columns, "label": exact.roll(1, 1).tolist()}
+    assert loss_of(losses.make(recipe(name), base), turned).item() > 0.1
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 40.0])
+def test_the_scale_is_measured_so_that_margins_are_as_large_as_the_teachers(factor, base):
+    vectors = {column: torch.tensor(base.encode(texts)) for column, texts in TWO.items()}
+    own = torch.stack([ScaledCosine(1)(vectors["query"], vectors[c]) for c in list(TWO)[1:]], dim=1)
+    rows = Dataset.from_dict({**TWO, "label": (factor * own + 3).tolist()})
+    for name in ("margin-mse", "distill-kl"):
+        loss = losses.make(recipe(name), base, rows)
+        assert loss.similarity_fct.scale == pytest.approx(factor, rel=0.01)
+        assert loss_of(loss, rows.to_dict()).item() < 1e-4 * factor**2  # the student is its teacher, but for its unit
+        assert losses.make(recipe(name, scale=7), base, rows).similarity_fct.scale == 7
+
+
+def test_temperature_softens_both_sides(base):
+    rows = rows_for("distill-kl")
+    vectors = {column: torch.tensor(base.encode(texts)) for column, texts in ROWS.items()}
+    own = torch.stack([ScaledCosine(20)(vectors["query"], vectors[c]) for c in ("positive", "negative_1")], dim=1)
+    for temperature in (1.0, 4.0):
+        target = torch.softmax(torch.tensor(rows["label"]) / temperature, dim=1)
+        divergence = (target * (target.log() - torch.log_softmax(own / temperature, dim=1))).sum(dim=1).mean()
+        found = loss_of(losses.make(recipe("distill-kl", temperature=temperature), base), rows)
+        assert found.item() == pytest.approx(temperature**2 * divergence.item(), rel=1e-4)
+
+
+def test_several_negatives_weigh_alike_in_the_triplet_hinge(base):
+    first, second = ({**ROWS, "negative_1": TWO[column]} for column in ("negative_1", "negative_2"))
+    loss = losses.make(recipe("triplet", margin=0.3), base)
+    apart = [loss_of(loss, rows).item() for rows in (first, second)]
+    assert loss_of(loss, TWO).item() == pytest.approx(sum(apart) / 2, abs=1e-5)
+
+
+def test_the_guide_takes_false_negatives_out(base):
+    twins = {"query": TEXTS[:4] * 2, "positive": TEXTS[:4] * 2}  # each positive stands in the batch twice
+    own, margin = (losses.make(recipe("gist", margin=value), base) for value in (0.0, 0.1))
+    assert loss_of(own, twins).item() > 0.6  # nothing is nearer than the positive: the twin is a negative
+    assert loss_of(margin, twins).item() < 0.05
+    plain = loss_of(own, ROWS).item()
+    del own.sim_matrix  # back to the library's own
+    assert isinstance(own, GISTEmbedLoss)
+    assert loss_of(own, ROWS).item() == pytest.approx(plain, abs=1e-4)
+
+
+def test_in_batch_negatives_are_gathered_unless_the_recipe_says_no(base):
+    for name, about in LOSSES.items():
+        if about.in_batch:
+            assert losses.make(recipe(name), base).gather_across_devices
+            assert not losses.make(recipe(name, gather_across_devices=False), base).gather_across_devices
+
+
+def test_similarities_are_fp32_under_autocast(base):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        vectors = torch.nn.functional.normalize(torch.randn(4, 384), dim=-1)
+        for name in ("multiple-negatives-ranking", "cached-multiple-negatives-ranking"):
+            similarity = losses.make(recipe(name), base).similarity_fct
+            assert torch.equal(similarity(vectors, vectors), vectors @ vectors.T) is False
+            assert torch.allclose(similarity(vectors, vectors).diagonal(), torch.ones(4), atol=1e-6)
+
+
+def test_a_base_that_compares_by_dot_product_will_compare_by_cosine():
+    model = student()
+    model.similarity_fn_name = "dot"
+    losses.make(recipe("triplet"), model)
+    assert model.similarity_fn_name == "cosine"
+
+
+TRIPLETS = ("query", "positive", "negative_1")
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "columns", "scorers", "words"),
+    [
+        ("triplet", {}, TRIPLETS[:2], (), "rows of kind 'bm25' have none; set kind to one that has"),
+        ("margin-mse", {}, TRIPLETS[:2], ("cross-encoder",), "compares each positive with negatives"),
+        ("margin-mse", {}, TRIPLETS, (), "has none; build it again with a rule of selection on that scorer"),
+        ("distill-kl", {"teacher": "llm-judge"}, TRIPLETS, ("dense",), r"scores of 'llm-judge', .* has dense; build"),
+        ("distill-kl", {}, TRIPLETS, ("dense",), r"--set 'selection.floor=\{cross-encoder=-1000\}'"),
+        ("gist", {}, TRIPLETS, (), None),
+        ("gist", {}, (*TRIPLETS, "negative_2"), (), "takes 1 negative a row, .* have 2; use cached-gist"),
+        ("gist", {"guide": None}, TRIPLETS, (), "needs loss_options.guide, the model that finds false negatives"),
+        (
+            "triplet",
+            {"scale": 30},
+            TRIPLETS,
+            (),
+            r"loss_options.scale is not for loss 'triplet', which takes margin, m",
+        ),
+        ("multiple-negatives-ranking", {"mini_batch_size": 8}, TRIPLETS, (), "it is for cached-multiple-negatives-r"),
+        ("margin-mse", {"gather_across_devices": True}, TRIPLETS, ("cross-encoder",), "gather_across_devices is not"),
+        ("multiple-negatives-ranking", {"teacher": "dense"}, TRIPLETS, (), "loss_options.teacher is not for loss"),
+        ("multiple-negatives-ranking", {"matryoshka": [512]}, TRIPLETS, (), "matryoshka 512: .* have 384 dimensions"),
+    ],
+)
+def test_what_the_rows_cannot_serve_is_refused(loss, options, columns, scorers, words):
+    if words is None:
+        losses.check(recipe(loss, **options), columns, scorers, 384)
+        return
+    with pytest.raises(UserError, match=words):
+        losses.check(recipe(loss, **options), columns, scorers, 384)
+
+
+@pytest.mark.parametrize("options", [{"matryoshka": [0]}, {"scale": 0}, {"margin": 3}, {"tempature": 1}])
+def test_values_without_meaning_are_refused(options):
+    with pytest.raises(UserError, match="recipe test: "):
+        recipe("distill-kl", **options)
+
+
+def test_sizes_are_checked_again_where_the_model_is_known(base):
+    with pytest.raises(UserError, match="have 384 dimensions; name smaller sizes"):
+        losses.make(recipe("triplet", matryoshka=[64, 400]), base)
