@@ -1,0 +1,78 @@
+"""Two processes on a CPU train as one does: the same batch, cut in two, gives the same weights."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from builders.folder import write_config
+from cards.models import resolve_model
+from cards.recipe import load_recipe
+from tests.conftest import ANIMALS, BASE
+from tests.test_architecture import ROOT
+from training import train
+from training.recipe import TrainRecipe
+
+CONFIGS = sorted((ROOT / "training" / "accelerate").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    facts = [f"{text} {place}" for place in ("Here.", "There.", "In France.", "In Peru.", "At sea.", "Up high.")
+             for text in ANIMALS.values()]  # fmt: skip
+    rows = {"query": [f"what of it? {text[:30]} {number}" for number, text in enumerate(facts)], "positive": facts,
+            "negative_1": facts[5:] + facts[:5]}  # fmt: skip
+    write_config(folder / "dataset", "bm25", pa.table(rows))
+    path = folder / "train.toml"
+    # SGD: Adam makes a whole step of a gradient that is nothing but rounding.
+    path.write_text(
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\nprecision = "fp32"\n'
+        'dropout = 0.0\nwatch = "none"\n[trainer]\nmax_steps = 2\nlearning_rate = 0.1\noptim = "sgd"\n'
+        'dataloader_drop_last = true\nlr_scheduler_type = "constant"\n'
+    )
+    return path
+
+
+def two_processes(recipe, out, *overrides):
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"),
+        *("--config_file", str(ROOT / "training" / "accelerate" / "cpu.yaml")),
+        *(str(ROOT / "training" / "train.py"), str(recipe), "--out", str(out)),
+        *(word for override in overrides for word in ("--set", override)),
+    ]
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=recipe.parent, env={**os.environ, "LOGLEVEL": "ERROR"}
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads((out / "run.json").read_text())
+
+
+def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train.main(load_recipe(recipe, ["trainer.per_device_train_batch_size=64"], TrainRecipe), one)
+    record = two_processes(recipe, two, "trainer.per_device_train_batch_size=32")
+    assert record["hardware"]["processes"] == 2
+    assert record["training"]["batch_size"] == 64
+    base = load_file(Path(resolve_model(BASE).location) / "model.safetensors")
+    alone, together = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    moved = max(float((alone[name] - base[name]).abs().max()) for name in alone if alone[name].is_floating_point())
+    apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
+    assert moved > 1e-4
+    assert apart < 0.01 * moved
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_accelerate_reads_every_config(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    written = yaml.safe_load(path.read_text())
+    read = load_config_from_file(str(path)).to_dict()
+    assert read["distributed_type"] == written["distributed_type"]
+    assert read["num_processes"] == written["num_processes"]
