@@ -13,8 +13,8 @@ time of a step, after two steps of warming up; memory is the peak of the process
 | ours | `training/` as our recipes set it: bf16 where the processor has it, no dropout |
 | ours, by length | the same with `length_buckets` |
 
-`--quality` trains one epoch of plain's settings and of ours with three seeds each instead, both through `training/`, and
-tells nDCG@10 of the same 100 held-out claims among 1,000 passages (`[dev]`): whether speed is bought with quality.
+`--quality` trains one epoch of plain's settings and of ours with three seeds each instead, both through `training/`,
+and tells nDCG@10 of the same 100 held-out claims among 1,000 passages (`[dev]`): whether speed is bought with quality.
 """
 
 import argparse
