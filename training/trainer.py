@@ -25,6 +25,9 @@ from training.trackers import tracker_callbacks
 
 logger = logging.getLogger(__name__)
 
+# Two measurements of the same weights: sums in another order may swap two passages that are all but equal.
+_SAME = 0.005
+
 
 class Job(NamedTuple):
     """One model to train.
@@ -82,6 +85,8 @@ def evaluator(job: Job, parts: Parts, arguments: TrainingArguments) -> DevEvalua
     if parts.held_out is None:
         return None
     lower = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+    if arguments.world_size > 1:
+        lower = None  # autocast would reach the first process only
     queries = dev_set(parts.held_out, parts.rows, job.config.dev)
     return evaluator_of(queries, job.config.task, job.config.dev, arguments.per_device_eval_batch_size, lower)
 
@@ -100,6 +105,7 @@ def train(job: Job, made: Made) -> dict[str, Any]:
     state = made.trainer.state
     if job.config.dev.queries:
         outcome["dev"] = dev.summary(state, job.config.dev, Path(made.trainer.args.output_dir) / "eval")
+        _check_best(made.trainer, outcome["dev"]["best"])
     outcome["history"] = watch.history(state.log_history)
     _save(made, job)
     if PartialState().is_main_process:
@@ -113,6 +119,7 @@ def prepare(model: Any, config: TrainRecipe) -> None:
     Raises:
         UserError: adapters cannot be put on it.
     """
+    model.model_card_data.generate_widget_examples = False  # of a card that is not written
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:
@@ -196,6 +203,18 @@ def _save(made: Made, job: Job) -> None:
         model.max_seq_length = made.max_seq_length
     if PartialState().is_main_process:
         model.save_pretrained(str(job.folder), create_model_card=False)
+
+
+def _check_best(trainer: Trainer, best: dict[str, Any]) -> None:
+    """Makes sure that the trainer ended with its best checkpoint: where that fails to load, it only logs so."""
+    if PartialState().is_main_process:
+        found = trainer.evaluator(trainer.model)[dev.METRIC]
+        if abs(found - best["value"]) > _SAME:
+            raise UserError(
+                f"training: the checkpoint of step {best['step']} had {dev.METRIC} {best['value']:.4f} on the held-out "
+                f"queries and what was loaded from it has {found:.4f}: it is damaged; run again from the start, or "
+                "without [dev]"
+            )
 
 
 class _LogsAll(TrainerCallback):
