@@ -24,6 +24,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
 )
+from torch import distributed
 
 from cards.errors import UserError
 from cards.models import resolve_model
@@ -58,7 +59,7 @@ class LossOptions(Struct, frozen=True, forbid_unknown_fields=True):
             losses are averaged.
         margin: of `triplet`: by how much the positive's cosine must be above a negative's; without it 0.2. Of `gist`:
             passages count as false negatives from this much below the guide's cosine of query and positive; without it
-            0, those above the positive alone.
+            0.001, those above the positive, and the positive's own text in other rows whatever the rounding.
         mini_batch_size: texts that a cached loss embeds at once; memory goes by it and no more by the batch.
         guide: the model that finds false negatives in the batch, for `gist`: a folder, a Hub id or `package:...`.
         teacher: whose stored scores are distilled, one of the data set's `scores-...`.
@@ -91,7 +92,10 @@ def _ranking(options: LossOptions) -> dict[str, Any]:
 
 
 def _gist(options: LossOptions) -> dict[str, Any]:
-    return {"temperature": 1 / (options.scale or 100.0), "margin": options.margin or 0.0}
+    return {
+        "temperature": 1 / (options.scale or 100.0),
+        "margin": 0.001 if options.margin is None else options.margin,
+    }
 
 
 def _triplet(options: LossOptions) -> dict[str, Any]:
@@ -154,7 +158,8 @@ LOSSES: Mapping[LossName, Loss] = {
     "cached-multiple-negatives-ranking": Loss(
         CachedMultipleNegativesRankingLoss, "arXiv 2101.06983", "pairs", None, _RANKS + _CACHED, _ranking
     ),
-    # InfoNCE over queries, positives and negatives, without those that the guide finds nearer than the positive.
+    # InfoNCE over queries, positives and negatives, without those that the guide finds nearer than the positive. Other
+    # processes' passages are gathered and their queries are not: 2 x 32 rows are nearly, and not exactly, 1 x 64.
     "gist": Loss(GISTEmbedLoss, "arXiv 2402.16829", "pairs", 1, _GUIDED, _gist),
     "cached-gist": Loss(CachedGISTEmbedLoss, "arXiv 2402.16829, 2101.06983", "pairs", None, _GUIDED + _CACHED, _gist),
     # A hinge, as in FaceNet: nothing is learnt from a negative that is far enough away.
@@ -246,7 +251,8 @@ def make(config: "TrainRecipe", model: SentenceTransformer, rows: Dataset | None
         options = replace(options, scale=scale)
     given = about.arguments(options)
     if about.in_batch:
-        given["gather_across_devices"] = options.gather_across_devices is not False
+        # Asked for in a single process, the library warns at every step.
+        given["gather_across_devices"] = distributed.is_initialized() and options.gather_across_devices is not False
     if about.cached and options.mini_batch_size is not None:
         given["mini_batch_size"] = options.mini_batch_size
     if "guide" in about.takes:

