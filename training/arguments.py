@@ -38,13 +38,13 @@ OURS = {
 }
 
 
-def training_arguments(kind: type[ArgumentsT], job: Job, rows: int | None = None, **more: Any) -> ArgumentsT:
+def training_arguments(kind: type[ArgumentsT], job: Job, rows: int, **more: Any) -> ArgumentsT:
     """Builds the trainer's arguments.
 
     Args:
         kind: the class of the trainer's arguments.
         job: the `trainer` table of its recipe is handed on as it is, over quiet defaults.
-        rows: that the trainer gets, where they are not the job's own; to see that there is at least one batch.
+        rows: that the trainer gets, to see that there is at least one batch.
         more: what only one kind of trainer knows.
 
     Raises:
@@ -76,7 +76,7 @@ def training_arguments(kind: type[ArgumentsT], job: Job, rows: int | None = None
         raise UserError(
             f"recipe: trainer: {str(error).splitlines()[0]} (the table is handed to {kind.__name__})"
         ) from None
-    batch, rows = arguments.train_batch_size * arguments.world_size, job.training.size if rows is None else rows
+    batch = arguments.train_batch_size * arguments.world_size
     if rows < batch and (arguments.dataloader_drop_last or arguments.world_size > 1):
         raise UserError(
             f"recipe: trainer.per_device_train_batch_size {arguments.train_batch_size}: {arguments.world_size} "

@@ -34,6 +34,7 @@ def make(job: Job) -> Made:
             `[trainer]` holds an argument that sentence-transformers does not know or refuses.
     """
     config, training, base, about = job.config, job.training, job.base, LOSSES[job.config.loss]
+    parts = parted(job)
     model = load_retriever(base.location, config.attention, config.pooling)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
@@ -41,11 +42,10 @@ def make(job: Job) -> Made:
         column: model.prompts["query" if column == "query" else "document"] for column in columns if column != "label"
     }
     given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
-    arguments = training_arguments(SentenceTransformerTrainingArguments, job, **given)
+    arguments = training_arguments(SentenceTransformerTrainingArguments, job, parts.size, **given)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)
     prepare(model, config)
-    parts = parted(job)
     trainer = Trainer(
         model=model,
         args=arguments,

@@ -64,9 +64,10 @@ class Made(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Rows to train on and rows held out."""
+    """Rows to train on, how many (of a stream, all that there are), and rows held out."""
 
     rows: Dataset | DatasetDict | IterableDataset
+    size: int
     held_out: Dataset | None
 
 
@@ -77,7 +78,9 @@ def parted(job: Job) -> Parts:
         UserError: the data has too few queries, or is a stream.
     """
     rows, held_out = dev.hold_out(job.training.rows, job.config.dev)
-    return Parts(DatasetDict(rows) if isinstance(rows, dict) else rows, held_out)
+    if isinstance(rows, dict):
+        return Parts(DatasetDict(rows), sum(map(len, rows.values())), held_out)
+    return Parts(rows, job.training.size if job.training.streaming else len(rows), held_out)
 
 
 def evaluator(job: Job, parts: Parts, arguments: TrainingArguments) -> DevEvaluator | None:
