@@ -75,7 +75,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(f"Every pair of {whole} was judged: that rate has no sampling error, only the judge's.")
     if result["qrels"]:
         notes.append(
-            "True rates are over all pairs whose query is judged; what no judgement lists counts as not relevant."
+            "True rates are over all pairs whose query is judged; what no judgement lists counts as not relevant. "
+            "Passages that an LLM wrote are in no judgement and have none."
         )
     return notes
 

@@ -271,7 +271,6 @@ def test_a_passage_serves_as_often_as_it_may():
     assert [row["detail"] for row in scarce.drops.to_pylist()] == ["bm25: 0 of 2"] * 2
 
 
-
 @pytest.mark.parametrize("seed", range(6))
 def test_a_query_that_is_left_out_uses_up_nothing(seed):
     """Whatever their turns: the first and the last stay together, or the middle one, which shares with both, alone."""
