@@ -14,7 +14,7 @@ quickstart: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m hub  # again, with files in plain LFS storage
+	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m storage  # again, with files in plain LFS storage
 
 check: .venv/installed
 	$(BIN)/ruff check
