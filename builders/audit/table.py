@@ -22,7 +22,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     rows = [header]
     for kind, about in kinds.items():
         row = [kind, *(f"{about[name]:,}" for name in ("pairs", "judged", "unjudged", "relevant"))]
-        row += [percent(about["rate"]), interval(about)]
+        row += [percent(about["rate"]), interval(about) if about["judged"] else "-"]
         row += _estimate(about["corrected"]) * is_corrected
         row += [percent((about[name] or {}).get("rate")) for name in AGREEMENT] * is_measured
         row += [percent((about["true"] or {}).get("rate"))] * has_qrels
