@@ -15,6 +15,8 @@ atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ.update(
     HF_ENDPOINT=HUB.url, HF_TOKEN=CANARY, HF_HOME=_home, HF_XET_TELEMETRY_ENABLED="0", HF_HUB_DISABLE_PROGRESS_BARS="1"
 )
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, threads that wait for each other only stand in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
     os.environ.pop(name, None)
 

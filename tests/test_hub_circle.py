@@ -16,7 +16,7 @@ from tests.conftest import BASE, CANARY
 from tests.eval.test_publish import put_task
 from tests.test_architecture import ROOT
 
-pytestmark = pytest.mark.hub
+pytestmark = [pytest.mark.hub, pytest.mark.storage]
 
 
 def run(*arguments, code=0, **environment):

@@ -83,7 +83,7 @@ def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | N
         exchange.export(dataset, pairs, options.export_to, options.config.seed)
         logger.info("%s: %d pairs to judge; fill in the column relevant", options.export_to, pairs.num_rows)
         return None
-    truth = judges.Truth(_files(options.qrels)) if options.qrels else None
+    truth = judges.Truth(_files(options.qrels), dataset.written()) if options.qrels else None
     result = _judged(dataset, options, truth)
     for line in lines(result):
         say(line)

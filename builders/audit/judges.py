@@ -138,12 +138,13 @@ class Truth:
     Args:
         files: of BEIR's form, tab-separated with a header: `query-id`, `corpus-id`, `score`; a passage that several
             of them list has the highest of its scores.
+        written: ids of passages that an LLM wrote: whoever judged the corpus has not seen them, so there is no verdict.
 
     Raises:
         UserError: a file cannot be read or is of another form.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], written: pa.Array | pa.ChunkedArray | None = None) -> None:
         queries: list[str] = []
         passages: list[str] = []
         judged: set[str] = set()
@@ -159,11 +160,13 @@ class Truth:
         self.relevant = pa.table([pa.array(queries, pa.string()), pa.array(passages, pa.string())], schema=PAIRS)
         self._judged = pa.array(sorted(judged), pa.string())
         self._relevant = keys(self.relevant)
+        self._written = pa.array([], pa.string()) if written is None else written
 
     def of(self, pairs: pa.Table) -> Verdicts:
         """What the judgements say of `PAIRS`."""
         relevant = pc.is_in(keys(pairs), value_set=self._relevant).to_numpy(zero_copy_only=False)
         known = pc.is_in(pairs["query-id"], value_set=self._judged).to_numpy(zero_copy_only=False)
+        known &= ~pc.is_in(pairs["corpus-id"], value_set=self._written).to_numpy(zero_copy_only=False)
         return np.where(known, relevant.astype(np.float64), np.nan)
 
 

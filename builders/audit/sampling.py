@@ -79,6 +79,11 @@ class DataSet:
             return found
         return found.and_generated(self._those("generated", ids, schema.GENERATED))
 
+    def written(self) -> pa.ChunkedArray:
+        """Ids of the passages that the LLM wrote."""
+        batches = self._batches("generated", "_id") if "generated" in self.manifest["configs"] else ()
+        return pa.chunked_array([batch["_id"] for batch in batches], pa.string())
+
     def random_passages(self, size: int, seed: int) -> list[str]:
         """Ids of corpus passages drawn by lot."""
         ids = (passage_id for batch in self._batches("corpus", "_id") for passage_id in batch["_id"].to_pylist())

@@ -22,7 +22,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     rows = [header]
     for kind, about in kinds.items():
         row = [kind, *(f"{about[name]:,}" for name in ("pairs", "judged", "unjudged", "relevant"))]
-        row += [percent(about["rate"]), interval(about)]
+        row += [percent(about["rate"]), interval(about) if about["judged"] else "-"]
         row += _estimate(about["corrected"]) * is_corrected
         row += [percent((about[name] or {}).get("rate")) for name in AGREEMENT] * is_measured
         row += [percent((about["true"] or {}).get("rate"))] * has_qrels
@@ -75,7 +75,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(f"Every pair of {whole} was judged: that rate has no sampling error, only the judge's.")
     if result["qrels"]:
         notes.append(
-            "True rates are over all pairs whose query is judged; what no judgement lists counts as not relevant."
+            "True rates are over all pairs whose query is judged; what no judgement lists counts as not relevant. "
+            "Passages that an LLM wrote are in no judgement and have none."
         )
     return notes
 

@@ -3,6 +3,8 @@
 Nothing here depends on the order in which candidates or queries come: lots are drawn by hashes of ids and the seed.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from builders.corpus import keyed_hash
 from builders.selection.config import Rules
 from builders.selection.frame import Floats, Frame, Numbers, Pool
-from builders.selection.kernels import take_capped
+from builders.selection.kernels import take_together
 from builders.selection.rules import CODE, OUTSIDE, Judged
 
 _TINY = 2.0**-54
@@ -65,21 +67,35 @@ def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) ->
     return Line(pool.query[chosen], pool.passage[chosen], chosen, late[order])
 
 
-def take(line: Line, frame: Frame, per_query: Numbers, max_uses: int | None, seed: int) -> Numbers:
-    """Places in the line of what is taken: from each query's front, passing over passages that serve too often.
+def take(
+    frame: Frame, lines: Sequence[Line], max_uses: Sequence[int | None], limits: tuple[int, int], seed: int
+) -> list[tuple[Numbers, Numbers]]:
+    """What is taken of all kinds: from each query's front, passing over passages that serve too often.
+
+    Queries have their turn in an order drawn by lot. One that some kind cannot serve takes nothing, so that it uses up
+    nothing that others may still take.
 
     Args:
-        line: a kind's.
         frame: for the hashes of ids.
-        per_query: `(n_queries,)` how many at most.
-        max_uses: how often a passage may be taken; None = no limit. Queries have their turn in an order drawn by lot.
+        lines: each kind's.
+        max_uses: how often each kind may take a passage; None = no limit.
+        limits: the least that a query takes of every kind, and the most.
         seed: any integer.
+
+    Returns:
+        Of each kind, the places in its line that are taken, and `(n_queries,)` how many each query found.
     """
-    if max_uses is None:
-        return np.flatnonzero(line.place_in_query() < per_query[line.query])
-    bounds = np.searchsorted(line.query, np.arange(len(per_query) + 1))
+    queries = len(frame.query_keys)
+    starts = np.cumsum([0, *(len(line.query) for line in lines)])
+    bounds = [
+        start + np.searchsorted(line.query, np.arange(queries + 1)) for start, line in zip(starts, lines, strict=False)
+    ]
     turns = np.lexsort((frame.query_keys, drawn(frame.query_keys, seed, "turns")))
-    return np.flatnonzero(take_capped(line.passage, bounds, per_query, turns, len(frame.positions), max_uses))
+    caps = np.array([-1 if cap is None else cap for cap in max_uses])
+    passage = np.concatenate([line.passage for line in lines])
+    taken, counts = take_together(passage, np.array(bounds), turns, limits, len(frame.positions), caps)
+    parts = (np.flatnonzero(taken[start:end]) for start, end in pairwise(starts))
+    return list(zip(parts, counts, strict=True))
 
 
 def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.uint64]:

@@ -42,7 +42,7 @@ class Drawn(NamedTuple):
         line: its usable candidates in order.
         part: `(n_line,)` which part of a mix a candidate comes from; 0 for plain kinds.
         places: places in the line that are taken.
-        counts: `(n_queries,)` how many a query got, or could have had where it was left out before.
+        counts: `(n_queries,)` how many a query got, or could have had at its turn where it was left out.
     """
 
     line: Line
@@ -101,22 +101,15 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
         parts = [lines[part][0] for part in parts_of(kind)]
         lines[kind] = blend(frame, parts, wanted, fill=_may_fill(plan.rules[kind]))
     lines = {kind: lines[kind] for kind in plan.kinds}
-    queries = len(frame.positive)
     fewer = any(plan.rules[kind].shortfall == "fewer" for kind in plan.kinds)
     least = 1 if fewer else plan.per_query
-    # Queries that leave anyhow must not use up what others may still take.
-    available = {kind: np.bincount(line.query, minlength=queries) for kind, (line, _) in lines.items()}
-    serves = np.all([counts >= least for counts in available.values()], axis=0)
-    per_query = np.where(serves, plan.per_query, 0)
-    kinds: dict[str, Drawn] = {}
-    for kind, (line, part) in lines.items():
-        places = take(line, frame, per_query, plan.rules[kind].max_uses, plan.seed)
-        got = np.bincount(line.query[places], minlength=queries)
-        kinds[kind] = Drawn(line, part, places, np.where(serves, got, np.minimum(available[kind], plan.per_query)))
-    keep = serves & np.all([drawn.counts >= least for drawn in kinds.values()], axis=0)
+    caps = [plan.rules[kind].max_uses for kind in lines]
+    drawn = take(frame, [line for line, _ in lines.values()], caps, (least, plan.per_query), plan.seed)
+    kinds = {kind: Drawn(*lines[kind], *found) for kind, found in zip(lines, drawn, strict=True)}
+    keep = np.all([found.counts >= least for found in kinds.values()], axis=0)
     columns = plan.per_query
     if fewer and keep.any():
-        columns = int(min(drawn.counts[keep].min() for drawn in kinds.values()))
+        columns = int(min(found.counts[keep].min() for found in kinds.values()))
     return Draw(kinds, keep, columns)
 
 

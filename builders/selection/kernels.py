@@ -5,17 +5,39 @@ from numba import njit
 
 
 @njit(cache=True)
-def take_capped(passage, bounds, per_query, turns, passages, max_uses):
-    """Goes through the queries by turns and takes what still may serve."""
-    uses = np.zeros(passages, np.int64)
+def take_together(passage, bounds, turns, limits, passages, max_uses):
+    """Goes through the queries by turns: each takes what still may serve, from every kind, or nothing at all.
+
+    Args:
+        passage: `(n,)` of the candidates, all kinds' one behind the other.
+        bounds: `(n_kinds, n_queries + 1)`, where each query's candidates begin.
+        turns: `(n_queries,)`.
+        limits: the least and the most that a query takes of a kind.
+        passages: how many there are.
+        max_uses: `(n_kinds,)`, below 0 where there is no limit.
+
+    Returns:
+        `(n,)` whether a candidate is taken, and `(n_kinds, n_queries)` how many each query found that still might
+        serve, `limits[1]` at most.
+    """
+    least, most = limits
+    kinds = len(bounds)
+    uses = np.zeros((kinds, passages if max_uses.max() >= 0 else 0), np.int32)
     taken = np.zeros(len(passage), np.bool_)
+    counts = np.zeros((kinds, len(turns)), np.int64)
     for query in turns:
-        count = 0
-        for place in range(bounds[query], bounds[query + 1]):
-            if count == per_query[query]:
-                break
-            if uses[passage[place]] < max_uses:
-                uses[passage[place]] += 1
-                taken[place] = True
-                count += 1
-    return taken
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if counts[kind, query] == most:
+                    break
+                if max_uses[kind] < 0 or uses[kind, passage[place]] < max_uses[kind]:
+                    taken[place] = True
+                    counts[kind, query] += 1
+        stays = counts[:, query].min() >= least
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if taken[place] and not stays:
+                    taken[place] = False
+                elif taken[place] and max_uses[kind] >= 0:
+                    uses[kind, passage[place]] += 1
+    return taken, counts

@@ -98,6 +98,21 @@ def test_the_estimate_is_the_share_that_the_judge_calls_relevant(houses, tmp_pat
     assert bm25["corrected"] is None
 
 
+def test_judgements_say_nothing_of_passages_that_an_llm_wrote(tmp_path):
+    queries, passages = {"q0": "who hunts?", "q1": "who dances?"}, {"p0": "Owls hunt.", "p1": "Bees dance."}
+    written = [("q0/llm1", "Owls sleep.", "q0"), ("q1/llm1", "Bees dance, too.", "q1")]
+    chosen = {"llm": [("q0", "q0/llm1"), ("q1", "q1/llm1")], "bm25": [("q0", "p1"), ("q1", "p0")]}
+    folder = a_dataset(tmp_path / "set", passages, queries, [("q0", "p0"), ("q1", "p1")], chosen, written)
+    file = write_qrels(tmp_path / "test.tsv", [("q0", "p0", 1), ("q1", "p1", 1)])
+    said = []
+    result = main(folder, Options(qrels=(file,)), said.append)
+    assert result["kinds"]["llm"]["true"] == {"known": 0, "relevant": 0, "rate": None}
+    assert (result["kinds"]["llm"]["rate"], result["kinds"]["llm"]["unjudged"]) == (None, 2)
+    assert result["kinds"]["bm25"]["true"] == {"known": 2, "relevant": 0, "rate": 0.0}
+    assert any(line.endswith("Passages that an LLM wrote are in no judgement and have none.") for line in said)
+    assert "in no judgement and have none" in (folder / "README.md").read_text()
+
+
 def test_the_interval_holds_the_true_rate_over_seeds(houses, tmp_path):
     folder, relevant = houses
     truth = Truth([write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])])

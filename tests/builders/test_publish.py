@@ -12,7 +12,7 @@ from cards.merging import parse_card
 from cards.release import Target
 from tests.hub import Fault
 
-pytestmark = pytest.mark.hub
+pytestmark = [pytest.mark.hub, pytest.mark.storage]
 
 _BUILT = {}
 

@@ -102,6 +102,7 @@ def test_the_search_for_tokens_can_fail(tmp_path):
     (tmp_path / "log").unlink()
 
 
+@pytest.mark.storage
 def test_a_private_repository_is_never_seen_by_others(hub, build_animals, monkeypatch, said):
     hub.add_token(STRANGER, "bob")
     seen = []
@@ -134,6 +135,7 @@ def test_private_does_not_hold_for_a_public_repository(hub, build_animals, said)
     assert state(hub, "alice/public") == before
 
 
+@pytest.mark.storage
 def test_organisations(hub, build_animals, said):
     hub.add_org("zoo", ("alice", "bob"))
     hub.add_org("bank", ("bob",))
@@ -266,6 +268,7 @@ def on_hub(hub, repo_id, files, **options):
     return CorpusConfig(repo_id, "v1.0.0")
 
 
+@pytest.mark.storage
 def test_a_corpus_from_the_hub(hub, said):
     card = b"---\nlicense: cc-by-4.0\n---\n"
     source = on_hub(hub, "bob/corpus", {"train.parquet": parquet(), "README.md": card})

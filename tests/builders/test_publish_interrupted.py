@@ -21,7 +21,7 @@ from cards.release import Target
 from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_once, local, published, state, stumbles
 from tests.hub import Fault
 
-pytestmark = pytest.mark.hub
+pytestmark = [pytest.mark.hub, pytest.mark.storage]
 
 PUBLISHERS = multiprocessing.get_context("forkserver")
 PUBLISHERS.set_forkserver_preload(["builders.publish"])

@@ -18,7 +18,7 @@ from cards.release import Target
 from tests.builders.test_publish import UPLOAD, built_once, stumbles
 from tests.hub import Fault
 
-pytestmark = pytest.mark.hub
+pytestmark = [pytest.mark.hub, pytest.mark.storage]
 
 logger = logging.getLogger(__name__)
 ROW_BYTES = 4096

@@ -271,6 +271,19 @@ def test_a_passage_serves_as_often_as_it_may():
     assert [row["detail"] for row in scarce.drops.to_pylist()] == ["bm25: 0 of 2"] * 2
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_query_that_is_left_out_uses_up_nothing(seed):
+    """Whatever their turns: the first and the last stay together, or the middle one, which shares with both, alone."""
+    rankings = {
+        "bm25": {"q0": ["p1"], "q1": ["p1"], "q2": ["p4"]},
+        "dense": {"q0": ["p2"], "q1": ["p3"], "q2": ["p3"]},
+    }
+    given_ = inputs(dict.fromkeys(("q0", "q1", "q2"), "p0"), rankings)
+    rules = config(max_uses=1, near_duplicate=0)
+    selection = select(given_, Wanted(("bm25", "dense"), 1, seed, rules))
+    assert selection.queries.to_pylist() in (["q0", "q2"], ["q1"])
+
+
 def test_fewer_columns_rather_than_fewer_rows():
     rankings = {
         "bm25": {"q0": ["p2", "p3", "p4"], "q1": ["p2", "p3"], "q2": []},

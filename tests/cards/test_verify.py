@@ -90,6 +90,7 @@ def set_in(*keys, value):
 
 
 @pytest.mark.usefixtures("made")
+@pytest.mark.storage
 @pytest.mark.parametrize("reference", [MODEL, f"{MODEL}@v1.0.0", f"datasets/{REPO}", f"{REPO}@v1.0.0"])
 def test_what_is_in_order(reference):
     links = verify(reference)

@@ -98,6 +98,7 @@ def test_scores_are_merged_with_what_others_write(hub, models, evaluate):
     assert hub.repo("model", "alice/scored").tags["v1.0.0"] != head
 
 
+@pytest.mark.storage
 def test_a_folders_scores_go_where_its_weights_are(hub, models, evaluate):
     publish_model(models / "m1", Target("alice/weights"))
     evaluate(models / "m1", push="alice/weights")
@@ -157,6 +158,7 @@ def test_a_task_of_mteb_by_its_name(hub, models, evaluate, tmp_path):
     assert entry["dataset"]["id"] == "mteb/scifact"
 
 
+@pytest.mark.storage
 def test_a_hub_data_set_is_a_task(hub, tmp_path):
     commit = put_task(hub, "bob/task", tmp_path)
     task = load_task("bob/task@main")

@@ -127,6 +127,7 @@ def test_only_parquet_is_read(hub, recipe, tmp_path):
         train.main(recipe("dataset=bob/lines", "revision=main"), tmp_path / "m")
 
 
+@pytest.mark.storage
 def test_bases_from_the_hub(hub, recipe, tmp_path):
     """By commit, without pickles, and never outside the cache."""
     put_dataset(hub, tmp_path, "bob/rows")
@@ -153,6 +154,7 @@ def test_bases_from_the_hub(hub, recipe, tmp_path):
         resolve_model("bob/climbing")
 
 
+@pytest.mark.storage
 def test_a_model_is_published_with_card_record_and_tag(hub, model):
     folder = model("m")
     publish_model(folder, Target("alice/plain", "v1.0.0"))
@@ -169,6 +171,7 @@ def test_a_model_is_published_with_card_record_and_tag(hub, model):
     SentenceTransformer("alice/plain", revision="v1.0.0").encode(["x"])
 
 
+@pytest.mark.storage
 def test_new_weights_take_the_old_figures_with_them(hub, model):
     publish_model(model("one"), Target("alice/series"))
     stale = {"evaluation/scores.json": b"[]", ".eval_results/scifact.yaml": b"- value: 1\n", "photo.png": b"\x89PNG"}
@@ -184,6 +187,7 @@ def test_new_weights_take_the_old_figures_with_them(hub, model):
     assert set(hub.repo("model", "alice/series").tags) == {"v1.0.0", "v1.1.0"}
 
 
+@pytest.mark.storage
 def test_an_interrupted_push_is_resumed(hub, model):
     folder = model("m")
     command = [sys.executable, "-m", "training.publish", str(folder), "--push", "alice/cut", "--version", "v1.0.0"]
@@ -200,6 +204,7 @@ def test_an_interrupted_push_is_resumed(hub, model):
     assert len({path for path in files(hub, "alice/cut") if path.endswith(".safetensors")}) == 1
 
 
+@pytest.mark.storage
 def test_two_processes_train_and_one_publishes(hub, tmp_path):
     put_dataset(hub, tmp_path, "bob/two")
     path = tmp_path / "two.toml"
