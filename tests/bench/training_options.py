@@ -20,12 +20,12 @@ from tests.conftest import BASE, SHARED
 
 SCIFACT = SHARED / "collections" / "scifact"
 BATCH, TOKENS, UNTIMED = 16, 128, 2
+LIMIT = 240  # seconds a variant
 # Name -> arguments of [trainer], attention, whether LoRA, dropout.
 VARIANTS = {
     "plain (fp32, sdpa)": {},
     "eager attention": {"attention": "eager"},
     "gradient checkpointing": {"trainer": {"gradient_checkpointing": True}},
-    "torch.compile": {"trainer": {"torch_compile": True}},
     "LoRA, rank 16": {"lora": True},
     "LoRA + gradient checkpointing": {"lora": True, "trainer": {"gradient_checkpointing": True}},
     "bf16 autocast": {"trainer": {"bf16": True}},
@@ -34,6 +34,7 @@ VARIANTS = {
     "bf16 autocast, no dropout": {"trainer": {"bf16": True}, "dropout": 0.0},
     "fp16 autocast": {"trainer": {"fp16": True}},
     "flash_attention_2": {"attention": "flash_attention_2"},
+    "torch.compile": {"trainer": {"torch_compile": True}},
 }
 
 
@@ -78,7 +79,10 @@ def measure(name: str, steps: int) -> dict[str, object]:
         **variant.get("trainer", {}),
     )
     rows = triplets((steps + UNTIMED) * BATCH)
-    trainer = SentenceTransformerTrainer(model, arguments, train_dataset=rows, loss=MultipleNegativesRankingLoss(model))
+    loss = MultipleNegativesRankingLoss(model)
+    trainer = SentenceTransformerTrainer(model, arguments, train_dataset=rows, loss=loss, callbacks=[Clock()])
+    if not trainer.accelerator.native_amp and {"bf16", "fp16"} & variant.get("trainer", {}).keys():
+        raise SystemExit("accelerate has no autocast for it on this device and would train in fp32 without a word")
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -145,7 +149,10 @@ def main() -> None:
 def in_a_process(name: str, steps: int) -> dict[str, object]:
     """One variant's figures, or the last line of what went wrong."""
     command = [sys.executable, "-m", "tests.bench.training_options", "--child", name, "--steps", str(steps)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"{steps + UNTIMED} steps not done in {LIMIT} s"}
     if finished.returncode:
         return {"failed": finished.stderr.strip().splitlines()[-1][:200]}
     result: dict[str, object] = json.loads(finished.stdout.strip().splitlines()[-1])
