@@ -24,8 +24,8 @@ from eval.paired import Difference, mean_over_seeds, paired_difference
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, render_report
 from eval.results import Key, read_scores
-from eval.run import resolve_precision
-from eval.runs import BASE, Plan, Run, execute
+from eval.run import base_prompts, resolve_precision
+from eval.runs import BASE, PROMPTS, Plan, Run, execute
 from eval.tasks import Task, load_task
 
 
@@ -62,7 +62,7 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     """
     config = recipe.config
     tasks = [load_task(reference) for reference in config.tasks]
-    plan = Plan(config, _training_base(Path(config.training)), _fingerprint(config, tasks))
+    plan = Plan(config, *_training_recipe(Path(config.training)), _fingerprint(config, tasks))
     execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
     execute(plan, [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)], config.jobs)
     tables = [_table(plan, task) for task in tasks]
@@ -106,7 +106,8 @@ def _table(plan: Plan, task: Task) -> Table:
 
 def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
     model = resolve_model(plan.model(run))
-    key = Key(model.weights, resolve_precision(plan.config.precision), task.name, task.revision)
+    prompts = base_prompts(plan.evaluation(run), model, model) if run.arm == BASE else None
+    key = Key(model.weights, resolve_precision(plan.config.precision), task.name, task.revision, prompts)
     return read_scores(key.folder(plan.config.folder() / "results"))
 
 
@@ -134,9 +135,11 @@ def _dataset_revision(config: CompareRecipe) -> str:
     return pin(config.dataset, config.revision, "dataset")
 
 
-def _training_base(recipe: Path) -> str:
+def _training_recipe(recipe: Path) -> tuple[str, dict[str, str]]:
+    """What a comparison needs to know of its training recipe: the base, and the prompts that it sets."""
     try:
-        return str(tomllib.loads(recipe.read_text("utf-8"))["base"])
+        values = tomllib.loads(recipe.read_text("utf-8"))
+        return str(values["base"]), {key: str(values[key]) for key in PROMPTS if key in values}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
         raise UserError(
             f"training {recipe}: not a training recipe with a base ({type(error).__name__}: {error})"

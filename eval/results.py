@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from cards.evidence import write_judgements, write_rankings
 from cards.metrics import METRICS, PerQuery, Qrels, Rankings
+from eval.prompts import Prompts, mark
 
 RESULT = "result.json"
 
@@ -25,6 +26,7 @@ class Result(Struct, frozen=True):
         queries: how many were judged.
         metrics: printed name -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, `fp32` or `bf16`.
+        prompts: put before texts in place of the model's own; None for its own.
         seconds: wall time of encoding and search.
         packages: versions behind the figures.
     """
@@ -40,12 +42,13 @@ class Result(Struct, frozen=True):
     queries: int
     metrics: dict[str, float]
     precision: str
+    prompts: Prompts | None
     seconds: float
     packages: dict[str, str]
 
     def key(self) -> "Key":
         """What decides it."""
-        return Key(self.weights, self.precision, self.task, self.task_revision)
+        return Key(self.weights, self.precision, self.task, self.task_revision, self.prompts)
 
 
 class Measured(NamedTuple):
@@ -65,16 +68,18 @@ class Measured(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What decides a result: the weights, their precision and the data; not the names of folders or commits."""
+    """What decides a result: weights, precision, data, other prompts; not the names of folders or commits."""
 
     weights: str
     precision: str
     task: str
     task_revision: str
+    prompts: Prompts | None = None
 
     def folder(self, root: Path) -> Path:
         """Where the result lies under `root`."""
-        return root / f"{_short(self.weights)}-{self.precision}" / f"{self.task}-{_short(self.task_revision)}"
+        how = f"{_short(self.weights)}-{self.precision}{mark(self.prompts)}"
+        return root / how / f"{self.task}-{_short(self.task_revision)}"
 
 
 def write_result(folder: Path, result: Result, measured: Measured) -> None:

@@ -24,6 +24,7 @@ from cards.metrics import means, per_query_scores
 from cards.models import ModelReference, resolve_model
 from cards.provenance import package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.prompts import Prompts, given, other_than_own, own_prompts
 from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
 from eval.recipe import EvalRecipe
 from eval.report import metrics_table
@@ -60,7 +61,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     tasks = [load_task(reference) for reference in config.tasks]
     root = Path(config.results)
     encoding = Encoding(config.batch_size, resolve_precision(config.precision))
-    base_results = evaluate(base, tasks, root, encoding)
+    base_results = evaluate(base, tasks, root, encoding, base_prompts(config, model, base))
     results = base_results if model.weights == base.weights else evaluate(model, tasks, root, encoding)
     rows = [("untouched base", base_results)]
     if model.weights != base.weights:
@@ -94,15 +95,33 @@ def resolve_precision(wanted: str) -> str:
     return wanted if wanted != "auto" else "bf16" if has_native_bf16() else "fp32"
 
 
-def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Encoding) -> list[Result]:
-    """Results of a model on tasks, in their order; those that stand under `root` are read."""
+def base_prompts(config: EvalRecipe, model: ModelReference, base: ModelReference) -> Prompts | None:
+    """What is put before the base's texts: what the recipe or the model says, or None for the base's own."""
+    theirs = own_prompts(Path(model.location))
+    query = theirs.get("query") if config.query_prompt is None else config.query_prompt
+    document = theirs.get("document") if config.passage_prompt is None else config.passage_prompt
+    return other_than_own(given(query, document), Path(base.location))
+
+
+def evaluate(
+    model: ModelReference, tasks: list[Task], root: Path, encoding: Encoding, prompts: Prompts | None = None
+) -> list[Result]:
+    """Results of a model on tasks, in their order; those that stand under `root` are read.
+
+    Args:
+        model: what to measure.
+        tasks: on what.
+        root: where results are kept.
+        encoding: how.
+        prompts: in place of the model's own.
+    """
     results = []
     loaded: SentenceTransformer | None = None
     for task in tasks:
-        folder = Key(model.weights, encoding.precision, task.name, task.revision).folder(root)
+        folder = Key(model.weights, encoding.precision, task.name, task.revision, prompts).folder(root)
         result = read_result(folder)
         if result is None:
-            loaded = loaded or _load(model, encoding.precision)
+            loaded = loaded or _load(model, encoding.precision, prompts)
             started = perf_counter()
             logger.info("%s on %s (%s)", model.name, task.name, task.split)
             measured = measure(loaded, model, task, encoding.batch_size)
@@ -118,6 +137,7 @@ def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Enc
                 queries=len(measured.scores),
                 metrics=means(measured.scores),
                 precision=encoding.precision,
+                prompts=prompts,
                 seconds=round(perf_counter() - started, 1),
                 packages=dict(package_versions()),
             )
@@ -126,8 +146,10 @@ def evaluate(model: ModelReference, tasks: list[Task], root: Path, encoding: Enc
     return results
 
 
-def _load(model: ModelReference, precision: str) -> SentenceTransformer:
+def _load(model: ModelReference, precision: str, prompts: Prompts | None) -> SentenceTransformer:
     loaded = SentenceTransformer(model.location)
+    if prompts is not None:
+        loaded.prompts = {"query": "", "document": "", **prompts}
     return loaded.bfloat16() if precision == "bf16" else loaded
 
 

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from cards.errors import UserError
 from cards.provenance import ROOT
-from eval.recipe import CompareRecipe
+from eval.recipe import CompareRecipe, EvalRecipe
 
 BASE = "untouched base"
+PROMPTS = ("query_prompt", "passage_prompt")
+"""Keys of a training recipe that the base is measured with too."""
 
 
 class Run(NamedTuple):
@@ -37,11 +39,13 @@ class Plan(NamedTuple):
     Attributes:
         config: the comparison.
         base: the model that all arms start from.
+        prompts: those of `PROMPTS` that the training recipe sets.
         fingerprint: of all that could change a run's figures; a finished run with another one is made again.
     """
 
     config: CompareRecipe
     base: str
+    prompts: dict[str, str]
     fingerprint: str
 
     def model(self, run: Run) -> str:
@@ -76,20 +80,25 @@ class Plan(NamedTuple):
                 *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
                 *("--threads", str(threads)),
             ]
-        yield [sys.executable, "-m", "eval.run", str(self._evaluation(run))]
+        yield [sys.executable, "-m", "eval.run", str(self._evaluation_file(run))]
 
-    def _evaluation(self, run: Run) -> Path:
-        """Writes the evaluation recipe of a run."""
-        values = {
-            "model": self.model(run),
-            "base": self.base,
-            "results": str(self.config.folder() / "results"),
-            "batch_size": self.config.batch_size,
-            "precision": self.config.precision,
-            "tasks": msgspec.to_builtins(self.config.tasks),
-        }
+    def evaluation(self, run: Run) -> EvalRecipe:
+        """The evaluation recipe of a run."""
+        config = self.config
+        return EvalRecipe(
+            model=self.model(run),
+            tasks=config.tasks,
+            base=self.base,
+            results=str(config.folder() / "results"),
+            batch_size=config.batch_size,
+            precision=config.precision,
+            **self.prompts,
+        )
+
+    def _evaluation_file(self, run: Run) -> Path:
         file = self._file(run, "eval.toml")
-        file.write_bytes(msgspec.toml.encode(values))
+        values = msgspec.to_builtins(self.evaluation(run))
+        file.write_bytes(msgspec.toml.encode({key: value for key, value in values.items() if value is not None}))
         return file
 
     def _file(self, run: Run, ending: str) -> Path:

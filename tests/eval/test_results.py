@@ -57,6 +57,7 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         queries=1,
         metrics=means(scores),
         precision="fp32",
+        prompts=None,
         seconds=1.0,
         packages={"mteb": "2"},
     )
@@ -81,7 +82,7 @@ def test_the_stored_ranks_give_the_same_metrics(tmp_path):
         for n in range(40)
     }
     qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} for query in rankings}
-    result = Result("m", "r", "w", "t", "d", "test", None, None, 40, {}, "fp32", 0.0, {})
+    result = Result("m", "r", "w", "t", "d", "test", None, None, 40, {}, "fp32", None, 0.0, {})
     scores = per_query_scores(rankings, qrels)
     write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
     stored = read_rankings(tmp_path / "rankings.parquet")

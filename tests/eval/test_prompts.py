@@ -1,0 +1,51 @@
+"""A base is measured with the prompts of the model that was trained from it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cards.models import resolve_model
+from eval import run
+from eval.prompts import CONFIG, own_prompts
+from eval.recipe import EvalRecipe
+from eval.results import read_scores
+from tests.conftest import BASE
+from tests.eval.test_run import ENCODING, task  # noqa: F401 - a fixture
+
+E5 = {"query": "query: ", "document": "passage: "}
+
+
+@pytest.fixture
+def prompted(tmp_path):
+    """The base as training on it with prompts would save it, but for the weights."""
+    folder = tmp_path / "prompted"
+    shutil.copytree(resolve_model(BASE).location, folder)
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, "prompts": E5}))
+    return resolve_model(str(folder))
+
+
+def test_whose_prompts_the_base_gets(prompted):
+    base, recipe = resolve_model(BASE), EvalRecipe("m", ("t",))
+    assert own_prompts(Path(base.location)) == {}
+    assert run.base_prompts(recipe, prompted, base) == E5
+    assert run.base_prompts(recipe, prompted, prompted) is None
+    assert run.base_prompts(recipe, base, base) is None
+    without = EvalRecipe("m", ("t",), query_prompt="", passage_prompt="")
+    assert run.base_prompts(without, prompted, base) is None
+    assert run.base_prompts(EvalRecipe("m", ("t",), query_prompt="q: "), prompted, base) == E5 | {"query": "q: "}
+
+
+def test_a_base_with_prompts_scores_as_a_model_that_has_them(task, prompted, tmp_path):  # noqa: F811
+    base = resolve_model(BASE)
+    (plain,) = run.evaluate(base, [task], tmp_path / "base", ENCODING)
+    (given,) = run.evaluate(base, [task], tmp_path / "base", ENCODING, E5)
+    (own,) = run.evaluate(prompted, [task], tmp_path / "prompted", ENCODING)
+    assert given.metrics == own.metrics
+    assert given.prompts == E5
+    assert given.key() != plain.key()
+    folders = [result.key().folder(tmp_path / "base") for result in (plain, given)]
+    assert len({(folder / "rankings.parquet").read_bytes() for folder in folders}) == 2
+    assert set(read_scores(folders[1])) == {"q1", "q2", "q3", "q4"}
