@@ -69,7 +69,8 @@ class Training(NamedTuple):
     def some(self, most: int = 500) -> Dataset:
         """Rows of the recipe's own data set; of a stream, its first."""
         if self.streaming:
-            return Dataset.from_list(list(islice(self.rows, most)))
+            first, *rows = islice(self.rows, most)
+            return Dataset.from_list([first, *(row for row in rows if row.keys() == first.keys())])
         return next(iter(self.rows.values())) if isinstance(self.rows, DatasetDict) else self.rows
 
     @property

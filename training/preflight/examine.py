@@ -1,6 +1,7 @@
 """All checks, one after the other."""
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,8 +108,20 @@ def examine(asked: Asked) -> Report:
 
 def _parts(rows: Dataset | Mapping[str, Dataset] | IterableDataset) -> dict[str, Dataset]:
     if isinstance(rows, IterableDataset):
-        return {"stream": Dataset.from_list(list(rows.take(STREAMED)))}
+        return _first_rows(rows)
     return {"rows": rows} if isinstance(rows, Dataset) else dict(rows)
+
+
+def _first_rows(stream: IterableDataset) -> dict[str, Dataset]:
+    """The first rows of a stream by their columns, which are those of their source; a small source comes again."""
+    parts: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for row in islice(stream, STREAMED):
+        parts.setdefault(tuple(row), {})[tuple(row.values())] = None
+    names = [f"stream {number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["stream"]
+    return {
+        name: Dataset.from_list([dict(zip(columns, row, strict=True)) for row in rows])
+        for name, (columns, rows) in zip(names, parts.items(), strict=True)
+    }
 
 
 def _text_columns(rows: Dataset) -> list[str]:
