@@ -122,7 +122,6 @@ def prepare(model: Any, config: TrainRecipe) -> None:
     Raises:
         UserError: adapters cannot be put on it.
     """
-    model.model_card_data.generate_widget_examples = False  # of a card that is not written
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:

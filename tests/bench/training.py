@@ -46,7 +46,10 @@ def rows():
     judged = [line.split("\t") for line in (folder / "qrels" / "train.tsv").read_text().splitlines()[1:]]
     answers = {claim: passage for claim, passage, score in judged if int(score) > 0}
     query, positive = [claims[claim] for claim in answers], [passages[passage] for passage in answers.values()]
-    return {"query": query, "positive": positive, "negative_1": positive[7:] + positive[:7]}
+    others = [
+        next(other for other in positive[row + 7 :] + positive if other != text) for row, text in enumerate(positive)
+    ]
+    return {"query": query, "positive": positive, "negative_1": others}
 
 
 def _lines(file):
