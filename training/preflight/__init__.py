@@ -8,7 +8,7 @@ preflight.refuse(report, config.allow)                 # raises, with a remedy f
 The same without training: python -m training.preflight RECIPE [--set key=value]
 """
 
-from training.preflight.examine import Asked, Loss, check_base, examine
+from training.preflight.checks import Asked, Loss, check_base, examine
 from training.preflight.findings import Judgement, Notice, Problem
 from training.preflight.report import Report, refuse, table
 

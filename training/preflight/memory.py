@@ -13,7 +13,7 @@ import torch
 from msgspec import Struct
 from sentence_transformers import CrossEncoder
 
-from training.preflight.tokens import limit_of
+from training.preflight.tokens import limit_of, positions_of
 
 PROBE = 256
 """Tokens of the longest text that is tried out; what is longer is extrapolated."""
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
         columns: the longest text of each column in tokens, as far as it is read.
         in_batch_negatives: whether each query is compared with all passages of the batch.
         mini_batch: texts at a time, for a cached loss; None for all.
-        merged: whether all columns go through as one, padded to the longest.
+        merged: whether all columns but the first go through as one, padded to the longest.
     """
 
     rows: int
@@ -136,10 +136,9 @@ def _within_container() -> float:
 
 def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     curve, layers = measured(model, arguments), _layers(model)
-    longest = max(batch.columns.values())
     groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
-    if batch.merged:
-        groups = [(batch.rows * len(groups), longest)]
+    if batch.merged and len(groups) > 1:
+        groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
     if batch.mini_batch is not None:
         groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
     largest = max(curve.of(*group) for group in groups)
@@ -159,7 +158,7 @@ def measured(model: Any, arguments: Any) -> Curve:
     """What the forward pass keeps by length, tried out on two texts, one of them padded; leaves no trace."""
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
         return Curve(0.0, 4.0 * _width(model), 0.0)
-    most = min(limit_of(model) or PROBE, PROBE)
+    most = min(limit_of(model) or PROBE, positions_of(model) or PROBE, PROBE)
     sizes = sorted({max(most // 4, 4), max(most // 2, 5), most})
     kept = [_kept(model, arguments, tokens) for tokens in sizes]
     if len(sizes) < 3:  # noqa: PLR2004 - a curve needs three points

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from training.preflight.hashes import Column
 from training.preflight.texts import shortened
 
-SAMPLE = 3_000
-"""Rows whose tokens are counted; a share of them is off by 1.8 percentage points at most, 19 times out of 20."""
+SAMPLE = 1_500
+"""Rows whose tokens are counted; a share of them is off by 2.5 percentage points at most, 19 times out of 20."""
 LONGEST = 5
 _LONGEST_CHARACTERS = 1_000_000
 _NEVER_CUT = 1_000_000
@@ -76,6 +76,22 @@ def limit_of(model: Any) -> int | None:
     """Tokens that a model reads of a text; None without a limit."""
     limit = model.max_seq_length
     return int(limit) if limit is not None and limit < _NEVER_CUT else None
+
+
+def positions_of(model: Any) -> int | None:
+    """Tokens that a model has positions for; None where they are relative or rotary without a stated end.
+
+    RoBERTa's and MPNet's tables of positions start behind the padding's, so the last two cannot be used.
+    """
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is None:
+        return None
+    for name, module in transformer.named_modules():
+        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
+            behind = 0 if module.padding_idx is None else module.padding_idx + 1
+            return int(module.num_embeddings - behind)
+    most = getattr(transformer.config, "max_position_embeddings", None)
+    return int(most) if most and most > 0 else None
 
 
 class _Reader:

@@ -52,8 +52,8 @@ class Asked(NamedTuple):
         seen: overlap with evaluation sets; None leaves it out.
         originals: for a cross-encoder, the rows (query, positive, negatives) that its pairs were made of.
         timed_checkpoints: whether checkpoints are saved by the clock, whatever `save_strategy` says.
-        merged: whether all columns of a batch go through the model as one, padded to the longest, as
-            sentence-transformers does unless told otherwise; None for not on a CPU.
+        merged: whether all columns of a batch but the first go through the model as one, padded to the longest, as
+            sentence-transformers' losses do unless told otherwise; None for not on a CPU.
     """
 
     rows: Dataset | Mapping[str, Dataset] | IterableDataset

@@ -1,0 +1,294 @@
+"""What pre-flight says and refuses, word for word; and what it must not touch."""
+
+import json
+
+import msgspec
+import pyarrow as pa
+import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers import CrossEncoder, SentenceTransformerTrainingArguments
+from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+
+from builders.folder import write_config
+from builders.schema import normalised as builders_rule
+from cards.errors import UserError, run_entry
+from cards.recipe import load_recipe
+from tests.conftest import BASE
+from tests.training.small_models import save_small_encoder, small_retriever
+from training import preflight
+from training.preflight import __main__ as command
+from training.preflight import memory, texts
+from training.preflight.hashes import _FROM_OTHERS, hashed, normalised
+from training.recipe import TrainRecipe
+from training.seen import Seen
+
+MNRL = preflight.Loss("multiple-negatives-ranking", in_batch_negatives=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_retriever(tmp_path_factory.mktemp("model"))
+
+
+def table_of(count=40, **columns):
+    rows = {
+        "query": [f"What is {row}?" for row in range(count)],
+        "positive": [f"It is {row}." for row in range(count)],
+        "negative_1": [f"It is not {row}." for row in range(count)],
+    }
+    return Dataset.from_dict({**rows, **columns})
+
+
+@pytest.fixture
+def asked(model, tmp_path):
+    def make(rows, prompts=None, base="small", loss=MNRL, kind=SentenceTransformerTrainingArguments, **changed):
+        fields = {name: changed.pop(name) for name in list(changed) if name in preflight.Asked._fields}
+        options = {"per_device_train_batch_size": 4, "use_cpu": True, "num_train_epochs": 1, "save_strategy": "no"}
+        arguments = kind(str(tmp_path), **{**options, **changed})
+        given = {"model": model, "output": tmp_path / "out", **fields}
+        return preflight.Asked(rows=rows, arguments=arguments, prompts=prompts or {}, loss=loss, base=base, **given)
+
+    return make
+
+
+def refusal(report, allowed=()):
+    with pytest.raises(UserError) as error:
+        preflight.refuse(report, allowed)
+    first, *lines = str(error.value).split("\n")
+    assert first == "pre-flight: not started:"
+    return [line.strip() for line in lines]
+
+
+def test_good_rows_pass_and_the_table_says_what_will_happen(asked):
+    seen = Seen(["SciFact"], ["MSMARCO"], ["SciFact", "NFCorpus"])
+    report = preflight.examine(asked(table_of(), {"query": "query: ", "positive": "passage: "}, seen=seen))
+    preflight.refuse(report)
+    lines = preflight.table(report).split("\n")
+    assert len(lines) <= 25
+    assert lines[0] == "data      40 rows; base small, loss multiple-negatives-ranking"
+    assert lines[1] == "batches   10 of 4 an epoch; 1 epochs, 10 steps"
+    assert lines[2] == "          0 rows unused an epoch (0.0%); sampler batch_sampler"
+    told = "\n".join(lines)
+    assert "query         8    8        8  0.0%  'query: '" in told
+    assert "negative_1    7    7        7  0.0%  none" in told
+    assert "reads     [CLS] query : what is 0? [SEP]" in told
+    assert "[CLS] passage : it is 0. [SEP]" in told
+    assert "texts     0 repeated queries; 40 distinct negatives, the most used in 1 rows; 0.0% of rows share one" in told
+    assert "overlap   with SciFact; compared with SciFact, NFCorpus" in told
+    assert "evaluation sets that the base was trained on: MSMARCO" in told
+    assert json.loads(msgspec.json.encode(report))["batches"]["steps"] == 10
+
+
+def test_what_was_not_compared_is_said(asked):
+    report = preflight.examine(asked(table_of(), seen=Seen(None, None, [])))
+    told = preflight.table(report)
+    assert "overlap   the data was not compared with any evaluation set: nothing is known" in told
+    assert "evaluation sets that the base was trained on: not known" in told
+
+
+def test_it_leaves_no_trace(asked, model):
+    torch.manual_seed(5)
+    before, mode = torch.get_rng_state(), model.training
+    preflight.examine(asked(table_of()))
+    assert torch.equal(before, torch.get_rng_state())
+    assert model.training == mode
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_starved_samplers_are_refused(asked):
+    rows = table_of(400, negative_1=[f"Noise {row % 8}." for row in range(400)])
+    report = preflight.examine(asked(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates"))
+    unused, reused = refusal(report)
+    assert unused == (
+        "sampler no_duplicates: 296 of 400 rows (74.0%) are unused in an epoch (no text may stand twice in a batch; "
+        "there are 8 distinct negatives, and one stands in 50 rows); allowed: up to 50%; build with fewer uses of a "
+        "negative (the selection rule max_uses), or set a smaller batch, or trainer.batch_sampler = 'batch_sampler', "
+        "or set allow = ['unused-rows']"
+    )
+    assert reused.startswith("one negative stands in 50 of 400 rows (12.5%): 'Noise ")
+    assert reused.endswith(
+        "; allowed: up to 5%; build with fewer uses of a negative (the selection rule max_uses), or set allow = "
+        "['reused-negatives']"
+    )
+    preflight.refuse(report, ("unused-rows", "reused-negatives"))
+    dropped = asked(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates", dataloader_drop_last=True)
+    report = preflight.examine(dropped)
+    assert refusal(report, ("unused-rows", "reused-negatives"))[0].startswith(
+        "trainer.per_device_train_batch_size 32: sampler no_duplicates makes no batch of 400 rows (no text may stand "
+        "twice in a batch; there are 8 distinct negatives, and one stands in 50 rows); allowed: at least one batch an "
+        "epoch; set it lower, or build with fewer uses"
+    )
+    assert "training ends after 0" not in preflight.table(report)
+
+
+def test_a_training_that_ends_early_is_told(asked):
+    rows = table_of(48, negative_1=[f"Noise {row % 5}." for row in range(48)])
+    report = preflight.examine(asked(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
+    assert report.batches.steps == 12
+    rows = table_of(48, negative_1=["Noise." if row % 8 else f"Noise {row}." for row in range(48)])
+    report = preflight.examine(asked(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
+    assert report.batches.steps < 12
+    assert f"training ends after {report.batches.steps} of 12 planned steps" in preflight.table(report)
+
+
+def test_batches_larger_than_the_data(asked):
+    report = preflight.examine(asked(table_of(10), per_device_train_batch_size=64))
+    assert refusal(report) == [
+        "trainer.per_device_train_batch_size 64: the data has 10 rows; allowed: up to 10; set it lower, or set allow = "
+        "['batch-size']"
+    ]
+    report = preflight.examine(asked(table_of(10), per_device_train_batch_size=64, dataloader_drop_last=True))
+    assert refusal(report, ("batch-size",)) == [
+        "trainer.per_device_train_batch_size 64: sampler batch_sampler makes no batch of 10 rows; allowed: at least one "
+        "batch an epoch; set it lower"
+    ]
+
+
+def test_empty_texts_and_positives_as_negatives(asked):
+    rows = table_of(
+        6,
+        query=["a", " \n", "c", "d", "e", "f"],
+        positive=["p0", "p1", "Straße  nach Rom", None, "p4", "p5"],
+        negative_1=["n0", "n1", "STRASSE nach\tRom ", "n3", "", "N5"],
+    )
+    report = preflight.examine(asked(rows))
+    assert refusal(report) == [
+        "3 texts are empty (query: rows 1; positive: rows 3; negative_1: rows 4); allowed: none; drop these rows "
+        "(counted from 0), or build the data set again",
+        "1 rows have their positive as a negative, case and white space aside (rows 2); allowed: none; drop these rows "
+        "(counted from 0), or build the data set again, or set allow = ['positive-as-negative']",
+    ]
+
+
+def test_repeated_queries_and_reused_negatives_are_counted():
+    rows = table_of(
+        50, query=["What?", "what? "] + [f"q{row}" for row in range(48)], negative_1=["same"] * 25 + list("abcdefghijklmnopqrstuvwxy")
+    )
+    rows = rows.add_column("negative_2", ["a"] * 2 + [f"n{row}" for row in range(48)])
+    found = texts.examined(rows, hashed(rows, rows.column_names))
+    assert (found.repeated_queries, found.negatives, found.most_used, found.most_used_text) == (1, 74, 25, "same")
+    assert found.shared == 26  # those with "same", and the one with "a" that two of them have
+
+
+def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(asked, model):
+    rows = table_of(10, positive=["word " * 50] * 5 + ["word"] * 5)
+    report = preflight.examine(asked(rows, {"positive": "passage: "}))
+    positive = next(each for each in report.tokens["rows"] if each.column == "positive")
+    assert (positive.p50, positive.p95, positive.longest, positive.cut) == (5, 54, 54, 0.5)
+    assert positive.longest > model.max_seq_length
+    assert positive.read.startswith("[CLS] passage : word word")
+    assert positive.read.endswith("word [SEP]")
+    assert "texts are cut at 32 tokens: positive 50%" in preflight.table(report)
+
+
+def test_more_tokens_than_positions(asked, tmp_path):
+    report = preflight.examine(asked(table_of(), model=small_retriever(tmp_path / "m", max_seq_length=128)))
+    assert refusal(report) == ["max_seq_length 128: base small has 64 positions; allowed: up to 64; set it lower"]
+
+
+@pytest.mark.parametrize(
+    ("base", "prompts", "advice"),
+    [
+        ("intfloat/e5-base-v2", {}, "query_prompt = 'query: ' and passage_prompt = 'passage: '"),
+        ("intfloat/e5-base-v2", {"query": "query: ", "positive": ""}, "passage_prompt = 'passage: '"),
+        (
+            "BAAI/bge-base-en-v1.5",
+            {},
+            "query_prompt = 'Represent this sentence for searching relevant passages: '",
+        ),
+        ("BAAI/bge-base-en-v1.5", {"query": "Represent this sentence for searching relevant passages: "}, None),
+        ("thenlper/gte-base", {}, None),
+    ],
+)
+def test_bases_that_need_prompts(asked, base, prompts, advice):
+    told = [each.line for each in preflight.examine(asked(table_of(), prompts, base)).warnings]
+    lines = [line for line in told if line.startswith(f"base {base}: was trained with prompts")]
+    assert len(lines) == (advice is not None)
+    assert advice is None or f"and the recipe sets none; set {advice} (see https://huggingface.co/" in lines[0]
+
+
+def test_duplicates_in_batches_are_told_where_they_count(asked):
+    rows = table_of(20, query=["same"] * 2 + [f"q{row}" for row in range(18)])
+    assert "set trainer.batch_sampler = 'no_duplicates'" in preflight.table(preflight.examine(asked(rows)))
+    other = preflight.Loss("margin-mse", in_batch_negatives=False)
+    assert not preflight.examine(asked(rows, loss=other)).warnings
+
+
+def test_several_data_sets(asked):
+    parts = {"mine": table_of(20), "general": table_of(6, positive=["", *[f"p{row}" for row in range(5)]])}
+    report = preflight.examine(asked(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
+    assert report.batches.of_parts == {"mine": 1, "general": 1}
+    assert "general: query" in preflight.table(report)
+    empty, unused = sorted(refusal(report))
+    assert empty.startswith("data set general: 1 texts are empty (positive: rows 0)")
+    assert "18 of 26 rows (69.2%) are unused" in unused
+    report = preflight.examine(asked({"mine": table_of(20), "few": table_of(3)}, dataloader_drop_last=True))
+    assert refusal(report)[0] == (
+        "trainer.per_device_train_batch_size 4: no batch comes from data set few; allowed: at least one from each; set "
+        "it lower, or leave the data set out"
+    )
+
+
+def test_a_stream_has_no_length(asked):
+    stream = table_of().to_iterable_dataset()
+    report = preflight.examine(asked(stream, max_steps=7))
+    told = preflight.table(report)
+    assert told.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   about ? of 4 an epoch")
+    assert (report.batches.steps, report.streamed) == (7, 40)
+    preflight.refuse(report)
+    assert refusal(preflight.examine(asked(stream))) == [
+        "trainer.max_steps is not set: a streamed data set has no length, so epochs cannot be counted; allowed: a "
+        "number of steps; set trainer.max_steps"
+    ]
+
+
+def test_no_room(asked, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda *_: 1_000_000)
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    report = preflight.examine(asked(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
+    assert report.disk.checkpoints == 3
+    assert report.disk.checkpoint == pytest.approx(3 * report.disk.model)
+    room, space = refusal(report)
+    assert room.startswith("a step takes about 0.3 GB more on each process; allowed: 0.0 GB, which are free (cpu); set ")
+    assert room.endswith("or a smaller max_seq_length, or set allow = ['memory']")
+    assert space == (
+        "model and 3 checkpoints take 0.1 GB; allowed: 0.0 GB, which are free; free some, give --out on another disk, "
+        "or set trainer.save_total_limit lower"
+    )
+
+
+def test_a_cross_encoder_reads_pairs(asked, tmp_path):
+    rows = table_of(8, negative_1=["It is 0."] * 8)
+    pairs = Dataset.from_dict({"query": ["a b"] * 16, "passage": ["c"] * 16, "label": [1.0, 0.0] * 8})
+    small = CrossEncoder(str(save_small_encoder(tmp_path / "m")), num_labels=1, max_length=32)
+    loss = preflight.Loss("binary-cross-entropy", in_batch_negatives=False)
+    given = asked(pairs, loss=loss, model=small, originals=rows, kind=CrossEncoderTrainingArguments)
+    report = preflight.examine(given)
+    assert report.batches.batches == 4
+    (lengths,) = report.tokens["rows"]
+    assert (lengths.column, lengths.longest, lengths.read) == ("query+passage", 6, "[CLS] a b [SEP] c [SEP]")
+    assert report.texts["rows"].positives_as_negatives == 1
+
+
+def test_the_rule_for_equal_texts_is_the_builders():
+    for text in ("  A  Passage ", "Straße\u00a0x", "İ", ""):
+        assert normalised(text) == builders_rule(text)
+    others = {letter for code in range(0x80, 0x110000) for letter in chr(code).casefold() if ord(letter) < 0x80}
+    assert others == set(_FROM_OTHERS.decode())
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    rows = table_of(40, positive=["", *[f"It is {row}." for row in range(39)]])
+    write_config(tmp_path / "data", "bm25", pa.table(table_of().to_dict()))
+    write_config(tmp_path / "bad", "bm25", pa.table(rows.to_dict()))
+    recipe = tmp_path / "train.toml"
+    recipe.write_text(f'dataset = "{tmp_path / "data"}"\nkind = "bm25"\nbase = "{BASE}"\n[trainer]\nmax_steps = 3\n')
+    command.main(load_recipe(recipe, [], TrainRecipe).config, tmp_path / "out")
+    assert "data      40 rows; base sentence-transformers/all-MiniLM-L6-v2" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
+    assert run_entry(command._entry) == 2
+    assert "error: pre-flight: not started:\n  1 texts are empty (positive: rows 0)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"allow\[\.\.\.\]|allow"):
+        load_recipe(recipe, ['allow=["empty-text"]'], TrainRecipe)
