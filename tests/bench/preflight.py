@@ -69,8 +69,8 @@ class Parts:
 
 def main(options):
     """Makes rows, unless they are there, and examines them."""
-    with tempfile.TemporaryDirectory() as work:
-        work = options.work or Path(work)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
         file = work / f"rows-{options.rows}-{options.repeated}.parquet"
         if not file.exists():
             make(file, options.rows, options.repeated)

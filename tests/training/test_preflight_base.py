@@ -19,7 +19,9 @@ from tests.conftest import BASE, SHARED
 from tests.training.small_models import save_small_encoder
 from training import preflight
 
-ALLOWED = "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
+ALLOWED = (
+    "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
+)
 
 
 def refused(folder, task="retriever"):

@@ -131,7 +131,9 @@ def test_shared_negatives_starve_the_sampler():
 
 def test_labels_do_not_count_but_the_same_text_in_another_column_does():
     rows = Dataset.from_dict({"query": ["a", "b"], "positive": ["b", "c"], "label": [1.0, 1.0]})
-    found = foretell({"": codes_of([x.exact for x in hashed(rows, ["query", "positive"]).values()])}, plan(batch_size=2))
+    found = foretell(
+        {"": codes_of([x.exact for x in hashed(rows, ["query", "positive"]).values()])}, plan(batch_size=2)
+    )
     assert (found.announced, found.batches, found.unused) == (1, 1, 1)  # "b" keeps them apart; the second is cut off
 
 
