@@ -145,8 +145,8 @@ def test_batches_larger_than_the_data(asked):
     report = preflight.examine(asked(table_of(10), per_device_train_batch_size=64, dataloader_drop_last=True))
     assert refusal(report, ("batch-size",)) == [
         (
-            "trainer.per_device_train_batch_size 64: sampler batch_sampler makes no batch of 10 rows; allowed: at least "
-            "one batch an epoch; set it lower"
+            "trainer.per_device_train_batch_size 64: sampler batch_sampler makes no batch of 10 rows; allowed: at "
+            "least one batch an epoch; set it lower"
         )
     ]
 
