@@ -86,8 +86,8 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         job = Job(single, training, base, seen, partial, folder)
         outcome = train(job, MAKE[single.task](job))
         if state.is_main_process:
-            close_folder(partial)
             exports = export(partial, single.exports, sample_texts(training.some())) if single.exports else []
+            close_folder(partial)
             write_record(run, partial, Finished(training, seen, outcome, exports, energy.kwh()))
             put_in_place(partial, folder)
             logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
