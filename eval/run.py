@@ -146,7 +146,7 @@ def evaluate(
     return results
 
 
-def _load(model: ModelReference, precision: str, prompts: Prompts | None) -> SentenceTransformer:
+def _load(model: ModelReference, precision: str, prompts: Prompts | None = None) -> SentenceTransformer:
     loaded = SentenceTransformer(model.location)
     if prompts is not None:
         loaded.prompts = {"query": "", "document": "", **prompts}
