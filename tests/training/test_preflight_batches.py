@@ -18,7 +18,6 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 from torch.utils.data import ConcatDataset, RandomSampler
 
 from tests.training.small_models import small_retriever
-from training.preflight import batches
 from training.preflight.batches import Plan, codes_of, foretell, plan_of
 from training.preflight.hashes import hashed
 
@@ -177,9 +176,8 @@ def test_the_trainer_takes_the_steps_that_are_foretold(tmp_path, accumulation, d
     assert trainer.state.max_steps == found.planned_steps
 
 
-def test_what_is_too_much_to_go_through_is_said_to_be_estimated(monkeypatch):
-    monkeypatch.setattr(batches, "BUDGET", 100)
-    found = foretell(codes([starved()]), plan(epochs=50, drop_last=True))
+def test_what_is_too_much_to_go_through_is_said_to_be_estimated():
+    found = foretell(codes([starved()]), plan(epochs=50, drop_last=True), budget=100)
     assert not found.exact
     assert found.epochs == 50
 

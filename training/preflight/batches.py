@@ -131,12 +131,13 @@ def codes_of(hashes: Sequence[npt.NDArray[np.uint64]]) -> tuple[Codes, int]:
     return codes, len(repeated)
 
 
-def foretell(parts: dict[str, tuple[Codes, int]], plan: Plan) -> Batches:
+def foretell(parts: dict[str, tuple[Codes, int]], plan: Plan, budget: int = BUDGET) -> Batches:
     """What a training will have.
 
     Args:
         parts: the codes of each data set, see `codes_of`.
         plan: see there.
+        budget: rows that may be looked at, over all epochs, before the rest is estimated.
     """
     sizes = {name: len(codes) for name, (codes, _) in parts.items()}
     total = sum(sizes.values())
@@ -145,7 +146,7 @@ def foretell(parts: dict[str, tuple[Codes, int]], plan: Plan) -> Batches:
     planned = plan.max_steps if plan.max_steps > 0 else math.ceil(plan.epochs * updates)
     epochs = math.ceil(planned / updates) if plan.max_steps > 0 else math.ceil(plan.epochs)
     known = plan.sampler == BatchSamplers.BATCH_SAMPLER.value or plan.without_duplicates
-    counter = _Counter(parts, plan)
+    counter = _Counter(parts, plan, budget)
     first: _Epoch | None = None
     gone: list[_Epoch] = []
     steps = 0
@@ -205,10 +206,10 @@ class _Batch(NamedTuple):
 class _Counter:
     """Goes through epochs as the trainer would."""
 
-    def __init__(self, parts: dict[str, tuple[Codes, int]], plan: Plan) -> None:
+    def __init__(self, parts: dict[str, tuple[Codes, int]], plan: Plan, budget: int) -> None:
         self._parts, self._plan = list(parts.values()), plan
         self._generator = torch.Generator()
-        self._left, self._looks = BUDGET, 0
+        self._left, self._looks = budget, 0
         repeated = plan.without_duplicates and any(count for _, count in self._parts)
         self.same_every_epoch = not repeated
         self.spent = False

@@ -12,6 +12,8 @@ from training.preflight.hashes import Column, Hashes, normalised
 QUERY, POSITIVE, NEGATIVE = "query", "positive", "negative"
 _EXAMPLE = 60
 _FIRST = 5
+_COMPARED = 20_000
+"""Pairs of texts with equal hashes that are compared letter by letter; where there are more, all is wrong anyway."""
 
 
 class Texts(Struct, frozen=True):
@@ -22,7 +24,7 @@ class Texts(Struct, frozen=True):
         blank: column -> the first rows whose text is missing or only white space.
         blanks: all texts of that sort.
         positive_as_negative: the first rows with a negative that is their positive, case and white space folded.
-        positives_as_negatives: all rows of that sort.
+        positives_as_negatives: all rows of that sort, up to 20,000 a column.
         repeated_queries: rows whose query an earlier row has, case and white space folded.
         negatives: distinct ones.
         most_used: rows that have the negative that most rows have.
@@ -77,16 +79,22 @@ def shortened(text: str, length: int = _EXAMPLE) -> str:
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
+def taken(rows: Dataset, name: str, places: npt.NDArray[np.int64]) -> list[str]:
+    """Some texts of a column; what is missing is empty."""
+    if not len(places):
+        return []
+    column = rows.select_columns([name]).with_format("arrow").select(places)[:][name]
+    return [text or "" for text in column.to_pylist()]
+
+
 def _same_as_positive(rows: Dataset, columns: dict[str, Column], negatives: Sequence[str]) -> list[int]:
     """Rows with a negative that is their positive; blank texts are another problem."""
     found: set[int] = set()
     for name in negatives if POSITIVE in columns else []:
         alike = columns[name].folded == columns[POSITIVE].folded
-        places = np.flatnonzero(alike & ~columns[POSITIVE].blank & ~columns[name].blank)
-        both = rows.select_columns([POSITIVE, name]).select(places) if len(places) else []
-        for place, row in zip(places, both, strict=True):
-            if normalised(row[POSITIVE]) == normalised(row[name]):
-                found.add(int(place))
+        places = np.flatnonzero(alike & ~columns[POSITIVE].blank & ~columns[name].blank)[:_COMPARED]
+        pairs = zip(places, taken(rows, POSITIVE, places), taken(rows, name, places), strict=True)
+        found.update(int(place) for place, one, other in pairs if normalised(one) == normalised(other))
     return sorted(found)
 
 
@@ -96,8 +104,7 @@ def _repeated(rows: Dataset, name: str, column: Column) -> int:
     places = np.flatnonzero((sizes[group] > 1) & ~column.blank)
     if not len(places):
         return 0
-    texts = rows.select_columns([name]).select(places)[name]
-    return len(places) - len({normalised(text) for text in texts})
+    return len(places) - len({normalised(text) for text in taken(rows, name, places)})
 
 
 def _uses(negatives: Sequence[Hashes]) -> tuple[int, npt.NDArray[np.int64], int]:
