@@ -1,6 +1,8 @@
 """What pre-flight says and refuses, word for word; and what it must not touch."""
 
 import json
+import subprocess
+import sys
 
 import msgspec
 import pyarrow as pa
@@ -15,11 +17,13 @@ from builders.schema import normalised as builders_rule
 from cards.errors import UserError, run_entry
 from cards.recipe import load_recipe
 from tests.conftest import BASE
+from tests.test_architecture import ROOT
 from tests.training.small_models import save_small_encoder, small_retriever
 from training import preflight
 from training.preflight import __main__ as command
-from training.preflight import memory, texts
+from training.preflight import texts
 from training.preflight.hashes import _FROM_OTHERS, hashed, normalised
+from training.preflight.judged import Facts, notices, problems
 from training.recipe import TrainRecipe
 from training.seen import Seen
 
@@ -259,22 +263,47 @@ def test_a_stream_has_no_length(asked):
     ]
 
 
-def test_no_room(asked, monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda *_: 1_000_000)
-    usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    report = preflight.examine(asked(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
-    assert report.disk.checkpoints == 3
-    assert report.disk.checkpoint == pytest.approx(3 * report.disk.model)
-    room, space = refusal(report)
-    assert room.startswith(
-        "a step takes about 0.3 GB more on each process; allowed: 0.0 GB, which are free (cpu); set "
+def test_no_room(asked):
+    given = asked(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2)
+    report = preflight.examine(given)
+    memory, disk = (msgspec.structs.replace(each, free=1_000_000) for each in (report.memory, report.disk))
+    assert disk.checkpoints == 3
+    assert disk.checkpoint == pytest.approx(3 * disk.model)
+    facts = Facts(report.plan, report.batches, memory, disk, report.tokens, report.texts, True, False)
+    room, space = problems(facts, given.arguments)
+    assert (room.key, space.key) == ("memory", "disk")
+    assert room.line == (
+        f"a step takes about {memory.need / 1e9:.1f} GB more on each process; allowed: 0.0 GB, which are free (cpu); "
+        "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use a cached "
+        "loss, trainer.gradient_checkpointing or a smaller max_seq_length"
     )
-    assert room.endswith("or a smaller max_seq_length, or set allow = ['memory']")
-    assert space == (
-        "model and 3 checkpoints take 0.1 GB; allowed: 0.0 GB, which are free; free some, give --out on another disk, "
-        "or set trainer.save_total_limit lower"
+    assert space.line == (
+        f"model and 3 checkpoints take {disk.need / 1e9:.1f} GB; allowed: 0.0 GB, which are free; free some, give "
+        "--out on another disk, or set trainer.save_total_limit lower"
     )
+    tight = facts._replace(memory=msgspec.structs.replace(memory, free=int(memory.need / 0.9)), disk=report.disk)
+    assert not problems(tight, given.arguments)
+    assert [each.line for each in notices(tight)] == ["a step takes about 90% of the memory that is free"]
+
+
+def test_a_sampler_that_takes_hours_is_refused(asked):
+    report = preflight.examine(given := asked(table_of(), batch_sampler="no_duplicates"))
+    slow = msgspec.structs.replace(report.batches, sampler_seconds=7200.0)
+    facts = Facts(report.plan, slow, None, report.disk, report.tokens, report.texts, True, False)
+    (problem,) = problems(facts, given.arguments)
+    assert problem.line == (
+        "sampler no_duplicates: takes about 2.0 hours an epoch by itself, to find rows without a common text; allowed: "
+        "up to 30 minutes; build with fewer uses of a negative (the selection rule max_uses), or set a smaller batch, "
+        "or trainer.batch_sampler = 'batch_sampler' (or 'no_duplicates_hashed', about 10 times as fast)"
+    )
+
+
+def test_memory_is_about_what_a_training_takes():
+    """Within a factor of 1.4 of the peak of two real steps, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.preflight_memory", "8", "96"]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    found = json.loads(finished.stdout.splitlines()[-1])
+    assert 1 / 1.4 < found["estimate"] / found["peak"] < 1.4, found
 
 
 def test_a_cross_encoder_reads_pairs(asked, tmp_path):
@@ -309,5 +338,6 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
     assert run_entry(command._entry) == 2
     assert "error: pre-flight: not started:\n  1 rows have their positive as a negative" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"allow\[\.\.\.\]|allow"):
+    with pytest.raises(UserError, match=r"allow\.0: invalid enum value 'empty-text'"):
         load_recipe(recipe, ['allow=["empty-text"]'], TrainRecipe)
+    assert load_recipe(recipe, ['allow=["reused-negatives"]'], TrainRecipe).config.allow == ("reused-negatives",)

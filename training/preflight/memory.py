@@ -93,7 +93,9 @@ def examined(model: Any, arguments: Any, batch: Batch) -> Memory:
     A text of three lengths goes through the model as in training, with its dropout, attention and precision, and what
     autograd keeps is added up; that gives bytes by batch and length for any architecture, without formulas for each.
 
-    Against measured peaks the estimate is off by ERROR.
+    Against measured peaks of all-MiniLM-L6-v2 on a CPU (batches of 16 to 64 triplets, 64 to 256 tokens, fp32 and bf16,
+    with and without dropout, cached loss; 1.1 to 8.5 GB; `python -m tests.bench.preflight_memory`) it was 8 % too low
+    to 12 % too high. It is not measured on a GPU, and leaves out the guide of a GIST loss.
 
     Args:
         model: a SentenceTransformer or CrossEncoder, as it will be trained.
