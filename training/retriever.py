@@ -14,10 +14,10 @@ from training.trainer import Job, Made, evaluator, parted, prepare
 
 
 class Trainer(SentenceTransformerTrainer):
-    """sentence-transformers' trainer, without its padding of queries to the length of passages on a CPU.
+    """sentence-transformers' trainer, without its padding of passages to those of other columns on a CPU.
 
-    It puts all columns of a batch into one forward pass, each text padded to the longest of all. That keeps a GPU busy;
-    a CPU is busy anyway, and computes the padding.
+    It puts a batch's positives and negatives into one forward pass, each text padded to the longest of all. That keeps
+    a GPU busy; a CPU is busy anyway, and computes the padding.
     """
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
