@@ -25,6 +25,7 @@ from builders.spool import Spool, spooled
 from cards.errors import UserError
 from cards.hub import licence_of
 from cards.provenance import row_bytes, sha256_texts
+from cards.texts import normalised
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig
@@ -151,7 +152,7 @@ class _Cleaning:
 
     def _repeats(self, usable: list[int], ids: list[str], texts: list[str]) -> dict[int, tuple[str, str]]:
         """The usable rows that say what an earlier one, of this batch or one before, has said."""
-        firsts = self._texts.add(hashed(schema.normalised(texts[at]) for at in usable))
+        firsts = self._texts.add(hashed(normalised(texts[at]) for at in usable))
         self._usable_ids.append(pa.array([ids[at] for at in usable], pa.string()))
         again = np.flatnonzero(firsts != np.arange(self._usable, self._usable + len(usable)))
         self._usable += len(usable)

@@ -5,7 +5,7 @@
     matches(left, right, 0.7)                                 # all pairs at or above an estimated 0.7
     near_duplicates(texts, others, 0.7)                       # the same, each pair checked exactly on its texts
 
-A text's shingles are its runs of (by default) three words, as `schema.normalised` leaves them: case folded, split at
+A text's shingles are its runs of (by default) three words, as `normalised` leaves them: case folded, split at
 white space. Two texts' similarity is the Jaccard index of their sets of shingles, between 0 and 1. A signature holds,
 for each of 128 permutations of all shingles, the least of the text's own; two signatures agree in a place with the
 probability J that is the texts' similarity (Broder 1997, "On the resemblance and containment of documents"). So the

@@ -18,6 +18,7 @@ from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
 from builders.llm.chat import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from cards.texts import normalised
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig
@@ -189,7 +190,7 @@ class _Rows:
         is_late = place is not None
         if place is None:
             place, self._next = self._next, self._next + 1
-        if task.text is not None and not self._taken.add(hash_of(schema.normalised(task.text))):
+        if task.text is not None and not self._taken.add(hash_of(normalised(task.text))):
             task.is_duplicate()
         if task.text is not None:
             row = (place, task.query_id, task.text, task.passage["_id"])
@@ -307,5 +308,5 @@ def script(text: str) -> str:
 
 def _echoes(text: str, passage: str) -> bool:
     """Whether a query of `_ECHO_WORDS` words or more stands in the passage as it is."""
-    query = schema.normalised(text).rstrip("?.! ")
-    return len(query.split()) >= _ECHO_WORDS and query in schema.normalised(passage)
+    query = normalised(text).rstrip("?.! ")
+    return len(query.split()) >= _ECHO_WORDS and query in normalised(passage)

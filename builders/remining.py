@@ -32,6 +32,7 @@ from builders.training_run import recipe_revision, run_training
 from cards.errors import UserError
 from cards.models import resolve_model
 from cards.provenance import sha256_json, sha256_texts
+from cards.texts import normalised
 
 if TYPE_CHECKING:
     from builders.negatives.dense import DenseConfig
@@ -135,7 +136,7 @@ def rows_of(queries: pa.Table, others: _Others, corpus: Passages) -> pa.Table:
         UserError: no query has one.
     """
     positives = corpus.positions(queries["corpus-id"])
-    wanted = [schema.normalised(body) for body in corpus.bodies(positives).to_pylist()]
+    wanted = [normalised(body) for body in corpus.bodies(positives).to_pylist()]
     starts = np.searchsorted(others.queries, np.arange(queries.num_rows + 1))
     chosen = np.full(queries.num_rows, -1, np.int64)
     open_ = np.flatnonzero(np.diff(starts))
@@ -143,9 +144,7 @@ def rows_of(queries: pa.Table, others: _Others, corpus: Passages) -> pa.Table:
     while len(open_):  # mostly once: a corpus has each text once
         tried = others.passages[starts[open_] + depth]
         bodies = corpus.bodies(tried).to_pylist()
-        differ = np.array(
-            [schema.normalised(body) != wanted[number] for body, number in zip(bodies, open_, strict=True)]
-        )
+        differ = np.array([normalised(body) != wanted[number] for body, number in zip(bodies, open_, strict=True)])
         chosen[open_[differ]] = tried[differ]
         depth += 1
         open_ = open_[~differ & (starts[open_] + depth < starts[open_ + 1])]

@@ -54,12 +54,3 @@ def passage_text(title: str, text: str) -> str:
     'json.dumps Serialize obj.'
     """
     return f"{title} {text}".strip()
-
-
-def normalised(text: str) -> str:
-    """What two texts share when a reader would call them the same: case and white space are folded.
-
-    >>> normalised("  A  Passage ") == normalised("a passage")
-    True
-    """
-    return " ".join(text.casefold().split())

@@ -1,6 +1,6 @@
 """Runs of words as 64-bit hashes, straight from Arrow's bytes.
 
-A word is what stands between white space in text with its case folded, as in `schema.normalised`. Where `bare` is
+A word is what stands between white space in text with its case folded, as in `normalised`. Where `bare` is
 asked for, punctuation separates words too, so that "Owls, mice?" and "owls mice" are the same two words.
 """
 

@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from cards.errors import UserError
 from cards.metrics import mean_interval
+from cards.texts import normalised
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +59,6 @@ class DevConfig(Struct, frozen=True, forbid_unknown_fields=True):
     rerank: Annotated[int, Meta(ge=2)] = 20
     every: Annotated[float, Meta(gt=0)] = 0.1
     patience: Annotated[int, Meta(ge=0)] = 0
-
-
-def normalised(text: str | None) -> str:
-    """What two texts share when a reader would call them the same: case and white space are folded.
-
-    >>> normalised("  A  Query ") == normalised("a query")
-    True
-    """
-    return " ".join((text or "").casefold().split())
 
 
 def text_keys(rows: Dataset, column: str) -> Keys:
@@ -252,4 +244,4 @@ def _estimate(
 
 
 def _key(text: str | None) -> int:
-    return int.from_bytes(hashlib.blake2b(normalised(text).encode(), digest_size=8, key=_SALT).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(normalised(text or "").encode(), digest_size=8, key=_SALT).digest(), "little")

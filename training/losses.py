@@ -44,6 +44,7 @@ LossName = Literal[
     "margin-mse",
     "distill-kl",
 ]
+DEFAULT_MINI_BATCH = 32
 Positive = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(ge=1)]
 
@@ -60,7 +61,7 @@ class LossOptions(Struct, frozen=True, forbid_unknown_fields=True):
         margin: of `triplet`: by how much the positive's cosine must be above a negative's; without it 0.2. Of `gist`:
             passages count as false negatives from this much below the guide's cosine of query and positive; without it
             0.001, those above the positive, and the positive's own text in other rows whatever the rounding.
-        mini_batch_size: texts that a cached loss embeds at once; memory goes by it and no more by the batch.
+        mini_batch_size: texts that a cached loss embeds at once, without it 32; memory goes by it, not by the batch.
         guide: the model that finds false negatives in the batch, for `gist`: a folder, a Hub id or `package:...`.
         teacher: whose stored scores are distilled, one of the data set's `scores-...`.
         temperature: of `distill-kl`: teacher's and student's logits are divided by it; above 1, passages that the
@@ -253,8 +254,8 @@ def make(config: "TrainRecipe", model: SentenceTransformer, rows: Dataset | None
     if about.in_batch:
         # Asked for in a single process, the library warns at every step.
         given["gather_across_devices"] = distributed.is_initialized() and options.gather_across_devices is not False
-    if about.cached and options.mini_batch_size is not None:
-        given["mini_batch_size"] = options.mini_batch_size
+    if about.cached:
+        given["mini_batch_size"] = mini_batch_of(config)
     if "guide" in about.takes:
         given["guide"] = _guide(str(options.guide), model)
     if model.similarity_fn_name != "cosine":
@@ -270,6 +271,11 @@ def make(config: "TrainRecipe", model: SentenceTransformer, rows: Dataset | None
         check_sizes(options.matryoshka, dimension)
         loss = MatryoshkaLoss(model, loss, sorted({*options.matryoshka, dimension}, reverse=True))
     return loss
+
+
+def mini_batch_of(config: "TrainRecipe") -> int | None:
+    """Texts that the recipe's loss embeds at once; None for the whole batch."""
+    return (config.loss_options.mini_batch_size or DEFAULT_MINI_BATCH) if LOSSES[config.loss].cached else None
 
 
 def _check_options(name: str, about: Loss, options: LossOptions) -> None:

@@ -59,7 +59,7 @@ def make(job: Job) -> Made:
         model,
         arguments,
         prompts,
-        preflight.Loss(config.loss, about.in_batch, config.loss_options.mini_batch_size if about.cached else None),
+        preflight.Loss(config.loss, about.in_batch, losses.mini_batch_of(config)),
         base.name,
         job.out,
         job.seen,

@@ -11,7 +11,6 @@ from typing import Annotated, Literal, NamedTuple
 import pyarrow as pa
 from msgspec import Meta, Struct
 
-from builders import schema
 from builders.answers import texts_of
 from builders.columns import BATCH
 from builders.corpus import keyed_hash
@@ -22,6 +21,7 @@ from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.negatives.written_rows import WrittenRows
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from cards.errors import UserError
+from cards.texts import normalised
 
 
 class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -172,7 +172,7 @@ class NegativesTask:
         if reason is not None:
             return reason
         others = [other for other, _ in self.written.values()]
-        if schema.normalised(text) in map(schema.normalised, others):
+        if normalised(text) in map(normalised, others):
             return "repeated"
         return written_checks.reject_beside(text, list(map(written_checks.shingles, others)), config.checks)
 
@@ -284,7 +284,7 @@ def up_to_repetition(sentences: Sequence[str]) -> str:
     """
     seen: set[str] = set()
     for count, sentence in enumerate(sentences):
-        folded = schema.normalised(sentence)
+        folded = normalised(sentence)
         if folded in seen:
             return " ".join(sentences[:count])
         seen.add(folded)
@@ -301,7 +301,7 @@ def reject(text: str, query: str, min_words: int) -> str | None:
         return "empty"
     if len(text.split()) < min_words:
         return "too-short"
-    if schema.normalised(text).rstrip(".?! ") == schema.normalised(query).rstrip(".?! "):
+    if normalised(text).rstrip(".?! ") == normalised(query).rstrip(".?! "):
         return "query-echo"
     return None
 

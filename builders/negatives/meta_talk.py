@@ -6,7 +6,7 @@ against `folded` texts. `written_checks` leaves out those that the corpus uses.
 
 import re
 
-from builders import schema
+from cards.texts import normalised
 
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
 
@@ -116,4 +116,4 @@ def folded(text: str) -> str:
     >>> folded("This  passage doesn\u2019t answer")
     "this passage doesn't answer"
     """
-    return schema.normalised(text).replace("\u2019", "'")
+    return normalised(text).replace("\u2019", "'")

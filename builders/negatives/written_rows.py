@@ -15,6 +15,7 @@ from builders import schema
 from builders.columns import Columns, Hashes, hash_of, in_places
 from builders.negatives.material import Mined
 from builders.negatives.written_checks import Shingles, WrittenChecks, reject_beside, shingles
+from cards.texts import normalised
 
 _PLACE = pa.field("place", pa.int64())
 _WRITTEN, _DROPPED = schema.GENERATED.insert(0, _PLACE), schema.DROPS.insert(0, _PLACE)
@@ -102,7 +103,7 @@ class WrittenRows(Generic[TaskT]):
 
     def _stock_answer(self, text: str) -> str | None:
         """Whether as many queries as may have a text have it already."""
-        most, folded = self._checks.max_repeats, schema.normalised(text)
+        most, folded = self._checks.max_repeats, normalised(text)
         is_new = not most or any(self._stock.add(hash_of(f"{copy} {folded}")) for copy in range(most))
         return None if is_new else "stock-answer"
 

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from builders import schema
 from builders.columns import BATCH, Hashes, hash_of
 from builders.realism.separability import tokens_of
+from cards.texts import normalised
 
 NEAR = 0.6
 """Jaccard similarity of word triples from which two texts are near duplicates, as in `negatives.written_checks`."""
@@ -68,7 +68,7 @@ def exact_duplicates(texts: pa.ChunkedArray) -> float:
     seen, repeated = Hashes(), 0
     for start in range(0, len(texts), BATCH):
         for text in texts.slice(start, BATCH).to_pylist():
-            repeated += not seen.add(hash_of(schema.normalised(text)))
+            repeated += not seen.add(hash_of(normalised(text)))
     return round(repeated / max(len(texts), 1), 4)
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from builders import schema
 from builders.corpus import keyed_hash
+from cards.texts import normalised
 
 FOLDS = 5
 FEWEST_GROUPS = 20
@@ -74,7 +74,7 @@ def joined(ours: Sequence[Text], theirs: Sequence[Text]) -> Sides:
     for is_ours, side in ((True, ours), (False, theirs)):
         for text, group in side:
             number = numbers.setdefault(group, len(numbers))
-            folded = schema.normalised(text)
+            folded = normalised(text)
             edges.append((number, first_of.setdefault(folded, number)))
             if (folded, is_ours) not in seen:
                 seen.add((folded, is_ours))

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from builders import build, schema
+from builders import build
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe
+from cards.texts import normalised
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals
 
 
@@ -44,7 +45,7 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
     assert rows["random"].num_rows == 8
     for table in rows.values():
         for row in table.to_pylist():
-            assert schema.normalised(row["negative_1"]) != schema.normalised(row["positive"])
+            assert normalised(row["negative_1"]) != normalised(row["positive"])
     candidates = pq.read_table(out / "candidates-bm25" / "train-00000-of-00001.parquet").to_pylist()
     assert candidates[0]["rank"] == 1
     assert candidates[0]["score"] >= candidates[1]["score"] > 0

@@ -16,6 +16,7 @@ from builders.recipe import CorpusConfig
 from builders.sources import Rows
 from cards.errors import UserError
 from cards.provenance import sha256_texts
+from cards.texts import normalised
 from tests.conftest import SHARED
 
 
@@ -132,13 +133,13 @@ def by_the_book(rows, config):
     kept, drops, seen = [], [], {}
     for row in rows:
         text = row["text"].strip()
-        same = seen.get(schema.normalised(text))
+        same = seen.get(normalised(text))
         if not config.min_chars <= len(text) <= config.max_chars:
             drops.append((row["_id"], "empty" if not text else "too-short" if len(text) < 2 else "too-long"))
         elif same is not None:
             drops.append((row["_id"], f"same text as {same}"))
         else:
-            seen[schema.normalised(text)] = row["_id"]
+            seen[normalised(text)] = row["_id"]
             kept.append({"_id": row["_id"], "title": row["title"].strip(), "text": text})
     return kept, drops
 

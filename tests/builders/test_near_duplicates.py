@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import near_duplicates, schema, shingles
+from builders import near_duplicates, shingles
 from builders.near_duplicates import exact_jaccard, jaccard, matches, signatures
 from builders.near_duplicates import near_duplicates as pairs_of
+from cards.texts import normalised
 
 WORDS = [f"word{number}" for number in range(2000)]
 SPACES = [" ", "  ", "\t", "\n", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000"]
@@ -22,7 +23,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 def shingles_of(text, words=3):
     """The ten-line reference: a set of tuples of words."""
-    found = schema.normalised(text).split()
+    found = normalised(text).split()
     length = min(words, len(found))
     return {tuple(found[start : start + length]) for start in range(len(found) - length + 1)} if found else set()
 

@@ -16,6 +16,7 @@ from builders.selection.config import SelectionConfig
 from builders.selection.frame import Inputs
 from cards.errors import UserError
 from cards.recipe import decode_config
+from cards.texts import normalised
 
 IDS = [f"p{n}" for n in range(8)]
 # p6 and p7 are p0 and p1 again, but for case and white space.
@@ -117,7 +118,7 @@ def test_rules_hold_for_all_candidates(case):
     kept = selection.queries.to_pylist()
     positives = {}
     for row in given_.qrels.to_pylist():
-        positives.setdefault(row["query-id"], set()).add(schema.normalised(BODIES[row["corpus-id"]]))
+        positives.setdefault(row["query-id"], set()).add(normalised(BODIES[row["corpus-id"]]))
     id_of = {text: passage for passage, text in TEXTS.items()}
     for kind, rows in selection.rows.items():
         negatives = len(rows.column_names) - 2
@@ -129,7 +130,7 @@ def test_rules_hold_for_all_candidates(case):
         uses = {}
         for query, row in zip(kept, rows.to_pylist(), strict=True):
             ids = [id_of[row[f"negative_{n + 1}"]] for n in range(negatives)]
-            bodies = {schema.normalised(BODIES[i]) for i in ids}
+            bodies = {normalised(BODIES[i]) for i in ids}
             assert not bodies & positives[query]
             assert len(bodies) == negatives
             told = {i: fate for (q, i), fate in fates(selection, kind).items() if q == query}

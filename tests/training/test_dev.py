@@ -20,10 +20,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from cards.errors import UserError
 from cards.models import resolve_model
+from cards.texts import normalised
 from tests.conftest import BASE, SHARED
 from tests.training.scifact_rows import scifact_rows
 from training import dev, evaluators, figures, guards, watch
-from training.dev import DevConfig, hold_out, normalised
+from training.dev import DevConfig, hold_out
 
 CONFIG = DevConfig(queries=12, passages=20, every=2, patience=2)
 WORDS = st.sampled_from(["owl", "Owl", "bee ", "eel", "ant", "bat", " cow", "elk"])

@@ -264,3 +264,10 @@ def test_values_without_meaning_are_refused(options):
 def test_sizes_are_checked_again_where_the_model_is_known(base):
     with pytest.raises(UserError, match="have 384 dimensions; name smaller sizes"):
         losses.make(recipe("triplet", matryoshka=[64, 400]), base)
+
+
+def test_only_a_cached_loss_embeds_in_parts():
+    assert losses.mini_batch_of(recipe("multiple-negatives-ranking")) is None
+    assert losses.mini_batch_of(recipe("cached-multiple-negatives-ranking")) == 32
+    assert losses.mini_batch_of(recipe("cached-gist", mini_batch_size=4)) == 4
+    assert losses.make(recipe("cached-gist", mini_batch_size=4), student()).mini_batch_size == 4

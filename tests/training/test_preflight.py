@@ -13,7 +13,6 @@ from sentence_transformers import CrossEncoder, SentenceTransformerTrainingArgum
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
 from builders.folder import write_config
-from builders.schema import normalised as builders_rule
 from cards.errors import UserError, run_entry
 from cards.recipe import load_recipe
 from tests.conftest import BASE
@@ -22,7 +21,7 @@ from tests.training.small_models import save_small_encoder, small_retriever
 from training import preflight
 from training.preflight import __main__ as command
 from training.preflight import texts
-from training.preflight.hashes import _FROM_OTHERS, hashed, normalised
+from training.preflight.hashes import _FROM_OTHERS, hashed
 from training.preflight.judged import Facts, notices, problems
 from training.recipe import TrainRecipe
 from training.seen import Seen
@@ -319,9 +318,7 @@ def test_a_cross_encoder_reads_pairs(asked, tmp_path):
     assert report.texts["rows"].positives_as_negatives == 1
 
 
-def test_the_rule_for_equal_texts_is_the_builders():
-    for text in ("  A  Passage ", "Straße\u00a0x", "İ", ""):
-        assert normalised(text) == builders_rule(text)
+def test_letters_that_casefold_makes_of_others_are_known():
     others = {letter for code in range(0x80, 0x110000) for letter in chr(code).casefold() if ord(letter) < 0x80}
     assert others == set(_FROM_OTHERS.decode())
 

@@ -73,17 +73,6 @@ def letter_weights() -> Hashes:
     return weights
 
 
-def normalised(text: str) -> str:
-    """What two texts share when a reader would call them the same: case and white space are folded.
-
-    The same rule as the builder's, so that a data set's negatives are judged alike.
-
-    >>> normalised("  A  Passage ") == normalised("a passage")
-    True
-    """
-    return " ".join(text.casefold().split())
-
-
 def _texts(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One array of 64-bit offsets, whatever the column is."""
     if isinstance(column, pa.ChunkedArray):

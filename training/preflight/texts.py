@@ -7,7 +7,8 @@ import numpy.typing as npt
 from datasets import Dataset
 from msgspec import Struct
 
-from training.preflight.hashes import Column, Hashes, normalised
+from cards.texts import normalised
+from training.preflight.hashes import Column, Hashes
 
 QUERY, POSITIVE, NEGATIVE = "query", "positive", "negative"
 _EXAMPLE = 60
