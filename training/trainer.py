@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, IterableDataset
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cards.errors import UserError
@@ -182,7 +184,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     arguments.eval_on_start = arguments.eval_on_start and start is None  # the base was measured by the first attempt
     try:
         outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         if (told := _told(error, arguments.train_batch_size, job.folder)) is None:
             raise
         raise UserError(told) from None
@@ -248,9 +250,12 @@ def _told(error: Exception, batch_size: int, folder: Path) -> str | None:
             "trainer.gradient_accumulation_steps higher, or use a cached loss, gradient_checkpointing or a smaller "
             "max_seq_length"
         )
-    if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in text or "file write failed" in text:
+    # torch tells of a file that it cannot write by its own source line, and safetensors by the error's number.
+    full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text
+    if full:
+        free = shutil.disk_usage(folder).free / 1e6
         return (
-            f"output folder {folder / CHECKPOINTS}: no space left on the device; free some, or set "
-            "trainer.save_total_limit = 1; run again and training goes on from the last whole checkpoint"
+            f"output folder {folder / CHECKPOINTS}: a checkpoint cannot be written, with {free:,.0f} MB free; free "
+            "some, or set trainer.save_total_limit = 1; run again and training goes on from the last whole checkpoint"
         )
     return None

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from builders.folder import write_config
 from cards.recipe import load_recipe
+from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 from tests.training.test_train import TEXTS
 from training import train
 from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint, open_folder
 from training.recipe import TrainRecipe
+from training.trainer import _told
 
 EIGHT = [f"{text}, {where}" for where in ("by day", "at night") for text in TEXTS][:8]
 STEPS = 10  # of 4 an epoch: the order of rows in the third must come out right too
@@ -127,3 +130,36 @@ def test_several_seeds_are_as_each_alone(recipe, undisturbed):
     one, two = (json.loads((folder / "run.json").read_text()) for folder in folders)
     assert one["model"] == json.loads((undisturbed / "run.json").read_text())["model"] != two["model"]
     assert (one["seed"], two["seed"]) == (1, 2)
+
+
+@pytest.mark.usefixtures("_own_mounts")
+def test_a_full_disk_is_told_with_the_remedy(tmp_path):
+    done = on_a_small_disk(
+        tmp_path,
+        """
+        from pathlib import Path
+        import torch
+        from safetensors.torch import save_file
+        from training.trainer import _told
+        weights, folder = {"a": torch.zeros(3_000_000)}, Path(sys.argv[1])
+        for write in (lambda: save_file(weights, folder / "s"), lambda: torch.save(weights, folder / "t")):
+            try:
+                write()
+            except Exception as error:
+                print(_told(error, 8, folder))
+            for file in folder.iterdir():
+                file.unlink()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert "a checkpoint cannot be written, with " in line
+        assert line.endswith("run again and training goes on from the last whole checkpoint")
+
+
+def test_memory_that_ran_out_is_told_and_other_errors_are_not(tmp_path):
+    told = _told(torch.OutOfMemoryError("CUDA out of memory"), 8, tmp_path)
+    assert told.startswith("recipe: trainer.per_device_train_batch_size 8: memory ran out; set it lower")
+    assert _told(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8, tmp_path) is None
