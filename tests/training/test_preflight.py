@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
+from mteb.models.model_implementations import MODEL_REGISTRY
 from sentence_transformers import CrossEncoder, SentenceTransformerTrainingArguments
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
@@ -20,6 +21,7 @@ from tests.test_architecture import ROOT
 from tests.training.small_models import save_small_encoder, small_retriever
 from training import preflight
 from training.preflight import __main__ as command
+from training.preflight import prompts as known_prompts
 from training.preflight import texts
 from training.preflight.hashes import _FROM_OTHERS, hashed
 from training.preflight.judged import Facts, notices, problems
@@ -200,6 +202,17 @@ def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(asked, model)
 def test_more_tokens_than_positions(asked, tmp_path):
     report = preflight.examine(asked(table_of(), model=small_retriever(tmp_path / "m", max_seq_length=128)))
     assert refusal(report) == ["max_seq_length 128: base small has 64 positions; allowed: up to 64; set it lower"]
+
+
+def test_the_prompts_that_bases_want_are_those_of_mtebs_registry():
+    agreed = 0
+    for name, meta in MODEL_REGISTRY.items():
+        own = (meta.loader_kwargs or {}).get("model_prompts")
+        known = known_prompts.wanted(name, None)
+        if own and known:
+            assert (own.get("query", ""), own.get("document", "")) == (known.query, known.passage), name
+            agreed += 1
+    assert agreed > 20
 
 
 @pytest.mark.parametrize(

@@ -17,23 +17,23 @@ class Known(NamedTuple):
 
 _BGE = "Represent this sentence for searching relevant passages: "
 KNOWN = {
-    # pattern of the name, in lower case: what its model card says
-    r"e5-mistral|e5.*-instruct": Known(
+    # pattern of the name, in lower case: what its model card says; a test compares them with mteb's registry
+    r"(^|/)(e5-mistral-7b|multilingual-e5-large)-instruct$": Known(
         "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
         "",
         "https://huggingface.co/intfloat/multilingual-e5-large-instruct",
     ),
-    r"(^|[/_-])e5-": Known("query: ", "passage: ", "https://huggingface.co/intfloat/e5-base-v2"),
+    r"(^|/)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$": Known("query: ", "passage: ", "https://huggingface.co/intfloat/e5-base-v2"),
     r"bge-.*-en(-v1\.5)?$": Known(_BGE, "", "https://huggingface.co/BAAI/bge-base-en-v1.5"),
     r"bge-.*-zh(-v1\.5)?$": Known(
         "为这个句子生成表示以用于检索相关文章\uff1a", "", "https://huggingface.co/BAAI/bge-base-zh-v1.5"
     ),
-    r"mxbai-embed": Known(_BGE, "", "https://huggingface.co/mixedbread-ai/mxbai-embed-large-v1"),
+    r"(^|/)mxbai-embed-large-v1$": Known(_BGE, "", "https://huggingface.co/mixedbread-ai/mxbai-embed-large-v1"),
     r"arctic-embed-(xs|s|m|l)(-v1\.5)?$|arctic-embed-m-long": Known(
         _BGE, "", "https://huggingface.co/Snowflake/snowflake-arctic-embed-m"
     ),
     r"arctic-embed-.*-v2": Known("query: ", "", "https://huggingface.co/Snowflake/snowflake-arctic-embed-m-v2.0"),
-    r"nomic-embed-text|modernbert-embed": Known(
+    r"(^|/)(nomic-embed-text-v|modernbert-embed-(base|large)$)": Known(
         "search_query: ", "search_document: ", "https://huggingface.co/nomic-ai/nomic-embed-text-v1.5"
     ),
     r"embeddinggemma": Known(
