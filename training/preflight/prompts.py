@@ -23,7 +23,9 @@ KNOWN = {
         "",
         "https://huggingface.co/intfloat/multilingual-e5-large-instruct",
     ),
-    r"(^|/)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$": Known("query: ", "passage: ", "https://huggingface.co/intfloat/e5-base-v2"),
+    r"(^|/)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$": Known(
+        "query: ", "passage: ", "https://huggingface.co/intfloat/e5-base-v2"
+    ),
     r"bge-.*-en(-v1\.5)?$": Known(_BGE, "", "https://huggingface.co/BAAI/bge-base-en-v1.5"),
     r"bge-.*-zh(-v1\.5)?$": Known(
         "为这个句子生成表示以用于检索相关文章\uff1a", "", "https://huggingface.co/BAAI/bge-base-zh-v1.5"
