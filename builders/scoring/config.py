@@ -23,7 +23,7 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
         deep_pool: whether `pool` may be above 100 all the same.
         depth: candidates kept per query, counted from the best.
         max_length: tokens of a pair that are read.
-        batch_tokens: padded tokens scored at once; 0 for what suits lane and device (16,384 on a CPU, 65,536 on a GPU,
+        batch_tokens: padded tokens scored at once; 0 for what suits lane and device (8,192 on a CPU, 65,536 on a GPU,
             2,048 for `onnx` and `openvino`).
         precision: `fp32`; `bf16` weights; `onnx`, fp32 by ONNX Runtime on the CPU, whose scores differ from `fp32`'s by
             rounding alone; `openvino`, the fastest on most CPUs; or `auto`, of `openvino`, `bf16` and `fp32` the first

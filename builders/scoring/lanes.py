@@ -63,12 +63,14 @@ def lane_name(config: CrossEncoderConfig, model: ModelReference) -> str:
 
 
 def load(config: CrossEncoderConfig, model: ModelReference, device: str | None = None) -> Any:
-    """The model as a `CrossEncoder`.
+    """The model as a `CrossEncoder`, its last layer shortened where that changes nothing.
 
     Raises:
         UserError: it gives more than one score.
     """
     from sentence_transformers import CrossEncoder
+
+    from builders.scoring.last_layer import read_first_token_alone
 
     loaded = CrossEncoder(
         model.location, max_length=config.max_length, device=device, model_kwargs={"use_safetensors": True}
@@ -79,6 +81,7 @@ def load(config: CrossEncoderConfig, model: ModelReference, device: str | None =
             "with one relevance score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
         )
     loaded.eval()
+    read_first_token_alone(getattr(loaded[0], "model", None))
     return loaded
 
 

@@ -21,9 +21,10 @@ from cards.provenance import package_versions, sha256_file, sha256_json
 
 BLOCK = 20_000
 """Pairs that are in memory as texts at one time, and sorted by length among each other."""
-BATCH_TOKENS = {"converted": 2048, "cpu": 16_384, "gpu": 65_536}
+BATCH_TOKENS = {"converted": 2048, "cpu": 8192, "gpu": 65_536}
 """Padded tokens of a batch. Converted models run several small batches side by side; torch runs one after the other."""
 DIGITS = 6
+_FORM = "2"  # counted up with what changes the last digits of scores, or a converted model
 _KEEP_EVERY = 2.0  # seconds that a kill may cost
 
 
@@ -85,6 +86,7 @@ class Scorer:
             "files": _files_hash(Path(self._reference.location)),
             "max_length": str(config.max_length),
             "lane": lane,
+            "form": _FORM,
             "packages": sha256_json(_packages(lane)),
         }
         self.folder = cache / "scores" / f"cross-encoder-{sha256_json(about)[:16]}"
