@@ -74,15 +74,15 @@ def package_versions() -> Mapping[str, str]:
 
 
 @cache
-def code_version(*folders: str) -> Mapping[str, str | None]:
-    """Identifies the code: SHA-256 over the Python, TOML and template files of `folders`, and the git commit.
+def code_version(*places: str) -> Mapping[str, str | None]:
+    """Identifies the code: SHA-256 over the Python, TOML and template files of folders and files, and the git commit.
 
     The commit is None outside a checkout; the hash tells edited code from committed code.
     """
     files = sorted(
         path
-        for folder in folders
-        for path in (ROOT / folder).rglob("*")
+        for place in places
+        for path in [ROOT / place, *(ROOT / place).rglob("*")]
         if path.suffix in {".py", ".md", ".toml", ".html"} and "recipes" not in path.parts
     )
     digest = sha256_json({str(path.relative_to(ROOT)): sha256_file(path) for path in files})

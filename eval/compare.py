@@ -6,6 +6,7 @@ Every training and every evaluation is a process of its own. What is finished is
 killed and started again, and a new arm or seed costs only itself.
 """
 
+import logging
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -16,42 +17,22 @@ import msgspec
 
 from cards.errors import UserError, run_entry
 from cards.hub import pin
-from cards.metrics import MAIN_METRIC, METRICS, PerQuery, means
+from cards.metrics import PerQuery
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
-from eval.paired import Difference, mean_over_seeds, paired_difference
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, render_report
 from eval.results import Key, read_scores
 from eval.run import base_prompts, resolve_precision
 from eval.runs import BASE, PROMPTS, Plan, Run, execute
+from eval.tables import Measured, tables
 from eval.tasks import Task, load_task
 
+logger = logging.getLogger(__name__)
 
-class Row(msgspec.Struct, frozen=True):
-    """One line of a comparison.
-
-    Attributes:
-        arm: kind of negatives, or `BASE`.
-        metrics: printed name -> mean over queries and seeds.
-        by_seed: seed -> nDCG@10; empty for the base.
-        difference: of nDCG@10 to the base, paired by query, means over seeds; None for the base.
-    """
-
-    arm: str
-    metrics: dict[str, float]
-    by_seed: dict[int, float]
-    difference: Difference | None
-
-
-class Table(msgspec.Struct, frozen=True):
-    """The comparison on one task: the base first, then the arms as the recipe orders them."""
-
-    task: str
-    revision: str
-    queries: int
-    rows: list[Row]
+_MEASURING = tuple(f"eval/{name}.py" for name in ("prompts", "recipe", "results", "run", "tasks"))
+"""What a run's figures come from; what is said of them can change without a new run."""
 
 
 def main(recipe: Recipe[CompareRecipe]) -> None:
@@ -65,7 +46,7 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     plan = Plan(config, *_training_recipe(Path(config.training)), _fingerprint(config, tasks))
     execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
     execute(plan, [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)], config.jobs)
-    tables = [_table(plan, task) for task in tasks]
+    found = tables([_measured(plan, task) for task in tasks], config.margin, logger.info)
     precision = resolve_precision(config.precision)
     out = config.folder()
     comparison = {
@@ -74,34 +55,23 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
         "base": plan.base,
         "seeds": config.seeds,
         "precision": precision,
-        "tables": tables,
+        "margin": config.margin,
+        "tables": found,
         "packages": package_versions(),
     }
     (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
-    (out / "report.html").write_text(render_report(config, plan.base, precision, tables), "utf-8")
-    for table in tables:
-        print(f"\n{comparison_table(table, config.seeds, precision)}")
+    (out / "report.html").write_text(render_report(config, plan.base, precision, found), "utf-8")
+    for table in found:
+        print(f"\n{comparison_table(table, config, precision)}")
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {out / 'report.html'}")
 
 
-def _table(plan: Plan, task: Task) -> Table:
-    base = _scores(plan, Run(BASE, 0), task)
-    rows = [Row(BASE, means(base), {}, None)]
+def _measured(plan: Plan, task: Task) -> Measured:
+    runs: dict[str, dict[int, PerQuery]] = {BASE: {0: _scores(plan, Run(BASE, 0), task)}}
     for arm in plan.config.arms:
-        runs = {seed: _scores(plan, Run(arm, seed), task) for seed in plan.config.seeds}
-        by_seed = {seed: means(scores) for seed, scores in runs.items()}
-        rows.append(
-            Row(
-                arm=arm,
-                metrics={name: sum(found[name] for found in by_seed.values()) / len(runs) for name in METRICS},
-                by_seed={seed: found[MAIN_METRIC] for seed, found in by_seed.items()},
-                difference=paired_difference(
-                    mean_over_seeds(list(runs.values()), MAIN_METRIC), mean_over_seeds([base], MAIN_METRIC)
-                ),
-            )
-        )
-    return Table(task.name, task.revision, len(base), rows)
+        runs[arm] = {seed: _scores(plan, Run(arm, seed), task) for seed in plan.config.seeds}
+    return Measured(task.name, task.revision, runs)
 
 
 def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
@@ -119,7 +89,7 @@ def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:
             "training": Path(config.training).read_text("utf-8"),
             "precision": resolve_precision(config.precision),
             "tasks": {task.name: task.revision for task in tasks},
-            "code": code_version("training", "eval", "cards")["sha256"],
+            "code": code_version("training", "cards", *_MEASURING)["sha256"],
             "packages": dict(package_versions()),
         }
     )

@@ -60,6 +60,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         revision: the Hub tag or commit of the data set.
         arms: kinds of negatives; `none` and `random` are the controls.
         seeds: each arm is trained once with each.
+        margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
         batch_size: as in an evaluation recipe; likewise `precision`.
         out: the folder for models, results and report.
@@ -72,6 +73,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     revision: str | None = None
     arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
     seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 2, 3)
+    margin: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     jobs: Annotated[int, Meta(ge=1)] = 1
     batch_size: Annotated[int, Meta(ge=1)] = 32
     precision: Precision = "fp32"

@@ -10,10 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cards.metrics import METRICS
 from eval.results import Result
+from eval.runs import BASE
 
 if TYPE_CHECKING:
-    from eval.compare import Row, Table
     from eval.recipe import CompareRecipe
+    from eval.tables import Row, Table
 
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -37,14 +38,35 @@ def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
     return "\n\n".join(blocks)
 
 
-def comparison_table(table: "Table", seeds: Sequence[int], precision: str) -> str:
-    """A comparison on one task as plain text, with what its intervals mean."""
-    header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss"]
-    body = [[row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *_difference_cells(row)] for row in table.rows]
+def comparison_table(table: "Table", config: "CompareRecipe", precision: str) -> str:
+    """A table and its verdicts as plain text, with what its intervals mean."""
+    header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss", "verdict on base"]
+    words = {found.first: found.word for found in table.verdicts if found.second == BASE}
+    body = [
+        [row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *difference_cells(row), words.get(row.arm, "")]
+        for row in table.rows
+    ]
+    seeds = config.seeds
     trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    lines = [f"{table.task}: {table.queries} queries, {trained}, encoded in {precision}", text_table([header, *body])]
+    decided = [found.text for found in table.verdicts if found.word != "undecided"]
+    lines += [f"- {text}" for text in [*decided, *table.turned]]
+    left = [found for found in table.verdicts if found.word == "undecided"]
+    if left:
+        pairs = ", ".join(f"{found.first}/{found.second}" for found in left)
+        lines.append(f"- {len(left)} of {len(table.verdicts)} pairs undecided: {pairs}.")
+    lines.append(what_intervals_mean(len(seeds), config.margin))
+    return "\n".join(lines)
+
+
+def what_intervals_mean(seeds: int, margin: float) -> str:
+    """What a reader must know of intervals and verdicts."""
+    spoken = (
+        "other queries of this kind and other trainings" if seeds > 1 else "other queries of this kind, not other seeds"
+    )
     return (
-        f"{table.task}: {table.queries} queries, {trained}, encoded in {precision}\n{text_table([header, *body])}\n"
-        "The interval resamples queries; it says nothing of other seeds or corpora. One that holds 0 settles nothing."
+        f"Intervals speak of {spoken}; none speaks of another corpus or base. Verdicts: 5 % over all pairs of a table "
+        f"(Holm); equivalent: certainly less than {margin:g} apart."
     )
 
 
@@ -57,7 +79,8 @@ def render_report(config: "CompareRecipe", base: str, precision: str, tables: Se
         tables=tables,
         metrics=list(METRICS),
         span=_span(tables),
-        cells=_difference_cells,
+        cells=difference_cells,
+        meaning=what_intervals_mean(len(config.seeds), config.margin),
         hardness=hardness_of(Path(config.dataset)),
     )
 
@@ -91,7 +114,8 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _difference_cells(row: "Row") -> list[str]:
+def difference_cells(row: "Row") -> list[str]:
+    """Mean, interval and wins against losses of a row; empty for the base."""
     found = row.difference
     if found is None:
         return ["", "", ""]

@@ -1,0 +1,201 @@
+"""What paired scores allow to say of two arms: intervals, tests, and what the experiment could have seen at all.
+
+An arm's score varies with the queries that were asked and with the trainings (seeds) that were run; both are samples.
+The difference of two arms is therefore taken by query and seed, and its uncertainty is put together from both:
+
+- queries are resampled (bootstrap);
+- trainings are drawn from Student's t around their mean: three values have ten different resamples, which understate
+  their spread by a third, so the bootstrap of few seeds is parametric here.
+
+Both parts hold the interaction of query and seed, so the interval is a little too wide rather than too narrow.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+from scipy.stats import bootstrap, permutation_test
+from statsmodels.stats.power import TTestPower
+
+from cards.errors import UserError
+from cards.metrics import CONFIDENCE, RESAMPLES, PerQuery
+
+LEVEL = 1 - CONFIDENCE
+POWER = 0.8
+TIE = 1e-9
+_BATCH = 500  # resamples at a time, so that memory stays flat in their number
+_NAMED = 3
+
+Floats = npt.NDArray[np.float64]
+
+
+class Estimate(Struct, frozen=True):
+    """The difference of two arms on one task, or its mean over several tasks that all count alike.
+
+    Attributes:
+        mean: first arm minus second.
+        low: lower end of the 95 % interval; `high` its upper end. They speak of other queries of this kind and, with
+            two seeds or more, of other trainings.
+        p: two-sided, of no difference: the larger of the p by the same draws as the interval and that of a
+            randomization test, which turns the sign of the difference by query.
+        p_equivalent: of a difference as large as the margin or larger, either way (two one-sided tests).
+        smallest: the difference that this experiment would have found with a power of 80 %.
+        seed_share: of the variance of `mean`, that which comes from trainings and not from queries; None with one seed.
+        wins: queries on which the first is better; `ties`, `losses`.
+        queries: judged, of all tasks; `seeds`: trainings of an arm.
+        queries_needed: to find a difference of the margin with a power of 80 % and these seeds; None where the
+            trainings alone vary too much. `seeds_needed`: likewise with these queries.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_equivalent: float
+    smallest: float
+    seed_share: float | None
+    wins: int
+    ties: int
+    losses: int
+    queries: int
+    seeds: int
+    queries_needed: int | None
+    seeds_needed: int | None
+
+
+def differences(first: Sequence[PerQuery], second: Sequence[PerQuery], metric: str, what: str = "") -> Floats:
+    """Differences by training and query `(n_seeds, n_queries)`.
+
+    Args:
+        first: per-query scores of an arm, one of each training.
+        second: likewise of another, in the same order of seeds; a single one (an untrained model) is set against all.
+        metric: printed name.
+        what: names the pair and the task in errors.
+
+    Raises:
+        UserError: the runs were not measured on the same queries.
+    """
+    queries = list(first[0])
+    for scores in (*first, *second):
+        if scores.keys() != first[0].keys():
+            odd = sorted(scores.keys() ^ first[0].keys())
+            named = ", ".join(odd[:_NAMED]) + (", ..." if len(odd) > _NAMED else "")
+            raise UserError(
+                f"{what}: runs were measured on different queries ({len(scores)} and {len(queries)}; not in both: "
+                f"{named}); measure them again on one revision of the task"
+            )
+
+    def table(runs: Sequence[PerQuery]) -> Floats:
+        return np.array([[scores[query][metric] for query in queries] for scores in runs], np.float64)
+
+    return table(first) - table(second)
+
+
+def estimate(by_task: Sequence[Floats], margin: float, resamples: int = RESAMPLES) -> Estimate:
+    """What the differences of two arms say; the random numbers are the same in every call.
+
+    Args:
+        by_task: of each task `(n_seeds, n_queries)`, the same seeds in all.
+        margin: below which a difference is of no account.
+        resamples: of bootstrap and randomization.
+    """
+    spread = _spread(by_task)
+    mean = float(np.mean([task.mean() for task in by_task]))
+    noise = _noise(by_task, spread, resamples)
+    low, high = mean + np.quantile(noise, [LEVEL / 2, 1 - LEVEL / 2])
+    by_query = np.concatenate([task.mean(axis=0) for task in by_task])
+    return Estimate(
+        mean=mean,
+        low=float(low),
+        high=float(high),
+        p=max(_share(np.abs(noise) >= abs(mean)), _sign_flips(by_task, resamples)),
+        p_equivalent=max(_share(mean + noise >= margin), _share(mean + noise <= -margin)),
+        smallest=spread.multiple * spread.total**0.5,
+        seed_share=None if spread.seeds is None else spread.seeds / spread.total if spread.total else 0.0,
+        wins=int((by_query > TIE).sum()),
+        ties=int((np.abs(by_query) <= TIE).sum()),
+        losses=int((by_query < -TIE).sum()),
+        queries=len(by_query),
+        seeds=len(by_task[0]),
+        queries_needed=_needed(spread.queries * len(by_query), (margin / spread.multiple) ** 2 - (spread.seeds or 0)),
+        seeds_needed=None
+        if spread.seeds is None
+        else _needed(spread.seeds * len(by_task[0]), (margin / spread.multiple) ** 2 - spread.queries),
+    )
+
+
+class _Spread(NamedTuple):
+    """Variance of a mean difference: from queries, from trainings (None with one), and its degrees of freedom."""
+
+    queries: float
+    seeds: float | None
+    freedom: float
+
+    @property
+    def total(self) -> float:
+        return self.queries + (self.seeds or 0.0)
+
+    @property
+    def multiple(self) -> float:
+        """Of the standard error: what is found with the power wanted."""
+        effect = TTestPower().solve_power(nobs=self.freedom + 1, alpha=LEVEL, power=POWER)
+        return float(np.ravel(effect)[0] * np.sqrt(self.freedom + 1))
+
+
+def _spread(by_task: Sequence[Floats]) -> _Spread:
+    """Satterthwaite's degrees of freedom, as for any sum of variances that are estimated apart."""
+    tasks, seeds = len(by_task), len(by_task[0])
+    parts = [float(task.mean(axis=0).var(ddof=1)) / task.shape[1] / tasks**2 for task in by_task]
+    queries = sum(parts)
+    known = [(part, task.shape[1] - 1) for part, task in zip(parts, by_task, strict=True)]
+    trainings = None
+    if seeds > 1:
+        trainings = float(_by_training(by_task).var(ddof=1)) / seeds
+        known.append((trainings, seeds - 1))
+    divisor = sum(part**2 / freedom for part, freedom in known)
+    total = sum(part for part, _ in known)
+    return _Spread(queries, trainings, total**2 / divisor if divisor else float(sum(count for _, count in known)))
+
+
+def _by_training(by_task: Sequence[Floats]) -> Floats:
+    """The mean over tasks of each training `(n_seeds,)`."""
+    return np.asarray(np.mean([task.mean(axis=1) for task in by_task], axis=0))
+
+
+def _noise(by_task: Sequence[Floats], spread: _Spread, resamples: int) -> Floats:
+    """Draws `(resamples,)` of the error of the mean difference."""
+    choice = np.random.default_rng(0)
+    noise = np.zeros(resamples)
+    for task in by_task:
+        means = task.mean(axis=0)
+        if np.ptp(means) > 0:  # else there is nothing to resample
+            centred = (means - means.mean()) * np.sqrt(len(means) / (len(means) - 1))
+            noise += bootstrap(
+                (centred,), np.mean, n_resamples=resamples, batch=_BATCH, method="percentile", rng=choice
+            ).bootstrap_distribution / len(by_task)
+    if spread.seeds:
+        noise += choice.standard_t(len(by_task[0]) - 1, resamples) * np.sqrt(spread.seeds)
+    return noise
+
+
+def _sign_flips(by_task: Sequence[Floats], resamples: int) -> float:
+    """Of no difference, by a randomization test over queries, each counted as it counts in the mean over tasks."""
+    weighted = np.concatenate([task.mean(axis=0) / task.shape[1] / len(by_task) for task in by_task])
+    if not np.any(weighted):
+        return 1.0
+    found = permutation_test(
+        (weighted,), np.sum, permutation_type="samples", n_resamples=resamples, batch=_BATCH, rng=0, vectorized=True
+    )
+    return float(found.pvalue)
+
+
+def _share(hits: npt.NDArray[np.bool_]) -> float:
+    """A p from draws, never 0."""
+    return float((hits.sum() + 1) / (len(hits) + 1))
+
+
+def _needed(variance_of_one: float, allowed: float) -> int | None:
+    """How many give no more than the variance that is allowed; None if no number does."""
+    return int(np.ceil(variance_of_one / allowed)) if allowed > 0 else None

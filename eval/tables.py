@@ -1,0 +1,134 @@
+"""What a comparison found: a table and verdicts for each task, and for all tasks together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import msgspec
+
+from cards.metrics import MAIN_METRIC, METRICS, PerQuery, means
+from eval.inference import Estimate, Floats, differences, estimate
+from eval.runs import BASE
+from eval.verdicts import Verdict, verdicts
+
+Runs = Mapping[str, Mapping[int, PerQuery]]
+"""Arm -> seed -> scores by query; the untouched base has one run, of seed 0."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of a table.
+
+    Attributes:
+        arm: kind of negatives, or `BASE`.
+        metrics: printed name -> mean over queries and seeds (and tasks, which all count alike).
+        by_seed: seed -> nDCG@10; empty for the base.
+        difference: of nDCG@10 to the base; None for the base.
+    """
+
+    arm: str
+    metrics: dict[str, float]
+    by_seed: dict[int, float]
+    difference: Estimate | None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The comparison on one task, or over all: the base first, then the arms as the recipe orders them.
+
+    Attributes:
+        task: its name, or `OVERALL`.
+        revision: of its data; empty over all.
+        queries: judged ones.
+        rows: of each arm.
+        verdicts: of each pair, the later one first, so that arms are compared with the base and with the controls.
+        turned: pairs whose order turns round when one task is left out, in words; empty for a single task.
+    """
+
+    task: str
+    revision: str
+    queries: int
+    rows: list[Row]
+    verdicts: list[Verdict]
+    turned: list[str] = []
+
+
+OVERALL = "mean over tasks"
+
+
+class Measured(NamedTuple):
+    """A task's name, the revision of its data, and what each run scored on it."""
+
+    task: str
+    revision: str
+    runs: Runs
+
+
+def tables(measured: Sequence[Measured], margin: float, say: Callable[[str], None] = lambda _: None) -> list[Table]:
+    """A table of each task and, where there are several, one of their mean.
+
+    Args:
+        measured: by task; the same arms and seeds in all.
+        margin: of nDCG@10, below which a difference is of no account.
+        say: is told what is being computed.
+
+    Raises:
+        UserError: runs were measured on different queries.
+    """
+    by_pair = [_differences(task) for task in measured]
+    found = []
+    for task, pairs in zip(measured, by_pair, strict=True):
+        say(f"{task.task}: {len(pairs)} pairs")
+        estimates = {pair: estimate([table], margin) for pair, table in pairs.items()}
+        rows = [_row([task.runs], arm, estimates) for arm in task.runs]
+        queries = len(task.runs[BASE][0])
+        found.append(Table(task.task, task.revision, queries, rows, verdicts(estimates, margin)))
+    if len(measured) > 1:
+        say(f"{OVERALL}: {len(by_pair[0])} pairs")
+        together = {pair: [task[pair] for task in by_pair] for pair in by_pair[0]}
+        estimates = {pair: estimate(tables_, margin) for pair, tables_ in together.items()}
+        rows = [_row([task.runs for task in measured], arm, estimates) for arm in measured[0].runs]
+        queries = sum(table.queries for table in found)
+        turned = _turned(together, [task.task for task in measured])
+        found.append(Table(OVERALL, "", queries, rows, verdicts(estimates, margin), turned))
+    return found
+
+
+def _differences(task: Measured) -> dict[tuple[str, str], Floats]:
+    """(later arm, earlier arm) -> their differences by seed and query."""
+    return {
+        (later, earlier): differences(
+            list(task.runs[later].values()),
+            list(task.runs[earlier].values()),
+            MAIN_METRIC,
+            f"{task.task}, {later} against {earlier}",
+        )
+        for earlier, later in combinations(task.runs, 2)
+    }
+
+
+def _row(tasks: Sequence[Runs], arm: str, estimates: Mapping[tuple[str, str], Estimate]) -> Row:
+    by_seed = {seed: [means(runs[arm][seed]) for runs in tasks] for seed in tasks[0][arm]}
+    every = [found for over_tasks in by_seed.values() for found in over_tasks]
+    return Row(
+        arm=arm,
+        metrics={name: sum(found[name] for found in every) / len(every) for name in METRICS},
+        by_seed={}
+        if arm == BASE
+        else {seed: sum(each[MAIN_METRIC] for each in found) / len(found) for seed, found in by_seed.items()},
+        difference=estimates.get((arm, BASE)),
+    )
+
+
+def _turned(together: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[str]) -> list[str]:
+    """Where a single task decides who is ahead."""
+    told = []
+    for (first, second), by_task in together.items():
+        values = [float(table.mean()) for table in by_task]
+        whole = sum(values) / len(values)
+        for left_out, task in enumerate(tasks):
+            rest = (sum(values) - values[left_out]) / (len(values) - 1)
+            if rest * whole < 0:
+                told.append(
+                    f"{first} is {'ahead of' if whole > 0 else 'behind'} {second} over all tasks ({whole:+.4f}), and "
+                    f"{'behind' if whole > 0 else 'ahead of'} it without {task} ({rest:+.4f})."
+                )
+    return told
