@@ -16,17 +16,22 @@ from pathlib import Path
 import msgspec
 
 from cards.errors import UserError, run_entry
+from cards.evidence import read_rankings
 from cards.hub import pin
 from cards.metrics import PerQuery
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.changed import changes, query_lines, texts_of
+from eval.guarantees import lines, read_record, shared_by
+from eval.numbers import write_numbers
+from eval.page import ArmChanges, TaskQueries, render_page
 from eval.recipe import CompareRecipe
-from eval.report import comparison_table, render_report
+from eval.report import comparison_table
 from eval.results import Key, read_scores
 from eval.run import base_prompts, resolve_precision
 from eval.runs import BASE, PROMPTS, Plan, Run, execute
-from eval.tables import Measured, tables
+from eval.tables import Measured, Runs, tables
 from eval.tasks import Task, load_task
 
 logger = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ _MEASURING = tuple(f"eval/{name}.py" for name in ("prompts", "recipe", "results"
 
 
 def main(recipe: Recipe[CompareRecipe]) -> None:
-    """Runs what is missing, then prints the tables and writes `comparison.json` and `report.html`.
+    """Runs what is missing, then prints the tables and writes `comparison.json`, `report.html` and every number as CSV.
 
     Raises:
         UserError: the recipe is not as it must be, or a run failed; what finished is kept.
@@ -44,9 +49,12 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     config = recipe.config
     tasks = [load_task(reference) for reference in config.tasks]
     plan = Plan(config, *_training_recipe(Path(config.training)), _fingerprint(config, tasks))
+    runs = [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
     execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
-    execute(plan, [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)], config.jobs)
-    found = tables([_measured(plan, task) for task in tasks], config.margin, logger.info)
+    execute(plan, runs, config.jobs)
+    shared = shared_by({run.name: read_record(Path(plan.model(run))) for run in runs})
+    measured = [_measured(plan, task) for task in tasks]
+    found = tables(measured, config.margin, logger.info)
     precision = resolve_precision(config.precision)
     out = config.folder()
     comparison = {
@@ -55,14 +63,19 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
         "base": plan.base,
         "seeds": config.seeds,
         "precision": precision,
+        "guarantees": shared.guarantees,
+        "tokens_of_a_row": shared.tokens,
         "margin": config.margin,
         "tables": found,
         "packages": package_versions(),
     }
     (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
-    (out / "report.html").write_text(render_report(config, plan.base, precision, found), "utf-8")
+    write_numbers(out, measured, found)
+    queries = [_queries(plan, task, about.runs) for task, about in zip(tasks, measured, strict=True)]
+    (out / "report.html").write_text(render_page(config, plan.base, precision, found, queries, shared), "utf-8")
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
+    print("\n" + "\n".join(lines(shared)))
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {out / 'report.html'}")
 
@@ -74,11 +87,25 @@ def _measured(plan: Plan, task: Task) -> Measured:
     return Measured(task.name, task.revision, runs)
 
 
+def _queries(plan: Plan, task: Task, runs: Runs) -> TaskQueries:
+    texts, qrels = texts_of(task), task.qrels()
+    before = read_rankings(_result(plan, Run(BASE, 0), task) / "rankings.parquet")
+    arms = []
+    for arm in plan.config.arms:
+        after = read_rankings(_result(plan, Run(arm, plan.config.seeds[0]), task) / "rankings.parquet")
+        arms.append(ArmChanges(arm, *changes(runs, arm, (before, after), qrels, texts)))
+    return TaskQueries(task.name, list(runs), query_lines(runs, texts), arms)
+
+
 def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
+    return read_scores(_result(plan, run, task))
+
+
+def _result(plan: Plan, run: Run, task: Task) -> Path:
     model = resolve_model(plan.model(run))
     prompts = base_prompts(plan.evaluation(run), model, model) if run.arm == BASE else None
     key = Key(model.weights, resolve_precision(plan.config.precision), task.name, task.revision, prompts)
-    return read_scores(key.folder(plan.config.folder() / "results"))
+    return key.folder(plan.config.folder() / "results")
 
 
 def _fingerprint(config: CompareRecipe, tasks: Sequence[Task]) -> str:

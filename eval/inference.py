@@ -5,7 +5,8 @@ The difference of two arms is therefore taken by query and seed, and its uncerta
 
 - queries are resampled (bootstrap);
 - trainings are drawn from Student's t around their mean: three values have ten different resamples, which understate
-  their spread by a third, so the bootstrap of few seeds is parametric here.
+  their spread by a third, so the bootstrap of few seeds is parametric here. How much trainings vary is best estimated
+  from all arms of a comparison together (`pooled`), which takes it to be alike for all.
 
 Both parts hold the interaction of query and seed, so the interval is a little too wide rather than too narrow.
 """
@@ -93,18 +94,46 @@ def differences(first: Sequence[PerQuery], second: Sequence[PerQuery], metric: s
     return table(first) - table(second)
 
 
-def estimate(by_task: Sequence[Floats], margin: float, resamples: int = RESAMPLES) -> Estimate:
+class Trainings(NamedTuple):
+    """The variance that trainings give a score or a difference, and the degrees of freedom it is known by."""
+
+    variance: float
+    freedom: int
+
+    def of_difference(self, *seeds: int) -> "Trainings":
+        """Of the difference of two means over seeds, or of one mean to an untrained model."""
+        return self._replace(variance=self.variance * sum(1 / count for count in seeds))
+
+
+def pooled(arms: Sequence[Floats]) -> Trainings | None:
+    """How much one training differs from another of the same arm; None where no arm was trained twice.
+
+    Args:
+        arms: scores of the trainings of each `(n_seeds,)`.
+    """
+    freedom = sum(len(scores) - 1 for scores in arms)
+    if freedom == 0:
+        return None
+    return Trainings(float(sum(((scores - scores.mean()) ** 2).sum() for scores in arms) / freedom), freedom)
+
+
+def estimate(
+    by_task: Sequence[Floats], margin: float, trainings: Trainings | None = None, resamples: int = RESAMPLES
+) -> Estimate:
     """What the differences of two arms say; the random numbers are the same in every call.
 
     Args:
         by_task: of each task `(n_seeds, n_queries)`, the same seeds in all.
         margin: below which a difference is of no account.
+        trainings: of the mean difference, by the whole comparison; without it, by these differences alone.
         resamples: of bootstrap and randomization.
     """
-    spread = _spread(by_task)
+    spread = _spread(by_task, trainings)
     mean = float(np.mean([task.mean() for task in by_task]))
     noise = _noise(by_task, spread, resamples)
     low, high = mean + np.quantile(noise, [LEVEL / 2, 1 - LEVEL / 2])
+    multiple = spread.multiple()
+    allowed = (margin / multiple) ** 2
     by_query = np.concatenate([task.mean(axis=0) for task in by_task])
     return Estimate(
         mean=mean,
@@ -112,48 +141,52 @@ def estimate(by_task: Sequence[Floats], margin: float, resamples: int = RESAMPLE
         high=float(high),
         p=max(_share(np.abs(noise) >= abs(mean)), _sign_flips(by_task, resamples)),
         p_equivalent=max(_share(mean + noise >= margin), _share(mean + noise <= -margin)),
-        smallest=spread.multiple * spread.total**0.5,
+        smallest=multiple * spread.total**0.5,
         seed_share=None if spread.seeds is None else spread.seeds / spread.total if spread.total else 0.0,
         wins=int((by_query > TIE).sum()),
         ties=int((np.abs(by_query) <= TIE).sum()),
         losses=int((by_query < -TIE).sum()),
         queries=len(by_query),
         seeds=len(by_task[0]),
-        queries_needed=_needed(spread.queries * len(by_query), (margin / spread.multiple) ** 2 - (spread.seeds or 0)),
+        queries_needed=_needed(spread.queries * len(by_query), allowed - (spread.seeds or 0)),
         seeds_needed=None
         if spread.seeds is None
-        else _needed(spread.seeds * len(by_task[0]), (margin / spread.multiple) ** 2 - spread.queries),
+        else _needed(spread.seeds * len(by_task[0]), allowed - spread.queries),
     )
 
 
 class _Spread(NamedTuple):
-    """Variance of a mean difference: from queries, from trainings (None with one), and its degrees of freedom."""
+    """Variance of a mean difference: from queries and from trainings (None with one); its degrees of freedom."""
 
     queries: float
-    seeds: float | None
+    trainings: Trainings | None
     freedom: float
+
+    @property
+    def seeds(self) -> float | None:
+        return None if self.trainings is None else self.trainings.variance
 
     @property
     def total(self) -> float:
         return self.queries + (self.seeds or 0.0)
 
-    @property
     def multiple(self) -> float:
         """Of the standard error: what is found with the power wanted."""
         effect = TTestPower().solve_power(nobs=self.freedom + 1, alpha=LEVEL, power=POWER)
         return float(np.ravel(effect)[0] * np.sqrt(self.freedom + 1))
 
 
-def _spread(by_task: Sequence[Floats]) -> _Spread:
+def _spread(by_task: Sequence[Floats], trainings: Trainings | None) -> _Spread:
     """Satterthwaite's degrees of freedom, as for any sum of variances that are estimated apart."""
-    tasks, seeds = len(by_task), len(by_task[0])
-    parts = [float(task.mean(axis=0).var(ddof=1)) / task.shape[1] / tasks**2 for task in by_task]
-    queries = sum(parts)
-    known = [(part, task.shape[1] - 1) for part, task in zip(parts, by_task, strict=True)]
-    trainings = None
-    if seeds > 1:
-        trainings = float(_by_training(by_task).var(ddof=1)) / seeds
-        known.append((trainings, seeds - 1))
+    seeds = len(by_task[0])
+    if trainings is None and seeds > 1:
+        trainings = Trainings(float(_by_training(by_task).var(ddof=1)) / seeds, seeds - 1)
+    known = [
+        (float(task.mean(axis=0).var(ddof=1)) / task.shape[1] / len(by_task) ** 2, task.shape[1] - 1)
+        for task in by_task
+    ]
+    queries = sum(part for part, _ in known)
+    known += [] if trainings is None else [trainings]
     divisor = sum(part**2 / freedom for part, freedom in known)
     total = sum(part for part, _ in known)
     return _Spread(queries, trainings, total**2 / divisor if divisor else float(sum(count for _, count in known)))
@@ -175,8 +208,8 @@ def _noise(by_task: Sequence[Floats], spread: _Spread, resamples: int) -> Floats
             noise += bootstrap(
                 (centred,), np.mean, n_resamples=resamples, batch=_BATCH, method="percentile", rng=choice
             ).bootstrap_distribution / len(by_task)
-    if spread.seeds:
-        noise += choice.standard_t(len(by_task[0]) - 1, resamples) * np.sqrt(spread.seeds)
+    if spread.trainings is not None:
+        noise += choice.standard_t(spread.trainings.freedom, resamples) * spread.trainings.variance**0.5
     return noise
 
 

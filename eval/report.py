@@ -1,12 +1,7 @@
-"""Tables and the report: what a person reads."""
+"""Tables for those who stay in the terminal."""
 
-import base64
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cards.metrics import METRICS
 from eval.results import Result
@@ -15,14 +10,6 @@ from eval.runs import BASE
 if TYPE_CHECKING:
     from eval.recipe import CompareRecipe
     from eval.tables import Row, Table
-
-_environment = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=StrictUndefined,
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
@@ -70,35 +57,6 @@ def what_intervals_mean(seeds: int, margin: float) -> str:
     )
 
 
-def render_report(config: "CompareRecipe", base: str, precision: str, tables: Sequence["Table"]) -> str:
-    """The comparison as one HTML page without outside parts."""
-    return _environment.get_template("report.html").render(
-        config=config,
-        base=base,
-        precision=precision,
-        tables=tables,
-        metrics=list(METRICS),
-        span=_span(tables),
-        cells=difference_cells,
-        meaning=what_intervals_mean(len(config.seeds), config.margin),
-        hardness=hardness_of(Path(config.dataset)),
-    )
-
-
-def hardness_of(dataset: Path) -> dict[str, str] | None:
-    """The picture of how hard a data set's kinds are, as `python -m builders.realism` left it in the folder.
-
-    Returns:
-        `source`, a data URL; `alt`; `scorer`. None where it was not made, or the data set is no folder here.
-    """
-    try:
-        found = json.loads((dataset / "manifest.json").read_text("utf-8"))["audit"]["realism"]["hardness"]
-        picture = base64.b64encode((dataset / found["figure"]).read_bytes()).decode()
-        return {"source": f"data:image/png;base64,{picture}", "alt": found["alt"], "scorer": found["scorer"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as aligned text: the first column to the left, the others to the right.
 
@@ -120,15 +78,3 @@ def difference_cells(row: "Row") -> list[str]:
     if found is None:
         return ["", "", ""]
     return [f"{found.mean:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.wins}/{found.losses}"]
-
-
-def _span(tables: Sequence["Table"]) -> float:
-    """Half the width of the plots' axis: the farthest end of any interval, with some air."""
-    ends = [
-        abs(end)
-        for table in tables
-        for row in table.rows
-        if row.difference is not None
-        for end in (row.difference.low, row.difference.high)
-    ]
-    return 1.1 * max(ends, default=0.0) or 0.01

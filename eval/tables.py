@@ -5,9 +5,10 @@ from itertools import combinations
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from cards.metrics import MAIN_METRIC, METRICS, PerQuery, means
-from eval.inference import Estimate, Floats, differences, estimate
+from cards.metrics import MAIN_METRIC, METRICS, RESAMPLES, PerQuery, means
+from eval.inference import Estimate, Floats, differences, estimate, pooled
 from eval.runs import BASE
 from eval.verdicts import Verdict, verdicts
 
@@ -62,13 +63,19 @@ class Measured(NamedTuple):
     runs: Runs
 
 
-def tables(measured: Sequence[Measured], margin: float, say: Callable[[str], None] = lambda _: None) -> list[Table]:
+def tables(
+    measured: Sequence[Measured],
+    margin: float,
+    say: Callable[[str], None] = lambda _: None,
+    resamples: int = RESAMPLES,
+) -> list[Table]:
     """A table of each task and, where there are several, one of their mean.
 
     Args:
         measured: by task; the same arms and seeds in all.
         margin: of nDCG@10, below which a difference is of no account.
         say: is told what is being computed.
+        resamples: of bootstrap and randomization.
 
     Raises:
         UserError: runs were measured on different queries.
@@ -77,17 +84,17 @@ def tables(measured: Sequence[Measured], margin: float, say: Callable[[str], Non
     found = []
     for task, pairs in zip(measured, by_pair, strict=True):
         say(f"{task.task}: {len(pairs)} pairs")
-        estimates = {pair: estimate([table], margin) for pair, table in pairs.items()}
+        estimates = _estimates({pair: [table] for pair, table in pairs.items()}, [task.runs], margin, resamples)
         rows = [_row([task.runs], arm, estimates) for arm in task.runs]
         queries = len(task.runs[BASE][0])
         found.append(Table(task.task, task.revision, queries, rows, verdicts(estimates, margin)))
     if len(measured) > 1:
         say(f"{OVERALL}: {len(by_pair[0])} pairs")
         together = {pair: [task[pair] for task in by_pair] for pair in by_pair[0]}
-        estimates = {pair: estimate(tables_, margin) for pair, tables_ in together.items()}
+        estimates = _estimates(together, [task.runs for task in measured], margin, resamples)
         rows = [_row([task.runs for task in measured], arm, estimates) for arm in measured[0].runs]
         queries = sum(table.queries for table in found)
-        turned = _turned(together, [task.task for task in measured])
+        turned = _turned(together, [task.task for task in measured], margin)
         found.append(Table(OVERALL, "", queries, rows, verdicts(estimates, margin), turned))
     return found
 
@@ -105,6 +112,28 @@ def _differences(task: Measured) -> dict[tuple[str, str], Floats]:
     }
 
 
+def _estimates(
+    by_pair: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[Runs], margin: float, resamples: int
+) -> dict[tuple[str, str], Estimate]:
+    """Of each pair; how much trainings vary is taken from all arms."""
+    trained = {arm: len(runs) for arm, runs in tasks[0].items() if arm != BASE}
+    spread = pooled(
+        [
+            np.mean([[means(scores)[MAIN_METRIC] for scores in runs[arm].values()] for runs in tasks], axis=0)
+            for arm in trained
+        ]
+    )
+    return {
+        pair: estimate(
+            by_task,
+            margin,
+            None if spread is None else spread.of_difference(*(trained[arm] for arm in pair if arm != BASE)),
+            resamples,
+        )
+        for pair, by_task in by_pair.items()
+    }
+
+
 def _row(tasks: Sequence[Runs], arm: str, estimates: Mapping[tuple[str, str], Estimate]) -> Row:
     by_seed = {seed: [means(runs[arm][seed]) for runs in tasks] for seed in tasks[0][arm]}
     every = [found for over_tasks in by_seed.values() for found in over_tasks]
@@ -118,15 +147,15 @@ def _row(tasks: Sequence[Runs], arm: str, estimates: Mapping[tuple[str, str], Es
     )
 
 
-def _turned(together: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[str]) -> list[str]:
-    """Where a single task decides who is ahead."""
+def _turned(together: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[str], margin: float) -> list[str]:
+    """Where a single task decides who is ahead, and by more than a difference of no account."""
     told = []
     for (first, second), by_task in together.items():
         values = [float(table.mean()) for table in by_task]
         whole = sum(values) / len(values)
         for left_out, task in enumerate(tasks):
             rest = (sum(values) - values[left_out]) / (len(values) - 1)
-            if rest * whole < 0:
+            if rest * whole < 0 and max(abs(rest), abs(whole)) > margin:
                 told.append(
                     f"{first} is {'ahead of' if whole > 0 else 'behind'} {second} over all tasks ({whole:+.4f}), and "
                     f"{'behind' if whole > 0 else 'ahead of'} it without {task} ({rest:+.4f})."

@@ -68,6 +68,21 @@ def text_keys(rows: Dataset, column: str) -> Keys:
     return np.fromiter(map(_key, texts), np.uint64, len(rows))
 
 
+def pairs_hash(rows: Any) -> str | None:
+    """SHA-256 of the queries and positives in their order: trainings that share it differ in their negatives alone.
+
+    None for a stream, and for rows without positives.
+    """
+    tables = list(rows.values()) if isinstance(rows, dict) else [rows]
+    if not all(isinstance(table, Dataset) and {"query", "positive"} <= {*table.column_names} for table in tables):
+        return None
+    digest = hashlib.sha256()
+    for table in tables:
+        for column in ("query", "positive"):
+            digest.update(text_keys(table, column).tobytes())
+    return digest.hexdigest()
+
+
 def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
     """Parts rows into those to train on, and those of the held-out queries.
 

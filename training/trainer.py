@@ -100,7 +100,8 @@ def train(job: Job, made: Made) -> dict[str, Any]:
     """Trains, and saves the model in the run's folder.
 
     Returns:
-        The run record's `training`: see `_fit`; the history; what the held-out queries said; the curves' picture.
+        The run record's `training`: see `_fit`; the history; what the held-out queries said; the curves' picture; the
+        hash of queries and positives.
 
     Raises:
         UserError: pre-flight refuses, memory or disk space runs out, or the loss is no number.
@@ -115,7 +116,7 @@ def train(job: Job, made: Made) -> dict[str, Any]:
     _save(made, job)
     if PartialState().is_main_process:
         outcome |= figures.add_curves(job.folder, {f"seed {job.config.seed}": outcome["history"]})
-    return {**outcome, "preflight": report}
+    return {**outcome, "pairs": dev.pairs_hash(made.trainer.train_dataset), "preflight": report}
 
 
 def prepare(model: Any, config: TrainRecipe) -> None:

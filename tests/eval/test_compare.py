@@ -1,6 +1,7 @@
 """The comparison as a user runs it: real processes, resumed, with the base on top."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -60,7 +61,13 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     assert "model-index" in card
     page = (tmp_path / "out" / "report.html").read_text()
     assert "untouched base" in page
-    assert "http" not in page  # no outside parts
+    assert not re.search(r"(src|href)=.(https?:|//)", page)  # no outside parts
+    assert [each["held"] for each in written["guarantees"]] == [True] * 7
+    assert written["tokens_of_a_row"]["bm25"] > written["tokens_of_a_row"]["none"] > 5
+    verdicts = [(each["first"], each["second"], each["word"]) for each in written["tables"][0]["verdicts"]]
+    assert [pair[:2] for pair in verdicts] == [("none", "untouched base"), ("bm25", "untouched base"), ("bm25", "none")]
+    for name, rows in {"arms": 3, "pairs": 3, "queries": 12}.items():
+        assert len((tmp_path / "out" / f"{name}.csv").read_text().splitlines()) == rows + 1
 
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*.log")}
     again = compare(recipe)

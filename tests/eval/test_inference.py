@@ -7,7 +7,7 @@ from cards.errors import UserError
 from eval.inference import differences, estimate
 
 MARGIN = 0.01
-EXPERIMENTS = 400
+EXPERIMENTS = 250
 
 
 def simulated(choice, *, mean=0.0, seeds=3, queries=60, by_seed=0.0, by_query=0.1, rest=0.03):
@@ -37,7 +37,6 @@ def at_most(level, count=EXPERIMENTS):
         {"by_seed": 0.01},
         {"by_seed": 0.05},
         {"by_seed": 0.05, "seeds": 2},
-        {"by_seed": 0.02, "seeds": 5},
         {"seeds": 1},
         {"tasks": 3},
     ],

@@ -30,6 +30,7 @@ class Lengths(Struct, frozen=True):
         counted: texts of the sample.
         p50: the median.
         p95: the length that 95 of 100 do not exceed.
+        mean: of the tokens that are read, those behind the cut left out.
         longest: of the sample and of the column's five longest texts by bytes.
         cut: the share of texts that are longer than the model reads, 0 to 1.
         read: what the model reads of the first row, as it reads it.
@@ -39,6 +40,7 @@ class Lengths(Struct, frozen=True):
     counted: int
     p50: int
     p95: int
+    mean: float
     longest: int
     cut: float
     read: str
@@ -136,6 +138,7 @@ def _of(
         counted=len(found),
         p50=int(p50),
         p95=int(p95),
+        mean=round(float(np.minimum(found, reader.limit or found).mean()), 1),
         longest=int(max(found.max(), extremes.max())),
         cut=float((found > reader.limit).mean()) if reader.limit else 0.0,
         read=_both_ends(reader.read([each[0] for each in texts])),

@@ -1,0 +1,100 @@
+"""The pictures of a comparison, for light pages and dark ones."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from cards.metrics import MAIN_METRIC
+
+if TYPE_CHECKING:
+    from eval.tables import Table
+    from eval.verdicts import Verdict
+
+TEXT, BAND = "#7d7d7d", "#9a9a9a"  # as legible on white as on black
+MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape each, for none
+    "better": ("#009e73", "^"),
+    "worse": ("#d55e00", "v"),
+    "equivalent": ("#3b8bc4", "s"),
+    "undecided": ("#8f8f8f", "o"),
+}
+
+
+def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, bytes]:
+    """Differences with their intervals, a panel each task, and the band within which arms count as equivalent.
+
+    Args:
+        tables: of the tasks.
+        against: the arm that the others are set beside.
+        margin: half the band's width.
+
+    Returns:
+        `png` and `svg`, on no background; equal tables, equal bytes.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    panels = [(table, beside(table, against)) for table in tables]
+    rows = sum(len(found) for _, found in panels)
+    settings = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(8, 0.8 + 0.45 * len(panels) + 0.32 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        heights = [len(found) + 0.6 for _, found in panels]
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (table, found) in zip(grid, panels, strict=True):
+            _panel(axes, f"{table.task}, {table.queries:,} queries", found, margin)
+        grid[-1].set_xlabel(
+            f"{MAIN_METRIC} less that of {against}, 95 % interval; band: \N{PLUS-MINUS SIGN}{margin:g}", color=TEXT
+        )
+        present = {verdict.word for _, found in panels for verdict in found}
+        handles = [
+            Line2D([], [], color=colour, marker=mark, linestyle="none", label=word)
+            for word, (colour, mark) in MARKS.items()
+            if word in present
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False, labelcolor=TEXT, fontsize=9)
+        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+
+
+def describe_forest(tables: Sequence["Table"], against: str) -> str:
+    """The picture in words, for those who do not see it."""
+    told = []
+    for table in tables:
+        parts = []
+        for verdict in beside(table, against):
+            found = verdict.estimate
+            parts.append(f"{verdict.first} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}, {verdict.word})")
+        told.append(f"{table.task}: {'; '.join(parts)}")
+    return f"Difference in {MAIN_METRIC} to {against} with 95 % intervals. {'. '.join(told)}."
+
+
+def beside(table: "Table", against: str) -> list["Verdict"]:
+    """The verdicts that set an arm beside another one, in the table's order of arms."""
+    return [verdict for verdict in table.verdicts if verdict.second == against]
+
+
+def _panel(axes: Any, title: str, found: Sequence["Verdict"], margin: float) -> None:
+    axes.axvspan(-margin, margin, color=BAND, alpha=0.18, linewidth=0)
+    axes.axvline(0, color=TEXT, linewidth=0.9)
+    for row, verdict in enumerate(found):
+        colour, mark = MARKS[verdict.word]
+        estimate = verdict.estimate
+        axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot([estimate.mean], [row], color=colour, marker=mark, markersize=7, linestyle="none")
+    axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
+    axes.tick_params(colors=TEXT, length=0)
+    axes.grid(axis="x", color=BAND, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _bytes(figure: Any, form: str) -> bytes:
+    target = BytesIO()
+    metadata = {"Software": None} if form == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
+    return target.getvalue()

@@ -1,0 +1,125 @@
+"""The report in a real browser: no error, nothing fetched, figures there, search finds; on a phone, dark, on paper."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from eval.changed import Change, Hit, QueryLine
+from eval.guarantees import Guarantee, Shared
+from eval.page import ArmChanges, TaskQueries, render_page
+from eval.recipe import CompareRecipe
+from eval.runs import BASE
+from eval.tables import OVERALL, Measured, tables
+
+ARMS = ["none", "random", "bm25", "llm"]
+LIFT = {"none": 0.0, "random": 0.0005, "bm25": 0.06, "llm": 0.05}
+
+
+def measured(task, queries=60, seeds=(1, 2), **lift):
+    choice = np.random.default_rng(len(task))
+    base = choice.uniform(0.2, 0.8, queries)
+
+    def scores(mean, noise):
+        values = base + mean + choice.normal(0, noise, queries)
+        return {
+            f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), float(v)) for n, v in enumerate(values)
+        }
+
+    arms = {arm: {seed: scores(mean, 0.01) for seed in seeds} for arm, mean in {**LIFT, **lift}.items()}
+    return Measured(task, "sha256:abc", {BASE: {0: scores(0, 0)}, **arms})
+
+
+@pytest.fixture(scope="module")
+def found():
+    return tables([measured("cats"), measured("birds", bm25=-0.05)], 0.01)
+
+
+def queries_of(task):
+    lines = [
+        QueryLine(name, f"what is <{name}> & how many?", [round(runs[0][name]["nDCG@10"], 4)] * (len(ARMS) + 1))
+        for runs in [task.runs[BASE]]
+        for name in runs[0]
+    ]
+    hits = [Hit("p1", "a passage <b>of text</b>", True), Hit("p2", "another", False)]
+    change = Change("q1", "what is q1?", 0.2, 0.9, hits, hits[::-1], [("p1", 3, 1), ("p9", None, 2)])
+    return TaskQueries(
+        task.task, [BASE, *ARMS], lines, [ArmChanges("bm25", [change], []), ArmChanges("llm", [], [change])]
+    )
+
+
+@pytest.fixture(scope="module")
+def page_file(found, tmp_path_factory):
+    config = CompareRecipe("t", "data", "training/recipes/x.toml", ("cats", "birds"), arms=tuple(ARMS), seeds=(1, 2))
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    alike = [Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")]
+    shared = Shared(alike, {"bm25": 512})
+    tasks = [queries_of(measured("cats")), queries_of(measured("birds"))]
+    file.write_text(render_page(config, "mini", "fp32", found, tasks, shared), "utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not shutil.which("chromium"):
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def test_what_the_page_says(page_file, found):
+    text = page_file.read_text("utf-8")
+    assert (
+        "mini was trained on 4 kinds of negatives with 2 seeds each, and measured on cats and birds (120 queries)."
+        in text
+    )
+    assert f"<h2>{OVERALL}, 120 queries</h2>" in text
+    assert "bm25 is ahead of" in " ".join(found[-1].turned)  # birds turn it round
+    assert "what is &lt;q1&gt; &amp; how many?" in text
+    assert "<b>of text" not in text
+    assert not re.search(r"(src|href)=.(https?:|//)|@import|url\(['\"]?http", text)
+
+
+def test_in_a_browser(browser, page_file, tmp_path):
+    page = browser.new_page()
+    problems, fetched = [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto(page_file.as_uri())
+    figures = page.locator("figure [role=img]")
+    assert figures.count() == 2  # beside the base, and beside none
+    for number in range(2):
+        assert figures.nth(number).locator("svg").bounding_box()["width"] > 300
+        assert "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
+
+    rows = page.locator("table.queries tbody tr")
+    assert rows.count() == 120
+    assert sum(row.is_visible() for row in rows.all()) == 50
+    page.fill("#search", "q17 how")
+    assert [row.inner_text()[:14] for row in rows.all() if row.is_visible()] == ["what is <q17> "] * 2
+    assert page.locator("#count").inner_text() == "2 of 120 queries"
+    page.fill("#search", "")
+    assert sum(row.is_visible() for row in rows.all()) == 50
+
+    details = page.locator("details", has_text="bm25: 1 gained").first
+    assert not details.locator(".pair").is_visible()
+    details.locator("summary").click()
+    assert details.locator(".pair li.hit").first.is_visible()
+    assert (problems, fetched) == ([], [page_file.as_uri()])
+    page.pdf(path=tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_in_light_and_dark(browser, page_file, scheme):
+    page = browser.new_page(viewport={"width": 380, "height": 800}, color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") == (scheme == "light")

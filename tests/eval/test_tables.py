@@ -1,0 +1,77 @@
+"""Tables and verdicts of whole comparisons, on simulated scores whose truth is known."""
+
+import numpy as np
+import pytest
+
+from eval.runs import BASE
+from eval.tables import OVERALL, Measured, tables
+
+ARMS = ("none", "random", "bm25", "llm")
+MARGIN = 0.01
+
+
+def experiment(choice, tasks=("t",), seeds=3, queries=80, by_seed=0.004, **lift):
+    """A base and four arms; every training has an effect of its own on all tasks alike."""
+    found = []
+    shifts = {arm: choice.normal(lift.get(arm, 0), by_seed, seeds) for arm in ARMS}
+    for task in tasks:
+        base = choice.uniform(0.2, 0.8, queries)
+
+        def scored(values):
+            return {f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), v) for n, v in enumerate(values)}
+
+        runs = {BASE: {0: scored(base)}}
+        for arm, own in shifts.items():
+            tastes = choice.normal(0, 0.05, queries)
+            tastes -= tastes.mean() if lift else 0
+            noise = choice.normal(0, 0.02, (seeds, queries))
+            runs[arm] = {seed: scored(base + tastes + own[seed] + noise[seed]) for seed in range(seeds)}
+        found.append(Measured(task, "r", runs))
+    return found
+
+
+def words(table, *pair):
+    return next(verdict.word for verdict in table.verdicts if (verdict.first, verdict.second) == pair)
+
+
+@pytest.mark.parametrize("by_seed", [0.0, 0.01])
+def test_a_whole_comparison_of_equal_arms_raises_one_false_alarm_in_twenty_at_most(by_seed):
+    choice = np.random.default_rng(8)
+    alarms = 0
+    for _ in range(60):
+        (table,) = tables(experiment(choice, by_seed=by_seed), MARGIN, resamples=999)
+        alarms += any(verdict.word in {"better", "worse"} for verdict in table.verdicts)
+    assert alarms <= 60 * 0.05 + 2.6 * (60 * 0.05 * 0.95) ** 0.5
+
+
+def test_what_is_there_is_found():
+    (table,) = tables(experiment(np.random.default_rng(2), queries=300, bm25=0.05, llm=-0.05), MARGIN)
+    assert words(table, "bm25", BASE) == "better"
+    assert words(table, "llm", BASE) == "worse"
+    assert words(table, "llm", "bm25") == "worse"
+    assert len(table.verdicts) == 10
+    rows = {row.arm: row for row in table.rows}
+    assert rows[BASE].difference is None
+    assert rows["bm25"].difference.mean == pytest.approx(
+        rows["bm25"].metrics["nDCG@10"] - rows[BASE].metrics["nDCG@10"]
+    )
+    assert np.mean(list(rows["bm25"].by_seed.values())) == pytest.approx(rows["bm25"].metrics["nDCG@10"])
+
+
+def test_over_tasks_and_without_each():
+    choice = np.random.default_rng(2)
+    several = [*experiment(choice, ("a", "b"), llm=0.02, bm25=0.01), *experiment(choice, ("c",), llm=-0.09, bm25=0.01)]
+    *each, whole = tables(several, MARGIN)
+    assert [table.task for table in [*each, whole]] == ["a", "b", "c", OVERALL]
+    assert whole.queries == 240
+    means = [next(row for row in table.rows if row.arm == "llm").metrics["nDCG@10"] for table in each]
+    assert next(row for row in whole.rows if row.arm == "llm").metrics["nDCG@10"] == pytest.approx(np.mean(means))
+    told = [text for text in whole.turned if text.startswith("llm is behind bm25")]
+    assert len(told) == 1
+    assert "ahead of it without c" in told[0]
+    assert all(not table.turned for table in each)
+
+
+def test_one_seed_says_nothing_of_other_trainings():
+    (table,) = tables(experiment(np.random.default_rng(2), seeds=1), MARGIN)
+    assert all(verdict.estimate.seed_share is None and verdict.estimate.seeds == 1 for verdict in table.verdicts)
