@@ -33,13 +33,14 @@ from builders.leakage.guard import Guard
 from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
-from builders.mining import mine_all, timed
+from builders.mining import mine_all
 from builders.negatives.material import Material
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check
 from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
+from builders.stages import Stages, costs_file
 from cards.errors import UserError, run_entry
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
@@ -68,13 +69,18 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
         return
     with llm_session(checked.llm, store_file) as session:
         material = Material(
-            checked.corpus.passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache")
+            checked.corpus.passages,
+            config.corpus.language,
+            config.seed,
+            session.run,
+            store_file.with_name("cache"),
+            Stages(costs_file(out)),
         )
         asked = _asked(config, checked, material)
         config = _with_ranker(config, asked.accepted, material, out)
         candidates = mine_all(asked.accepted, material, config)
     leaked = asked.leaked and checked.guard.and_generated(asked.leaked, candidates.generated)
-    with timed("selection"):
+    with material.stages.timed("selection"):
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
@@ -166,9 +172,9 @@ def _checked(config: BuildRecipe) -> _Checked:
 def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
     """Has queries written, or takes those that are given, and filters them."""
     corpus = checked.corpus
-    with timed("queries"):
+    with material.stages.timed("queries"):
         written, steps = _written(config, checked.given, material)
-    with timed("round trip"):
+    with material.stages.timed("round trip"):
         accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
     steps = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
@@ -180,7 +186,7 @@ def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked
     _check_some_left(found)
     if not checked.guard.sets:
         return found
-    with timed("leakage guard"):
+    with material.stages.timed("leakage guard"):
         leaked = checked.guard.check(accepted.table, material.corpus)
     gone = pc.is_in(accepted.table["_id"], value_set=leaked.queries_to_drop)
     left = accepted.table.filter(pc.invert(gone))
@@ -248,7 +254,7 @@ def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, ou
     if not config.uses("cross-encoder"):
         return config
     if ranker.train_with is not None:
-        with timed("cross-encoder training"):
+        with material.stages.timed("cross-encoder training"):
             folder = domain_ranker.train(ranker.train_with, accepted, material, out.with_name("domain-ranker"))
         ranker = msgspec.structs.replace(ranker, model=str(folder))
     negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)

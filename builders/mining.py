@@ -3,10 +3,6 @@
 mined = mine_all(queries, material, config)
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -21,8 +17,6 @@ from builders.selection.config import Rules
 
 if TYPE_CHECKING:
     from builders.recipe import BuildRecipe, NegativesConfig
-
-logger = logging.getLogger(__name__)
 
 
 class Candidates(NamedTuple):
@@ -59,7 +53,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
     """
     mined: dict[str, Mined] = {}
     for kind in mined_kinds(config.negatives):
-        with timed(f"{kind} negatives"):
+        with material.stages.timed(f"{kind} negatives"):
             mined[kind] = MINERS[kind](queries, material, config_of(config.negatives, kind))
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
     found = Candidates(mined, scores, material.corpus)
@@ -67,7 +61,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
     for scorer in sorted(config.scorers & SCORERS.keys()):
         missing = _unscored(queries, found, scorer, config)
         if missing.num_rows:
-            with timed(f"{missing.num_rows:,} scores by {scorer}"):
+            with material.stages.timed(f"scores by {scorer}", f"{missing.num_rows:,} scores by {scorer}"):
                 settings = config_of(config.negatives, scorer)
                 more = SCORERS[scorer](missing, queries, found.passages, material, settings)
             known = scores.get(scorer, schema.SCORES.empty_table())
@@ -93,11 +87,3 @@ def _within_ranks(candidates: pa.Table, rules: Rules) -> pa.Table:
     if rules.rank_max is None or rules.shortfall == "fill":
         return candidates
     return candidates.filter(pc.less_equal(candidates["rank"], rules.rank_max))
-
-
-@contextmanager
-def timed(stage: str) -> Iterator[None]:
-    """Logs how long a stage took."""
-    started = perf_counter()
-    yield
-    logger.info("%s: %.1f s", stage, perf_counter() - started)

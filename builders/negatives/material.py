@@ -11,6 +11,7 @@ from builders import schema
 from builders.bm25.search import Bm25Index
 from builders.llm.chat import Converse
 from builders.passages import Passages
+from builders.stages import Stages
 from cards.errors import UserError
 
 
@@ -23,16 +24,24 @@ class Material:
         seed: the recipe's.
         converse: has the LLM answer many tasks at once.
         cache: a folder for what is computed once and kept: indexes, embeddings, scores.
+        stages: told how long each took.
     """
 
     def __init__(
-        self, passages: pa.Table, language: str, seed: int, converse: Converse, cache: Path = Path("outputs/cache")
+        self,
+        passages: pa.Table,
+        language: str,
+        seed: int,
+        converse: Converse,
+        cache: Path = Path("outputs/cache"),
+        stages: Stages | None = None,
     ) -> None:
         self.passages = passages
         self.cache = cache
         self.language = language
         self.seed = seed
         self.converse = converse
+        self.stages = stages or Stages()
 
     @cached_property
     def corpus(self) -> Passages:
