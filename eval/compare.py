@@ -23,11 +23,12 @@ from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.changed import changes, query_lines, texts_of
+from eval.costs import costs, read_account
 from eval.guarantees import lines, read_record, shared_by
 from eval.numbers import write_numbers
-from eval.page import ArmChanges, TaskQueries, render_page
+from eval.page import About, ArmChanges, TaskQueries, render_page
 from eval.recipe import CompareRecipe
-from eval.report import comparison_table
+from eval.report import comparison_table, costs_table
 from eval.results import Key, read_scores
 from eval.run import base_prompts, resolve_precision
 from eval.runs import BASE, PROMPTS, Plan, Run, execute
@@ -52,7 +53,8 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     runs = [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
     execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
     execute(plan, runs, config.jobs)
-    shared = shared_by({run.name: read_record(Path(plan.model(run))) for run in runs})
+    records = {run.name: read_record(Path(plan.model(run))) for run in runs}
+    shared, spent = shared_by(records), costs(config, read_account(config.dataset, config.revision), records)
     measured = [_measured(plan, task) for task in tasks]
     found = tables(measured, config.margin, logger.info)
     precision = resolve_precision(config.precision)
@@ -65,6 +67,7 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
         "precision": precision,
         "guarantees": shared.guarantees,
         "tokens_of_a_row": shared.tokens,
+        "costs": spent,
         "margin": config.margin,
         "tables": found,
         "packages": package_versions(),
@@ -72,9 +75,11 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
     write_numbers(out, measured, found)
     queries = [_queries(plan, task, about.runs) for task, about in zip(tasks, measured, strict=True)]
-    (out / "report.html").write_text(render_page(config, plan.base, precision, found, queries, shared), "utf-8")
+    page = render_page(About(config, plan.base, precision, shared, spent), found, queries)
+    (out / "report.html").write_text(page, "utf-8")
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
+    print(f"\n{costs_table(spent, found[-1])}")
     print("\n" + "\n".join(lines(shared)))
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {out / 'report.html'}")

@@ -9,13 +9,14 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cards.metrics import METRICS
+from cards.metrics import MAIN_METRIC, METRICS
 from cards.provenance import package_versions
 from eval.changed import Change, QueryLine
-from eval.figures import describe_forest, forest
+from eval.costs import Cost
+from eval.figures import describe_forest, forest, pareto
 from eval.guarantees import Shared
 from eval.recipe import CompareRecipe
-from eval.report import difference_cells, what_intervals_mean
+from eval.report import COST_COLUMNS, cost_cells, difference_cells, what_intervals_mean
 from eval.runs import BASE
 from eval.summary import CONTROL, summary
 from eval.tables import Table
@@ -47,60 +48,98 @@ class TaskQueries(NamedTuple):
     arms: list[ArmChanges]
 
 
-class Forest(NamedTuple):
-    """A forest plot: what the arms are set beside, the picture as SVG, and in words."""
+class About(NamedTuple):
+    """What a report is about.
 
-    against: str
-    svg: Markup
-    alt: str
-
-
-def render_page(
-    config: CompareRecipe,
-    base: str,
-    precision: str,
-    tables: Sequence[Table],
-    tasks: Sequence[TaskQueries],
-    shared: Shared,
-) -> str:
-    """The report as HTML.
-
-    Args:
+    Attributes:
         config: the comparison.
         base: the model that all arms start from.
         precision: that texts were encoded in.
+        shared: what the arms' trainings have in common.
+        costs: of each arm.
+    """
+
+    config: CompareRecipe
+    base: str
+    precision: str
+    shared: Shared
+    costs: Sequence[Cost]
+
+
+class Picture(NamedTuple):
+    """A picture as SVG, in words, and what stands below it."""
+
+    svg: Markup
+    alt: str
+    caption: str
+
+
+def render_page(about: About, tables: Sequence[Table], tasks: Sequence[TaskQueries]) -> str:
+    """The report as HTML.
+
+    Args:
+        about: the comparison.
         tables: by task; the last speaks for all.
         tasks: the queries of each task.
-        shared: what the arms' trainings have in common.
     """
     return _environment.get_template("report.html").render(
-        config=config,
-        base=base,
+        config=about.config,
+        base=about.base,
         base_arm=BASE,
-        precision=precision,
-        summary=summary(config, base, tables),
-        forests=forests(config, tables),
+        precision=about.precision,
+        summary=summary(about.config, about.base, tables),
+        forests=forests(about.config, tables),
         tables=tables,
         tasks=tasks,
-        shared=shared,
+        shared=about.shared,
+        costs=[cost_cells(cost, tables[-1]) for cost in about.costs],
+        cost_columns=COST_COLUMNS,
+        pareto=pareto_of(about.costs, tables[-1]),
         shown=SHOWN_QUERIES,
         metrics=list(METRICS),
         cells=difference_cells,
-        meaning=what_intervals_mean(len(config.seeds), config.margin),
-        hardness=hardness_of(Path(config.dataset)),
+        meaning=what_intervals_mean(len(about.config.seeds), about.config.margin),
+        hardness=hardness_of(Path(about.config.dataset)),
         packages=package_versions(),
     )
 
 
-def forests(config: CompareRecipe, tables: Sequence[Table]) -> list[Forest]:
+def forests(config: CompareRecipe, tables: Sequence[Table]) -> list[Picture]:
     """One beside the untouched base, and one beside `none`, where it is an arm: what do hard negatives add?"""
     found = []
     for against in (BASE, CONTROL):
         if any(verdict.second == against for table in tables for verdict in table.verdicts):
-            svg = forest(tables, against, config.margin)["svg"].decode()
-            svg = svg[svg.index("<svg") :]  # a page has no room for the prologue of a file
-            found.append(Forest(against, Markup(svg), describe_forest(tables, against)))  # noqa: S704  # our own drawing
+            name = f"the {against}" if against == BASE else against
+            caption = f"Each arm's nDCG@10 less that of {name}. Within the grey band arms count as equivalent."
+            drawn = forest(tables, against, config.margin)["svg"]
+            found.append(Picture(_inline(drawn), describe_forest(tables, against), caption))
     return found
+
+
+def pareto_of(costs: Sequence[Cost], table: Table) -> Picture | None:
+    """Quality against money, or against seconds of the build where no prices are known; None where neither is."""
+    scores = {row.arm: row.metrics[MAIN_METRIC] for row in table.rows}
+    money = {cost.arm: cost.per_thousand_rows(cost.money) for cost in costs}
+    seconds = {cost.arm: cost.per_thousand_rows(cost.build_seconds) for cost in costs}
+    currency = next((cost.currency for cost in costs if cost.currency), None)
+    amounts, unit = (money, currency) if currency and any(money.values()) else (seconds, "seconds")
+    points = {arm: (amount, scores[arm]) for arm, amount in amounts.items() if amount is not None}
+    if not any(amount for amount, _ in points.values()):
+        return None
+    label = f"{unit} for the negatives of a thousand rows"
+    told = "; ".join(f"{arm} {amount:.4g}, {score:.4f}" for arm, (amount, score) in points.items())
+    caption = "The line joins the kinds that no other beats in both; differences within the intervals above are none."
+    return Picture(
+        _inline(pareto(points, label, scores[BASE])["svg"]),
+        f"nDCG@10 against {label}: {told}; untouched base {scores[BASE]:.4f}.",
+        caption,
+    )
+
+
+def _inline(svg: bytes) -> Markup:
+    """A drawing within a page, without the prologue of a file."""
+    text = svg.decode()
+    return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing
 
 
 def hardness_of(dataset: Path) -> dict[str, str] | None:

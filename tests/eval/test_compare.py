@@ -66,6 +66,7 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     assert written["tokens_of_a_row"]["bm25"] > written["tokens_of_a_row"]["none"] > 5
     verdicts = [(each["first"], each["second"], each["word"]) for each in written["tables"][0]["verdicts"]]
     assert [pair[:2] for pair in verdicts] == [("none", "untouched base"), ("bm25", "untouched base"), ("bm25", "none")]
+    assert [cost["training_seconds"] > 0 for cost in written["costs"]] == [True] * 2
     for name, rows in {"arms": 3, "pairs": 3, "queries": 12}.items():
         assert len((tmp_path / "out" / f"{name}.csv").read_text().splitlines()) == rows + 1
 

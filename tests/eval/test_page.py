@@ -3,12 +3,14 @@
 import re
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
 from eval.changed import Change, Hit, QueryLine
+from eval.costs import Cost
 from eval.guarantees import Guarantee, Shared
-from eval.page import ArmChanges, TaskQueries, render_page
+from eval.page import About, ArmChanges, TaskQueries, render_page
 from eval.recipe import CompareRecipe
 from eval.runs import BASE
 from eval.tables import OVERALL, Measured, tables
@@ -56,7 +58,11 @@ def page_file(found, tmp_path_factory):
     alike = [Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")]
     shared = Shared(alike, {"bm25": 512})
     tasks = [queries_of(measured("cats")), queries_of(measured("birds"))]
-    file.write_text(render_page(config, "mini", "fp32", found, tasks, shared), "utf-8")
+    spent = [
+        Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900, None) for number, arm in enumerate(ARMS)
+    ]
+    spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
+    file.write_text(render_page(About(config, "mini", "fp32", shared, spent), found, tasks), "utf-8")
     return file
 
 
@@ -93,10 +99,11 @@ def test_in_a_browser(browser, page_file, tmp_path):
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(page_file.as_uri())
     figures = page.locator("figure [role=img]")
-    assert figures.count() == 2  # beside the base, and beside none
-    for number in range(2):
+    assert figures.count() == 3  # beside the base, beside none, and quality against cost
+    assert "llm 0.2, 0.57" in figures.nth(2).get_attribute("aria-label")
+    for number in range(3):
         assert figures.nth(number).locator("svg").bounding_box()["width"] > 300
-        assert "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
+        assert number == 2 or "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
 
     rows = page.locator("table.queries tbody tr")
     assert rows.count() == 120

@@ -1,0 +1,80 @@
+"""What arms cost, from a build's account and the records of trainings."""
+
+import json
+
+import pytest
+
+from eval.costs import Account, costs, read_account
+from eval.recipe import CompareRecipe
+from eval.report import COST_COLUMNS, cost_cells
+from eval.runs import BASE
+from eval.tables import Measured, tables
+
+USAGE = {"calls": 433, "prompt_tokens": 132364, "completion_tokens": 25024}
+SETTINGS = {
+    "negatives": {"variants": {"bm25-limited": "bm25"}},
+    "selection": {"relative_margin": {}, "kinds": {"bm25-limited": {"relative_margin": {"cross-encoder": 0.05}}}},
+}
+SECONDS = {"llm negatives": 578.6, "bm25 negatives": 0.7, "scores by cross-encoder": 103.2, "selection": 9.0}
+
+
+def manifest(money=None, prices=None):
+    usage = {"llm": USAGE | ({} if money is None else {"money": money})}
+    return {"usage": usage, "settings": SETTINGS, "prices": prices}
+
+
+def spent(arms, account, *, energy=None):
+    config = CompareRecipe("t", "d", "x.toml", ("t",), arms=tuple(arms), seeds=(1, 2))
+    record = {"dataset": {"rows": 500}, "energy_kwh": energy}
+    records = {
+        f"{arm}-seed{seed}": {**record, "seconds": 20.0 * seed, "peak_memory_mb": 900 + seed}
+        for arm in arms
+        for seed in (1, 2)
+    }
+    return {cost.arm: cost for cost in costs(config, account, records)}
+
+
+def test_each_kind_pays_for_its_own():
+    found = spent(["none", "bm25", "bm25-limited", "llm", "llm+bm25", "llm:0.7,bm25:0.3"], Account(manifest(), SECONDS))
+    assert {arm: cost.build_seconds for arm, cost in found.items()} == pytest.approx(
+        {"none": 0, "bm25": 0.7, "bm25-limited": 103.9, "llm": 578.6, "llm+bm25": 579.3, "llm:0.7,bm25:0.3": 579.3}
+    )
+    assert [arm for arm, cost in found.items() if not cost.reads_corpus] == ["none", "llm"]
+    assert (found["llm"].llm_calls, found["llm"].llm_tokens, found["bm25"].llm_calls) == (433, 157388, 0)
+    assert (found["bm25"].training_seconds, found["bm25"].peak_memory_mb) == (30.0, 902)
+    assert found["llm"].money is None
+    assert found["llm"].per_thousand_rows(found["llm"].llm_calls) == 866
+
+
+def test_money_where_there_are_prices():
+    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS), energy=0.002)
+    assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
+    assert found["llm"].energy_kwh == pytest.approx(0.002)
+
+
+def test_without_an_account_nothing_is_guessed(tmp_path):
+    assert read_account(str(tmp_path), None) is None
+    assert read_account("owner/name", None) is None
+    found = spent(["none", "llm"], None)
+    assert (found["llm"].build_seconds, found["none"].build_seconds) == (None, 0)
+
+
+def test_the_account_of_a_folder(tmp_path):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(manifest()))
+    assert read_account(str(folder), None).seconds is None
+    (tmp_path / "dataset-costs.json").write_text(json.dumps({"seconds": SECONDS, "peak_memory_mb": 700}))
+    assert read_account(str(folder), None).seconds == SECONDS
+
+
+def test_cells_of_a_table():
+    def scores(value):
+        return {f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), value + n / 100) for n in range(3)}
+
+    runs = {BASE: {0: scores(0.5)}, "bm25": {1: scores(0.4), 2: scores(0.4)}, "llm": {1: scores(0.52), 2: scores(0.52)}}
+    (table,) = tables([Measured("t", "r", runs)], 0.01, resamples=99)
+    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS))
+    bm25, llm = (dict(zip(COST_COLUMNS, cost_cells(found[arm], table), strict=True)) for arm in ("bm25", "llm"))
+    assert (llm["LLM calls"], llm["money"], llm["per point"]) == ("866", "0.16 USD", "0.08 USD")
+    assert (bm25["per point"], bm25["energy"], bm25["build s"]) == ("\N{EN DASH}", "\N{EN DASH}", "1.4")
