@@ -1,19 +1,20 @@
 """What figures are computed from, as it is stored beside a model: the best ranks of each query, and the judgements."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.metrics import Qrels, Rankings, top
+from cards.metrics import DEPTH, Qrels, Rankings, top
 
 RANKINGS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.float64())])
 JUDGEMENTS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.int32())])
 
 
-def write_rankings(file: Path, rankings: Rankings) -> None:
-    """Writes each query's best hits, as deep as the metrics look, the best first."""
-    rows = [(query, passage, score) for query, hits in rankings.items() for passage, score in top(hits)]
+def write_rankings(file: Path | BytesIO, rankings: Rankings, depth: int = DEPTH) -> None:
+    """Writes each query's best hits, the best first; without a depth as deep as the published metrics look."""
+    rows = [(query, passage, score) for query, hits in rankings.items() for passage, score in top(hits, depth)]
     _write(file, rows, RANKINGS)
 
 
@@ -36,7 +37,7 @@ def read_judgements(file: Path) -> dict[str, dict[str, int]]:
     return {query: {passage: int(grade) for passage, grade in judged.items()} for query, judged in _read(file).items()}
 
 
-def _write(file: Path, rows: list[tuple[str, str, float]], schema: pa.Schema) -> None:
+def _write(file: Path | BytesIO, rows: list[tuple[str, str, float]], schema: pa.Schema) -> None:
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")

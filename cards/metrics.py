@@ -1,6 +1,6 @@
 """Retrieval metrics by query, and the interval of their mean: what evaluation computes and verification repeats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pytrec_eval
@@ -19,40 +19,41 @@ Qrels = Mapping[str, Mapping[str, int]]
 PerQuery = dict[str, dict[str, float]]
 
 
-def per_query_scores(rankings: Rankings, qrels: Qrels) -> PerQuery:
+def per_query_scores(rankings: Rankings, qrels: Qrels, metrics: Mapping[str, str] = METRICS) -> PerQuery:
     """Every metric of every judged query by trec_eval; a query without hits scores 0.
 
     Args:
         rankings: query id -> passage id -> score, higher is better.
         qrels: query id -> passage id -> relevance.
+        metrics: printed name -> trec_eval's name.
 
     Returns:
         query id -> printed metric name -> value, 0 to 1, in the order of `qrels`.
     """
     evaluator = pytrec_eval.RelevanceEvaluator(
-        {query_id: dict(judged) for query_id, judged in qrels.items()}, set(METRICS.values())
+        {query_id: dict(judged) for query_id, judged in qrels.items()}, set(metrics.values())
     )
     measured = evaluator.evaluate({query_id: dict(rankings.get(query_id, {})) for query_id in qrels})
     return {
-        query_id: {name: measured.get(query_id, {}).get(key, 0.0) for name, key in METRICS.items()}
+        query_id: {name: measured.get(query_id, {}).get(key, 0.0) for name, key in metrics.items()}
         for query_id in qrels
     }
 
 
-def means(scores: PerQuery) -> dict[str, float]:
+def means(scores: PerQuery, names: Iterable[str] = METRICS) -> dict[str, float]:
     """Printed metric name -> mean over the queries."""
-    return {name: sum(query[name] for query in scores.values()) / len(scores) for name in METRICS}
+    return {name: sum(query[name] for query in scores.values()) / len(scores) for name in names}
 
 
-def top(hits: Mapping[str, float]) -> list[tuple[str, float]]:
-    """A query's `DEPTH` best hits in trec_eval's order: by score, ties by the greater id.
+def top(hits: Mapping[str, float], depth: int = DEPTH) -> list[tuple[str, float]]:
+    """A query's best hits in trec_eval's order: by score, ties by the greater id.
 
     Its scores are single precision, so what differs beyond that is a tie.
 
     >>> top({"a": 0.5, "b": 0.5, "c": 0.9})
     [('c', 0.9), ('b', 0.5), ('a', 0.5)]
     """
-    return sorted(hits.items(), key=lambda hit: (np.float32(hit[1]), hit[0]), reverse=True)[:DEPTH]
+    return sorted(hits.items(), key=lambda hit: (np.float32(hit[1]), hit[0]), reverse=True)[:depth]
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from cards.metrics import METRICS
 from eval.tables import Measured, Table
 
 
@@ -57,7 +56,7 @@ def _queries(measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
                         "arm": arm,
                         "seed": seed,
                         "query": query,
-                        **{n: found[n] for n in METRICS},
+                        **found,
                     }
 
 

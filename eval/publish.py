@@ -7,6 +7,7 @@ import re
 import time
 import warnings
 from collections.abc import Set as AbstractSet
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from huggingface_hub import CommitOperationAdd
 from huggingface_hub.errors import HfHubHTTPError
 
 from cards.errors import UserError
+from cards.evidence import read_rankings, write_rankings
 from cards.files import CARD, LocalFile, read_remote
 from cards.hub import client, explained, files_at, patiently, pin
 from cards.metrics import METRICS, mean_interval
@@ -58,9 +60,10 @@ class Evaluation(NamedTuple):
         files = {}
         for result, base in zip(self.results, self.base_results, strict=True):
             folder, place = result.key().folder(self.root), _place(result)
-            for name in ("result.json", "rankings.parquet", "judgements.parquet"):
+            for name in ("result.json", "judgements.parquet"):
                 files[f"{place}/{name}"] = (folder / name).read_bytes()
-            files[f"{place}/base-rankings.parquet"] = (base.key().folder(self.root) / "rankings.parquet").read_bytes()
+            files[f"{place}/rankings.parquet"] = _published(folder)
+            files[f"{place}/base-rankings.parquet"] = _published(base.key().folder(self.root))
         return files
 
     def _score(self, result: Result, base: Result, metric: str) -> Score:
@@ -209,6 +212,13 @@ def write_mteb_results(folder: Path, evaluation: Evaluation) -> None:
         meta["training_datasets"] = sorted(set().union(*lists)) if lists else None
         (place / "model_meta.json").write_text(json.dumps(meta, indent=4), "utf-8")
     logger.info("%s: copy it into a clone of github.com/embeddings-benchmark/results", place)
+
+
+def _published(folder: Path) -> bytes:
+    """A result's rankings, as deep as the published metrics look."""
+    target = BytesIO()
+    write_rankings(target, read_rankings(folder / "rankings.parquet"))
+    return target.getvalue()
 
 
 def _place(result: Result) -> str:

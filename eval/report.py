@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cards.metrics import METRICS
+from eval.per_query import NAMES
 from eval.results import Result
 from eval.runs import BASE
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from eval.costs import Cost
     from eval.recipe import CompareRecipe
     from eval.tables import Row, Table
+
+_NAMED = 8  # undecided pairs that are named
 
 
 def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
@@ -21,8 +24,9 @@ def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
     """
     blocks = []
     for position, task in enumerate(rows[0][1]):
-        body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in METRICS)] for label, results in rows]
-        blocks.append(f"{task.task} ({task.split}, {task.queries} queries)\n{text_table([['', *METRICS], *body])}")
+        body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in NAMES)] for label, results in rows]
+        apart = f", {task.unanswerable} more without a relevant passage" if task.unanswerable else ""
+        blocks.append(f"{task.task} ({task.split}, {task.queries} queries{apart})\n{text_table([['', *NAMES], *body])}")
     return "\n\n".join(blocks)
 
 
@@ -41,8 +45,9 @@ def comparison_table(table: "Table", config: "CompareRecipe", precision: str) ->
     lines += [f"- {text}" for text in [*decided, *table.turned]]
     left = [found for found in table.verdicts if found.word == "undecided"]
     if left:
-        pairs = ", ".join(f"{found.first}/{found.second}" for found in left)
-        lines.append(f"- {len(left)} of {len(table.verdicts)} pairs undecided: {pairs}.")
+        pairs = ", ".join(f"{found.first}/{found.second}" for found in left[:_NAMED])
+        more = f" and {len(left) - _NAMED} more, each in the report" if len(left) > _NAMED else ""
+        lines.append(f"- {len(left)} of {len(table.verdicts)} pairs undecided: {pairs}{more}.")
     lines.append(what_intervals_mean(len(seeds), config.margin))
     return "\n".join(lines)
 

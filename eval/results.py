@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from cards.evidence import write_judgements, write_rankings
-from cards.metrics import METRICS, PerQuery, Qrels, Rankings
+from cards.errors import UserError
+from cards.evidence import read_judgements, read_rankings, write_judgements, write_rankings
+from cards.metrics import PerQuery, Qrels, Rankings, means
+from eval.per_query import DEPTH, NAMES, scores_of
 from eval.prompts import Prompts, mark
 
 RESULT = "result.json"
@@ -23,8 +26,8 @@ class Result(Struct, frozen=True):
         task: its name; `task_revision` pins its data, `split` its part.
         dataset: the Hub data set that the task's data comes from; None for local files.
         queries_of: see `eval.tasks.Task`.
-        queries: how many were judged.
-        metrics: printed name -> mean over the queries, 0 to 1.
+        queries: how many were judged; `unanswerable` ones have no relevant passage and are not among them.
+        metrics: name of `per_query.NAMES` -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, `fp32` or `bf16`.
         prompts: put before texts in place of the model's own; None for its own.
         seconds: wall time of encoding and search.
@@ -40,6 +43,7 @@ class Result(Struct, frozen=True):
     dataset: str | None
     queries_of: str | None
     queries: int
+    unanswerable: int
     metrics: dict[str, float]
     precision: str
     prompts: Prompts | None
@@ -85,32 +89,71 @@ class Key(NamedTuple):
 def write_result(folder: Path, result: Result, measured: Measured) -> None:
     """Writes rankings, judgements, per-query scores, then the result, whose presence means complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_rankings(folder / "rankings.parquet", measured.rankings)
+    write_rankings(folder / "rankings.parquet", measured.rankings, DEPTH)
     write_judgements(folder / "judgements.parquet", measured.qrels)
-    columns: dict[str, list[str] | list[float]] = {"query-id": list(measured.scores)}
-    for name in METRICS:
-        columns[name] = [query[name] for query in measured.scores.values()]
-    pq.write_table(pa.table(columns), folder / "per-query.parquet")
+    _write_scores(folder, measured.scores)
     (folder / "mteb.json").write_text(json.dumps(measured.mteb, indent=2) + "\n", "utf-8")
-    partial = folder / f"{RESULT}.partial"
-    content = {field: getattr(result, field) for field in result.__struct_fields__}
-    partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    partial.rename(folder / RESULT)
+    _write(folder, result)
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result in a folder; None where there is none, or one of an older form, to be measured again."""
+    """The result in a folder; None where there is none, or one of an older form, to be measured again.
+
+    Raises:
+        UserError: it is broken.
+    """
     file = folder / RESULT
     if not file.exists():
         return None
-    content = json.loads(file.read_text("utf-8"))
-    return Result(**content) if content.keys() == set(Result.__struct_fields__) else None
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        return Result(**content) if content.keys() == set(Result.__struct_fields__) else None
+    except (ValueError, AttributeError):
+        raise UserError(f"{file}: not a result of eval.run; delete {folder} to have it measured again") from None
+
+
+def rescore(folder: Path) -> Result:
+    """Computes a result's figures again from its rankings and judgements, and writes them in place of what stood there.
+
+    Raises:
+        UserError: there is no result, or one of its files is broken.
+    """
+    result = read_result(folder)
+    if result is None:
+        raise UserError(f"{folder}: no result of this version of eval.run; measure it again")
+    try:
+        scores = scores_of(read_rankings(folder / "rankings.parquet"), read_judgements(folder / "judgements.parquet"))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder}: its rankings or judgements are broken ({reason}); measure it again") from None
+    _write_scores(folder, scores)
+    renewed = msgspec.structs.replace(result, metrics=means(scores, NAMES), queries=len(scores))
+    _write(folder, renewed)
+    return renewed
 
 
 def read_scores(folder: Path) -> PerQuery:
     """The per-query scores beside a result."""
-    rows = pq.read_table(folder / "per-query.parquet").to_pylist()
-    return {row["query-id"]: {name: row[name] for name in METRICS} for row in rows}
+    file = folder / "per-query.parquet"
+    try:
+        return {row.pop("query-id"): row for row in pq.read_table(file).to_pylist()}
+    except (OSError, pa.ArrowException, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file}: cannot be read ({reason}); python -m eval.rescore {folder} makes it anew") from None
+
+
+def _write_scores(folder: Path, scores: PerQuery) -> None:
+    columns: dict[str, list[str] | list[float]] = {"query-id": list(scores)}
+    for name in NAMES:
+        columns[name] = [query[name] for query in scores.values()]
+    pq.write_table(pa.table(columns), folder / "per-query.parquet")
+
+
+def _write(folder: Path, result: Result) -> None:
+    partial = folder / f"{RESULT}.partial"
+    content = {field: getattr(result, field) for field in result.__struct_fields__}
+    partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    partial.rename(folder / RESULT)
 
 
 def _short(revision: str) -> str:

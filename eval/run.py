@@ -20,10 +20,11 @@ from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
 from cards.hardware import has_native_bf16
-from cards.metrics import means, per_query_scores
+from cards.metrics import means
 from cards.models import ModelReference, resolve_model
 from cards.provenance import package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.per_query import NAMES, scores_of
 from eval.prompts import Prompts, given, other_than_own, own_prompts
 from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
 from eval.recipe import EvalRecipe
@@ -135,7 +136,8 @@ def evaluate(
                 dataset=task.dataset,
                 queries_of=task.queries_of,
                 queries=len(measured.scores),
-                metrics=means(measured.scores),
+                unanswerable=task.unanswerable(),
+                metrics=means(measured.scores, NAMES),
                 precision=encoding.precision,
                 prompts=prompts,
                 seconds=round(perf_counter() - started, 1),
@@ -180,7 +182,7 @@ def measure(model: SentenceTransformer, reference: ModelReference, task: Task, b
             "model": json.loads(json.dumps(wrapper.mteb_model_meta.to_dict(), default=str)),
         }
     qrels = task.qrels()
-    return Measured(predictions, qrels, per_query_scores(predictions, qrels), account)
+    return Measured(predictions, qrels, scores_of(predictions, qrels), account)
 
 
 def _run_record(folder: Path) -> dict[str, Any] | None:

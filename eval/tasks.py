@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class Task(NamedTuple):
         queries_of: the data set of `builders.build` whose own queries are asked, by Hub id or `sha256:...` of its
             manifest: a model that was trained on it has seen them.
         mteb: the task object.
+        without_answer: queries that were left out of the task object, as none of their judged passages is relevant.
     """
 
     name: str
@@ -41,9 +42,17 @@ class Task(NamedTuple):
     dataset: str | None
     queries_of: str | None
     mteb: AbsTaskRetrieval
+    without_answer: int = 0
 
     def qrels(self) -> Qrels:
-        """Judgements by query, loading the data if need be."""
+        """Judgements by query, loading the data if need be; a query without a relevant passage is not among them."""
+        return {query: judged for query, judged in self._judgements().items() if _has_answer(judged)}
+
+    def unanswerable(self) -> int:
+        """Queries of which every judged passage is irrelevant: counted, and not measured."""
+        return self.without_answer + sum(not _has_answer(judged) for judged in self._judgements().values())
+
+    def _judgements(self) -> Qrels:
         self.mteb.load_data()
         self.mteb.convert_v1_dataset_format_to_v2(num_proc=None)
         judgements: Qrels = self.mteb.dataset["default"][self.split]["relevant_docs"]
@@ -89,10 +98,11 @@ def _local(local: LocalTask) -> Task:
     questions = Path(local.questions)
     queries = list(_queries(questions))
     qrels = _qrels(questions, local.split)
-    data = _Data(corpus, queries, qrels)
+    data = _Data(corpus, queries, *qrels)
     data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
-    return Task(local.name, revision, local.split, None, None, data.as_task(local.name, local.split, revision))
+    made = data.as_task(local.name, local.split, revision)
+    return Task(local.name, revision, local.split, None, None, made, data.without_answer)
 
 
 def _from_hub(repo_id: str, revision: str) -> Task:
@@ -105,21 +115,22 @@ def _from_hub(repo_id: str, revision: str) -> Task:
     data = _Data(
         [{"id": row["_id"], "title": row.get("title") or "", "text": row["text"]} for row in corpus],
         [{"id": row["_id"], "text": row["text"]} for row in queries],
-        _by_query(
+        *_by_query(
             (row["query-id"], row["corpus-id"], row["score"]) for row in load_parquet(repo_id, None, "test", commit)
         ),
     )
     data.check(f"task {repo_id}@{revision}", "its configuration corpus")
     name = repo_id.rpartition("/")[2]
-    return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit))
+    return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit), data.without_answer)
 
 
 class _Data(NamedTuple):
-    """A retrieval task's passages, queries and judgements."""
+    """A retrieval task's passages, queries, judgements, and how many queries have none that is relevant."""
 
     corpus: list[dict[str, str]]
     queries: list[dict[str, str]]
     qrels: Qrels
+    without_answer: int
 
     def check(self, where: str, corpus: str) -> None:
         """Refuses judgements of what is not there.
@@ -220,18 +231,22 @@ def _queries(folder: Path) -> Iterator[dict[str, str]]:
         yield {"id": str(row["_id"]), "text": str(row["text"])}
 
 
-def _qrels(folder: Path, split: str) -> Qrels:
-    """Judgements by query, in the file's order."""
+def _qrels(folder: Path, split: str) -> tuple[Qrels, int]:
+    """Judgements by query, in the file's order, and the queries without a relevant passage."""
     return _by_query(_judgements(folder, split))
 
 
-def _by_query(judgements: Iterable[tuple[str, str, int]]) -> Qrels:
-    """Judgements above 0 by query: BEIR counts only them as relevant."""
+def _by_query(judgements: Iterable[tuple[str, str, int]]) -> tuple[Qrels, int]:
+    """Judgements of queries that have a relevant passage, those of 0 too; and the number of other queries."""
     qrels: Qrels = {}
     for query_id, passage_id, score in judgements:
-        if score > 0:
-            qrels.setdefault(query_id, {})[passage_id] = score
-    return qrels
+        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
+    answerable = {query: judged for query, judged in qrels.items() if _has_answer(judged)}
+    return answerable, len(qrels) - len(answerable)
+
+
+def _has_answer(judged: Mapping[str, int]) -> bool:
+    return any(score > 0 for score in judged.values())
 
 
 def _judgements(folder: Path, split: str) -> Iterator[tuple[str, str, int]]:

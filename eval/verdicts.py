@@ -46,12 +46,13 @@ def verdicts(estimates: Mapping[tuple[str, str], Estimate], margin: float) -> li
     different = multipletests([found.p for found in estimates.values()], LEVEL, "holm")[1]
     alike = multipletests([found.p_equivalent for found in estimates.values()], LEVEL, "holm")[1]
     return [
-        _verdict(first, second, found, float(p), float(p_equivalent), margin)
+        _verdict(first, second, found, (float(p), float(p_equivalent)), margin)
         for ((first, second), found), p, p_equivalent in zip(estimates.items(), different, alike, strict=True)
     ]
 
 
-def _verdict(first: str, second: str, found: Estimate, p: float, p_equivalent: float, margin: float) -> Verdict:
+def _verdict(first: str, second: str, found: Estimate, corrected: tuple[float, float], margin: float) -> Verdict:
+    p, p_equivalent = corrected
     differs, small = p <= LEVEL, p_equivalent <= LEVEL
     word: Word = ("better" if found.mean > 0 else "worse") if differs else "equivalent" if small else "undecided"
     size = f"{found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
@@ -60,7 +61,8 @@ def _verdict(first: str, second: str, found: Estimate, p: float, p_equivalent: f
     elif small:
         text = f"{first} and {second} are equivalent within {margin:g} ({size})."
     else:
-        text = f"{first} against {second} is undecided ({size}); {decisive(found, margin)}."
+        alone = f"by itself it would count (p {found.p:.2g}), among all pairs it does not; " if found.p <= LEVEL else ""
+        text = f"{first} against {second} is undecided ({size}); {alone}{decisive(found, margin)}."
     return Verdict(first, second, found, p, p_equivalent, word, small, text)
 
 
@@ -69,17 +71,16 @@ def decisive(found: Estimate, margin: float) -> str:
 
     Sizes are for a single pair; a family of several asks for somewhat more.
     """
-    ways = []
-    if found.queries_needed is not None:
-        ways.append(f"about {_rounded(found.queries_needed):,} queries")
-    if found.seeds_needed is not None:
-        ways.append(f"about {_rounded(found.seeds_needed):,} seeds")
     if found.smallest <= margin:  # it had the power and still did not decide: chance, or the family's correction
         return f"this experiment could have found {found.smallest:.4f}; more seeds or queries would narrow the interval"
+    ways = []
+    if found.queries_needed is not None:
+        ways.append(f"about {_rounded(found.queries_needed):,} queries in place of {found.queries:,}")
+    if found.seeds_needed is not None:
+        ways.append(f"about {_rounded(found.seeds_needed):,} seeds in place of {found.seeds}")
     if not ways:
         return f"to find {margin:g} more queries alone do not suffice: it takes more seeds too"
-    needed = f"{' or '.join(ways)}, not {found.queries:,} and {found.seeds}"
-    return f"to find {margin:g} with a power of {POWER:.0%} it takes {needed}"
+    return f"to find {margin:g} with a power of {POWER:.0%} it takes {' or '.join(ways)}".replace("%", " %")
 
 
 def _rounded(count: int) -> int:

@@ -5,20 +5,28 @@ import random
 
 import pytest
 
-from cards.evidence import read_judgements, read_rankings
+from cards.errors import UserError
+from cards.evidence import read_judgements, read_rankings, write_rankings
 from cards.metrics import METRICS, means, per_query_scores
-from eval.results import Measured, Result, read_result, read_scores, write_result
+from eval import rescore as rescoring
+from eval.per_query import NAMES, scores_of
+from eval.results import Measured, Result, read_result, read_scores, rescore, write_result
 
 
 def reference(ranking, judged):
-    """nDCG@10 with linear gains (as trec_eval), Precision@10 and Recall@100, straight from the formulae."""
+    """nDCG@10 with linear gains (as trec_eval) and the other figures, straight from the formulae."""
     best = sorted(ranking, key=lambda passage: (-ranking[passage], passage))
     dcg = sum(judged.get(passage, 0) / math.log2(rank + 2) for rank, passage in enumerate(best[:10]))
     ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(sorted(judged.values(), reverse=True)[:10]))
+    relevant = {passage for passage, gain in judged.items() if gain > 0}
+    ranks = [rank for rank, passage in enumerate(best, start=1) if passage in relevant]
     return {
         "nDCG@10": dcg / ideal,
-        "Precision@10": sum(passage in judged for passage in best[:10]) / 10,
-        "Recall@100": sum(passage in judged for passage in best[:100]) / len(judged),
+        "Precision@10": sum(passage in relevant for passage in best[:10]) / 10,
+        "Recall@100": sum(passage in relevant for passage in best[:100]) / len(relevant),
+        "MRR@10": 1 / ranks[0] if ranks and ranks[0] <= 10 else 0.0,
+        "MAP": sum(number / rank for number, rank in enumerate(ranks, start=1)) / len(relevant),
+        "judged@10": sum(passage in judged for passage in best[:10]) / 10,
     }
 
 
@@ -29,22 +37,25 @@ def test_metrics_equal_the_reference():
     for number in range(50):
         found = lots.sample(passages, 150)
         rankings[f"q{number}"] = {passage: 1.0 - position / 200 for position, passage in enumerate(found)}
-        qrels[f"q{number}"] = {passage: lots.randint(1, 4) for passage in lots.sample(passages, lots.randint(1, 20))}
-    scores = per_query_scores(rankings, qrels)
+        qrels[f"q{number}"] = {passage: lots.randint(0, 4) for passage in lots.sample(passages, lots.randint(1, 20))}
+        qrels[f"q{number}"][lots.choice(passages)] = 2
+    scores = scores_of(rankings, qrels)
     for query, judged in qrels.items():
         assert scores[query] == pytest.approx(reference(rankings[query], judged), abs=1e-6)
-    wanted = {name: sum(reference(rankings[q], qrels[q])[name] for q in qrels) / 50 for name in METRICS}
-    assert means(scores) == pytest.approx(wanted, abs=1e-6)
+    wanted = {name: sum(reference(rankings[q], qrels[q])[name] for q in qrels) / 50 for name in NAMES}
+    assert means(scores, NAMES) == pytest.approx(wanted, abs=1e-6)
+    assert per_query_scores(rankings, qrels) == {query: {n: s[n] for n in METRICS} for query, s in scores.items()}
 
 
 def test_a_query_without_hits_counts_as_zero():
-    scores = per_query_scores({"a": {"p": 1.0}}, {"a": {"p": 1}, "b": {"p": 1}})
-    assert scores["b"] == {"nDCG@10": 0.0, "Precision@10": 0.0, "Recall@100": 0.0}
+    scores = scores_of({"a": {"p": 1.0}}, {"a": {"p": 1}, "b": {"p": 1}})
+    assert scores["b"] == dict.fromkeys(NAMES, 0.0)
     assert means(scores)["nDCG@10"] == 0.5
 
 
 def test_results_are_found_by_weights_and_data(tmp_path):
-    scores = {"a": {"nDCG@10": 0.25, "Precision@10": 0.1, "Recall@100": 1.0}}
+    rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1}}
+    scores = scores_of(rankings, qrels)
     result = Result(
         model="m",
         model_revision="e" * 40,
@@ -55,7 +66,8 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         dataset=None,
         queries_of=None,
         queries=1,
-        metrics=means(scores),
+        unanswerable=2,
+        metrics=means(scores, NAMES),
         precision="fp32",
         prompts=None,
         seconds=1.0,
@@ -64,28 +76,61 @@ def test_results_are_found_by_weights_and_data(tmp_path):
     key = result.key()
     folder = key.folder(tmp_path)
     assert read_result(folder) is None
-    write_result(folder, result, Measured({"a": {"p": 1.0}}, {"a": {"p": 1}}, scores, {}))
+    write_result(folder, result, Measured(rankings, qrels, scores, {}))
     assert read_result(folder) == result
     assert read_scores(folder) == scores
     changes = {"weights": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd"}
     assert folder not in {key._replace(**{name: value}).folder(tmp_path) for name, value in changes.items()}
+    (folder / "per-query.parquet").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"per-query\.parquet: cannot be read .*python -m eval\.rescore"):
+        read_scores(folder)
+    assert rescore(folder) == result
+    assert read_scores(folder) == scores
+    (folder / "rankings.parquet").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"rankings or judgements are broken .*; measure it again"):
+        rescore(folder)
     (folder / "result.json").write_text('{"model": "of an older form"}')
     assert read_result(folder) is None
+    (folder / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"not a result of eval\.run; delete"):
+        read_result(folder)
+
+
+def test_figures_again_from_the_command_line(tmp_path, capsys):
+    rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1, "x": 0}}
+    scores = scores_of(rankings, qrels)
+    stale = Result("m", "r", "w", "t", "d", "test", None, None, 1, 3, dict.fromkeys(NAMES, 0.9), "fp32", None, 0.0, {})
+    write_result(tmp_path / "m" / "t", stale, Measured(rankings, qrels, scores, {}))
+    rescoring.main([tmp_path])
+    assert "t (test, 1 queries, 3 more without a relevant passage)" in capsys.readouterr().out
+    assert read_result(tmp_path / "m" / "t").metrics == pytest.approx(
+        {"nDCG@10": 0.6309298, "Precision@10": 0.1, "Recall@100": 1.0, "MRR@10": 0.5, "MAP": 0.5, "judged@10": 0.2}
+    )
+    with pytest.raises(UserError, match=r"no result\.json in it"):
+        rescoring.main([tmp_path / "other"])
 
 
 def test_the_stored_ranks_give_the_same_metrics(tmp_path):
-    """Cut at the metrics' depth, with many ties and scores that differ only beyond single precision."""
+    """Cut at their depths, with many ties and scores that differ only beyond single precision."""
     lots = random.Random(8)
-    passages = [f"p{n}" for n in range(400)]
+    passages = [f"p{n}" for n in range(1500)]
     rankings = {
-        f"q{n}": {p: round(lots.random(), 1) + lots.random() * 1e-10 for p in lots.sample(passages, 300)}
+        f"q{n}": {p: round(lots.random(), 1) + lots.random() * 1e-10 for p in lots.sample(passages, 1200)}
         for n in range(40)
     }
-    qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} for query in rankings}
-    result = Result("m", "r", "w", "t", "d", "test", None, None, 40, {}, "fp32", None, 0.0, {})
-    scores = per_query_scores(rankings, qrels)
+    qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} | {"p0": 1} for query in rankings}
+    result = Result("m", "r", "w", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, 0.0, {})
+    scores = scores_of(rankings, qrels)
     write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
     stored = read_rankings(tmp_path / "rankings.parquet")
-    assert {len(hits) for hits in stored.values()} == {100}
+    assert {len(hits) for hits in stored.values()} == {1000}
     assert read_judgements(tmp_path / "judgements.parquet") == qrels
-    assert per_query_scores(stored, qrels) == scores
+    assert read_scores(tmp_path) == scores
+    recomputed = scores_of(stored, qrels)
+    assert {name: value for name, value in means(recomputed, NAMES).items() if name != "MAP"} == {
+        name: value for name, value in means(scores, NAMES).items() if name != "MAP"
+    }
+    write_rankings(tmp_path / "published.parquet", stored)
+    published = read_rankings(tmp_path / "published.parquet")
+    assert {len(hits) for hits in published.values()} == {100}
+    assert per_query_scores(published, qrels) == per_query_scores(rankings, qrels)

@@ -23,10 +23,12 @@ def task_folder(folder, queries, qrels):
 
 
 def test_a_beir_folder(animals):
-    folder = task_folder(animals, [("q1", "who hunts mice?"), ("q2", "unjudged")], ["q1\towl\t2", "q1\tbat\t0"])
+    queries = [("q1", "who hunts mice?"), ("q2", "unjudged"), ("q3", "of no use")]
+    folder = task_folder(animals, queries, ["q1\towl\t2", "q1\tbat\t0", "q3\tpig\t0"])
     task = load_task(folder)
     assert (task.name, task.split) == ("animals", "test")
-    assert task.qrels() == {"q1": {"owl": 2}}
+    assert task.qrels() == {"q1": {"owl": 2, "bat": 0}}
+    assert task.unanswerable() == 1  # counted apart: nothing that is relevant to q3 could be found
     assert task.revision.startswith("sha256:")
     changed = load_task(task_folder(animals, [("q1", "who hunts voles?")], ["q1\towl\t2"]))
     assert changed.revision != task.revision
