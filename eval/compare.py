@@ -22,16 +22,17 @@ from cards.metrics import PerQuery
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval.account import read_account
 from eval.changed import changes, query_lines, texts_of
-from eval.costs import costs, read_account
-from eval.guarantees import lines, read_record, shared_by
+from eval.costs import costs
+from eval.guarantees import lines, losses, read_record, shared_by
 from eval.numbers import write_numbers
 from eval.page import About, ArmChanges, TaskQueries, render_page
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
 from eval.results import Key, read_scores
 from eval.run import base_prompts, resolve_precision
-from eval.runs import BASE, PROMPTS, Plan, Run, execute
+from eval.runs import BASE, PROMPTS, Plan, Run, check, execute
 from eval.tables import Measured, Runs, tables
 from eval.tasks import Task, load_task
 
@@ -44,25 +45,40 @@ _MEASURING = tuple(f"eval/{name}.py" for name in ("prompts", "recipe", "results"
 def main(recipe: Recipe[CompareRecipe]) -> None:
     """Runs what is missing, then prints the tables and writes `comparison.json`, `report.html` and every number as CSV.
 
+    Where runs fail, the arms that finished with every seed are reported all the same.
+
     Raises:
         UserError: the recipe is not as it must be, or a run failed; what finished is kept.
     """
     config = recipe.config
     tasks = [load_task(reference) for reference in config.tasks]
     plan = Plan(config, *_training_recipe(Path(config.training)), _fingerprint(config, tasks))
-    runs = [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
-    execute(plan, [Run(BASE, 0)], jobs=1)  # first and alone: every other run sets its scores beside these
-    execute(plan, runs, config.jobs)
-    records = {run.name: read_record(Path(plan.model(run))) for run in runs}
-    shared, spent = shared_by(records), costs(config, read_account(config.dataset, config.revision), records)
+    base, runs = Run(BASE, 0), [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
+    check(plan, [base], execute(plan, [base], jobs=1))  # first: every other run sets its scores beside these
+    failed = execute(plan, runs, config.jobs)
+    arms = tuple(arm for arm in config.arms if arm not in {run.arm for run in failed})
+    if arms:
+        _report(plan._replace(config=msgspec.structs.replace(config, arms=arms)), recipe, tasks)
+    check(plan, runs, failed)
+
+
+def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> None:
+    """Says what the finished runs of a plan's arms found."""
+    config, out = plan.config, plan.config.folder()
+    records = {
+        run.name: read_record(Path(plan.model(run)))
+        for run in (Run(arm, seed) for arm, seed in product(config.arms, config.seeds))
+    }
+    account = read_account(config.dataset, config.revision)
+    shared, spent = shared_by(records), costs(config, account, records)
     measured = [_measured(plan, task) for task in tasks]
     found = tables(measured, config.margin, logger.info)
     precision = resolve_precision(config.precision)
-    out = config.folder()
     comparison = {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides},
         "base": plan.base,
+        "arms": config.arms,
         "seeds": config.seeds,
         "precision": precision,
         "guarantees": shared.guarantees,
@@ -74,9 +90,9 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     }
     (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
     write_numbers(out, measured, found)
-    queries = [_queries(plan, task, about.runs) for task, about in zip(tasks, measured, strict=True)]
-    page = render_page(About(config, plan.base, precision, shared, spent), found, queries)
-    (out / "report.html").write_text(page, "utf-8")
+    queries = [_queries(plan, task, scored.runs) for task, scored in zip(tasks, measured, strict=True)]
+    about = About(config, resolve_model(plan.base).name, precision, shared, spent, account, losses(records))
+    (out / "report.html").write_text(render_page(about, found, queries), "utf-8")
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\n{costs_table(spent, found[-1])}")

@@ -1,14 +1,12 @@
 """What each kind of negatives cost, from the ledgers of the build and the records of the trainings."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from cards.hub import download, pin
+from eval.account import Account
 from eval.guarantees import Record
 from eval.recipe import CompareRecipe
 from eval.summary import CONTROL
@@ -47,32 +45,6 @@ class Cost(Struct, frozen=True):
     def per_thousand_rows(self, amount: float | None) -> float | None:
         """An amount of this arm, for a thousand rows."""
         return None if amount is None or not self.rows else _THOUSAND * amount / self.rows
-
-
-class Account(Struct, frozen=True):
-    """A build's account: its manifest, and the seconds of its stages where they are known."""
-
-    manifest: Mapping[str, Any]
-    seconds: Mapping[str, float] | None
-
-
-def read_account(dataset: str, revision: str | None) -> Account | None:
-    """The account of a data set, in a folder or on the Hub; None where it has no manifest."""
-    folder = Path(dataset)
-    if not folder.is_dir():
-        if revision is None:
-            return None
-        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json"])
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        manifest["usage"]  # what is no manifest of ours has none
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        told = json.loads(folder.with_name(f"{folder.name}-costs.json").read_text("utf-8"))
-        return Account(manifest, dict(told["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return Account(manifest, None)
 
 
 def costs(config: CompareRecipe, account: Account | None, records: Mapping[str, Record]) -> list[Cost]:

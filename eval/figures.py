@@ -18,6 +18,11 @@ MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape eac
     "undecided": ("#8f8f8f", "o"),
 }
 
+_SETTINGS = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
+COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
+"""Of the same set, for arms; those beyond the sixth are told apart by their strokes."""
+STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+
 
 def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, bytes]:
     """Differences with their intervals, a panel each task, and the band within which arms count as equivalent.
@@ -37,8 +42,7 @@ def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, 
 
     panels = [(table, beside(table, against)) for table in tables]
     rows = sum(len(found) for _, found in panels)
-    settings = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(8, 0.8 + 0.45 * len(panels) + 0.32 * rows), layout="constrained")
         FigureCanvasAgg(figure)
         heights = [len(found) + 0.6 for _, found in panels]
@@ -85,8 +89,7 @@ def pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -107,11 +110,36 @@ def pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) ->
         axes.set_xlim(left=-least / 4)
         axes.set_xlabel(cost, color=TEXT)
         axes.set_ylabel(MAIN_METRIC, color=TEXT)
-        axes.tick_params(colors=TEXT, length=0)
-        axes.grid(color=BAND, alpha=0.35, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        _plain(axes)
+        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+
+
+def curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes]:
+    """The training loss of each arm over its steps.
+
+    Args:
+        losses: arm -> step and loss, means over seeds.
+
+    Returns:
+        `png` and `svg`, as for `forest`.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for number, (arm, points) in enumerate(losses.items()):
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.6, label=arm)
+        axes.set_xlabel("step", color=TEXT)
+        axes.set_ylabel("training loss", color=TEXT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside right upper", frameon=False, labelcolor=TEXT, fontsize=9)
+        _plain(axes)
         return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
 
 
@@ -144,8 +172,13 @@ def _panel(axes: Any, title: str, found: Sequence["Verdict"], margin: float) -> 
     axes.set_title(title, loc="left", fontsize=10, color=TEXT)
     axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
     axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
+    _plain(axes, "x")
+
+
+def _plain(axes: Any, lines: str = "both") -> None:
+    """Nothing but the grid and grey words."""
     axes.tick_params(colors=TEXT, length=0)
-    axes.grid(axis="x", color=BAND, alpha=0.35, linewidth=0.6)
+    axes.grid(axis=lines, color=BAND, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)

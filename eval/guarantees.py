@@ -11,7 +11,7 @@ from cards.errors import UserError
 from eval.summary import CONTROL
 
 Record = Mapping[str, Any]
-_SHOWN = 16  # characters of a hash
+_SHOWN = 24  # characters, enough to tell hashes apart
 _ANY_ORDER = "no_duplicates"
 
 
@@ -75,6 +75,23 @@ def shared_by(records: Mapping[str, Record]) -> Shared:
     return Shared(found, _tokens(records))
 
 
+def losses(records: Mapping[str, Record]) -> dict[str, list[tuple[int, float]]]:
+    """Arm -> step and training loss, the mean over its seeds at the steps that all of them logged."""
+    by_arm: dict[str, list[dict[int, float]]] = {}
+    for record in records.values():
+        history = record["training"].get("history") or []
+        by_arm.setdefault(record["dataset"]["kind"], []).append(
+            {row["step"]: row["loss"] for row in history if "loss" in row}
+        )
+    return {
+        arm: [
+            (step, sum(run[step] for run in runs) / len(runs))
+            for step in sorted(set.intersection(*(set(run) for run in runs)))
+        ]
+        for arm, runs in by_arm.items()
+    }
+
+
 def lines(shared: Shared) -> list[str]:
     """As a person reads it in the terminal."""
     marks = {True: "the same", False: "DIFFERS", None: "unknown"}
@@ -101,7 +118,7 @@ def _order(record: Record) -> str | None:
     plan = _plan(record)
     if plan["sampler"].startswith(_ANY_ORDER):  # negatives decide which rows may meet in a batch
         return None
-    return f"{plan['sampler']}, {record['training']['preflight']['batches']['rows']} rows"
+    return f"{record['training']['preflight']['batches']['rows']} by {plan['sampler']}"
 
 
 def _same(what: str, records: Mapping[str, Record], value: Callable[[Record], Any]) -> Guarantee:

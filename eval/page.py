@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +11,17 @@ from markupsafe import Markup
 
 from cards.metrics import MAIN_METRIC, METRICS
 from cards.provenance import package_versions
+from eval.account import Account
 from eval.changed import Change, QueryLine
 from eval.costs import Cost
-from eval.figures import describe_forest, forest, pareto
+from eval.figures import curves, describe_forest, forest, pareto
 from eval.guarantees import Shared
 from eval.recipe import CompareRecipe
 from eval.report import COST_COLUMNS, cost_cells, difference_cells, what_intervals_mean
 from eval.runs import BASE
 from eval.summary import CONTROL, summary
 from eval.tables import Table
+from eval.why import examples, reasons
 
 SHOWN_QUERIES = 25
 _environment = Environment(
@@ -57,6 +59,8 @@ class About(NamedTuple):
         precision: that texts were encoded in.
         shared: what the arms' trainings have in common.
         costs: of each arm.
+        account: of the data set's build; None where it is not known.
+        losses: arm -> step and loss of its trainings, means over seeds.
     """
 
     config: CompareRecipe
@@ -64,6 +68,8 @@ class About(NamedTuple):
     precision: str
     shared: Shared
     costs: Sequence[Cost]
+    account: Account | None
+    losses: Mapping[str, Sequence[tuple[int, float]]]
 
 
 class Picture(NamedTuple):
@@ -95,6 +101,10 @@ def render_page(about: About, tables: Sequence[Table], tasks: Sequence[TaskQueri
         costs=[cost_cells(cost, tables[-1]) for cost in about.costs],
         cost_columns=COST_COLUMNS,
         pareto=pareto_of(about.costs, tables[-1]),
+        curves=curves_of(about.losses),
+        funnel=dict(about.account.manifest.get("funnel", {})) if about.account else {},
+        reasons=reasons(about.account, about.config.arms),
+        examples=examples(about.account, about.config.arms),
         shown=SHOWN_QUERIES,
         metrics=list(METRICS),
         cells=difference_cells,
@@ -134,6 +144,16 @@ def pareto_of(costs: Sequence[Cost], table: Table) -> Picture | None:
         f"nDCG@10 against {label}: {told}; untouched base {scores[BASE]:.4f}.",
         caption,
     )
+
+
+def curves_of(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Picture | None:
+    """The training losses; None where no step was logged."""
+    known = {arm: points for arm, points in losses.items() if points}
+    if not known:
+        return None
+    told = "; ".join(f"{arm} {points[0][1]:.3g} to {points[-1][1]:.3g}" for arm, points in known.items())
+    caption = "Losses of different kinds are no measure of quality: harder negatives give higher ones."
+    return Picture(_inline(curves(known)["svg"]), f"Training loss over steps: {told}.", caption)
 
 
 def _inline(svg: bytes) -> Markup:

@@ -107,11 +107,11 @@ class Plan(NamedTuple):
         return file
 
 
-def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> None:
+def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
     """Makes the runs that are not done, `jobs` at a time; one that fails does not stop the others.
 
-    Raises:
-        UserError: names the failed runs' logs and the last line of the first.
+    Returns:
+        Those that failed.
     """
     missing = [run for run in runs if not plan.is_done(run)]
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -126,6 +126,15 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> None:
                 failed.append(waiting[future])
             bar.set_postfix_str(waiting[future].name)
             bar.update()
+    return failed
+
+
+def check(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> None:
+    """Tells of runs that failed.
+
+    Raises:
+        UserError: names their logs and the last line of the first.
+    """
     if failed:
         logs = ", ".join(str(plan.log(run)) for run in failed)
         last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]

@@ -78,6 +78,7 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     failed = compare(recipe, 'arms=["none", "bm25", "dense"]')
     assert failed.returncode == 2
     assert "1 of 3 runs failed (error: kind 'dense'" in failed.stderr
+    assert failed.stdout == finished.stdout  # what finished is told all the same
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 

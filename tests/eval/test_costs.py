@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from eval.costs import Account, costs, read_account
+from eval.account import Account, read_account
+from eval.costs import costs
 from eval.recipe import CompareRecipe
 from eval.report import COST_COLUMNS, cost_cells
 from eval.runs import BASE
@@ -35,7 +36,9 @@ def spent(arms, account, *, energy=None):
 
 
 def test_each_kind_pays_for_its_own():
-    found = spent(["none", "bm25", "bm25-limited", "llm", "llm+bm25", "llm:0.7,bm25:0.3"], Account(manifest(), SECONDS))
+    found = spent(
+        ["none", "bm25", "bm25-limited", "llm", "llm+bm25", "llm:0.7,bm25:0.3"], Account(manifest(), SECONDS, None)
+    )
     assert {arm: cost.build_seconds for arm, cost in found.items()} == pytest.approx(
         {"none": 0, "bm25": 0.7, "bm25-limited": 103.9, "llm": 578.6, "llm+bm25": 579.3, "llm:0.7,bm25:0.3": 579.3}
     )
@@ -47,7 +50,7 @@ def test_each_kind_pays_for_its_own():
 
 
 def test_money_where_there_are_prices():
-    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS), energy=0.002)
+    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None), energy=0.002)
     assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
     assert found["llm"].energy_kwh == pytest.approx(0.002)
 
@@ -74,7 +77,7 @@ def test_cells_of_a_table():
 
     runs = {BASE: {0: scores(0.5)}, "bm25": {1: scores(0.4), 2: scores(0.4)}, "llm": {1: scores(0.52), 2: scores(0.52)}}
     (table,) = tables([Measured("t", "r", runs)], 0.01, resamples=99)
-    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS))
+    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None))
     bm25, llm = (dict(zip(COST_COLUMNS, cost_cells(found[arm], table), strict=True)) for arm in ("bm25", "llm"))
     assert (llm["LLM calls"], llm["money"], llm["per point"]) == ("866", "0.16 USD", "0.08 USD")
     assert (bm25["per point"], bm25["energy"], bm25["build s"]) == ("\N{EN DASH}", "\N{EN DASH}", "1.4")

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from eval.account import Account
 from eval.changed import Change, Hit, QueryLine
 from eval.costs import Cost
 from eval.guarantees import Guarantee, Shared
@@ -62,7 +63,11 @@ def page_file(found, tmp_path_factory):
         Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900, None) for number, arm in enumerate(ARMS)
     ]
     spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
-    file.write_text(render_page(About(config, "mini", "fp32", shared, spent), found, tasks), "utf-8")
+    audit = {"realism": {"hardness": {"scorer": "dense", "kinds": {"bm25": {"harder": 0.125}}}}}
+    account = Account({"funnel": {"passages read": 900, "queries written": 30}, "audit": audit}, None, None)
+    losses = {"bm25": [(1, 2.5), (10, 1.25)], "llm": [(1, 1.5), (10, 0.5)], "none": []}
+    about = About(config, "mini", "fp32", shared, spent, account, losses)
+    file.write_text(render_page(about, found, tasks), "utf-8")
     return file
 
 
@@ -99,11 +104,17 @@ def test_in_a_browser(browser, page_file, tmp_path):
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(page_file.as_uri())
     figures = page.locator("figure [role=img]")
-    assert figures.count() == 3  # beside the base, beside none, and quality against cost
+    assert figures.count() == 4  # beside the base, beside none, quality against cost, curves
+    assert figures.nth(3).get_attribute("aria-label") == "Training loss over steps: bm25 2.5 to 1.25; llm 1.5 to 0.5."
+    assert (
+        page.locator(".funnel .bar").nth(1).bounding_box()["width"]
+        < page.locator(".funnel .bar").nth(0).bounding_box()["width"] / 20
+    )
+    assert page.locator("tr", has_text="12.5 % by dense").count() == 1
     assert "llm 0.2, 0.57" in figures.nth(2).get_attribute("aria-label")
-    for number in range(3):
+    for number in range(4):
         assert figures.nth(number).locator("svg").bounding_box()["width"] > 300
-        assert number == 2 or "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
+        assert number >= 2 or "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
 
     rows = page.locator("table.queries tbody tr")
     assert rows.count() == 120
