@@ -38,7 +38,9 @@ from eval.tasks import Task, load_task
 
 logger = logging.getLogger(__name__)
 
-_MEASURING = tuple(f"eval/{name}.py" for name in ("prompts", "recipe", "results", "run", "tasks"))
+_MEASURING = tuple(
+    f"eval/{name}.py" for name in ("measuring", "per_query", "prompts", "recipe", "results", "run", "tasks")
+)
 """What a run's figures come from; what is said of them can change without a new run."""
 
 

@@ -37,6 +37,9 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         batch_size: texts encoded at once; on a CPU small batches are faster.
         precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. Base and
             model are always measured alike.
+        baselines: `bm25`, measured by mteb's own with stemmer and stop words of the task's language.
+        cross_encoder: a folder or a Hub id; the base's best 100 hits in its order are the ceiling of what training on
+            its picks can give.
     """
 
     model: str
@@ -47,6 +50,8 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     results: str = "outputs/results"
     batch_size: Annotated[int, Meta(ge=1)] = 32
     precision: Precision = "fp32"
+    baselines: tuple[Literal["bm25"], ...] = ()
+    cross_encoder: str | None = None
 
 
 class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):

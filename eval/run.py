@@ -9,27 +9,24 @@ With `--push` the scores go to the model's repository, in one commit that keeps 
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any, NamedTuple
 
-import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
 from cards.hardware import has_native_bf16
-from cards.metrics import means
 from cards.models import ModelReference, resolve_model
-from cards.provenance import package_versions
 from cards.recipe import Recipe, load_recipe, recipe_arguments
-from eval.per_query import NAMES, scores_of
+from eval.baselines import baselines, ceiling
+from eval.measuring import Measurable, kept, searched
 from eval.prompts import Prompts, given, other_than_own, own_prompts
 from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
 from eval.recipe import EvalRecipe
 from eval.report import metrics_table
-from eval.results import Key, Measured, Result, read_result, write_result
+from eval.results import Measured, Result
 from eval.tasks import Task, load_task
 from eval.zero_shot import with_training_datasets, zero_shot
 
@@ -64,9 +61,11 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     encoding = Encoding(config.batch_size, resolve_precision(config.precision))
     base_results = evaluate(base, tasks, root, encoding, base_prompts(config, model, base))
     results = base_results if model.weights == base.weights else evaluate(model, tasks, root, encoding)
-    rows = [("untouched base", base_results)]
+    rows = [*baselines(config, tasks, root), ("untouched base", base_results)]
     if model.weights != base.weights:
         rows.append((model.name, results))
+    if config.cross_encoder is not None:
+        rows.append(ceiling(config.cross_encoder, tasks, base_results, root))
     print(metrics_table(rows))
     logger.info("results: %s", root)
     data = [record["dataset"], *record["dataset"].get("also", [])] if record else []
@@ -116,36 +115,13 @@ def evaluate(
         encoding: how.
         prompts: in place of the model's own.
     """
-    results = []
-    loaded: SentenceTransformer | None = None
-    for task in tasks:
-        folder = Key(model.weights, encoding.precision, task.name, task.revision, prompts).folder(root)
-        result = read_result(folder)
-        if result is None:
-            loaded = loaded or _load(model, encoding.precision, prompts)
-            started = perf_counter()
-            logger.info("%s on %s (%s)", model.name, task.name, task.split)
-            measured = measure(loaded, model, task, encoding.batch_size)
-            result = Result(
-                model=model.name,
-                model_revision=model.revision,
-                weights=model.weights,
-                task=task.name,
-                task_revision=task.revision,
-                split=task.split,
-                dataset=task.dataset,
-                queries_of=task.queries_of,
-                queries=len(measured.scores),
-                unanswerable=task.unanswerable(),
-                metrics=means(measured.scores, NAMES),
-                precision=encoding.precision,
-                prompts=prompts,
-                seconds=round(perf_counter() - started, 1),
-                packages=dict(package_versions()),
-            )
-            write_result(folder, result, measured)
-        results.append(result)
-    return results
+    loaded: list[SentenceTransformer] = []
+
+    def measured(task: Task) -> Measured:
+        loaded[:] = loaded or [_load(model, encoding.precision, prompts)]
+        return measure(loaded[0], model, task, encoding.batch_size)
+
+    return [kept(Measurable(model, task, encoding.precision, prompts), root, partial(measured, task)) for task in tasks]
 
 
 def _load(model: ModelReference, precision: str, prompts: Prompts | None = None) -> SentenceTransformer:
@@ -163,26 +139,7 @@ def measure(model: SentenceTransformer, reference: ModelReference, task: Task, b
         update={"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
     )
     wrapper.mteb_model_meta = with_training_datasets(meta, reference, task)
-    with TemporaryDirectory() as scratch:
-        outcome = mteb.evaluate(
-            wrapper,
-            task.mteb,
-            cache=None,
-            overwrite_strategy="always",
-            prediction_folder=scratch,
-            encode_kwargs={"batch_size": batch_size},
-            co2_tracker=False,
-        )
-        (file,) = Path(scratch).rglob("*_predictions.json")
-        predictions = json.loads(file.read_text("utf-8"))["default"][task.split]
-        own = Path(scratch) / "result.json"
-        outcome.task_results[0].to_disk(own)
-        account = {
-            "result": json.loads(own.read_text("utf-8")),
-            "model": json.loads(json.dumps(wrapper.mteb_model_meta.to_dict(), default=str)),
-        }
-    qrels = task.qrels()
-    return Measured(predictions, qrels, scores_of(predictions, qrels), account)
+    return searched(wrapper, task, batch_size)
 
 
 def _run_record(folder: Path) -> dict[str, Any] | None:

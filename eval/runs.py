@@ -92,7 +92,8 @@ class Plan(NamedTuple):
             results=str(config.folder() / "results"),
             batch_size=config.batch_size,
             precision=config.precision,
-            **self.prompts,
+            query_prompt=self.prompts.get("query_prompt"),
+            passage_prompt=self.prompts.get("passage_prompt"),
         )
 
     def _evaluation_file(self, run: Run) -> Path:

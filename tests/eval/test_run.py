@@ -1,17 +1,25 @@
 """Evaluation: real models through mteb, identities kept apart, published figures met."""
 
 import shutil
+from types import SimpleNamespace
 
 import mteb
+import numpy as np
 import pytest
 import torch
 from mteb.models import SentenceTransformerEncoderWrapper
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from cards.errors import UserError
+from cards.evidence import read_rankings
 from cards.models import resolve_model
+from cards.recipe import Recipe
 from eval import run
+from eval.baselines import baselines, ceiling, reranked
+from eval.changed import texts_of
+from eval.recipe import EvalRecipe
 from eval.tasks import load_task
+from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
 from tests.eval.test_tasks import task_folder
 
@@ -72,6 +80,35 @@ def test_rankings_are_mtebs_and_give_the_scores(task):
     assert {query: len(hits) for query, hits in found.items()} == dict.fromkeys(["q1", "q2", "q3", "q4"], 12)
     assert max(found["q1"], key=found["q1"].get) == "owl"
     assert measured.scores["q2"]["nDCG@10"] == 1.0
+
+
+def test_bm25_below_and_a_cross_encoder_on_top(task, animals, tmp_path, capsys):
+    ranker = tiny_model(tmp_path / "ranker")
+    recipe = EvalRecipe(
+        BASE, (str(animals),), results=str(tmp_path / "r"), baselines=("bm25",), cross_encoder=str(ranker)
+    )
+    run.main(Recipe(recipe, ""))
+    table = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert table == ["BM25", "untouched base", "base + ranker"]
+
+    (_, (lexical,)), *_ = baselines(recipe, [task], tmp_path / "r")
+    assert lexical.metrics["Recall@100"] > 0.5
+    (base,) = run.evaluate(resolve_model(BASE), [task], tmp_path / "r", run.Encoding())
+    label, (top,) = ceiling(str(ranker), [task], [base], tmp_path / "r")
+    assert (label, top.model) == ("base + ranker", "sentence-transformers/all-MiniLM-L6-v2 + ranker")
+    assert top.metrics["Recall@100"] == base.metrics["Recall@100"]  # the same passages in another order
+    ranked = read_rankings(top.key().folder(tmp_path / "r") / "rankings.parquet")["q1"]
+    texts = texts_of(task)
+    scores = CrossEncoder(str(ranker)).predict([(texts.queries["q1"], texts.passages[passage]) for passage in ranked])
+    assert list(ranked.values()) == pytest.approx(scores.tolist(), abs=1e-5)
+
+
+def test_hits_below_the_reranked_ones_keep_their_order(task, monkeypatch):
+    monkeypatch.setattr("eval.baselines.RERANKED", 2)
+    rankings = {"q1": {"owl": 0.9, "bat": 0.8, "pig": 0.7, "bee": 0.6}}
+    backwards = SimpleNamespace(predict=lambda pairs: np.arange(len(pairs), dtype=float))
+    found = reranked(backwards, rankings, task)["q1"]
+    assert sorted(found, key=found.get, reverse=True) == ["bat", "owl", "pig", "bee"]
 
 
 def test_a_folder_that_is_no_model(tmp_path):

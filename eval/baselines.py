@@ -1,0 +1,91 @@
+"""What models are set beside, besides their base: BM25 below, and a cross-encoder on top as a ceiling."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import mteb
+from sentence_transformers import CrossEncoder
+
+from cards.errors import UserError
+from cards.evidence import read_rankings
+from cards.metrics import Rankings, top
+from cards.models import ModelReference, resolve_model
+from cards.provenance import sha256_json
+from eval.changed import texts_of
+from eval.measuring import Measurable, kept, searched
+from eval.per_query import scores_of
+from eval.recipe import EvalRecipe
+from eval.results import Measured, Result
+from eval.tasks import Task
+
+RERANKED = 100
+"""The base's best hits that a cross-encoder ranks anew; what lies deeper keeps its order behind them."""
+_BM25 = "mteb/baseline-bm25s"
+
+
+def baselines(config: EvalRecipe, tasks: Sequence[Task], root: Path) -> list[tuple[str, list[Result]]]:
+    """A label and its results for each baseline that the recipe names."""
+    if "bm25" not in config.baselines:
+        return []
+    model = mteb.get_model(_BM25)
+    about = model.mteb_model_meta
+    mark = f"sha256:{sha256_json([about.name, about.revision])}"
+    reference = ModelReference(name=str(about.name), revision=str(about.revision), location="", weights=mark)
+    results = [
+        kept(Measurable(reference, task, "none"), root, partial(searched, model, task, config.batch_size))
+        for task in tasks
+    ]
+    return [("BM25", results)]
+
+
+def ceiling(
+    cross_encoder: str, tasks: Sequence[Task], base_results: Sequence[Result], root: Path
+) -> tuple[str, list[Result]]:
+    """A label and the results of a cross-encoder that ranks the base's best hits anew.
+
+    Raises:
+        UserError: it cannot be loaded, or gives no single score.
+    """
+    reference = resolve_model(cross_encoder)
+    loaded: list[CrossEncoder] = []
+
+    def measured(task: Task, base: Result) -> Measured:
+        loaded[:] = loaded or [_load(cross_encoder, reference)]
+        rankings = reranked(loaded[0], read_rankings(base.key().folder(root) / "rankings.parquet"), task)
+        qrels = task.qrels()
+        return Measured(rankings, qrels, scores_of(rankings, qrels), {})
+
+    results = []
+    for task, base in zip(tasks, base_results, strict=True):
+        mark = f"sha256:{sha256_json([base.weights, base.precision, reference.weights, RERANKED])}"
+        both = ModelReference(f"{base.model} + {reference.name}", reference.revision, "", mark)
+        what = Measurable(both, task, base.precision, base.prompts)
+        results.append(kept(what, root, partial(measured, task, base)))
+    return f"base + {reference.name.rpartition('/')[2]}", results
+
+
+def reranked(model: CrossEncoder, rankings: Rankings, task: Task) -> dict[str, dict[str, float]]:
+    """Rankings whose best hits a cross-encoder has put in its own order."""
+    texts = texts_of(task)
+    best = {query: top(hits, RERANKED) for query, hits in rankings.items()}
+    pairs = [(query, passage) for query, hits in best.items() for passage, _ in hits]
+    scores = model.predict([(texts.queries[query], texts.passages[passage]) for query, passage in pairs])
+    found: dict[str, dict[str, float]] = {query: {} for query in rankings}
+    for (query, passage), score in zip(pairs, scores.tolist(), strict=True):
+        found[query][passage] = score
+    for query, hits in rankings.items():
+        least = min(found[query].values(), default=0.0)
+        for rank, (passage, _) in enumerate(top(hits, len(hits))[RERANKED:], start=1):
+            found[query][passage] = least - rank
+    return found
+
+
+def _load(name: str, reference: ModelReference) -> CrossEncoder:
+    loaded = CrossEncoder(reference.location, model_kwargs={"use_safetensors": True})
+    if loaded.num_labels != 1:
+        raise UserError(
+            f"cross_encoder {name}: gives {loaded.num_labels} scores per pair; wanted a model with one relevance "
+            "score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        )
+    return loaded

@@ -1,0 +1,94 @@
+"""Measuring by mteb, and keeping what was measured."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import mteb
+
+from cards.metrics import means
+from cards.models import ModelReference
+from cards.provenance import package_versions
+from eval.per_query import NAMES, scores_of
+from eval.prompts import Prompts
+from eval.results import Key, Measured, Result, read_result, write_result
+from eval.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Measurable(NamedTuple):
+    """A model on a task, and how texts are encoded: `precision`, and prompts in place of the model's own."""
+
+    model: ModelReference
+    task: Task
+    precision: str
+    prompts: Prompts | None = None
+
+    def key(self) -> Key:
+        """What decides the result."""
+        return Key(self.model.weights, self.precision, self.task.name, self.task.revision, self.prompts)
+
+
+def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Result:
+    """The result that stands under `root`, or a new one that is put there."""
+    folder, (model, task, precision, prompts) = what.key().folder(root), what
+    known = read_result(folder)
+    if known is not None:
+        return known
+    started = perf_counter()
+    logger.info("%s on %s (%s)", model.name, task.name, task.split)
+    measured = measure()
+    result = Result(
+        model=model.name,
+        model_revision=model.revision,
+        weights=model.weights,
+        task=task.name,
+        task_revision=task.revision,
+        split=task.split,
+        dataset=task.dataset,
+        queries_of=task.queries_of,
+        queries=len(measured.scores),
+        unanswerable=task.unanswerable(),
+        metrics=means(measured.scores, NAMES),
+        precision=precision,
+        prompts=prompts,
+        seconds=round(perf_counter() - started, 1),
+        packages=dict(package_versions()),
+    )
+    write_result(folder, result, measured)
+    return result
+
+
+def searched(model: Any, task: Task, batch_size: int) -> Measured:
+    """What a model of mteb's finds on a task: the best 1,000 passages of each query, and what follows from them.
+
+    Args:
+        model: an encoder or a search of mteb's, with its account in `mteb_model_meta`.
+        task: where to search.
+        batch_size: texts encoded at once.
+    """
+    with TemporaryDirectory() as scratch:
+        outcome = mteb.evaluate(
+            model,
+            task.mteb,
+            cache=None,
+            overwrite_strategy="always",
+            prediction_folder=scratch,
+            encode_kwargs={"batch_size": batch_size},
+            co2_tracker=False,
+        )
+        (file,) = Path(scratch).rglob("*_predictions.json")
+        predictions = json.loads(file.read_text("utf-8"))["default"][task.split]
+        own = Path(scratch) / "result.json"
+        outcome.task_results[0].to_disk(own)
+        account = {
+            "result": json.loads(own.read_text("utf-8")),
+            "model": json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str)),
+        }
+    qrels = task.qrels()
+    return Measured(predictions, qrels, scores_of(predictions, qrels), account)
