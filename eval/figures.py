@@ -1,6 +1,7 @@
 """The pictures of a comparison, for light pages and dark ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape eac
 }
 
 _SETTINGS = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
 """Of the same set, for arms; those beyond the sixth are told apart by their strokes."""
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))
@@ -35,16 +37,11 @@ def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, 
     Returns:
         `png` and `svg`, on no background; equal tables, equal bytes.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     panels = [(table, beside(table, against)) for table in tables]
     rows = sum(len(found) for _, found in panels)
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(8, 0.8 + 0.45 * len(panels) + 0.32 * rows), layout="constrained")
-        FigureCanvasAgg(figure)
+    with _figure(0.8 + 0.45 * len(panels) + 0.32 * rows) as figure:
         heights = [len(found) + 0.6 for _, found in panels]
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (table, found) in zip(grid, panels, strict=True):
@@ -59,7 +56,7 @@ def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, 
             if word in present
         ]
         figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False, labelcolor=TEXT, fontsize=9)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+        return _bytes(figure)
 
 
 def describe_forest(tables: Sequence["Table"], against: str) -> str:
@@ -85,13 +82,7 @@ def pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) ->
     Returns:
         `png` and `svg`, as for `forest`.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(8, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with _figure(4.2) as figure:
         axes = figure.add_subplot()
         least = min((spent for spent, _ in points.values() if spent > 0), default=1.0)
         axes.set_xscale("symlog", linthresh=least)
@@ -111,7 +102,7 @@ def pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) ->
         axes.set_xlabel(cost, color=TEXT)
         axes.set_ylabel(MAIN_METRIC, color=TEXT)
         _plain(axes)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+        return _bytes(figure)
 
 
 def curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes]:
@@ -123,14 +114,9 @@ def curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes
     Returns:
         `png` and `svg`, as for `forest`.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(8, 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
+    with _figure(3.6) as figure:
         axes = figure.add_subplot()
         for number, (arm, points) in enumerate(losses.items()):
             colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
@@ -140,7 +126,7 @@ def curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside right upper", frameon=False, labelcolor=TEXT, fontsize=9)
         _plain(axes)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+        return _bytes(figure)
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -184,8 +170,24 @@ def _plain(axes: Any, lines: str = "both") -> None:
         spine.set_visible(False)
 
 
-def _bytes(figure: Any, form: str) -> bytes:
-    target = BytesIO()
-    metadata = {"Software": None} if form == "png" else dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
-    return target.getvalue()
+@contextmanager
+def _figure(height: float) -> Iterator[Any]:
+    """A figure of the report's width and letters; equal drawings become equal bytes."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _bytes(figure: Any) -> dict[str, bytes]:
+    """A figure as `png` and `svg`, on no background."""
+    found = {}
+    for form, metadata in (("png", {"Software": None}), ("svg", _NO_METADATA)):
+        target = BytesIO()
+        figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
+        found[form] = target.getvalue()
+    return found
