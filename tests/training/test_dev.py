@@ -31,12 +31,7 @@ WORDS = st.sampled_from(["owl", "Owl", "bee ", "eel", "ant", "bat", " cow", "elk
 PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=30)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def as_rows(pairs, negatives="none"):

@@ -27,13 +27,7 @@ from training.cross_encoder import labelled_pairs
 FEW = {"per_device_train_batch_size": 2, "logging_steps": 1, "use_cpu": True, "disable_tqdm": True, "seed": 1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRACKED = """
 import sys
