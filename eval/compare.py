@@ -27,7 +27,7 @@ from eval.changed import changes, query_lines, texts_of
 from eval.costs import costs
 from eval.guarantees import lines, losses, read_record, shared_by
 from eval.numbers import write_numbers
-from eval.page import About, ArmChanges, TaskQueries, render_page
+from eval.page import About, ArmChanges, TaskQueries, write_report
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
 from eval.results import Key, read_scores
@@ -94,13 +94,13 @@ def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) ->
     write_numbers(out, measured, found)
     queries = [_queries(plan, task, scored.runs) for task, scored in zip(tasks, measured, strict=True)]
     about = About(config, resolve_model(plan.base).name, precision, shared, spent, account, losses(records))
-    (out / "report.html").write_text(render_page(about, found, queries), "utf-8")
+    report = write_report(out, about, found, queries)
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\n{costs_table(spent, found[-1])}")
     print("\n" + "\n".join(lines(shared)))
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
-    print(f"report    {out / 'report.html'}")
+    print(f"report    {report}")
 
 
 def _measured(plan: Plan, task: Task) -> Measured:

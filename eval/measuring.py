@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 
 import mteb
 
-from cards.metrics import means
+from cards.errors import UserError
+from cards.metrics import Rankings, means
 from cards.models import ModelReference
 from cards.provenance import package_versions
 from eval.per_query import NAMES, scores_of
@@ -71,6 +73,9 @@ def searched(model: Any, task: Task, batch_size: int) -> Measured:
         model: an encoder or a search of mteb's, with its account in `mteb_model_meta`.
         task: where to search.
         batch_size: texts encoded at once.
+
+    Raises:
+        UserError: a score is not a number.
     """
     with TemporaryDirectory() as scratch:
         outcome = mteb.evaluate(
@@ -90,5 +95,17 @@ def searched(model: Any, task: Task, batch_size: int) -> Measured:
             "result": json.loads(own.read_text("utf-8")),
             "model": json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str)),
         }
+    _check_numbers(predictions, str(model.mteb_model_meta.name), task)
     qrels = task.qrels()
     return Measured(predictions, qrels, scores_of(predictions, qrels), account)
+
+
+def _check_numbers(rankings: Rankings, model: str, task: Task) -> None:
+    """Refuses a model whose embeddings, and so its scores, are no numbers: any ranking by them would be chance."""
+    for query, hits in rankings.items():
+        broken = next((passage for passage, score in hits.items() if not math.isfinite(score)), None)
+        if broken is not None:
+            raise UserError(
+                f"model {model}: its score of passage {broken!r} for query {query!r} of {task.name} is not a finite "
+                'number; set precision = "fp32", or train the model again'
+            )

@@ -73,35 +73,63 @@ class About(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture as SVG, in words, and what stands below it."""
+    """A picture as `png` and `svg`, its name as a file, the picture in words, and what stands below it."""
 
-    svg: Markup
+    drawn: Mapping[str, bytes]
+    name: str
     alt: str
     caption: str
 
+    @property
+    def inline(self) -> Markup:
+        """The SVG within a page, without the prologue of a file."""
+        text = self.drawn["svg"].decode()
+        return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing
 
-def render_page(about: About, tables: Sequence[Table], tasks: Sequence[TaskQueries]) -> str:
-    """The report as HTML.
+
+def write_report(folder: Path, about: About, tables: Sequence[Table], tasks: Sequence[TaskQueries]) -> Path:
+    """Writes `report.html`, and its figures as files of their own into `figures/`; the report's path.
 
     Args:
+        folder: where to.
         about: the comparison.
         tables: by task; the last speaks for all.
         tasks: the queries of each task.
     """
+    pareto_, curves_ = pareto_of(about.costs, tables[-1]), curves_of(about.losses)
+    shown = forests(about.config, tables)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for picture in (*shown, pareto_, curves_):
+        if picture is not None:
+            for form, content in picture.drawn.items():
+                (folder / "figures" / f"{picture.name}.{form}").write_bytes(content)
+    file = folder / "report.html"
+    file.write_text(_rendered(about, tables, tasks, shown, pareto_, curves_), "utf-8")
+    return file
+
+
+def _rendered(
+    about: About,
+    tables: Sequence[Table],
+    tasks: Sequence[TaskQueries],
+    shown: Sequence[Picture],
+    pareto_: Picture | None,
+    curves_: Picture | None,
+) -> str:
     return _environment.get_template("report.html").render(
         config=about.config,
         base=about.base,
         base_arm=BASE,
         precision=about.precision,
         summary=summary(about.config, about.base, tables),
-        forests=forests(about.config, tables),
+        forests=shown,
         tables=tables,
         tasks=tasks,
         shared=about.shared,
         costs=[cost_cells(cost, tables[-1]) for cost in about.costs],
         cost_columns=COST_COLUMNS,
-        pareto=pareto_of(about.costs, tables[-1]),
-        curves=curves_of(about.losses),
+        pareto=pareto_,
+        curves=curves_,
         funnel=dict(about.account.manifest.get("funnel", {})) if about.account else {},
         reasons=reasons(about.account, about.config.arms),
         examples=examples(about.account, about.config.arms),
@@ -121,8 +149,9 @@ def forests(config: CompareRecipe, tables: Sequence[Table]) -> list[Picture]:
         if any(verdict.second == against for table in tables for verdict in table.verdicts):
             name = f"the {against}" if against == BASE else against
             caption = f"Each arm's nDCG@10 less that of {name}. Within the grey band arms count as equivalent."
-            drawn = forest(tables, against, config.margin)["svg"]
-            found.append(Picture(_inline(drawn), describe_forest(tables, against), caption))
+            drawn = forest(tables, against, config.margin)
+            file = f"forest-{'base' if against == BASE else against}"
+            found.append(Picture(drawn, file, describe_forest(tables, against), caption))
     return found
 
 
@@ -140,7 +169,8 @@ def pareto_of(costs: Sequence[Cost], table: Table) -> Picture | None:
     told = "; ".join(f"{arm} {amount:.4g}, {score:.4f}" for arm, (amount, score) in points.items())
     caption = "The line joins the kinds that no other beats in both; differences within the intervals above are none."
     return Picture(
-        _inline(pareto(points, label, scores[BASE])["svg"]),
+        pareto(points, label, scores[BASE]),
+        "pareto",
         f"nDCG@10 against {label}: {told}; untouched base {scores[BASE]:.4f}.",
         caption,
     )
@@ -153,13 +183,7 @@ def curves_of(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Picture | No
         return None
     told = "; ".join(f"{arm} {points[0][1]:.3g} to {points[-1][1]:.3g}" for arm, points in known.items())
     caption = "Losses of different kinds are no measure of quality: harder negatives give higher ones."
-    return Picture(_inline(curves(known)["svg"]), f"Training loss over steps: {told}.", caption)
-
-
-def _inline(svg: bytes) -> Markup:
-    """A drawing within a page, without the prologue of a file."""
-    text = svg.decode()
-    return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing
+    return Picture(curves(known), "losses", f"Training loss over steps: {told}.", caption)
 
 
 def hardness_of(dataset: Path) -> dict[str, str] | None:

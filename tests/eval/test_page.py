@@ -11,7 +11,7 @@ from eval.account import Account
 from eval.changed import Change, Hit, QueryLine
 from eval.costs import Cost
 from eval.guarantees import Guarantee, Shared
-from eval.page import About, ArmChanges, TaskQueries, render_page
+from eval.page import About, ArmChanges, TaskQueries, write_report
 from eval.recipe import CompareRecipe
 from eval.runs import BASE
 from eval.tables import OVERALL, Measured, tables
@@ -55,7 +55,7 @@ def queries_of(task):
 @pytest.fixture(scope="module")
 def page_file(found, tmp_path_factory):
     config = CompareRecipe("t", "data", "training/recipes/x.toml", ("cats", "birds"), arms=tuple(ARMS), seeds=(1, 2))
-    file = tmp_path_factory.mktemp("page") / "report.html"
+    folder = tmp_path_factory.mktemp("page")
     alike = [Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")]
     shared = Shared(alike, {"bm25": 512})
     tasks = [queries_of(measured("cats")), queries_of(measured("birds"))]
@@ -67,8 +67,7 @@ def page_file(found, tmp_path_factory):
     account = Account({"funnel": {"passages read": 900, "queries written": 30}, "audit": audit}, None, None)
     losses = {"bm25": [(1, 2.5), (10, 1.25)], "llm": [(1, 1.5), (10, 0.5)], "none": []}
     about = About(config, "mini", "fp32", shared, spent, account, losses)
-    file.write_text(render_page(about, found, tasks), "utf-8")
-    return file
+    return write_report(folder, about, found, tasks)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +92,10 @@ def test_what_the_page_says(page_file, found):
     assert "bm25 is ahead of" in " ".join(found[-1].turned)  # birds turn it round
     assert "what is &lt;q1&gt; &amp; how many?" in text
     assert "<b>of text" not in text
+    names = ("forest-base", "forest-none", "losses", "pareto")
+    figures = {file.name: file.read_bytes() for file in (page_file.parent / "figures").iterdir()}
+    assert sorted(figures) == sorted(f"{name}.{form}" for name in names for form in ("png", "svg"))
+    assert all(figures[f"{name}.png"].startswith(b"\x89PNG") for name in names)
     assert not re.search(r"(src|href)=.(https?:|//)|@import|url\(['\"]?http", text)
 
 

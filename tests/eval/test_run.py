@@ -56,6 +56,14 @@ def test_two_local_models_keep_their_own_scores(task, spoilt, tmp_path):
     assert run.evaluate(base, [task], tmp_path / "results", ENCODING) == [good]  # read, not measured again
 
 
+def test_a_model_whose_scores_are_no_numbers_is_refused(task):
+    reference = resolve_model(BASE)
+    model = SentenceTransformer(reference.location)
+    model[0].model.encoder.layer[0].output.dense.weight.data[:] = float("nan")
+    with pytest.raises(UserError, match=r"score of passage '\w+' for query 'q1' of animals is not a finite number"):
+        run.measure(model, reference, task, 8)
+
+
 def test_means_equal_mtebs_own(task, tmp_path):
     reference = resolve_model(BASE)
     model = SentenceTransformer(reference.location)
