@@ -9,7 +9,7 @@ from msgspec import Struct
 from eval.account import Account
 from eval.guarantees import Record
 from eval.recipe import CompareRecipe
-from eval.summary import CONTROL
+from eval.runs import CONTROL
 
 READS_CORPUS = frozenset({"random", "bm25", "dense", "cross-encoder"})
 """Kinds whose negatives are passages of the corpus; the others are written by an LLM, or are none."""

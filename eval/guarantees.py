@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from cards.errors import UserError
-from eval.summary import CONTROL
+from eval.runs import CONTROL
 
 Record = Mapping[str, Any]
 _SHOWN = 24  # characters, enough to tell hashes apart

@@ -76,9 +76,11 @@ def differences(first: Sequence[PerQuery], second: Sequence[PerQuery], metric: s
         what: names the pair and the task in errors.
 
     Raises:
-        UserError: the runs were not measured on the same queries.
+        UserError: the runs were not measured on the same queries, or on a single one.
     """
     queries = list(first[0])
+    if len(queries) < 2:  # noqa: PLR2004
+        raise UserError(f"{what}: one judged query tells nothing of others; name a task with two or more")
     for scores in (*first, *second):
         if scores.keys() != first[0].keys():
             odd = sorted(scores.keys() ^ first[0].keys())

@@ -18,8 +18,8 @@ from eval.figures import curves, describe_forest, forest, pareto
 from eval.guarantees import Shared
 from eval.recipe import CompareRecipe
 from eval.report import COST_COLUMNS, cost_cells, difference_cells, what_intervals_mean
-from eval.runs import BASE
-from eval.summary import CONTROL, summary
+from eval.runs import BASE, CONTROL
+from eval.summary import summary
 from eval.tables import Table
 from eval.why import examples, reasons
 

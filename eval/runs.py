@@ -17,6 +17,8 @@ from cards.provenance import ROOT
 from eval.recipe import CompareRecipe, EvalRecipe
 
 BASE = "untouched base"
+CONTROL = "none"
+"""The arm without hard negatives."""
 PROMPTS = ("query_prompt", "passage_prompt")
 """Keys of a training recipe that the base is measured with too."""
 

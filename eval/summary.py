@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 from eval.recipe import CompareRecipe
-from eval.runs import BASE
+from eval.runs import BASE, CONTROL
 from eval.tables import Table
 from eval.verdicts import Verdict
 
-CONTROL = "none"
 _ORDER = ("better", "equivalent", "worse", "undecided")
-_BESIDE = {"better": "better", "worse": "worse", "undecided": "undecided"}
 
 
 def summary(config: CompareRecipe, base: str, tables: Sequence[Table]) -> list[str]:
@@ -46,11 +44,8 @@ def _grouped(table: Table, against: str, margin: float) -> str:
     for found in table.verdicts:
         if found.second == against:
             words.setdefault(found.word, []).append(f"{found.first} ({found.estimate.mean:+.4f})")
-        elif found.first == against and found.second != BASE:
-            turned = {"better": "worse", "worse": "better"}.get(found.word, found.word)
-            words.setdefault(turned, []).append(f"{found.second} ({-found.estimate.mean:+.4f})")
-    names = {**_BESIDE, "equivalent": f"equivalent within {margin:g}"}
-    return "; ".join(f"{names[word]}: {', '.join(words[word])}" for word in _ORDER if word in words)
+    names = {"equivalent": f"equivalent within {margin:g}"}
+    return "; ".join(f"{names.get(word, word)}: {', '.join(words[word])}" for word in _ORDER if word in words)
 
 
 def _among(kinds: Sequence[Verdict]) -> str:

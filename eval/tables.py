@@ -9,7 +9,7 @@ import numpy as np
 
 from cards.metrics import MAIN_METRIC, METRICS, RESAMPLES, PerQuery, means
 from eval.inference import Estimate, Floats, differences, estimate, pooled
-from eval.runs import BASE
+from eval.runs import BASE, CONTROL
 from eval.verdicts import Verdict, verdicts
 
 Runs = Mapping[str, Mapping[int, PerQuery]]
@@ -100,7 +100,8 @@ def tables(
 
 
 def _differences(task: Measured) -> dict[tuple[str, str], Floats]:
-    """(later arm, earlier arm) -> their differences by seed and query."""
+    """(later arm, earlier arm) -> their differences by seed and query; base and control count as the earliest."""
+    order = sorted(task.runs, key=lambda arm: (arm != BASE, arm != CONTROL))
     return {
         (later, earlier): differences(
             list(task.runs[later].values()),
@@ -108,7 +109,7 @@ def _differences(task: Measured) -> dict[tuple[str, str], Floats]:
             MAIN_METRIC,
             f"{task.task}, {later} against {earlier}",
         )
-        for earlier, later in combinations(task.runs, 2)
+        for earlier, later in combinations(order, 2)
     }
 
 

@@ -117,6 +117,8 @@ def test_runs_on_other_queries_are_refused():
     def scores(*queries):
         return {query: {"nDCG@10": 0.5} for query in queries}
 
+    with pytest.raises(UserError, match="one judged query tells nothing of others"):
+        differences([scores("a")], [scores("a")], "nDCG@10")
     assert differences([scores("a", "b")] * 2, [scores("b", "a")], "nDCG@10").shape == (2, 2)
     with pytest.raises(UserError, match=r"none against bm25.*not in both: b, c\); measure them again"):
         differences([scores("a", "b")], [scores("a", "c")], "nDCG@10", "none against bm25")

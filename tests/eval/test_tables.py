@@ -75,3 +75,11 @@ def test_over_tasks_and_without_each():
 def test_one_seed_says_nothing_of_other_trainings():
     (table,) = tables(experiment(np.random.default_rng(2), seeds=1), MARGIN)
     assert all(verdict.estimate.seed_share is None and verdict.estimate.seeds == 1 for verdict in table.verdicts)
+
+
+def test_the_control_is_what_others_are_set_beside_wherever_it_stands():
+    (task,) = experiment(np.random.default_rng(2))
+    runs = {arm: task.runs[arm] for arm in (BASE, "bm25", "llm", "none", "random")}
+    (table,) = tables([task._replace(runs=runs)], MARGIN, resamples=99)
+    assert [verdict.first for verdict in table.verdicts if verdict.second == "none"] == ["bm25", "llm", "random"]
+    assert [row.arm for row in table.rows] == list(runs)
