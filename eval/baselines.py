@@ -32,10 +32,7 @@ def baselines(config: EvalRecipe, tasks: Sequence[Task], root: Path) -> list[tup
     about = model.mteb_model_meta
     mark = f"sha256:{sha256_json([about.name, about.revision])}"
     reference = ModelReference(name=str(about.name), revision=str(about.revision), location="", weights=mark)
-    results = [
-        kept(Measurable(reference, task, "none"), root, partial(searched, model, task, config.batch_size))
-        for task in tasks
-    ]
+    results = [kept(Measurable(reference, task, "none"), root, partial(searched, model, task)) for task in tasks]
     return [("BM25", results)]
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from cards.metrics import MAIN_METRIC, Qrels, Rankings, top
 from eval.runs import BASE
 from eval.tables import Runs
-from eval.tasks import Task
+from eval.tasks import Task, passage_text
 
 SHOWN_HITS = 5
 SHOWN_CHANGES = 5
@@ -65,8 +65,7 @@ def texts_of(task: Task) -> Texts:
     corpus = data["corpus"]
     titles = corpus["title"] if "title" in corpus.column_names else [""] * len(corpus)
     passages = {
-        name: f"{title or ''} {text}".strip()
-        for name, title, text in zip(corpus["id"], titles, corpus["text"], strict=True)
+        name: passage_text(title, text) for name, title, text in zip(corpus["id"], titles, corpus["text"], strict=True)
     }
     return Texts(dict(zip(queries["id"], queries["text"], strict=True)), passages)
 

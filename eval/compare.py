@@ -25,13 +25,14 @@ from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.account import read_account
 from eval.changed import changes, query_lines, texts_of
 from eval.costs import costs
+from eval.encoder import resolve_precision
 from eval.guarantees import lines, losses, read_record, shared_by
 from eval.numbers import write_numbers
 from eval.page import About, ArmChanges, TaskQueries, write_report
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
 from eval.results import Key, read_scores
-from eval.run import base_prompts, resolve_precision
+from eval.run import base_prompts
 from eval.runs import BASE, PROMPTS, Plan, Run, check, execute
 from eval.tables import Measured, Runs, tables
 from eval.tasks import Task, load_task
@@ -39,7 +40,8 @@ from eval.tasks import Task, load_task
 logger = logging.getLogger(__name__)
 
 _MEASURING = tuple(
-    f"eval/{name}.py" for name in ("measuring", "per_query", "prompts", "recipe", "results", "run", "tasks")
+    f"eval/{name}.py"
+    for name in "encoder measuring per_query prompts recipe results run task_files tasks".split()  # noqa: SIM905
 )
 """What a run's figures come from; what is said of them can change without a new run."""
 

@@ -58,6 +58,7 @@ def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Resul
         unanswerable=task.unanswerable(),
         metrics=means(measured.scores, NAMES),
         precision=precision,
+        drift=measured.drift,
         prompts=prompts,
         seconds=round(perf_counter() - started, 1),
         packages=dict(package_versions()),
@@ -66,13 +67,12 @@ def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Resul
     return result
 
 
-def searched(model: Any, task: Task, batch_size: int) -> Measured:
+def searched(model: Any, task: Task) -> Measured:
     """What a model of mteb's finds on a task: the best 1,000 passages of each query, and what follows from them.
 
     Args:
         model: an encoder or a search of mteb's, with its account in `mteb_model_meta`.
         task: where to search.
-        batch_size: texts encoded at once.
 
     Raises:
         UserError: a score is not a number.
@@ -84,7 +84,7 @@ def searched(model: Any, task: Task, batch_size: int) -> Measured:
             cache=None,
             overwrite_strategy="always",
             prediction_folder=scratch,
-            encode_kwargs={"batch_size": batch_size},
+            encode_kwargs={"show_progress_bar": False},
             co2_tracker=False,
         )
         (file,) = Path(scratch).rglob("*_predictions.json")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Precision = Literal["fp32", "bf16", "auto"]
+Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
 
 
 class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,9 +34,10 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         query_prompt: put before queries for the base; without it, what the model puts there.
         passage_prompt: likewise before passages.
         results: where results are kept; a model and task that stand there are not measured again.
-        batch_size: texts encoded at once; on a CPU small batches are faster.
-        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. Base and
-            model are always measured alike.
+        batch_tokens: padded tokens encoded at once; without it, what the hardware likes.
+        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. `onnx`,
+            `onnx-int8` (drifts most) and `openvino` convert the model for the CPU. How far scores are from fp32's is
+            measured on some of the task's texts, and kept with the result. Base and model are always measured alike.
         baselines: `bm25`, measured by mteb's own with stemmer and stop words of the task's language.
         cross_encoder: a folder or a Hub id; the base's best 100 hits in its order are the ceiling of what training on
             its picks can give.
@@ -48,7 +49,7 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     query_prompt: str | None = None
     passage_prompt: str | None = None
     results: str = "outputs/results"
-    batch_size: Annotated[int, Meta(ge=1)] = 32
+    batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
     baselines: tuple[Literal["bm25"], ...] = ()
     cross_encoder: str | None = None
@@ -67,7 +68,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         seeds: each arm is trained once with each.
         margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
-        batch_size: as in an evaluation recipe; likewise `precision`.
+        batch_tokens: as in an evaluation recipe; likewise `precision`.
         out: the folder for models, results and report.
     """
 
@@ -80,7 +81,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 2, 3)
     margin: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     jobs: Annotated[int, Meta(ge=1)] = 1
-    batch_size: Annotated[int, Meta(ge=1)] = 32
+    batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
     out: str | None = None
 

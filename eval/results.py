@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from cards.drift import Measured as Drift
 from cards.errors import UserError
 from cards.evidence import read_judgements, read_rankings, write_judgements, write_rankings
 from cards.metrics import PerQuery, Qrels, Rankings, means
@@ -28,10 +29,11 @@ class Result(Struct, frozen=True):
         queries_of: see `eval.tasks.Task`.
         queries: how many were judged; `unanswerable` ones have no relevant passage and are not among them.
         metrics: name of `per_query.NAMES` -> mean over the queries, 0 to 1.
-        precision: of the weights while encoding, `fp32` or `bf16`.
+        precision: of the weights while encoding, or the runtime of a converted model: see `eval.encoder`.
         prompts: put before texts in place of the model's own; None for its own.
         seconds: wall time of encoding and search.
         packages: versions behind the figures.
+        drift: how far the scores of some texts are from those of fp32; None for fp32.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Result(Struct, frozen=True):
     prompts: Prompts | None
     seconds: float
     packages: dict[str, str]
+    drift: Drift | None = None
 
     def key(self) -> "Key":
         """What decides it."""
@@ -63,12 +66,14 @@ class Measured(NamedTuple):
         qrels: the judgements.
         scores: per query.
         mteb: mteb's own result, in the form that its results repository takes, and its account of the model.
+        drift: of the precision's scores from fp32's; None for fp32.
     """
 
     rankings: Rankings
     qrels: Qrels
     scores: PerQuery
     mteb: dict[str, Any]
+    drift: Drift | None = None
 
 
 class Key(NamedTuple):
@@ -107,8 +112,8 @@ def read_result(folder: Path) -> Result | None:
         return None
     try:
         content = json.loads(file.read_text("utf-8"))
-        return Result(**content) if content.keys() == set(Result.__struct_fields__) else None
-    except (ValueError, AttributeError):
+        return msgspec.convert(content, Result) if content.keys() == set(Result.__struct_fields__) else None
+    except (ValueError, AttributeError):  # msgspec's errors are ValueErrors
         raise UserError(f"{file}: not a result of eval.run; delete {folder} to have it measured again") from None
 
 
@@ -151,8 +156,7 @@ def _write_scores(folder: Path, scores: PerQuery) -> None:
 
 def _write(folder: Path, result: Result) -> None:
     partial = folder / f"{RESULT}.partial"
-    content = {field: getattr(result, field) for field in result.__struct_fields__}
-    partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    partial.write_text(json.dumps(msgspec.to_builtins(result), indent=2) + "\n", "utf-8")
     partial.rename(folder / RESULT)
 
 

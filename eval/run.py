@@ -17,10 +17,10 @@ from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
-from cards.hardware import has_native_bf16
 from cards.models import ModelReference, resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.baselines import baselines, ceiling
+from eval.encoder import Encoder, resolve_precision
 from eval.measuring import Measurable, kept, searched
 from eval.prompts import Prompts, given, other_than_own, own_prompts
 from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
@@ -58,7 +58,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     base = resolve_model(base_name) if base_name else model
     tasks = [load_task(reference) for reference in config.tasks]
     root = Path(config.results)
-    encoding = Encoding(config.batch_size, resolve_precision(config.precision))
+    encoding = Encoding(resolve_precision(config.precision), config.batch_tokens)
     base_results = evaluate(base, tasks, root, encoding, base_prompts(config, model, base))
     results = base_results if model.weights == base.weights else evaluate(model, tasks, root, encoding)
     rows = [*baselines(config, tasks, root), ("untouched base", base_results)]
@@ -84,15 +84,10 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
 
 
 class Encoding(NamedTuple):
-    """How texts are encoded; `precision` is `fp32` or `bf16`."""
+    """How texts are encoded: see `eval.encoder.Encoder`."""
 
-    batch_size: int = 32
     precision: str = "fp32"
-
-
-def resolve_precision(wanted: str) -> str:
-    """`auto` as what this machine is good at."""
-    return wanted if wanted != "auto" else "bf16" if has_native_bf16() else "fp32"
+    batch_tokens: int | None = None
 
 
 def base_prompts(config: EvalRecipe, model: ModelReference, base: ModelReference) -> Prompts | None:
@@ -115,31 +110,45 @@ def evaluate(
         encoding: how.
         prompts: in place of the model's own.
     """
-    loaded: list[SentenceTransformer] = []
+    loaded: list[Encoder] = []
 
     def measured(task: Task) -> Measured:
-        loaded[:] = loaded or [_load(model, encoding.precision, prompts)]
-        return measure(loaded[0], model, task, encoding.batch_size)
+        if not loaded:
+            loaded.append(Encoder(_load(model, prompts), encoding.precision, task.sample(), encoding.batch_tokens))
+            _tell_drift(model, loaded[0], encoding, task)
+        return measure(loaded[0], model, task)
 
     return [kept(Measurable(model, task, encoding.precision, prompts), root, partial(measured, task)) for task in tasks]
 
 
-def _load(model: ModelReference, precision: str, prompts: Prompts | None = None) -> SentenceTransformer:
+def _load(model: ModelReference, prompts: Prompts | None = None) -> SentenceTransformer:
     loaded = SentenceTransformer(model.location)
     if prompts is not None:
         loaded.prompts = {"query": "", "document": "", **prompts}
-    return loaded.bfloat16() if precision == "bf16" else loaded
+    return loaded
 
 
-def measure(model: SentenceTransformer, reference: ModelReference, task: Task, batch_size: int) -> Measured:
+def _tell_drift(model: ModelReference, encoder: Encoder, encoding: Encoding, task: Task) -> None:
+    drift = encoder.drift
+    if drift is not None:
+        level = logging.WARNING if drift.drifted else logging.INFO
+        logger.log(
+            level,
+            "%s in %s against fp32, %d queries and %d passages of %s: %s",
+            *(model.name, encoding.precision, drift.queries, drift.passages, task.name, drift.told()),
+        )
+
+
+def measure(encoder: Encoder, reference: ModelReference, task: Task) -> Measured:
     """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them, and what follows from them."""
-    wrapper = SentenceTransformerEncoderWrapper(model)
+    wrapper = SentenceTransformerEncoderWrapper(encoder.model)
     # mteb keys its caches by name and revision, and knows neither for a folder: two models would be one to it.
     meta = wrapper.mteb_model_meta.model_copy(
         update={"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
     )
     wrapper.mteb_model_meta = with_training_datasets(meta, reference, task)
-    return searched(wrapper, task, batch_size)
+    wrapper.model = encoder
+    return searched(wrapper, task)._replace(drift=encoder.drift)
 
 
 def _run_record(folder: Path) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ class Plan(NamedTuple):
             tasks=config.tasks,
             base=self.base,
             results=str(config.folder() / "results"),
-            batch_size=config.batch_size,
+            batch_tokens=config.batch_tokens,
             precision=config.precision,
             query_prompt=self.prompts.get("query_prompt"),
             passage_prompt=self.prompts.get("passage_prompt"),

@@ -1,25 +1,29 @@
 """Retrieval tasks as mteb runs them: its own by name, BEIR folders, and data sets of `builders.build`."""
 
-import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import mteb
+import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, Value
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from cards.drift import Texts
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
 from cards.provenance import sha256_file, sha256_texts
 from eval.recipe import LocalTask
+from eval.task_files import Qrels, by_query, corpus_rows, has_answer, judged_queries, query_rows
 
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
-Qrels = dict[str, dict[str, int]]
 
 
 class Task(NamedTuple):
@@ -46,17 +50,41 @@ class Task(NamedTuple):
 
     def qrels(self) -> Qrels:
         """Judgements by query, loading the data if need be; a query without a relevant passage is not among them."""
-        return {query: judged for query, judged in self._judgements().items() if _has_answer(judged)}
+        return {query: judged for query, judged in self._judgements().items() if has_answer(judged)}
 
     def unanswerable(self) -> int:
         """Queries of which every judged passage is irrelevant: counted, and not measured."""
-        return self.without_answer + sum(not _has_answer(judged) for judged in self._judgements().values())
+        return self.without_answer + sum(not has_answer(judged) for judged in self._judgements().values())
+
+    def sample(self, queries: int = 32, passages: int = 64) -> Texts:
+        """Some of its queries and passages, evenly over all, to try a model on."""
+        self._judgements()
+        data = self.mteb.dataset["default"][self.split]
+        chosen = _spread(data["corpus"], passages)
+        return Texts(
+            queries=[row["text"] for row in _spread(data["queries"], queries)],
+            passages=[passage_text(row.get("title"), row["text"]) for row in chosen],
+            calibration=[],
+        )
 
     def _judgements(self) -> Qrels:
         self.mteb.load_data()
         self.mteb.convert_v1_dataset_format_to_v2(num_proc=None)
         judgements: Qrels = self.mteb.dataset["default"][self.split]["relevant_docs"]
         return judgements
+
+
+def passage_text(title: str | None, text: str) -> str:
+    """A passage as models read it.
+
+    >>> passage_text("", "text"), passage_text("Title", "text")
+    ('text', 'Title text')
+    """
+    return f"{title or ''} {text}".strip()
+
+
+def _spread(rows: Dataset, count: int) -> Dataset:
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)))
 
 
 def load_task(reference: str | LocalTask) -> Task:
@@ -94,11 +122,10 @@ def _named(name: str) -> Task:
 
 
 def _local(local: LocalTask) -> Task:
-    corpus = list(_corpus(Path(local.corpus)))
+    scratch = TemporaryDirectory(prefix="foils-")
+    corpus = _on_disk(corpus_rows(Path(local.corpus)), Path(scratch.name) / "corpus.arrow")
     questions = Path(local.questions)
-    queries = list(_queries(questions))
-    qrels = _qrels(questions, local.split)
-    data = _Data(corpus, queries, *qrels)
+    data = _Data(scratch, corpus, list(query_rows(questions)), *judged_queries(questions, local.split))
     data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
     made = data.as_task(local.name, local.split, revision)
@@ -112,10 +139,13 @@ def _from_hub(repo_id: str, revision: str) -> Task:
     commit = pin(repo_id, revision, "dataset")
     corpus = load_parquet(repo_id, "corpus", "corpus", commit)
     queries = load_parquet(repo_id, "queries", "queries", commit)
+    scratch = TemporaryDirectory(prefix="foils-")
+    rows = ({"id": row["_id"], "title": row.get("title") or "", "text": row["text"]} for row in corpus)
     data = _Data(
-        [{"id": row["_id"], "title": row.get("title") or "", "text": row["text"]} for row in corpus],
+        scratch,
+        _on_disk(rows, Path(scratch.name) / "corpus.arrow"),
         [{"id": row["_id"], "text": row["text"]} for row in queries],
-        *_by_query(
+        *by_query(
             (row["query-id"], row["corpus-id"], row["score"]) for row in load_parquet(repo_id, None, "test", commit)
         ),
     )
@@ -124,10 +154,27 @@ def _from_hub(repo_id: str, revision: str) -> Task:
     return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit), data.without_answer)
 
 
-class _Data(NamedTuple):
-    """A retrieval task's passages, queries, judgements, and how many queries have none that is relevant."""
+def _on_disk(passages: Iterator[dict[str, str]], file: Path) -> Dataset:
+    """Passages as a data set that is mapped, not held: a million of them are several gigabytes."""
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, CORPUS.arrow_schema) as writer:
+        while rows := list(islice(passages, 10_000)):
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, CORPUS.arrow_schema))
+    return Dataset.from_file(str(file))
 
-    corpus: list[dict[str, str]]
+
+class _Data(NamedTuple):
+    """A retrieval task's data.
+
+    Attributes:
+        scratch: the folder that the passages' file lies in.
+        corpus: passages.
+        queries: among them some, perhaps, that are not judged.
+        qrels: judgements of queries with a relevant passage.
+        without_answer: how many judged queries have none.
+    """
+
+    scratch: "TemporaryDirectory[str]"
+    corpus: Dataset
     queries: list[dict[str, str]]
     qrels: Qrels
     without_answer: int
@@ -138,7 +185,7 @@ class _Data(NamedTuple):
         Raises:
             UserError: names the query or passage.
         """
-        known = {row["id"] for row in self.corpus}
+        known = set(self.corpus["id"])
         asked = {row["id"] for row in self.queries}
         for query_id, judged in self.qrels.items():
             if query_id not in asked:
@@ -172,7 +219,7 @@ class _Data(NamedTuple):
         task.dataset = {
             "default": {
                 split: {
-                    "corpus": Dataset.from_list(self.corpus, features=CORPUS),
+                    "corpus": self.corpus,
                     "queries": Dataset.from_list(self._judged(), features=QUERIES),
                     "relevant_docs": self.qrels,
                     "top_ranked": None,
@@ -180,6 +227,7 @@ class _Data(NamedTuple):
             }
         }
         task.data_loaded = True
+        task.scratch = self.scratch  # goes with the task
         return task
 
     def _judged(self) -> list[dict[str, str]]:
@@ -213,84 +261,3 @@ def _mteb_task(name: str, split: str, revision: str) -> AbsTaskRetrieval:
         metadata = metadata_
 
     return _Local()
-
-
-def _corpus(path: Path) -> Iterator[dict[str, str]]:
-    """Passages of a BEIR folder, a `.jsonl` file or a data set folder, as mteb wants them."""
-    if (path / "manifest.json").exists():
-        rows: Iterable[dict[str, Any]] = _parquet(path, "corpus")
-    else:
-        rows = _jsonl(path if path.suffix == ".jsonl" else path / "corpus.jsonl")
-    for row in rows:
-        yield {"id": str(row["_id"]), "title": str(row.get("title") or ""), "text": str(row["text"])}
-
-
-def _queries(folder: Path) -> Iterator[dict[str, str]]:
-    rows = _parquet(folder, "queries") if (folder / "manifest.json").exists() else _jsonl(folder / "queries.jsonl")
-    for row in rows:
-        yield {"id": str(row["_id"]), "text": str(row["text"])}
-
-
-def _qrels(folder: Path, split: str) -> tuple[Qrels, int]:
-    """Judgements by query, in the file's order, and the queries without a relevant passage."""
-    return _by_query(_judgements(folder, split))
-
-
-def _by_query(judgements: Iterable[tuple[str, str, int]]) -> tuple[Qrels, int]:
-    """Judgements of queries that have a relevant passage, those of 0 too; and the number of other queries."""
-    qrels: Qrels = {}
-    for query_id, passage_id, score in judgements:
-        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
-    answerable = {query: judged for query, judged in qrels.items() if _has_answer(judged)}
-    return answerable, len(qrels) - len(answerable)
-
-
-def _has_answer(judged: Mapping[str, int]) -> bool:
-    return any(score > 0 for score in judged.values())
-
-
-def _judgements(folder: Path, split: str) -> Iterator[tuple[str, str, int]]:
-    if (folder / "manifest.json").exists():
-        for row in _parquet(folder, "default"):
-            yield row["query-id"], row["corpus-id"], row["score"]
-        return
-    path = folder / "qrels" / f"{split}.tsv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
-                try:
-                    yield row["query-id"], row["corpus-id"], int(row["score"])
-                except (KeyError, TypeError, ValueError):
-                    raise UserError(
-                        f"{path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, "
-                        "under a header with these names"
-                    ) from None
-    except FileNotFoundError:
-        found = ", ".join(sorted(file.stem for file in path.parent.glob("*.tsv"))) or "none"
-        raise UserError(f"{path}: no such file; splits in {path.parent}: {found}") from None
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict) or "_id" not in row or "text" not in row:
-                        raise UserError(f"{path}: line {number}: wanted an object with _id and text")
-                    yield row
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; wanted BEIR's layout or a data set folder") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 near byte {error.start}; convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON lines: {error}") from None
-
-
-def _parquet(folder: Path, config: str) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    for file in sorted((folder / config).glob("*.parquet")):
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches():
-                yield from batch.to_pylist()

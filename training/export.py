@@ -19,12 +19,13 @@ from typing import Any, get_args
 
 import msgspec
 
+from cards.convert import FILES, PACKAGES, Format, convert, load, parts_of
+from cards.drift import Texts, compare, in_torch, sample_texts, score
 from cards.errors import UserError, run_entry
 from cards.model import merge_model_cards, model_card
 from cards.provenance import sha256_file
-from training.convert import FILES, PACKAGES, Format, convert, load, parts_of, runner
+from cards.runtimes import runner
 from training.data import load_rows, resolve
-from training.drift import Texts, compare, in_torch, sample_texts, score
 from training.publish import RUN_RECORD
 
 logger = logging.getLogger(__name__)
@@ -51,11 +52,11 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
     Args:
         folder: a model as sentence-transformers saves it.
         formats: which.
-        texts: see `training.drift.sample_texts`.
+        texts: see `cards.drift.sample_texts`.
 
     Returns:
         For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
-        `pad_id`, `pad_token`, `query_prompt`, `passage_prompt`), and the figures of `training.drift.Measured`.
+        `pad_id`, `pad_token`, `query_prompt`, `passage_prompt`), and the figures of `cards.drift.Measured`.
 
     Raises:
         UserError: a package is missing, or the model cannot be converted.

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from cards.convert import Format
 from training.base import Attention, PoolingMode
-from training.convert import Format
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions

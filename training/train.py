@@ -22,6 +22,7 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from cards.drift import sample_texts
 from cards.errors import run_entry
 from cards.folders import put_in_place
 from cards.hardware import EnergyMeter
@@ -31,7 +32,6 @@ from cards.release import add_push_arguments, push_target
 from training import cross_encoder, mixture, preflight, retriever
 from training.checkpoints import close_folder, open_folder
 from training.data import resolve
-from training.drift import sample_texts
 from training.export import check, export
 from training.processes import refuse_fewer_than_asked
 from training.publish import publish_model

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from builders.passages import Passages
 from builders.row_store import Keys, RowStore, keys_of
-from builders.scoring.batches import Flags, Numbers, left_over, tokenise
 from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.lanes import CONVERTED, Floats, lane_of, load
+from builders.scoring.lanes import CONVERTED, lane_of, load
 from cards.models import resolve_model
 from cards.provenance import package_versions, sha256_file, sha256_json
+from cards.token_batches import Flags, Floats, Numbers, left_over, tokenise
 
 BLOCK = 20_000
 """Pairs that are in memory as texts at one time, and sorted by length among each other."""
@@ -133,7 +133,7 @@ class Scorer:
 
     def _compute(self, texts: list[tuple[str, str]], keys: Keys, missing: Flags, bar: Any) -> None:
         self._load()
-        tokens = tokenise(self._model, texts)
+        tokens = tokenise(self._model, texts, self._model._resolve_prompt(None, None))  # noqa: SLF001  as predict() does
         batches = left_over(tokens.lengths, missing, self._budget())
         unsaved: list[tuple[Numbers, Floats]] = []
         saved = monotonic()

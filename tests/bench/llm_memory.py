@@ -8,7 +8,6 @@ a stub server beside it. Also measured: how long a store with as many calls take
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.recipe import QueriesConfig
 from tests.bench.llm_calls import stub
+from tests.bench.memory import peak_mb
 
 TEXT = "Books go back to the shelf that their card in the catalogue names. " + "More words. " * 60
 
@@ -60,11 +60,6 @@ def warm_up(config, store_file):
         llm = Llm(config, store, lambda: [Endpoint(config.base_url, "stub")])
         material = Material(schema.CORPUS.empty_table(), "en", 43, llm.run)
         queries.write(passages(1000), 1000, QueriesConfig(), material)
-
-
-def peak_mb():
-    """Peak resident memory of this process in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(options):

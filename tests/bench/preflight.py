@@ -4,13 +4,12 @@
 
 Rows are made of `tests/bench/made_corpus.py`: titles as queries, passages of about 1,200 bytes as positives, and as
 negatives the passages of other rows, a share of them the same for every hundredth row, so that the sampler without
-duplicates has something to do. Memory is `ru_maxrss`, without the library imports that came before, which are told
+duplicates has something to do. Memory is the peak, without the library imports that came before, which are told
 first; it counts the pages of the data set's file that are mapped, which the system takes back when it needs them.
 """
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from tqdm import tqdm
 
 from cards.models import resolve_model
+from tests.bench.memory import peak_mb
 from training import preflight
 from training.preflight import hashes, texts, tokens
 from training.preflight.batches import codes_of, foretell, plan_of
@@ -51,7 +51,7 @@ def make(file, count, repeated):
 
 def peak():
     """GB that the process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return peak_mb() / 1000
 
 
 class Parts:

@@ -8,7 +8,6 @@ candidates a query. What is printed: the whole audit without embeddings, its par
 
 import argparse
 import json
-import resource
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +19,7 @@ from builders import schema
 from builders.folder import FORMAT, write_config
 from builders.negatives.written_checks import WrittenChecks, manner_of
 from builders.realism.examine import AuditConfig, examine
+from tests.bench.memory import peak_mb
 
 WORDS, LENGTH, BATCH = 50_000, 60, 20_000
 
@@ -101,7 +101,7 @@ def main():
         print(
             f"audit: {perf_counter() - started:.1f} s, by words {result['generated']['llm']['without_titles']['words']}"
         )
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.2f} GB, making included")
+    print(f"most memory: {peak_mb() / 1024:.2f} GB, making included")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ For each size a corpus is made (`tests/bench/made_corpus.py`: a BEIR folder with
 of its own goes through a build's stages: it reads and cleans the corpus and the queries, mines BM25 negatives for them,
 selects, and writes the data set's folder. No LLM is asked.
 
-Memory, in brackets, is the most that the process has held by the end of a stage (`ru_maxrss`), so it never falls from
+Memory, in brackets, is the most that the process has held by the end of a stage, so it never falls from
 one stage to the next; it counts the pages of temporary files that are mapped, which the system takes back when it needs
 them. Disk is the folder that is written; the temporary files, while they are there, are about as large as the corpus.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from builders.selection import select
 from builders.selection.stored import inputs_from, wanted_by
 from cards.recipe import Recipe
 from tests.bench.made_corpus import made_passages, made_queries, write_beir, write_labels
+from tests.bench.memory import peak_mb
 
 DEPTH, PER_QUERY = 50, 1
 
@@ -52,7 +52,7 @@ class Stages:
         """The stage since the last is over."""
         now = time.perf_counter()
         self.seconds[name], self._started = now - self._started, now
-        self.peaks[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        self.peaks[name] = peak_mb() / 1000
 
 
 def make(folder, passages, queries):

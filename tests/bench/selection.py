@@ -9,7 +9,6 @@ beside it. Each round has a process of its own; the corpus lies memory-mapped on
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,12 +25,9 @@ from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
 from builders.spool import spooled
 from tests.bench.made_corpus import made_passages, made_queries
+from tests.bench.memory import peak_mb
 
 RULES = SelectionConfig(relative_margin={"cross-encoder": 0.05}, max_uses=20, shortfall="fill", rank_max=40)
-
-
-def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def candidates(queries, passages, depth, seed):

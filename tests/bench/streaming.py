@@ -5,7 +5,7 @@
 For each size a data set with one negative a row is written, once over about 1.5 kB of text a row, and read by a process
 of its own through `training.mixture` as the trainer reads it, in batches of 64, but not trained on: from the folder,
 with --hub also from a Hub on loopback. `in memory` is the same without `streaming`: `datasets` converts the files and
-maps them, and mapped pages count as the process's where they were touched. Peak memory (`ru_maxrss`) is told less
+maps them, and mapped pages count as the process's where they were touched. Peak memory is told less
 what the process held before it opened the data; speed is told by its own processor time, which other jobs on the
 machine hardly change.
 """
@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import pyarrow as pa
 
 from builders.folder import write_config
 from cards.recipe import decode_config
+from tests.bench.memory import peak_mb
 from tests.hub import Hub
 
 BATCH, REPO, BLOCK = 64, "alice/large", 10_000
@@ -65,11 +65,6 @@ def measured(dataset, revision, streaming, rows):
         count += len(batch)
     seconds = time.process_time() - started
     return {"rows": count, "above": peak_mb() - before, "opened": opened, "rows/s": count / (seconds - opened)}
-
-
-def peak_mb():
-    """Peak resident memory of this process in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(options):

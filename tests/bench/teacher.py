@@ -8,7 +8,6 @@ the join runs in a process of its own. Every label is checked against the score 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from builders.folder import write_config
 from builders.passages import Passages
 from builders.spool import spooled
 from tests.bench.made_corpus import made_passages
+from tests.bench.memory import peak_mb
 from training.data import load_rows, resolve
 from training.teacher import with_scores
 
@@ -55,19 +55,19 @@ def measured(folder, options):
     """The join alone; the rows have been converted before, as they would be for training without a teacher."""
     source = resolve(str(folder), None)
     rows = load_rows(source, "bm25")
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, started = peak_mb(), time.perf_counter()
     labelled = with_scores(rows, source, "bm25", "cross-encoder")
     seconds = time.perf_counter() - started
     numbers = np.arange(options.queries)
     places = (numbers[:, None] * 7919 + np.array([0, options.scored - 1]) * 104729) % options.passages
     found = labelled.data.table["label"].combine_chunks().flatten().to_numpy().reshape(-1, 2)
     wrong = int((np.abs(found - score_of(numbers[:, None], places)) > 1e-5).sum())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_mb()
     return {
         "rows": len(labelled),
         "seconds": seconds,
-        "before_mb": before / 1024,
-        "peak_mb": peak / 1024,
+        "before_mb": before,
+        "peak_mb": peak,
         "wrong": wrong,
     }
 

@@ -19,7 +19,6 @@ and tells nDCG@10 of the same 100 held-out claims among 1,000 passages (`[dev]`)
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
+from tests.bench.memory import peak_mb
 from tests.conftest import BASE, SHARED
 
 WARM = 2
@@ -120,7 +120,7 @@ def one(options):
     else:
         ours(options, WAYS[options.one])
     each = [after - before for before, after in zip(ends[WARM - 1 :], ends[WARM:], strict=False)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     print(json.dumps({"rate": options.batch / statistics.median(each), "mb": peak}))
 
 

@@ -9,13 +9,13 @@ cannot run here is told with its reason. Results lie in `--out`, one file a vari
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
 
 from cards.models import resolve_model
+from tests.bench.memory import peak_mb
 from tests.conftest import BASE, SHARED
 
 SCIFACT = SHARED / "collections" / "scifact"
@@ -85,7 +85,7 @@ def measure(name: str, steps: int) -> dict[str, object]:
         raise SystemExit("accelerate has no autocast for it on this device and would train in fp32 without a word")
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_mb() / 1024
     rate = (len(times) - UNTIMED) * BATCH / (times[-1] - times[UNTIMED - 1])
     return {"rate": rate, "gb": peak, "loss": float(losses[-1]), "trained": trained}
 

@@ -17,13 +17,14 @@ from cards.recipe import Recipe
 from eval import run
 from eval.baselines import baselines, ceiling, reranked
 from eval.changed import texts_of
+from eval.encoder import Encoder
 from eval.recipe import EvalRecipe
 from eval.tasks import load_task
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
 from tests.eval.test_tasks import task_folder
 
-ENCODING = run.Encoding(batch_size=8)
+ENCODING = run.Encoding()
 QUERIES = [("q1", "bird that hunts at night"), ("q2", "insect dance"), ("q3", "fish migration"), ("q4", "mud bath")]
 QRELS = ["q1\towl\t1", "q2\tbee\t1", "q3\teel\t1", "q4\tpig\t1", "q1\tbat\t1"]
 
@@ -61,7 +62,7 @@ def test_a_model_whose_scores_are_no_numbers_is_refused(task):
     model = SentenceTransformer(reference.location)
     model[0].model.encoder.layer[0].output.dense.weight.data[:] = float("nan")
     with pytest.raises(UserError, match=r"score of passage '\w+' for query 'q1' of animals is not a finite number"):
-        run.measure(model, reference, task, 8)
+        run.measure(Encoder(model, "fp32", task.sample()), reference, task)
 
 
 def test_means_equal_mtebs_own(task, tmp_path):
@@ -83,7 +84,7 @@ def test_means_equal_mtebs_own(task, tmp_path):
 
 def test_rankings_are_mtebs_and_give_the_scores(task):
     reference = resolve_model(BASE)
-    measured = run.measure(SentenceTransformer(reference.location), reference, task, 8)
+    measured = run.measure(Encoder(SentenceTransformer(reference.location), "fp32", task.sample()), reference, task)
     found = measured.rankings
     assert {query: len(hits) for query, hits in found.items()} == dict.fromkeys(["q1", "q2", "q3", "q4"], 12)
     assert max(found["q1"], key=found["q1"].get) == "owl"

@@ -8,6 +8,7 @@ from mteb.models import ModelMeta
 
 from cards.models import ModelReference, resolve_model
 from eval import run
+from eval.encoder import Encoder
 from eval.tasks import load_task
 from eval.zero_shot import with_training_datasets, zero_shot
 from tests.conftest import BASE
@@ -73,7 +74,7 @@ def test_own_training_queries_are_never_zero_shot(trained, animals):
 def test_mtebs_account_of_a_measured_model_carries_it(animals):
     reference = resolve_model(BASE)
     task = load_task(task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t1"]))
-    measured = run.measure(run._load(reference, "fp32"), reference, task, 8)
+    measured = run.measure(Encoder(run._load(reference), "fp32", task.sample()), reference, task)
     assert (
         set(measured.mteb["model"]["training_datasets"])
         == mteb.get_model_meta("sentence-transformers/all-MiniLM-L6-v2").get_training_datasets()

@@ -13,6 +13,8 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from builders.folder import write_config
+from cards.convert import FILES, load, write_onnx
+from cards.drift import Scored, compare, sample_texts
 from cards.errors import UserError
 from cards.files import local_files
 from cards.recipe import load_recipe
@@ -21,8 +23,6 @@ from cards.verify.artefact import Artefact, check_files
 from tests.training import tiny
 from training import export as exporting
 from training import train
-from training.convert import FILES, load, write_onnx
-from training.drift import Scored, compare, sample_texts
 from training.export import export, main
 from training.publish import compare as change_between
 from training.recipe import TrainRecipe

@@ -9,15 +9,14 @@ here the training texts are at hand. So the whole model, pooling and all, goes t
 import json
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
+from cards.drift import Model, Texts, calibrating
 from cards.errors import UserError
-from training.drift import Features, Floats, Model, Run, Texts, calibrating
 
 Format = Literal["onnx", "onnx-int8", "openvino", "openvino-int8"]
 FILES: dict[Format, str] = {
@@ -44,23 +43,38 @@ def load(folder: Path) -> Model:
     about = folder / "config_sentence_transformers.json"
     kind = json.loads(about.read_text("utf-8")).get("model_type") if about.exists() else None
     model: Model = (CrossEncoder if kind == "CrossEncoder" else SentenceTransformer)(str(folder), device="cpu")
-    if not hasattr(model[0], "model"):
-        raise UserError(
-            f"export {folder}: {type(model[0]).__name__} is a table of vectors, and reads as fast as it is; leave "
-            "out exports"
-        )
-    if any(not getattr(module, "include_prompt", True) for module in model):
-        raise UserError(
-            f"export {folder}: its pooling passes over the prompt's tokens, whose number a converted file cannot know; "
-            "leave out exports"
-        )
-    if isinstance(model, CrossEncoder) and model.num_labels != 1:
-        raise UserError(f"export {folder}: gives {model.num_labels} scores a pair; wanted a model with one")
+    check(model, f"export {folder}")
     return model.float().eval()
 
 
-def convert(model: Model, name: Format, root: Path, texts: Texts) -> Path:
+def check(model: Model, where: str) -> None:
+    """Refuses a model that cannot be converted.
+
+    Raises:
+        UserError: says why, after `where`.
+    """
+    if not hasattr(model[0], "model"):
+        raise UserError(
+            f"{where}: {type(model[0]).__name__} is a table of vectors or has several ways, and cannot be converted; a "
+            "table reads as fast as it is; leave it in torch"
+        )
+    if any(not getattr(module, "include_prompt", True) for module in model):
+        raise UserError(
+            f"{where}: its pooling passes over the prompt's tokens, whose number a converted file cannot know; leave "
+            "it in torch"
+        )
+    if isinstance(model, CrossEncoder) and model.num_labels != 1:
+        raise UserError(f"{where}: gives {model.num_labels} scores a pair; wanted a model with one")
+
+
+def convert(model: Model, name: Format, root: Path, texts: Texts | None = None) -> Path:
     """Writes one format under `root`, and the plain format before its 8-bit form.
+
+    Args:
+        model: in fp32 on the CPU.
+        name: the format.
+        root: the folder that its files lie under, by `FILES`.
+        texts: to calibrate `openvino-int8` with, which needs them.
 
     Returns:
         Its file; further ones lie beside it.
@@ -71,15 +85,17 @@ def convert(model: Model, name: Format, root: Path, texts: Texts) -> Path:
     file = root / FILES[name]
     if file.exists():
         return file
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if name == "onnx":
         _to_onnx(model, file)
     elif name == "openvino":
         _to_openvino(model, file)
     elif name == "onnx-int8":
         _to_onnx_int8(convert(model, "onnx", root, texts), file)
-    else:
+    elif texts is not None:
         _to_openvino_int8(convert(model, "openvino", root, texts), file, model, texts)
+    else:
+        raise ValueError("openvino-int8 needs texts to calibrate with")
     return file
 
 
@@ -91,37 +107,6 @@ def parts_of(file: Path) -> list[Path]:
     """
     candidates = [file.with_name(f"{file.name}_data"), file.with_suffix(".bin"), file]
     return [part for part in candidates if part.exists()]
-
-
-def runner(name: Format, file: Path) -> Run:
-    """A converted model as a function of a batch's features, on as many threads as torch has."""
-    threads = torch.get_num_threads()
-    call: Callable[[Features], Any]
-    if name.startswith("openvino"):
-        import openvino
-
-        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_NUM_THREADS": threads})
-        inputs, output = [port.any_name for port in compiled.inputs], compiled.outputs[-1]
-
-        def call(features: Features) -> Any:
-            return compiled(features)[output]
-    else:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors alone
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        inputs, output = [port.name for port in session.get_inputs()], session.get_outputs()[-1].name
-
-        def call(features: Features) -> Any:
-            return session.run([output], features)[0]
-
-    def run(features: Features) -> Floats:
-        values: Floats = call({each: features[each].numpy() for each in inputs})
-        return values
-
-    return run
 
 
 def _to_onnx(model: Model, file: Path) -> None:
@@ -143,7 +128,7 @@ def _to_onnx(model: Model, file: Path) -> None:
             )
         except torch.onnx.OnnxExporterError as problem:
             reason = str(problem.__cause__ or problem).strip().splitlines()[0]
-            raise UserError(f"export onnx: torch cannot export this model ({reason}); try openvino") from problem
+            raise UserError(f"onnx: torch cannot export this model ({reason}); try openvino") from problem
     size = sum(parameter.numel() * 4 for parameter in model.parameters())
     write_onnx(program, file, one_file=size < _ONE_FILE_BYTES)
 

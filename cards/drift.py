@@ -11,6 +11,7 @@ from datasets import Dataset
 from msgspec import Struct
 from scipy.stats import rankdata
 from sentence_transformers import CrossEncoder
+from sentence_transformers.util import batch_to_device
 
 from cards.errors import UserError
 
@@ -170,7 +171,7 @@ def in_torch(model: Model) -> Run:
 
     def run(features: Features) -> Floats:
         with torch.inference_mode():
-            values: Floats = model(features)[output].float().numpy()
+            values: Floats = model(batch_to_device(features, model.device))[output].float().cpu().numpy()
         return values
 
     return run

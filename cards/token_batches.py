@@ -1,4 +1,4 @@
-"""Pairs as tokens, and batches of about as many tokens each."""
+"""Texts, or pairs of them, as tokens, and batches of about as many tokens each."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,18 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 Features = dict[str, Any]
 _CHUNK = 512
 
 
 class Tokenised(NamedTuple):
-    """Pairs as a model reads them, without padding.
+    """Texts as a model reads them, without padding.
 
     Attributes:
-        offsets: `(n_pairs + 1,)`; pair i's tokens are `offsets[i]` to `offsets[i + 1]` of each of `columns`.
+        offsets: `(n_texts + 1,)`; text i's tokens are `offsets[i]` to `offsets[i + 1]` of each of `columns`.
         columns: such as `input_ids`: `(n_tokens,)`.
-        padding: what each column is filled with beside a shorter pair.
+        padding: what each column is filled with beside a shorter text.
         constants: what else the model wants with every batch.
         left: whether the padding comes first.
     """
@@ -31,17 +32,17 @@ class Tokenised(NamedTuple):
 
     @property
     def lengths(self) -> Numbers:
-        """Tokens of each pair."""
+        """Tokens of each text."""
         return np.diff(self.offsets)
 
-    def padded(self, pairs: Numbers) -> Features:
-        """Pairs as a batch: each column as `(n_pairs, longest)`."""
-        lengths = self.lengths[pairs][:, None]
+    def padded(self, texts: Numbers) -> Features:
+        """Some of the texts as a batch: each column as `(n_texts, longest)`."""
+        lengths = self.lengths[texts][:, None]
         places = np.arange(lengths.max())[None, :]
         if self.left:
             places = places - (lengths.max() - lengths)
         inside = (places >= 0) & (places < lengths)
-        index = np.where(inside, self.offsets[pairs][:, None] + places, 0)
+        index = np.where(inside, self.offsets[texts][:, None] + places, 0)
         batch = {
             name: np.where(inside, column[index], self.padding[name]).astype(np.int64)
             for name, column in self.columns.items()
@@ -49,19 +50,20 @@ class Tokenised(NamedTuple):
         return {**batch, **self.constants}
 
 
-def tokenise(model: Any, pairs: Sequence[tuple[str, str]]) -> Tokenised:
-    """Pairs as `CrossEncoder.predict` reads them: with the model's prompt, truncated as it truncates.
+def tokenise(model: Any, texts: Sequence[Any], prompt: str | None, **how: Any) -> Tokenised:
+    """Texts as `encode` or `predict` reads them: with the prompt before them, truncated as it truncates.
 
     Args:
-        model: a `CrossEncoder`.
-        pairs: query and passage texts, at least one.
+        model: a `SentenceTransformer`, or a `CrossEncoder` for pairs of texts.
+        texts: at least one.
+        prompt: put before each.
+        how: what the model's `preprocess` is to be told further.
     """
-    prompt = model._resolve_prompt(None, None)  # noqa: SLF001  as predict() does; there is no other way to ask for it
-    lengths = np.empty(len(pairs), np.int64)
+    lengths = np.empty(len(texts), np.int64)
     kept: dict[str, list[npt.NDArray[np.int32]]] = {}
     constants: Features = {}
-    for start in range(0, len(pairs), _CHUNK):
-        features = model.preprocess(list(pairs[start : start + _CHUNK]), prompt=prompt)
+    for start in range(0, len(texts), _CHUNK):
+        features = model.preprocess(list(texts[start : start + _CHUNK]), prompt=prompt, **how)
         inside = features["attention_mask"].bool()
         lengths[start : start + len(inside)] = inside.sum(1).numpy()
         for name, values in features.items():
@@ -80,8 +82,18 @@ def tokenise(model: Any, pairs: Sequence[tuple[str, str]]) -> Tokenised:
     )
 
 
+def on_device(features: Features, device: Any) -> Features:
+    """A batch's arrays as tensors where the model is; what is no array as it is."""
+    import torch
+
+    return {
+        name: torch.from_numpy(values).to(device) if isinstance(values, np.ndarray) else values
+        for name, values in features.items()
+    }
+
+
 def planned(lengths: Numbers, budget: int) -> list[Numbers]:
-    """Batches of pairs, longest first, each of at most `budget` padded tokens; a longer pair is one of its own.
+    """Batches of texts, longest first, each of at most `budget` padded tokens; a longer text is one of its own.
 
     >>> [batch.tolist() for batch in planned(np.array([5, 9, 4, 4]), 10)]
     [[1], [0, 2], [3]]
@@ -96,7 +108,7 @@ def planned(lengths: Numbers, budget: int) -> list[Numbers]:
 
 
 def left_over(lengths: Numbers, missing: Flags, budget: int) -> list[Numbers]:
-    """Batches of the missing pairs.
+    """Batches of the missing texts.
 
     Where all of a batch is missing it is as it would be if everything were: a run that goes on after a kill gives the
     very same scores, to the last bit. The rest makes batches among itself.

@@ -1,0 +1,126 @@
+"""Evaluation beside plain mteb: seconds, passages a second, scores and memory, on one task with one model.
+
+    python -m tests.bench.evaluation [--task ../shared/collections/scifact] [--passages 1500] [--rounds 3]
+                                     [--ways fp32,bf16,openvino] [--memory 50000,200000]
+
+`mteb.evaluate` with the model as sentence-transformers loads it, at its own settings, against ours in every precision
+asked for, by turns, on the task's queries and some of its passages: those that are judged, and others by lot
+(`--passages 0`: all). Seconds are a whole evaluation's, any conversion and the measurement of drift included. Then, of
+made passages, the most memory that an evaluation holds, a process for each size.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mteb
+from mteb.models import SentenceTransformerEncoderWrapper
+from sentence_transformers import SentenceTransformer
+
+from cards.models import resolve_model
+from eval.encoder import Encoder, resolve_precision
+from eval.run import measure
+from eval.tasks import load_task
+from tests.bench.made_corpus import made_passages, write_beir
+from tests.bench.memory import peak_mb
+from tests.conftest import BASE, SHARED
+
+SEED = 7
+
+
+def cut(folder, to, passages):
+    """A BEIR folder with the queries and judgements of another and some of its passages."""
+    (to / "qrels").mkdir(parents=True)
+    for name in ("queries.jsonl", "qrels/test.tsv"):
+        (to / name).write_bytes((folder / name).read_bytes())
+    judged = {line.split("\t")[1] for line in (to / "qrels" / "test.tsv").read_text("utf-8").splitlines()[1:]}
+    rows = (folder / "corpus.jsonl").read_text("utf-8").splitlines()
+    needed = [row for row in rows if json.loads(row)["_id"] in judged]
+    others = [row for row in rows if json.loads(row)["_id"] not in judged]
+    random.Random(SEED).shuffle(others)
+    kept = [*needed, *others[: max(0, passages - len(needed))]] if passages else rows
+    (to / "corpus.jsonl").write_text("\n".join(kept) + "\n", "utf-8")
+    return len(kept)
+
+
+def plain(task):
+    """nDCG@10 as anyone would have it measured."""
+    wrapper = SentenceTransformerEncoderWrapper(SentenceTransformer(resolve_model(BASE).location))
+    found = mteb.evaluate(wrapper, task.mteb, cache=None, overwrite_strategy="always", co2_tracker=False)
+    return found.task_results[0].scores["test"][0]["ndcg_at_10"], None
+
+
+def ours(task, precision):
+    """nDCG@10 and drift as `eval.run` has them."""
+    reference = resolve_model(BASE)
+    encoder = Encoder(SentenceTransformer(reference.location), resolve_precision(precision), task.sample())
+    scores = measure(encoder, reference, task).scores
+    return statistics.mean(query["nDCG@10"] for query in scores.values()), encoder.drift
+
+
+def speed(folder, ways, rounds):
+    """Prints the table of all ways."""
+    seconds, found = {}, {}
+    for number in range(rounds):
+        for way in ["plain", *ways]:
+            started = time.perf_counter()
+            found[way] = plain(load_task(folder)) if way == "plain" else ours(load_task(folder), way)
+            seconds.setdefault(way, []).append(time.perf_counter() - started)
+            print(f"round {number + 1} of {rounds}: {way}, {seconds[way][-1]:.1f} s", file=sys.stderr)
+    print("| way | s | times as fast | nDCG@10 | Spearman with fp32 | cosine |\n|---|---:|---:|---:|---:|---:|")
+    for way, all_seconds in seconds.items():
+        ratio = statistics.median(first / own for first, own in zip(seconds["plain"], all_seconds, strict=True))
+        score, drift = found[way]
+        near = "| " if drift is None else f"{drift.spearman:.4f} | {drift.cosine_mean:.5f}"
+        print(f"| {way} | {statistics.median(all_seconds):.1f} | {ratio:.2f} | {score:.4f} | {near} |")
+
+
+def memory(passages):
+    """Evaluates on made passages with a model of two layers, and prints the process's peak."""
+    from tests.training import tiny
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "task"
+        write_beir(folder, made_passages(passages), passages)
+        (folder / "qrels").mkdir()
+        with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
+            first = json.loads(next(file))["_id"]
+        (folder / "queries.jsonl").write_text('{"_id": "q", "text": "which?"}\n', "utf-8")
+        (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\nq\t{first}\t1\n", "utf-8")
+        reference = resolve_model(str(tiny.retriever("mean", Path(scratch) / "model", length=32)))
+        task = load_task(str(folder))
+        measure(Encoder(SentenceTransformer(reference.location), "fp32", task.sample()), reference, task)
+    print(f"{peak_mb():.0f}")
+
+
+def main():
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", type=Path, default=SHARED / "collections" / "scifact")
+    parser.add_argument("--passages", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", default="fp32,bf16,onnx-int8,openvino")
+    parser.add_argument("--memory", default="50000,100000,200000")
+    parser.add_argument("--one", type=int)
+    options = parser.parse_args()
+    if options.one is not None:
+        memory(options.one)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / options.task.name
+        print(f"{cut(options.task, folder, options.passages)} passages of {options.task.name}")
+        speed(str(folder), options.ways.split(","), options.rounds)
+    for size in options.memory.split(",") if options.memory else ():
+        command = [sys.executable, "-m", "tests.bench.evaluation", "--one", size]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        print(f"{int(size):,} made passages: {done.stdout.split()[-1]} MB at most")
+
+
+if __name__ == "__main__":
+    main()
