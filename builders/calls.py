@@ -1,7 +1,7 @@
 """Looks into a call store, and carries calls from one to another as Parquet, so that they travel with a data set.
 
     python -m builders.calls show STORE
-    python -m builders.calls export STORE FILE.parquet [--dataset FOLDER]
+    python -m builders.calls export STORE FILE.parquet [--dataset FOLDER] [--answers-only]
     python -m builders.calls import STORE FILE.parquet
 
 The same calls give the same bytes. An import never replaces an answer, and takes over only rows whose key is the hash
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.folder import MANIFEST, read_manifest
+from builders.llm.answers import ANSWERS
 from builders.llm.store import CallStore
 from builders.llm.store_file import StoreNotWritableError
 from builders.llm.store_format import Call, is_call
@@ -58,13 +59,14 @@ class _Answered(msgspec.Struct):
     finish_reason: str = "(unknown)"
 
 
-def export_calls(store: CallStore, file: Path, dataset: Path | None = None) -> int:
+def export_calls(store: CallStore, file: Path, dataset: Path | None = None, *, answers_only: bool = False) -> int:
     """Writes calls to a Parquet file, sorted by key; returns how many.
 
     Args:
         store: where they are.
         file: replaced where it is there already, once the new one is complete.
         dataset: a data set's folder, for the calls that its generated passages rest on alone.
+        answers_only: leaves the requests out, and with them the passages: see `builders.llm.answers`.
 
     Raises:
         UserError: the data set names no calls, the store lacks some of them, or the file cannot be written.
@@ -75,10 +77,11 @@ def export_calls(store: CallStore, file: Path, dataset: Path | None = None) -> i
     partial, rows = file.with_name(f"{file.name}.partial"), 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(partial, ANSWERS if answers_only else SCHEMA, compression="zstd") as writer:
             for batch in batches:
                 columns = [pa.array(column, pa.string()) for column in zip(*batch, strict=True)]
-                writer.write_table(pa.table(columns, SCHEMA), row_group_size=ROWS)
+                table = pa.table(columns, SCHEMA)
+                writer.write_table(table.select(writer.schema.names), row_group_size=ROWS)
                 rows += len(batch)
         partial.replace(file)
     except OSError as error:
@@ -255,13 +258,18 @@ def _entry() -> None:
                 "`generated` names the call of each generated passage; calls for its queries, and those whose answer "
                 "was not used, are named nowhere and left out; default: all calls of the store",
             )
+            command.add_argument(
+                "--answers-only",
+                action="store_true",
+                help="leave the requests out, and with them the passages: for `llm.answers` in a building recipe",
+            )
     arguments = parser.parse_args()
     if arguments.command == "show":
         with _open_to_read(arguments.store) as store:
             print("\n".join(show_calls(store)))
     elif arguments.command == "export":
         with _open_to_read(arguments.store) as store:
-            rows = export_calls(store, arguments.file, arguments.dataset)
+            rows = export_calls(store, arguments.file, arguments.dataset, answers_only=arguments.answers_only)
         logger.info("%s: %d calls", arguments.file, rows)
     else:
         with CallStore(arguments.store) as store:

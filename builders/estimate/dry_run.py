@@ -14,7 +14,7 @@ from builders.estimate.table import check_budget, report
 from builders.llm.chat import Llm, body_of
 from builders.llm.config import LlmConfig
 from builders.llm.session import llm_session
-from builders.llm.store import call_key
+from builders.llm.store import keyed
 from builders.negatives.material import Material
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from cards.errors import UserError
@@ -75,6 +75,7 @@ def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material
     """How many of the build's queries need not be paid for at their first attempt: the store has the answers."""
     tasks = queries.query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
     stored = 0
-    while batch := [call_key(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
-        stored += len(batch) - len(llm.store.missing(batch))
+    while batch := [keyed(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
+        found = llm.stored(dict(batch))
+        stored += sum(key in found for key, _ in batch)
     return stored

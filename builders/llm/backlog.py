@@ -137,7 +137,7 @@ class Backlog(Generic[TaskT]):
                 request = slot.task.request(slot.attempt)
                 body = body_of(request, self._llm.config)
                 asked.append((slot, Call(*keyed(body), body, bytes_of(request.messages))))
-            found = self._llm.store.get_many([call.key for _, call in asked])
+            found = self._llm.stored({call.key: call.request for _, call in asked})
             for slot, call in asked:
                 if call.key in found:
                     answer = answer_of(call.key, found[call.key])

@@ -125,7 +125,15 @@ class Converse(Protocol):
 
 
 class Llm:
-    """An LLM behind a store: the session of one build."""
+    """An LLM behind a store: the session of one build.
+
+    Args:
+        config: of the LLM.
+        store: where answers are kept.
+        connect: finds the endpoints.
+        ledger: counts the costs.
+        given: answers by key that are taken over where the store has none.
+    """
 
     def __init__(
         self,
@@ -133,8 +141,10 @@ class Llm:
         store: CallStore,
         connect: Callable[[], Sequence[Endpoint]],
         ledger: Ledger | None = None,
+        given: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.config = config
+        self._given = given or {}
         self.store = store
         self.ledger = ledger or Ledger(config.prices, config.budget)
         self._connect = connect
@@ -170,6 +180,15 @@ class Llm:
         with asyncio.Runner(loop_factory=new_event_loop) as runner, _nothing_old_is_garbage():
             if runner.run(Caller(self.config, endpoints, self.store, self._pressures).run(backlog)):
                 raise KeyboardInterrupt
+
+    def stored(self, calls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """The answers that are there already, of requests by key."""
+        found = self.store.get_many(calls)
+        given = [(key, calls[key], self._given[key]) for key in calls if key in self._given and key not in found]
+        if given:
+            self.store.put_keyed(given)
+            found |= {key: answer for key, _, answer in given}
+        return found
 
     def ask(self, stage: str, requests: Sequence[ChatRequest]) -> list[ChatAnswer]:
         """Answers of single requests, whatever they say, in their order.

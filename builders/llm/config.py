@@ -69,6 +69,8 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         row_deadline_s: seconds that a request may take with all its tries and waits.
         down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
             down and the build stops.
+        answers: a file of answers by their requests' hashes (`python -m builders.calls export --answers-only`): what
+            it has is taken from it, and the endpoint is not asked.
         prices: what its tokens or hours cost.
         budget: money that the calls of a data set may cost, those already in the store included. No call is begun
             that might pass it by its tokens; hours count once a call is over, so those in flight may pass it.
@@ -89,6 +91,7 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Positive = 5
     row_deadline_s: Seconds = 600.0
     down_after_s: Seconds = 120.0
+    answers: str | None = None
     prices: PricesConfig = PricesConfig()
     budget: Annotated[float, Meta(gt=0)] | None = None
 

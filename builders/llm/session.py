@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from builders.llm import embedded
+from builders.llm.answers import read_answers
 from builders.llm.chat import Endpoint, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.lines import endpoints_of
@@ -33,4 +34,4 @@ def llm_session(llm: LlmConfig, store_file: Path) -> Iterator[Llm]:
                 endpoints.extend(served)
             return endpoints
 
-        yield Llm(llm, store, connect)
+        yield Llm(llm, store, connect, given=read_answers(Path(llm.answers)) if llm.answers else None)

@@ -1,0 +1,71 @@
+"""Answers that travel without their requests, and a build that finds them with nobody to ask."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builders import build
+from builders.llm.answers import read_answers
+from builders.llm.chat import Llm
+from builders.llm.config import LlmConfig
+from builders.llm.store import CallStore
+from builders.recipe import BuildRecipe
+from cards.errors import UserError
+from cards.recipe import load_recipe
+from tests.builders.stores import a_call, filled
+from tests.builders.test_calls import command
+from tests.conftest import ANIMALS
+
+NOBODY = "http://127.0.0.1:9/v1"
+
+
+def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_server, tmp_path):
+    build.main(load_recipe(write_recipe(), (), BuildRecipe), tmp_path / "asked", tmp_path / "calls.sqlite")
+    done = command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet", "--answers-only")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "answers.parquet")
+    assert table.column_names == ["call-key", "answer"]
+    told = "\n".join(table["answer"].to_pylist())
+    assert not [text for text in ANIMALS.values() if text in told]
+
+    before = len(chat_server.bodies)
+    given = [f'llm.answers="{tmp_path / "answers.parquet"}"', f'llm.base_url="{NOBODY}"']
+    build.main(load_recipe(write_recipe(), given, BuildRecipe), tmp_path / "given", tmp_path / "fresh.sqlite")
+    assert len(chat_server.bodies) == before
+    for config in ("corpus", "queries", "llm", "generated", "random"):
+        tables = [pq.read_table(tmp_path / out / config) for out in ("asked", "given")]
+        assert tables[0].equals(tables[1]), config
+    with CallStore(tmp_path / "calls.sqlite") as first, CallStore(tmp_path / "fresh.sqlite") as second:
+        assert [call[:3] for call in second.calls("", 1000)] == [call[:3] for call in first.calls("", 1000)]
+
+
+def test_the_stores_own_answer_comes_first(tmp_path):
+    key, request, answer = a_call(1)
+    file = tmp_path / "answers.parquet"
+    pq.write_table(pa.table({"call-key": [key, "other"], "answer": ['{"text": "changed"}'] * 2}), file)
+
+    with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
+        llm = Llm(LlmConfig(), store, list, given=read_answers(file))
+        assert llm.stored({key: "{}"}) == {key: answer}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "no such file; name one"),
+        (b"PAR1 no", "not a file of answers"),
+        (pa.table({"call-key": ["k"]}), "not a file of answers"),
+        (
+            pa.table({"call-key": ["k"], "answer": ["[]"]}),
+            r"not a file of answers \('\[\]' is no JSON object\); make one",
+        ),
+    ],
+)
+def test_files_that_are_no_answers(tmp_path, content, problem):
+    file = tmp_path / "answers.parquet"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        pq.write_table(content, file)
+    with pytest.raises(UserError, match=problem):
+        read_answers(file)
