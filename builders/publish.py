@@ -18,6 +18,7 @@ from typing import Any
 
 from builders import versioning
 from builders.folder import FORMAT, MANIFEST, read_manifest
+from cards.comparison import carried, publish_told, without_block
 from cards.dataset import USE, card_for_version
 from cards.errors import UserError, run_entry
 from cards.files import CARD
@@ -59,9 +60,9 @@ def publish_dataset(folder: Path, target: Target) -> None:
     _warn_of_paths(manifest)
     if target.dry_run:
         return
-    card = card_for_version(generated, manifest, target.repo_id, release.version)
+    card = card_for_version(without_block(generated), manifest, target.repo_id, release.version)
     card = released_card(card, release, {"license": licence}, merge_with_history)
-    _write_card(folder, card)
+    _write_card(folder, carried(card, folder))
     bundle = Bundle(folder, "dataset", MANIFEST, card, merge_with_history, partial(_load, target.repo_id, manifest))
     published = publish(bundle, target.repo_id, release.version, private=target.private)
     logger.info(
@@ -73,6 +74,7 @@ def publish_dataset(folder: Path, target: Target) -> None:
         else "is there with the same content: nothing to do",
         published.commit,
     )
+    publish_told(folder, target.repo_id, "dataset")
 
 
 def _card_of(folder: Path) -> str:

@@ -72,6 +72,16 @@ def local_files(folder: Path, record_name: str, card: str) -> list[LocalFile]:
     return files
 
 
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Puts files in place, each complete or not at all."""
+    for path, content in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(file)
+
+
 def read_remote(repo_id: str, repo_type: RepoType, revision: str, path: str) -> str | None:
     """A small text file as it is on the Hub at a commit; None where there is none.
 

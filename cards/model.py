@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCardData
 
+from cards.comparison import without_block
 from cards.merging import Card, block, blocks, parse_card
 from cards.release import merge_with_history
 from cards.scores import BLOCK, NOT_EVALUATED, without_scores
@@ -48,12 +49,12 @@ def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version 
 
 
 def merge_model_cards(new: str, existing: str, weights: str) -> str:
-    """A freshly generated card of `weights` in place of an earlier one; scores stay if they are of the same."""
+    """A freshly generated card of `weights` in place of an earlier one; scores and comparison stay if of the same."""
     known = blocks(existing)
     of_same_weights = weights in known.get("training", "")
     if not of_same_weights and existing:
         card = parse_card(existing)
-        existing = card._replace(data=without_scores(card.data, weights)).render()
+        existing = without_block(card._replace(data=without_scores(card.data, weights)).render())
     return merge_with_history(new, existing, keep=(BLOCK,) if of_same_weights else ())
 
 

@@ -1,6 +1,6 @@
 """Compares kinds of negatives: the same training on each, the same tasks, the untouched base on top.
 
-    python -m eval.compare eval/recipes/quickstart.toml [--set seeds=[1,2,3]]
+    python -m eval.compare eval/recipes/quickstart.toml [--set seeds=[1,2,3]] [--push]
 
 Every training and every evaluation is a process of its own. What is finished is not run again, so the command can be
 killed and started again, and a new arm or seed costs only itself.
@@ -22,6 +22,7 @@ from cards.metrics import PerQuery
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, load_recipe, recipe_arguments
+from eval import announce
 from eval.account import read_account
 from eval.changed import changes, query_lines, texts_of
 from eval.costs import costs
@@ -46,15 +47,21 @@ _MEASURING = tuple(
 """What a run's figures come from; what is said of them can change without a new run."""
 
 
-def main(recipe: Recipe[CompareRecipe]) -> None:
+def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
     """Runs what is missing, then prints the tables and writes `comparison.json`, `report.html` and every number as CSV.
 
     Where runs fail, the arms that finished with every seed are reported all the same.
+
+    Args:
+        recipe: the comparison.
+        push: whether the data set's repository gets summary and forest plot into its card, as all folders here do.
 
     Raises:
         UserError: the recipe is not as it must be, or a run failed; what finished is kept.
     """
     config = recipe.config
+    if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
+        raise UserError(f"--push: dataset {config.dataset} is no Hub repository; publish it, and name it OWNER/NAME")
     tasks = [load_task(reference) for reference in config.tasks]
     plan = Plan(config, *_training_recipe(Path(config.training)), _fingerprint(config, tasks))
     base, runs = Run(BASE, 0), [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
@@ -62,11 +69,11 @@ def main(recipe: Recipe[CompareRecipe]) -> None:
     failed = execute(plan, runs, config.jobs)
     arms = tuple(arm for arm in config.arms if arm not in {run.arm for run in failed})
     if arms:
-        _report(plan._replace(config=msgspec.structs.replace(config, arms=arms)), recipe, tasks)
+        _report(plan._replace(config=msgspec.structs.replace(config, arms=arms)), recipe, tasks, push=push)
     check(plan, runs, failed)
 
 
-def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> None:
+def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task], *, push: bool) -> None:
     """Says what the finished runs of a plan's arms found."""
     config, out = plan.config, plan.config.folder()
     records = {
@@ -92,17 +99,22 @@ def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) ->
         "tables": found,
         "packages": package_versions(),
     }
-    (out / "comparison.json").write_bytes(msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n")
+    numbers = msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
+    (out / "comparison.json").write_bytes(numbers)
     write_numbers(out, measured, found)
     queries = [_queries(plan, task, scored.runs) for task, scored in zip(tasks, measured, strict=True)]
     about = About(config, resolve_model(plan.base).name, precision, shared, spent, account, losses(records))
     report = write_report(out, about, found, queries)
+    told = announce.comparison(about, found, numbers)
+    announce.write_cards(plan, told)
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\n{costs_table(spent, found[-1])}")
     print("\n" + "\n".join(lines(shared)))
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {report}")
+    if push:
+        announce.push_card(config.dataset, told)
 
 
 def _measured(plan: Plan, task: Task) -> Measured:
@@ -169,8 +181,12 @@ def _training_recipe(recipe: Path) -> tuple[str, dict[str, str]]:
 
 
 def _entry() -> None:
-    arguments = recipe_arguments(__doc__).parse_args()
-    main(load_recipe(arguments.recipe, arguments.overrides, CompareRecipe))
+    parser = recipe_arguments(__doc__)
+    parser.add_argument(
+        "--push", action="store_true", help="put summary and forest plot into the card of the data set's repository"
+    )
+    arguments = parser.parse_args()
+    main(load_recipe(arguments.recipe, arguments.overrides, CompareRecipe), push=arguments.push)
 
 
 if __name__ == "__main__":

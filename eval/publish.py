@@ -2,25 +2,19 @@
 
 import json
 import logging
-import random
 import re
-import time
-import warnings
 from collections.abc import Set as AbstractSet
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import CommitOperationAdd
-from huggingface_hub.errors import HfHubHTTPError
-
+from cards.contribution import contribute
 from cards.errors import UserError
 from cards.evidence import read_rankings, write_rankings
-from cards.files import CARD, LocalFile, read_remote
-from cards.hub import client, explained, files_at, patiently, pin
+from cards.files import CARD, read_remote, write_files
+from cards.hub import explained, pin
 from cards.metrics import METRICS, mean_interval
 from cards.models import ModelReference, remote_weights
-from cards.publishing import CONFLICTS, ROUNDS
 from cards.scores import SCORES, Score, scored_files
 from eval.paired import mean_over_seeds, paired_difference
 from eval.results import Result, read_scores
@@ -107,12 +101,7 @@ def write_scores(folder: Path, evaluation: Evaluation) -> None:
         evaluation.model.name,
         evaluation.scores(),
     )
-    for path, content in {**evaluation.evidence(), **files}.items():
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(file)
+    write_files(folder, {**evaluation.evidence(), **files})
 
 
 def check_push(repo_id: str, model: ModelReference) -> str:
@@ -133,47 +122,20 @@ def push_scores(repo_id: str, evaluation: Evaluation) -> None:
     Raises:
         UserError: the repository's weights are others by now, or the Hub refuses.
     """
-    with explained(f"scores of model {repo_id}"):
-        for attempt in range(ROUNDS):
-            try:
-                commit = _push_once(repo_id, evaluation)
-            except HfHubHTTPError as error:
-                if error.response.status_code not in CONFLICTS:
-                    raise
-                time.sleep(random.uniform(0, 0.5 * 2**attempt))
-                continue
-            logger.info("%s: %s", repo_id, f"scores in commit {commit}" if commit else "has these scores already")
-            return
-    raise UserError(f"scores of model {repo_id}: others kept changing the repository; run the same command again")
 
-
-def _push_once(repo_id: str, evaluation: Evaluation) -> str | None:
-    """One atomic commit on top of what `main` is now; None where nothing would change."""
-    head = pin(repo_id, "main", "model")
-    _check_weights(repo_id, head, evaluation.model)
-    earlier = read_remote(repo_id, "model", head, SCORES)
-    files = scored_files(
-        read_remote(repo_id, "model", head, CARD) or "",
-        earlier.encode() if earlier else None,
-        repo_id.rpartition("/")[2],
-        evaluation.scores(),
-    )
-    there = files_at(repo_id, head, "model")
-    local = {path: LocalFile.of(path, content) for path, content in {**evaluation.evidence(), **files}.items()}
-    operations = [
-        CommitOperationAdd(path, file.content) for path, file in local.items() if not file.is_at(there.get(path))
-    ]
-    if not operations:
-        return None
-    tasks = ", ".join(sorted({result.task for result in evaluation.results}))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-        made = patiently(
-            lambda: client().create_commit(
-                repo_id, operations, commit_message=f"Scores on {tasks}", parent_commit=head, revision="main"
-            )
+    def made(head: str) -> dict[str, bytes]:
+        _check_weights(repo_id, head, evaluation.model)
+        earlier = read_remote(repo_id, "model", head, SCORES)
+        files = scored_files(
+            read_remote(repo_id, "model", head, CARD) or "",
+            earlier.encode() if earlier else None,
+            repo_id.rpartition("/")[2],
+            evaluation.scores(),
         )
-    return str(made.oid)
+        return {**evaluation.evidence(), **files}
+
+    tasks = ", ".join(sorted({result.task for result in evaluation.results}))
+    contribute(repo_id, "model", "scores", f"Scores on {tasks}", made)
 
 
 def _check_weights(repo_id: str, commit: str, model: ModelReference) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cards.comparison import publish_told
 from cards.errors import UserError, run_entry
 from cards.model import merge_model_cards, model_card
 from cards.publishing import Bundle, publish
@@ -55,6 +56,7 @@ def publish_model(folder: Path, target: Target) -> None:
         "published, read back and verified" if published.new else "is there with the same content: nothing to do",
         published.commit,
     )
+    publish_told(folder, target.repo_id, "model")
 
 
 def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | None:
@@ -95,7 +97,7 @@ def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Seque
     """What was measured on weights that the new version has not."""
     if not earlier or earlier["model"] == model:
         return []
-    return [path for path in paths if path.startswith(("evaluation/", ".eval_results/"))]
+    return [path for path in paths if path.startswith(("evaluation/", ".eval_results/", "comparison/"))]
 
 
 def _entry() -> None:

@@ -7,9 +7,10 @@ from huggingface_hub import DatasetCard, constants
 
 from builders.publish import publish_dataset
 from cards.errors import UserError
-from cards.files import listed_files
+from cards.files import listed_files, write_files
 from cards.merging import parse_card
 from cards.release import Target
+from tests.cards.test_comparison import TOLD
 from tests.hub import Fault
 
 pytestmark = [pytest.mark.hub, pytest.mark.storage]
@@ -155,6 +156,22 @@ def test_what_people_wrote_stays(hub, build_animals):
         assert 'revision="v1.0.0"' not in merged
         assert "version: v1.1.0" in merged
     assert b"Only animals" not in published(hub, "alice/edited", "v1.0.0")["README.md"]
+
+
+def test_a_comparison_stands_on_main_and_not_in_the_version(hub, build_animals):
+    folder = build_animals("told")
+    write_files(folder, TOLD.files((folder / "README.md").read_text()))
+    for _ in range(2):
+        publish_dataset(folder, Target("alice/told", "v1.0.0"))
+        version, main = (published(hub, "alice/told", revision) for revision in ("v1.0.0", "main"))
+        assert b"foils:comparison" not in version["README.md"]
+        assert main["comparison/forest.png"] == TOLD.figure
+        assert set(main) - set(version) == {"comparison/forest.png", "comparison/comparison.json"}
+        assert main["README.md"].count(b"| llm | 0.6250 |") == 1
+        assert main["README.md"] == (folder / "README.md").read_bytes()
+        commits = len(hub.repo("dataset", "alice/told").commits)
+    publish_dataset(folder, Target("alice/told", "v1.0.0"))
+    assert len(hub.repo("dataset", "alice/told").commits) == commits
 
 
 def test_a_repository_with_a_readme_of_its_own(hub, build_animals):

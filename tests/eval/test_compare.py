@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from builders.folder import write_config
+from tests.builders.test_publish import published
 from tests.conftest import BASE
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
@@ -38,8 +39,9 @@ def recipe(tmp_path, animals):
     return path
 
 
-def compare(recipe, *overrides):
-    command = [sys.executable, "-m", "eval.compare", str(recipe), *(w for o in overrides for w in ("--set", o))]
+def compare(recipe, *overrides, flags=()):
+    values = (word for each in overrides for word in ("--set", each))
+    command = [sys.executable, "-m", "eval.compare", str(recipe), *values, *flags]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
@@ -59,6 +61,9 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     )
     card = (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text()
     assert "model-index" in card
+    assert "This model is arm `bm25`, seed 1, of the comparison below." in card
+    figure = (tmp_path / "out" / "models" / "bm25-seed1" / "comparison" / "forest.png").read_bytes()
+    assert figure == (tmp_path / "out" / "figures" / "forest-none.png").read_bytes()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "untouched base" in page
     assert not re.search(r"(src|href)=.(https?:|//)", page)  # no outside parts
@@ -74,6 +79,7 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     again = compare(recipe)
     assert again.stdout == finished.stdout
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text() == card
 
     failed = compare(recipe, 'arms=["none", "bm25", "dense"]')
     assert failed.returncode == 2
@@ -82,16 +88,26 @@ def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+def test_a_folder_has_no_card_to_push_to(recipe):
+    refused = compare(recipe, flags=["--push"])
+    assert refused.returncode == 2
+    assert "--push: dataset" in refused.stderr
+    assert "is no Hub repository; publish it, and name it OWNER/NAME" in refused.stderr
+
+
 @pytest.mark.hub
 def test_a_data_set_on_the_hub(recipe, hub, tmp_path):
-    commit = put_dataset(hub, tmp_path, "bob/compared")
-    values = ['dataset="bob/compared"', 'revision="v1.0.0"', 'arms=["bm25"]']
-    finished = compare(recipe, *values)
+    commit = put_dataset(hub, tmp_path, "alice/compared")
+    values = ['dataset="alice/compared"', 'revision="v1.0.0"', 'arms=["bm25"]']
+    finished = compare(recipe, *values, flags=["--push"])
     assert finished.returncode == 0, finished.stderr
+    main = published(hub, "alice/compared", "main")
+    assert b"Data: `alice/compared` at v1.0.0." in main["README.md"]
+    assert main["comparison/comparison.json"] == (tmp_path / "out" / "comparison.json").read_bytes()
     record = json.loads((tmp_path / "out" / "models" / "bm25-seed1" / "run.json").read_text())
     assert record["dataset"]["revision"] == commit
-    assert "--set dataset=bob/compared" in (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text()
-    hub.move_tag("dataset", "bob/compared", "v1.0.0", put_dataset(hub, tmp_path, "bob/compared", tag=None))
-    hub.commit("dataset", "bob/compared", {"notes.txt": b"x"})
-    hub.move_tag("dataset", "bob/compared", "v1.0.0", "main")
+    assert "--set dataset=alice/compared" in (tmp_path / "out" / "models" / "bm25-seed1" / "README.md").read_text()
+    hub.move_tag("dataset", "alice/compared", "v1.0.0", put_dataset(hub, tmp_path, "alice/compared", tag=None))
+    hub.commit("dataset", "alice/compared", {"notes.txt": b"x"})
+    hub.move_tag("dataset", "alice/compared", "v1.0.0", "main")
     assert "the tag has moved" in compare(recipe, *values).stderr

@@ -14,9 +14,11 @@ from sentence_transformers import SentenceTransformer
 
 from builders.folder import write_config
 from cards.errors import UserError
+from cards.files import write_files
 from cards.models import resolve_model
 from cards.recipe import load_recipe
 from cards.release import Target
+from tests.cards.test_comparison import TOLD
 from tests.conftest import BASE, CANARY
 from tests.hub import Fault
 from tests.test_architecture import ROOT
@@ -176,11 +178,17 @@ def test_new_weights_take_the_old_figures_with_them(hub, model):
     publish_model(model("one"), Target("alice/series"))
     stale = {"evaluation/scores.json": b"[]", ".eval_results/scifact.yaml": b"- value: 1\n", "photo.png": b"\x89PNG"}
     hub.commit("model", "alice/series", stale)
+    write_files(model("one"), TOLD.files((model("one") / "README.md").read_text(), this="arm `bm25`, seed 1,"))
     publish_model(model("one"), Target("alice/series"))
-    assert set(stale) <= set(files(hub, "alice/series"))
+    there = files(hub, "alice/series")
+    assert set(stale) <= set(there)
+    assert there["comparison/forest.png"] == TOLD.figure
+    assert b"This model is arm `bm25`" in there["README.md"]
     publish_model(model("two", seed=2), Target("alice/series"))
     there = files(hub, "alice/series")
     assert set(stale) & set(there) == {"photo.png"}
+    assert not [path for path in there if path.startswith("comparison/")]
+    assert b"foils:comparison" not in there["README.md"]
     card = there["README.md"].decode()
     assert "Minor change after v1.0.0" in card
     assert "seed: 1 -> 2" in card
