@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 CONVERTED: dict[str, Format] = {"onnx": "onnx", "onnx-int8": "onnx-int8", "openvino": "openvino"}
 """Precisions that are runtimes of the CPU's; the others are torch's, `fp32` and `bf16`."""
-BATCH_TOKENS = {"converted": 2048, "cpu": 8192, "cuda": 131_072}
+BATCH_TOKENS = {"converted": 2048, "cpu": 4096, "cuda": 131_072}
 """Padded tokens of a batch. OpenVINO runs several small batches side by side; torch runs one after the other."""
 
 

@@ -56,7 +56,7 @@ class Task(NamedTuple):
         """Queries of which every judged passage is irrelevant: counted, and not measured."""
         return self.without_answer + sum(not has_answer(judged) for judged in self._judgements().values())
 
-    def sample(self, queries: int = 32, passages: int = 64) -> Texts:
+    def sample(self, queries: int = 32, passages: int = 40) -> Texts:
         """Some of its queries and passages, evenly over all, to try a model on."""
         self._judgements()
         data = self.mteb.dataset["default"][self.split]
