@@ -1,7 +1,7 @@
 """What a comparison found, into the cards of the data set and of the models that it is about."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from cards.contribution import contribute
 from cards.errors import UserError
 from cards.files import CARD, read_remote, write_files
 from cards.metrics import MAIN_METRIC
-from eval.page import About, Picture, forests
+from eval.page import Picture, forests
+from eval.recipe import CompareRecipe
 from eval.report import difference_cells, what_intervals_mean
 from eval.runs import BASE, CONTROL, Plan, Run
 from eval.summary import summary
@@ -19,21 +20,22 @@ from eval.tables import Row, Table
 logger = logging.getLogger(__name__)
 
 
-def comparison(about: About, tables: Sequence[Table], numbers: bytes) -> Comparison:
+def comparison(config: CompareRecipe, base: str, tables: Sequence[Table], numbers: bytes) -> Comparison:
     """What a card tells.
 
     Args:
-        about: the comparison.
+        config: the comparison.
+        base: the model that all arms start from, or several.
         tables: by task; the last speaks for all.
         numbers: the content of `comparison.json`.
     """
-    config, whole = about.config, tables[-1]
+    whole = tables[-1]
     against = CONTROL if CONTROL in config.arms else BASE
     shown: Picture = forests(config, tables)[-1]
     words = {found.first: found.word for found in whole.verdicts if found.second == against}
     return Comparison(
         name=config.name,
-        summary=summary(config, about.base, tables),
+        summary=summary(config, base, tables),
         rows=[_line(row, words.get(row.arm, "")) for row in whole.rows],
         beside_none=against == CONTROL,
         figure=shown.drawn["png"],
@@ -50,12 +52,16 @@ def _line(row: Row, word: str) -> Arm:
     return Arm(row.arm, row.metrics[MAIN_METRIC], difference, interval, word)
 
 
-def write_cards(plan: Plan, told: Comparison) -> None:
-    """Tells it in the folders of all models, and of the data set if it is a folder here with a card."""
-    for run, folder in _models(plan):
-        _write(folder, told, this=f"arm `{run.arm}`, seed {run.seed},")
-    if (Path(plan.config.dataset) / CARD).exists():
-        _write(Path(plan.config.dataset), told)
+def write_model_cards(plan: Plan, told: Comparison) -> None:
+    """Tells it in the folders of all models."""
+    for run in (Run(arm, seed) for arm, seed in product(plan.config.arms, plan.config.seeds)):
+        _write(Path(plan.model(run)), told, this=f"arm `{run.arm}`, seed {run.seed},")
+
+
+def write_dataset_card(dataset: str, told: Comparison) -> None:
+    """Tells it in the data set's folder, if it is one with a card."""
+    if (Path(dataset) / CARD).exists():
+        _write(Path(dataset), told)
 
 
 def _write(folder: Path, told: Comparison, this: str | None = None) -> None:
@@ -76,10 +82,3 @@ def push_card(repo_id: str, told: Comparison) -> None:
         return told.files(read_remote(repo_id, "dataset", head, CARD) or "")
 
     contribute(repo_id, "dataset", "comparison", f"Comparison {told.name}", made)
-
-
-def _models(plan: Plan) -> Iterator[tuple[Run, Path]]:
-    for run in (Run(arm, seed) for arm, seed in product(plan.config.arms, plan.config.seeds)):
-        folder = Path(plan.model(run))
-        if (folder / CARD).exists():
-            yield run, folder

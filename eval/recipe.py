@@ -55,13 +55,34 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     cross_encoder: str | None = None
 
 
+class BuildStep(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a comparison's data set is built: a building recipe, and `key=value` settings over it."""
+
+    recipe: str
+    set: tuple[str, ...] = ()
+
+
+class GpuConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """A GPU, for `--dry-run`.
+
+    Attributes:
+        tflops: matrix operations that training reaches, in 10^12 a second: less than half of what is printed on it.
+        hour: its price; 0 for not known, in `currency`.
+    """
+
+    tflops: Annotated[float, Meta(gt=0)] = 50.0
+    hour: Annotated[float, Meta(ge=0)] = 0.0
+    currency: str = "USD"
+
+
 class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """A comparison of arms: the same training on each kind of negatives and seed, measured on the same tasks.
 
     Attributes:
         name: of the comparison; its outputs go to `outputs/NAME` unless `out` says otherwise.
         dataset: a data set of `builders.build`: its folder or Hub id.
-        training: the training recipe that all arms share.
+        training: the training recipe that all arms share, or several, one for each base: then each base is compared
+            for itself, in a folder named as its recipe, and the mean over all of them beside.
         tasks: as in an evaluation recipe.
         revision: the Hub tag or commit of the data set.
         arms: kinds of negatives; `none` and `random` are the controls.
@@ -70,11 +91,13 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         jobs: runs at the same time, each with its share of the cores.
         batch_tokens: as in an evaluation recipe; likewise `precision`.
         out: the folder for models, results and report.
+        build: how to build the data set's folder, where it is not there yet.
+        gpu: what `--dry-run` reckons with.
     """
 
     name: str
     dataset: str
-    training: str
+    training: Annotated[str, Meta(min_length=1)] | Annotated[tuple[str, ...], Meta(min_length=1)]
     tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
     revision: str | None = None
     arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
@@ -84,6 +107,8 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
     out: str | None = None
+    build: BuildStep | None = None
+    gpu: GpuConfig | None = None
 
     def folder(self) -> Path:
         """Where the comparison's outputs lie."""

@@ -40,12 +40,14 @@ class Plan(NamedTuple):
 
     Attributes:
         config: the comparison.
+        training: the training recipe.
         base: the model that all arms start from.
         prompts: those of `PROMPTS` that the training recipe sets.
         fingerprint: of all that could change a run's figures; a finished run with another one is made again.
     """
 
     config: CompareRecipe
+    training: str
     base: str
     prompts: dict[str, str]
     fingerprint: str
@@ -78,7 +80,7 @@ class Plan(NamedTuple):
             }
             yield [
                 *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"),
-                *(str(ROOT / "training" / "train.py"), self.config.training, "--out", self.model(run)),
+                *(str(ROOT / "training" / "train.py"), self.training, "--out", self.model(run)),
                 *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
                 *("--threads", str(threads)),
             ]
@@ -132,18 +134,13 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
     return failed
 
 
-def check(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> None:
-    """Tells of runs that failed.
-
-    Raises:
-        UserError: names their logs and the last line of the first.
-    """
-    if failed:
-        logs = ", ".join(str(plan.log(run)) for run in failed)
-        last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
-        raise UserError(
-            f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing"
-        )
+def failure(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> UserError | None:
+    """What to say of runs that failed: their logs, and the last line of the first; None where none did."""
+    if not failed:
+        return None
+    logs = ", ".join(str(plan.log(run)) for run in failed)
+    last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+    return UserError(f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing")
 
 
 def _make(plan: Plan, run: Run, threads: int) -> bool:

@@ -1,0 +1,86 @@
+"""Several bases together: what holds on the mean over them, whatever one of them alone would say."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cards.metrics import PerQuery
+from cards.provenance import package_versions
+from cards.recipe import Recipe
+from eval.page import forests
+from eval.recipe import CompareRecipe
+from eval.tables import Measured, Table, tables
+
+
+def on_one_base(recipe: Recipe[CompareRecipe]) -> dict[str, Recipe[CompareRecipe]]:
+    """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe."""
+    config = recipe.config
+    if isinstance(config.training, str):
+        return {config.training: recipe}
+    parts = {}
+    for training in config.training:
+        name = Path(training).stem
+        one = msgspec.structs.replace(
+            config, name=f"{config.name}, {name}", training=training, out=str(config.folder() / name)
+        )
+        parts[training] = msgspec.structs.replace(recipe, config=one)
+    return parts
+
+
+def over_bases(by_base: Sequence[Sequence[Measured]]) -> list[Measured]:
+    """By task, each arm's scores of each query as means over the bases: one base's luck is not another's.
+
+    The queries are the same on every base, so that a difference is averaged query by query, and intervals speak of
+    other queries and trainings, not of other bases.
+
+    Args:
+        by_base: what each base came to, with the same tasks; arms that one of them lacks are left out.
+    """
+    found = []
+    for same_task in zip(*by_base, strict=True):
+        first = same_task[0]
+        arms = [arm for arm in first.runs if all(arm in measured.runs for measured in same_task)]
+        runs = {
+            arm: {seed: _mean([measured.runs[arm][seed] for measured in same_task]) for seed in first.runs[arm]}
+            for arm in arms
+        }
+        found.append(first._replace(runs=runs))
+    return found
+
+
+def _mean(scores: Sequence[PerQuery]) -> PerQuery:
+    return {
+        query: {name: sum(each[query][name] for each in scores) / len(scores) for name in metrics}
+        for query, metrics in scores[0].items()
+    }
+
+
+def write_over_bases(
+    recipe: Recipe[CompareRecipe], by_base: Mapping[str, Sequence[Measured]]
+) -> tuple[list[Table], bytes]:
+    """Writes `comparison.json` and the forest plots of the mean over bases; the tables, and the file's content.
+
+    Args:
+        recipe: the comparison.
+        by_base: base -> what it came to.
+    """
+    config, folder = recipe.config, recipe.config.folder()
+    found = tables(over_bases(list(by_base.values())), config.margin)
+    content = {
+        "name": config.name,
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides},
+        "bases": list(by_base),
+        "arms": [arm for arm in config.arms if arm in {row.arm for row in found[-1].rows}],
+        "seeds": config.seeds,
+        "margin": config.margin,
+        "tables": found,
+        "packages": package_versions(),
+    }
+    numbers = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.json").write_bytes(numbers)
+    for picture in forests(config, found):
+        for form, drawn in picture.drawn.items():
+            (folder / "figures" / f"{picture.name}.{form}").write_bytes(drawn)
+    return found, numbers
