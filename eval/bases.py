@@ -1,6 +1,6 @@
 """Several bases together: what holds on the mean over them, whatever one of them alone would say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -57,20 +57,21 @@ def _mean(scores: Sequence[PerQuery]) -> PerQuery:
 
 
 def write_over_bases(
-    recipe: Recipe[CompareRecipe], by_base: Mapping[str, Sequence[Measured]]
+    recipe: Recipe[CompareRecipe], names: Sequence[str], by_base: Sequence[Sequence[Measured]]
 ) -> tuple[list[Table], bytes]:
     """Writes `comparison.json` and the forest plots of the mean over bases; the tables, and the file's content.
 
     Args:
         recipe: the comparison.
-        by_base: base -> what it came to.
+        names: of the bases; two may have the same.
+        by_base: what each came to.
     """
     config, folder = recipe.config, recipe.config.folder()
-    found = tables(over_bases(list(by_base.values())), config.margin)
+    found = tables(over_bases(by_base), config.margin)
     content = {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides},
-        "bases": list(by_base),
+        "bases": names,
         "arms": [arm for arm in config.arms if arm in {row.arm for row in found[-1].rows}],
         "seeds": config.seeds,
         "margin": config.margin,

@@ -79,7 +79,7 @@ def _build(config: CompareRecipe) -> None:
 def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Sequence[Outcome]) -> Comparison:
     """Prints and writes the mean over the bases that came to something."""
     config, names = recipe.config, [outcome.base for outcome in outcomes]
-    found, numbers = write_over_bases(recipe, {outcome.base: outcome.measured for outcome in outcomes})
+    found, numbers = write_over_bases(recipe, names, [outcome.measured for outcome in outcomes])
     print(f"\nMean over {len(names)} bases: {', '.join(names)}. No interval speaks of further bases.")
     for table in found:
         print(f"\n{comparison_table(table, config, resolve_precision(config.precision))}")

@@ -1,6 +1,7 @@
 """The paper's experiment from its own recipes, scaled down: other texts, an LLM by script, small random models."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -11,16 +12,23 @@ from tests.eval.test_tasks import task_folder
 from tests.test_architecture import ROOT
 from tests.training import tiny
 
-PRIMING = "A hard negative looks relevant and does not answer."
+WORDS = [
+    *("meadow", "forest", "river", "harbour", "garden", "desert", "island", "valley", "glacier", "lagoon", "village"),
+    *("market", "castle", "bridge", "tunnel", "station", "library", "kitchen", "window", "ladder", "lantern", "barrel"),
+    *("wagon", "anchor", "compass", "blanket", "pillow", "hammer", "needle", "basket", "bottle", "candle", "mirror"),
+    *("pencil", "ribbon", "saddle", "shovel", "statue", "temple", "violin", "whistle", "cottage", "orchard", "mill"),
+]
 
 
 def scripted(body, number):
-    """As `about_animals`; and what a hard negative is, for the LLM is asked for that first."""
-    try:
+    """A query about a passage; what a hard negative is; or a passage about something else each time."""
+    asked = body["messages"][-1]["content"]
+    if asked.startswith("Passage: "):
         return about_animals(body, number)
-    except AttributeError:
-        query = body["messages"][-1]["content"]
-        return f"{PRIMING} {query[-60:]}"
+    if "what is a hard negative" in asked.lower():
+        return "It looks relevant and does not answer."
+    one, two, three, four = random.Random(number).sample(WORDS, 4)
+    return f"The {one} lies behind the {two}, and the {three} is near the {four}."
 
 
 def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
@@ -37,13 +45,14 @@ def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
             text = re.sub(rf"(?m)^{key} = .*", f"{key} = {value}", text)
         (tmp_path / f"{name}.toml").write_text(text)
     build = [
-        f"corpus.source={animals}", "queries.round_trip_k=12", f"llm.base_url={chat_server.url}", "llm.model=scripted",
+        f"corpus.source={animals}", "queries.round_trip_k=0", f"llm.base_url={chat_server.url}", "llm.model=scripted",
         "llm.concurrency=4", f"negatives.cross-encoder.model={tiny.cross_encoder(tmp_path / 'ranker')}",
         "negatives.cross-encoder.precision=fp32", "leakage.against=[]",
     ]  # fmt: skip
     values = {
         "training": [str(tmp_path / f"{name}.toml") for name in bases],
         "tasks": [str(task_folder(animals, QUERIES, QRELS))],
+        "build.recipe": str(ROOT / "builders" / "recipes" / "paper.toml"),
         "build.set": build,
         "dataset": str(tmp_path / "data"),
         "out": str(tmp_path / "out"),
@@ -54,11 +63,11 @@ def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
     }
     command = [sys.executable, "-m", "eval.compare", str(ROOT / "eval" / "recipes" / "paper.toml")]
     command += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     whole = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [row["arm"] for row in whole["tables"][0]["rows"]] == ["untouched base", "llm", "llm-with-positive"]
-    assert len(whole["bases"]) == 3
+    assert whole["bases"] == ["model", "model", "raw"]
     kinds = {"none", "random", "bm25", "cross-encoder", "llm", "llm-with-positive"}
     assert kinds <= set(json.loads((tmp_path / "data" / "manifest.json").read_text())["configs"])
     for name in bases:
