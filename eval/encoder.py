@@ -62,7 +62,7 @@ class Encoder:
         precision: `fp32`, `bf16` or one of `CONVERTED`.
         sample: texts that tell how far this precision is from fp32.
         batch_tokens: padded tokens of a batch; without it, as `BATCH_TOKENS` has it.
-        devices: each gets a copy of the model; without them, all GPUs, or the model's own device.
+        devices: that all encode; without them, all GPUs, or the model's own device.
 
     Attributes:
         model: in torch; of a converted one the tokeniser, prompts and similarity are still used.
@@ -140,10 +140,11 @@ def _gpus(model: SentenceTransformer) -> list[str]:
 
 
 def _in_torch(model: SentenceTransformer, devices: Sequence[str]) -> Lane:
-    """On each device a copy of the model, that takes the next batch as soon as it is free."""
+    """On each device the model or a copy, which takes the next batch as soon as it is free."""
     idle: SimpleQueue[SentenceTransformer] = SimpleQueue()
-    for copy in [deepcopy(model).to(name) for name in devices] or [model]:
-        idle.put(copy)
+    idle.put(model.to(devices[0]) if devices else model)
+    for name in devices[1:]:
+        idle.put(deepcopy(model).to(name))
     workers = idle.qsize()
 
     def embeddings(features: Features) -> Floats:

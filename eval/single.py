@@ -27,7 +27,7 @@ from eval.numbers import write_numbers
 from eval.page import About, ArmChanges, TaskQueries, write_report
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
-from eval.results import Key, read_scores
+from eval.results import Key, read_result, read_scores
 from eval.run import base_prompts
 from eval.runs import BASE, PROMPTS, Plan, Run, execute, failure
 from eval.tables import Measured, Runs, tables
@@ -98,6 +98,8 @@ def _report(
     measured = [_measured(plan, task) for task in tasks]
     found = tables(measured, config.margin, logger.info)
     precision = resolve_precision(config.precision)
+    known = read_result(_result(plan, Run(BASE, 0), tasks[0]))
+    drift = known.drift if known else None
     comparison = {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides},
@@ -105,6 +107,7 @@ def _report(
         "arms": config.arms,
         "seeds": config.seeds,
         "precision": precision,
+        "drift_of_base": drift,
         "guarantees": shared.guarantees,
         "tokens_of_a_row": shared.tokens,
         "costs": spent,
@@ -125,6 +128,8 @@ def _report(
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\n{costs_table(spent, found[-1])}")
     print("\n" + "\n".join(lines(shared)))
+    if drift is not None:
+        print(f"\n{precision} beside fp32, the base on texts of {tasks[0].name}: {drift.told()}")
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {report}")
     return measured, told
