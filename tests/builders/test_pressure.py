@@ -169,7 +169,7 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
     paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
     elsewhere = {"base_url": ("http://a/v1", "http://b/v1"), "answers_as": "alias"}
     shaping = {"model": "m", "revision": "r", "server": "vllm", "thinking": False, "extra_body": {"top_p": 0.9}}
-    way = {"provider": "auto", "endpoint": "me/mine"}
+    way = {"provider": "auto", "endpoint": "me/mine", "answers": "answers.parquet"}
     assert {*fast, *paid, *elsewhere, *shaping, *way} == set(LlmConfig.__struct_fields__)
     assert identity(**fast, **paid, **elsewhere, **way) == neutral
     for key, value in shaping.items():
