@@ -31,7 +31,7 @@ class Score(msgspec.Struct, frozen=True):
         metric: as it is printed, such as `nDCG@10`.
         value: mean over the queries, 0 to 1; `low` and `high` end its 95 % interval over queries.
         queries: how many queries the mean is over.
-        precision: of the weights while encoding, `fp32` or `bf16`.
+        precision: of the weights while encoding, or the runtime of a converted model, such as `openvino`.
         evaluated: the Hub commit, or `sha256:...`, that was measured; `weights` are its weights.
         base: name and revision of the untouched base.
         base_value: the same metric of the base.

@@ -1,10 +1,12 @@
 """Several bases together: what holds on the mean over them, whatever one of them alone would say."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from cards.errors import UserError
 from cards.metrics import PerQuery
 from cards.provenance import package_versions
 from cards.recipe import Recipe
@@ -14,10 +16,21 @@ from eval.tables import Measured, Table, tables
 
 
 def on_one_base(recipe: Recipe[CompareRecipe]) -> dict[str, Recipe[CompareRecipe]]:
-    """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe."""
+    """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.
+
+    Raises:
+        UserError: two of them have the same name, and so would share a folder.
+    """
     config = recipe.config
     if isinstance(config.training, str):
         return {config.training: recipe}
+    stems = Counter(Path(training).stem for training in config.training)
+    twice = [stem for stem, count in stems.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"training: {stems[twice[0]]} recipes are called {twice[0]}, and each base's folder has its recipe's name; "
+            "rename all but one"
+        )
     parts = {}
     for training in config.training:
         name = Path(training).stem

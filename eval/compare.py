@@ -19,9 +19,9 @@ from eval import announce
 from eval.bases import on_one_base, write_over_bases
 from eval.encoder import resolve_precision
 from eval.forecast import forecast
+from eval.one_base import Outcome, compare_on_base
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table
-from eval.single import Outcome, compare_on_base
 from eval.tasks import load_task
 
 

@@ -1,8 +1,8 @@
 """What a comparison will take, reckoned before anything runs: trainings, GPU hours, LLM calls and money.
 
 Work is counted in matrix products: a token costs two operations a weight beside the attention, a training three times
-as much as reading, four with gradient checkpointing. Texts count four characters a token. Both are meant to be right
-within a factor of two, which is what one wants to know before a night is spent.
+as much as reading, four with gradient checkpointing. Texts count four characters a token. That is rough:
+it tells an hour from a night, and says nothing to the minute.
 """
 
 import json

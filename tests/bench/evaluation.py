@@ -1,7 +1,7 @@
 """Evaluation beside plain mteb: seconds, passages a second, scores and memory, on one task with one model.
 
     python -m tests.bench.evaluation [--task ../shared/collections/scifact] [--passages 1500] [--rounds 3]
-                                     [--ways fp32,bf16,openvino] [--memory 50000,200000]
+                                     [--ways fp32,bf16,onnx-int8,openvino] [--memory 50000,100000,200000]
 
 `mteb.evaluate` with the model as sentence-transformers loads it, at its own settings, against ours in every precision
 asked for, by turns, on the task's queries and some of its passages: those that are judged, and others by lot

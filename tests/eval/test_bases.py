@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from eval.bases import over_bases
+from cards.errors import UserError
+from cards.recipe import Recipe
+from eval.bases import on_one_base, over_bases
+from eval.recipe import CompareRecipe
 from eval.runs import BASE
 from eval.tables import Measured
 from tests.eval.test_compare import compare, recipe  # noqa: F401  # the fixture
@@ -23,6 +26,12 @@ def test_the_mean_over_bases_is_taken_query_by_query_and_seed_by_seed():
     assert (found.task, found.revision, list(found.runs)) == ("t", "r", [BASE, "none", "llm"])
     assert found.runs[BASE][0] == {"a": {"nDCG@10": pytest.approx(0.6)}, "b": {"nDCG@10": pytest.approx(0.1)}}
     assert found.runs["llm"][2] == {"a": {"nDCG@10": pytest.approx(0.8)}, "b": {"nDCG@10": pytest.approx(0.2)}}
+
+
+def test_recipes_of_one_name_are_refused():
+    config = CompareRecipe("c", "d", ("a/same.toml", "other.toml", "b/same.toml"), ("t",))
+    with pytest.raises(UserError, match="training: 2 recipes are called same"):
+        on_one_base(Recipe(config, ""))
 
 
 def test_each_base_for_itself_then_the_mean_and_one_that_fails_stops_no_other(recipe, tmp_path):  # noqa: F811
