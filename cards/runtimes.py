@@ -75,6 +75,8 @@ def _openvino(file: Path, streams: int | None) -> Lane:
     queue.set_callback(lambda request, places: finished.append((places, request.get_output_tensor(output).data.copy())))
 
     def run(batches: Iterable[tuple[Numbers, Features]]) -> Iterator[tuple[Numbers, Floats]]:
+        queue.wait_all()
+        finished.clear()  # of a call that was left before its end
         for places, features in batches:
             queue.start_async({name: features[name] for name in names}, userdata=places)
             while finished:

@@ -10,6 +10,7 @@ from cards.convert import PACKAGES
 from cards.drift import Texts
 from cards.errors import UserError
 from cards.models import resolve_model
+from cards.token_batches import tokenise
 from eval import run
 from eval.encoder import CONVERTED, Encoder, resolve_precision
 from eval.results import read_result
@@ -68,6 +69,18 @@ def test_a_fast_precision_is_near_and_says_how_near(model, precision, least):
     assert encoder.drift.spearman >= 0.9
     exact = np.allclose(encoder.encode_document(TEXTS), model.encode_document(TEXTS), atol=1e-5)
     assert exact == (precision == "onnx")
+
+
+def test_what_was_left_half_way_is_not_given_to_the_next():
+    pytest.importorskip("openvino")
+    encoder = Encoder(fresh(), "openvino", SAMPLE)
+    tokens = tokenise(encoder.model, TEXTS, None)
+    left = encoder._lane((np.array([place]), tokens.padded(np.array([place]))) for place in range(len(TEXTS)))
+    next(left)
+    left.close()
+    last = np.array([2])
+    ((places, _),) = encoder._lane([(last, tokens.padded(last))])
+    assert places.tolist() == [2]
 
 
 def test_a_table_of_vectors(tmp_path):
