@@ -330,7 +330,14 @@ def test_what_a_stream_cannot_do(load, data, overrides, shareless, words):
 
 
 def test_workers_that_read_ahead_do_not_read_rows_twice(load):
-    rows = DataLoader(load("streaming=true", "trainer.max_steps=9").rows, batch_size=4, num_workers=2, collate_fn=list)
+    # Not forked: this process has threads of libraries, and a fork of such a one may crash.
+    rows = DataLoader(
+        load("streaming=true", "trainer.max_steps=9").rows,
+        batch_size=4,
+        num_workers=2,
+        collate_fn=list,
+        multiprocessing_context="spawn",
+    )
     assert [row["query"] for row in chain.from_iterable(islice(rows, 10))] == [
         row["query"] for row in islice(load("streaming=true", "trainer.max_steps=9").rows, N)
     ]
