@@ -10,7 +10,7 @@ from cards.contribution import contribute
 from cards.errors import UserError
 from cards.files import CARD, read_remote, write_files
 from cards.metrics import MAIN_METRIC
-from eval.page import Picture, forests
+from eval.pictures import Picture, forests
 from eval.recipe import CompareRecipe
 from eval.report import difference_cells, what_intervals_mean
 from eval.runs import BASE, CONTROL, Plan, Run

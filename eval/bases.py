@@ -10,7 +10,8 @@ from cards.errors import UserError
 from cards.metrics import PerQuery
 from cards.provenance import package_versions
 from cards.recipe import Recipe
-from eval.page import forests
+from eval.numbers import write_numbers
+from eval.page import OneBase, write_report_over_bases
 from eval.recipe import CompareRecipe
 from eval.tables import Measured, Table, tables
 
@@ -70,31 +71,33 @@ def _mean(scores: Sequence[PerQuery]) -> PerQuery:
 
 
 def write_over_bases(
-    recipe: Recipe[CompareRecipe], names: Sequence[str], by_base: Sequence[Sequence[Measured]]
+    recipe: Recipe[CompareRecipe], bases: Sequence[OneBase], by_base: Sequence[Sequence[Measured]], precision: str
 ) -> tuple[list[Table], bytes]:
-    """Writes `comparison.json` and the forest plots of the mean over bases; the tables, and the file's content.
+    """Writes report, `comparison.json` and every number of the mean over bases; the tables, and the JSON.
 
     Args:
         recipe: the comparison.
-        names: of the bases; two may have the same.
+        bases: two may have the same name.
         by_base: what each came to.
+        precision: that texts were encoded in.
     """
     config, folder = recipe.config, recipe.config.folder()
-    found = tables(over_bases(by_base), config.margin)
+    measured = over_bases(by_base)
+    found = tables(measured, config.margin)
+    finished = {row.arm for row in found[-1].rows}
+    config = msgspec.structs.replace(config, arms=tuple(arm for arm in config.arms if arm in finished))
     content = {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides},
-        "bases": names,
-        "arms": [arm for arm in config.arms if arm in {row.arm for row in found[-1].rows}],
+        "bases": [base.name for base in bases],
+        "arms": config.arms,
         "seeds": config.seeds,
         "margin": config.margin,
         "tables": found,
         "packages": package_versions(),
     }
     numbers = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_bytes(numbers)
-    for picture in forests(config, found):
-        for form, drawn in picture.drawn.items():
-            (folder / "figures" / f"{picture.name}.{form}").write_bytes(drawn)
+    write_numbers(folder, measured, found)
+    write_report_over_bases(folder, config, bases, precision, found)
     return found, numbers

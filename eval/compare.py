@@ -9,7 +9,7 @@ killed and started again, and a new arm, seed or base costs only itself.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from cards.comparison import Comparison
@@ -20,6 +20,7 @@ from eval.bases import on_one_base, write_over_bases
 from eval.encoder import resolve_precision
 from eval.forecast import forecast
 from eval.one_base import Outcome, compare_on_base
+from eval.page import OneBase
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table
 from eval.tasks import load_task
@@ -43,7 +44,7 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
     _build(config)
     tasks = [load_task(reference) for reference in config.tasks]
     parts = on_one_base(recipe)
-    outcomes, problems = list[Outcome](), list[UserError]()
+    outcomes, problems = dict[str, Outcome](), list[UserError]()
     for training, part in parts.items():
         try:
             outcome = compare_on_base(part, training, tasks)
@@ -51,9 +52,10 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
             problems.append(problem)
             continue
         problems += [outcome.problem] if outcome.problem is not None else []
-        outcomes += [outcome] if outcome.told is not None else []
+        if outcome.told is not None:
+            outcomes[part.config.folder().name] = outcome
     if outcomes:
-        told = outcomes[0].told if len(parts) == 1 else _over_bases(recipe, outcomes)
+        told = next(iter(outcomes.values())).told if len(parts) == 1 else _over_bases(recipe, outcomes)
         if told is not None:
             announce.write_dataset_card(config.dataset, told)
             if push:
@@ -76,14 +78,16 @@ def _build(config: CompareRecipe) -> None:
         raise UserError(f"build {config.build.recipe}: did not end well, see above; run again, and it goes on")
 
 
-def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Sequence[Outcome]) -> Comparison:
-    """Prints and writes the mean over the bases that came to something."""
-    config, names = recipe.config, [outcome.base for outcome in outcomes]
-    found, numbers = write_over_bases(recipe, names, [outcome.measured for outcome in outcomes])
+def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Mapping[str, Outcome]) -> Comparison:
+    """Prints and writes the mean over the bases that came to something: folder of a base's report -> its outcome."""
+    config, precision = recipe.config, resolve_precision(recipe.config.precision)
+    bases = [OneBase(outcome.base, f"{folder}/report.html", outcome.tables) for folder, outcome in outcomes.items()]
+    found, numbers = write_over_bases(recipe, bases, [outcome.measured for outcome in outcomes.values()], precision)
+    names = [base.name for base in bases]
     print(f"\nMean over {len(names)} bases: {', '.join(names)}. No interval speaks of further bases.")
     for table in found:
-        print(f"\n{comparison_table(table, config, resolve_precision(config.precision))}")
-    print(f"\nfigures   {config.folder() / 'figures'}, numbers {config.folder() / 'comparison.json'}")
+        print(f"\n{comparison_table(table, config, precision)}")
+    print(f"\nreport    {config.folder() / 'report.html'}, numbers {config.folder() / 'comparison.json'}")
     return announce.comparison(config, f"the mean of {' and '.join(names)}", found, numbers)
 
 

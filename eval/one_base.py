@@ -30,7 +30,7 @@ from eval.report import comparison_table, costs_table
 from eval.results import Key, read_result, read_scores
 from eval.run import base_prompts
 from eval.runs import BASE, PROMPTS, Plan, Run, execute, failure
-from eval.tables import Measured, Runs, tables
+from eval.tables import Measured, Runs, Table, tables
 from eval.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,14 @@ class Outcome(NamedTuple):
     Attributes:
         base: the model that all arms started from.
         measured: by task, the arms that finished with every seed; none if no arm did.
+        tables: what follows from it, the last for all tasks.
         told: for cards; None if no arm finished.
         problem: of the runs that failed; None if none did.
     """
 
     base: str
     measured: list[Measured]
+    tables: list[Table]
     told: Comparison | None
     problem: UserError | None
 
@@ -79,14 +81,14 @@ def compare_on_base(recipe: Recipe[CompareRecipe], training: str, tasks: Sequenc
     arms = tuple(arm for arm in config.arms if arm not in {run.arm for run in failed})
     name = resolve_model(plan.base).name
     if not arms:
-        return Outcome(name, [], None, failure(plan, runs, failed))
+        return Outcome(name, [], [], None, failure(plan, runs, failed))
     finished = plan._replace(config=msgspec.structs.replace(config, arms=arms))
     return Outcome(name, *_report(finished, name, recipe, tasks), failure(plan, runs, failed))
 
 
 def _report(
     plan: Plan, base: str, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]
-) -> tuple[list[Measured], Comparison]:
+) -> tuple[list[Measured], list[Table], Comparison]:
     """Says what the finished runs of a plan's arms found."""
     config, out = plan.config, plan.config.folder()
     records = {
@@ -132,7 +134,7 @@ def _report(
         print(f"\n{precision} beside fp32, the base on texts of {tasks[0].name}: {drift.told()}")
     print(f"\ndata set  {config.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {report}")
-    return measured, told
+    return measured, found, told
 
 
 def _measured(plan: Plan, task: Task) -> Measured:

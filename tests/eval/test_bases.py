@@ -1,6 +1,8 @@
 """Several bases in one comparison."""
 
+import csv
 import json
+import re
 
 import pytest
 
@@ -54,6 +56,16 @@ def test_each_base_for_itself_then_the_mean_and_one_that_fails_stops_no_other(re
     assert scores[0] == pytest.approx({arm: (scores[1][arm] + scores[2][arm]) / 2 for arm in scores[0]})
     assert scores[1] != scores[2]
     assert (tmp_path / "out" / "figures" / "forest-none.png").stat().st_size > 1000
-    assert (tmp_path / "out" / "small" / "report.html").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert re.search(r"the mean of \S+ and model was trained on", page)
+    for name, part in zip(("train", "small"), parts, strict=True):
+        assert f'<a href="{name}/report.html">' in page
+        assert (tmp_path / "out" / name / "report.html").exists()
+        gains = [row["difference"] for row in part["tables"][-1]["rows"] if row["difference"]]
+        assert all(
+            f"<td>{gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})</td>" in page for gain in gains
+        )
+    with (tmp_path / "out" / "arms.csv").open() as file:
+        assert {row["arm"]: float(row["nDCG@10"]) for row in csv.DictReader(file)} == pytest.approx(scores[0])
     card = (tmp_path / "out" / "small" / "models" / "bm25-seed1" / "README.md").read_text()
     assert "Which negatives? t, small" in card

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from eval.page import hardness_of
+from eval.pictures import hardness_of
 
 
 def test_the_picture_of_hardness_is_in_the_report_if_there_is_one(tmp_path):
