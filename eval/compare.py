@@ -88,7 +88,7 @@ def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Mapping[str, Outcome]) 
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\nreport    {config.folder() / 'report.html'}, numbers {config.folder() / 'comparison.json'}")
-    return announce.comparison(config, f"the mean of {' and '.join(names)}", found, numbers)
+    return announce.comparison(config, f"The mean of {' and '.join(names)}", found, numbers)
 
 
 def _entry() -> None:

@@ -114,7 +114,7 @@ def write_report_over_bases(
     """
     shown = forests(config, tables)
     write_pictures(folder, shown)
-    name = f"the mean of {' and '.join(base.name for base in bases)}"
+    name = f"The mean of {' and '.join(base.name for base in bases)}"
     file = folder / "report.html"
     file.write_text(_page("bases.html", config, name, precision, tables, shown, bases=bases), "utf-8")
     return file

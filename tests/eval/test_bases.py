@@ -57,7 +57,7 @@ def test_each_base_for_itself_then_the_mean_and_one_that_fails_stops_no_other(re
     assert scores[1] != scores[2]
     assert (tmp_path / "out" / "figures" / "forest-none.png").stat().st_size > 1000
     page = (tmp_path / "out" / "report.html").read_text()
-    assert re.search(r"the mean of \S+ and model was trained on", page)
+    assert re.search(r"The mean of \S+ and model was trained on", page)
     for name, part in zip(("train", "small"), parts, strict=True):
         assert f'<a href="{name}/report.html">' in page
         assert (tmp_path / "out" / name / "report.html").exists()
