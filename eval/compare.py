@@ -20,7 +20,7 @@ from eval.bases import on_one_base, write_over_bases
 from eval.encoder import resolve_precision
 from eval.forecast import forecast
 from eval.one_base import Outcome, compare_on_base
-from eval.page import OneBase
+from eval.page import OneBase, mean_of
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table
 from eval.tasks import load_task
@@ -88,7 +88,7 @@ def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Mapping[str, Outcome]) 
     for table in found:
         print(f"\n{comparison_table(table, config, precision)}")
     print(f"\nreport    {config.folder() / 'report.html'}, numbers {config.folder() / 'comparison.json'}")
-    return announce.comparison(config, f"The mean of {' and '.join(names)}", found, numbers)
+    return announce.comparison(config, mean_of(bases), found, numbers)
 
 
 def _entry() -> None:

@@ -83,6 +83,11 @@ class OneBase(NamedTuple):
         return f"{mean} ({interval})" if mean else "\N{EN DASH}"
 
 
+def mean_of(bases: Sequence[OneBase]) -> str:
+    """What stands in the place of a base's name where several are meant."""
+    return f"The mean of {' and '.join(base.name for base in bases)}"
+
+
 def write_report(folder: Path, about: About, tables: Sequence[Table], tasks: Sequence[TaskQueries]) -> Path:
     """Writes `report.html`, and its figures as files of their own into `figures/`; the report's path.
 
@@ -114,9 +119,8 @@ def write_report_over_bases(
     """
     shown = forests(config, tables)
     write_pictures(folder, shown)
-    name = f"The mean of {' and '.join(base.name for base in bases)}"
     file = folder / "report.html"
-    file.write_text(_page("bases.html", config, name, precision, tables, shown, bases=bases), "utf-8")
+    file.write_text(_page("bases.html", config, mean_of(bases), precision, tables, shown, bases=bases), "utf-8")
     return file
 
 
