@@ -1,13 +1,14 @@
 """Further data beside the data set, with shares; kinds with shares; rows that are streamed."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
-from itertools import chain, islice
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from torch.utils.data import DataLoader
 
 from builders.folder import write_config
 from cards.errors import UserError
@@ -329,15 +330,30 @@ def test_what_a_stream_cannot_do(load, data, overrides, shareless, words):
         load("streaming=true", *overrides, also=tables)
 
 
-def test_workers_that_read_ahead_do_not_read_rows_twice(load):
-    # Not forked: this process has threads of libraries, and a fork of such a one may crash.
-    rows = DataLoader(
-        load("streaming=true", "trainer.max_steps=9").rows,
-        batch_size=4,
-        num_workers=2,
-        collate_fn=list,
-        multiprocessing_context="spawn",
+READ_AHEAD = """
+import json, sys
+from itertools import chain, islice
+from pathlib import Path
+from torch.utils.data import DataLoader
+from cards.recipe import load_recipe
+from training import mixture
+from training.data import resolve
+from training.recipe import TrainRecipe
+
+config = load_recipe(Path(sys.argv[1]), ["streaming=true", "trainer.max_steps=9"], TrainRecipe).config
+rows = mixture.load(config, resolve(config.dataset, config.revision)).rows
+batches = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=list)
+print(json.dumps([row["query"] for row in chain.from_iterable(islice(batches, 10))]))
+"""
+
+
+def test_workers_that_read_ahead_do_not_read_rows_twice(recipe, load, tmp_path):
+    # In a process of its own, as a training is: workers are forked, and this one has a Hub's and other threads.
+    recipe()
+    read = subprocess.run(
+        [sys.executable, "-c", READ_AHEAD, tmp_path / "mixture.toml"], capture_output=True, text=True, check=False
     )
-    assert [row["query"] for row in chain.from_iterable(islice(rows, 10))] == [
+    assert read.returncode == 0, read.stderr
+    assert json.loads(read.stdout) == [
         row["query"] for row in islice(load("streaming=true", "trainer.max_steps=9").rows, N)
     ]
