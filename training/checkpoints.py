@@ -5,9 +5,12 @@ of a checkpoint is a mark; a folder without it is no checkpoint and goes. The ma
 training had taken by then, so that a run record tells the time of all attempts.
 """
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,25 +20,38 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cards.folders import partial_folder
+from cards.errors import UserError
+from cards.folders import recover
 
 CHECKPOINTS, INPUTS, MARK = "checkpoints", "inputs.json", "complete.json"
 # Steps whose mean time decides how many make up the wanted minutes; the first are slower.
 _WARM, _MEASURED = 2, 5
 
 
-def open_folder(out: Path, inputs: dict[str, Any]) -> Path:
+@contextmanager
+def run_folder(out: Path, inputs: Mapping[str, Any]) -> Iterator[Path]:
     """The folder that a run writes to until it is done: that of an earlier attempt at the same run, else an empty one.
+
+    It is this run's alone meanwhile. Every process of a run must enter; the first one makes the folder.
 
     Args:
         out: the model's folder.
         inputs: all that the run depends on.
+
+    Raises:
+        UserError: another run is writing there.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    if _read(partial / INPUTS) != inputs:
-        partial = partial_folder(out)
-        (partial / INPUTS).write_text(json.dumps(inputs), "utf-8")
-    return partial
+    state, partial = PartialState(), out.with_name(f"{out.name}.partial")
+    with ExitStack() as held:
+        if state.is_main_process:
+            recover(out)
+            partial.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked(partial, out))
+            if _read(partial / INPUTS) != inputs:
+                _empty(partial)
+                (partial / INPUTS).write_text(json.dumps(inputs), "utf-8")
+        state.wait_for_everyone()
+        yield partial
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -114,6 +130,31 @@ def _to_disk(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _locked(partial: Path, out: Path) -> Iterator[None]:
+    """The lock is the folder's own, so it goes with the process, however that ends, and leaves no file behind."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{out}: another process is training it at this moment, perhaps left over from a command that was "
+                "killed; wait until it is done or end it, or name another folder with --out"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _read(file: Path) -> Any:

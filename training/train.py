@@ -30,9 +30,10 @@ from cards.models import resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
 from training import cross_encoder, mixture, preflight, retriever
-from training.checkpoints import close_folder, open_folder
+from training.checkpoints import close_folder, run_folder
 from training.data import resolve
 from training.export import check, export
+from training.mixture import Training
 from training.processes import refuse_fewer_than_asked
 from training.publish import publish_model
 from training.recipe import TrainRecipe
@@ -76,23 +77,27 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     for folder in runs.keys() - missing.keys():
         logger.info("%s is trained and nothing that shapes it has changed: nothing to do", folder)
     for folder, run in missing.items():
-        single, energy, partial = run.recipe.config, EnergyMeter(), folder.with_name(f"{folder.name}.partial")
-        training, seen = mixture.load(single, source, also), seen_by(source, base, also)
-        logger.info("%s, base %s, seed %d", training.told(), base.name, single.seed)
-        if state.is_main_process:
-            partial = open_folder(folder, run.inputs())
-        state.wait_for_everyone()
-        set_seed(single.seed)  # before the model is made: a cross-encoder's head starts from random weights
-        job = Job(single, training, base, seen, partial, folder)
-        outcome = train(job, MAKE[single.task](job))
-        if state.is_main_process:
-            exports = export(partial, single.exports, sample_texts(training.some())) if single.exports else []
-            close_folder(partial)
-            write_record(run, partial, Finished(training, seen, outcome, exports, energy.kwh()))
-            put_in_place(partial, folder)
-            logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
+        training = mixture.load(run.recipe.config, source, also)
+        with run_folder(folder, run.inputs()) as partial:
+            _train(run, training, folder, partial)
     state.wait_for_everyone()
     return list(runs)
+
+
+def _train(run: Run, training: Training, folder: Path, partial: Path) -> None:
+    """Trains one model in `partial` and moves it to its `folder`."""
+    config, energy, state = run.recipe.config, EnergyMeter(), PartialState()
+    seen = seen_by(run.source, run.base, run.also)
+    logger.info("%s, base %s, seed %d", training.told(), run.base.name, config.seed)
+    set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
+    job = Job(config, training, run.base, seen, partial, folder)
+    outcome = train(job, MAKE[config.task](job))
+    if state.is_main_process:
+        exports = export(partial, config.exports, sample_texts(training.some())) if config.exports else []
+        close_folder(partial)
+        write_record(run, partial, Finished(training, seen, outcome, exports, energy.kwh()))
+        put_in_place(partial, folder)
+        logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
 
 
 def _by_seed(config: TrainRecipe, out: Path) -> dict[Path, TrainRecipe]:

@@ -21,7 +21,7 @@ from tests.conftest import BASE
 from tests.test_architecture import ROOT
 from tests.training.test_train import TEXTS
 from training import train
-from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint, open_folder
+from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint, run_folder
 from training.recipe import TrainRecipe
 from training.trainer import _told
 
@@ -105,12 +105,31 @@ def base_weights():
 
 
 def test_a_folder_of_the_same_run_is_gone_on_with_and_another_is_emptied(tmp_path):
-    folder = open_folder(tmp_path / "m", {"recipe": "a"})
-    (folder / "kept").touch()
-    assert open_folder(tmp_path / "m", {"recipe": "a"}) == folder
-    assert (folder / "kept").exists()
-    open_folder(tmp_path / "m", {"recipe": "b"})
-    assert not (folder / "kept").exists()
+    with run_folder(tmp_path / "m", {"recipe": "a"}) as folder:
+        (folder / "kept").touch()
+        (folder / CHECKPOINTS).mkdir()
+    with run_folder(tmp_path / "m", {"recipe": "a"}) as again:
+        assert again == folder
+        assert (folder / "kept").exists()
+    with run_folder(tmp_path / "m", {"recipe": "b"}):
+        assert [path.name for path in folder.iterdir()] == [INPUTS]
+
+
+def test_two_commands_do_not_train_the_same_folder(recipe):
+    out = recipe.parent / "twice"
+    first = subprocess.Popen(command(recipe, out), stderr=subprocess.DEVNULL, cwd=ROOT)
+    deadline = time.monotonic() + 600
+    while not steps_of(out.with_name("twice.partial")):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    assert "twice: another process is training it" in second.stderr.splitlines()[-1]
+    assert first.wait() == 0
+    assert (out / "run.json").exists()
 
 
 def test_half_a_checkpoint_is_none(tmp_path):
