@@ -255,7 +255,7 @@ def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, ou
         return config
     if ranker.train_with is not None:
         with material.stages.timed("cross-encoder training"):
-            folder = domain_ranker.train(ranker.train_with, accepted, material, out.with_name("domain-ranker"))
+            folder = domain_ranker.train(ranker, accepted, material, out.with_name("domain-ranker"))
         ranker = msgspec.structs.replace(ranker, model=str(folder))
     negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
     return msgspec.structs.replace(config, negatives=negatives)

@@ -1,22 +1,30 @@
-"""A cross-encoder for a corpus without labels, trained on the build's own queries.
+"""A cross-encoder for a corpus without labels, trained on the build's own queries and on the corpus's titles.
 
 For users who have no cross-encoder for their domain or language: queries with their own passages are the positives;
-BM25's best and random passages are the negatives. It is trained by `training/train.py` in a process of its own, from
-a folder in the data set's layout, as any other training is.
+passages that BM25 finds and random ones are the negatives. It is trained by `training/train.py` in a process of its
+own, from a folder in the data set's layout, as any other training is.
 
-What it cannot know is which of BM25's hits do answer the query: it learns to rank them low. Prefer a published
+A cross-encoder from a small base learns nothing at all from some hundred queries, and suddenly a lot from some
+thousand: hence the titles, each a query for its passage's text without it. What training cannot know is which of
+BM25's hits do answer a query: it learns to rank them low, and so BM25's very best are not used. Prefer a published
 cross-encoder where one fits.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from builders.folder import write_config
 from builders.negatives import bm25, random
-from builders.negatives.material import Material
+from builders.negatives.material import Material, no_llm
+from builders.queries import TABLE
+from builders.scoring.config import CrossEncoderConfig
 from builders.selection import Wanted, select
+from builders.selection.config import SelectionConfig
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
 from builders.training_run import run_training
@@ -24,13 +32,16 @@ from builders.training_run import run_training
 logger = logging.getLogger(__name__)
 
 TRAIN_WITH = "negatives.cross-encoder.train_with"
+# BM25's first hits answer more often than the others; any of the next fifty or so are hard enough.
+RULES = SelectionConfig(kinds={"bm25": {"rank_min": 3, "sampling": "random"}})
+TITLE_WORDS = 3
 
 
-def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> Path:
-    """Trains a cross-encoder by a training recipe and returns its folder; an unchanged one is not trained again.
+def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, folder: Path) -> Path:
+    """Trains a cross-encoder and returns its folder; an unchanged one is not trained again.
 
     Args:
-        recipe: path of a training recipe with `task = "cross-encoder"`.
+        config: its `train_with` is a training recipe with `task = "cross-encoder"`; `train_titles` says how many.
         queries: `queries.TABLE`.
         material: the corpus.
         folder: the model's; its training data goes beside it.
@@ -38,14 +49,49 @@ def train(recipe: str, queries: pa.Table, material: Material, folder: Path) -> P
     Raises:
         UserError: training failed.
     """
+    examples = [_rows(queries, material)]
+    titles = titled(material.passages, config.train_titles, material.seed)
+    if titles.num_rows:
+        examples.append(_rows(titles, _without_titles(material)))
+    pairs = folder.with_name(f"{folder.name}-data")
+    for kind in examples[0]:
+        write_config(pairs, kind, pa.concat_tables([rows[kind] for rows in examples]))
+    logger.info(
+        "training a cross-encoder on %d queries and %d titles by %s",
+        *(queries.num_rows, titles.num_rows, config.train_with),
+    )
+    return run_training(str(config.train_with), {"dataset": str(pairs)}, folder, TRAIN_WITH)
+
+
+def titled(passages: pa.Table, wanted: int, seed: int) -> pa.Table:
+    """`queries.TABLE` of so many titles of `schema.CORPUS` by lot, each that of its own passage alone; or all.
+
+    A title of one or two words names a topic, and one that two passages have does not tell which is meant.
+    """
+    counts = passages["title"].value_counts()
+    once = counts.filter(pc.equal(counts.field("counts"), 1)).field("values")
+    telling = pc.greater_equal(pc.count_substring(pc.utf8_trim_whitespace(passages["title"]), " "), TITLE_WORDS - 1)
+    places = np.flatnonzero(pc.and_(telling, pc.is_in(passages["title"], value_set=once)).to_numpy())
+    drawn = np.random.default_rng(seed).permutation(places)[:wanted]
+    chosen = passages.take(pa.array(np.sort(drawn)))
+    names = pc.binary_join_element_wise("title of ", chosen["_id"], "")
+    return pa.table([names, chosen["title"], chosen["_id"]], schema=TABLE)
+
+
+def _without_titles(material: Material) -> Material:
+    """The same passages by their texts alone: with its title in it, a passage would be found by matching words."""
+    empty = pa.array([""] * material.passages.num_rows, pa.string())
+    at = material.passages.schema.get_field_index("title")
+    return Material(
+        material.passages.set_column(at, "title", empty), material.language, material.seed, no_llm, material.cache
+    )
+
+
+def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
+    """Training rows with one negative from BM25 and with a random one, for the same queries."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
         "random": random.mine(queries, material, random.RandomConfig()).candidates,
     }
     given = Inputs(queries, own_positives(queries), candidates, {}, material.corpus, len(material.corpus))
-    selection = select(given, Wanted(tuple(candidates), 1, material.seed))
-    pairs = folder.with_name(f"{folder.name}-data")
-    for kind, rows in selection.rows.items():
-        write_config(pairs, kind, rows)
-    logger.info("training a cross-encoder on %d queries by %s", len(selection.queries), recipe)
-    return run_training(recipe, {"dataset": str(pairs)}, folder, TRAIN_WITH)
+    return select(given, Wanted(tuple(candidates), 1, material.seed, RULES)).rows

@@ -1,5 +1,6 @@
 """`cross-encoder`: the passages that a cross-encoder ranks highest among the best of BM25, dense retrieval or both."""
 
+import logging
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -14,6 +15,14 @@ from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import score_and_check
 
+logger = logging.getLogger(__name__)
+
+LEAST_ABOVE = 0.6
+WARNING = (
+    "the cross-encoder puts a query's own passage above %.0f %% of the passages it scores for it (by chance: 50 %%): "
+    "its negatives are hardly better than random ones of the pool; take a stronger one, or train it on more"
+)
+
 Numbers = npt.NDArray[np.int64]
 Found = tuple[Numbers, Numbers]  # each hit's query, by its row, and its passage, by its position
 
@@ -22,7 +31,7 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
     Equal scores are in the order of ids. `scores` holds the whole pool and each query's positive; `record` tells how a
-    lane other than fp32 agrees with it.
+    lane other than fp32 agrees with it, and how often it puts a query's own passage above the pool.
 
     Raises:
         UserError: the model cannot be loaded or gives more than one score; see `score_and_check` for more.
@@ -39,7 +48,29 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
     in_pool = np.isin(wanted, pooled, assume_unique=True)
     candidates = _ranked(scored.table.filter(pa.array(in_pool)), asked[in_pool], config.depth)
     record = {} if scored.agreement is None else {"agreement with fp32": msgspec.to_builtins(scored.agreement)}
+    is_own = np.isin(wanted, _joined(positives, corpus), assume_unique=True)
+    above = _own_above(asked, is_own, scored.table["score"].to_numpy())
+    if above is not None:
+        record["own passage above the pool"] = round(above, 4)
+        if above < LEAST_ABOVE:
+            logger.warning(WARNING, 100 * above)
     return Mined(candidates, scores=scored.table, record=record)
+
+
+def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
+    """Mean over queries of the share of the pool that scores below the query's own passage; None without a pool.
+
+    >>> _own_above(np.array([0, 0, 0, 1, 1]), np.array([1, 0, 0, 0, 1], bool), np.array([0.5, 0.1, 0.9, 0.2, 0.3]))
+    0.75
+    """
+    own = np.full(asked.max(initial=-1) + 1, np.nan)
+    own[asked[is_own]] = scores[is_own]
+    compared = ~is_own & ~np.isnan(own[asked])
+    if not compared.any():
+        return None
+    below = np.bincount(asked[compared], scores[compared] < own[asked[compared]])
+    pool = np.bincount(asked[compared])
+    return float(np.mean(below[pool > 0] / pool[pool > 0]))
 
 
 def _joined(found: Found, corpus: Passages) -> Numbers:

@@ -16,6 +16,8 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
         model: any sentence-transformers CrossEncoder: a folder or a Hub id.
         train_with: in its place, a training recipe: the build trains one on its own queries, their passages and
             BM25's negatives before it mines (see `builders/domain_ranker.py`).
+        train_titles: so many passages' titles are further queries that it is trained on, as some hundred queries alone
+            teach it nothing; all, if the corpus has fewer.
         pool_from: what finds the passages that are scored: `bm25`, `dense` or both, whose hits are then joined.
         dense_model: the embedding model of `dense`.
         pool: hits of each of them that are scored. At most 100 unless `deep_pool` is set: on deeper pools
@@ -34,6 +36,7 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str | None = None
     train_with: str | None = None
+    train_titles: Annotated[int, Meta(ge=0)] = 0
     pool_from: tuple[Retriever, ...] = ("bm25",)
     dense_model: str | None = None
     pool: Annotated[int, Meta(ge=1)] = SHALLOW
@@ -50,6 +53,11 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"pool {self.pool} is above {SHALLOW}, where cross-encoders start to favour irrelevant passages; set "
                 f"it to {SHALLOW} or less, or set deep_pool = true"
+            )
+        if self.train_titles and self.train_with is None:
+            raise ValueError(
+                f"train_titles {self.train_titles} is for a cross-encoder that the build trains; set train_with, or "
+                "leave it out"
             )
         if not self.pool_from or len(set(self.pool_from)) != len(self.pool_from):
             raise ValueError(f"pool_from {list(self.pool_from)}: wanted bm25, dense or both, each once")

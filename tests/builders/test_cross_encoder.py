@@ -49,7 +49,28 @@ def test_pools_are_ranked_and_positives_scored(model, material):
         ]
     assert mined.candidates.to_pylist() == rows
     assert mined.candidates.schema == schema.CANDIDATES
-    assert mined.record == {}
+    above = [sum(scores[q, name] < scores[q, own] for name in pool if name != own) for q, own, pool in owned(pools)]
+    sizes = [len([name for name in pool if name != own]) for _, own, pool in owned(pools)]
+    expected = sum(n / size for n, size in zip(above, sizes, strict=True)) / 2
+    assert mined.record == {"own passage above the pool": pytest.approx(expected, abs=1e-4)}
+
+
+def owned(pools):
+    return zip("ba", ("yak", "owl"), pools, strict=True)
+
+
+def test_a_cross_encoder_that_cannot_tell_is_called_so(model, material, caplog):
+    worst = {"query-id": [], "corpus-id": []}
+    mined = mine(QUERIES, material, CrossEncoderConfig(model=model, pool=12, max_length=32))
+    for query in "ab":  # each query's own passage is now the one that scores lowest of its pool
+        scores = {r["corpus-id"]: r["score"] for r in mined.scores.to_pylist() if r["query-id"] == query}
+        worst["query-id"].append(query)
+        worst["corpus-id"].append(min(scores, key=scores.get))
+    texts = dict(zip(QUERIES["_id"].to_pylist(), QUERIES["text"].to_pylist(), strict=True))
+    queries = pa.table({"_id": worst["query-id"], "text": [texts[q] for q in "ab"], "corpus-id": worst["corpus-id"]})
+    again = mine(queries, material, CrossEncoderConfig(model=model, pool=12, max_length=32))
+    assert again.record == {"own passage above the pool": 0.0}
+    assert "above 0 % of the passages it scores for it (by chance: 50 %)" in caplog.text
 
 
 def test_a_query_without_hits_has_its_positive_scored(model, material):
@@ -76,6 +97,10 @@ def test_pools_of_bm25_and_dense_are_joined(model, material):
         (
             {"pool": 101},
             "pool 101 is above 100, where cross-encoders start to favour irrelevant passages; set it to 100",
+        ),
+        (
+            {"model": "m", "train_titles": 9},
+            "train_titles 9 is for a cross-encoder that the build trains",
         ),
         ({"pool_from": []}, r"pool_from \[\]: wanted bm25, dense or both, each once"),
         ({"pool_from": ["bm25", "bm25"]}, r"pool_from \['bm25', 'bm25'\]: wanted"),
