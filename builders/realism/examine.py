@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
 from builders import queries
+from builders.audit.judges import CrossEncoderJudge, score
 from builders.corpus import keyed_hash, sample
 from builders.folder import MANIFEST, read_config, read_manifest
 from builders.passages import Passages
@@ -27,6 +28,7 @@ from builders.realism.separability import (
     tokens_of,
 )
 from cards.errors import UserError
+from cards.models import resolve_model
 
 FIGURE = "figures/hardness"
 VOCABULARY = 20_000
@@ -42,6 +44,7 @@ class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
         model: an embedding model for a second classifier: a folder, a Hub id or `package:NAME`; without one, none.
         scorer: whose scores hardness is told by; without one, the first of cross-encoder, dense and bm25 that scored
             the negatives of all kinds.
+        score_with: in place of stored scores, a cross-encoder that scores the negatives of all kinds now.
         query_log: a file with real queries, that the generated ones are compared with.
     """
 
@@ -49,6 +52,7 @@ class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 42
     model: str | None = None
     scorer: str | None = None
+    score_with: str | None = None
     query_log: Path | None = None
 
 
@@ -207,10 +211,17 @@ def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[s
     def margins_of(scorer: str) -> dict[str, Any]:
         return hardness.margins(negatives, qrels, rows_of(built.folder, built.manifest, f"scores-{scorer}"))
 
-    chosen = hardness.choose_scorer(scorers, config.scorer, margins_of)
+    chosen = (
+        hardness.choose_scorer(scorers, config.scorer, margins_of)
+        if config.score_with is None
+        else _scored_now(built, negatives, qrels, config.score_with)
+    )
     if chosen is None:
         have = ", ".join(scorers) or "none"
-        return {"why_not": f"no scorer has scored the negatives of all kinds (scores by: {have}); name one"}, {}
+        return {
+            "why_not": f"no scorer has scored the negatives of all kinds (scores by: {have}); name a cross-encoder "
+            "with --score-with"
+        }, {}
     scorer, margins = chosen
     told: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
     if not any(np.isfinite(values).any() for values in margins.values()):
@@ -218,6 +229,20 @@ def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[s
     pictures = figure.draw(margins, scorer)
     told |= {"figure": f"{FIGURE}.png", "alt": figure.describe(told["kinds"], scorer)}
     return told, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
+
+
+def _scored_now(
+    built: Built, negatives: pa.Table, qrels: pa.Table, model: str
+) -> tuple[str, Mapping[str, hardness.Floats]]:
+    """A cross-encoder's name, and the margins by its scores of all negatives and all positives of their queries."""
+    pair = ["query-id", "corpus-id"]
+    asked = pc.is_in(qrels["query-id"], value_set=pc.unique(negatives["query-id"]))
+    pairs = pa.concat_tables([negatives.select(pair), qrels.filter(asked).select(pair)])
+    pairs = pairs.group_by(pair, use_threads=False).aggregate([])
+    generated = rows_of(built.folder, built.manifest, "generated")
+    passages = built.corpus if generated is None else built.corpus.and_generated(generated)
+    scores = score(pairs, built.own.select(["_id", "text"]), passages, CrossEncoderJudge(model))
+    return resolve_model(model).name, hardness.margins(negatives, qrels, scores)
 
 
 def drawn(table: pa.Table, config: AuditConfig) -> pa.Table:

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from sentence_transformers import CrossEncoder
 
 from builders import schema
-from builders.folder import write_config
+from builders.folder import read_config, read_manifest, write_config
 from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
 from builders.realism.__main__ import main
@@ -18,6 +19,7 @@ from builders.realism.examine import AuditConfig, examine
 from builders.realism.table import lines_of
 from cards.errors import UserError
 from cards.templates import environment
+from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE
 
 NAN = float("nan")
@@ -36,6 +38,10 @@ def scores(**rows):
     return pa.Table.from_pylist(
         [{"query-id": pair[:2], "corpus-id": pair[2:], "score": score} for pair, score in rows.items()], schema.SCORES
     )
+
+
+def load(folder, config):
+    return read_config(folder, read_manifest(folder), config).to_pylist()
 
 
 QRELS = pa.Table.from_pylist(
@@ -184,17 +190,32 @@ def test_without_scores_of_all_kinds_it_says_so(build_animals):
     folder = build_animals("bare")
     result, files = examine(folder, AuditConfig())
     assert files == {}
-    assert result["hardness"] == {
-        "why_not": "no scorer has scored the negatives of all kinds (scores by: bm25); name one"
-    }
-    assert "Hardness was not measured: no scorer has scored the negatives of all kinds" in card(result)
-    assert (
-        "hardness: not measured: no scorer has scored the negatives of all kinds (scores by: bm25); name one"
-        in lines_of(result)
+    why_not = (
+        "no scorer has scored the negatives of all kinds (scores by: bm25); name a cross-encoder with --score-with"
     )
+    assert result["hardness"] == {"why_not": why_not}
+    assert "Hardness was not measured: no scorer has scored the negatives of all kinds" in card(result)
+    assert f"hardness: not measured: {why_not}" in lines_of(result)
     add_scores(folder)
     with pytest.raises(UserError, match=r"--scorer dense: the data set has no configuration scores-dense; .* by: bm25"):
         examine(folder, AuditConfig(scorer="dense"))
+
+
+def test_a_cross_encoder_scores_all_kinds_when_asked(build_animals, tmp_path):
+    folder, model = build_animals("asked"), tiny_model(tmp_path / "judge")
+    result, files = examine(folder, AuditConfig(score_with=str(model)))
+    told = result["hardness"]
+    assert told["scorer"] == "judge"
+    rows = load(folder, "random")
+    assert {kind: (each["negatives"], each["scored"]) for kind, each in told["kinds"].items()} == dict.fromkeys(
+        ("bm25", "llm", "random"), (len(rows), len(rows))
+    )
+    assert set(files) == {"figures/hardness.png", "figures/hardness.svg"}
+    encoder = CrossEncoder(str(model), max_length=256)
+    positives, negatives = (
+        encoder.predict([(row["query"], row[column]) for row in rows]) for column in ("positive", "negative_1")
+    )
+    assert told["kinds"]["random"]["quantiles"]["0.5"] == pytest.approx(np.median(positives - negatives), abs=2e-4)
 
 
 def test_the_command(build_animals, tmp_path):
