@@ -49,16 +49,14 @@ def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, fol
     Raises:
         UserError: training failed.
     """
-    examples = [_rows(queries, material)]
-    titles = titled(material.passages, config.train_titles, material.seed)
-    if titles.num_rows:
-        examples.append(_rows(titles, _without_titles(material)))
+    by_query = _rows(queries, material)
+    by_title = _rows(titled(material.passages, config.train_titles, material.seed), _without_titles(material))
     pairs = folder.with_name(f"{folder.name}-data")
-    for kind in examples[0]:
-        write_config(pairs, kind, pa.concat_tables([rows[kind] for rows in examples]))
+    for kind, rows in by_query.items():
+        write_config(pairs, kind, pa.concat_tables([rows, by_title[kind]]))
     logger.info(
         "training a cross-encoder on %d queries and %d titles by %s",
-        *(queries.num_rows, titles.num_rows, config.train_with),
+        *(by_query["bm25"].num_rows, by_title["bm25"].num_rows, config.train_with),
     )
     return run_training(str(config.train_with), {"dataset": str(pairs)}, folder, TRAIN_WITH)
 
@@ -89,7 +87,7 @@ def _without_titles(material: Material) -> Material:
 
 
 def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
-    """Training rows with one negative from BM25 and with a random one, for the same queries."""
+    """Training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
         "random": random.mine(queries, material, random.RandomConfig()).candidates,

@@ -147,5 +147,5 @@ def about_animals(body, _):
     text = last_user_message(body)
     if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
         return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
-    title, words = re.match(r"Passage: (\w+)\. (.*)", text).groups()
+    title, words = re.match(r"Passage: .*?(\w+)\. (.*)", text).groups()
     return f"what about the animal {title.lower()} and {' '.join(words.split()[1:3])}?"

@@ -1,9 +1,14 @@
 """What the build's own cross-encoder is trained on."""
 
+import json
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from builders import schema
 from builders.domain_ranker import titled
+from builders.folder import read_config, read_manifest
+from tests.conftest import ANIMALS, BASE
 
 TITLES = ["How owls hunt", "Bees", "How bees dance", "How bees dance", "", "eels.swim.far_away"]
 
@@ -27,3 +32,39 @@ def test_titles_are_drawn_by_seed():
     assert len(set(first)) == 20
     assert titled(many, 0, seed=1).num_rows == 0
     assert titled(corpus([]), 5, seed=1).num_rows == 0
+
+
+def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
+    lines = [
+        {"_id": name, "title": f"The life of the animal {name}", "text": f"{text} Such is the life of this animal."}
+        for name, text in ANIMALS.items()
+    ]
+    (tmp_path / "titled.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    (tmp_path / "ranker.toml").write_text(
+        f'dataset = "set by the build"\nkind = "bm25+random"\nbase = "{BASE}"\ntask = "cross-encoder"\n'
+        "max_seq_length = 48\n[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\n",
+        "utf-8",
+    )
+    overrides = {
+        "corpus.source": f'"{tmp_path / "titled.jsonl"}"',
+        "negatives.kinds": '["bm25", "cross-encoder", "random"]',
+        "negatives.cross-encoder.train_with": f'"{tmp_path / "ranker.toml"}"',
+        "negatives.cross-encoder.train_titles": "9",
+    }
+    folder = build_animals("own-ranker", *(f"{key}={value}" for key, value in overrides.items()))
+    queries = read_config(folder, read_manifest(folder), "queries").num_rows
+    run = json.loads((folder.parent / "domain-ranker" / "run.json").read_text("utf-8"))
+    trained_on = [
+        pq.read_table(folder.parent / "domain-ranker-data" / kind / "train-00000-of-00001.parquet")
+        for kind in ("bm25", "random")
+    ]
+    assert trained_on[0].num_rows == trained_on[1].num_rows == queries + 9
+    positives = dict(zip(trained_on[0]["query"].to_pylist(), trained_on[0]["positive"].to_pylist(), strict=True))
+    titles = [query for query in positives if query.startswith("The life of the animal ")]
+    assert len(titles) == 9
+    assert not any(title in positives[title] for title in titles)  # a passage's text without what would give it away
+    manifest = read_manifest(folder)
+    assert manifest["models"]["cross-encoder"]["revision"].startswith("sha256:")
+    assert 0 <= manifest["mining"]["cross-encoder"]["own passage above the pool"] <= 1
+    assert run["training"]["steps"] == 2
+    assert "It puts a query's own passage above" in (folder / "README.md").read_text("utf-8")
