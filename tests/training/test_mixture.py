@@ -331,7 +331,7 @@ def test_what_a_stream_cannot_do(load, data, overrides, shareless, words):
 
 
 READ_AHEAD = """
-import json, sys
+import json, os, sys
 from itertools import chain, islice
 from pathlib import Path
 from torch.utils.data import DataLoader
@@ -343,7 +343,8 @@ from training.recipe import TrainRecipe
 config = load_recipe(Path(sys.argv[1]), ["streaming=true", "trainer.max_steps=9"], TrainRecipe).config
 rows = mixture.load(config, resolve(config.dataset, config.revision)).rows
 batches = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=list)
-print(json.dumps([row["query"] for row in chain.from_iterable(islice(batches, 10))]))
+print(json.dumps([row["query"] for row in chain.from_iterable(islice(batches, 10))]), flush=True)
+os._exit(0)  # threads of the libraries that are still under way have been seen to abort the interpreter's end
 """
 
 
