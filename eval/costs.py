@@ -26,7 +26,8 @@ class Cost(Struct, frozen=True):
         reads_corpus: whether the corpus must be at hand to make the negatives.
         llm_calls: that wrote them, failed tries left out; likewise `llm_tokens`, read and written.
         money: for the calls, in `currency`; None where no prices are known.
-        build_seconds: of mining and of scoring for its rules, wall time; None where the build left no account here.
+        build_seconds: of writing or mining, of training a cross-encoder to mine with, and of scoring for its rules,
+            wall time; None where the build left no account here.
         training_seconds: a training, mean over seeds; likewise `peak_memory_mb` and `energy_kwh` (None: not known).
     """
 
@@ -97,8 +98,16 @@ def _build_seconds(arm: str, kinds: Sequence[str], account: Account | None) -> f
     selection = account.manifest["settings"]["selection"]
     rules = selection.get("kinds", {}).get(arm, selection)
     scorers = {scorer for limit in _LIMITS for scorer in (rules.get(limit) or {})}
-    stages = [*(f"{kind} negatives" for kind in kinds), *(f"scores by {scorer}" for scorer in sorted(scorers))]
-    return sum(account.seconds.get(stage, 0.0) for stage in stages)
+    stages = [
+        *(f"{kind} negatives" for kind in kinds),
+        *(f"{kind} training" for kind in kinds),
+        *(f"scores by {scorer}" for scorer in sorted(scorers)),
+    ]
+    spent = {stage: account.seconds.get(stage, 0.0) for stage in stages}
+    for kind in kinds:  # answers that were there already took their time when they were given
+        answering = account.manifest.get("usage", {}).get(kind, {}).get("busy_seconds", 0.0)
+        spent[f"{kind} negatives"] = max(spent[f"{kind} negatives"], answering)
+    return sum(spent.values())
 
 
 def _mean(values: Iterable[float]) -> float:

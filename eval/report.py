@@ -78,13 +78,23 @@ def cost_cells(cost: "Cost", table: "Table") -> list[str]:
         f"{cost.training_seconds:,.0f}",
         f"{cost.peak_memory_mb / 1024:.1f} GB",
         dash if cost.energy_kwh is None else f"{1000 * cost.energy_kwh:.1f} Wh",
-        dash if spent is None or gain <= 0 else f"{spent / (100 * gain):.3g} {unit}",
+        dash if spent is None or gain <= 0 else f"{_three_digits(spent / (100 * gain))} {unit}",
     ]
+
+
+def _three_digits(amount: float) -> str:
+    """An amount to three digits, the whole number where there are more.
+
+    >>> _three_digits(1512.3), _three_digits(15.123), _three_digits(0.01512)
+    ('1,512', '15.1', '0.0151')
+    """
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"  # noqa: PLR2004
 
 
 def costs_table(costs: Sequence["Cost"], table: "Table") -> str:
     """Costs as plain text."""
-    return text_table([list(COST_COLUMNS), *(cost_cells(cost, table) for cost in costs)])
+    cells = text_table([list(COST_COLUMNS), *(cost_cells(cost, table) for cost in costs)])
+    return f"{cells}\nCalls, tokens, money and the build's seconds: for the negatives of a thousand rows."
 
 
 def what_intervals_mean(seeds: int, margin: float) -> str:

@@ -49,6 +49,16 @@ def test_each_kind_pays_for_its_own():
     assert found["llm"].per_thousand_rows(found["llm"].llm_calls) == 866
 
 
+def test_a_trained_cross_encoder_and_answers_that_were_there_count_in_full():
+    seconds = {"cross-encoder training": 500.0, "cross-encoder negatives": 290.0, "llm negatives": 1.5}
+    about = manifest()
+    about["usage"]["llm"] = about["usage"]["llm"] | {"busy_seconds": 1477.0}
+    found = spent(["cross-encoder", "llm", "llm+cross-encoder"], Account(about, seconds, None))
+    assert {arm: cost.build_seconds for arm, cost in found.items()} == {
+        "cross-encoder": 790.0, "llm": 1477.0, "llm+cross-encoder": 2267.0,
+    }  # fmt: skip
+
+
 def test_money_where_there_are_prices():
     found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None), energy=0.002)
     assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
