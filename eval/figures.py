@@ -24,6 +24,9 @@ _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
 """Of the same set, for arms; those beyond the sixth are told apart by their strokes."""
 STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_WIDE = 20  # times the least cost: beyond it only a logarithmic axis shows all
+_NAME_WIDTH, _NAME_HEIGHT = 90, 11  # of an arm's name, in points
+_RIGHT = 0.85  # of the axis: a point further to the right has its name on its left
 
 
 def forest(tables: Sequence["Table"], against: str, margin: float) -> dict[str, bytes]:
@@ -84,24 +87,25 @@ def pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) ->
     """
     with _figure(4.2) as figure:
         axes = figure.add_subplot()
-        least = min((spent for spent, _ in points.values() if spent > 0), default=1.0)
-        axes.set_xscale("symlog", linthresh=least)
+        costs = sorted(spent for spent, _ in points.values() if spent > 0) or [1.0]
+        if costs[-1] > _WIDE * costs[0]:
+            axes.set_xscale("symlog", linthresh=costs[0])
         best = front(points)
         axes.plot(*zip(*(points[arm] for arm in best), strict=True), color=MARKS["equivalent"][0], linewidth=1.2)
         for arm, (spent, score) in points.items():
             colour = MARKS["equivalent" if arm in best else "undecided"][0]
             axes.plot([spent], [score], color=colour, marker="o", markersize=7, linestyle="none")
-            axes.annotate(arm, (spent, score), (5, 5), textcoords="offset points", color=TEXT, fontsize=9)
         axes.axhline(base, color=TEXT, linestyle=(0, (5, 3)), linewidth=1)
         axes.annotate(
             "untouched base", (1, base), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
             ha="right", color=TEXT, fontsize=9,
         )  # fmt: skip
         axes.margins(0.08)
-        axes.set_xlim(left=-least / 4)
+        axes.set_xlim(left=-costs[0] / 4 if axes.get_xscale() == "symlog" else -costs[-1] / 20)
         axes.set_xlabel(cost, color=TEXT)
         axes.set_ylabel(MAIN_METRIC, color=TEXT)
         _plain(axes)
+        _name(axes, points)
         return _bytes(figure)
 
 
@@ -159,6 +163,26 @@ def _panel(axes: Any, title: str, found: Sequence["Verdict"], margin: float) -> 
     axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
     axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
     _plain(axes, "x")
+
+
+def _name(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Each arm's name beside its point, on the side that has room, and lower where another name is in the way."""
+    axes.figure.draw_without_rendering()  # before, no point has a place
+    left, right = axes.bbox.x0, axes.bbox.x1
+    placed: list[tuple[float, float]] = []
+    for arm, point in sorted(points.items(), key=lambda item: (-item[1][1], item[0])):
+        x, y = axes.transData.transform(point)
+        to_points = 72 / axes.figure.dpi
+        at = y * to_points + 3
+        near = [other for place, other in placed if abs(place - x) * to_points < _NAME_WIDTH]
+        while any(abs(other - at) < _NAME_HEIGHT for other in near):
+            at = min(other for other in near if abs(other - at) < _NAME_HEIGHT) - _NAME_HEIGHT
+        placed.append((x, at))
+        inwards = (x - left) > _RIGHT * (right - left)
+        axes.annotate(
+            arm, point, (-7 if inwards else 7, at - y * to_points), textcoords="offset points", color=TEXT, fontsize=9,
+            ha="right" if inwards else "left",
+        )  # fmt: skip
 
 
 def _plain(axes: Any, lines: str = "both") -> None:
