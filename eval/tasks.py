@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -201,16 +201,17 @@ class _Data(NamedTuple):
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of all that is measured on."""
+        # One after the other: a list of them would hold every passage.
         return sha256_texts(
-            [
-                *((row["id"], row["title"], row["text"]) for row in self.corpus),
-                *((row["id"], row["text"]) for row in self._judged()),
-                *(
+            chain(
+                ((row["id"], row["title"], row["text"]) for row in self.corpus),
+                ((row["id"], row["text"]) for row in self._judged()),
+                (
                     (query_id, passage_id, str(score))
                     for query_id, judged in self.qrels.items()
                     for passage_id, score in judged.items()
                 ),
-            ]
+            )
         )
 
     def as_task(self, name: str, split: str, revision: str) -> AbsTaskRetrieval:
