@@ -4,7 +4,7 @@ For users who have no cross-encoder for their domain or language: queries with t
 passages that BM25 finds and random ones are the negatives. It is trained by `training/train.py` in a process of its
 own, from a folder in the data set's layout, as any other training is.
 
-A cross-encoder from a small base learns nothing at all from some hundred queries, and suddenly a lot from some
+A cross-encoder from a small base learns next to nothing from some hundred queries, and suddenly a lot from some
 thousand: hence the titles, each a query for its passage's text without it. What training cannot know is which of
 BM25's hits do answer a query: it learns to rank them low, and so BM25's very best are not used. Prefer a published
 cross-encoder where one fits.

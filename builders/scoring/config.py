@@ -17,7 +17,7 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
         train_with: in its place, a training recipe: the build trains one on its own queries, their passages and
             BM25's negatives before it mines (see `builders/domain_ranker.py`).
         train_titles: so many passages' titles are further queries that it is trained on, as some hundred queries alone
-            teach it nothing; all, if the corpus has fewer.
+            teach it little; all, if the corpus has fewer.
         pool_from: what finds the passages that are scored: `bm25`, `dense` or both, whose hits are then joined.
         dense_model: the embedding model of `dense`.
         pool: hits of each of them that are scored. At most 100 unless `deep_pool` is set: on deeper pools
