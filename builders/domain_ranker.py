@@ -64,12 +64,11 @@ def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, fol
 def titled(passages: pa.Table, wanted: int, seed: int) -> pa.Table:
     """`queries.TABLE` of so many titles of `schema.CORPUS` by lot, each that of its own passage alone; or all.
 
-    A title of one or two words names a topic, and one that two passages have does not tell which is meant. A qualified
-    name (`json.JSONEncoder.default`) is as many words as it has parts.
+    A title of one or two words names a topic, and one that two passages have does not tell which is meant.
     """
     counts = passages["title"].value_counts()
     once = counts.filter(pc.equal(counts.field("counts"), 1)).field("values")
-    telling = pc.greater_equal(pc.count_substring_regex(passages["title"], r"\w+"), TITLE_WORDS)
+    telling = pc.greater_equal(pc.count_substring(pc.utf8_trim_whitespace(passages["title"]), " "), TITLE_WORDS - 1)
     places = np.flatnonzero(pc.and_(telling, pc.is_in(passages["title"], value_set=once)).to_numpy())
     drawn = np.random.default_rng(seed).permutation(places)[:wanted]
     chosen = passages.take(pa.array(np.sort(drawn)))

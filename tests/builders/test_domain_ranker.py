@@ -10,7 +10,7 @@ from builders.domain_ranker import titled
 from builders.folder import read_config, read_manifest
 from tests.conftest import ANIMALS, BASE
 
-TITLES = ["How owls hunt", "Bees", "How bees dance", "How bees dance", "", "eels.swim.far_away"]
+TITLES = ["How owls hunt", "Bees", "How bees dance", "How bees dance", "", "Eels swim far away"]
 
 
 def corpus(titles=TITLES):
@@ -20,7 +20,7 @@ def corpus(titles=TITLES):
 
 def test_a_title_is_a_query_where_it_tells_its_passage_from_others():
     found = titled(corpus(), 10, seed=1)
-    assert found["text"].to_pylist() == ["How owls hunt", "eels.swim.far_away"]
+    assert found["text"].to_pylist() == ["How owls hunt", "Eels swim far away"]
     assert found["corpus-id"].to_pylist() == ["p0", "p5"]
     assert found["_id"].to_pylist() == ["title of p0", "title of p5"]
 
