@@ -15,6 +15,7 @@ from datasets import load_dataset
 from builders import python_docs
 from builders.llm.store import CallStore
 from tests.conftest import BASE
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 
@@ -49,7 +50,7 @@ def python(*arguments):
 
 
 def run(*arguments):
-    finished = subprocess.run(python(*arguments), capture_output=True, text=True, check=False, cwd=ROOT)
+    finished = commands.run(python(*arguments), capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     return finished
 
@@ -57,7 +58,7 @@ def run(*arguments):
 def test_the_main_job(work):
     build = ["builders.build", work / "build.toml", "--out", work / "dataset", "--store", work / "calls.sqlite"]
 
-    killed = subprocess.Popen(python(*build), stderr=subprocess.DEVNULL, cwd=ROOT)
+    killed = commands.Popen(python(*build), stderr=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 200
     with CallStore(work / "calls.sqlite") as store:
         while len(store) < 4:

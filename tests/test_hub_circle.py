@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from sentence_transformers import SentenceTransformer
 
 from tests.conftest import BASE, CANARY
 from tests.eval.test_publish import put_task
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 pytestmark = [pytest.mark.hub, pytest.mark.storage]
 
 
 def run(*arguments, code=0, **environment):
-    finished = subprocess.run(
+    finished = commands.run(
         [sys.executable, "-m", *map(str, arguments)],
         capture_output=True,
         text=True,

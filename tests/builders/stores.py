@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from builders.llm.store import CallStore, call_key
+from tests.fixtures import commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = 4096
@@ -32,7 +33,7 @@ def filled(path, rows):
 
 
 def python(code, *arguments, **options):
-    return subprocess.Popen(
+    return commands.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,

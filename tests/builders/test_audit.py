@@ -1,7 +1,6 @@
 """The audit of false negatives: the draw, the figures, the command, the manifest and the card."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from builders.folder import MANIFEST, read_manifest
 from cards.errors import UserError
 from cards.templates import environment
 from tests.builders.audited import a_dataset, fill, numbered, pairs, write_qrels
+from tests.fixtures import commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -254,7 +254,7 @@ def test_the_command_line(houses, tmp_path):
     command = [sys.executable, "-m", "builders.audit", str(folder)]
 
     def run(*more):
-        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+        return commands.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
 
     done = run("--qrels", str(file), "--sample", "50", "--seed", "3", "--reference", "bm25")
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,7 @@ from cards.models import resolve_model
 from tests.builders.audited import a_dataset, numbered, pairs, write_qrels
 from tests.chat_server import last_user_message
 from tests.conftest import BASE, SHARED
+from tests.fixtures import commands
 from tests.scripted_llm import ScriptedLlm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -229,7 +230,7 @@ def test_a_killed_judge_goes_on_where_it_was(houses, recipe, chat_server, tmp_pa
     store = tmp_path / "calls.sqlite"
     command = [sys.executable, "-m", "builders.audit", str(houses[0]), "--judge", "llm", "--recipe", str(recipe)]
     command += ["--store", str(store), "--sample", "60"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = commands.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while len(chat_server.bodies) < 40:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
@@ -240,7 +241,7 @@ def test_a_killed_judge_goes_on_where_it_was(houses, recipe, chat_server, tmp_pa
     with CallStore(store) as kept:
         stored = len(kept)
     assert 0 < stored <= before < 150
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     asked = Counter(json.dumps(body, sort_keys=True) for body in chat_server.bodies)
     assert asked.total() - len(asked) == before - stored  # only what was not stored yet is asked again

@@ -18,6 +18,7 @@ from cards.errors import UserError
 from cards.recipe import load_recipe
 from cards.texts import normalised
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals
+from tests.fixtures import commands
 
 
 def run(path, out, *overrides):
@@ -158,7 +159,7 @@ def test_no_query_with_enough_negatives(write_recipe, tmp_path):
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):
     (tmp_path / "r.toml").write_text('name = "x"\n[corpus]\nsource = "nowhere"\n')
-    finished = subprocess.run(
+    finished = commands.run(
         [sys.executable, "-m", "builders.build", str(tmp_path / "r.toml"), "--set", "negatives.kinds=['bm25']"],
         capture_output=True,
         text=True,
@@ -177,7 +178,7 @@ def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_se
         *(sys.executable, "-m", "builders.build", str(path), "--set", "llm.concurrency=2"),
         *("--out", str(tmp_path / "o" / "d"), "--store", str(store_file)),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = commands.Popen(command, stderr=subprocess.DEVNULL)
     while len(chat_server.bodies) < 5:
         assert process.poll() is None
         time.sleep(0.01)
@@ -187,7 +188,7 @@ def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_se
     with CallStore(store_file) as store:
         answered, before = len(store), len(chat_server.bodies)
         assert 0 < answered < 16
-        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        assert commands.run(command, capture_output=True, check=False).returncode == 0
         assert len(store) == 16
         asked_again = chat_server.bodies[before:]
         assert len(asked_again) == 16 - answered
@@ -201,7 +202,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(write_recipe, tmp_path
         *(sys.executable, "-m", "builders.build", str(write_recipe()), "--set", "llm.concurrency=1"),
         *("--out", str(tmp_path / "o" / "d"), "--store", str(store_file)),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = commands.Popen(command, stderr=subprocess.PIPE, text=True)
     while len(chat_server.bodies) < 3:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

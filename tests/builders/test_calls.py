@@ -1,6 +1,5 @@
 """Calls as Parquet, and the command line."""
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,10 +18,11 @@ from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from tests.builders.stores import ROOT, a_call, filled, noise, overwrite, python
+from tests.fixtures import commands
 
 
 def command(*arguments):
-    return subprocess.run(
+    return commands.run(
         [sys.executable, "-m", "builders.calls", *map(str, arguments)],
         capture_output=True,
         text=True,

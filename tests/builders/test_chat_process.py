@@ -12,6 +12,7 @@ import pytest
 
 from builders.llm.store import CallStore
 from tests.chat_server import last_user_message
+from tests.fixtures import commands
 
 ASK = """
 import sys
@@ -45,7 +46,7 @@ def process(chat_server, tmp_path):
     def start(count, concurrency, **environment):
         command = [sys.executable, "-c", ASK, chat_server.url, str(tmp_path / "calls.sqlite")]
         started.append(
-            subprocess.Popen(
+            commands.Popen(
                 [*command, str(count), str(concurrency)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -145,7 +146,7 @@ def test_on_a_terminal_there_is_one_line(chat_server, tmp_path):
     reader, writer = os.openpty()
     termios.tcsetwinsize(writer, (24, 120))
     command = [sys.executable, "-c", ASK, chat_server.url, str(tmp_path / "calls.sqlite"), "30", "4"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True) as asking:
+    with commands.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True) as asking:
         os.close(writer)
         shown = b""
         try:

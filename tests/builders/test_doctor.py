@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals, completion
+from tests.fixtures import commands
 
 KEY = "sk-canaryThatNoLineMayHold"
 HEADERS = {"Content-Type": "application/json"}
@@ -396,8 +396,8 @@ def test_the_command(write_recipe, tmp_path):
             *(sys.executable, "-m", "builders.build", str(write_recipe()), "--doctor"),
             *("--set", f"llm.base_url={server.url}", "--set", "llm.concurrency=2"),
         ]
-        good = subprocess.run(command, capture_output=True, text=True, check=False)
-        bad = subprocess.run([*command, "--set", "llm.model=x"], capture_output=True, text=True, check=False)
+        good = commands.run(command, capture_output=True, text=True, check=False)
+        bad = commands.run([*command, "--set", "llm.model=x"], capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stderr
     assert good.stdout.startswith("The doctor makes at most ")
     assert bad.returncode == 2

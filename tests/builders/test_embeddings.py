@@ -19,6 +19,7 @@ from builders.passages import Passages
 from cards.errors import UserError
 from cards.models import resolve_model
 from tests.conftest import BASE
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 TEXTS = [f"Passage number {number} tells of {'owls and ' * (number % 7)}bees." for number in range(40)]
@@ -168,7 +169,7 @@ def many() -> Passages:
 
 def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
     command = [sys.executable, "-c", ENCODE]
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = commands.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while rows_in(tmp_path / "killed") < 60:
         assert process.poll() is None
@@ -179,7 +180,7 @@ def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
     stored = rows_in(tmp_path / "killed")
     assert 60 <= stored < 400
     for name in ("killed", "whole"):
-        assert subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, check=False).returncode == 0
+        assert commands.run([*command, str(tmp_path / name)], cwd=ROOT, check=False).returncode == 0
     assert rows_in(tmp_path / "killed") == 400
     for file in ("keys.bin", "rows.bin"):
         (killed,), (whole,) = ((tmp_path / name).rglob(file) for name in ("killed", "whole"))

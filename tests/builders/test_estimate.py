@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from builders.llm.config import PricesConfig
 from builders.recipe import BuildRecipe
 from cards.recipe import load_recipe
 from tests.chat_server import completion, last_user_message
+from tests.fixtures import commands
 
 PRICES = ("llm.prices.input=0.5", "llm.prices.output=1.5")
 
@@ -232,7 +232,7 @@ def test_no_accepted_query_no_estimate_for_negatives(recipe, dry_run, chat_serve
 def command(recipe, tmp_path, *options):
     path = tmp_path / "recipe.toml"
     sets = [word for override in recipe.overrides for word in ("--set", override)]
-    return subprocess.run(
+    return commands.run(
         [
             *(sys.executable, "-m", "builders.build", str(path), *sets, *options),
             *("--store", str(tmp_path / "calls.sqlite"), "--out", str(tmp_path / "out" / "d")),

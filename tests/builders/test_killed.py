@@ -18,6 +18,7 @@ import pytest
 from builders.llm.store import CallStore
 from tests.chat_server import NEGATIVES_SYSTEM, ChatServer, last_user_message
 from tests.conftest import beir
+from tests.fixtures import commands
 
 PASSAGES, KILLS, CONCURRENCY, BATCH = 250, 20, 4, 64
 MEASURED = ("call_seconds", "busy_seconds", "failed_tries")
@@ -87,7 +88,7 @@ def dataset(folder):
 def test_kill_9_at_twenty_random_moments_of_a_build(command, tmp_path):
     with ChatServer() as server:
         server.script = answer
-        undisturbed = subprocess.run(command(server, "whole"), capture_output=True, text=True, check=False)
+        undisturbed = commands.run(command(server, "whole"), capture_output=True, text=True, check=False)
         assert undisturbed.returncode == 0, undisturbed.stderr
         asked_once = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
     assert len(asked_once) >= 500
@@ -98,7 +99,7 @@ def test_kill_9_at_twenty_random_moments_of_a_build(command, tmp_path):
         server.script = answer
         while killed < KILLS:
             before = len(server.bodies)
-            process = subprocess.Popen(command(server, "killed"), stderr=subprocess.PIPE, text=True)
+            process = commands.Popen(command(server, "killed"), stderr=subprocess.PIPE, text=True)
             while process.poll() is None and len(server.bodies) == before:
                 time.sleep(0.005)
             time.sleep(dice.random() * 0.3)
@@ -110,7 +111,7 @@ def test_kill_9_at_twenty_random_moments_of_a_build(command, tmp_path):
             with CallStore(tmp_path / "killed" / "calls.sqlite") as store:
                 # Answered but not written yet: what was in flight, and the journal's few milliseconds.
                 assert len(set(map(json.dumps, server.bodies))) - len(store) <= CONCURRENCY + BATCH
-        finished = subprocess.run(command(server, "killed"), capture_output=True, text=True, check=False)
+        finished = commands.run(command(server, "killed"), capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         asked = Counter(json.dumps(body, sort_keys=True) for body in server.bodies)
     assert asked.keys() == asked_once.keys()  # no row was lost, and none asked for anything else

@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import sys
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from builders.queries import TABLE
 from cards.errors import UserError
 from cards.templates import environment
 from tests.conftest import BASE, SHARED
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 draw = random.Random(7)
@@ -291,7 +291,7 @@ def test_the_table_and_the_card():
 
 def command(*arguments):
     words = [sys.executable, "-m", "builders.leakage", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    return commands.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from cards.merging import parse_card
 from cards.release import Target
 from tests.builders.test_publish import assert_whole, built_once, published, state
 from tests.conftest import CANARY
+from tests.fixtures import commands
 from tests.hub import Fault, Hub
 
 pytestmark = pytest.mark.hub
@@ -70,7 +71,7 @@ def refused(said, call, *args, **options):
 
 def command(said, *arguments, **environment):
     """Exit code and last line of a publication as a command, with other variables."""
-    finished = subprocess.run(
+    finished = commands.run(
         [sys.executable, "-m", "builders.publish", *map(str, arguments)],
         env={**os.environ, **environment},
         capture_output=True,
@@ -90,7 +91,7 @@ def unreachable(tmp_path_factory):
     (folder / "README.md").write_text("<!-- foils:use begin -->\n<!-- foils:use end -->\n")
     line = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/down"]
     environment = {**os.environ, "HF_ENDPOINT": NOTHING_LISTENS}
-    with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with commands.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
 

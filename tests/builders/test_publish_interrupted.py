@@ -19,6 +19,7 @@ from builders.publish import publish_dataset
 from cards.errors import UserError
 from cards.release import Target
 from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_once, local, published, state, stumbles
+from tests.fixtures import commands
 from tests.hub import Fault
 
 pytestmark = [pytest.mark.hub, pytest.mark.storage]
@@ -233,7 +234,7 @@ def test_ctrl_c_ends_with_130_and_one_line(hub, build_animals, method, path):
     folder = build_animals("one")
     repo_id = f"alice/ctrl-c-{len(path)}"
     command = [sys.executable, "-m", "builders.publish", str(folder), "--push", repo_id, "--version", "v1.0.0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = commands.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     hub.faults.add(
         Fault(method=method, path=path, action=lambda: os.killpg(process.pid, signal.SIGINT), delay_s=0.5)
     )  # to the whole group, as a terminal does
@@ -245,7 +246,7 @@ def test_ctrl_c_ends_with_130_and_one_line(hub, build_animals, method, path):
     interrupted = "interrupted: what was finished is kept; run the same command again to go on"
     assert [line for line in rest if "a path of this machine" not in line] == [interrupted]
     assert stumbles(hub, repo_id) == []
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert commands.run(command, capture_output=True, check=False).returncode == 0
     assert_whole(hub, repo_id, {"v1.0.0": folder}, "v1.0.0")
 
 
@@ -255,7 +256,7 @@ def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
         *("--store", str(tmp_path / "calls.sqlite"), "--push", "alice/one-command", "--version", "v1.0.0"),
     ]
     for words in ("12 configurations read back and verified", "is there with the same content: nothing to do"):
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        finished = commands.run(command, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         assert f"alice/one-command@v1.0.0: {'published, ' if '12' in words else ''}{words}" in finished.stderr
     assert_whole(hub, "alice/one-command", {"v1.0.0": tmp_path / "out"}, "v1.0.0")
@@ -268,7 +269,7 @@ def test_a_dry_run_changes_nothing(hub, build_animals):
         before = local(folder)
         hub.requests.clear()
         command = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/dry", "--dry-run"]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        finished = commands.run(command, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         assert finished.stderr.startswith(f"alice/dry: {told}")
         assert {request.method for request in hub.requests} <= {"GET", "HEAD"}

@@ -1,7 +1,6 @@
 """The whole audit: hardness from stored scores, the picture, a built data set, the command and the card."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -21,6 +20,7 @@ from cards.errors import UserError
 from cards.templates import environment
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE
+from tests.fixtures import commands
 
 NAN = float("nan")
 
@@ -224,7 +224,7 @@ def test_the_command(build_animals, tmp_path):
     command = [sys.executable, "-m", "builders.realism"]
 
     def run(*arguments):
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        return commands.run([*command, *arguments], capture_output=True, text=True, check=False)
 
     done = run(str(folder), "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from builders.row_store import RowStore, keys_of
 from cards.errors import UserError
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 ABOUT = {"model": "m"}
@@ -65,7 +65,7 @@ for n in range(100000):
 
 def test_two_writers_that_are_killed_leave_whole_rows(tmp_path):
     for _ in range(3):
-        writers = [subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, name], cwd=ROOT) for name in "xy"]
+        writers = [commands.Popen([sys.executable, "-c", WRITER, tmp_path, name], cwd=ROOT) for name in "xy"]
         deadline = time.monotonic() + 60
         size = (tmp_path / "keys.bin").stat().st_size if (tmp_path / "keys.bin").exists() else 0
         while not (tmp_path / "keys.bin").exists() or (tmp_path / "keys.bin").stat().st_size < size + 4000:

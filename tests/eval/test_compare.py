@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from tests.builders.test_publish import published
 from tests.conftest import BASE
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training.test_train_hub import put_dataset
 
@@ -42,7 +42,7 @@ def recipe(tmp_path, animals):
 def compare(recipe, *overrides, flags=()):
     values = (word for each in overrides for word in ("--set", each))
     command = [sys.executable, "-m", "eval.compare", str(recipe), *values, *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def test_arms_beside_the_base_then_only_what_is_missing(recipe, tmp_path):

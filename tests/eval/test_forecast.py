@@ -1,7 +1,6 @@
 """What a comparison will take, beside figures worked out by hand."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from eval.recipe import BuildStep, CompareRecipe, GpuConfig
 from eval.tasks import load_task
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training import tiny
 
@@ -91,7 +91,7 @@ def test_a_dry_run_starts_nothing(tmp_path):
         f'dataset="{tmp_path / "data"}"',
     ):
         command += ["--set", value]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     rows = [line.split()[0] for line in done.stdout.splitlines() if line and line[0] != " "]
     assert rows[:4] == ["LLM", "queries", "llm", "llm-with-positive"]

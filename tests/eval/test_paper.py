@@ -3,12 +3,12 @@
 import json
 import random
 import re
-import subprocess
 import sys
 
 from tests.chat_server import about_animals
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training import tiny
 
@@ -63,7 +63,7 @@ def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
     }
     command = [sys.executable, "-m", "eval.compare", str(ROOT / "eval" / "recipes" / "paper.toml")]
     command += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = commands.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     whole = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [row["arm"] for row in whole["tables"][0]["rows"]] == ["untouched base", "llm", "llm-with-positive"]

@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
+
+from tests.fixtures import commands
 
 DATA = "dataset"
 
@@ -19,7 +20,7 @@ def environment(hub, home, **more):
 def run(script, hub, tmp_path, **more):
     """Runs a client in a process of its own, with empty caches."""
     command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(
+    done = commands.run(
         command,
         env=environment(hub, tmp_path / "home", **more),
         check=False,

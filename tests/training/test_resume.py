@@ -18,6 +18,7 @@ from builders.folder import write_config
 from cards.recipe import load_recipe
 from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
 from tests.conftest import BASE
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training.test_train import TEXTS
 from training import train
@@ -64,7 +65,7 @@ def steps_of(folder):
 
 def kill_at(recipe, out, step):
     """Kills a run as soon as the folder of a checkpoint is there, whole or not."""
-    run = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    run = commands.Popen(command(recipe, out), stderr=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 600
     while max(steps_of(out.with_name(f"{out.name}.partial")), default=0) < step:
         assert run.poll() is None, run.stderr.read()
@@ -81,7 +82,7 @@ def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed):
     kill_at(recipe, out, first)
     assert not out.exists()
     kill_at(recipe, out, second)
-    finished = subprocess.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
+    finished = commands.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     expected, found = (json.loads((folder / "run.json").read_text()) for folder in (undisturbed, out))
     assert found["training"]["resumed_from"] in {second - 1, second}
@@ -117,14 +118,14 @@ def test_a_folder_of_the_same_run_is_gone_on_with_and_another_is_emptied(tmp_pat
 
 def test_two_commands_do_not_train_the_same_folder(recipe):
     out = recipe.parent / "twice"
-    first = subprocess.Popen(command(recipe, out), stderr=subprocess.DEVNULL, cwd=ROOT)
+    first = commands.Popen(command(recipe, out), stderr=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 600
     while not steps_of(out.with_name("twice.partial")):
         assert first.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
     first.send_signal(signal.SIGSTOP)
-    second = subprocess.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
+    second = commands.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "twice: another process is training it" in second.stderr.splitlines()[-1]

@@ -1,7 +1,6 @@
 """Training through accelerate, for real, and what bad input is told before any time is lost."""
 
 import json
-import subprocess
 import sys
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from cards.errors import UserError
 from cards.models import weights_hash
 from cards.recipe import load_recipe
 from tests.conftest import BASE
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from training import train
 from training.cross_encoder import labelled_pairs
@@ -52,7 +52,7 @@ def launch(*arguments, processes=1):
         *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", str(processes), *several),
         *(str(ROOT / "training" / "train.py"), *map(str, arguments)),
     ]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
+    return commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
 
 
 def record(folder):
@@ -169,6 +169,6 @@ def test_a_finished_run_is_found_and_other_folders_are_left_alone(recipe, tmp_pa
 
 def test_the_command_ends_with_2_and_one_line(recipe, tmp_path):
     command = [sys.executable, "-m", "training.train", str(recipe), "--set", "kind=nope", "--out", str(tmp_path / "x")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    finished = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 2
     assert finished.stderr.strip().splitlines()[-1].startswith("error: kind 'nope'")

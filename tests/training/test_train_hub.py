@@ -20,6 +20,7 @@ from cards.recipe import load_recipe
 from cards.release import Target
 from tests.cards.test_comparison import TOLD
 from tests.conftest import BASE, CANARY
+from tests.fixtures import commands
 from tests.hub import Fault
 from tests.test_architecture import ROOT
 from tests.training.test_train import ROWS, launch
@@ -200,11 +201,11 @@ def test_an_interrupted_push_is_resumed(hub, model):
     folder = model("m")
     command = [sys.executable, "-m", "training.publish", str(folder), "--push", "alice/cut", "--version", "v1.0.0"]
     for path in (r"/xet-write-token|/objects/batch", r"/commit/staging", r"/tag/", r"/commit/main", r"/branch/"):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
+        process = commands.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
         hub.faults.add(Fault(path=path, action=partial(os.kill, process.pid, signal.SIGKILL)))
         process.communicate()
         assert process.returncode == -signal.SIGKILL, path
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    finished = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     assert CANARY not in finished.stderr + finished.stdout
     assert files(hub, "alice/cut") == files(hub, "alice/cut", "v1.0.0")

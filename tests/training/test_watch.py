@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 
 import pytest
@@ -19,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cards.errors import UserError
 from cards.models import resolve_model
 from tests.conftest import BASE, SHARED
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training.scifact_rows import scifact_rows
 from training import guards, trackers, watch
@@ -63,7 +63,7 @@ def tracked(tmp_path, *names):
     """Trains three steps in a process of its own, which tells whatever goes to the network."""
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKIO", "WANDB", "TENSORBOARD"))}
     command = [sys.executable, "-c", TRACKED, str(tmp_path), *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=keep)
+    done = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=keep)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("NETWORK")] == []
     assert "Uploading" not in done.stdout
