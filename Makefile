@@ -1,12 +1,13 @@
 # make quickstart   the main job on this machine alone; then a table, and where its outputs lie
-# make test         the whole test suite
+# make test         the test suite
+# make test-all     the same, and the tests at full size
 # make check        linting, formatting, types: what CI runs
 PYTHON ?= python3
 BIN = .venv/bin
 # A process of tests for each core, each with a Hub and caches of its own; one that has nothing left takes from another.
 SIDE_BY_SIDE = -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test test-all check format clean
 
 quickstart: .venv/installed
 	$(BIN)/python -m builders.build builders/recipes/quickstart.toml
@@ -14,7 +15,11 @@ quickstart: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m storage  # again, with files in plain LFS storage
+	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "storage and not nightly"  # again, with files in plain LFS storage
+
+test-all: test
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m nightly
+	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "storage and nightly"
 
 check: .venv/installed
 	$(BIN)/ruff check
