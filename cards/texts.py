@@ -17,11 +17,11 @@ _ONE_FORM = {
     **{ord(letter): f"^{digit}" for digit, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},  # NFKC makes 102 of 10²
     0x2212: "-",  # the minus sign, the one dash that is not of category Pd
     0x2800: " ",  # an empty braille cell
+    **dict.fromkeys(map(ord, "¿¡"), " "),  # many leave them out
 }
-# Invisible, and yet neither controls nor formats: joiners, fillers of Hangul, selectors of variants;
-# and the marks that open a question in Spanish, which many leave out.
+# Invisible, and yet neither controls nor formats: joiners, fillers of Hangul, selectors of variants.
 _INVISIBLE = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
-_INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), ord("¿"), ord("¡")}
+_INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 # Where such characters are; `tests/cards/test_texts.py` holds it against all of Unicode.
 _PLACES = ((0, 0x3400), (0xA000, 0xAC00), (0xFB00, 0x11400), (0x13430, 0x13460), (0x1BC00, 0x1D200), (0xE0000, 0xE0200))
 _FRENCH_SPACES = re.compile("[\u00a0\u202f](?=[!?;:»])|(?<=«)[\u00a0\u202f]")
