@@ -49,6 +49,8 @@ def _replaced(points: Iterable[int]) -> dict[str, str | None]:
 _ASCII = {point: (_replacement(point) or "").lower() for point in range(128)}
 _REPLACED = _replaced(chain.from_iterable(range(*place) for place in _PLACES))
 _SPECIAL = frozenset(_REPLACED)
+INVISIBLE = frozenset(letter for letter, found in _REPLACED.items() if found is None and not letter.isascii())
+"""Characters that no reader sees; without those in ASCII."""
 
 
 def folded(text: str) -> str:
