@@ -93,7 +93,8 @@ def content_hash(passages: pa.Table) -> str:
 def clean(batches: Iterable[Rows], config: "CorpusConfig") -> Cleaned:
     """Drops empty, short, over-long and repeated passages, each with its reason.
 
-    Two passages are the same when their texts are, after folding of case and white space; the first stays.
+    A passage is its title and its text, as models read it. Two are the same when they are once `normalised`; the first
+    stays.
 
     Raises:
         UserError: an id occurs twice.
@@ -118,18 +119,20 @@ class _Cleaning:
     def add(self, rows: Rows) -> None:
         """Cleans a batch."""
         self._check_ids(rows.ids)
-        texts = [text.strip() for text in rows.texts]
+        titles, texts = [title.strip() for title in rows.titles], [text.strip() for text in rows.texts]
+        read = list(map(schema.passage_text, titles, texts))
+        same = list(map(normalised, read))
         drops: dict[int, tuple[str, str]] = {}
         usable = []
-        for at, text in enumerate(texts):
-            reason = _unfit(len(text), self._config)
+        for at, text in enumerate(read):
+            reason = _unfit(len(text) if same[at] else 0, self._config)
             if reason is None:
                 usable.append(at)
             else:
                 drops[at] = reason
-        drops |= self._repeats(usable, rows.ids, texts)
+        drops |= self._repeats(usable, rows.ids, same)
         kept = [at for at in usable if at not in drops]
-        columns = ([rows.ids[at] for at in kept], [rows.titles[at].strip() for at in kept], [texts[at] for at in kept])
+        columns = tuple([column[at] for at in kept] for column in (rows.ids, titles, texts))
         self._digest.update(b"".join(map(row_bytes, zip(*columns, strict=True))))
         self._kept.add(*columns)
         lost = sorted(drops)
@@ -150,9 +153,9 @@ class _Cleaning:
         if len(again):
             raise UserError(f"corpus {self._config.source}: id {ids[again[0]]!r} occurs twice; ids must be unique")
 
-    def _repeats(self, usable: list[int], ids: list[str], texts: list[str]) -> dict[int, tuple[str, str]]:
+    def _repeats(self, usable: list[int], ids: list[str], same: list[str]) -> dict[int, tuple[str, str]]:
         """The usable rows that say what an earlier one, of this batch or one before, has said."""
-        firsts = self._texts.add(hashed(normalised(texts[at]) for at in usable))
+        firsts = self._texts.add(hashed(same[at] for at in usable))
         self._usable_ids.append(pa.array([ids[at] for at in usable], pa.string()))
         again = np.flatnonzero(firsts != np.arange(self._usable, self._usable + len(usable)))
         self._usable += len(usable)
@@ -163,7 +166,7 @@ class _Cleaning:
 
 
 def _unfit(chars: int, config: "CorpusConfig") -> tuple[str, str] | None:
-    """Why a text of so many characters is dropped: reason and detail."""
+    """Why a passage of this many characters is dropped: reason and detail."""
     if chars == 0:
         return "empty", ""
     if chars < config.min_chars:

@@ -21,17 +21,18 @@ from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, sample
 from builders.first_seen import FirstSeen, hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
-from builders.sources import BATCH_ROWS, jsonl
+from builders.sources import BATCH_ROWS
 from builders.spool import Spool
 from cards.errors import UserError
 from cards.provenance import sha256_file
+from cards.records import jsonl, judgements, stated, text_of
+from cards.texts import normalised
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig
 
 Mask = npt.NDArray[np.bool_]
 _PAIR = ["query-id", "corpus-id"]
-_MOST_SCORE = 2**31 - 1
 
 
 class Labelled(NamedTuple):
@@ -83,24 +84,25 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     files = _files(folder, config.split)
     judged = _merged(_judgements(files[1]), corpus.drops)
     asked = _asked(files[0], judged["query-id"])
-    known = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
-    relevant = np.asarray(judged["score"].to_numpy() > 0)
-    best = _best(judged.filter(pa.array(known & relevant)))
-    table, drops = _with_positive(asked, best, judged)
+    here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
+    positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
+    table, drops = _with_positive(asked, _best(positives), judged)
     if not table.num_rows:
         raise UserError(
             f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
             f"passage of corpus {corpus.source}{_example(judged)}; wanted queries and corpus of the same collection"
         )
     chosen = sample(table, config.sample, seed)
-    ours = _among(judged["query-id"], chosen["_id"])
-    own = _is_own(judged, chosen)
-    kept = ours & known & relevant & (own if config.hold_out_positives else True)
-    _judgement_drops(judged.filter(pa.array(ours & ~kept)), corpus, drops)
+    if config.hold_out_positives:
+        positives = positives.filter(pa.array(_is_own(positives, chosen)))
+    qrels = _with_twins(positives, asked)
+    qrels = qrels.filter(pa.array(_among(qrels["query-id"], chosen["_id"])))
+    lost = judged.filter(pa.array(_among(judged["query-id"], chosen["_id"]) & ~_among(_pairs(judged), _pairs(qrels))))
+    _judgement_drops(lost, corpus, drops)
     return Labelled(
         chosen,
-        judged.filter(pa.array(kept)),
-        judged.filter(pa.array(ours & known & ~relevant)),
+        qrels,
+        lost.filter(pa.array(_among(lost["corpus-id"], corpus.passages["_id"]) & (lost["score"].to_numpy() <= 0))),
         drops.table(),
         pc.count_distinct(judged["query-id"]).as_py(),
         table.num_rows,
@@ -124,41 +126,12 @@ def _files(folder: Path, split: str) -> tuple[Path, Path]:
 def _judgements(path: Path) -> pa.Table:
     """`schema.QRELS` as the file has them."""
     rows = Columns(schema.QRELS)
-    places: list[int] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                fields = line.decode("utf-8").rstrip("\r\n").split("\t")
-                if not places:
-                    places = [fields.index(name) for name in schema.QRELS.names]
-                elif line.strip():
-                    query_id, passage_id, score = (fields[place] for place in places)
-                    rows.add(query_id, passage_id, _score(score))
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"qrels {path}: line {number} is not UTF-8 at byte {error.start}; convert the file to UTF-8"
-                ) from None
-            except (ValueError, IndexError):
-                raise UserError(
-                    f"qrels {path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, "
-                    "under a header with these names"
-                ) from None
+    for judgement in judgements(path):
+        rows.add(*judgement)
     table = rows.table()
     if not table.num_rows:
         raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
     return table
-
-
-def _score(text: str) -> int:
-    """A score.
-
-    >>> _score(" 2")
-    2
-    """
-    score = int(text)
-    if abs(score) > _MOST_SCORE:
-        raise ValueError(text)
-    return score
 
 
 def _merged(judged: pa.Table, drops: pa.Table) -> pa.Table:
@@ -168,8 +141,31 @@ def _merged(judged: pa.Table, drops: pa.Table) -> pa.Table:
         at = pc.index_in(judged["corpus-id"], value_set=repeats["id"])
         originals = pc.utf8_slice_codeunits(repeats["detail"], start=len(SAME_TEXT)).take(at)
         judged = judged.set_column(1, "corpus-id", pc.coalesce(originals, judged["corpus-id"]))
+    return _once(judged)
+
+
+def _once(judged: pa.Table) -> pa.Table:
+    """Judgements, each pair once with its highest score."""
     once = judged.group_by(_PAIR, use_threads=False).aggregate([("score", "max")])
     return pa.table([once[name].combine_chunks() for name in (*_PAIR, "score_max")], schema=schema.QRELS)
+
+
+def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
+    """Positives, and for queries of one text those of all of them: what answers one of them answers the others.
+
+    Args:
+        positives: `schema.QRELS`, each pair once.
+        asked: `schema.QUERIES`.
+    """
+    texts = pa.array(hashed(text for chunk in asked["text"].chunks for text in map(normalised, chunk.to_pylist())))
+    counts = pc.value_counts(texts)
+    shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    twins = pa.table({"query-id": asked["_id"], "same": texts}).filter(pc.is_in(texts, value_set=shared))
+    if not twins.num_rows:
+        return positives
+    answers = positives.join(twins, "query-id", join_type="inner", use_threads=False).drop_columns("query-id")
+    more = answers.join(twins, "same", join_type="inner", use_threads=False).select(schema.QRELS.names)
+    return _once(pa.concat_tables([positives, more]))
 
 
 def _asked(path: Path, judged: pa.ChunkedArray) -> pa.Table:
@@ -188,17 +184,21 @@ def _asked(path: Path, judged: pa.ChunkedArray) -> pa.Table:
 def _query_batches(path: Path) -> Iterator[tuple[list[str], list[str]]]:
     ids: list[str] = []
     texts: list[str] = []
+    found: dict[str, None] = {}
     for line in jsonl(path, "queries"):
-        for column in ("_id", "text"):
-            if line.record.get(column) is None:
-                raise UserError(
-                    f"queries {path}: line {line.number} has no {column!r}; wanted an object with _id and text"
-                )
-        ids.append(str(line.record["_id"]))
-        texts.append(str(line.record["text"]).strip())
+        where = f"queries {path}: line {line.number}"
+        found.update(dict.fromkeys(line.record))
+        ids.append(stated(line.record, "_id", where))
+        text = text_of(line.record.get("text"), f"{where}: 'text'") or ""
+        texts.append(text.strip() if normalised(text) else "")
         if len(ids) == BATCH_ROWS:
             yield ids, texts
             ids, texts = [], []
+    if found and "text" not in found:
+        raise UserError(
+            f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, found))}); wanted objects with _id "
+            "and text"
+        )
     if ids:
         yield ids, texts
 
@@ -245,6 +245,10 @@ def _is_own(judged: pa.Table, rows: pa.Table) -> Mask:
     """Which judgements are of a query's row's own positive."""
     own = rows["corpus-id"].take(pc.index_in(judged["query-id"], value_set=rows["_id"]))
     return np.asarray(pc.fill_null(pc.equal(judged["corpus-id"], own), False).to_numpy())
+
+
+def _pairs(judged: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(judged["query-id"], judged["corpus-id"], "\n")
 
 
 def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> Mask:

@@ -5,11 +5,11 @@
     matches(left, right, 0.7)                                 # all pairs at or above an estimated 0.7
     near_duplicates(texts, others, 0.7)                       # the same, each pair checked exactly on its texts
 
-A text's shingles are its runs of (by default) three words, as `normalised` leaves them: case folded, split at
-white space. Two texts' similarity is the Jaccard index of their sets of shingles, between 0 and 1. A signature holds,
-for each of 128 permutations of all shingles, the least of the text's own; two signatures agree in a place with the
-probability J that is the texts' similarity (Broder 1997, "On the resemblance and containment of documents"). So the
-share of places that agree estimates J, with a standard error of sqrt(J (1 - J) / 128): 0.044 at most, 0.041 at 0.7.
+A text's shingles are its runs of (by default) three words, in one form and without punctuation (`shingles`). Two texts'
+similarity is the Jaccard index of their sets of shingles, between 0 and 1. A signature holds, for each of 128
+permutations of all shingles, the least of the text's own; two signatures agree in a place with the probability J that
+is the texts' similarity (Broder 1997, "On the resemblance and containment of documents"). So the share of places that
+agree estimates J, with a standard error of sqrt(J (1 - J) / 128): 0.044 at most, 0.041 at 0.7.
 
 Scripts that put no spaces between words (Chinese, Japanese, Thai) give one "word" a clause: only equal clauses agree.
 """
@@ -52,9 +52,7 @@ class Matches(NamedTuple):
     similarity: Similarities
 
 
-def signatures(
-    texts: pa.Array | pa.ChunkedArray, words: int = WORDS, permutations: int = PERMUTATIONS, *, bare: bool = False
-) -> Signatures:
+def signatures(texts: pa.Array | pa.ChunkedArray, words: int = WORDS, permutations: int = PERMUTATIONS) -> Signatures:
     """MinHash signatures `(n_texts, permutations)`; 512 bytes a text by default.
 
     A text of fewer words than a shingle has one shingle: all of it. A text without words (or null) has none; its
@@ -64,13 +62,12 @@ def signatures(
         texts: strings.
         words: in a shingle.
         permutations: places in a signature.
-        bare: whether punctuation is dropped from words (`shingles`).
 
     >>> signatures(pa.array(["owls hunt mice", "Owls  hunt mice", "bees dance"])).shape
     (3, 128)
     """
     multiply, add = _permutations(permutations)
-    gaps = shingles.gaps(bare=bare)
+    gaps = shingles.gaps()
     made = np.full((len(texts), permutations), np.iinfo(np.uint32).max, np.uint32)
     starts = range(0, len(texts), _ROWS)
 
@@ -99,7 +96,7 @@ def jaccard(left: Signatures, right: Signatures) -> Similarities:
 
 
 def exact_jaccard(
-    left: pa.Array | pa.ChunkedArray, right: pa.Array | pa.ChunkedArray, words: int = WORDS, *, bare: bool = False
+    left: pa.Array | pa.ChunkedArray, right: pa.Array | pa.ChunkedArray, words: int = WORDS
 ) -> Similarities:
     """Similarity of paired texts, `(n,)`, counted on the sets of their shingles' 64-bit hashes.
 
@@ -110,7 +107,7 @@ def exact_jaccard(
     for start in range(0, len(left), _ROWS):
         rows = slice(start, start + _ROWS)
         found[rows] = shingles.overlap(
-            *shingles.folded(left[rows]), *shingles.folded(right[rows]), words, shingles.gaps(bare=bare)
+            *shingles.folded(left[rows]), *shingles.folded(right[rows]), words, shingles.gaps()
         )
     return found
 
@@ -142,14 +139,13 @@ def verified(
     threshold: float,
     *,
     words: int = WORDS,
-    bare: bool = False,
 ) -> Matches:
     """The pairs whose exact similarity reaches the threshold, with it; arguments as of `signatures`."""
     exact = np.empty(len(found.left), np.float64)
     for start in range(0, len(exact), _ROWS):
         rows = slice(start, start + _ROWS)
         left, right = texts.take(pa.array(found.left[rows])), others.take(pa.array(found.right[rows]))
-        exact[rows] = exact_jaccard(left, right, words, bare=bare)
+        exact[rows] = exact_jaccard(left, right, words)
     kept = exact >= threshold
     return Matches(found.left[kept], found.right[kept], exact[kept])
 

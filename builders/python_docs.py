@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pydoc_data.topics import topics
 from types import ModuleType
 
+from cards.texts import normalised
+
 logger = logging.getLogger(__name__)
 
 # Named one by one: importing *all* of the standard library opens browsers (`antigravity`), needs a display
@@ -55,13 +57,19 @@ def revision() -> str:
 
 
 def passages() -> Iterator[dict[str, str]]:
-    """Yields `{"_id", "title", "text"}` in a fixed order, every id once."""
-    seen: set[str] = set()
+    """Yields `{"_id", "title", "text"}` in a fixed order, every id once, and what several names share under the first.
+
+    Many names are other names of one function, or repeat what a base class says: no query could choose between them.
+    """
+    ids: set[str] = set()
+    texts: set[str] = set()
     for name, text in [*_docstrings(), *_topics()]:
         for number, chunk in enumerate(_chunks(text), start=1):
             passage_id = name if number == 1 else f"{name}#{number}"
-            if passage_id not in seen:
-                seen.add(passage_id)
+            said = normalised(chunk)
+            if passage_id not in ids and said not in texts:
+                ids.add(passage_id)
+                texts.add(said)
                 yield {"_id": passage_id, "title": name.removeprefix("topic:"), "text": chunk}
 
 

@@ -136,15 +136,15 @@ def rows_of(queries: pa.Table, others: _Others, corpus: Passages) -> pa.Table:
         UserError: no query has one.
     """
     positives = corpus.positions(queries["corpus-id"])
-    wanted = [normalised(body) for body in corpus.bodies(positives).to_pylist()]
+    wanted = list(map(normalised, corpus.texts(positives).to_pylist()))
     starts = np.searchsorted(others.queries, np.arange(queries.num_rows + 1))
     chosen = np.full(queries.num_rows, -1, np.int64)
     open_ = np.flatnonzero(np.diff(starts))
     depth = 0
     while len(open_):  # mostly once: a corpus has each text once
         tried = others.passages[starts[open_] + depth]
-        bodies = corpus.bodies(tried).to_pylist()
-        differ = np.array([normalised(body) != wanted[number] for body, number in zip(bodies, open_, strict=True)])
+        texts = corpus.texts(tried).to_pylist()
+        differ = np.array([normalised(text) != wanted[number] for text, number in zip(texts, open_, strict=True)])
         chosen[open_[differ]] = tried[differ]
         depth += 1
         open_ = open_[~differ & (starts[open_] + depth < starts[open_ + 1])]

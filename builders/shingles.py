@@ -1,7 +1,7 @@
 """Runs of words as 64-bit hashes, straight from Arrow's bytes.
 
-A word is what stands between white space in text with its case folded, as in `normalised`. Where `bare` is
-asked for, punctuation separates words too, so that "Owls, mice?" and "owls mice" are the same two words.
+A word is what stands between white space or punctuation in text that is `folded`, so that "Owls, mice?" and "owls mice"
+are the same two words.
 """
 
 import unicodedata
@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cards.texts import folded as one_form
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -36,17 +38,17 @@ def _kernel(function: FunctionT) -> FunctionT:
 
 
 @lru_cache
-def gaps(*, bare: bool) -> npt.NDArray[np.bool_]:
-    """Which characters stand between words, by code point, `(65536,)`: white space, and where `bare`, punctuation.
+def gaps() -> npt.NDArray[np.bool_]:
+    """Which characters stand between words, by code point, `(65536,)`: white space and punctuation.
 
-    Symbols are no punctuation: "C++" is not "C".
+    Symbols are not punctuation: "C++" is not "C".
     """
     every = map(chr, range(_CODES))
-    return np.array([each.isspace() or (bare and unicodedata.category(each)[0] == "P") for each in every])
+    return np.array([each.isspace() or unicodedata.category(each)[0] == "P" for each in every])
 
 
 def folded(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets]:
-    """The UTF-8 bytes of texts with their case folded, and where each begins, `(n_texts + 1,)`.
+    """The UTF-8 bytes of texts as `cards.texts` folds them, and where each begins, `(n_texts + 1,)`.
 
     ASCII letters are left as they are: `_words` folds them as it reads.
     """
@@ -55,8 +57,8 @@ def folded(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets]:
         return np.empty(0, np.uint8), np.zeros(1, np.int64)
     column = pc.fill_null(column, "")
     beyond = pc.invert(pc.string_is_ascii(column))
-    if pc.any(beyond).as_py():  # folding more than ASCII is Python's: "ß" becomes "ss"
-        own = [text.casefold() for text in column.filter(beyond).to_pylist()]
+    if pc.any(beyond).as_py():
+        own = list(map(one_form, column.filter(beyond).to_pylist()))
         column = pc.replace_with_mask(column, beyond, pa.array(own, column.type))
     width = np.int64 if pa.types.is_large_string(column.type) else np.int32
     _, offsets, data = column.buffers()
@@ -64,7 +66,7 @@ def folded(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets]:
     return (np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)), places.astype(np.int64)
 
 
-def hashes(texts: pa.Array | pa.ChunkedArray, words: int, *, bare: bool = False) -> tuple[Hashes, Offsets]:
+def hashes(texts: pa.Array | pa.ChunkedArray, words: int) -> tuple[Hashes, Offsets]:
     """Hashes of all runs of `words` words in their order, and where each text's begin, `(n_texts + 1,)`.
 
     A text of fewer words has none.
@@ -75,23 +77,23 @@ def hashes(texts: pa.Array | pa.ChunkedArray, words: int, *, bare: bool = False)
     """
     data, offsets = folded(texts)
     counts = np.zeros(len(texts) + 1, np.int64)
-    _count(data, offsets, words, gaps(bare=bare), counts)
+    _count(data, offsets, words, gaps(), counts)
     starts: Offsets = np.cumsum(counts)
     made = np.empty(starts[-1], np.uint64)
-    _fill(data, offsets, words, gaps(bare=bare), made)
+    _fill(data, offsets, words, gaps(), made)
     return made, starts
 
 
-def whole(texts: pa.Array | pa.ChunkedArray, *, bare: bool = False) -> tuple[Hashes, Offsets]:
+def whole(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
     """One hash for all words of each text, and how many words it has, both `(n_texts,)`.
 
-    >>> found, counts = whole(pa.array(["Owls hunt.", "owls  hunt", "owls"]), bare=True)
+    >>> found, counts = whole(pa.array(["Owls hunt.", "owls  hunt", "owls"]))
     >>> bool(found[0] == found[1]), bool(found[0] == found[2]), counts.tolist()
     (True, False, [2, 2, 1])
     """
     data, offsets = folded(texts)
     made, counts = np.empty(len(texts), np.uint64), np.empty(len(texts), np.int64)
-    _whole(data, offsets, gaps(bare=bare), made, counts)
+    _whole(data, offsets, gaps(), made, counts)
     return made, counts
 
 

@@ -1,22 +1,22 @@
 """Where passages lie: JSON lines, Parquet, a Hub data set, Python's own documentation. Read in batches, as they are."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders import python_docs
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
+from cards.records import jsonl, text_of
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig
 
+MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 BATCH_ROWS = 4000
 BATCH_BYTES = 16_000_000
 """As far as lines tell; Parquet comes by rows alone."""
@@ -26,8 +26,8 @@ class Rows(NamedTuple):
     """Some passages as they were read, by column.
 
     Attributes:
-        ids: never missing; likewise `texts`.
-        titles: empty where there is none.
+        ids: never missing.
+        titles: empty where there is none; so are `texts`.
         size: how far reading has come by them, in the source's unit.
     """
 
@@ -53,19 +53,12 @@ class Source(NamedTuple):
     unit: str = "passages"
 
 
-class Line(NamedTuple):
-    """A JSON object of a `.jsonl` file: its line's number, from 1, what it says, and its length in bytes."""
-
-    number: int
-    record: dict[str, Any]
-    size: int
-
-
 def open_source(config: "CorpusConfig") -> Source:
     """Opens the source that a recipe names.
 
     Raises:
-        UserError: there is no such thing. While it is read: it is malformed, or a row lacks an id or a text.
+        UserError: there is no such thing. While it is read: it is malformed, a column is missing, or a row
+            has no id.
     """
     if config.source == "python-docs":
         rows = ((row, 1) for row in python_docs.passages())
@@ -88,72 +81,58 @@ def open_source(config: "CorpusConfig") -> Source:
     return _hub(config)
 
 
-def jsonl(path: Path, what: str) -> Iterator[Line]:
-    """The objects of a `.jsonl` file; blank lines are passed over.
-
-    Args:
-        path: the file.
-        what: what errors call it, such as `corpus`.
-
-    Raises:
-        UserError: a line is not UTF-8 or no JSON object.
-    """
-    decode = msgspec.json.Decoder().decode
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if not line.strip():
-                    continue
-                record = _second_look(line, f"{what} {path}: line {number}")
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"{what} {path}: line {number} is not a JSON object such as {{'_id': ..., 'text': ...}}"
-                )
-            yield Line(number, record, len(line))
-
-
-def _second_look(line: bytes, where: str) -> Any:
-    """A line that the fast decoder refuses: NaN passes, and what is wrong is said in the usual words."""
-    try:
-        record = json.loads(line.decode("utf-8"))
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}") from None
-    return record
-
-
 def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: "CorpusConfig") -> Iterator[Rows]:
     """Batches of rows that come one by one, each with its size."""
-    id_column, title_column, text_column = config.id_column, config.title_column, config.text_column
-    rows, filled = Rows([], [], [], 0), 0
-    for number, (record, size) in enumerate(records, start=1):
-        passage_id, text = record.get(id_column), record.get(text_column)
-        if passage_id is None or text is None:
-            raise _missing(number, id_column if passage_id is None else text_column, list(record), config)
-        rows.ids.append(str(passage_id))
-        rows.titles.append(str(record.get(title_column) or ""))
-        rows.texts.append(str(text))
+    columns = config.id_column, config.title_column, config.text_column
+    found: dict[str, None] = {}
+    values: list[list[Any]] = []
+    start, filled = 1, 0
+    for record, size in records:
+        found.update(dict.fromkeys(record))
+        values.append([record.get(column) for column in columns])
         filled += size
-        if len(rows.ids) == BATCH_ROWS or filled > BATCH_BYTES:
-            yield rows._replace(size=filled)
-            rows, filled = Rows([], [], [], 0), 0
-    if rows.ids:
-        yield rows._replace(size=filled)
+        if len(values) == BATCH_ROWS or filled > BATCH_BYTES:
+            yield _rows([*zip(*values, strict=True)], start, filled, config)
+            start, filled, values = start + len(values), 0, []
+    _check_columns(found, config)
+    if values:
+        yield _rows([*zip(*values, strict=True)], start, filled, config)
 
 
-def _missing(number: int, column: str, found: Sequence[str], config: "CorpusConfig") -> UserError:
-    return UserError(
-        f"corpus {config.source}: row {number} has no column {column!r} (it has "
-        f"{', '.join(map(repr, found))}); name yours with corpus.id_column and corpus.text_column"
-    )
+def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: "CorpusConfig") -> Rows:
+    """Values as text.
+
+    Args:
+        columns: ids, titles and texts as the source has them.
+        start: the first row's number, for errors.
+        size: see `Rows`.
+        config: names the columns.
+    """
+    ids, titles, texts = columns
+
+    def strings(values: Sequence[Any], column: str) -> list[str]:
+        return [
+            value if type(value) is str else text_of(value, f"corpus {config.source}: row {number}: {column!r}") or ""
+            for number, value in enumerate(values, start)
+        ]
+
+    names = strings(ids, config.id_column)
+    if "" in names:
+        raise UserError(
+            f"corpus {config.source}: row {start + names.index('')} has no column {config.id_column!r}, or nothing in "
+            "it; wanted an id for each passage; name the column with corpus.id_column"
+        )
+    return Rows(names, strings(titles, config.title_column), strings(texts, config.text_column), size)
+
+
+def _check_columns(found: Iterable[str], config: "CorpusConfig") -> None:
+    """Refuses a source none of whose rows has a column that the recipe names."""
+    for column in (config.id_column, config.text_column, config.title_column):
+        if column not in found and column != MAY_BE_MISSING:
+            raise UserError(
+                f"corpus {config.source}: no row has a column {column!r} (there are {', '.join(map(repr, found))}); "
+                "name yours with corpus.id_column, corpus.title_column and corpus.text_column"
+            )
 
 
 def _parquet(path: Path, config: "CorpusConfig") -> Iterator[Rows]:
@@ -188,23 +167,12 @@ def _columns(config: "CorpusConfig") -> set[str]:
 
 def _of_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str], config: "CorpusConfig") -> Iterator[Rows]:
     """Batches of rows that come in Arrow; `names` are all columns that the source has."""
+    _check_columns(names, config)
     start = 1
     for batch in batches:
-        for column in (config.id_column, config.text_column):
-            if column not in names:
-                raise _missing(start, column, names, config)
-            if batch[column].null_count:
-                empty = next(islice((at for at, gone in enumerate(batch[column].is_null().to_pylist()) if gone), 1))
-                raise _missing(start + empty, column, names, config)
-        titles = batch[config.title_column].to_pylist() if config.title_column in names else [""] * batch.num_rows
-        yield Rows(
-            _strings(batch[config.id_column]),
-            [str(title) if title else "" for title in titles],
-            _strings(batch[config.text_column]),
-            batch.num_rows,
-        )
+        columns = [
+            batch[column].to_pylist() if column in names else [None] * batch.num_rows
+            for column in (config.id_column, config.title_column, config.text_column)
+        ]
+        yield _rows(columns, start, batch.num_rows, config)
         start += batch.num_rows
-
-
-def _strings(column: pa.Array) -> list[str]:
-    return [value if isinstance(value, str) else str(value) for value in column.to_pylist()]

@@ -11,13 +11,15 @@ Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
-WORD = 1 << 30
-"""The bit of a code point's class that says it belongs to words; the bits below 21 are its lower case."""
+WORD, MARK, SPECIAL = 1 << 30, 1 << 29, 1 << 28
+"""Bits of a code point's class: it belongs to words; only to one that has begun; its text needs preparing.
+
+The bits below 21 are its lower case.
+"""
 LOWER = (1 << 21) - 1
 SHORTEST = 2  # letters of a word
 _TWO, _THREE, _FOUR = 0x80, 0x800, 0x10000  # the first code points of so many bytes
 _LEAD_OF_THREE, _LEAD_OF_FOUR = 0xE0, 0xF0
-_DOTTED_I, _SIGMA = (0xC4, 0xB0), (0xCE, 0xA3)  # U+0130 and U+03A3
 
 
 class Table(NamedTuple):
@@ -132,7 +134,7 @@ def split(content: Bytes, offsets: Ids, classes: Ids, table: Table) -> tuple[Ids
     Args:
         content: UTF-8 of all texts.
         offsets: text `n` is `content[offsets[n]:offsets[n + 1]]`.
-        classes: by code point: its lower case, and `WORD` where that belongs to words.
+        classes: by code point: its lower case and bits.
         table: grows by the words that it does not know.
 
     Returns:
@@ -153,7 +155,7 @@ def split(content: Bytes, offsets: Ids, classes: Ids, table: Table) -> tuple[Ids
         while at < end:
             point, at = _decoded(content, at)
             kind = classes[point]
-            if kind & WORD:
+            if kind & WORD or (kind & MARK and letters):
                 letters += 1
                 size = _encoded(kind & LOWER, word, size)
                 if at < end:
@@ -167,18 +169,20 @@ def split(content: Bytes, offsets: Ids, classes: Ids, table: Table) -> tuple[Ids
 
 
 @compiled
-def special_rows(content: Bytes, offsets: Ids) -> npt.NDArray[np.bool_]:
-    """Which texts hold a letter whose lower case depends on its neighbours (U+03A3) or is two letters (U+0130)."""
+def special_rows(content: Bytes, offsets: Ids, classes: Ids) -> npt.NDArray[np.bool_]:
+    """Which texts hold a code point of the class `SPECIAL`; none in ASCII is."""
     rows = len(offsets) - 1
     found = np.zeros(rows, np.bool_)
     for row in range(rows):
-        for at in range(offsets[row], offsets[row + 1] - 1):
-            first = content[at]
-            if first == _DOTTED_I[0] or first == _SIGMA[0]:
-                second = content[at + 1]
-                if second == (_DOTTED_I[1] if first == _DOTTED_I[0] else _SIGMA[1]):
-                    found[row] = True
-                    break
+        at, end = int(offsets[row]), int(offsets[row + 1])
+        while at < end:
+            if content[at] < _TWO:
+                at += 1
+                continue
+            point, at = _decoded(content, at)
+            if classes[point] & SPECIAL:
+                found[row] = True
+                break
     return found
 
 

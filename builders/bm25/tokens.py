@@ -1,6 +1,11 @@
-"""Texts to ids of words by bm25s's rule: Python's lower case, two or more word characters, no stop words, stems."""
+"""Texts to ids of words by bm25s's rule: Python's lower case, two or more word characters, no stop words, stems.
+
+Unlike there, a text's form does not count: letters are composed (NFC), invisible characters left out, and marks that
+have no composed form (vowels of Arabic and Hindi) belong to the word that they stand in.
+"""
 
 import re
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -14,6 +19,8 @@ import Stemmer
 
 from builders.bm25.languages import STEMMERS, STOP_WORDS
 from builders.bm25.token_kernels import (
+    MARK,
+    SPECIAL,
     WORD,
     Bytes,
     Ids,
@@ -23,11 +30,18 @@ from builders.bm25.token_kernels import (
     split,
     translated,
 )
+from cards.texts import INVISIBLE
 
-VERSION = "1"
+VERSION = "2"
 """Changes with the rule: an index of another version is built anew."""
 _STEMS_AT_ONCE = 50_000
 _POINTS = 0x110000
+_ASSIGNED = (
+    *range(0x80, 0xD800),
+    *range(0xE000, 0x33480),
+    *range(0xE0000, 0xE0200),
+)  # and nothing else but private use
+_DOTTED_I, _SIGMA, _JAMO = 0x130, 0x3A3, range(0x1160, 0x1200)
 
 
 class Words(NamedTuple):
@@ -68,9 +82,9 @@ class Vocabulary:
     def split(self, texts: pa.Array) -> Words:
         """The words of texts; new ones are added."""
         content, offsets = _buffers(texts)
-        special = special_rows(content, offsets)
+        special = special_rows(content, offsets, _classes())
         if special.any():
-            content, offsets = _buffers(_lowered(texts, special))
+            content, offsets = _buffers(_prepared(texts, special))
         ids, lengths, self._table = split(content, offsets, _classes(), self._table)
         return Words(ids, lengths)
 
@@ -137,20 +151,39 @@ def split_by_threads(texts: pa.Array, vocabularies: list[Vocabulary], pool: Thre
 
 @cache
 def _classes() -> Ids:
-    """By code point: its lower case, and `WORD` where that is a word character of Python's `re`; from Python itself."""
+    """By code point: its lower case, and `WORD` where that is a word character of Python's `re`; from Python itself.
+
+    `MARK` says that it belongs to a word that has begun; `SPECIAL`, that Python has to prepare a text that holds it.
+    """
     points = np.arange(_POINTS, dtype=np.uint32)
     points[0xD800:0xE000] = 0  # surrogates stand in no UTF-8
-    points[[0x130, 0x3A3]] = 0  # `special_rows`: these come lower-cased
+    points[[_DOTTED_I, _SIGMA]] = 0  # special: these come lower-cased
     lower = "".join(map(chr, points.tolist())).lower()
     classes = np.frombuffer(lower.encode("utf-32-le"), np.int32).copy()
     for run in re.finditer(r"\w+", lower):
         classes[run.start() : run.end()] |= WORD
+    classes[[_DOTTED_I, _SIGMA, *_JAMO]] |= SPECIAL  # lower case by neighbours; a letter of its own or part of one
+    for point in _ASSIGNED:
+        letter = chr(point)
+        if letter in INVISIBLE or not unicodedata.is_normalized("NFC", letter):
+            classes[point] |= SPECIAL
+        elif unicodedata.category(letter)[0] == "M":
+            classes[point] |= SPECIAL | MARK
     return classes
 
 
-def _lowered(texts: pa.Array, rows: npt.NDArray[np.bool_]) -> pa.Array:
-    chosen = pa.array([text.lower() for text in texts.filter(pa.array(rows)).to_pylist()], texts.type)
+def _prepared(texts: pa.Array, rows: npt.NDArray[np.bool_]) -> pa.Array:
+    """Texts, some of them composed and lower-cased, without what is invisible."""
+    chosen = pa.array(map(_in_one_form, texts.filter(pa.array(rows)).to_pylist()), texts.type)
     return pc.replace_with_mask(texts, pa.array(rows), chosen)
+
+
+def _in_one_form(text: str) -> str:
+    invisible = INVISIBLE.intersection(text)
+    if invisible:
+        text = text.translate(dict.fromkeys(map(ord, invisible)))
+    # Python's lower case of the Turkish capital would be two characters.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).replace("\u0130", "i").lower())
 
 
 def _buffers(texts: pa.Array) -> tuple[Bytes, Ids]:

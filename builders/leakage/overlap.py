@@ -61,10 +61,10 @@ class Overlap:
         self._ids, self._texts = _whole(whole["_id"]), _whole(whole["text"])
         self._sides, self._names = pa.array(sides, pa.string()), pa.array(names, pa.string())
         self._is_passage = np.array([side == "passage" for side in sides], np.bool_)
-        hashes, counts = shingles.whole(self._texts, bare=True)
+        hashes, counts = shingles.whole(self._texts)
         self._exact = _Sorted(hashes[counts > 0], np.flatnonzero(counts > 0))
         self._runs = _Runs(self._texts, config.ngram)
-        made = near_duplicates.signatures(self._texts, bare=True)
+        made = near_duplicates.signatures(self._texts)
         self._worded = np.flatnonzero(counts > 0)
         self._near = near_duplicates.Index(made[self._worded], near_duplicates.room_below(config.minhash))
         self._vectors: npt.NDArray[np.float32] | None = None
@@ -83,7 +83,7 @@ class Overlap:
         return pa.concat_tables([self._table(what, ids, test, pairs) for test, pairs in found.items()])
 
     def _equal(self, texts: pa.Array) -> Pairs:
-        hashes, counts = shingles.whole(texts, bare=True)
+        hashes, counts = shingles.whole(texts)
         rows, found = self._exact.find(hashes)
         worded = counts[rows] > 0
         return Pairs(rows[worded], found[worded], np.ones(int(worded.sum())))
@@ -92,10 +92,10 @@ class Overlap:
         return self._runs.find(texts, self._config.ngram_share, None if what == "query" else self._is_passage)
 
     def _similar(self, texts: pa.Array) -> Pairs:
-        made = near_duplicates.signatures(texts, bare=True)
+        made = near_duplicates.signatures(texts)
         found = self._near.matches(made)
         found = found._replace(right=self._worded[found.right])
-        return Pairs(*near_duplicates.verified(found, texts, self._texts, self._config.minhash, bare=True))
+        return Pairs(*near_duplicates.verified(found, texts, self._texts, self._config.minhash))
 
     def _embedded(self, texts: pa.Array) -> Pairs:
         if self._vectors is None:
@@ -161,7 +161,7 @@ class _Runs:
 
     def __init__(self, texts: pa.Array, words: int) -> None:
         self._words = words
-        hashes, offsets = shingles.hashes(texts, words, bare=True)
+        hashes, offsets = shingles.hashes(texts, words)
         owners = np.repeat(np.arange(len(texts)), np.diff(offsets))
         distinct = np.unique(np.stack([owners.astype(np.uint64), hashes], axis=1), axis=0)
         owners = distinct[:, 0].astype(np.int64)
@@ -176,7 +176,7 @@ class _Runs:
             share: within 0 and 1.
             within: evaluation texts for which the share of the training text's own runs counts as well, if higher.
         """
-        hashes, offsets = shingles.hashes(texts, self._words, bare=True)
+        hashes, offsets = shingles.hashes(texts, self._words)
         places, found = self._sorted.find(hashes)
         rows = np.searchsorted(offsets, places, "right") - 1
         order = np.lexsort((hashes[places], found, rows))

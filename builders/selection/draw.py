@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from builders.near_duplicates import exact_jaccard
 from builders.passages import Passages
@@ -155,7 +156,10 @@ def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers)
     for start in range(0, len(candidate), PAIRS):
         rows = slice(start, start + PAIRS)
         pairs = (passage[candidate[rows]], positive[rows])
-        texts, references = (passages.bodies(frame.positions[codes]) for codes in pairs)
+        texts, references = (passages.texts(frame.positions[codes]) for codes in pairs)
         similarities = exact_jaccard(texts, references)
+        untitled = np.flatnonzero(frame.text[pairs[0]] == frame.body[pairs[0]])  # the positive's title is no difference
+        plain = exact_jaccard(texts.take(pa.array(untitled)), passages.bodies(frame.positions[pairs[1][untitled]]))
+        similarities[untitled] = np.maximum(similarities[untitled], plain)
         np.maximum.at(closest, candidate[rows], similarities)
     return closest

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import shingles
 from builders.first_seen import hashed
 from builders.passages import Passages, Positions
 from cards.errors import UserError
+from cards.texts import normalised
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -68,7 +68,8 @@ class Frame(NamedTuple):
         passage_keys: `(n_codes,)` likewise of passages.
         positions: `(n_codes,)` positions in the passages.
         in_corpus: `(n_codes,)` whether a passage is one of the corpus.
-        text: `(n_codes,)` equal numbers for equal texts.
+        text: `(n_codes,)` equal numbers for passages that are the same as models read them.
+        body: `(n_codes,)` the number that a passage of this text and no title has.
         positive: `(n_queries,)` code of each row's positive.
         positives: sorted `query * n_codes + code` of all known positives.
         kept_out: `(n_codes,)` whether a passage stands in an evaluation set.
@@ -79,6 +80,7 @@ class Frame(NamedTuple):
     positions: Positions
     in_corpus: Flags
     text: Numbers
+    body: Numbers
     positive: Numbers
     positives: Numbers
     kept_out: Flags
@@ -86,6 +88,10 @@ class Frame(NamedTuple):
     def pair(self, query: Numbers, passage: Numbers) -> Numbers:
         """One number for a query and a passage."""
         return query * len(self.positions) + passage
+
+    def text_pair(self, query: Numbers, text: Numbers) -> Numbers:
+        """One number for a query and one of `text` or `body`."""
+        return query * (2 * len(self.positions)) + text
 
     def with_positives(self, pairs: Numbers) -> "Frame":
         """The same with further positives."""
@@ -116,13 +122,14 @@ def read(inputs: Inputs) -> tuple[Frame, dict[str, Pool], dict[str, "Scored"]]:
     positive = code_of(queries["corpus-id"])
     judged = query_of(inputs.qrels["query-id"]), code_of(inputs.qrels["corpus-id"])
     known = (judged[0] >= 0) & (inputs.qrels["score"].to_numpy() > 0)
-    _, text = np.unique(_text_hashes(passages, positions), return_inverse=True)
+    _, same = np.unique(_text_hashes(passages, positions), return_inverse=True)
     frame = Frame(
         query_keys=_keys(queries["_id"]),
         passage_keys=_keys(ids),
         positions=positions,
         in_corpus=positions < inputs.corpus_size,
-        text=text.astype(np.int64),
+        text=same[: len(positions)].astype(np.int64),
+        body=same[len(positions) :].astype(np.int64),
         positive=positive,
         positives=np.empty(0, np.int64),
         kept_out=np.asarray(pc.is_in(ids, value_set=inputs.kept_out).to_numpy(zero_copy_only=False)),
@@ -184,8 +191,7 @@ def _keys(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
 
 
 def _text_hashes(passages: Passages, positions: Positions) -> npt.NDArray[np.uint64]:
-    """64 bits for each passage without its title, equal for texts that are equal once normalised."""
-    found = np.empty(len(positions), np.uint64)
-    for start in range(0, len(positions), BLOCK):
-        found[start : start + BLOCK] = shingles.whole(passages.bodies(positions[start : start + BLOCK]))[0]
-    return found
+    """64 bits for each passage as models read it, and behind them for each without its title, `(2 * n,)`."""
+    blocks = [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
+    texts = (column(block).to_pylist() for column in (passages.texts, passages.bodies) for block in blocks)
+    return np.concatenate([np.empty(0, np.uint64), *(hashed(map(normalised, block)) for block in texts)])

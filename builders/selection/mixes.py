@@ -85,4 +85,4 @@ def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -
 
 def _texts(frame: Frame, line: Line) -> Numbers:
     """One number for each candidate's query and text."""
-    return frame.pair(line.query, frame.text[line.passage])
+    return frame.text_pair(line.query, frame.text[line.passage])

@@ -90,7 +90,7 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
 
     mark(_member(pairs, known.positives), "is-a-positive")
     mark(_member(pairs, frame.positives), "relabelled-as-positive")
-    mark(_member(_text_pairs(frame, pool.query, pool.passage), _positive_texts(frame)), "same-text-as-a-positive")
+    mark(_says_what_a_positive_says(frame, pool), "same-text-as-a-positive")
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
     mark(_repeated(frame, pool, fate == 0), "repeated")
     outside = (pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max))
@@ -154,20 +154,22 @@ def _member(values: np.ndarray, among: np.ndarray) -> Flags:
     return np.asarray(among[places] == values)
 
 
-def _text_pairs(frame: Frame, query: np.ndarray, passage: np.ndarray) -> np.ndarray:
-    """One number for a query and a text; two passages of one text share it."""
-    return frame.pair(query, frame.text[passage])
+def _says_what_a_positive_says(frame: Frame, pool: Pool) -> Flags:
+    """Which candidates are a positive once more; one that has no title, or the positive has none, by the text alone.
 
-
-def _positive_texts(frame: Frame) -> np.ndarray:
+    What an LLM writes has no title: it copies a positive's text. Where both have titles, these count.
+    """
     query, passage = np.divmod(frame.positives, len(frame.positions))
-    return np.unique(_text_pairs(frame, query, passage))
+    texts, bodies = (np.unique(frame.text_pair(query, column[passage])) for column in (frame.text, frame.body))
+    read, bare = (frame.text_pair(pool.query, column[pool.passage]) for column in (frame.text, frame.body))
+    return _member(read, texts) | _member(read, bodies) | _member(bare, texts)
 
 
 def _repeated(frame: Frame, pool: Pool, left: Flags) -> Flags:
     """All but the first of a query's candidates with one text; the pool is in the order of ranks."""
     places = np.flatnonzero(left)
-    _, first = np.unique(_text_pairs(frame, pool.query, pool.passage)[places], return_index=True)
+    texts = frame.text_pair(pool.query, frame.text[pool.passage])
+    _, first = np.unique(texts[places], return_index=True)
     repeated = np.zeros(len(left), np.bool_)
     repeated[places] = True
     repeated[places[first]] = False

@@ -11,6 +11,7 @@ from cards.hub import COMMIT
 from cards.merging import parse_card
 from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
 from cards.provenance import code_version, sha256_texts
+from cards.texts import normalised
 from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
 
@@ -77,7 +78,7 @@ def _rows(artefact: Artefact) -> str:
 
 def _references(artefact: Artefact) -> str:
     """Judgements and fates name queries and passages that are there; training rows hold their texts and no others."""
-    texts, bodies = _texts(artefact)
+    texts, said, bare = _texts(artefact)
     queries = {row["_id"]: row["text"] for row in read_config(artefact, "queries").to_pylist()}
     positives: dict[str, list[str]] = {}
     for judged in read_config(artefact, "default").to_pylist():
@@ -97,12 +98,16 @@ def _references(artefact: Artefact) -> str:
         ]
         rows = read_config(artefact, kind).to_pylist()
         for row in rows:
-            if any(_folded(row[column]) == _folded(row["positive"]) for column in row if column.startswith("neg")):
+            if any(normalised(row[column]) == normalised(row["positive"]) for column in row if column[:3] == "neg"):
                 raise BrokenError(f"{kind}: a negative of {row['query']!r} is its positive")
         if rows != expected:
             raise BrokenError(f"{kind}: its rows are not those that judgements and fates name, row by row")
         for query_id, columns in kept.items():
-            if {bodies[passage] for passage in columns.values()} & {bodies[known] for known in positives[query_id]}:
+            known, chosen = positives[query_id], columns.values()
+            own = {said[passage] for passage in known}
+            if own & {form[passage] for form in (said, bare) for passage in chosen} or any(
+                said[passage] == bare[other] for passage in chosen for other in known
+            ):
                 raise BrokenError(f"{kind}: a negative of {queries[query_id]!r} has the text of one of its positives")
     judged_pairs = sum(map(len, positives.values()))
     return f"{judged_pairs} judgements; {len(kinds)} kinds share queries and positives; no negative is a positive"
@@ -118,13 +123,17 @@ def _chosen(artefact: Artefact, kinds: list[str]) -> dict[str, dict[str, dict[st
     return {kind: chosen.get(kind) or {query_id: {} for query_id in kept} for kind in kinds}
 
 
-def _texts(artefact: Artefact) -> tuple[dict[str, str], dict[str, str]]:
-    """Passages by id, those of the corpus and generated ones: as models read them, and folded without titles."""
+def _texts(artefact: Artefact) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Passages by id, those of the corpus and generated ones: as models read them, so normalised, and without titles.
+
+    What is written has no title, so that without it a negative may be its positive's text.
+    """
     rows = [(row["_id"], row["title"], row["text"]) for row in read_config(artefact, "corpus").to_pylist()]
     if "generated" in artefact.record()["configs"]:
         rows += [(row["_id"], "", row["text"]) for row in read_config(artefact, "generated").to_pylist()]
     texts = {passage_id: f"{title} {text}".strip() for passage_id, title, text in rows}
-    return texts, {passage_id: _folded(text) for passage_id, _, text in rows}
+    said = {passage_id: normalised(text) for passage_id, text in texts.items()}
+    return texts, said, {passage_id: normalised(text) for passage_id, _, text in rows}
 
 
 def _card(artefact: Artefact) -> str:
@@ -189,7 +198,3 @@ def _models(artefact: Artefact) -> dict[str, dict[str, str]]:
     except (BrokenError, KeyError, ValueError):
         return {}
     return models
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -55,17 +55,19 @@ def test_jsonl_parquet_and_beir_give_the_same_passages(tmp_path):
 def test_every_drop_has_its_reason():
     rows = [
         {"_id": "keep", "title": "", "text": "A passage that stays."},
-        {"_id": "blank", "title": "t", "text": "  \n "},
+        {"_id": "blank", "title": " ", "text": "  \n "},
+        {"_id": "invisible", "title": "", "text": "\u200b \u00ad\ufeff"},
         {"_id": "tiny", "title": "", "text": "short"},
-        {"_id": "twin", "title": "other", "text": "a  PASSAGE that\nstays."},
+        {"_id": "twin", "title": "A", "text": "PASSAGE that\nstays"},
         {"_id": "huge", "title": "", "text": "x" * 101},
     ]
     kept, drops, _ = corpus.clean(batches(rows, 2), CorpusConfig("x", min_chars=6, max_chars=100))
     assert kept["_id"].to_pylist() == ["keep"]
-    assert drops["id"].to_pylist() == ["blank", "tiny", "twin", "huge"]
+    assert drops["id"].to_pylist() == ["blank", "invisible", "tiny", "twin", "huge"]
     reasons = {row["id"]: (row["reason"], row["detail"]) for row in drops.to_pylist()}
     assert reasons == {
         "blank": ("empty", ""),
+        "invisible": ("empty", ""),
         "tiny": ("too-short", "5 < 6 characters"),
         "twin": ("duplicate", "same text as keep"),
         "huge": ("too-long", "101 > 100 characters"),
@@ -76,12 +78,19 @@ def test_every_drop_has_its_reason():
     ("rows", "words"),
     [
         ([*GOOD, {"_id": "a", "text": "three"}], "id 'a' occurs twice"),
-        ([{"_id": "a", "body": "one"}], "row 1 has no column 'text' (it has '_id', 'body')"),
+        (
+            [{"_id": "a", "body": "one"}],
+            "no row has a column 'text' (there are '_id', 'body'); name yours with",
+        ),
         ([GOOD[0], "{broken"], "line 2 is not JSON"),
         ([GOOD[0], "[1]"], "line 2 is not a JSON object"),
         ([GOOD[0], "", GOOD[1], '{"_id": "c", "text": 1} {}'], "line 4 is not JSON: Extra data"),
         ([GOOD[0], r'{"_id": "c", "text": "\ud83d"}'], "line 2 holds half of a surrogate pair"),
-        ([GOOD[0], {"_id": "c", "text": None}], "row 2 has no column 'text' (it has '_id', 'text')"),
+        ([*GOOD, {"text": "three"}], "row 3 has no column '_id', or nothing in it"),
+        ([*GOOD, {"_id": "c", "text": ["a", "b"]}], "row 3: 'text' is of type list (['a', 'b']); wanted text"),
+        ([*GOOD, {"_id": "c", "title": {"a": 1}, "text": ""}], "row 3: 'title' is of type dict ({'a': 1}); wanted"),
+        ([*GOOD, {"_id": 1.5, "text": "c"}], "row 3: '_id' is of type float (1.5); wanted text"),
+        ([*GOOD, {"_id": "c", "text": True}], "row 3: 'text' is of type bool (True); wanted text"),
         ([GOOD[0]], "at least 2 are needed"),
     ],
 )
@@ -103,7 +112,7 @@ def test_invalid_utf8_and_not_parquet(tmp_path):
 def test_bad_parquet(tmp_path):
     config = CorpusConfig(str(tmp_path / "c.parquet"))
     pq.write_table(pa.table({"_id": ["a"], "body": ["one"]}), config.source)
-    with pytest.raises(UserError, match=r"row 1 has no column 'text' \(it has '_id', 'body'\); name yours with"):
+    with pytest.raises(UserError, match=r"no row has a column 'text' \(there are '_id', 'body'\); name yours"):
         corpus.load(config)
     pq.write_table(pa.table({"_id": ["a", None], "text": ["one", "two"]}), config.source)
     with pytest.raises(UserError, match=r"row 2 has no column '_id'"):
@@ -114,13 +123,44 @@ def test_bad_parquet(tmp_path):
         corpus.load(config)
 
 
-def test_numbers_and_what_json_does_not_know_are_read_as_text(tmp_path):
-    jsonl = lines(tmp_path, '{"_id": 7, "text": "one", "weight": NaN}', '{"_id": "b", "title": 3, "text": 2.5}')
-    expected = [{"_id": "7", "title": "", "text": "one"}, {"_id": "b", "title": "3", "text": "2.5"}]
-    assert corpus.load(CorpusConfig(jsonl)).passages.to_pylist() == expected
-    pq.write_table(pa.table({"_id": [7, 8], "title": [None, 3], "text": ["one", "two"]}), tmp_path / "c.parquet")
-    table = corpus.load(CorpusConfig(str(tmp_path / "c.parquet"))).passages
-    assert table["_id"].to_pylist() == ["7", "8"]
+def test_whatever_wrote_a_value_it_is_read_as_the_text_that_was_meant(tmp_path):
+    rows = ['{"_id": 7, "title": NaN, "text": "one"}', '{"_id": "b", "title": 3.0, "text": null}', '{"_id": "c"}']
+    path = tmp_path / "bom.jsonl"
+    path.write_text("\ufeff" + "\n".join(rows), "utf-8")
+    loaded = corpus.load(CorpusConfig(str(path)))
+    assert loaded.passages.to_pylist() == [
+        {"_id": "7", "title": "", "text": "one"},
+        {"_id": "b", "title": "3", "text": ""},
+    ]
+    assert loaded.drops.select(["id", "reason"]).to_pylist() == [{"id": "c", "reason": "empty"}]
+    columns = {"_id": [1.0, 2.0, 3.0], "title": [None, 3, 4], "text": [b"B\xc3\xa4ren", b"two", None]}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    assert corpus.load(CorpusConfig(str(tmp_path / "c.parquet"))).passages.to_pylist() == [
+        {"_id": "1", "title": "", "text": "Bären"},
+        {"_id": "2", "title": "3", "text": "two"},
+        {"_id": "3", "title": "4", "text": ""},
+    ]
+
+
+def test_a_title_column_that_was_asked_for_must_be_there(tmp_path):
+    pq.write_table(pa.table({"_id": ["a", "b"], "text": ["one", "two"]}), tmp_path / "c.parquet")
+    for source in (lines(tmp_path, *GOOD), str(tmp_path / "c.parquet")):
+        assert corpus.load(CorpusConfig(source)).passages.num_rows == 2
+        with pytest.raises(UserError, match="no row has a column 'headline'"):
+            corpus.load(CorpusConfig(source, title_column="headline"))
+
+
+def test_a_passage_is_its_title_and_its_text():
+    rows = [
+        {"_id": "x100", "title": "Printer X100", "text": "No, it does not."},
+        {"_id": "y200", "title": "Toaster Y200", "text": "No, it does not."},
+        {"_id": "again", "title": "", "text": "toaster Y200 \u201cNo\u201d it does not"},
+        {"_id": "copy", "title": "", "text": "Toaster\u00ad Y200: no it does not"},
+        {"_id": "title", "title": "A title alone", "text": ""},
+    ]
+    kept, drops, _ = corpus.clean(batches(rows, 2), CorpusConfig("x", min_chars=12))
+    assert kept["_id"].to_pylist() == ["x100", "y200", "again", "title"]
+    assert [(row["id"], row["detail"]) for row in drops.to_pylist()] == [("copy", "same text as y200")]
 
 
 PASSAGES = st.lists(
@@ -132,21 +172,22 @@ def by_the_book(rows, config):
     """Cleaning in ten lines."""
     kept, drops, seen = [], [], {}
     for row in rows:
-        text = row["text"].strip()
-        same = seen.get(normalised(text))
-        if not config.min_chars <= len(text) <= config.max_chars:
-            drops.append((row["_id"], "empty" if not text else "too-short" if len(text) < 2 else "too-long"))
+        title, text = row["title"].strip(), row["text"].strip()
+        whole = f"{title} {text}".strip()
+        same = seen.get(normalised(whole))
+        if not config.min_chars <= len(whole) <= config.max_chars:
+            drops.append((row["_id"], "empty" if not whole else "too-short" if len(whole) < 2 else "too-long"))
         elif same is not None:
             drops.append((row["_id"], f"same text as {same}"))
         else:
-            seen[normalised(text)] = row["_id"]
-            kept.append({"_id": row["_id"], "title": row["title"].strip(), "text": text})
+            seen[normalised(whole)] = row["_id"]
+            kept.append({"_id": row["_id"], "title": title, "text": text})
     return kept, drops
 
 
 @given(PASSAGES, st.integers(1, 7))
 def test_cleaning_does_not_depend_on_batches(texts, size):
-    rows = [{"_id": f"p{at}", "title": " t ", "text": text} for at, text in enumerate(texts)]
+    rows = [{"_id": f"p{at}", "title": " t " * (at % 2), "text": text} for at, text in enumerate(texts)]
     config = CorpusConfig("x", min_chars=2, max_chars=5)
     cleaned = corpus.clean(batches(rows, size), config)
     kept, drops = by_the_book(rows, config)
@@ -223,7 +264,8 @@ def test_python_docs_are_thousands_of_passages_with_stable_ids():
     assert len(set(ids)) == len(ids) > 4000
     assert {"json.dumps", "str.split", "pathlib.Path.glob", "topic:with", "subprocess.run"} <= set(ids)
     assert max(len(row["text"]) for row in first) < 20_000
-    loaded = corpus.load(CorpusConfig("python-docs", min_chars=60))
+    assert len({normalised(row["text"]) for row in first}) == len(first)
+    loaded = corpus.load(CorpusConfig("python-docs", min_chars=70))
     assert loaded.passages.num_rows > 3000
     assert loaded.revision.startswith("python-3.")
 

@@ -99,6 +99,61 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
     assert found.steps()["queries drawn"] == 10
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffquery-id\tcorpus-id\tscore\r\nq1\towl\t2\r\n",
+        "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n",
+        "score\tquery-id\tcorpus-id\n2\tq1\towl\n",
+        "q1\towl\t2\n",
+        "q1 0 owl 2\n",
+        "q1\tQ0\towl\t2\n",
+    ],
+)
+def test_forms_of_judgements(tmp_path, animals, text):
+    folder = labels(tmp_path / "l")
+    (folder / "qrels" / "train.tsv").write_bytes(text.encode())
+    assert pairs(read(folder, animals).qrels) == {("q1", "owl", 2)}
+
+
+def test_queries_are_read_whatever_wrote_them(tmp_path, animals):
+    folder = labels(tmp_path / "l", qrels=[("1", "owl", 1), ("2", "owl", 1), ("3", "owl", 1)])
+    lines = ['{"_id": 1.0, "text": "who hunts"}', '{"_id": 2, "text": null}', '{"_id": "3", "text": "\u200b"}']
+    (folder / "queries.jsonl").write_text("\ufeff" + "\n".join(lines), "utf-8")
+    found = read(folder, animals)
+    assert found.queries["_id"].to_pylist() == ["1"]
+    assert [(row["id"], row["reason"]) for row in found.drops.to_pylist()] == [("2", "empty"), ("3", "empty")]
+
+
+TWINS = {"q1": "which animal flies", "q2": "Which animal flies?", "q3": "which animal flies\u200b", "q4": "who swims"}
+
+
+@pytest.mark.parametrize(("settings", "known"), [({}, {"bat", "bee", "owl"}), ({"hold_out_positives": True}, None)])
+def test_queries_of_one_text_share_their_positives(tmp_path, animals, settings, known):
+    qrels = [
+        ("q1", "bat", 1),
+        ("q1", "owl", 1),
+        ("q2", "bee", 2),
+        ("q2", "bat", 0),
+        ("q3", "gone", 1),
+        ("q4", "cow", 1),
+    ]
+    found = read(labels(tmp_path / "l", TWINS, qrels), animals, **settings)
+    assert found.queries["corpus-id"].to_pylist() == ["bat", "bee", "cow"]
+    expected = known or {"bat", "bee"}
+    assert pairs(found.qrels) == {
+        *((query_id, passage, 2 if passage == "bee" else 1) for query_id in ("q1", "q2") for passage in expected),
+        ("q4", "cow", 1),
+    }
+
+
+def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
+    folder = labels(tmp_path / "l", {"q1": "who flies", "q2": "Who flies?"}, [("q1", "bat", 1), ("q2", "bee", 1)])
+    found = read(folder, animals, sample=1)
+    assert found.queries.num_rows == 1
+    assert set(found.qrels["corpus-id"].to_pylist()) == {"bat", "bee"}
+
+
 def broken(folder, name, text):
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
@@ -107,7 +162,7 @@ def broken(folder, name, text):
     ("name", "text", "words"),
     [
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{broken', r"queries .*queries.jsonl: line 2 is not JSON"),
-        ("queries.jsonl", '{"_id": "q1"}\n', r"line 1 has no 'text'; wanted an object with _id and text"),
+        ("queries.jsonl", '{"_id": "q1"}\n', r"no line has a 'text' \(there are '_id'\); wanted objects"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n' * 2, r"id 'q1' occurs twice; ids must be unique"),
         (
             "qrels/train.tsv",
@@ -119,7 +174,9 @@ def broken(folder, name, text):
             "query-id\tcorpus-id\tscore\nq1 owl 1\n",
             r"line 2: wanted query-id, corpus-id and a whole",
         ),
-        ("qrels/train.tsv", "q1\towl\t1\n", r"line 1: wanted .* under a header with these names"),
+        ("qrels/train.tsv", "topic\tpassage\tgrade\n", r"line 1: wanted .* names.*; found 'topic\\tpassage\\tgrade'"),
+        ("qrels/train.tsv", "q1\towl\t0.5\n", r"line 1: wanted .*; found 'q1\\towl\\t0.5'"),
+        ("queries.jsonl", '{"_id": "q1", "text": ["x"]}\n', r"line 1: 'text' is of type list \(\['x'\]\); wanted text"),
         ("qrels/train.tsv", b"query-id\tcorpus-id\tscore\n\xe9\towl\t1\n", r"line 2 is not UTF-8 at byte 0"),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\n", r"holds no judgements; set queries.split to another"),
         (
@@ -266,7 +323,12 @@ def test_scifact_train():
     folder = SHARED / "collections" / "scifact"
     passages = corpus.load(CorpusConfig(str(folder)))
     found = labelled.read(QueriesConfig(source=str(folder)), passages, 42)
-    assert (found.queries.num_rows, found.qrels.num_rows, found.drops.num_rows) == (809, 919, 0)
+    # One claim is there twice, so that a judgement of one of them is one of both.
+    assert (found.queries.num_rows, found.qrels.num_rows, found.drops.num_rows) == (
+        809,
+        920,
+        0,
+    )
     positives = Counter(found.qrels["query-id"].to_pylist())
     assert sum(count > 1 for count in positives.values()) > 50
     known = {(query, passage) for query, passage, _ in pairs(found.qrels)}

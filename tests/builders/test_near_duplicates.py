@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from builders import near_duplicates, shingles
 from builders.near_duplicates import exact_jaccard, jaccard, matches, signatures
 from builders.near_duplicates import near_duplicates as pairs_of
-from cards.texts import normalised
+from cards.texts import folded
 
 WORDS = [f"word{number}" for number in range(2000)]
 SPACES = [" ", "  ", "\t", "\n", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000"]
@@ -23,7 +24,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 def shingles_of(text, words=3):
     """The ten-line reference: a set of tuples of words."""
-    found = normalised(text).split()
+    found = "".join(" " if unicodedata.category(letter)[0] == "P" else letter for letter in folded(text)).split()
     length = min(words, len(found))
     return {tuple(found[start : start + length]) for start in range(len(found) - length + 1)} if found else set()
 
@@ -113,20 +114,27 @@ def test_nothing_matches_nothing():
 
 
 def test_signatures_stay_comparable_between_versions():
-    made = signatures(pa.array(["Owls hunt mice at night."]))
-    assert made[0, :4].tolist() == [580794139, 336193091, 724585320, 4979617]
-    assert np.array_equal(signatures(pa.array(["Owls hunt mice at night."]), permutations=16), made[:, :16])
+    made = signatures(pa.array(["Owls hunt mice at night"]))
+    assert made[0, :4].tolist() == [765421688, 197402668, 724585320, 323521730]
+    assert np.array_equal(signatures(pa.array(["Owls hunt mice at night"]), permutations=16), made[:, :16])
 
 
 @given(st.lists(st.sampled_from([*PUNCTUATION, "owl", "Bee", "x", " ", "  "]), max_size=12).map("".join))
-def test_bare_words_are_those_without_punctuation(text):
+def test_words_are_those_without_punctuation(text):
     plain = text
     for mark in PUNCTUATION:
         plain = plain.replace(mark, " ")
-    (bare,), (count,) = shingles.whole(pa.array([text]), bare=True)
+    (bare,), (count,) = shingles.whole(pa.array([text]))
     (wanted,), _ = shingles.whole(pa.array([plain]))
     assert bare == wanted
     assert count == len(plain.split())
+
+
+@pytest.mark.parametrize("form", ["NFD", "NFKD"])
+def test_a_text_in_another_form_is_the_same(form):
+    text = "the caf\u00e9 closes at five, \u201cas ever\u201d, and opens again at nine"
+    other = unicodedata.normalize(form, text).replace("closes", "clo\u00adses").replace("\u201c", "'") + "\u200b."
+    assert exact_jaccard(pa.array([text]), pa.array([other])).tolist() == [1.0]
 
 
 def test_runs_of_words_lie_behind_one_another():

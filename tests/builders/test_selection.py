@@ -251,6 +251,30 @@ def test_generated_negatives_have_texts_and_cannot_repeat_a_positive():
     assert fates(selection, "llm")["q0", "q0/llm2"] == "same-text-as-a-positive"
 
 
+def test_the_title_tells_passages_apart_unless_one_has_none():
+    rows = [
+        ("x100", "Printer X100", "No, it does not."),
+        ("y200", "Toaster Y200", "No, it does not."),
+        ("bare", "", "\u201cNo\u201d, it does not"),
+        ("copy", "", "no it does not"),
+        ("whole", "", "Printer\u00a0X100 \u2013 No it does not"),
+        ("same", "PRINTER X100", "No, it does not!"),
+    ]
+    table = pa.Table.from_pylist([{"_id": i, "title": t, "text": x} for i, t, x in rows], schema.CORPUS)
+    given_ = inputs({"q0": "x100"}, {"bm25": {"q0": ["y200", "bare", "copy", "whole", "same"]}})
+    given_ = given_._replace(passages=Passages(table), corpus_size=len(rows))
+    told = fates(select(given_, Wanted(("bm25",), 1, 42, config(near_duplicate=0))))
+    assert {passage: fate for (_, passage), fate in told.items()} == {
+        "y200": "negative_1",
+        "bare": "not-needed",
+        "copy": "same-text-as-a-positive",
+        "whole": "not-needed",
+        "same": "same-text-as-a-positive",
+    }
+    near = fates(select(given_, Wanted(("bm25",), 1, 42, config(near_duplicate=0.9, rank_min=2))))
+    assert near["q0", "bare"] == "near-duplicate-of-a-positive"
+
+
 def test_near_duplicates_of_any_positive_are_found_among_what_would_be_taken():
     long = "owls hunt mice at night and turn their heads far around to see them"
     rows = [("a", long), ("b", "nothing of the kind"), ("c", f"{long} well"), ("d", "another text of some words")]

@@ -8,7 +8,9 @@ import msgspec
 import pyarrow as pa
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mteb.models.model_implementations import MODEL_REGISTRY
 from sentence_transformers import CrossEncoder, SentenceTransformerTrainingArguments
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
@@ -16,6 +18,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 from builders.folder import write_config
 from cards.errors import UserError, run_entry
 from cards.recipe import load_recipe
+from cards.texts import normalised
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 from tests.training.small_models import save_small_encoder, small_retriever
@@ -23,7 +26,7 @@ from training import preflight
 from training.preflight import __main__ as command
 from training.preflight import prompts as known_prompts
 from training.preflight import texts
-from training.preflight.hashes import _FROM_OTHERS, hashed
+from training.preflight.hashes import hashed
 from training.preflight.judged import Facts, notices, problems
 from training.recipe import TrainRecipe
 from training.seen import Seen
@@ -331,9 +334,18 @@ def test_a_cross_encoder_reads_pairs(asked, tmp_path):
     assert report.texts["rows"].positives_as_negatives == 1
 
 
-def test_letters_that_casefold_makes_of_others_are_known():
-    others = {letter for code in range(0x80, 0x110000) for letter in chr(code).casefold() if ord(letter) < 0x80}
-    assert others == set(_FROM_OTHERS.decode())
+LETTERS = "aA\u00df.,!? \n\u200b\u201c\"\u2019'\u2014-\u00e9\u0301e\u00ad\uff01\u3002\u6587\u2126"
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(LETTERS, max_size=6), max_size=20))
+def test_texts_that_are_the_same_have_one_hash(same):
+    rows = Dataset.from_dict({"query": same}, features=Features({"query": Value("string")}))
+    column = hashed(rows, ["query"])["query"]
+    assert column.blank.tolist() == [normalised(text) == "" for text in same]
+    of_text = {}
+    for text, number in zip(same, column.folded.tolist(), strict=True):
+        assert of_text.setdefault(normalised(text), number) == number
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

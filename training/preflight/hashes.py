@@ -5,6 +5,7 @@ Two different texts of a million share a hash with a probability of about 1e-7 (
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from string import ascii_lowercase
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from cards.texts import normalised
 from training.preflight.kernels import hash_texts
 
 ROWS = 20_000
 Hashes = npt.NDArray[np.uint64]
 
-# Beyond white space, what `str.casefold` can make of a character outside ASCII: the sharp s becomes "ss", the Kelvin
-# sign "k", the ligature "ffi" three letters.
-_FROM_OTHERS = b"afhijklnstwy"
+_WITHOUT_WEIGHT = b".,;:!?"  # what `normalised` may leave out, besides what is not printable
 _PRINTABLE = range(0x21, 0x7F)
+_BEYOND_ASCII = range(0x80, 0x100)
 
 
 class Column(NamedTuple):
@@ -29,9 +30,9 @@ class Column(NamedTuple):
 
     Attributes:
         exact: equal for equal texts, `(n_rows,)`.
-        folded: equal for texts that are the same when case and white space are folded; often for others too.
+        folded: equal for texts that are the same once they are normalised; sometimes for others too.
         sizes: bytes, `(n_rows,)`.
-        blank: whether it is missing, empty or only white space, `(n_rows,)`.
+        blank: whether there is nothing to read in it, `(n_rows,)`.
     """
 
     exact: Hashes
@@ -59,18 +60,18 @@ def hashed(rows: Dataset, columns: Sequence[str]) -> dict[str, Column]:
 
 
 def letter_weights() -> Hashes:
-    """What each byte adds to a folded hash, `(256,)`.
-
-    Only bytes that case folding maps within ASCII and that it can make of nothing else have any weight.
-    """
+    """What each byte adds to a folded hash, `(256,)`; nothing where two texts that are the same may differ in it."""
     weights = np.zeros(256, np.uint64)
     chance = np.random.default_rng(1)
-    for byte in _PRINTABLE:
-        lower = bytes([byte]).lower()
-        if lower not in _FROM_OTHERS:
+    for byte in (*_PRINTABLE, *_BEYOND_ASCII):
+        if byte not in _WITHOUT_WEIGHT:
             # An upper-case letter comes before its lower-case one, which then copies it.
-            weights[byte] = weights[ord(lower.upper())] or chance.integers(1, 1 << 64, dtype=np.uint64)
+            weights[byte] = weights[ord(chr(byte).upper())] if chr(byte) in ascii_lowercase else _drawn(chance)
     return weights
+
+
+def _drawn(chance: np.random.Generator) -> np.uint64:
+    return chance.integers(1, 1 << 64, dtype=np.uint64)
 
 
 def _texts(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -83,10 +84,22 @@ def _texts(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def _hashed(texts: pa.Array, weights: Hashes) -> Column:
+    exact, folded, sizes = _sums(texts, weights)
+    blank = pc.fill_null(pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0)), fill_value=True)
+    blank = blank.to_numpy(zero_copy_only=False).copy()
+    beyond = np.flatnonzero(pc.equal(pc.string_is_ascii(texts), False).to_numpy(zero_copy_only=False))
+    if len(beyond):  # the kernel folds ASCII alone
+        plain = pa.array(map(normalised, texts.take(pa.array(beyond)).to_pylist()), pa.large_string())
+        folded[beyond] = _sums(plain, weights)[1]
+        blank[beyond] = pc.equal(plain, "").to_numpy(zero_copy_only=False)
+    return Column(exact, folded, sizes, blank)
+
+
+def _sums(texts: pa.Array, weights: Hashes) -> tuple[Hashes, Hashes, npt.NDArray[np.int64]]:
+    """Both hashes of each text, by its bytes as they are, and how many these are."""
     exact, folded = np.empty(len(texts), np.uint64), np.empty(len(texts), np.uint64)
     _, ends, data = texts.buffers()
     offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     hash_texts(data, offsets, weights, exact, folded)
-    blank = pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
-    return Column(exact, folded, np.diff(offsets), pc.fill_null(blank, fill_value=True).to_numpy(zero_copy_only=False))
+    return exact, folded, np.diff(offsets)

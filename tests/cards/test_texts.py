@@ -1,0 +1,63 @@
+"""When two texts are the same, and when they are not."""
+
+import sys
+import unicodedata
+
+import pytest
+
+from cards import texts
+from cards.texts import folded, normalised
+
+SAME = {
+    "composed or not": ("Caf\u00e9 na\u00efve", "Cafe\u0301 nai\u0308ve"),
+    "zero width": ("passage", "pas\u200bs\u2060age\ufeff"),
+    "soft hyphen": ("hyphenation", "hy\u00adphen\u00adation"),
+    "direction marks": ("abc", "\u202aabc\u202c\u200f"),
+    "full width": ("Full, no 1.5!", "\uff26\uff55\uff4c\uff4c\uff0c\u3000\uff4e\uff4f \uff11\uff0e\uff15\uff01"),
+    "ligature": ("fine office", "\ufb01ne o\ufb03ce"),
+    "quotes": ("\"it's\" 'so'", "\u201cit\u2019s\u201d \u2018so\u2019"),
+    "guillemets": ('"oui" fin', "\u00ab\u00a0oui\u00a0\u00bb fin"),
+    "dashes": ("a-b - c", "a\u2010b \u2014 c"),
+    "minus": ("x-1", "x\u22121"),
+    "ellipsis": ("wait... so", "wait\u2026 so"),
+    "sentence ends": ("Owls hunt mice; bees dance.", "owls hunt mice, bees dance"),
+    "space before a mark": ("Quoi\u202f?", "quoi"),
+    "inverted marks": ("\u00bfQu\u00e9 es\u00a0?", "Qu\u00e9 es?"),
+    "ideographic": ("\u4f60\u597d\uff0c\u4e16\u754c\u3002", "\u4f60\u597d, \u4e16\u754c"),
+    "arabic question mark": ("\u0645\u0627 \u0647\u0630\u0627\u061f", "\u0645\u0627 \u0647\u0630\u0627"),
+    "danda": ("\u092f\u0939 \u0939\u0948\u0964", "\u092f\u0939 \u0939\u0948"),
+    "emoji or text": ("\u2764\ufe0f red", "\u2764 red"),
+    "case": ("STRASSE", "stra\u00dfe"),
+    "controls": ("a\x00b", "ab"),
+    "white space": ("a\u00a0b\u2003c\u3000d", "a b\nc\td"),
+}
+DIFFERENT = [
+    ("C#", "C"), ("C++", "C"), (".NET", "NET"), ("1.5", "15"), ("1.5", "1,5"), ("10:30", "1030"), ("f(x)", "g(x)"),
+    ("x-1", "x+1"), ("-1", "1"), ("5%", "5"), ("a/b", "ab"), ("it's", "its"), ("cd ..", "cd ."), ("cd .", "cd"),
+    ("a ? b : c", "a b c"), ("...", "?"), ("", "."), ("10\u00b2", "102"), ("x = 1", "x \u2260 1"), ("\u00e9", "e"),
+    ("\u732b\u3001\u72ac", "\u732b\u72ac"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", SAME)
+def test_one_text_in_two_forms(form):
+    one, other = SAME[form]
+    assert normalised(one) == normalised(other)
+    assert normalised(normalised(one)) == normalised(one)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different_things_stay_different(one, other):
+    assert normalised(one) != normalised(other)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\ufeff \u00ad", "\u3164", "\u2800", "\x00\x01"])
+def test_nothing_to_read(text):
+    assert normalised(text) == ""
+
+
+def test_no_character_is_overlooked():
+    letters = [chr(point) for point in range(sys.maxunicode) if not 0xD800 <= point < 0xE000]
+    special = {letter for letter in letters if unicodedata.category(letter) in {"Cf", "Pd", "Zs"}}
+    assert {letter for letter in special if letter in folded(letter)} <= {"-", " "}
+    assert {letter for letter in letters if texts._replacement(ord(letter)) != letter} == texts._SPECIAL
