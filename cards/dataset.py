@@ -1,10 +1,12 @@
 """The data set's card: YAML that `load_dataset` reads, and text that a person can judge the rows by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCardData
 
@@ -41,20 +43,20 @@ ARMS = {
 }
 
 
-def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table]) -> str:
-    """The README of a data set folder that is not published yet.
+def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
+    """Renders the README of a data set folder that is not published yet.
 
     Args:
         manifest: as `builders.folder` writes it.
-        rows_of: the rows of a configuration, for drop reasons and samples.
+        folder: holds the files that the manifest lists.
     """
     data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
         about={name: _about(name, manifest) for name in manifest["configs"]},
-        drops=_drop_counts(rows_of("drops")) if "drops" in manifest["configs"] else [],
+        drops=_drop_counts(manifest, folder),
         **costs_of(manifest),
         fates=_fates(manifest.get("fates", {})),
-        samples=_samples(training_configs(manifest), rows_of),
+        samples=_samples(manifest, folder),
         cell=partial(cell, limit=CELL_CHARS),
     )
     audit = manifest.get("audit", {})
@@ -74,7 +76,7 @@ def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table])
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),
     )
-    return Card(yaml.safe_load(_metadata(manifest).to_yaml()), text).render()
+    return Card(yaml.safe_load(_metadata(manifest, folder).to_yaml()), text).render()
 
 
 def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, version: Version) -> str:
@@ -160,7 +162,7 @@ def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Versio
     return block(USE, text)
 
 
-def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
+def _metadata(manifest: Mapping[str, Any], folder: Path) -> DatasetCardData:
     listed = [
         {
             "config_name": name,
@@ -180,10 +182,40 @@ def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
         task_categories=["text-retrieval", "sentence-similarity"],
         tags=["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
         size_categories=[next(name for limit, name in _SIZES if rows < limit)],
+        dataset_info=[
+            dataset_info(name, about, [folder / path for path in about["files"]])
+            for name, about in manifest["configs"].items()
+        ],
         configs=listed,
     )
 
 
+def dataset_info(name: str, about: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
+    """Returns what `datasets` and the Hub's viewer are told of a configuration: columns with their types, and sizes.
+
+    Args:
+        name: of the configuration.
+        about: its entry in the manifest.
+        files: where its files lie.
+    """
+    read = [pq.read_metadata(file) for file in files]
+    groups = [file.row_group(number) for file in read for number in range(file.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    split = {"name": about["split"], "num_bytes": size, "num_examples": sum(file.num_rows for file in read)}
+    return {
+        "config_name": name,
+        "features": [
+            {"name": field.name, "dtype": _DTYPES.get(str(field.type), str(field.type))}
+            for field in read[0].schema.to_arrow_schema()
+        ],
+        "splits": [split],
+        "download_size": sum(file.stat().st_size for file in files),
+        "dataset_size": size,
+    }
+
+
+_DTYPES = {"double": "float64", "float": "float32"}
+"""Arrow's names of types that `datasets` calls otherwise."""
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -218,25 +250,49 @@ def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[st
     return list(summary), {fate: [counts.get(fate, 0) for counts in summary.values()] for fate in fates}
 
 
-def _drop_counts(drops: pa.Table) -> list[dict[str, Any]]:
+def _drop_counts(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    files = manifest["configs"].get("drops", {}).get("files", ())
+    tables = [pq.read_table(folder / path, columns=["stage", "reason", "id"]) for path in files]
+    if not tables:
+        return []
+    drops = pa.concat_tables(tables)
     counts = drops.group_by(["stage", "reason"], use_threads=False).aggregate([("id", "count")])
     rows: list[dict[str, Any]] = counts.to_pylist()
     return rows
 
 
-def _samples(arms: list[str], rows_of: Callable[[str], pa.Table]) -> list[dict[str, Any]]:
+def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Rows from all over the table, all kinds of negatives of a query side by side."""
-    tables = {arm: rows_of(arm) for arm in arms}
-    shared = tables[arms[0]]
-    with_negatives = [arm for arm in arms if "negative_1" in tables[arm].column_names]
+    sampled = {}
+    for arm in training_configs(manifest):
+        about = manifest["configs"][arm]
+        sampled[arm] = _rows_at(_spread(about["rows"]), [folder / path for path in about["files"]])
+    shared = next(iter(sampled.values()))
     return [
         {
-            "query": shared["query"][row].as_py(),
-            "positive": shared["positive"][row].as_py(),
-            "negatives": {arm: tables[arm]["negative_1"][row].as_py() for arm in with_negatives},
+            "query": row["query"],
+            "positive": row["positive"],
+            "negatives": {
+                arm: rows[place]["negative_1"] for arm, rows in sampled.items() if "negative_1" in rows[place]
+            },
         }
-        for row in _spread(shared.num_rows)
+        for place, row in enumerate(shared)
     ]
+
+
+def _rows_at(places: list[int], files: list[Path]) -> list[dict[str, Any]]:
+    """The rows at some places of a table in several files; one row group is in memory at a time."""
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                end = start + file.metadata.row_group(number).num_rows
+                inside = [place - start for place in places if start <= place < end]
+                if inside:
+                    rows += file.read_row_group(number).take(inside).to_pylist()
+                start = end
+    return rows
 
 
 def _spread(rows: int) -> list[int]:

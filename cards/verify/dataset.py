@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.dataset import training_configs
+from cards.dataset import dataset_info, training_configs
 from cards.hub import COMMIT
 from cards.merging import parse_card
 from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
@@ -135,6 +135,12 @@ def _card(artefact: Artefact) -> str:
     }
     if told != {name: sorted(about["files"]) for name, about in manifest["configs"].items()}:
         raise BrokenError("its configurations are not those of manifest.json")
+    sizes = [
+        dataset_info(name, about, [artefact.file(path) for path in about["files"]])
+        for name, about in manifest["configs"].items()
+    ]
+    if data.get("dataset_info", sizes) != sizes:
+        raise BrokenError("its dataset_info is not what the files hold")
     if manifest["license"] is not None and data.get("license") != manifest["license"]:
         raise BrokenError(f"it says licence {data.get('license')}, and manifest.json {manifest['license']}")
     return f"lists the {len(told)} configurations of manifest.json, licence {data.get('license')}"

@@ -39,17 +39,17 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
     for config, about in manifest["configs"].items():
         loaded = load_dataset(str(out), config, split=about["split"], cache_dir=str(tmp_path / "cache"))
         assert len(loaded) == about["rows"], config
-    rows = {k: pq.read_table(out / k / "train-00000-of-00001.parquet") for k in ("llm", "bm25", "random")}
+    rows = {k: pq.read_table(out / k) for k in ("llm", "bm25", "random")}
     assert all(table.schema.names == ["query", "positive", "negative_1"] for table in rows.values())
     assert rows["llm"].select(["query", "positive"]) == rows["bm25"].select(["query", "positive"])
     assert rows["random"].num_rows == 8
     for table in rows.values():
         for row in table.to_pylist():
             assert normalised(row["negative_1"]) != normalised(row["positive"])
-    candidates = pq.read_table(out / "candidates-bm25" / "train-00000-of-00001.parquet").to_pylist()
+    candidates = pq.read_table(out / "candidates-bm25").to_pylist()
     assert candidates[0]["rank"] == 1
     assert candidates[0]["score"] >= candidates[1]["score"] > 0
-    generated = pq.read_table(out / "generated" / "train-00000-of-00001.parquet").to_pylist()
+    generated = pq.read_table(out / "generated").to_pylist()
     with CallStore(tmp_path / "o" / "calls.sqlite") as store:
         assert all(row["text"] in store.get(row["call-key"])["text"] for row in generated)
 
@@ -64,7 +64,7 @@ def test_several_negatives_per_query_and_queries_per_passage(write_recipe, tmp_p
         write_recipe(), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.llm.count=2", "queries.per_passage=2"
     )
     assert manifest["funnel"]["queries asked for"] == 16
-    table = pq.read_table(tmp_path / "o" / "d" / "llm" / "train-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "o" / "d" / "llm")
     assert table.schema.names == ["query", "positive", "negative_1", "negative_2"]
     assert all(row["negative_1"] != row["negative_2"] for row in table.to_pylist())
 
