@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from builders import schema
 from cards.dataset import render_card
 from cards.errors import UserError
-from cards.folders import partial_folder, put_in_place, recover
+from cards.folders import locked, partial_folder, put_in_place, recover
 from cards.provenance import sha256_file
 
 MANIFEST = "manifest.json"
@@ -95,12 +95,23 @@ def amend(
                 f"output folder {out}: it holds {other['name']!r}, built from another recipe; name another with --out, "
                 "or delete it"
             )
-    partial = partial_folder(out or folder)
+    with locked(out or folder):
+        _amend(folder, manifest, (record, changed, files or {}), out or folder)
+
+
+def _amend(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    changes: tuple[Mapping[str, Any], Mapping[str, pa.Table], Mapping[str, bytes | None]],
+    out: Path,
+) -> None:
+    record, changed, files = changes
+    partial = partial_folder(out)
     about = {name: known for name, known in manifest["configs"].items() if name not in changed}
     for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:
-        if path not in (files or {}):
+        if path not in files:
             _link(folder / path, partial / path)
-    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in (files or {})}
+    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in files}
     written = {config: _write_about(partial, config, table) for config, table in changed.items() if table.num_rows}
     order = [*manifest["configs"], *(config for config in written if config not in manifest["configs"])]
     about = {config: {**about, **written}[config] for config in order if config in {**about, **written}}
@@ -108,9 +119,14 @@ def amend(
     _complete(
         partial,
         {**updated, "configs": about, "files": kept_files},
-        {path: content for path, content in (files or {}).items() if content is not None},
+        {path: content for path, content in files.items() if content is not None},
     )
-    put_in_place(partial, out or folder)
+    put_in_place(partial, out)
+
+
+def cache_of(folder: Path) -> Path:
+    """The folder for what is computed about a data set and kept; it lies beside the data set."""
+    return folder.resolve().with_name(f"{folder.resolve().name}-cache")
 
 
 def read_config(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table:

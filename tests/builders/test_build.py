@@ -12,9 +12,11 @@ import pytest
 from datasets import load_dataset
 
 from builders import build
+from builders.folder import amend
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe
 from cards.errors import UserError
+from cards.folders import locked
 from cards.recipe import load_recipe
 from cards.texts import normalised
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals
@@ -117,10 +119,19 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        (
+            'negatives={kinds = ["random"], per_query = 40}',
+            r"per_query 40: kind random has at most 20 candidates for a query; set negatives.random.depth to 41",
+        ),
+        (
+            "selection.kinds={bm25 = {rank_min = 51}}",
+            r"selection for bm25: rank_min 51 and the last rank, 50, leave 0 of a query's candidates, .*per_query is 1",
+        ),
+        ("seed=-1", r"seed: expected `int` >= 0"),
         ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
         (
             "negatives.per_query=12",
-            r"per_query 12: of kind llm only 1 are written for a query; set",
+            r"per_query 12: kind llm has at most 1 candidates for a query; set negatives.llm.count to 12 or more",
         ),
         ("queries={min_words = 9, max_words = 4}", r"queries.min_words 9 is above queries.max_words 4"),
         ("llm.extra_body={stream = true}", r"llm.extra_body.stream: set by Foils itself"),
@@ -153,7 +164,24 @@ def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path, chat_se
 
 def test_no_query_with_enough_negatives(write_recipe, tmp_path):
     with pytest.raises(UserError, match=r"no query has enough negatives of every kind .bm25: 0 of 2 for most"):
-        run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.bm25.depth=1")
+        run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "selection.floor={bm25=1000.0}")
+
+
+def test_two_processes_do_not_write_one_folder(write_recipe, tmp_path, chat_server):
+    out = tmp_path / "o" / "d"
+    with (
+        locked(out),
+        pytest.raises(
+            UserError, match=r"d: another process is writing it; wait until .*name another folder with --out"
+        ),
+    ):
+        run(write_recipe(), out)
+    assert not chat_server.bodies
+    assert not list(out.parent.iterdir())
+    run(write_recipe(), out)
+    with locked(out), pytest.raises(UserError, match="another process is writing it"):
+        amend(out, {"audit": {}})
+    assert not out.with_name("d.lock").exists()
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):
