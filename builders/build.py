@@ -101,6 +101,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     record = record_of(recipe, checked.inputs, checked.corpus.license) | {
         "funnel": {**asked.steps, "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
+        "mixes": selection.mixes,
         "models": models_of(config),
         "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
         "usage": session.ledger.summary(),

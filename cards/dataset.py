@@ -20,25 +20,21 @@ CELL_CHARS = 160
 MINUTE = 60
 USE = "use"
 FIXED_CONFIGS = {
-    "default": "relevance judgements: each query's own passage",
+    "default": "relevance judgements: all known positives of each query, the one in its rows first",
     "corpus": "all passages",
-    "queries": "the accepted queries",
+    "queries": "all accepted queries, also those that are left without enough negatives",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
     "leakage": "queries and passages that stand in evaluation sets, by id, and how that showed",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
-LABELLED_CONFIGS = {
-    "default": "relevance judgements: all known positives of each query",
-    "queries": "the labelled queries",
-}
 ARMS = {
-    "llm": "hard negatives written by the LLM from the query's text alone",
-    "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
-    "bm25": "hard negatives that BM25 ranks highest",
-    "cross-encoder": "hard negatives that a cross-encoder ranks highest among BM25's",
-    "dense": "hard negatives whose embeddings are nearest to the query's",
-    "random": "passages drawn by lot (control)",
+    "llm": "negatives that the LLM wrote from the query's text alone",
+    "llm-with-positive": "negatives that the LLM wrote from the query and the passage that answers it",
+    "bm25": "negatives among BM25's first {depth} hits",
+    "cross-encoder": "negatives among the {depth} best that a cross-encoder ranks, of {pool_from}'s first {pool} hits",
+    "dense": "negatives among the {depth} passages whose embeddings are nearest to the query's",
+    "random": "negatives drawn at random from the corpus (control)",
     "none": "queries and positives alone, for training with the negatives of the batch (control)",
 }
 
@@ -55,6 +51,7 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
         about={name: _about(name, manifest) for name in manifest["configs"]},
         drops=_drop_counts(manifest, folder),
         **costs_of(manifest),
+        llm_uses=llm_uses(manifest),
         fates=_fates(manifest.get("fates", {})),
         samples=_samples(manifest, folder),
         cell=partial(cell, limit=CELL_CHARS),
@@ -72,6 +69,7 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
         manifest=manifest,
         rows=arms[0]["rows"],
         columns=max(len(arm["columns"]) for arm in arms) - 2,
+        has_none=any(len(arm["columns"]) == 2 for arm in arms),  # noqa: PLR2004 - query and positive alone
         use=_use_block(manifest, None, None),
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),
@@ -132,6 +130,22 @@ def _cost_row(stage: str, figures: Mapping[str, Any]) -> dict[str, Any]:
         "money_per_1000": f"{1000 * money / accepted:.3f}" if money is not None and accepted else "",
         "busy": _duration(figures.get("busy_seconds", figures["call_seconds"])),
     }
+
+
+def llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns what the LLM was asked for, each with the recipe's settings of it."""
+    settings = manifest["settings"]
+    negatives = settings["negatives"]
+    uses = [] if "queries" in manifest["inputs"] else [("queries", settings["queries"])]
+    uses += [
+        (f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in manifest["configs"]
+    ]
+    return uses + (
+        [("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in manifest["configs"] else []
+    )
+
+
+_WRITTEN = ("llm", "llm-with-positive")
 
 
 def _prices(prices: Mapping[str, Any]) -> str:
@@ -226,18 +240,18 @@ _SIZES = (
 
 
 def _about(name: str, manifest: Mapping[str, Any]) -> str:
-    if "queries" in manifest["inputs"] and name in LABELLED_CONFIGS:
-        return LABELLED_CONFIGS[name]
     if name.startswith("candidates-"):
-        return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
+        return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with their scores, if any"
     if name.startswith("scores-"):
         return f"all pairs that `{name.removeprefix('scores-')}` scored, positives among them, by id"
     if "+" in name:
         return f"negatives of {' and '.join(f'`{part}`' for part in name.split('+'))}, mixed by share"
-    variants = manifest["settings"]["negatives"].get("variants", {})
-    if name in variants:
-        return f"negatives from the candidates of `{variants[name]}`, by rules of its own (see the recipe)"
-    return FIXED_CONFIGS.get(name) or ARMS.get(name, "negatives")
+    negatives = manifest["settings"]["negatives"]
+    source = negatives.get("variants", {}).get(name, name)
+    settings = {**negatives.get(source, {})}
+    settings["pool_from"] = " and ".join(settings.get("pool_from", ()))
+    text = FIXED_CONFIGS.get(name) or ARMS.get(source, "negatives").format(**settings)
+    return f"{text}, by rules of its own (see the recipe)" if source != name else text
 
 
 def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[str, list[int]]]:
@@ -256,9 +270,14 @@ def _drop_counts(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, An
     if not tables:
         return []
     drops = pa.concat_tables(tables)
-    counts = drops.group_by(["stage", "reason"], use_threads=False).aggregate([("id", "count")])
-    rows: list[dict[str, Any]] = counts.to_pylist()
-    return rows
+    counts = drops.group_by(["stage", "reason"], use_threads=False).aggregate(
+        [("id", "count"), ("id", "count_distinct")]
+    )
+    # Selection drops a query once for each kind that has too few.
+    return [
+        {**row, "rows": row["id_count_distinct" if row["stage"] == "selection" else "id_count"]}
+        for row in counts.to_pylist()
+    ]
 
 
 def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
