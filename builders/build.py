@@ -35,6 +35,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.mining import mine_all
 from builders.negatives.material import Material
+from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check
@@ -42,6 +43,7 @@ from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.stages import Stages, costs_file
 from cards.errors import UserError, run_entry
+from cards.folders import locked
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
 
@@ -63,10 +65,15 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             "--out, or delete it"
         )
     checked = _checked(config)
-    prices = msgspec.to_builtins(checked.llm.prices) if checked.llm.prices.known else None
-    if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == prices:
+    if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == checked.prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
+    with locked(out):
+        _build(recipe, checked, out, store_file)
+
+
+def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
+    config = recipe.config
     with llm_session(checked.llm, store_file) as session:
         material = Material(
             checked.corpus.passages,
@@ -94,10 +101,11 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     record = record_of(recipe, checked.inputs, checked.corpus.license) | {
         "funnel": {**asked.steps, "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
+        "mixes": selection.mixes,
         "models": models_of(config),
         "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
         "usage": session.ledger.summary(),
-        "prices": prices,
+        "prices": checked.prices,
         **({"leakage": summary(leaked)} if leaked else {}),
     }
     drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
@@ -132,6 +140,7 @@ class _Checked(NamedTuple):
         given: labelled queries; None where the LLM writes them.
         guard: the evaluation sets that nothing may leak from.
         inputs: all that the data set depends on.
+        prices: of the LLM, as the manifest has them; None where none is known.
     """
 
     corpus: Corpus
@@ -139,6 +148,7 @@ class _Checked(NamedTuple):
     given: Labelled | None
     guard: Guard
     inputs: dict[str, Any]
+    prices: dict[str, Any] | None
 
 
 class _Asked(NamedTuple):
@@ -166,7 +176,9 @@ def _checked(config: BuildRecipe) -> _Checked:
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
     guard = Guard(config.leakage)
-    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard))
+    guard.check_corpus(Passages(corpus.passages))
+    prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
+    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
 
 
 def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
@@ -255,7 +267,7 @@ def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, ou
         return config
     if ranker.train_with is not None:
         with material.stages.timed("cross-encoder training"):
-            folder = domain_ranker.train(ranker, accepted, material, out.with_name("domain-ranker"))
+            folder = domain_ranker.train(ranker, accepted, material, out.with_name(f"{out.name}-domain-ranker"))
         ranker = msgspec.structs.replace(ranker, model=str(folder))
     negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
     return msgspec.structs.replace(config, negatives=negatives)

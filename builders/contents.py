@@ -90,6 +90,7 @@ def inputs_of(
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
+        "seed": config.seed,
         "code": _code(config)["sha256"],
         "packages": dict(package_versions()),
     }

@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 from builders import schema
 from cards.dataset import render_card
 from cards.errors import UserError
-from cards.folders import partial_folder, put_in_place, recover
+from cards.folders import locked, partial_folder, put_in_place, recover
 from cards.provenance import sha256_file
 
 MANIFEST = "manifest.json"
 FORMAT = 3
 SHARD_BYTES = 500_000_000
+GROUP_BYTES = 100_000_000  # the Hub's viewer reads no row group above 300 MB
 
 
 def write_config(folder: Path, config: str, table: pa.Table, shard_bytes: int = SHARD_BYTES) -> list[Path]:
-    """Writes one configuration as Parquet, the same bytes for the same rows.
+    """Writes one configuration as Parquet, the same bytes for the same rows; files of other rows there go.
 
     Args:
         folder: the data set's.
@@ -36,11 +37,14 @@ def write_config(folder: Path, config: str, table: pa.Table, shard_bytes: int = 
     shards = max(1, -(-table.nbytes // shard_bytes))
     rows = max(1, -(-table.num_rows // shards))
     shards = max(1, -(-table.num_rows // rows))
+    group = max(1, rows * GROUP_BYTES // max(GROUP_BYTES, table.nbytes // shards))
     files = []
     (folder / config).mkdir(parents=True, exist_ok=True)
+    for outdated in (folder / config).glob("*.parquet"):
+        outdated.unlink()
     for number in range(shards):
         file = folder / config / f"{schema.split_of(config)}-{number:05d}-of-{shards:05d}.parquet"
-        pq.write_table(table.slice(number * rows, rows), file, compression="zstd")
+        pq.write_table(table.slice(number * rows, rows), file, compression="zstd", row_group_size=group)
         files.append(file)
     return files
 
@@ -91,12 +95,23 @@ def amend(
                 f"output folder {out}: it holds {other['name']!r}, built from another recipe; name another with --out, "
                 "or delete it"
             )
-    partial = partial_folder(out or folder)
+    with locked(out or folder):
+        _amend(folder, manifest, (record, changed, files or {}), out or folder)
+
+
+def _amend(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    changes: tuple[Mapping[str, Any], Mapping[str, pa.Table], Mapping[str, bytes | None]],
+    out: Path,
+) -> None:
+    record, changed, files = changes
+    partial = partial_folder(out)
     about = {name: known for name, known in manifest["configs"].items() if name not in changed}
     for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:
-        if path not in (files or {}):
+        if path not in files:
             _link(folder / path, partial / path)
-    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in (files or {})}
+    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in files}
     written = {config: _write_about(partial, config, table) for config, table in changed.items() if table.num_rows}
     order = [*manifest["configs"], *(config for config in written if config not in manifest["configs"])]
     about = {config: {**about, **written}[config] for config in order if config in {**about, **written}}
@@ -104,9 +119,14 @@ def amend(
     _complete(
         partial,
         {**updated, "configs": about, "files": kept_files},
-        {path: content for path, content in (files or {}).items() if content is not None},
+        {path: content for path, content in files.items() if content is not None},
     )
-    put_in_place(partial, out or folder)
+    put_in_place(partial, out)
+
+
+def cache_of(folder: Path) -> Path:
+    """The folder for what is computed about a data set and kept; it lies beside the data set."""
+    return folder.resolve().with_name(f"{folder.resolve().name}-cache")
 
 
 def read_config(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table:
@@ -117,13 +137,17 @@ def read_config(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Ta
 
 
 def _write_about(partial: Path, config: str, table: pa.Table) -> dict[str, Any]:
-    files = write_config(partial, config, table)
-    return {
-        "split": schema.split_of(config),
-        "rows": table.num_rows,
-        "columns": table.column_names,
-        "files": {file.relative_to(partial).as_posix(): sha256_file(file) for file in files},
-    }
+    """Writes a configuration into files that are named after their content, and returns its entry in the manifest.
+
+    `load_dataset` caches a local folder by its last name and its card's YAML, in which the files' names stand: without
+    the content in them, another build would be handed this one's rows.
+    """
+    files = {}
+    for file in write_config(partial, config, table):
+        digest = sha256_file(file)
+        named = file.rename(file.with_stem(f"{file.stem}-{digest[:16]}"))
+        files[named.relative_to(partial).as_posix()] = digest
+    return {"split": schema.split_of(config), "rows": table.num_rows, "columns": table.column_names, "files": files}
 
 
 def _complete(partial: Path, manifest: dict[str, Any], files: Mapping[str, bytes]) -> None:
@@ -134,9 +158,7 @@ def _complete(partial: Path, manifest: dict[str, Any], files: Mapping[str, bytes
     listed = {**manifest.pop("files", {}), **{path: sha256_file(partial / path) for path in files}}
     if listed:
         manifest["files"] = dict(sorted(listed.items()))
-    (partial / "README.md").write_text(
-        render_card(manifest, lambda config: read_config(partial, manifest, config)), "utf-8"
-    )
+    (partial / "README.md").write_text(render_card(manifest, partial), "utf-8")
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

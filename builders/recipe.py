@@ -15,7 +15,7 @@ from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
 from builders.scoring.config import CrossEncoderConfig
 from builders.selection.config import SelectionConfig
-from cards.recipe import config_hash
+from cards.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
 WRITTEN = frozenset({"llm", "llm-with-positive"})
@@ -141,7 +141,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     corpus: CorpusConfig
-    seed: int = 42
+    seed: Seed = 42
     llm: LlmConfig = LlmConfig()
     queries: QueriesConfig = QueriesConfig()
     negatives: NegativesConfig = NegativesConfig()

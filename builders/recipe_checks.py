@@ -4,7 +4,7 @@ import re
 
 from builders.llm.config import check_llm
 from builders.negatives.dense import check_dense
-from builders.recipe import KINDS, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.recipe import KINDS, WRITTEN, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
 from builders.scorers import SCORERS
 from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
@@ -44,7 +44,8 @@ def check(recipe: BuildRecipe) -> None:
         )
     if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
-    _check_writing(recipe.queries, recipe.negatives)
+    _check_prompts(recipe.queries)
+    _check_enough(recipe)
     check_llm(recipe.llm)
 
 
@@ -144,15 +145,47 @@ def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
         )
 
 
-def _check_writing(queries: QueriesConfig, negatives: NegativesConfig) -> None:
-    """Refuses what would have the LLM paid for answers that cannot be used."""
+def _check_prompts(queries: QueriesConfig) -> None:
+    """Refuses settings of how queries are written that contradict each other."""
     if queries.types and queries.prompt != QueriesConfig().prompt:
         raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
     if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:
         raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
-    for kind, writer in (("llm", negatives.llm), ("llm-with-positive", negatives.llm_with_positive)):
-        if kind in negatives.kinds and writer.count < negatives.per_query:
+
+
+def _check_enough(recipe: BuildRecipe) -> None:
+    """Refuses kinds that cannot fill a row: every query would be dropped once all is paid for."""
+    wanted, sources = recipe.negatives.per_query, _candidates(recipe.negatives)
+    for kind in recipe.negatives.kinds:
+        source = recipe.negatives.variants.get(kind, kind)
+        if source not in sources:
+            continue
+        key, most = sources[source]
+        if most < wanted:
             raise UserError(
-                f"recipe: negatives.per_query {negatives.per_query}: of kind {kind} only {writer.count} are written "
-                f"for a query; set negatives.{kind}.count to {negatives.per_query} or more"
+                f"recipe: negatives.per_query {wanted}: kind {source} has at most {most} candidates for a query; set "
+                f"negatives.{source}.{key} to {wanted if source in WRITTEN else wanted + 1} or more"
             )
+        rules = recipe.selection.rules_for(kind)
+        last = min(most, rules.rank_max or most) if rules.shortfall == "drop" else most
+        left = max(0, last - rules.rank_min + 1)
+        if left < (1 if rules.shortfall == "fewer" else wanted):
+            raise UserError(
+                f"recipe: selection for {kind}: rank_min {rules.rank_min} and the last rank, {last}, leave {left} of a "
+                f"query's candidates, and negatives.per_query is {wanted}; widen the ranks, or set "
+                f"negatives.{source}.{key} higher"
+            )
+
+
+def _candidates(negatives: NegativesConfig) -> dict[str, tuple[str, int]]:
+    """Kind -> the key that limits how many candidates a query has, and that number."""
+    ranker = negatives.cross_encoder
+    pooled = ranker.pool * len(ranker.pool_from)
+    return {
+        "llm": ("count", negatives.llm.count),
+        "llm-with-positive": ("count", negatives.llm_with_positive.count),
+        "bm25": ("depth", negatives.bm25.depth),
+        "dense": ("depth", negatives.dense.depth),
+        "random": ("depth", negatives.random.depth),
+        "cross-encoder": ("depth", ranker.depth) if ranker.depth <= pooled else ("pool", pooled),
+    }

@@ -1,10 +1,12 @@
 """The data set's card: YAML that `load_dataset` reads, and text that a person can judge the rows by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCardData
 
@@ -18,43 +20,40 @@ CELL_CHARS = 160
 MINUTE = 60
 USE = "use"
 FIXED_CONFIGS = {
-    "default": "relevance judgements: each query's own passage",
+    "default": "relevance judgements: all known positives of each query, the one in its rows first",
     "corpus": "all passages",
-    "queries": "the accepted queries",
+    "queries": "all accepted queries, also those that are left without enough negatives",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
     "leakage": "queries and passages that stand in evaluation sets, by id, and how that showed",
     "drops": "every row that was thrown out, with stage, reason and detail",
 }
-LABELLED_CONFIGS = {
-    "default": "relevance judgements: all known positives of each query",
-    "queries": "the labelled queries",
-}
 ARMS = {
-    "llm": "hard negatives written by the LLM from the query's text alone",
-    "llm-with-positive": "hard negatives written by the LLM from the query and the passage that answers it",
-    "bm25": "hard negatives that BM25 ranks highest",
-    "cross-encoder": "hard negatives that a cross-encoder ranks highest among BM25's",
-    "dense": "hard negatives whose embeddings are nearest to the query's",
-    "random": "passages drawn by lot (control)",
+    "llm": "negatives that the LLM wrote from the query's text alone",
+    "llm-with-positive": "negatives that the LLM wrote from the query and the passage that answers it",
+    "bm25": "negatives among BM25's first {depth} hits",
+    "cross-encoder": "negatives among the {depth} best that a cross-encoder ranks, of {pool_from}'s first {pool} hits",
+    "dense": "negatives among the {depth} passages whose embeddings are nearest to the query's",
+    "random": "negatives drawn at random from the corpus (control)",
     "none": "queries and positives alone, for training with the negatives of the batch (control)",
 }
 
 
-def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table]) -> str:
-    """The README of a data set folder that is not published yet.
+def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
+    """Renders the README of a data set folder that is not published yet.
 
     Args:
         manifest: as `builders.folder` writes it.
-        rows_of: the rows of a configuration, for drop reasons and samples.
+        folder: holds the files that the manifest lists.
     """
     data = environment.get_template("dataset_data.md").render(
         manifest=manifest,
         about={name: _about(name, manifest) for name in manifest["configs"]},
-        drops=_drop_counts(rows_of("drops")) if "drops" in manifest["configs"] else [],
+        drops=_drop_counts(manifest, folder),
         **costs_of(manifest),
+        llm_uses=llm_uses(manifest),
         fates=_fates(manifest.get("fates", {})),
-        samples=_samples(training_configs(manifest), rows_of),
+        samples=_samples(manifest, folder),
         cell=partial(cell, limit=CELL_CHARS),
     )
     audit = manifest.get("audit", {})
@@ -70,11 +69,12 @@ def render_card(manifest: Mapping[str, Any], rows_of: Callable[[str], pa.Table])
         manifest=manifest,
         rows=arms[0]["rows"],
         columns=max(len(arm["columns"]) for arm in arms) - 2,
+        has_none=any(len(arm["columns"]) == 2 for arm in arms),  # noqa: PLR2004 - query and positive alone
         use=_use_block(manifest, None, None),
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),
     )
-    return Card(yaml.safe_load(_metadata(manifest).to_yaml()), text).render()
+    return Card(yaml.safe_load(_metadata(manifest, folder).to_yaml()), text).render()
 
 
 def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, version: Version) -> str:
@@ -132,6 +132,22 @@ def _cost_row(stage: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns what the LLM was asked for, each with the recipe's settings of it."""
+    settings = manifest["settings"]
+    negatives = settings["negatives"]
+    uses = [] if "queries" in manifest["inputs"] else [("queries", settings["queries"])]
+    uses += [
+        (f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in manifest["configs"]
+    ]
+    return uses + (
+        [("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in manifest["configs"] else []
+    )
+
+
+_WRITTEN = ("llm", "llm-with-positive")
+
+
 def _prices(prices: Mapping[str, Any]) -> str:
     """Prices in words.
 
@@ -160,7 +176,7 @@ def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Versio
     return block(USE, text)
 
 
-def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
+def _metadata(manifest: Mapping[str, Any], folder: Path) -> DatasetCardData:
     listed = [
         {
             "config_name": name,
@@ -180,10 +196,40 @@ def _metadata(manifest: Mapping[str, Any]) -> DatasetCardData:
         task_categories=["text-retrieval", "sentence-similarity"],
         tags=["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
         size_categories=[next(name for limit, name in _SIZES if rows < limit)],
+        dataset_info=[
+            dataset_info(name, about, [folder / path for path in about["files"]])
+            for name, about in manifest["configs"].items()
+        ],
         configs=listed,
     )
 
 
+def dataset_info(name: str, about: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
+    """Returns what `datasets` and the Hub's viewer are told of a configuration: columns with their types, and sizes.
+
+    Args:
+        name: of the configuration.
+        about: its entry in the manifest.
+        files: where its files lie.
+    """
+    read = [pq.read_metadata(file) for file in files]
+    groups = [file.row_group(number) for file in read for number in range(file.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    split = {"name": about["split"], "num_bytes": size, "num_examples": sum(file.num_rows for file in read)}
+    return {
+        "config_name": name,
+        "features": [
+            {"name": field.name, "dtype": _DTYPES.get(str(field.type), str(field.type))}
+            for field in read[0].schema.to_arrow_schema()
+        ],
+        "splits": [split],
+        "download_size": sum(file.stat().st_size for file in files),
+        "dataset_size": size,
+    }
+
+
+_DTYPES = {"double": "float64", "float": "float32"}
+"""Arrow's names of types that `datasets` calls otherwise."""
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -194,18 +240,18 @@ _SIZES = (
 
 
 def _about(name: str, manifest: Mapping[str, Any]) -> str:
-    if "queries" in manifest["inputs"] and name in LABELLED_CONFIGS:
-        return LABELLED_CONFIGS[name]
     if name.startswith("candidates-"):
-        return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with scores"
+        return f"ranked candidates behind `{name.removeprefix('candidates-')}`, by id, with their scores, if any"
     if name.startswith("scores-"):
         return f"all pairs that `{name.removeprefix('scores-')}` scored, positives among them, by id"
     if "+" in name:
         return f"negatives of {' and '.join(f'`{part}`' for part in name.split('+'))}, mixed by share"
-    variants = manifest["settings"]["negatives"].get("variants", {})
-    if name in variants:
-        return f"negatives from the candidates of `{variants[name]}`, by rules of its own (see the recipe)"
-    return FIXED_CONFIGS.get(name) or ARMS.get(name, "negatives")
+    negatives = manifest["settings"]["negatives"]
+    source = negatives.get("variants", {}).get(name, name)
+    settings = {**negatives.get(source, {})}
+    settings["pool_from"] = " and ".join(settings.get("pool_from", ()))
+    text = FIXED_CONFIGS.get(name) or ARMS.get(source, "negatives").format(**settings)
+    return f"{text}, by rules of its own (see the recipe)" if source != name else text
 
 
 def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[str, list[int]]]:
@@ -218,25 +264,54 @@ def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[st
     return list(summary), {fate: [counts.get(fate, 0) for counts in summary.values()] for fate in fates}
 
 
-def _drop_counts(drops: pa.Table) -> list[dict[str, Any]]:
-    counts = drops.group_by(["stage", "reason"], use_threads=False).aggregate([("id", "count")])
-    rows: list[dict[str, Any]] = counts.to_pylist()
-    return rows
+def _drop_counts(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    files = manifest["configs"].get("drops", {}).get("files", ())
+    tables = [pq.read_table(folder / path, columns=["stage", "reason", "id"]) for path in files]
+    if not tables:
+        return []
+    drops = pa.concat_tables(tables)
+    counts = drops.group_by(["stage", "reason"], use_threads=False).aggregate(
+        [("id", "count"), ("id", "count_distinct")]
+    )
+    # Selection drops a query once for each kind that has too few.
+    return [
+        {**row, "rows": row["id_count_distinct" if row["stage"] == "selection" else "id_count"]}
+        for row in counts.to_pylist()
+    ]
 
 
-def _samples(arms: list[str], rows_of: Callable[[str], pa.Table]) -> list[dict[str, Any]]:
+def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Rows from all over the table, all kinds of negatives of a query side by side."""
-    tables = {arm: rows_of(arm) for arm in arms}
-    shared = tables[arms[0]]
-    with_negatives = [arm for arm in arms if "negative_1" in tables[arm].column_names]
+    sampled = {}
+    for arm in training_configs(manifest):
+        about = manifest["configs"][arm]
+        sampled[arm] = _rows_at(_spread(about["rows"]), [folder / path for path in about["files"]])
+    shared = next(iter(sampled.values()))
     return [
         {
-            "query": shared["query"][row].as_py(),
-            "positive": shared["positive"][row].as_py(),
-            "negatives": {arm: tables[arm]["negative_1"][row].as_py() for arm in with_negatives},
+            "query": row["query"],
+            "positive": row["positive"],
+            "negatives": {
+                arm: rows[place]["negative_1"] for arm, rows in sampled.items() if "negative_1" in rows[place]
+            },
         }
-        for row in _spread(shared.num_rows)
+        for place, row in enumerate(shared)
     ]
+
+
+def _rows_at(places: list[int], files: list[Path]) -> list[dict[str, Any]]:
+    """The rows at some places of a table in several files; one row group is in memory at a time."""
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                end = start + file.metadata.row_group(number).num_rows
+                inside = [place - start for place in places if start <= place < end]
+                if inside:
+                    rows += file.read_row_group(number).take(inside).to_pylist()
+                start = end
+    return rows
 
 
 def _spread(rows: int) -> list[int]:

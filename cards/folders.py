@@ -1,7 +1,39 @@
 """Output folders that are complete or absent: written beside their place, then renamed."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from cards.errors import UserError
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing a folder; the lock goes with the process, however that ends.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    file = folder.with_name(f"{folder.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = file.exists() and os.fstat(lock.fileno()).st_ino == file.stat().st_ino
+        except BlockingIOError:
+            free = False
+        if not free:  # a lock whose file is gone is one that its holder has just given back
+            raise UserError(
+                f"{folder}: another process is writing it; wait until it is done or end it, or name another folder "
+                "with --out"
+            )
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def recover(folder: Path) -> None:

@@ -10,13 +10,15 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import msgspec
 
 from cards.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""A seed that every library takes, NumPy's global one included."""
 
 
 class Recipe(msgspec.Struct, Generic[ConfigT], frozen=True):

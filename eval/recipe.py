@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from cards.recipe import Seed
+
 Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
 
 
@@ -101,7 +103,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
     revision: str | None = None
     arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
-    seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 2, 3)
+    seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (1, 2, 3)
     margin: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     jobs: Annotated[int, Meta(ge=1)] = 1
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None

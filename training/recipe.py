@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from cards.convert import Format
+from cards.recipe import Seed
 from training.base import Attention, PoolingMode
 from training.dev import DevConfig
 from training.lora import LoraConfig
@@ -66,8 +67,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     task: Literal["retriever", "cross-encoder"] = "retriever"
     loss: LossName = "multiple-negatives-ranking"
     loss_options: LossOptions = LossOptions()
-    seed: int = 1
-    seeds: tuple[int, ...] = ()
+    seed: Seed = 1
+    seeds: tuple[Seed, ...] = ()
     max_seq_length: Annotated[int, Meta(ge=8)] | None = None
     query_prompt: str | None = None
     passage_prompt: str | None = None

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
 from builders.audit.sampling import PAIRS, DataSet, distinct, keys
+from builders.folder import cache_of
 from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig, Precision
@@ -111,11 +112,11 @@ def own_positives(positives: pa.Table) -> pa.Table:
 
 def _scored_pairs(dataset: DataSet, pairs: pa.Table, config: CrossEncoderJudge) -> npt.NDArray[np.float64]:
     queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-    scores = score(pairs, queries, passages, config)["score"]
+    scores = score(pairs, queries, passages, config, cache_of(dataset.folder))["score"]
     return np.asarray(np.round(scores.to_numpy(), DIGITS), np.float64)
 
 
-def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossEncoderJudge) -> pa.Table:
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossEncoderJudge, cache: Path) -> pa.Table:
     """Scores pairs with a cross-encoder: `schema.SCORES` in the pairs' order.
 
     Args:
@@ -123,11 +124,12 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossE
         queries: `_id`, `text`.
         passages: all that the pairs name.
         config: model and batches.
+        cache: keeps the scores.
 
     Raises:
         UserError: the model gives more than one score, or a pair names a query or passage that is not there.
     """
-    material = Material(passages.table, "en", 0, no_llm)
+    material = Material(passages.table, "en", 0, no_llm, cache)
     settings = CrossEncoderConfig(model=config.model, max_length=config.max_length, precision=config.precision)
     return score_pairs(pairs, queries, passages, material, settings)
 

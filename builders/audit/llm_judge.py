@@ -16,6 +16,7 @@ from builders.answers import texts_of
 from builders.audit.judges import Judge, Verdicts
 from builders.audit.sampling import DataSet, places
 from builders.corpus import keyed_hash
+from builders.folder import cache_of
 from builders.llm.chat import ChatAnswer, ChatRequest, Converse
 from builders.llm.config import LlmConfig
 from builders.negatives.material import Material
@@ -154,7 +155,7 @@ def llm(dataset: DataSet, model: LlmConfig, converse: Converse, config: LlmJudge
 
     def verdicts(pairs: pa.Table) -> Verdicts:
         queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-        material = Material(passages.table, dataset.language, seed, converse)
+        material = Material(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
         scores = score(pairs, queries, passages, material, config)["score"]
         return np.asarray(scores.to_numpy(), np.float64)
 

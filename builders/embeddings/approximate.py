@@ -62,6 +62,12 @@ def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, exact_
         if probes == lists:
             break
         probes = min(2 * probes, lists)
+    if recall < GOOD_RECALL:
+        logger.warning(
+            "the approximate index finds only %.1f %% of the %d nearest passages; for exact search set "
+            "negatives.dense.exact_below above %d",
+            *(100 * recall, k, len(passages.places)),
+        )
     return _search(index, queries, passages, ties, k)
 
 

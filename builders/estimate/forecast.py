@@ -60,7 +60,7 @@ class Forecast:
         self._sampled, *shape = measured.figures.shape
         rows, unseen = (part.reshape(len(part), math.prod(shape)) for part in (measured.figures, measured.unseen))
         value = rows.sum(axis=0) + (measured.population - self._sampled) * rows.mean(axis=0)
-        draws = draw_totals(rows, unseen, measured.population, np.random.default_rng(abs(seed)))
+        draws = draw_totals(rows, unseen, measured.population, np.random.default_rng(seed))
         self._totals = np.vstack([value, draws]).reshape(-1, *shape) + measured.once  # the estimate, then the draws
         self._stages = measured.stages
         self._concurrency = measured.concurrency

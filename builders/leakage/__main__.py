@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from builders import queries
-from builders.folder import read_manifest
+from builders import schema
+from builders.folder import read_config, read_manifest
 from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
-from builders.leakage.guard import Guard
+from builders.leakage.guard import ROWS, Guard
 from builders.leakage.report import table
 from builders.passages import Passages
+from builders.selection import chosen_by_kind
+from builders.selection.stored import stored_inputs
 from cards.dataset import training_configs
 from cards.errors import UserError, run_entry
 from cards.recipe import decode_config, overridden
@@ -42,35 +44,22 @@ def examine(folder: Path, config: LeakageConfig) -> Found:
     if not config.against:
         raise UserError("leakage.against: no evaluation set is named; add --against NAME or --against FOLDER")
     guard = Guard(msgspec.structs.replace(config, policy="allow"))  # everything is counted before the verdict
-    asked = _asked(folder)
-    found = guard.check(asked, Passages(_read(folder, "corpus")))
+    inputs = stored_inputs(folder, manifest)
+    corpus = inputs.passages.table.slice(0, inputs.corpus_size)
+    found = guard.check(inputs.queries, Passages(corpus))
+    chosen = chosen_by_kind(read_config(folder, manifest, "fates"))
     for kind in training_configs(manifest):
-        rows = manifest["configs"][kind]["rows"] * (len(manifest["configs"][kind]["columns"]) - 2)
-        hits = guard.hits(f"negative-{kind}", _negatives(folder, kind, asked), rows)
-        found = found.and_hits(f"negative-{kind}", hits, rows)
+        taken = chosen.get(kind, schema.FATES.empty_table())
+        hits = guard.hits(f"negative-{kind}", _negatives(taken, inputs.passages), taken.num_rows)
+        found = found.and_hits(f"negative-{kind}", hits, taken.num_rows)
     return found._replace(config=config)
 
 
-def _asked(folder: Path) -> pa.Table:
-    """`queries.TABLE` of a built data set."""
-    asked, judged = _read(folder, "queries"), _read(folder, "default")
-    positives = judged["corpus-id"].take(pc.index_in(asked["_id"], value_set=judged["query-id"].combine_chunks()))
-    return pa.table({"_id": asked["_id"], "text": asked["text"], "corpus-id": positives}, queries.TABLE)
-
-
-def _negatives(folder: Path, kind: str, asked: pa.Table) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """The negatives of a kind's rows; a training row has no ids, so theirs are `QUERY/negative_1` and so on."""
-    for file in sorted((folder / kind).glob("*.parquet")):
-        with pq.ParquetFile(file) as rows:
-            for batch in rows.iter_batches():
-                places = pc.index_in(batch["query"], value_set=asked["text"].combine_chunks())
-                ids = asked["_id"].take(places).combine_chunks()
-                for column in batch.schema.names[2:]:
-                    yield pc.binary_join_element_wise(ids, column, "/"), batch[column]
-
-
-def _read(folder: Path, config: str) -> pa.Table:
-    return pa.concat_tables([pq.read_table(file) for file in sorted((folder / config).glob("*.parquet"))])
+def _negatives(taken: pa.Table, passages: Passages) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """The negatives of a kind's rows (`schema.FATES`): `QUERY/negative_1` and so on, with their texts."""
+    for batch in taken.to_batches(max_chunksize=ROWS):
+        ids = pc.binary_join_element_wise(batch["query-id"], batch["fate"], "/")
+        yield ids, passages.texts(passages.positions(batch["corpus-id"]))
 
 
 def _entry() -> None:

@@ -36,6 +36,17 @@ class Guard:
         self._config = config
         self.sets = load_sets(config.against) if sets is None else list(sets)
         self._overlap = Overlap(self.sets, config) if self.sets else None
+        self._corpus: pa.Table | None = None
+
+    def check_corpus(self, passages: Passages) -> None:
+        """Compares the corpus alone where that may end the build, before anything is paid for.
+
+        Raises:
+            UserError: the policy is `refuse` and holds for passages, and one of them leaked.
+        """
+        if self.sets and self._config.policy == "refuse" and self._config.passages == "drop":
+            self._corpus = self.hits("corpus", _texts(passages), len(passages))
+            Found(self._config, self.sets, self._corpus, {"corpus": len(passages)}).forbid()
 
     def check(self, queries: pa.Table, passages: Passages) -> Found:
         """Compares queries and the whole corpus, since any passage of it may become a negative.
@@ -48,7 +59,9 @@ class Guard:
             UserError: the policy is `refuse` and something leaked that it holds for.
         """
         asked = self.hits("query", iter([(queries["_id"], queries["text"])]), queries.num_rows)
-        corpus = self.hits("corpus", _texts(passages), len(passages))
+        corpus = self._corpus
+        if corpus is None:
+            corpus = self.hits("corpus", _texts(passages), len(passages))
         positives = queries["corpus-id"].unique()
         answering = _named(corpus.filter(pc.is_in(corpus["id"], value_set=positives)), "positive")
         totals = {"query": queries.num_rows, "positive": len(positives), "corpus": len(passages)}

@@ -5,7 +5,8 @@ The evaluation side is small and is kept as sorted hashes; of the training side 
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,10 @@ class Pairs(NamedTuple):
     similarity: Numbers
 
 
+NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+_COSINES = 4_000_000  # in memory at once
+
+
 class Overlap:
     """An index of the texts of evaluation sets.
 
@@ -67,7 +72,6 @@ class Overlap:
         made = near_duplicates.signatures(self._texts)
         self._worded = np.flatnonzero(counts > 0)
         self._near = near_duplicates.Index(made[self._worded], near_duplicates.room_below(config.minhash))
-        self._vectors: npt.NDArray[np.float32] | None = None
 
     def hits(self, what: str, ids: pa.Array, texts: pa.Array) -> pa.Table:
         """`HITS` of a batch of training texts.
@@ -98,11 +102,38 @@ class Overlap:
         return Pairs(*near_duplicates.verified(found, texts, self._texts, self._config.minhash))
 
     def _embedded(self, texts: pa.Array) -> Pairs:
-        if self._vectors is None:
-            self._vectors = encode(self._config.model or "", self._texts)
-        cosine = encode(self._config.model or "", texts) @ self._vectors.T
-        rows, found = np.nonzero(cosine >= self._config.cosine)
-        return Pairs(rows, found, cosine[rows, found].astype(np.float64))
+        vectors, pairs = self._encoded(texts), [NO_PAIRS]
+        step = max(1, _COSINES // max(1, len(self._vectors)))
+        for start in range(0, len(vectors), step):
+            cosine = vectors[start : start + step] @ self._vectors.T
+            rows, found = np.nonzero(cosine >= self._config.cosine)
+            pairs.append(Pairs(rows + start, found, cosine[rows, found].astype(np.float64)))
+        return Pairs(*map(np.concatenate, zip(*pairs, strict=True)))
+
+    @cached_property
+    def _vectors(self) -> npt.NDArray[np.float32]:
+        """Those of the evaluation texts, `(n_texts, dim)`."""
+        return self._encoded(self._texts)
+
+    def _encoded(self, texts: pa.Array) -> npt.NDArray[np.float32]:
+        """Unit vectors of texts, `(n_texts, dim)`."""
+        vectors: npt.NDArray[np.float32] = self._model.encode(
+            texts.to_pylist(), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        )
+        return vectors.astype(np.float32).reshape(len(texts), -1)
+
+    @cached_property
+    def _model(self) -> Any:
+        """The embedding model, loaded once.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        from cards.models import resolve_model
+
+        return SentenceTransformer(resolve_model(self._config.model or "").location)
 
     def _table(self, what: str, ids: pa.Array, test: str, pairs: Pairs) -> pa.Table:
         """The nearest text of each set and side for each row; of equally near ones, that with the smallest id."""
@@ -116,23 +147,6 @@ class Overlap:
         keys = [table[name].to_pylist() for name, _ in order]
         first = [i for i, key in enumerate(zip(*keys, strict=True)) if i == 0 or key != tuple(k[i - 1] for k in keys)]
         return table.take(pa.array(first, pa.int64()))
-
-
-def encode(model: str, texts: pa.Array) -> npt.NDArray[np.float32]:
-    """Unit vectors of texts, `(n_texts, dim)`.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    from sentence_transformers import SentenceTransformer
-
-    from cards.models import resolve_model
-
-    loaded = SentenceTransformer(resolve_model(model).location)
-    vectors: npt.NDArray[np.float32] = loaded.encode(
-        texts.to_pylist(), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-    )
-    return vectors.astype(np.float32).reshape(len(texts), -1)
 
 
 class _Sorted:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from builders import queries
 from builders.audit.judges import CrossEncoderJudge, score
 from builders.corpus import keyed_hash, sample
-from builders.folder import MANIFEST, read_config, read_manifest
+from builders.folder import MANIFEST, cache_of, read_config, read_manifest
 from builders.passages import Passages
 from builders.realism import figure, gaps, hardness, query_manner
 from builders.realism.separability import (
@@ -186,13 +186,18 @@ def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[s
     told = query_manner.describe(texts, passages, built.language)
     types = built.manifest["settings"]["queries"].get("types")
     if types:
-        told["asked_for"] = _asked_for(types, int(built.manifest["settings"]["seed"]), own["_id"].to_pylist())
+        told["asked_for"] = _asked_for(types, _seed_of_queries(built.manifest), own["_id"].to_pylist())
     told["log"] = None
     if log is not None:
         log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
         ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
         told["log"] = query_manner.distance_to_log(ours, log, built.language, config.seed, config.model)
     return told
+
+
+def _seed_of_queries(manifest: Mapping[str, Any]) -> int:
+    """The seed that queries were written with; selecting again may have set another in `settings`."""
+    return int(manifest["inputs"].get("seed", manifest["settings"]["seed"]))
 
 
 def _asked_for(types: Mapping[str, float], seed: int, query_ids: list[str]) -> dict[str, float]:
@@ -241,7 +246,8 @@ def _scored_now(
     pairs = pairs.group_by(pair, use_threads=False).aggregate([])
     generated = rows_of(built.folder, built.manifest, "generated")
     passages = built.corpus if generated is None else built.corpus.and_generated(generated)
-    scores = score(pairs, built.own.select(["_id", "text"]), passages, CrossEncoderJudge(model))
+    judge = CrossEncoderJudge(model)
+    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.folder))
     return resolve_model(model).name, hardness.margins(negatives, qrels, scores)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
+from builders.selection.choice import Line
 from builders.selection.config import SelectionConfig, check_selection
 from builders.selection.draw import Draw, Plan, draw, fates
 from builders.selection.frame import Frame, Inputs, read
@@ -59,6 +60,7 @@ class Selection(NamedTuple):
         fates: `schema.FATES`: every candidate of every kind; of mixes, what they take.
         drops: `schema.DROPS`: queries that left, with the kind that could not serve them.
         summary: kind -> fate -> how many candidates.
+        mixes: mix -> part -> how many negatives it took of it; a cap on uses may bend the shares.
     """
 
     queries: pa.Array
@@ -67,6 +69,7 @@ class Selection(NamedTuple):
     fates: pa.Table
     drops: pa.Table
     summary: dict[str, dict[str, int]]
+    mixes: dict[str, dict[str, int]]
 
 
 def select(inputs: Inputs, wanted: Wanted) -> Selection:
@@ -104,6 +107,7 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
         fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
         drops=_drops(inputs.queries, result, plan),
         summary={kind: _counts(codes) for kind, codes in told.items()},
+        mixes={kind: _taken_of_parts(kind, result) for kind in shares},
     )
 
 
@@ -120,15 +124,26 @@ def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: n
     return _fates_table(kind, rows, told[order])
 
 
+def _became(result: Draw, kind: str) -> tuple[Line, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The candidates that a kind's rows hold, the column of each, and the part of a mix that it comes from."""
+    drawn = result.kinds[kind]
+    taken = drawn.line.at(drawn.places)
+    number = taken.place_in_query() + 1
+    became = np.flatnonzero(result.keep[taken.query] & (number <= result.columns))
+    return taken.at(became), number[became], drawn.part[drawn.places][became]
+
+
+def _taken_of_parts(kind: str, result: Draw) -> dict[str, int]:
+    part = _became(result, kind)[2]
+    return {name: int((part == place).sum()) for place, name in enumerate(parts_of(kind))}
+
+
 def _mixed_ledger(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[str, Judged], result: Draw) -> pa.Table:
     """What a mix takes."""
-    drawn = result.kinds[kind]
-    taken, part = drawn.line.at(drawn.places), drawn.part[drawn.places]
-    number = taken.place_in_query() + 1
-    became = result.keep[taken.query] & (number <= result.columns)
+    taken, number, part = _became(result, kind)
     tables = []
     for place, name in enumerate(parts_of(kind)):
-        mine = became & (part == place)
+        mine = part == place
         pool_row = judged[name].pool.row[taken.source[mine]]
         rows = sources[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
         tables.append(_fates_table(kind, rows, -number[mine].astype(np.int16)))
@@ -153,11 +168,8 @@ def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArr
     columns = 0 if kind == NO_NEGATIVES else result.columns
     chosen = np.empty((len(result.keep), columns), np.int64)
     if columns:
-        drawn = result.kinds[kind]
-        taken = drawn.line.at(drawn.places)
-        place = taken.place_in_query()
-        fits = result.keep[taken.query] & (place < columns)
-        chosen[taken.query[fits], place[fits]] = taken.passage[fits]
+        taken, number, _ = _became(result, kind)
+        chosen[taken.query, number - 1] = taken.passage
     form = schema.training(columns)
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -111,6 +111,7 @@ def _write(
         },  # so a build never takes it for its own
         "funnel": {**manifest["funnel"], "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
+        "mixes": selection.mixes,
         "audit": None,  # it spoke of other rows
     }
     gone = {kind: pa.table({}) for kind in training_configs(manifest)}

@@ -145,6 +145,11 @@ def check_files(artefact: Artefact) -> Link:
                 raise BrokenError(f"{path} is listed and not there")
             if sha256_file(file) != digest:
                 raise BrokenError(f"{path} has another SHA-256 than {RECORDS[artefact.kind]} says")
+        stray = {
+            file.relative_to(artefact.folder).as_posix() for file in artefact.folder.glob("*/*.parquet")
+        } - listed.keys()
+        if stray and artefact.kind == "dataset":
+            raise BrokenError(f"{min(stray)} is not listed; training would read it too: delete it")
         return f"{len(listed)} files have the SHA-256 that {RECORDS[artefact.kind]} says"
 
     return examine(f"{artefact.label}: files", look)

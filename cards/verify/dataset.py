@@ -1,16 +1,21 @@
 """A data set's links: manifest, rows, card, prompts, models, and the corpus it came from."""
 
 import hashlib
+import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.dataset import training_configs
+from cards.dataset import dataset_info, render_card, training_configs
 from cards.hub import COMMIT
-from cards.merging import parse_card
+from cards.merging import blocks, parse_card
 from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
 from cards.provenance import code_version, sha256_texts
+from cards.recipe import overridden
 from cards.texts import normalised
 from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
@@ -22,6 +27,8 @@ def dataset_links(artefact: Artefact) -> Iterator[Link]:
     yield check_files(artefact)
     for name, look in (
         ("rows and columns", _rows),
+        ("recipe", _recipe),
+        ("counts", _counts),
         ("references", _references),
         ("card", _card),
         ("corpus content", _corpus_content),
@@ -74,6 +81,62 @@ def _rows(artefact: Artefact) -> str:
             if file.schema_arrow.names != about["columns"]:
                 raise BrokenError(f"{name} has columns {file.schema_arrow.names}, not {about['columns']}")
     return f"counted again in {len(configs)} configurations"
+
+
+def _recipe(artefact: Artefact) -> str:
+    """The recipe says what the settings say, and every kind that they name is there."""
+    manifest = artefact.record()
+    recipe, settings, configs = manifest["recipe"], manifest["settings"], manifest["configs"]
+    if hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest() != recipe["identity"]:
+        raise BrokenError("the settings are not those that manifest.json names by their hash")
+    stated = overridden(tomllib.loads(recipe["text"]), recipe["overrides"])
+    other = _differing({key: value for key, value in stated.items() if key != "llm"}, settings)
+    if other is not None:
+        raise BrokenError(f"the recipe's {other} is not that of the settings")
+    negatives = settings["negatives"]
+    if set(training_configs(manifest)) != set(negatives["kinds"]):
+        raise BrokenError(
+            f"kinds {', '.join(training_configs(manifest))}; the recipe's are {', '.join(negatives['kinds'])}"
+        )
+    mined = {
+        kind for kind in negatives["kinds"] if kind != "none" and "+" not in kind and kind not in negatives["variants"]
+    }
+    lacking = {"corpus", "queries", "default", "fates", *(f"candidates-{kind}" for kind in mined)} - configs.keys()
+    if lacking:
+        raise BrokenError(f"no configuration {', '.join(sorted(lacking))}")
+    return f"{len(mined)} kinds with their candidates, by the settings that the recipe gives"
+
+
+def _differing(stated: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first key whose value is another in the settings."""
+    for key, value in stated.items():
+        found = settings.get(key)
+        if isinstance(value, dict) and isinstance(found, dict):
+            below = _differing(value, found, f"{prefix}{key}.")
+            if below is not None:
+                return below
+        elif found != value:
+            return f"{prefix}{key}"
+    return None
+
+
+def _counts(artefact: Artefact) -> str:
+    """What the manifest, and with it the card, counts is what the rows come to."""
+    manifest = artefact.record()
+    rows = {manifest["configs"][kind]["rows"] for kind in training_configs(manifest)}
+    *_, left = manifest["funnel"].values()
+    if rows != {left}:
+        raise BrokenError(f"{left} queries are left by manifest.json, and its kinds have {sorted(rows)} rows")
+    counted = read_config(artefact, "fates").group_by(["kind", "fate"]).aggregate([("fate", "count")]).to_pylist()
+    fates: dict[str, Counter[str]] = {kind: Counter() for kind in manifest["fates"]}
+    for row in counted:
+        if row["kind"] in fates:
+            fate = "chosen" if row["fate"].startswith("negative_") else row["fate"]
+            fates[row["kind"]][fate] += row["fate_count"]
+    for kind, stated in manifest["fates"].items():
+        if fates[kind] != Counter(stated):
+            raise BrokenError(f"fates of {kind} come to {dict(fates[kind])}, and manifest.json says {stated}")
+    return f"{left} rows of each kind, fates counted again for {', '.join(fates)}"
 
 
 def _references(artefact: Artefact) -> str:
@@ -144,9 +207,23 @@ def _card(artefact: Artefact) -> str:
     }
     if told != {name: sorted(about["files"]) for name, about in manifest["configs"].items()}:
         raise BrokenError("its configurations are not those of manifest.json")
+    sizes = [
+        dataset_info(name, about, [artefact.file(path) for path in about["files"]])
+        for name, about in manifest["configs"].items()
+    ]
+    if data.get("dataset_info", sizes) != sizes:
+        raise BrokenError("its dataset_info is not what the files hold")
     if manifest["license"] is not None and data.get("license") != manifest["license"]:
         raise BrokenError(f"it says licence {data.get('license')}, and manifest.json {manifest['license']}")
-    return f"lists the {len(told)} configurations of manifest.json, licence {data.get('license')}"
+    lists = f"lists the {len(told)} configurations of manifest.json, licence {data.get('license')}"
+    if not _is_of_this_code(manifest):
+        return f"{lists}; its text is another code's and was not compared"
+    written, expected = (
+        blocks(parse_card(card).text) for card in (artefact.card(), render_card(manifest, artefact.folder))
+    )
+    if written.get("data") != expected["data"]:
+        raise BrokenError("its text is not what manifest.json and the files say")
+    return lists
 
 
 def _corpus_content(artefact: Artefact) -> str:
@@ -186,10 +263,14 @@ def _llm(artefact: Artefact) -> str:
 
 def _code(artefact: Artefact) -> str:
     stated = artefact.record()["code"]
-    for folders in (("builders", "cards"), ("builders", "cards", "training")):
-        if code_version(*folders)["sha256"] == stated["sha256"]:
-            return f"this checkout's, SHA-256 {stated['sha256'][:16]}"
+    if _is_of_this_code(artefact.record()):
+        return f"this checkout's, SHA-256 {stated['sha256'][:16]}"
     raise UnverifiableError(f"commit {stated['commit']}, not this checkout's")
+
+
+def _is_of_this_code(manifest: Mapping[str, Any]) -> bool:
+    folders = (("builders", "cards"), ("builders", "cards", "training"))
+    return any(code_version(*names)["sha256"] == manifest["code"]["sha256"] for names in folders)
 
 
 def _models(artefact: Artefact) -> dict[str, dict[str, str]]:

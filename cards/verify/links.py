@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from jinja2 import TemplateError
 from msgspec import Struct
 
 from cards.errors import UserError, scrub
@@ -75,7 +76,7 @@ _JUDGED: tuple[tuple[tuple[type[Exception], ...], Status, str], ...] = (
     ),
     ((UnverifiableError,), "unverifiable", ""),
     ((KeyError,), "broken", "the record lacks "),
-    ((BrokenError, UserError, ValueError, TypeError, AttributeError, OSError), "broken", ""),
+    ((BrokenError, UserError, ValueError, TypeError, AttributeError, OSError, TemplateError), "broken", ""),
 )
 
 

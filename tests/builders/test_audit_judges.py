@@ -65,12 +65,12 @@ def houses(tmp_path):
     return numbered(tmp_path / "houses", count=60)
 
 
-def test_a_cross_encoder_compares_with_the_querys_own_positive(houses, tiny_ranker):
+def test_a_cross_encoder_compares_with_the_querys_own_positive(houses, tiny_ranker, tmp_path):
     dataset = DataSet(houses[0])
     config = CrossEncoderJudge(str(tiny_ranker))
     judge = cross_encoder(dataset, config)
     asked = pairs(*((f"q{n}", f"{what}{n}") for n in range(20) for what in ("also", "p", "other")))
-    scored = score(asked, dataset.queries(asked["query-id"]), dataset.passages(asked["corpus-id"]), config)
+    scored = score(asked, dataset.queries(asked["query-id"]), dataset.passages(asked["corpus-id"]), config, tmp_path)
     scores = scored["score"].to_numpy().round(6).reshape(-1, 3)
     verdicts = judge.verdicts(asked).reshape(-1, 3)
     assert verdicts.tolist() == (scores >= scores[:, 1:2]).astype(float).tolist()
@@ -80,13 +80,16 @@ def test_a_cross_encoder_compares_with_the_querys_own_positive(houses, tiny_rank
     assert judge.model["revision"].startswith("sha256:")
 
 
-def test_a_threshold_stands_in_place_of_the_positive(houses, tiny_ranker):
+def test_a_threshold_stands_in_place_of_the_positive(houses, tiny_ranker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     dataset, asked = DataSet(houses[0]), pairs(*((f"q{n}", f"other{n}") for n in range(30)))
     texts = dataset.queries(asked["query-id"]), dataset.passages(asked["corpus-id"])
-    scores = score(asked, *texts, CrossEncoderJudge(str(tiny_ranker)))["score"].to_numpy().round(6)
+    scores = score(asked, *texts, CrossEncoderJudge(str(tiny_ranker)), tmp_path / "kept")["score"].to_numpy().round(6)
     middle = float(np.median(scores))
     judge = cross_encoder(dataset, CrossEncoderJudge(str(tiny_ranker), threshold=middle))
     assert judge.verdicts(asked).tolist() == (scores >= middle).astype(float).tolist()
+    assert not (tmp_path / "outputs").exists()  # scores are kept beside the data set, wherever it is audited from
+    assert (tmp_path / "houses-cache").is_dir()
     assert judge.rule == f"it scores {middle:g} or more"
     assert not judge.own_positive_is_yardstick
 

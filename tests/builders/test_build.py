@@ -12,9 +12,11 @@ import pytest
 from datasets import load_dataset
 
 from builders import build
+from builders.folder import amend
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe
 from cards.errors import UserError
+from cards.folders import locked
 from cards.recipe import load_recipe
 from cards.texts import normalised
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals
@@ -40,17 +42,17 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
     for config, about in manifest["configs"].items():
         loaded = load_dataset(str(out), config, split=about["split"], cache_dir=str(tmp_path / "cache"))
         assert len(loaded) == about["rows"], config
-    rows = {k: pq.read_table(out / k / "train-00000-of-00001.parquet") for k in ("llm", "bm25", "random")}
+    rows = {k: pq.read_table(out / k) for k in ("llm", "bm25", "random")}
     assert all(table.schema.names == ["query", "positive", "negative_1"] for table in rows.values())
     assert rows["llm"].select(["query", "positive"]) == rows["bm25"].select(["query", "positive"])
     assert rows["random"].num_rows == 8
     for table in rows.values():
         for row in table.to_pylist():
             assert normalised(row["negative_1"]) != normalised(row["positive"])
-    candidates = pq.read_table(out / "candidates-bm25" / "train-00000-of-00001.parquet").to_pylist()
+    candidates = pq.read_table(out / "candidates-bm25").to_pylist()
     assert candidates[0]["rank"] == 1
     assert candidates[0]["score"] >= candidates[1]["score"] > 0
-    generated = pq.read_table(out / "generated" / "train-00000-of-00001.parquet").to_pylist()
+    generated = pq.read_table(out / "generated").to_pylist()
     with CallStore(tmp_path / "o" / "calls.sqlite") as store:
         assert all(row["text"] in store.get(row["call-key"])["text"] for row in generated)
 
@@ -65,7 +67,7 @@ def test_several_negatives_per_query_and_queries_per_passage(write_recipe, tmp_p
         write_recipe(), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.llm.count=2", "queries.per_passage=2"
     )
     assert manifest["funnel"]["queries asked for"] == 16
-    table = pq.read_table(tmp_path / "o" / "d" / "llm" / "train-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "o" / "d" / "llm")
     assert table.schema.names == ["query", "positive", "negative_1", "negative_2"]
     assert all(row["negative_1"] != row["negative_2"] for row in table.to_pylist())
 
@@ -118,10 +120,19 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        (
+            'negatives={kinds = ["random"], per_query = 40}',
+            r"per_query 40: kind random has at most 20 candidates for a query; set negatives.random.depth to 41",
+        ),
+        (
+            "selection.kinds={bm25 = {rank_min = 51}}",
+            r"selection for bm25: rank_min 51 and the last rank, 50, leave 0 of a query's candidates, .*per_query is 1",
+        ),
+        ("seed=-1", r"seed: expected `int` >= 0"),
         ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
         (
             "negatives.per_query=12",
-            r"per_query 12: of kind llm only 1 are written for a query; set",
+            r"per_query 12: kind llm has at most 1 candidates for a query; set negatives.llm.count to 12 or more",
         ),
         ("queries={min_words = 9, max_words = 4}", r"queries.min_words 9 is above queries.max_words 4"),
         ("llm.extra_body={stream = true}", r"llm.extra_body.stream: set by Foils itself"),
@@ -154,7 +165,24 @@ def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path, chat_se
 
 def test_no_query_with_enough_negatives(write_recipe, tmp_path):
     with pytest.raises(UserError, match=r"no query has enough negatives of every kind .bm25: 0 of 2 for most"):
-        run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.bm25.depth=1")
+        run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "selection.floor={bm25=1000.0}")
+
+
+def test_two_processes_do_not_write_one_folder(write_recipe, tmp_path, chat_server):
+    out = tmp_path / "o" / "d"
+    with (
+        locked(out),
+        pytest.raises(
+            UserError, match=r"d: another process is writing it; wait until .*name another folder with --out"
+        ),
+    ):
+        run(write_recipe(), out)
+    assert not chat_server.bodies
+    assert not list(out.parent.iterdir())
+    run(write_recipe(), out)
+    with locked(out), pytest.raises(UserError, match="another process is writing it"):
+        amend(out, {"audit": {}})
+    assert not out.with_name("d.lock").exists()
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):

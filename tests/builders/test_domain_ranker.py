@@ -53,11 +53,8 @@ def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
     }
     folder = build_animals("own-ranker", *(f"{key}={value}" for key, value in overrides.items()))
     queries = read_config(folder, read_manifest(folder), "queries").num_rows
-    run = json.loads((folder.parent / "domain-ranker" / "run.json").read_text("utf-8"))
-    trained_on = [
-        pq.read_table(folder.parent / "domain-ranker-data" / kind / "train-00000-of-00001.parquet")
-        for kind in ("bm25", "random")
-    ]
+    run = json.loads((folder.parent / "own-ranker-domain-ranker" / "run.json").read_text("utf-8"))
+    trained_on = [pq.read_table(folder.parent / "own-ranker-domain-ranker-data" / kind) for kind in ("bm25", "random")]
     assert trained_on[0].num_rows == trained_on[1].num_rows == queries + 9
     positives = dict(zip(trained_on[0]["query"].to_pylist(), trained_on[0]["positive"].to_pylist(), strict=True))
     titles = [query for query in positives if query.startswith("The life of the animal ")]

@@ -5,12 +5,14 @@ import random
 import sys
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import schema
+from builders import build, schema
+from builders.leakage import overlap
 from builders.leakage.__main__ import examine
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import TEXTS, EvaluationSet
@@ -20,9 +22,12 @@ from builders.leakage.overlap import HITS, Overlap
 from builders.leakage.report import summary, table
 from builders.passages import Passages
 from builders.queries import TABLE
+from builders.recipe import BuildRecipe
 from cards.errors import UserError
+from cards.recipe import load_recipe
 from cards.templates import environment
-from tests.conftest import BASE, SHARED
+from tests.builders.audited import a_dataset
+from tests.conftest import ANIMALS, BASE, SHARED
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
@@ -328,6 +333,39 @@ def test_a_built_data_set_is_checked_by_command(build_animals, exam_folder, tmp_
     assert "not zero-shot: animal-exam" in refused.stdout
     assert pq.read_schema(tmp_path / "found.parquet").remove_metadata() == HITS
     assert command(folder, "--against", leaky, "--set", "policy=allow").returncode == 0
+
+
+def test_negatives_of_two_queries_of_one_text_keep_their_ids(tmp_path, exam_folder):
+    """Labelled queries may ask the same: what leaked belongs to the one that has it."""
+    passages = {f"p{n}": prose(40) for n in range(4)}
+    asked_ = {"q1": "what do owls hunt at night?", "q2": "what do owls hunt at night?"}
+    chosen = {"bm25": [("q1", "p2"), ("q2", "p3")]}
+    folder = tmp_path / "twins"
+    a_dataset(folder, passages, asked_, [("q1", "p0"), ("q2", "p1")], chosen)
+    found = examine(folder, LeakageConfig(against=(str(exam_folder(["a question?"], [passages["p3"]])),)))
+    assert found.hits.filter(pc.equal(found.hits["what"], "negative-bm25"))["id"].unique().to_pylist() == [
+        "q2/negative_1"
+    ]
+
+
+def test_a_corpus_that_is_refused_costs_no_call(write_recipe, exam_folder, tmp_path, chat_server):
+    path = write_recipe('["bm25"]', '[leakage]\npolicy = "refuse"\npassages = "drop"\n')
+    leaky = exam_folder(["Why is this never asked?"], [f"{ANIMALS['eel']} Such is the life of this animal."])
+    recipe = load_recipe(path, [f'leakage.against=["{leaky}"]'], BuildRecipe)
+    with pytest.raises(UserError, match="leakage: 1 passages stand in evaluation sets, such as corpus 'eel' = passage"):
+        build.main(recipe, tmp_path / "o" / "d", tmp_path / "calls.sqlite")
+    assert not chat_server.bodies
+
+
+def test_the_embedding_model_is_loaded_once_and_compares_in_parts(monkeypatch):
+    monkeypatch.setattr(overlap, "_COSINES", 3)  # a row of the batch at a time
+    index = Overlap([EXAM], LeakageConfig(model=BASE, cosine=0.8))
+    ids, texts = pa.array(["a", "b"]), pa.array(["Is fog wet?", "do owls hunt by night?"])
+    first, model = index.hits("query", ids, texts), index._model
+    told = {(row["id"], row["evaluation-id"], row["test"]) for row in first.to_pylist()}
+    assert ("b", "q1", "embedding") in told
+    index.hits("query", ids, texts)
+    assert index._model is model
 
 
 def test_a_clean_data_set_and_mistakes_by_command(build_animals, exam_folder, tmp_path):

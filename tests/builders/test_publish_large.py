@@ -58,7 +58,7 @@ def data_set(folder, built, tables, shards):
             "columns": table.column_names,
             "files": digests,
         }
-    (folder / "README.md").write_text(render_card(record, tables.__getitem__), "utf-8")
+    (folder / "README.md").write_text(render_card(record, folder), "utf-8")
     (folder / MANIFEST).write_text(json.dumps(record))
     return {path: digest for about in record["configs"].values() for path, digest in about["files"].items()}
 

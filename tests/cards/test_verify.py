@@ -120,6 +120,24 @@ def test_folders_are_in_order(made):
             "data set: corpus revision",
             "not on the Hub",
         ),
+        (set_in("settings", "negatives", "bm25", "depth", value=7), "data set: recipe", "not those that .* their hash"),
+        (set_in("recipe", "overrides", value=["seed=7"]), "data set: recipe", "the recipe's seed is not that"),
+        (set_in("fates", "bm25", "chosen", value=80), "data set: counts", r"fates of bm25 come to .* says .*80"),
+        (
+            lambda manifest: manifest["funnel"].update({"queries with negatives of every kind": 80}),
+            "data set: counts",
+            r"80 queries are left by manifest.json, and its kinds have \[8\] rows",
+        ),
+        (
+            lambda manifest: manifest["configs"].pop("random"),
+            "data set: recipe",
+            "kinds bm25; the recipe's are bm25, random",
+        ),
+        (
+            lambda manifest: manifest["configs"].pop("candidates-bm25"),
+            "data set: recipe",
+            "no configuration candidates-bm25",
+        ),
         (set_in("license", value="mit"), "data set: card", "licence cc0-1.0, and manifest.json mit"),
         (lambda manifest: manifest.pop("configs"), "data set: files", "lists no files"),
         (set_in("inputs", value=[]), "data set: corpus content", "list"),
@@ -144,20 +162,34 @@ def test_a_manifest_that_lies(copy, change, name, words):
 
 def test_rows_that_were_changed(copy):
     folder = copy("dataset")
-    file = folder / "bm25" / "train-00000-of-00001.parquet"
+    (file,) = (folder / "bm25").iterdir()
     table = pq.read_table(file)
     swapped = table.set_column(1, "positive", pa.array(table["positive"].to_pylist()[::-1]))
     pq.write_table(swapped, file)
     found = broken(folder)
-    assert "bm25/train-00000-of-00001.parquet has another SHA-256" in found["data set: files"]
+    assert f"bm25/{file.name} has another SHA-256" in found["data set: files"]
     assert "bm25: its rows are not those that judgements and fates name" in found["data set: references"]
     file.unlink()
     assert "is listed and not there" in broken(folder)["data set: files"]
 
 
+def test_a_file_that_is_not_listed_and_a_card_of_other_rows(copy):
+    folder = copy("dataset")
+    (file,) = (folder / "bm25").iterdir()
+    shutil.copy(file, folder / "bm25" / "train-00001-of-00002.parquet")  # such as another build's
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace("| `bm25` | 8 |", "| `bm25` | 80 |"))
+    found = broken(folder)
+    assert found["data set: files"].startswith("bm25/train-00001-of-00002.parquet is not listed; training would read")
+    assert found["data set: card"] == "its text is not what manifest.json and the files say"
+    (file,) = (folder / "scores-bm25").iterdir()
+    pq.write_table(pq.read_table(file).slice(1), file)
+    assert broken(folder)["data set: card"] == "its dataset_info is not what the files hold"
+
+
 def test_a_negative_that_is_the_positive(copy):
     folder = copy("dataset")
-    file = folder / "random" / "train-00000-of-00001.parquet"
+    (file,) = (folder / "random").iterdir()
     table = pq.read_table(file)
     upper = [text.upper() for text in table["positive"].to_pylist()]
     pq.write_table(table.set_column(2, "negative_1", pa.array(upper)), file)

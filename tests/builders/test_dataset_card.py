@@ -1,0 +1,56 @@
+"""What a data set's card says of how its rows came about: only what is so."""
+
+import json
+
+from builders.realism.examine import AuditConfig, examine
+from builders.selection import __main__ as reselection
+
+
+def card(folder):
+    return (folder / "README.md").read_text()
+
+
+def test_a_build_without_written_negatives_claims_none(build_animals):
+    text = card(build_animals("plain", 'negatives.kinds=["bm25", "random", "none"]', "negatives.bm25.depth=7"))
+    assert (
+        "  - queries: temperature 0.2, higher with each further try; at most 48 tokens an answer and 3 tries." in text
+    )
+    assert "negatives of `llm`" not in text
+    assert "0.7" not in text  # the temperature of negatives that nobody wrote
+    assert "query has 1 negative of every kind below but `none`." in text
+    assert "| `bm25` | 8 | negatives among BM25's first 7 hits |" in text
+    assert 'load_dataset("FOLDER", "bm25", split="train")  # query, positive, negative_1\n' in text
+
+
+def test_a_mix_that_cannot_keep_its_shares_says_so(build_animals):
+    folder = build_animals(
+        "mixed",
+        'negatives.kinds=["llm", "bm25", "llm+bm25"]',
+        'negatives.shares={"llm+bm25" = {llm = 1, bm25 = 9}}',
+        'selection.kinds={"llm+bm25" = {max_uses = 1}}',
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    taken = manifest["mixes"]["llm+bm25"]
+    assert sum(taken.values()) == manifest["configs"]["llm+bm25"]["rows"]
+    told = (
+        f"- Negatives of `llm+bm25`: {taken['llm']} of `llm`, {taken['bm25']} of `bm25`; the recipe's shares are 1 : 9."
+    )
+    assert told in card(folder)
+    reselection.main(folder, ['negatives.shares={"llm+bm25" = {llm = 1, bm25 = 0.001}}'])
+    assert json.loads((folder / "manifest.json").read_text())["mixes"]["llm+bm25"] == {"llm": 8, "bm25": 0}
+
+
+def test_queries_are_dropped_once_however_many_kinds_lack_negatives(build_animals):
+    folder = build_animals("short", "selection.kinds={bm25 = {max_uses = 1}, random = {max_uses = 1, rank_max = 1}}")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    dropped = manifest["configs"]["queries"]["rows"] - manifest["configs"]["bm25"]["rows"]
+    assert dropped > 0
+    assert f"| selection | too-few-negatives | {dropped} |" in card(folder)
+
+
+def test_the_prompts_of_queries_after_another_seed_selected(build_animals):
+    folder = build_animals("types", 'queries.types={"question-v1" = 1, "keywords-v1" = 1}')
+    before = examine(folder, AuditConfig())[0]["queries"]["asked_for"]
+    for seed in range(5):
+        reselection.main(folder, [f"seed={seed}"])
+        assert examine(folder, AuditConfig())[0]["queries"]["asked_for"] == before
