@@ -2,16 +2,25 @@
 
 import json
 import re
+from typing import Any
 
 from builders.llm.chat import ChatAnswer
-from builders.prompts import answer_keys
+from builders.prompts import Prompt, answer_keys
+from builders.wrapping import is_lead_in, unwrapped
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_OPENING = re.compile(r"\A\s*(?:<\|[a-z_]+\|>\s*(?:assistant\b\s*)?)+", re.IGNORECASE)
 _END = re.compile(r"<\|[a-z_]+\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]|<\uff5c", re.IGNORECASE)
 """What LLMs have been seen to write on past the end of their turn; other tags may be what a text is about."""
-_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
-LIST_MARK = re.compile(r"^\s*(?:[-*•]\s+|\(?\d{1,2}[.)]\s+)")
+_NUMBERED = re.compile(r"^[\s*_#]*\(?\d{1,2}[.)][*\s]")
+_MOST_OBJECTS = 20
+_DECODER = json.JSONDecoder(strict=False)
+_KEYS = frozenset(
+    {"text", "query", "question", "search_query", "answer", "response", "output", "passage", "claim", "title"}
+)
+SHORTENED = frozenset({"lead-in", "only-reasoning"})
+"""Reasons for which a stop string may be to blame: what was asked for stands behind the first line."""
 
 
 def problem_of(answer: ChatAnswer) -> str | None:
@@ -25,8 +34,24 @@ def problem_of(answer: ChatAnswer) -> str | None:
     return "only-reasoning" if answer.only_reasoning else "empty"
 
 
-def texts_of(answer: ChatAnswer, count: int, *, as_json: bool) -> tuple[list[str], str | None]:
-    r"""The texts in an answer, at most `count`, and why there are fewer.
+def texts_of(
+    answer: ChatAnswer,
+    count: int,
+    *,
+    as_json: bool,
+    prompt: Prompt | None = None,
+    beside: str = "",
+    passages: bool = False,
+) -> tuple[list[str], str | None]:
+    r"""The texts in an answer, without what chat models put round them, and why there are fewer than were asked for.
+
+    Args:
+        answer: the answer.
+        count: how many texts were asked for.
+        as_json: whether they were asked for in a JSON object.
+        prompt: what was asked: it says whether a line is a text, and what a small model goes on with after its answer.
+        beside: what the answer was written for, see `unwrapped`.
+        passages: whether they are passages, which keep their paragraphs; anything else has one line.
 
     >>> texts_of(ChatAnswer("k", '{"text_1": "one", "text_2": "two"}', "stop", 1, 1, 0.1), 2, as_json=True)
     (['one', 'two'], None)
@@ -37,16 +62,22 @@ def texts_of(answer: ChatAnswer, count: int, *, as_json: bool) -> tuple[list[str
     if problem is not None:
         return [], problem
     if as_json:
-        return _from_json(answer, count)
-    lines = [plain(LIST_MARK.sub("", line)) for line in answer.text.splitlines()]
-    lines = [line for line in lines if line]
-    if answer.is_cut and count > 1:
-        lines = lines[:-1]  # the last one was cut
-    return lines[:count], None if len(lines) >= count else "too-few-texts"
+        return _from_json(answer, count, beside, passages=passages)
+    text = plain(_OPENING.sub("", answer.text))
+    if prompt is not None:
+        text = _one_turn(text, prompt)
+    if count == 1 and not (prompt and prompt.several):
+        texts = [_clean(_value(text), beside, passages=passages)]
+    else:
+        texts = [unwrapped(line, beside, passage=passages) for line in _items(text)]
+        if answer.is_cut and count > 1:
+            texts = texts[:-1]  # the last one was cut
+    texts = [text for text in texts if text]
+    return texts[:count], None if len(texts) >= count else "too-few-texts" if count > 1 else "empty"
 
 
 def plain(text: str) -> str:
-    """A text without what is none: control characters, and all from a chat template's mark on.
+    """A text without control characters, up to the first mark of a chat template.
 
     >>> plain("what do owls eat?<|im_end|> and more")
     'what do owls eat?'
@@ -55,15 +86,90 @@ def plain(text: str) -> str:
     return _UNUSABLE.sub("", text[: mark.start()] if mark else text).strip()
 
 
-def _from_json(answer: ChatAnswer, count: int) -> tuple[list[str], str | None]:
-    """The values of the keys that were asked for; markup around the object is forgiven, anything else is not."""
-    fenced = _FENCE.match(answer.text)
-    try:
-        value = json.loads(fenced[1] if fenced else answer.text)
-    except (ValueError, RecursionError):
+def _clean(text: str, beside: str, *, passages: bool) -> str:
+    """What was asked for: a passage with its paragraphs, or a line."""
+    text = unwrapped(text, beside, passage=passages)
+    if passages:
+        return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
+    return unwrapped(text.partition("\n")[0], beside)
+
+
+def _one_turn(text: str, prompt: Prompt) -> str:
+    """An answer up to where it goes on with a further example; an input that it repeats first is passed over."""
+    mark = prompt.next_turn
+    if mark is None:
+        return text
+    if mark.match(text) and "\n" in text:
+        text = text.partition("\n")[2].lstrip()
+    further = mark.search(text, 1)
+    return text[: further.start()].rstrip() if further else text
+
+
+def _items(text: str) -> list[str]:
+    """The texts of a list, a line each; where lines are numbered, those between belong to the number before."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for number, line in enumerate(lines) if not (is_lead_in(line) and number < len(lines) - 1)]
+    if sum(_NUMBERED.match(line) is not None for line in lines) < 2:  # noqa: PLR2004
+        return lines
+    items: list[str] = []
+    for line in lines:
+        if _NUMBERED.match(line) or not items:
+            items.append(line)
+        else:
+            items[-1] += f" {line.strip()}"
+    return items
+
+
+def _from_json(answer: ChatAnswer, count: int, beside: str, *, passages: bool) -> tuple[list[str], str | None]:
+    """The values of the keys that were asked for; what stands round the object is passed over."""
+    keys = answer_keys(count)
+    objects = _objects(answer.text)
+    if not objects:
         return [], "cut" if answer.is_cut else "not-json"
-    if not isinstance(value, dict):
-        return [], "not-json"
-    texts = [plain(" ".join(value[key].split())) for key in answer_keys(count) if isinstance(value.get(key), str)]
-    texts = [text for text in texts if text]
+    found = next((each for each in objects if keys[0] in each), objects[0])
+    texts = [plain(found.get(key, "")) for key in keys]
+    if not passages:
+        texts = [" ".join(unwrapped(text, beside).split()) for text in texts]
+    texts = [text for text in (_clean(text, beside, passages=passages) for text in texts) if text]
     return texts, None if len(texts) == count else "too-few-texts"
+
+
+def _objects(text: str) -> list[dict[str, str]]:
+    """The texts by key of all JSON objects in an answer, nested ones too; keys in lower case."""
+    found: list[dict[str, str]] = []
+    at = text.find("{")
+    try:
+        whole = json.loads(text) if text.lstrip().startswith('"') else None
+        if isinstance(whole, str):  # JSON within JSON
+            return _objects(whole)
+        while at >= 0 and len(found) < _MOST_OBJECTS:
+            try:
+                value, at = _DECODER.raw_decode(text, at)
+            except ValueError:
+                at += 1
+            else:
+                found += _within(value)
+            at = text.find("{", at)
+    except (RecursionError, ValueError):
+        return found
+    return found
+
+
+def _within(value: Any) -> list[dict[str, str]]:
+    """An object and those in it."""
+    if not isinstance(value, dict):
+        return []
+    own = {}
+    for key, each in value.items():
+        text = each[0] if isinstance(each, list) and len(each) == 1 else each
+        if isinstance(text, str):
+            own[key.casefold()] = text
+    return [own, *(inner for each in value.values() for inner in _within(each))]
+
+
+def _value(text: str) -> str:
+    """The text in an answer that is a JSON object although a plain text was asked for."""
+    if not text.lstrip("`jsonJSON \n").startswith("{") or not text.rstrip("` \n").endswith("}"):
+        return text
+    values = [value for each in _objects(text) for key, value in each.items() if key in _KEYS]
+    return values[0] if len(values) == 1 else text

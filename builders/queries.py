@@ -5,19 +5,20 @@ kept, more_drops = round_trip(written, retrieve, k)
 """
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from builders import schema
-from builders.answers import LIST_MARK, texts_of
+from builders.answers import SHORTENED, texts_of
 from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
 from builders.llm.chat import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
+from builders.meta_talk import refusals, uses
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.wrapping import is_lead_in
+from builders.writing_systems import script
 from cards.texts import normalised
 
 if TYPE_CHECKING:
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 
-_LABEL = re.compile(
-    r"^\s*(?:(?:(?:search )?(?:query|question)|suchanfrage|frage|requête|consulta|pregunta|"
-    r"domanda|pergunta|zoekvraag|zoekopdracht|vraag)\s*:\s*)?",
-    re.IGNORECASE,
-)
-_QUOTES = "\"'`“”„«»\u00a0"
-_ASCII_LETTER = re.compile(r"[A-Za-z]")
 _ECHO_WORDS = 8
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
@@ -76,7 +70,7 @@ class QueryTask:
         rejected: reason and text of the last try.
     """
 
-    __slots__ = ("_number", "_prompt", "_writing", "attempt", "passage", "query_id", "rejected", "text")
+    __slots__ = ("_number", "_prompt", "_stops", "_writing", "attempt", "passage", "query_id", "rejected", "text")
 
     def __init__(self, query_id: str, passage: Mapping[str, str], writing: "_Writing") -> None:
         self.query_id = query_id
@@ -84,6 +78,7 @@ class QueryTask:
         self.attempt = 0
         self.text: str | None = None
         self.rejected = ("", "")
+        self._stops = True
         self._writing = writing
         self._number = int(query_id.rpartition("/q")[2])
         self._prompt = writing.prompts[assign(writing.weights, writing.seed, query_id)]
@@ -97,16 +92,19 @@ class QueryTask:
             max_tokens=config.max_tokens,
             temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
             seed=keyed_hash(self._writing.seed, self.query_id, str(self.attempt)) % 2**31,
-            stop=() if as_json else ("\n",),
+            stop=("\n",) if self._stops and not as_json else (),
             schema=answer_schema(1) if as_json else None,
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
         """Judges an answer by itself; whether another passage has the same query shows later."""
         self.attempt += 1
-        texts, problem = texts_of(answer, 1, as_json=self._writing.config.output == "json")
-        text = tidy(texts[0]) if texts else ""
+        as_json = self._writing.config.output == "json"
+        beside = f"{self.passage['title']} {self.passage['text']}"
+        texts, problem = texts_of(answer, 1, as_json=as_json, prompt=self._prompt, beside=beside)
+        text = texts[0] if texts else ""
         reason = problem or self._reject(text, answer.finish_reason)
+        self._stops = self._stops and reason not in SHORTENED
         self.text, self.rejected = (text, ("", "")) if reason is None else (None, (reason, text))
         return reason
 
@@ -119,7 +117,10 @@ class QueryTask:
         self.text, self.rejected = None, ("duplicate", self.text or "")
 
     def _reject(self, text: str, finish_reason: str) -> str | None:
-        reason = reject(text, finish_reason, self.passage["text"], word_range(self._writing.config, self._prompt))
+        writing = self._writing
+        reason = reject(
+            text, finish_reason, self.passage, word_range(writing.config, self._prompt), refusals(writing.language)
+        )
         return "prompt-echo" if reason is None and self._prompt.leaks(text) else reason
 
 
@@ -128,6 +129,7 @@ class _Writing(NamedTuple):
 
     config: "QueriesConfig"
     seed: int
+    language: str
     weights: Mapping[str, float]
     prompts: Mapping[str, Prompt]
 
@@ -136,7 +138,7 @@ def query_tasks(batches: Iterable[pa.RecordBatch], config: "QueriesConfig", mate
     """The tasks of all seed passages, in their order, a batch at a time."""
     seed, language = material.seed, material.language
     prompts = {name: load_prompt(in_language(name, language)) for name in config.weights()}
-    writing = _Writing(config, seed, config.weights(), prompts)
+    writing = _Writing(config, seed, language, config.weights(), prompts)
     for batch in batches:
         for row in batch.to_pylist():
             for number in range(1, config.per_passage + 1):
@@ -241,16 +243,6 @@ def shown(title: str, text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit + 1].rpartition(" ")[0]
 
 
-def tidy(answer: str) -> str:
-    """The query in an answer: its first line without a label, list mark or quotes around it.
-
-    >>> tidy('Query: "how do I sort a list?"' + chr(10) + "More.")
-    'how do I sort a list?'
-    """
-    line = next((line for line in answer.strip().splitlines() if line.strip()), "")
-    return _LABEL.sub("", LIST_MARK.sub("", line), count=1).strip().strip(_QUOTES).strip()
-
-
 def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
     """The prompt of a query, drawn by weight; the query's id and the seed alone decide.
 
@@ -272,11 +264,25 @@ def word_range(config: "QueriesConfig", prompt: Prompt) -> tuple[int, int]:
     return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or prompt.max_words or MAX_WORDS)
 
 
-def reject(text: str, finish_reason: str, passage: str, words_allowed: tuple[int, int]) -> str | None:
+def reject(
+    text: str,
+    finish_reason: str,
+    passage: Mapping[str, str],
+    words_allowed: tuple[int, int],
+    phrases: Sequence[re.Pattern[str]] = (),
+) -> str | None:
     """The reason why a query cannot be used, or None.
 
-    >>> reject("how do I sort a list?", "stop", "Sort the list in place.", (3, 32))
-    >>> reject("sort", "stop", "Sort the list in place.", (3, 32))
+    Args:
+        text: the query.
+        finish_reason: of its answer.
+        passage: `title` and `text` of what it was written for.
+        words_allowed: the fewest and the most.
+        phrases: those of an LLM that declines; one that the passage has too gives nothing away.
+
+    >>> passage = {"title": "", "text": "Sort the list in place."}
+    >>> reject("how do I sort a list?", "stop", passage, (3, 32))
+    >>> reject("sort", "stop", passage, (3, 32))
     'too-short'
     """
     words = len(text.split())
@@ -284,26 +290,22 @@ def reject(text: str, finish_reason: str, passage: str, words_allowed: tuple[int
         return "empty"
     if finish_reason in CUT:
         return "cut"
+    if is_lead_in(text):
+        return "lead-in"
     if not words_allowed[0] <= words <= words_allowed[1]:
         return "too-short" if words < words_allowed[0] else "too-long"
-    if _echoes(text, passage):
+    if _echoes(text, passage["text"]):
         return "passage-echo"
-    return "other-script" if script(text) != script(passage) else None
+    return _foreign(text, passage, phrases)
 
 
-def script(text: str) -> str:
-    """The script that most letters of a text are in, as Unicode names it.
-
-    >>> script("Привет, world"), script("how?"), script("42")
-    ('CYRILLIC', 'LATIN', '')
-    """
-    if text.isascii():  # by far the most frequent case, and this is looked at for every answer
-        return "LATIN" if _ASCII_LETTER.search(text) else ""
-    scripts: Counter[str] = Counter()
-    for letter, times in Counter(text).items():
-        if letter.isalpha():
-            scripts[unicodedata.name(letter, "").partition(" ")[0]] += times
-    return scripts.most_common(1)[0][0] if scripts else ""
+def _foreign(text: str, passage: Mapping[str, str], phrases: Sequence[re.Pattern[str]]) -> str | None:
+    """Why a text is no query for a passage whatever its length: it speaks of the task, or is in another script."""
+    used = [phrase for phrase in phrases if uses(text, [phrase])]
+    if used and not uses(f"{passage['title']} {passage['text']}", used):
+        return "meta-talk"
+    scripts = {script(passage["title"]), script(passage["text"])} - {""}
+    return "other-script" if scripts and script(text) not in {"", *scripts} else None
 
 
 def _echoes(text: str, passage: str) -> bool:

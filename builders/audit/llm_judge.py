@@ -12,7 +12,7 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.answers import texts_of
+from builders.answers import SHORTENED, texts_of
 from builders.audit.judges import Judge, Verdicts
 from builders.audit.sampling import DataSet, places
 from builders.corpus import keyed_hash
@@ -22,6 +22,7 @@ from builders.llm.config import LlmConfig
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.wrapping import is_lead_in
 
 STAGE = "llm-judge"
 BATCH = 500
@@ -66,6 +67,7 @@ class JudgeTask:
     def __init__(self, place: int, query: str, passage: str, how: _How) -> None:
         self.place = place
         self.verdict: float | None = None
+        self._stops = True
         self._how = how
         # On one line each, so that no passage can go on as another query.
         read = " ".join(passage.split())[: how.config.passage_chars]
@@ -80,7 +82,7 @@ class JudgeTask:
             max_tokens=config.max_tokens,
             temperature=max(config.temperature, min(config.temperature + 0.3 * attempt, 1.0)),
             seed=keyed_hash(seed, STAGE, str(attempt)) % 2**31,
-            stop=() if as_json else ("\n",),
+            stop=("\n",) if self._stops and not as_json else (),
             schema=answer_schema(1) if as_json else None,
         )
 
@@ -88,6 +90,7 @@ class JudgeTask:
         """Reads the verdict."""
         texts, problem = texts_of(answer, 1, as_json=self._how.config.output == "json")
         self.verdict = verdict_in(texts[0]) if texts else None
+        self._stops = self._stops and not (problem in SHORTENED or (texts and is_lead_in(texts[0])))
         return None if self.verdict is not None else problem or NO_VERDICT
 
     def refused(self, detail: str) -> None:

@@ -151,8 +151,9 @@ class Backlog(Generic[TaskT]):
 
     def _judge(self, slots: list[_Slot[TaskT]], answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         self.ledger.learn(answer, prompt_bytes)
-        for number, slot in enumerate(slots):
-            self.account.add(answer, new=new and number == 0, prompt_bytes=prompt_bytes)
+        if self.ledger.is_first(answer.key):
+            self.account.add(answer, new=new, prompt_bytes=prompt_bytes)
+        for slot in slots:
             reason = slot.task.take(answer)
             slot.attempt += 1
             slot.settled = reason is None or slot.attempt >= self._attempts

@@ -10,7 +10,6 @@ request is not in the store, so a repeated build starts no server.
 
 import asyncio
 import gc
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.pressure import Pressure
 from builders.llm.store import CallStore
+from builders.llm.thoughts import without_thoughts
 from cards.errors import UserError
 
 if sys.platform != "win32":
@@ -249,10 +249,6 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
     return body
 
 
-_THOUGHTS = re.compile(r"\A(?:.*</think(?:ing)?>\s*|\s*<think(?:ing)?>.*)", re.DOTALL)
-"""Up to the closing tag, or all if there is none; some chat templates write the opening tag themselves."""
-
-
 def answer_of(key: str, stored: Mapping[str, Any]) -> ChatAnswer:
     """A stored answer, without the thoughts that some servers leave in the text.
 
@@ -261,9 +257,9 @@ def answer_of(key: str, stored: Mapping[str, Any]) -> ChatAnswer:
     'yes'
     """
     answer = msgspec.convert({"key": key, **stored}, ChatAnswer)
-    if "<think" not in answer.text and "</think" not in answer.text:
+    text = without_thoughts(answer.text)
+    if text == answer.text:
         return answer
-    text = _THOUGHTS.sub("", answer.text, count=1)
     return msgspec.structs.replace(answer, text=text, only_reasoning=not text.strip())
 
 

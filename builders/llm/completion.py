@@ -1,6 +1,8 @@
 """What an endpoint answered, as the store keeps it: text, how it ended, tokens, and which model it says it is."""
 
+import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any
@@ -8,42 +10,35 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct
 
+from builders.llm.thoughts import has_thoughts
+
 
 class _Message(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
 
 
 class _Choice(Struct):
     message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    text: Any = None
+    finish_reason: Any = None
 
 
 class _Completion(Struct):
-    """The part of a completion that is kept; its types are checked, the rest is skipped unread."""
+    """The part of a completion that is kept; the rest is skipped unread, and what is not needed may be anything."""
 
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
-    model: str | None = None
-
-
-class _Details(Struct):
-    finish_reason: str | None = None
-    generated_tokens: int | None = None
+    usage: Any = None
+    model: Any = None
 
 
 class _Generated(Struct):
-    """TGI's answer to `generate`, of the same kind."""
+    """TGI's answer to `generate`."""
 
     generated_text: str
-    details: _Details | None = None
+    details: Any = None
 
 
 _COMPLETION = msgspec.json.Decoder(_Completion)
@@ -57,43 +52,81 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     {'text': 'hi', 'finish_reason': 'stop', 'prompt_tokens': None, 'completion_tokens': None, 'model': 'm'}
 
     Raises:
-        msgspec.DecodeError: it is something other than a completion; likewise UnicodeDecodeError.
+        msgspec.DecodeError: it is something other than a completion.
+        UnicodeDecodeError: it is not UTF-8.
     """
-    answer = _COMPLETION.decode(body)
-    choice, usage = answer.choices[0], answer.usage or _Usage()
+    answer = _COMPLETION.decode(body.removeprefix(BOM_UTF8))
+    choice = answer.choices[0]
     message = choice.message or _Message(choice.text)
     if choice.message is None and choice.text is None:
         raise msgspec.DecodeError("a choice has neither a message nor a text")
-    text, is_ended = ended(message.content or "", stop)
+    said, thought = _parts(message.content)
+    text, is_ended = ended(said or _parts(message.refusal)[0], stop)
+    reason = choice.finish_reason
     kept: dict[str, Any] = {
         "text": text,
-        "finish_reason": "stop" if is_ended else choice.finish_reason or "stop",
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
+        "finish_reason": reason if isinstance(reason, str) and reason and not is_ended else "stop",
+        "prompt_tokens": _count(answer.usage, "prompt_tokens"),
+        "completion_tokens": _count(answer.usage, "completion_tokens"),
     }
-    if answer.model:
+    if isinstance(answer.model, str) and answer.model:
         kept["model"] = answer.model
-    if not kept["text"].strip() and (message.reasoning_content or message.reasoning):
+    if not text.strip() and (thought or message.reasoning_content or message.reasoning):
         kept["only_reasoning"] = True
     return kept
+
+
+def _parts(content: Any) -> tuple[str, bool]:
+    """The text of a message, and whether thoughts stand beside it; some servers send it as a list of parts.
+
+    >>> _parts([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "hi"}, " there"])
+    ('hi there', True)
+    """
+    if content is None or isinstance(content, str):
+        return content or "", False
+    if isinstance(content, list):
+        parts = [_parts(part) for part in content]
+        return "".join(text for text, _ in parts), any(thought for _, thought in parts)
+    if not isinstance(content, dict) or not {"type", "text"} & content.keys():
+        return json.dumps(content, ensure_ascii=False), False  # an answer in JSON that came as JSON
+    kind = content.get("type", "text")
+    if kind not in {"text", "output_text"}:
+        return "", "think" in str(kind) or "reason" in str(kind)
+    text = content.get("text")
+    return (text if isinstance(text, str) else str(text.get("value", "")) if isinstance(text, dict) else ""), False
+
+
+def _count(usage: Any, name: str) -> int | None:
+    """A number of tokens, whatever form it has; None where there is none.
+
+    >>> [_count({"n": value}, "n") for value in (7, 7.0, "7", "many", None, -1)], _count(None, "n")
+    ([7, 7, 7, None, None, None], None)
+    """
+    value = usage.get(name) if isinstance(usage, dict) else None
+    try:
+        tokens = int(float(value)) if isinstance(value, int | float | str) else None
+    except (ValueError, OverflowError):
+        return None
+    return tokens if tokens is not None and tokens >= 0 else None
 
 
 def generated(body: bytes, headers: Mapping[str, str], stop: Sequence[str]) -> dict[str, Any]:
     """The same for TGI's `generate`, which counts the prompt's tokens in a header.
 
     Raises:
-        msgspec.DecodeError: it is something other than its answer; likewise UnicodeDecodeError.
+        msgspec.DecodeError: it is something other than its answer.
+        UnicodeDecodeError: it is not UTF-8.
     """
-    answer = _GENERATED.decode(body)
+    answer = _GENERATED.decode(body.removeprefix(BOM_UTF8))
     one = answer[0] if isinstance(answer, list) else answer
-    details = one.details or _Details()
+    details = one.details if isinstance(one.details, dict) else {}
     text, is_ended = ended(one.generated_text, stop)
     prompt_tokens = headers.get("x-prompt-tokens", "")
     return {
         "text": text,
-        "finish_reason": "length" if details.finish_reason == "length" and not is_ended else "stop",
+        "finish_reason": "length" if details.get("finish_reason") == "length" and not is_ended else "stop",
         "prompt_tokens": int(prompt_tokens) if prompt_tokens.isdecimal() else None,
-        "completion_tokens": details.generated_tokens,
+        "completion_tokens": _count(details, "generated_tokens"),
     }
 
 
@@ -105,9 +138,9 @@ def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     >>> ended("\nwhat", ["\n"]), ended("<think>\n</think> what", ["\n"])
     (('\nwhat', False), ('<think>\n</think> what', False))
     """
-    begun = len(text) - len(text.lstrip())
-    if text.startswith("<think", begun) or "</think" in text:  # the stop strings are for what comes after the thoughts
+    if has_thoughts(text):  # the stop strings are for what comes after them
         return text, False
+    begun = len(text) - len(text.lstrip())
     ends = [end for end in (text.find(each, begun) for each in stop) if end >= 0]
     return (text[: min(ends)], True) if ends else (text, False)
 

@@ -73,7 +73,7 @@ class Journal:
             if failures:
                 self._store.note_failures(failures)
         except UserError as error:
-            self._fail(error)
+            self._fail(UserError(f"{error} ({len(answers)} answers that had come are lost)") if answers else error)
             return
         except sqlite3.Error as error:
             self._fail(

@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from builders.columns import Hashes, hash_of
 from builders.llm.config import PricesConfig
 from cards.errors import UserError
 
@@ -117,6 +118,7 @@ class Ledger:
         self._prices = prices or PricesConfig()
         self._budget = budget
         self._accounts: dict[str, Account] = {}
+        self._counted = Hashes()
         self._reserved = 0.0
         self._bytes_per_token = SAFE_BYTES_PER_TOKEN
         self._has_heard = False
@@ -124,6 +126,10 @@ class Ledger:
     def account(self, stage: str) -> Account:
         """A stage's account; the same one each time."""
         return self._accounts.setdefault(stage, Account(self._prices))
+
+    def is_first(self, key: str) -> bool:
+        """Whether a call is met for the first time: one that several rows share is paid once."""
+        return self._counted.add(hash_of(key))
 
     @property
     def money(self) -> float:

@@ -4,6 +4,7 @@ The idea is arXiv 2504.21015's first version: the LLM is told what a hard negati
 answers is checked afterwards (`written_checks`), also against the query's own passage.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -17,11 +18,14 @@ from builders.corpus import keyed_hash
 from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import written_checks
 from builders.negatives.material import Material, Mined
+from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.negatives.written_rows import WrittenRows
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from cards.errors import UserError
 from cards.texts import normalised
+
+logger = logging.getLogger(__name__)
 
 
 class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +40,8 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: how often a rejected one is asked for again, the first time included.
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
         max_tokens: length limit of one negative in tokens.
+        stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
+            each answer is then one paragraph. It is not sent for several texts a call, nor for JSON.
         min_words: shorter answers are rejected.
         checks: what else they must not be.
     """
@@ -47,6 +53,7 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Annotated[int, Meta(ge=1)] = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Meta(ge=1)] = 128
+    stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
     min_words: Annotated[int, Meta(ge=1)] = 8
     checks: WrittenChecks = WrittenChecks()
 
@@ -124,7 +131,7 @@ class NegativesTask:
             max_tokens=config.max_tokens * count,
             temperature=min(config.temperature + 0.2 * attempt, 1.0),
             seed=keyed_hash(writing.seed, self._open[0], str(attempt)) % 2**31,
-            stop=() if as_json or several else ("\n",),
+            stop=() if as_json or several else config.stop,
             schema=answer_schema(count) if as_json else None,
         )
 
@@ -132,12 +139,20 @@ class NegativesTask:
         """Keeps the negatives that can be used; returns why one of them cannot."""
         self.attempt += 1
         config = self._writing.config
-        texts, problem = texts_of(answer, len(self._open), as_json=config.output == "json")
+        writing = self._writing
+        texts, problem = texts_of(
+            answer,
+            len(self._open),
+            as_json=config.output == "json",
+            prompt=writing.prompt,
+            beside=self._ask.shown,
+            passages=True,
+        )
         missing = [*texts, *[""] * (len(self._open) - len(texts))]
         first_reason = None
         for negative_id, raw in zip(list(self._open), missing, strict=True):
-            text = tidy(raw, is_cut=answer.is_cut and len(missing) == 1)
-            reason = self._reject(text) if raw else problem
+            text = tidy(written_checks.without_talk(raw, writing.manner), is_cut=answer.is_cut and len(missing) == 1)
+            reason = (self._reject(text) if text else "cut") if raw else problem
             if reason is None:
                 self.written[negative_id] = (text, answer.key)
                 self.rejected.pop(negative_id, None)
@@ -231,6 +246,8 @@ def prime(prompt: Prompt, material: Material, config: LlmNegativesConfig, kind: 
         return None
     task = _Priming(prompt.priming, 2 * config.max_tokens, keyed_hash(material.seed, "priming") % 2**31)
     material.converse(kind, [task], total=1, attempts=1, done=lambda _: None)
+    if not task.text:
+        logger.warning("%s: no usable answer to the priming question (%s); it is left out", kind, task.problem)
     return task.text or None
 
 
@@ -240,13 +257,15 @@ class _Priming:
     def __init__(self, question: str, max_tokens: int, seed: int) -> None:
         self._request = ChatRequest(({"role": "user", "content": question},), max_tokens, 0.0, seed)
         self.text = ""
+        self.problem: str | None = None
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002
         return self._request
 
     def take(self, answer: ChatAnswer) -> str | None:
-        self.text = " ".join(answer.text.split())
-        return None
+        texts, self.problem = texts_of(answer, 1, as_json=False, passages=True)
+        self.text = " ".join(" ".join(texts).split())
+        return self.problem
 
     def refused(self, detail: str) -> None:
         raise UserError(f"the LLM endpoint refuses the priming question: {detail}; take a prompt without one")
@@ -265,30 +284,6 @@ def rows_of(queries: pa.Table, material: Material) -> Iterator[dict[str, str]]:
         at += batch.num_rows
         for row, positive in zip(batch.to_pylist(), positives, strict=True):
             yield row | {"positive": positive}
-
-
-def tidy(text: str, *, is_cut: bool) -> str:
-    """The passage in an answer: its first line, up to where it was cut or began to repeat itself."""
-    line = next((line.strip() for line in text.strip().splitlines() if line.strip()), "")
-    sentences = re.split(r"(?<=[.!?])\s+", line)
-    if is_cut and not sentences[-1].endswith((".", "!", "?")):
-        sentences.pop()
-    return up_to_repetition(sentences)
-
-
-def up_to_repetition(sentences: Sequence[str]) -> str:
-    """Joins sentences until one occurs again: small models loop, and the text before the loop is as good as any.
-
-    >>> up_to_repetition(["A list holds items.", "It grows.", "A list holds items.", "It grows."])
-    'A list holds items. It grows.'
-    """
-    seen: set[str] = set()
-    for count, sentence in enumerate(sentences):
-        folded = normalised(sentence)
-        if folded in seen:
-            return " ".join(sentences[:count])
-        seen.add(folded)
-    return " ".join(sentences)
 
 
 def reject(text: str, query: str, min_words: int) -> str | None:

@@ -19,9 +19,9 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders.corpus import sample
-from builders.negatives.meta_talk import folded, phrases
+from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
-from builders.queries import script
+from builders.writing_systems import script
 
 STOP_WORDS = {
     "da": frozenset(lists.STOPWORDS_DANISH),
@@ -47,6 +47,7 @@ MIXED_CORPUS = 0.05
 SHINGLE = 3
 _WORD = re.compile(r"[^\W\d_]+")
 _TOKEN = re.compile(r"\w+")
+_RULE = re.compile(r"\s*[-*_=\u2014]*\s*")
 _ROOM_FOR_SHORT = 8
 _ROOM_FOR_LONG = 2
 
@@ -85,7 +86,7 @@ class Manner(NamedTuple):
     Attributes:
         fewest: words of an answer.
         most: likewise; 0 = any number.
-        script: as `queries.script` names it; empty = any.
+        script: as `writing_systems.script` names it; empty = any.
         language: two-letter code; empty = any.
         told_by: phrases by which a text speaks of itself, without those that the corpus uses.
     """
@@ -119,11 +120,17 @@ def manner_of(passages: pa.Table, language: str, seed: int, checks: WrittenCheck
     told_by = _not_used_by(sampled.table["text"].to_pylist(), phrases(language)) if checks.meta_talk else ()
     if not checks.language:
         return Manner(fewest, most, told_by=told_by)
-    main, times = Counter(map(script, texts)).most_common(1)[0]
+    scripts = Counter(script(text) for text in texts)
+    without_letters = scripts.pop("", 0)
+    main, times = scripts.most_common(1)[0] if scripts else ("", 0)
     foreign = sum(not is_in(text, language) for text in texts)
     some = MIXED_CORPUS * len(texts)
     return Manner(
-        fewest, most, main if len(texts) - times <= some else "", language if foreign <= some else "", told_by
+        fewest,
+        most,
+        main if len(texts) - without_letters - times <= some else "",
+        language if foreign <= some else "",
+        told_by,
     )
 
 
@@ -149,15 +156,29 @@ def reject(text: str, positive: str, manner: Manner, checks: WrittenChecks) -> s
         return "too-short"
     if manner.most and words > manner.most:
         return "too-long"
-    if any(phrase.search(folded(text)) for phrase in manner.told_by):
+    if uses(text, manner.told_by):
         return "meta-talk"
     if positive and checks.positive and are_copies(shingles(text), shingles(positive), checks):
         return "positive-copy"
     return _foreign(text, manner)
 
 
+def without_talk(text: str, manner: Manner) -> str:
+    """A passage without the lines before and behind it that speak of the task, and not of its subject.
+
+    >>> lines = ["Sure! Here is a passage:", "Owls hunt at night.", "I hope this helps!"]
+    >>> without_talk(chr(10).join(lines), Manner(told_by=phrases("en")))
+    'Owls hunt at night.'
+    """
+    lines = text.strip().splitlines()
+    for at in (0, -1):
+        while len(lines) > 1 and (_RULE.fullmatch(lines[at]) or uses(lines[at], manner.told_by)):
+            del lines[at]
+    return "\n".join(lines).strip()
+
+
 def _foreign(text: str, manner: Manner) -> str | None:
-    if manner.script and script(text) != manner.script:
+    if manner.script and script(text) not in {"", manner.script}:
         return "other-script"
     return "other-language" if manner.language and not is_in(text, manner.language) else None
 

@@ -78,6 +78,13 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         opening = _opening(self, primed, count, as_json, shift)
         return (*opening, {"role": "user", "content": self._wrap(as_data(text), count)})
 
+    @property
+    def next_turn(self) -> re.Pattern[str] | None:
+        """How a further turn would begin, on a line of its own; None where an input is not wrapped."""
+        before = self.user.partition("{input}")[0].strip()
+        mark = re.escape(before).replace(re.escape("{count}"), r"\d+")
+        return re.compile(rf"^[\s*_#>]*{mark}", re.MULTILINE) if before else None
+
     def leaks(self, text: str) -> bool:
         """Whether a text repeats what the LLM was told: `LEAK_WORDS` words in a row of it, or an example's answer."""
         words, told = _folded(text), _told(self)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from builders import queries as queries_module
 from builders import schema
 from builders.llm.chat import ChatAnswer
+from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material
-from builders.negatives.meta_talk import phrases
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.prompts import load_prompt
 from cards.errors import UserError

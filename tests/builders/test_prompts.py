@@ -89,7 +89,14 @@ def test_json_is_asked_for_in_words_and_in_the_examples():
         ('{"text": "what is it?"}', 1, ["what is it?"], None),
         ('```json\n{"text": "what is it?"}\n```', 1, ["what is it?"], None),
         ('{"text": "two\\nlines"}', 1, ["two lines"], None),
-        ('Sure! {"text": "what is it?"}', 1, [], "not-json"),
+        ('Sure! {"text": "what is it?"}', 1, ["what is it?"], None),
+        ('Here is the JSON:\n```json\n{"text": "what is it?"}\n```\nI hope this helps!', 1, ["what is it?"], None),
+        ('[{"text": "what is it?"}]', 1, ["what is it?"], None),
+        ('{"Text": ["what is it?"]}', 1, ["what is it?"], None),
+        ('{"answer": {"text": "**Query:** what is it?"}}', 1, ["what is it?"], None),
+        ('\ufeff{"text": "what\nis it?"}', 1, ["what is it?"], None),
+        (json.dumps('{"text": "what is it?"}'), 1, ["what is it?"], None),
+        ('{"text": "what does {\'text\': 1} do?"}', 1, ["what does {'text': 1} do?"], None),
         ('{"text": "what is', 1, [], "not-json"),
         ('["what is it?"]', 1, [], "not-json"),
         ('{"query": "what is it?"}', 1, [], "too-few-texts"),
@@ -143,7 +150,7 @@ def test_a_passage_is_data_in_every_form_of_asking(evil):
 def test_texts_are_plain_in_both_forms(raw, text):
     assert texts_of(answer(raw), 1, as_json=False) == ([text], None)
     if not raw.startswith("2)"):
-        assert texts_of(answer(json.dumps({"text": raw})), 1, as_json=True) == ([" ".join(text.split(" "))], None)
+        assert texts_of(answer(json.dumps({"text": raw})), 1, as_json=True) == ([" ".join(text.split())], None)
 
 
 def test_a_worked_examples_answer_is_a_leak():

@@ -71,7 +71,7 @@ def test_a_query_serves_one_passage_only():
     ],
 )
 def test_reasons(text, finish, reason):
-    assert queries.reject(text, finish, SEEDS["text"][0].as_py(), (3, 32)) == reason
+    assert queries.reject(text, finish, SEEDS.to_pylist()[0], (3, 32)) == reason
 
 
 def test_a_prompts_own_examples_do_not_come_back():

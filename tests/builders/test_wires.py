@@ -249,7 +249,6 @@ NO_ANSWERS = {
     "an empty list": lambda _: "[]",
     "no choices": lambda _: '{"choices": []}',
     "an empty choice": lambda _: '{"choices": [{}]}',
-    "a text in parts": lambda kind: answered(kind, ["half", "of it"])[2],
     "bytes": lambda _: '{"choices": "\udcff"}',
 }
 

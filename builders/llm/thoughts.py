@@ -1,0 +1,96 @@
+"""Thoughts that a server leaves in a reasoning model's text, and the answer behind them.
+
+Models mark their thoughts in many ways: `<think>`, `<seed:think>`, `[THINK]`, `<|channel|>analysis`. Some chat
+templates write the opening mark themselves, so that the text has the closing one alone. A cut answer has no closing
+mark.
+"""
+
+import re
+
+_STRONG = r"think(?:ing)?|thoughts?|reasoning"
+_WEAK = (
+    r"reason|reflect\w*|analys[ie]s|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|chain_of_thoughts?|cot|"
+    r"internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|nachdenken|pensées?|réflexion|pensamientos?|razonamiento|"
+    r"ragionamento|pensieri|raciocínio|redenering|gedachten"
+)
+_MARK = re.compile(
+    r"(?:<\|?|\[|\u25c1|<\uff5c)\s*"
+    r"(?P<close>/|end_(?:of_)?)?(?:begin_(?:of_)?|start_(?:of_)?|\w+:)?"
+    rf"(?:(?P<strong>(?:\w+_)?(?:{_STRONG})(?:_\w+)?)|(?P<weak>{_WEAK}))"
+    r"(?:\s[^<>\[\]]{0,80})?\s*(?:\|?>|\]|\u25b7|\uff5c>)",
+    re.IGNORECASE,
+)
+"""An opening or closing mark."""
+_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_STRIPPED_CHANNELS = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?assistant\s*final(?=\S)", re.DOTALL)
+_GEMMA = re.compile(r"<\|channel>\s*thought.*?(?:<channel\|>|\Z)|<unused94>.*?(?:<unused95>|\Z)", re.DOTALL)
+_SPOKEN = re.compile(
+    r"\A[\s*#_]*(?:(?:here is )?my )?(?:thinking|thoughts?|thought process|reasoning|chain of thought)[*_]*\s*[:\uff1a]"
+    r".*^[\s*#_]*(?:(?:here is )?(?:my|the) )?(?:final )?(?:answer|response|output|(?:search )?query|question)[*_]*"
+    r"\s*[:\uff1a][*_]*",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
+"""Thoughts under a label of their own, up to the label of the answer."""
+
+
+def has_thoughts(text: str) -> bool:
+    """Whether a text holds marks of thoughts."""
+    return without_thoughts(text) != text
+
+
+def without_thoughts(text: str) -> str:
+    """The answer behind the thoughts; empty where there is none.
+
+    >>> without_thoughts("<think>Hm.</think> yes"), without_thoughts("[THINK]Hm.[/THINK]yes")
+    ('yes', 'yes')
+    >>> without_thoughts("Hm, what?</think>yes"), without_thoughts("<thought>Hm"), without_thoughts("the `<think>` tag")
+    ('yes', '', 'the `<think>` tag')
+    """
+    text = _GEMMA.sub("", text)
+    if "<|channel|>" in text:
+        *_, final = [None, *_FINAL.finditer(text)]
+        text = text[final.end() :] if final else text.partition("<|channel|>")[0]
+    text = _SPOKEN.sub("", _STRIPPED_CHANNELS.sub("", text, count=1), count=1)
+    while (shorter := _once(text)) != text:
+        text = shorter
+    return text
+
+
+def _once(text: str) -> str:
+    """A text without its first stretch of thoughts."""
+    marks = [mark for mark in _MARK.finditer(text) if not _is_quoted(text, mark)]
+    if not marks:
+        return text
+    first = marks[0]
+    if not first["close"] and not text[: first.start()].strip():
+        end = _end(marks)
+        if end is None and first["weak"] and first[0].startswith("["):
+            return text  # a heading such as [Analysis]
+        return "" if end is None else text[end:].lstrip()
+    opened = 0
+    for mark in marks:
+        if mark["close"] and mark["strong"] and not opened:
+            return text[mark.end() :].lstrip()
+        opened += -1 if mark["close"] else 1
+    # In the middle of an answer, only on a line of its own; elsewhere the text may be about such marks.
+    for number, mark in enumerate(marks):
+        if mark["strong"] and not mark["close"] and text[: mark.start()].endswith("\n"):
+            end = _end(marks[number:])
+            return text[: mark.start()] + ("" if end is None else text[end:])
+    return text
+
+
+def _is_quoted(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark stands in quotes or backticks, as in a text about such marks."""
+    before, after = text[: mark.start()][-1:], text[mark.end() :][:1]
+    return before == after and before in {"`", '"', "'"}
+
+
+def _end(marks: list[re.Match[str]]) -> int | None:
+    """Where the thoughts end that the first mark opens: at its closing mark, else at the last one there is."""
+    depth = 0
+    for mark in marks:
+        depth += -1 if mark["close"] else 1
+        if depth == 0:
+            return mark.end()
+    return next((mark.end() for mark in reversed(marks) if mark["close"]), None)

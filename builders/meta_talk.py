@@ -1,0 +1,56 @@
+"""Phrases by which an answer speaks of itself, of its task or to whoever asked for it; they are data, `meta_talk.toml`.
+
+They are matched against `folded` texts. A phrase that the corpus itself uses gives nothing away: `written_checks`
+leaves those out for negatives, `queries` those of the query's own passage.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from cards.texts import normalised
+
+_FILE = Path(__file__).with_suffix(".toml")
+_START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
+
+
+def phrases(language: str) -> tuple[re.Pattern[str], ...]:
+    """All phrases in a language; English ones always, since LLMs fall back on it.
+
+    >>> any(phrase.search("sure! here is a passage about owls.") for phrase in phrases("de"))
+    True
+    """
+    return (*refusals(language), *_listed(language, "talk"))
+
+
+def refusals(language: str) -> tuple[re.Pattern[str], ...]:
+    """The phrases of an LLM that declines, asks back or thinks aloud, in a language and in English.
+
+    >>> uses("I cannot fulfil this request.", refusals("de")), uses("i cannot log in", refusals("en"))
+    (True, False)
+    """
+    return _listed(language, "refusals")
+
+
+def uses(text: str, listed: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a text uses one of some phrases."""
+    plain = folded(text)
+    return any(phrase.search(plain) for phrase in listed)
+
+
+def folded(text: str) -> str:
+    """A text as the phrases expect it: case, white space and apostrophes are folded.
+
+    >>> folded("This  passage doesn\u2019t answer")
+    "this passage doesn't answer"
+    """
+    return normalised(text).replace("\u2019", "'")
+
+
+@lru_cache(maxsize=32)
+def _listed(language: str, kind: str) -> tuple[re.Pattern[str], ...]:
+    by_language = tomllib.loads(_FILE.read_text("utf-8"))
+    listed = [phrase for code in dict.fromkeys(("en", language)) for phrase in by_language.get(code, {}).get(kind, [])]
+    return tuple(re.compile(phrase.replace("{start}", _START)) for phrase in listed)
