@@ -26,7 +26,7 @@ from eval.report import comparison_table
 from eval.tasks import load_task
 
 
-def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
+def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:
     """Runs what is missing, then prints the tables and writes `comparison.json`, `report.html` and every number as CSV.
 
     Where runs fail, the arms that finished with every seed are reported all the same; so are the other bases.
@@ -34,6 +34,7 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
     Args:
         recipe: the comparison.
         push: whether the data set's repository gets summary and forest plot into its card, as all folders here do.
+        fresh: models of other rows or of another recipe are trained again and replaced.
 
     Raises:
         UserError: the recipe is not as it must be, or a run failed; what finished is kept.
@@ -47,7 +48,7 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False) -> None:
     outcomes, problems = dict[str, Outcome](), list[UserError]()
     for training, part in parts.items():
         try:
-            outcome = compare_on_base(part, training, tasks)
+            outcome = compare_on_base(part, training, tasks, fresh=fresh)
         except UserError as problem:
             problems.append(problem)
             continue
@@ -96,6 +97,9 @@ def _entry() -> None:
     parser.add_argument(
         "--push", action="store_true", help="put summary and forest plot into the card of the data set's repository"
     )
+    parser.add_argument(
+        "--fresh", action="store_true", help="train models of other rows or another recipe again, and replace them"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what it would take: calls, GPU hours, money")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, CompareRecipe)
@@ -103,7 +107,7 @@ def _entry() -> None:
         tasks = [load_task(reference) for reference in recipe.config.tasks]
         print(forecast(recipe.config, list(on_one_base(recipe)), tasks))
         return
-    main(recipe, push=arguments.push)
+    main(recipe, push=arguments.push, fresh=arguments.fresh)
 
 
 if __name__ == "__main__":

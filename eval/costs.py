@@ -28,7 +28,9 @@ class Cost(Struct, frozen=True):
         money: for the calls, in `currency`; None where no prices are known.
         build_seconds: of writing or mining, of training a cross-encoder to mine with, and of scoring for its rules,
             wall time; None where the build left no account here.
-        training_seconds: a training, mean over seeds; likewise `peak_memory_mb` and `energy_kwh` (None: not known).
+        training_seconds: a training, mean over seeds.
+        peak_memory_mib: the most that a training held, on the GPU or, without one, in its process; None where its
+            record is of an earlier version, which did not measure that.
     """
 
     arm: str
@@ -40,8 +42,7 @@ class Cost(Struct, frozen=True):
     currency: str | None
     build_seconds: float | None
     training_seconds: float
-    peak_memory_mb: int
-    energy_kwh: float | None
+    peak_memory_mib: int | None
 
     def per_thousand_rows(self, amount: float | None) -> float | None:
         """An amount of this arm, for a thousand rows."""
@@ -74,7 +75,7 @@ def _cost(arm: str, account: Account | None, trainings: Sequence[Record]) -> Cos
     kinds = components(arm, manifest.get("settings", {}).get("negatives", {}).get("variants", {}))
     written = [manifest["usage"][kind] for kind in kinds if kind in manifest.get("usage", {})]
     priced = all("money" in stage for stage in written) and (manifest.get("prices") or not written)
-    energies = [record["energy_kwh"] for record in trainings]
+    memory = [record["peak_memory"]["mib"] for record in trainings if "peak_memory" in record]
     return Cost(
         arm=arm,
         rows=trainings[0]["dataset"]["rows"],
@@ -85,8 +86,7 @@ def _cost(arm: str, account: Account | None, trainings: Sequence[Record]) -> Cos
         currency=(manifest.get("prices") or {}).get("currency"),
         build_seconds=_build_seconds(arm, kinds, account),
         training_seconds=_mean(record["seconds"] for record in trainings),
-        peak_memory_mb=max(record["peak_memory_mb"] for record in trainings),
-        energy_kwh=None if None in energies else _mean(energies),
+        peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
     )
 
 

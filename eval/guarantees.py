@@ -12,7 +12,8 @@ from eval.runs import CONTROL
 
 Record = Mapping[str, Any]
 _SHOWN = 24  # characters, enough to tell hashes apart
-_ANY_ORDER = "no_duplicates"
+_BY_NUMBER = "batch_sampler"
+"""The sampler that shuffles row numbers; to all others the texts matter, negatives among them."""
 
 
 class Guarantee(Struct, frozen=True):
@@ -116,7 +117,7 @@ def _plan(record: Record) -> Any:
 def _order(record: Record) -> str | None:
     """What decides the order in which a seed brings the rows: all but the seed itself."""
     plan = _plan(record)
-    if plan["sampler"].startswith(_ANY_ORDER):  # negatives decide which rows may meet in a batch
+    if plan["sampler"] != _BY_NUMBER:
         return None
     return f"{record['training']['preflight']['batches']['rows']} by {plan['sampler']}"
 

@@ -15,7 +15,7 @@ from cards.evidence import read_rankings
 from cards.hub import pin
 from cards.metrics import PerQuery
 from cards.models import resolve_model
-from cards.provenance import code_version, package_versions, sha256_file, sha256_json
+from cards.provenance import package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe
 from eval import announce
 from eval.account import read_account
@@ -27,19 +27,13 @@ from eval.numbers import write_numbers
 from eval.page import About, ArmChanges, TaskQueries, write_report
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
-from eval.results import Key, read_result, read_scores
+from eval.results import MEASURING, Key, read_result, read_scores
 from eval.run import base_prompts
 from eval.runs import BASE, PROMPTS, Plan, Run, execute, failure
 from eval.tables import Measured, Runs, Table, tables
 from eval.tasks import Task
 
 logger = logging.getLogger(__name__)
-
-_MEASURING = tuple(
-    f"eval/{name}.py"
-    for name in "encoder measuring per_query prompts recipe results run task_files tasks".split()  # noqa: SIM905
-)
-"""What a run's figures come from; what is said of them can change without a new run."""
 
 
 class Outcome(NamedTuple):
@@ -60,19 +54,22 @@ class Outcome(NamedTuple):
     problem: UserError | None
 
 
-def compare_on_base(recipe: Recipe[CompareRecipe], training: str, tasks: Sequence[Task]) -> Outcome:
+def compare_on_base(
+    recipe: Recipe[CompareRecipe], training: str, tasks: Sequence[Task], *, fresh: bool = False
+) -> Outcome:
     """Runs what is missing, and reports the arms that finished with every seed.
 
     Args:
         recipe: the comparison.
         training: the training recipe, which names the base.
         tasks: where all is measured.
+        fresh: models of other rows or of another recipe are trained again and replaced.
 
     Raises:
         UserError: the training recipe is not as it must be, or the base could not be measured.
     """
     config = recipe.config
-    plan = Plan(config, training, *_training_recipe(Path(training)), _fingerprint(config, training, tasks))
+    plan = Plan(config, training, *_training_recipe(Path(training)), _fingerprint(config, training, tasks), fresh)
     base, runs = Run(BASE, 0), [Run(arm, seed) for arm, seed in product(config.arms, config.seeds)]
     broken = failure(plan, [base], execute(plan, [base], jobs=1))  # first: all others set their scores beside these
     if broken is not None:
@@ -166,15 +163,17 @@ def _result(plan: Plan, run: Run, task: Task) -> Path:
 
 
 def _fingerprint(config: CompareRecipe, training: str, tasks: Sequence[Task]) -> str:
-    """Changes with anything that could change a run's figures."""
+    """Changes with anything that could change a run's figures.
+
+    A run is then looked at again: training and evaluation decide by their own records what must be made anew.
+    """
     return sha256_json(
         {
             "dataset": _dataset_revision(config),
             "training": Path(training).read_text("utf-8"),
             "precision": resolve_precision(config.precision),
             "tasks": {task.name: task.revision for task in tasks},
-            "code": code_version("training", "cards", *_MEASURING)["sha256"],
-            "packages": dict(package_versions()),
+            "measuring": MEASURING,
         }
     )
 

@@ -53,7 +53,7 @@ def comparison_table(table: "Table", config: "CompareRecipe", precision: str) ->
 
 
 COST_COLUMNS = (
-    "negatives", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory", "energy",
+    "negatives", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
     "per point",
 )  # fmt: skip
 """Of calls, tokens, money and the build's seconds for a thousand rows; the rest for one training."""
@@ -76,8 +76,7 @@ def cost_cells(cost: "Cost", table: "Table") -> list[str]:
         dash if money is None or cost.currency is None else f"{money:.4g} {cost.currency}",
         dash if build is None else f"{build:,.1f}",
         f"{cost.training_seconds:,.0f}",
-        f"{cost.peak_memory_mb / 1024:.1f} GB",
-        dash if cost.energy_kwh is None else f"{1000 * cost.energy_kwh:.1f} Wh",
+        dash if cost.peak_memory_mib is None else f"{cost.peak_memory_mib / 1024:.1f} GiB",
         dash if spent is None or gain <= 0 else f"{_three_digits(spent / (100 * gain))} {unit}",
     ]
 

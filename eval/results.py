@@ -17,6 +17,8 @@ from eval.per_query import DEPTH, NAMES, scores_of
 from eval.prompts import Prompts, mark
 
 RESULT = "result.json"
+MEASURING = 2
+"""The version of the code that figures come from: raised by hand with each change that moves them, and no other."""
 
 
 class Result(Struct, frozen=True):
@@ -77,7 +79,7 @@ class Measured(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What decides a result: weights, precision, data, other prompts; not the names of folders or commits."""
+    """What decides a result beside `MEASURING`: weights, precision, data, other prompts; no names, no commits."""
 
     weights: str
     precision: str
@@ -88,7 +90,7 @@ class Key(NamedTuple):
     def folder(self, root: Path) -> Path:
         """Where the result lies under `root`."""
         how = f"{_short(self.weights)}-{self.precision}{mark(self.prompts)}"
-        return root / how / f"{self.task}-{_short(self.task_revision)}"
+        return root / f"v{MEASURING}" / how / f"{self.task}-{_short(self.task_revision)}"
 
 
 def write_result(folder: Path, result: Result, measured: Measured) -> None:

@@ -43,7 +43,8 @@ class Plan(NamedTuple):
         training: the training recipe.
         base: the model that all arms start from.
         prompts: those of `PROMPTS` that the training recipe sets.
-        fingerprint: of all that could change a run's figures; a finished run with another one is made again.
+        fingerprint: of all that could change a run's figures; a finished run with another one is looked at again.
+        fresh: models of other rows or of another recipe are trained again and replaced.
     """
 
     config: CompareRecipe
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
     base: str
     prompts: dict[str, str]
     fingerprint: str
+    fresh: bool = False
 
     def model(self, run: Run) -> str:
         """The model of a run: the base, or the folder that its training writes."""
@@ -66,7 +68,9 @@ class Plan(NamedTuple):
 
     def is_done(self, run: Run) -> bool:
         """Whether a run finished under this plan's fingerprint."""
-        stamp = self.stamp(run)
+        stamp, record = self.stamp(run), Path(self.model(run)) / "run.json"
+        if run.arm != BASE and not record.exists():  # the model was deleted
+            return False
         return stamp.exists() and json.loads(stamp.read_text("utf-8"))["fingerprint"] == self.fingerprint
 
     def commands(self, run: Run, threads: int) -> Iterator[list[str]]:
@@ -83,6 +87,7 @@ class Plan(NamedTuple):
                 *(str(ROOT / "training" / "train.py"), self.training, "--out", self.model(run)),
                 *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
                 *("--threads", str(threads)),
+                *(["--fresh"] if self.fresh else []),
             ]
         yield [sys.executable, "-m", "eval.run", str(self._evaluation_file(run))]
 

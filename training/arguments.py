@@ -18,25 +18,6 @@ from training.trainer import Job
 
 ArgumentsT = TypeVar("ArgumentsT", bound=TrainingArguments)
 
-OURS = {
-    "output_dir": "give --out",
-    "seed": "set seed at the recipe's top level",
-    "data_seed": "set seed at the recipe's top level",
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
-            "hub_token",
-        ),
-        "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background",
-    ),
-    "prompts": "set query_prompt and passage_prompt at the recipe's top level",
-    "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
-    "overwrite_output_dir": "leave it out: a finished run of another recipe is never overwritten",
-    "report_to": "set watch at the recipe's top level",
-    **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
-    "logging_nan_inf_filter": "leave it out: a loss that is no number stops training",
-}
-
 
 def training_arguments(kind: type[ArgumentsT], job: Job, rows: int, **more: Any) -> ArgumentsT:
     """Builds the trainer's arguments.
@@ -48,13 +29,10 @@ def training_arguments(kind: type[ArgumentsT], job: Job, rows: int, **more: Any)
         more: what only one kind of trainer knows.
 
     Raises:
-        UserError: `[trainer]` holds a name that the class does not know, one that the recipe sets elsewhere, or a
-            batch size above the number of rows where incomplete batches are dropped.
+        UserError: `[trainer]` does not fit what the recipe adds, or has a batch size above the number of rows where
+            incomplete batches are dropped. See `training.trainer_table` for what is refused before.
     """
     config = job.config
-    for name, instead in {**OURS, **(dev.INSTEAD if config.dev.queries else {})}.items():
-        if name in config.trainer:
-            raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
     accelerator = torch.accelerator.is_available()
     defaults: dict[str, Any] = {
         "save_strategy": "no",  # by time instead, see training.checkpoints

@@ -54,11 +54,13 @@ def load_cross_encoder(location: str, max_length: int, attention: Attention | No
 def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None) -> dict[str, str]:
     """What is put before queries and passages (`document`): the recipe's, else what the base itself wants.
 
-    A trainer that is told of no prompts uses none, whatever the model's own, and encoding would then use them.
+    The base's further prompts stay, or a default among them would be missing from the saved model. A trainer without
+    prompts uses none, whatever the model's own, and encoding would then use them.
     """
     own = model.prompts
     passage = next((own[name] for name in ("document", "passage", "corpus") if own.get(name)), "")
     return {
+        **own,
         "query": own.get("query") or "" if query_prompt is None else query_prompt,
         "document": passage if passage_prompt is None else passage_prompt,
     }

@@ -7,9 +7,10 @@ training had taken by then, so that a run record tells the time of all attempts.
 
 import fcntl
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -21,37 +22,113 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cards.errors import UserError
-from cards.folders import recover
+from cards.folders import put_in_place, recover
+from training.identity import REMEDY, Run, differences, listed, read_record
+from training.watch import duration
 
-CHECKPOINTS, INPUTS, MARK = "checkpoints", "inputs.json", "complete.json"
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS, INPUTS, LOCK, MARK, MODEL = "checkpoints", "inputs.json", "lock", "complete.json", "model"
 # Steps whose mean time decides how many make up the wanted minutes; the first are slower.
 _WARM, _MEASURED = 2, 5
 
 
 @contextmanager
-def run_folder(out: Path, inputs: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder that a run writes to until it is done: that of an earlier attempt at the same run, else an empty one.
+def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | None]:
+    """The folder that a run writes to, with what an earlier attempt at it left there; None for a run that is done.
 
-    It is this run's alone meanwhile. Every process of a run must enter; the first one makes the folder.
+    No other run writes there meanwhile. Every process of a run must enter; the first one decides for all.
 
     Args:
         out: the model's folder.
-        inputs: all that the run depends on.
+        run: what is to be trained.
+        fresh: starts over, whatever lies there.
 
     Raises:
-        UserError: another run is writing there.
+        UserError: another process is writing there, or it holds work of another run.
     """
-    state, partial = PartialState(), out.with_name(f"{out.name}.partial")
+    partial, refusal, done = out.with_name(f"{out.name}.partial"), None, False
     with ExitStack() as held:
-        if state.is_main_process:
-            recover(out)
-            partial.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_locked(partial, out))
-            if _read(partial / INPUTS) != inputs:
-                _empty(partial)
-                (partial / INPUTS).write_text(json.dumps(inputs), "utf-8")
-        state.wait_for_everyone()
-        yield partial
+        if PartialState().is_main_process:
+            try:
+                recover(out)
+                done = not fresh and not partial.exists() and run.is_done(out)
+                if not done:
+                    partial.mkdir(parents=True, exist_ok=True)
+                    held.enter_context(_locked(partial, out))
+                    done = _prepared(partial, out, run, fresh=fresh)
+            except UserError as error:
+                refusal = str(error)
+        refusal, done = broadcast_object_list([refusal, done])
+        if refusal is not None:
+            raise UserError(refusal)
+        yield None if done else partial
+
+
+def finish(partial: Path, out: Path) -> None:
+    """Moves a finished model, with its record, to its place; only then the checkpoints go.
+
+    Raises:
+        UserError: something has been put there while the model was trained.
+    """
+    if out.exists() and not _read(partial / INPUTS)["fresh"]:
+        raise UserError(
+            f"output folder {out}: something was put there during training, and stays; the trained model is in "
+            f"{partial / MODEL}: move it where you want it"
+        )
+    put_in_place(partial / MODEL, out)
+    _remove(partial)
+
+
+def changes(partial: Path) -> list[str]:
+    """What differed around a run each time that it was gone on with."""
+    found: list[str] = _read(partial / INPUTS)["changes"]
+    return found
+
+
+def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
+    """Makes the folder ready for a run, and says whether there is nothing left to do.
+
+    Raises:
+        UserError: it holds work of another run, or `out` holds something else.
+    """
+    earlier = _read(partial / INPUTS) or {}
+    inputs = earlier.get("inputs", earlier)  # version 0.1 wrote nothing beside them
+    differing = run.differing(inputs) if "recipe" in inputs else ["inputs.json is missing or unreadable"]
+    work = _work(partial)
+    replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other
+    if replaces and out.exists():
+        read_record(out)  # what has none is not ours to replace
+    elif run.is_done(out):
+        if not inputs or not differing:  # what a kill left when the model was in its place already
+            _remove(partial)
+        return True
+    if fresh or not work:
+        _empty(partial)
+        earlier = inputs = {}
+    elif differing:
+        raise UserError(
+            f"output folder {partial}: it holds {work} of a run that differs: {listed(differing)}; {REMEDY}"
+        )
+    around = run.surroundings()
+    before = earlier.get("surroundings", {"packages": inputs.get("packages", around["packages"])})
+    changed = differences(before, {key: around[key] for key in before})
+    if changed:
+        logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
+    noted = {"changes": [*earlier.get("changes", []), *changed], "fresh": replaces}
+    new = partial / f"{INPUTS}.partial"
+    new.write_text(json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}), "utf-8")
+    new.replace(partial / INPUTS)
+    return False
+
+
+def _work(partial: Path) -> str | None:
+    """What would be lost with an interrupted run's folder."""
+    checkpoint = last_checkpoint(partial)
+    if checkpoint is not None:
+        return f"{checkpoint.name.rpartition('-')[2]} steps ({duration(seconds_before(checkpoint))})"
+    saved = any((folder / "config.json").exists() for folder in (partial, partial / MODEL))
+    return "a trained model" if saved else None
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -68,12 +145,6 @@ def last_checkpoint(folder: Path) -> Path | None:
 def seconds_before(checkpoint: Path | None) -> float:
     """What training had taken up to a checkpoint, over all attempts."""
     return 0.0 if checkpoint is None else float(json.loads((checkpoint / MARK).read_text("utf-8"))["seconds"])
-
-
-def close_folder(folder: Path) -> None:
-    """Takes away what only an unfinished run needs."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / INPUTS).unlink(missing_ok=True)
 
 
 class Checkpoints(TrainerCallback):
@@ -134,26 +205,29 @@ def _to_disk(path: Path) -> None:
 
 @contextmanager
 def _locked(partial: Path, out: Path) -> Iterator[None]:
-    """The lock is the folder's own, so it goes with the process, however that ends, and leaves no file behind."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
+    """The lock goes with the process, however that ends. The file is open for writing, which NFS wants."""
+    with (partial / LOCK).open("a") as file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"{out}: another process is training it at this moment, perhaps left over from a command that was "
                 "killed; wait until it is done or end it, or name another folder with --out"
             ) from None
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _remove(partial: Path) -> None:
+    """Deletes a run's folder; without its inputs it holds nothing that counts, should a kill leave the rest."""
+    (partial / INPUTS).unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        else:
+        elif path.name != LOCK:
             path.unlink()
 
 

@@ -1,6 +1,8 @@
 """Training rows: one or several kinds of a data set, pinned, as the trainer wants them."""
 
 import json
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +13,14 @@ from msgspec import Struct
 
 from cards.errors import UserError
 from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
-from cards.provenance import sha256_file
+from cards.provenance import sha256_file, sha256_json
 from training.kinds import NO_NEGATIVES, Draw, drawn, parse
 
+logger = logging.getLogger(__name__)
+
 READ_ROWS = 10_000
+NEGATIVE_NAME = re.compile(r"negative(?:_(\d+))?")
+LABEL_NAMES = ("label", "labels", "score", "scores")
 NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage")
 
 
@@ -110,6 +116,21 @@ def files_of(source: Source, kind: str) -> tuple[str, ...]:
     return tuple(sorted(map(str, (Path(source.location) / kind).glob("*.parquet"))))
 
 
+def rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
+    """What pins the rows of a kind, and a teacher's scores of them: a folder's other configurations may come and go.
+
+    Raises:
+        UserError: the data set has no such kind.
+    """
+    if source.tag is not None:
+        return source.revision
+    names = {name for draw in draws_of(source, kind) for name in draw.parts}
+    names |= set() if teacher is None else {f"scores-{teacher}"}
+    return "sha256:" + sha256_json(
+        {name: [sha256_file(Path(file)) for file in files_of(source, name)] for name in names}
+    )
+
+
 def check_texts(rows: Dataset, name: str) -> None:
     """Refuses empty data, and a text that is missing or blank."""
     if len(rows) == 0:
@@ -151,7 +172,7 @@ def unequal(kind: str, counts: Sequence[int]) -> str:
 def _side_by_side(tables: list[Dataset]) -> Dataset:
     """Queries and positives with the negatives of all tables, numbered through."""
     rows = tables[0].select_columns(["query", "positive"])
-    negatives = [(table, column) for table in tables for column in table.column_names if "negative" in column]
+    negatives = [(table, column) for table in tables for column in table.column_names[2:]]
     columns = []
     for number, (table, column) in enumerate(negatives, start=1):
         new, alone = f"negative_{number}", table.select_columns([column])
@@ -162,8 +183,7 @@ def _side_by_side(tables: list[Dataset]) -> Dataset:
 
 def _load(source: Source, kind: str) -> Dataset:
     rows = load_config(source, kind)
-    check_columns(rows.column_names, f"{source.name}, kind {kind}")
-    return rows
+    return rows.select_columns(columns_of_kind(rows.column_names, f"{source.name}, kind {kind}"))
 
 
 def load_config(source: Source, config: str, split: str = "train") -> Dataset:
@@ -182,11 +202,46 @@ def load_config(source: Source, config: str, split: str = "train") -> Dataset:
     return rows
 
 
-def check_columns(present: Sequence[str], name: str) -> None:
-    """Refuses training rows that lack what every kind has."""
+def columns_of_kind(present: Sequence[str], name: str) -> list[str]:
+    """`query`, `positive` and the negatives of a kind's rows, in the trainer's order; reports what is left out.
+
+    Raises:
+        UserError: the rows lack what every kind has, or may hold wrong positives.
+    """
     missing = [column for column in ("query", "positive") if column not in present]
     if missing:
         raise UserError(f"dataset {name}: has no column {', '.join(missing)!r}; its columns are {', '.join(present)}")
+    labels = [column for column in present if column in LABEL_NAMES]
+    if labels:
+        raise UserError(
+            f"dataset {name}: {not_all_right(labels[0], 'positive')}; keep the rows whose positive is right, without "
+            "the column"
+        )
+    used = ["query", "positive", *negatives_among(present)]
+    report_left_out(present, used, name)
+    return used
+
+
+def negatives_among(present: Sequence[str]) -> list[str]:
+    """The columns that hold negatives, by their numbers.
+
+    >>> negatives_among(["negative_10", "negative_2", "negative", "negative_2_id"])
+    ['negative', 'negative_2', 'negative_10']
+    """
+    found = [column for column in present if NEGATIVE_NAME.fullmatch(column)]
+    return sorted(found, key=lambda column: int(column.partition("_")[2] or 0))
+
+
+def not_all_right(label: str, positive: str) -> str:
+    """What to say of rows with labels: those with label 0 would be trained as if they were right."""
+    return f"column {label!r} may say that not every row's {positive} is a right one"
+
+
+def report_left_out(present: Sequence[str], used: Sequence[str], name: str) -> None:
+    """Says which columns are not trained on."""
+    left_out = [column for column in present if column not in used]
+    if left_out:
+        logger.info("%s: columns %s are not trained on", name, ", ".join(left_out))
 
 
 def _kinds_of_folder(folder: Path) -> tuple[str, ...]:

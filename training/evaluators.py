@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from msgspec import Struct
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -84,7 +85,7 @@ class DevEvaluator(BaseEvaluator):
         """Both metrics' means over the queries, 0 to 1; each query's nDCG@10 is stored in `output_path`."""
         del epoch
         scores, reciprocal = measure(self._rank(model), self.dev.relevant)
-        if output_path is not None and steps >= 0:
+        if output_path is not None and steps >= 0 and PartialState().is_main_process:
             Path(output_path).mkdir(parents=True, exist_ok=True)
             np.save(score_file(Path(output_path), steps), np.array(scores))
         return {METRIC: float(np.mean(scores)), MRR: float(np.mean(reciprocal))}

@@ -11,13 +11,14 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import msgspec
+from datasets import Dataset
 
 from cards.convert import FILES, PACKAGES, Format, convert, load, parts_of
 from cards.drift import Texts, compare, in_torch, sample_texts, score
@@ -95,15 +96,36 @@ def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) ->
     Raises:
         UserError: the folder holds no finished run, its rows cannot be found, or the model cannot be converted.
     """
-    record_file = folder / RUN_RECORD
+    record = _record(folder)
     try:
-        record = json.loads(record_file.read_text("utf-8"))
         rows = load_rows(_source(record, dataset), record["dataset"]["kind"])
     except (OSError, ValueError, KeyError):
-        raise UserError(
-            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
-            "training/train.py RECIPE --out FOLDER"
-        ) from None
+        raise UserError(f"model {folder}: its rows cannot be read again; name them with --dataset") from None
+    add(folder, record, formats, rows)
+
+
+def add_missing(folder: Path, wanted: Sequence[Format], rows: Callable[[], Dataset]) -> None:
+    """Adds those formats that a finished model lacks; `rows` gives training rows.
+
+    Raises:
+        UserError: the model cannot be converted; it stays as it is.
+    """
+    record = _record(folder)
+    there = {each["format"] for each in record.get("exports", [])}
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        try:
+            add(folder, record, missing, rows())
+        except UserError as error:
+            raise UserError(f"{error}. The trained model is in {folder} all the same") from None
+
+
+def add(folder: Path, record: dict[str, Any], formats: Sequence[Format], rows: Dataset) -> None:
+    """Converts a model, and adds the formats to its run record and card.
+
+    Raises:
+        UserError: the model cannot be converted.
+    """
     fresh = export(folder, formats, sample_texts(rows))
     names = {each["format"] for each in fresh}
     record["exports"] = [*(each for each in record.get("exports", []) if each["format"] not in names), *fresh]
@@ -111,9 +133,20 @@ def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) ->
     record["files"] |= {part.relative_to(folder).as_posix(): sha256_file(part) for part in written}
     card = folder / "README.md"
     existing = card.read_text("utf-8") if card.exists() else ""
-    _replace(record_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _replace(folder / RUN_RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     _replace(card, merge_model_cards(model_card(record, None, None), existing, record["model"]["revision"]))
-    logger.info("%s: %s written; run record and card tell of them", folder, ", ".join(names))
+    logger.info("%s: %s written, with their figures in run record and card", folder, ", ".join(names))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
+            "training/train.py RECIPE --out FOLDER"
+        ) from None
+    return record
 
 
 def _source(record: Mapping[str, Any], dataset: str | None) -> Any:

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from cards.errors import UserError
 from training import losses, teacher
-from training.data import Source, check_columns, check_texts, draws_of, files_of, load_rows, unequal
+from training.data import Source, check_texts, columns_of_kind, draws_of, files_of, load_rows, unequal
 from training.interleaving import InTurn
 from training.kinds import NO_NEGATIVES
 from training.losses import LOSSES
@@ -304,9 +304,8 @@ def _stream_of(each: Ingredient, share: float) -> Streamed:
     for name in names:
         files = files_of(source, name)
         present = columns_of(source.name, files, "parquet")
-        check_columns(present, f"{source.name}, kind {name}")
-        negatives = [column for column in present if "negative" in column]
-        columns = {column: column for column in ("query", "positive", *(negatives if kind != NO_NEGATIVES else ()))}
+        used = columns_of_kind(present, f"{source.name}, kind {name}")
+        columns = {column: column for column in (used if kind != NO_NEGATIVES else used[:2])}
         parts.append(Part(f"{source.name}/{name}", files, "parquet", columns))
     counts = [sum(len(parts[names.index(name)].columns) - 2 for name in draw.parts) for draw in draws]
     if len(set(counts)) > 1:

@@ -7,8 +7,6 @@ share = 0.2                                            # of the rows that are tr
 columns = { query = "query", positive = "answer" }     # only where names do not tell
 """
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,9 +17,16 @@ from msgspec import Meta, Struct
 from cards.errors import UserError
 from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
 from cards.provenance import sha256_file
-from training.data import Source, check_texts, is_hub_id, resolve
-
-logger = logging.getLogger(__name__)
+from training.data import (
+    LABEL_NAMES,
+    Source,
+    check_texts,
+    is_hub_id,
+    negatives_among,
+    not_all_right,
+    report_left_out,
+    resolve,
+)
 
 Form = Literal["parquet", "json"]
 SUFFIXES: Mapping[str, Form] = {".parquet": "parquet", ".jsonl": "json"}
@@ -29,8 +34,6 @@ SUFFIXES: Mapping[str, Form] = {".parquet": "parquet", ".jsonl": "json"}
 # Names in the training sets that sentence-transformers publishes.
 QUERY_NAMES = ("query", "anchor", "question")
 POSITIVE_NAMES = ("positive", "answer", "passage")
-NEGATIVE_NAME = re.compile(r"negative(?:_(\d+))?")
-LABEL_NAMES = ("label", "labels", "score", "scores")
 
 
 class Columns(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,9 +163,7 @@ def trained_columns(present: Sequence[str], columns: Columns | None, name: str) 
         raise UserError(f"dataset {name}: has no column {', '.join(missing)!r}; allowed: {', '.join(present)}")
     if len(set(old)) < len(old):
         raise UserError(f"dataset {name}: columns names one twice: {', '.join(old)}; each holds one text of a row")
-    left_out = [column for column in present if column not in old]
-    if left_out:
-        logger.info("%s: columns %s are not trained on", name, ", ".join(left_out))
+    report_left_out(present, old, name)
     new = ["query", "positive", *(f"negative_{number}" for number in range(1, len(old) - 1))]
     return dict(zip(old, new, strict=True))
 
@@ -171,15 +172,13 @@ def _recognised(present: Sequence[str], name: str) -> Columns:
     """The columns by their names, if these leave no doubt."""
     queries = [column for column in present if column in QUERY_NAMES]
     positives = [column for column in present if column in POSITIVE_NAMES]
-    negatives = [column for column in present if NEGATIVE_NAME.fullmatch(column)]
     labels = [column for column in present if column in LABEL_NAMES]
     if len(queries) != 1 or len(positives) != 1:
         what = f"{', '.join(present)} do not tell which column is the query and which the positive"
-    elif labels:  # rows with label 0 would be trained as if they were right
-        what = f"column {labels[0]!r} may say that not every row's {positives[0]} is a right one"
+    elif labels:
+        what = not_all_right(labels[0], positives[0])
     else:
-        negatives.sort(key=lambda column: int(column.partition("_")[2] or 0))
-        return Columns(queries[0], positives[0], tuple(negatives))
+        return Columns(queries[0], positives[0], tuple(negatives_among(present)))
     raise UserError(
         f'dataset {name}: {what}; name them: columns = {{ query = "...", positive = "...", negatives = ["..."] }}'
     )

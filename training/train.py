@@ -3,9 +3,12 @@
     accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
         [--push OWNER/NAME --version v1.0.0]
 
-Killed at any point, it goes on from its last checkpoint when it is run again. Several processes on one machine
-without a GPU: accelerate launch --config_file training/accelerate/cpu.yaml --num_processes 2 training/train.py RECIPE
-(`--cpu --num_processes 2` starts one process only, which is refused).
+Killed at any point, it goes on from its last checkpoint when it is run again. What is finished stays: other packages,
+code or hardware are recorded and reported. A folder with a run of other rows, base or recipe is refused without
+`--fresh`.
+
+Several processes on one machine without a GPU: accelerate launch --config_file training/accelerate/cpu.yaml
+--num_processes 2 training/train.py RECIPE (`--cpu --num_processes 2` starts one process only, which is refused).
 """
 
 import sys
@@ -16,43 +19,46 @@ if __package__ in (None, ""):  # run as a script: `training/` would stand in for
 
 import logging
 import os
+from functools import partial
 
 import msgspec
 import torch
 from accelerate import PartialState
+from datasets import Dataset
 from transformers import set_seed
 
-from cards.drift import sample_texts
 from cards.errors import run_entry
-from cards.folders import put_in_place
-from cards.hardware import EnergyMeter
+from cards.hardware import PeakMemory
 from cards.models import resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from cards.release import add_push_arguments, push_target
 from training import cross_encoder, mixture, preflight, retriever
-from training.checkpoints import close_folder, run_folder
+from training.checkpoints import MODEL, changes, finish, run_folder
 from training.data import resolve
-from training.export import check, export
+from training.export import add_missing, check
+from training.identity import Run
 from training.mixture import Training
 from training.processes import refuse_fewer_than_asked
 from training.publish import publish_model
 from training.recipe import TrainRecipe
-from training.record import Finished, Run, write_record
+from training.record import Finished, write_record
 from training.seen import seen_by
 from training.trainer import Job, train
+from training.trainer_table import check_trainer
 
 logger = logging.getLogger(__name__)
 
 MAKE = {"retriever": retriever.make, "cross-encoder": cross_encoder.make}
 
 
-def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> list[Path]:
+def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False) -> list[Path]:
     """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
 
     Args:
         recipe: what to train.
         out: the model's folder; with several seeds, `-seedN` is put behind its name for each.
         threads: CPU threads per process; without it, the machine's cores shared between the processes.
+        fresh: trains from the start and replaces what an earlier run has left at `out`.
 
     Returns:
         The models' folders.
@@ -66,6 +72,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
     # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
     check(config.exports)
+    check_trainer(config)
     source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
     base = resolve_model(config.base)
     preflight.check_base(base, config.task)
@@ -73,31 +80,34 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None) -> 
         folder: Run(msgspec.structs.replace(recipe, config=single), source, also, base, state.num_processes)
         for folder, single in _by_seed(config, out).items()
     }
-    missing = {folder: run for folder, run in runs.items() if not run.is_done(folder)}
-    for folder in runs.keys() - missing.keys():
-        logger.info("%s is trained and nothing that shapes it has changed: nothing to do", folder)
-    for folder, run in missing.items():
-        training = mixture.load(run.recipe.config, source, also)
-        with run_folder(folder, run.inputs()) as partial:
-            _train(run, training, folder, partial)
+    for folder, run in runs.items():
+        with run_folder(folder, run, fresh=fresh) as place:
+            if place is not None:
+                _train(run, mixture.load(run.recipe.config, source, also), folder, place)
     state.wait_for_everyone()
+    if state.is_main_process:  # last, as a conversion that fails must not cost a training
+        for folder, run in runs.items():
+            add_missing(folder, config.exports, partial(_rows, run))
     return list(runs)
 
 
-def _train(run: Run, training: Training, folder: Path, partial: Path) -> None:
-    """Trains one model in `partial` and moves it to its `folder`."""
-    config, energy, state = run.recipe.config, EnergyMeter(), PartialState()
+def _train(run: Run, training: Training, folder: Path, place: Path) -> None:
+    """Trains one model in `place` and moves it to its `folder`."""
+    config, memory = run.recipe.config, PeakMemory()
     seen = seen_by(run.source, run.base, run.also)
     logger.info("%s, base %s, seed %d", training.told(), run.base.name, config.seed)
     set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    job = Job(config, training, run.base, seen, partial, folder)
-    outcome = train(job, MAKE[config.task](job))
-    if state.is_main_process:
-        exports = export(partial, config.exports, sample_texts(training.some())) if config.exports else []
-        close_folder(partial)
-        write_record(run, partial, Finished(training, seen, outcome, exports, energy.kwh()))
-        put_in_place(partial, folder)
+    job = Job(config, training, run.base, seen, place, folder)
+    with memory:
+        outcome = train(job, MAKE[config.task](job))
+    if PartialState().is_main_process:
+        write_record(run, place / MODEL, Finished(training, seen, outcome, memory.figures(), changes(place)))
+        finish(place, folder)
         logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
+
+
+def _rows(run: Run) -> Dataset:
+    return mixture.load(run.recipe.config, run.source, run.also).some()
 
 
 def _by_seed(config: TrainRecipe, out: Path) -> dict[Path, TrainRecipe]:
@@ -114,6 +124,9 @@ def _entry() -> None:
     parser = recipe_arguments(__doc__)
     parser.add_argument("--out", type=Path, help="the model's folder; default: outputs/models/KIND-seedN")
     parser.add_argument("--threads", type=int, help="CPU threads per process; default: all cores, shared")
+    parser.add_argument(
+        "--fresh", action="store_true", help="train from the start and replace what an earlier run has left in --out"
+    )
     add_push_arguments(parser)
     arguments = parser.parse_args()
     target = push_target(arguments)
@@ -122,7 +135,7 @@ def _entry() -> None:
     default = Path("outputs") / "models" / (config.kind if config.seeds else f"{config.kind}-seed{config.seed}")
     if target is not None and len(config.seeds) > 1:
         parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
-    (*_, folder) = main(recipe, arguments.out or default, arguments.threads)
+    (*_, folder) = main(recipe, arguments.out or default, arguments.threads, fresh=arguments.fresh)
     if target is not None and PartialState().is_main_process:
         publish_model(folder, target)
 

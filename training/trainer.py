@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from cards.errors import UserError
 from cards.models import ModelReference
 from training import dev, figures, lora, preflight, watch
-from training.checkpoints import CHECKPOINTS, Checkpoints, last_checkpoint, seconds_before
+from training.checkpoints import CHECKPOINTS, MODEL, Checkpoints, last_checkpoint, seconds_before
 from training.evaluators import DevEvaluator, dev_set, evaluator_of
 from training.guards import StopOnNaN
 from training.mixture import Training
@@ -115,7 +115,7 @@ def train(job: Job, made: Made) -> dict[str, Any]:
     outcome["history"] = watch.history(state.log_history)
     _save(made, job)
     if PartialState().is_main_process:
-        outcome |= figures.add_curves(job.folder, {f"seed {job.config.seed}": outcome["history"]})
+        outcome |= figures.add_curves(job.folder / MODEL, {f"seed {job.config.seed}": outcome["history"]})
     return {**outcome, "pairs": dev.pairs_hash(made.trainer.train_dataset), "preflight": report}
 
 
@@ -207,7 +207,8 @@ def _save(made: Made, job: Job) -> None:
     if made.max_seq_length is not None:
         model.max_seq_length = made.max_seq_length
     if PartialState().is_main_process:
-        model.save_pretrained(str(job.folder), create_model_card=False)
+        shutil.rmtree(job.folder / MODEL, ignore_errors=True)  # of an attempt that was killed while it saved
+        model.save_pretrained(str(job.folder / MODEL), create_model_card=False)
 
 
 def _check_best(trainer: Trainer, best: dict[str, Any]) -> None:

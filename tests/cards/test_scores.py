@@ -19,7 +19,7 @@ RECORD = {
     "seed": 2,
     "training": {"steps": 3, "batch_size": 4, "mean_loss": 0.5},
     "seconds": 1.5,
-    "energy_kwh": None,
+    "peak_memory": {"mib": 2048, "of": "GPU"},
     "hardware": {"device": "cpu", "name": "x86_64", "processes": 1, "threads": 2},
     "packages": {"torch": "2"},
 }
@@ -64,7 +64,7 @@ def test_a_card_says_what_it_was_made_of():
     assert card.data.pipeline_tag == "sentence-similarity"
     for words in (
         "owner/data@v1.0.0, `c0ffee`", "`bm25`", "3 of batch 4, seed 2", "--set seed=2", "Not evaluated yet", WEIGHTS,
-        'SentenceTransformer("owner/model", revision="v1.0.0")', "energy | not known",
+        'SentenceTransformer("owner/model", revision="v1.0.0")', "peak memory | 2.0 GiB of the GPU |",
     ):  # fmt: skip
         assert words in card.text
 

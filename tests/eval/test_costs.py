@@ -24,11 +24,11 @@ def manifest(money=None, prices=None):
     return {"usage": usage, "settings": SETTINGS, "prices": prices}
 
 
-def spent(arms, account, *, energy=None):
+def spent(arms, account):
     config = CompareRecipe("t", "d", "x.toml", ("t",), arms=tuple(arms), seeds=(1, 2))
-    record = {"dataset": {"rows": 500}, "energy_kwh": energy}
+    record = {"dataset": {"rows": 500}}
     records = {
-        f"{arm}-seed{seed}": {**record, "seconds": 20.0 * seed, "peak_memory_mb": 900 + seed}
+        f"{arm}-seed{seed}": {**record, "seconds": 20.0 * seed, "peak_memory": {"mib": 900 + seed, "of": "process"}}
         for arm in arms
         for seed in (1, 2)
     }
@@ -44,7 +44,7 @@ def test_each_kind_pays_for_its_own():
     )
     assert [arm for arm, cost in found.items() if not cost.reads_corpus] == ["none", "llm"]
     assert (found["llm"].llm_calls, found["llm"].llm_tokens, found["bm25"].llm_calls) == (433, 157388, 0)
-    assert (found["bm25"].training_seconds, found["bm25"].peak_memory_mb) == (30.0, 902)
+    assert (found["bm25"].training_seconds, found["bm25"].peak_memory_mib) == (30.0, 902)
     assert found["llm"].money is None
     assert found["llm"].per_thousand_rows(found["llm"].llm_calls) == 866
 
@@ -60,9 +60,8 @@ def test_a_trained_cross_encoder_and_answers_that_were_there_count_in_full():
 
 
 def test_money_where_there_are_prices():
-    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None), energy=0.002)
+    found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None))
     assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
-    assert found["llm"].energy_kwh == pytest.approx(0.002)
 
 
 def test_without_an_account_nothing_is_guessed(tmp_path):
@@ -90,4 +89,4 @@ def test_cells_of_a_table():
     found = spent(["bm25", "llm"], Account(manifest(0.08, {"currency": "USD"}), SECONDS, None))
     bm25, llm = (dict(zip(COST_COLUMNS, cost_cells(found[arm], table), strict=True)) for arm in ("bm25", "llm"))
     assert (llm["LLM calls"], llm["money"], llm["per point"]) == ("866", "0.16 USD", "0.08 USD")
-    assert (bm25["per point"], bm25["energy"], bm25["build s"]) == ("\N{EN DASH}", "\N{EN DASH}", "1.4")
+    assert (bm25["per point"], bm25["peak memory"], bm25["build s"]) == ("\N{EN DASH}", "0.9 GiB", "1.4")

@@ -46,6 +46,8 @@ def test_what_the_records_cannot_tell():
     found = held(records)
     assert found["queries and positives, row by row"] is None
     assert found["order of rows, by seed"] is None
+    by_length = {kind: record(kind, sampler="LengthBatches") for kind in ("bm25", "llm")}  # negatives have lengths, too
+    assert held(by_length)["order of rows, by seed"] is None
 
 
 def test_a_broken_record_is_named(tmp_path):

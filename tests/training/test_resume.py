@@ -22,7 +22,7 @@ from tests.fixtures import commands
 from tests.test_architecture import ROOT
 from tests.training.test_train import TEXTS
 from training import train
-from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint, run_folder
+from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
 from training.recipe import TrainRecipe
 from training.trainer import _told
 
@@ -103,17 +103,6 @@ def base_weights():
     from cards.models import resolve_model
 
     return str(Path(resolve_model(BASE).location) / "model.safetensors")
-
-
-def test_a_folder_of_the_same_run_is_gone_on_with_and_another_is_emptied(tmp_path):
-    with run_folder(tmp_path / "m", {"recipe": "a"}) as folder:
-        (folder / "kept").touch()
-        (folder / CHECKPOINTS).mkdir()
-    with run_folder(tmp_path / "m", {"recipe": "a"}) as again:
-        assert again == folder
-        assert (folder / "kept").exists()
-    with run_folder(tmp_path / "m", {"recipe": "b"}):
-        assert [path.name for path in folder.iterdir()] == [INPUTS]
 
 
 def test_two_commands_do_not_train_the_same_folder(recipe):

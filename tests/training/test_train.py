@@ -160,7 +160,7 @@ def test_a_finished_run_is_found_and_other_folders_are_left_alone(recipe, tmp_pa
     written = (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns
     train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "m")
     assert (tmp_path / "m" / "model.safetensors").stat().st_mtime_ns == written
-    with pytest.raises(UserError, match="holds a run of another recipe"):
+    with pytest.raises(UserError, match=r"holds a finished run of 2 steps .* that differs: seed 1 -> 9; name another"):
         train.main(load_recipe(recipe, ["seed=9"], TrainRecipe), tmp_path / "m")
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="holds no finished run"):

@@ -22,6 +22,7 @@ from training.recipe import TrainRecipe
 from training.seen import seen_by
 from training.train import MAKE
 from training.trainer import Job
+from training.trainer_table import check_trainer
 
 
 def main(config: TrainRecipe, out: Path) -> None:
@@ -31,6 +32,7 @@ def main(config: TrainRecipe, out: Path) -> None:
         UserError: training would be refused.
     """
     PartialState(cpu=not torch.accelerator.is_available())
+    check_trainer(config)
     source, also, base = resolve(config.dataset, config.revision), resolve_also(config), resolve_model(config.base)
     preflight.check_base(base, config.task)
     config = msgspec.structs.replace(config, watch="none")

@@ -1,0 +1,248 @@
+"""Trained work is never erased or replaced unasked: what decides, what is only recorded, and what is refused."""
+
+import json
+import resource
+import signal
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from builders.folder import write_config
+from cards.errors import UserError
+from cards.models import resolve_model
+from cards.provenance import sha256_file
+from cards.recipe import config_hash, load_recipe
+from tests.training import tiny
+from training import train
+from training.checkpoints import CHECKPOINTS, INPUTS, MARK
+from training.data import resolve
+from training.identity import Run, _without, shaping
+from training.recipe import TrainRecipe
+
+TEXTS = [f"{animal} {verb}" for animal in ("owls", "bees", "eels", "ants") for verb in ("hunt", "dance", "swim")]
+ROWS = {"query": [f"who? {text}" for text in TEXTS], "positive": TEXTS, "negative_1": TEXTS[3:] + TEXTS[:3]}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny.retriever("mean", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def recipe(tmp_path, base):
+    write_config(tmp_path / "dataset", "bm25", pa.table(ROWS))
+    file = tmp_path / "train.toml"
+    file.write_text(
+        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\nwatch = "none"\n'
+        "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+    )
+    return lambda *overrides: load_recipe(file, overrides, TrainRecipe)
+
+
+LONG = ("trainer.max_steps=60", "trainer.save_strategy=steps", "trainer.save_steps=3")
+
+
+def interrupt(recipe, out, **options):
+    """Trains, and presses Ctrl-C at the first whole checkpoint; returns its step."""
+    partial, before = out.with_name(f"{out.name}.partial"), time.time_ns()
+
+    def press():
+        while not any(mark.stat().st_mtime_ns > before for mark in partial.glob(f"{CHECKPOINTS}/*/{MARK}")):
+            time.sleep(0.002)
+        signal.raise_signal(signal.SIGINT)
+
+    watching = threading.Thread(target=press, daemon=True)
+    watching.start()
+    with pytest.raises(KeyboardInterrupt):
+        train.main(recipe, out, 1, **options)
+    watching.join()
+    return partial
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*")) if path.name != "lock"}
+
+
+def edit(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_an_upgrade_costs_no_step_of_an_interrupted_run_and_is_recorded(recipe, tmp_path, caplog):
+    caplog.set_level("INFO")
+    partial = interrupt(recipe(*LONG), tmp_path / "m")
+
+    def older(content):
+        content["surroundings"]["packages"]["torch"] = "2.12.0"
+        content["surroundings"]["code"]["sha256"] = "0" * 64
+        content["surroundings"]["hardware"]["name"] = "another"
+
+    edit(partial / INPUTS, older)
+    train.main(recipe(*LONG, "trainer.save_total_limit=1", "trainer.logging_steps=5"), tmp_path / "m", 1)
+    found = record(tmp_path / "m")
+    assert found["training"]["resumed_from"] >= 3
+    assert any(change.startswith("packages.torch 2.12.0 -> ") for change in found["changes"])
+    assert any(change.startswith("hardware.name another -> ") for change in found["changes"])
+    assert "goes on although these differ, which is recorded: " in caplog.text
+    assert "| changed while it was interrupted | " in (tmp_path / "m" / "README.md").read_text()
+    assert not partial.exists()
+
+
+def test_another_recipe_does_not_empty_an_interrupted_run(recipe, tmp_path):
+    partial = interrupt(recipe(*LONG), tmp_path / "m")
+    before = files_of(partial)
+    with pytest.raises(UserError) as refused:
+        train.main(recipe(*LONG, "trainer.learning_rate=2e-3"), tmp_path / "m", 1)
+    told = str(refused.value)
+    assert "it holds " in told
+    assert " steps (" in told
+    assert "trainer.learning_rate 0.001 -> 0.002" in told
+    assert told.endswith("name another output folder, or pass --fresh to train from the start and replace it")
+    write_config(tmp_path / "dataset", "bm25", pa.table({**ROWS, "negative_1": TEXTS[::-1]}))
+    with pytest.raises(UserError, match=r"that differs: rows.1 "):
+        train.main(recipe(*LONG), tmp_path / "m", 1)
+    assert files_of(partial) == before
+    interrupt(recipe(*LONG), tmp_path / "m", fresh=True)
+    train.main(recipe(*LONG), tmp_path / "m", 1)  # a fresh start that was interrupted goes on as any other
+    assert record(tmp_path / "m")["training"]["resumed_from"] > 0
+
+
+def test_fewer_processes_go_on_where_steps_stay_the_same(recipe, tmp_path):
+    interrupt(recipe(*LONG, "trainer.gradient_accumulation_steps=2"), tmp_path / "m")
+    inputs = tmp_path / "m.partial" / INPUTS
+
+    def of_two(content):  # two processes without accumulation train on the same rows in each step
+        content["surroundings"]["hardware"]["processes"] = 2
+
+    edit(inputs, of_two)
+    with pytest.raises(UserError, match=r"batches_a_step 2 -> 1"):
+        train.main(recipe(*LONG), tmp_path / "m", 1)
+    train.main(recipe(*LONG, "trainer.gradient_accumulation_steps=2"), tmp_path / "m", 1)
+    assert "hardware.processes 2 -> 1" in record(tmp_path / "m")["changes"]
+
+
+def test_an_attempt_without_a_checkpoint_stands_in_no_ones_way(recipe, tmp_path):
+    with pytest.raises(UserError):
+        train.main(recipe("trainer.per_device_train_batch_size=500"), tmp_path / "m", 1)
+    train.main(recipe(), tmp_path / "m", 1)
+
+
+def test_a_finished_model_stays_whatever_is_around_it(recipe, tmp_path, caplog):
+    caplog.set_level("INFO")
+    out = tmp_path / "m"
+    train.main(recipe(), out, 1)
+
+    def older(content):
+        content["packages"]["transformers"] = "4.0.0"
+        content["code"]["sha256"] = "0" * 64
+        content["hardware"]["processes"] = 2
+        content["inputs"]["batches_a_step"] = 2
+        content["inputs"]["recipe"].pop("length_buckets")  # a key that came later
+
+    edit(out / "run.json", older)
+    write_config(tmp_path / "dataset", "dense", pa.table(ROWS))  # another kind of the same data set
+    before = files_of(out)
+    train.main(recipe("watch=auto", "trainer.save_total_limit=1"), out, 1)
+    assert files_of(out) == before
+    assert "nothing to do (it was made with others: hardware.processes 2 -> 1" in caplog.text
+    assert "packages.transformers 4.0.0 -> " in caplog.text
+    write_config(tmp_path / "dataset", "bm25", pa.table({**ROWS, "negative_1": TEXTS[::-1]}))
+    with pytest.raises(UserError, match=r"holds a finished run of 2 steps \(\d+ s\) that differs: rows.1 .*--fresh"):
+        train.main(recipe(), out, 1)
+    assert files_of(out) == before
+    train.main(recipe(), out, 1, fresh=True)
+    assert files_of(out) != before
+
+
+def test_fresh_does_not_replace_what_no_run_wrote(recipe, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="holds no finished run"):
+        train.main(recipe(), tmp_path / "mine", 1, fresh=True)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_another_base_of_the_same_weights_is_another_run(recipe, tmp_path):
+    train.main(recipe(), tmp_path / "m", 1)
+    edit(tmp_path / "m" / "run.json", lambda content: content["inputs"].update(base="sha256:other"))
+    with pytest.raises(UserError, match=r"that differs: base other -> "):
+        train.main(recipe(), tmp_path / "m", 1)
+
+
+def of_version_0_1(run):
+    """Inputs as version 0.1 wrote them."""
+    return {
+        "recipe": config_hash(_without(run.recipe.config)),
+        "dataset": run.source.revision,
+        "base": run.base.weights,
+        "processes": 1,
+        "code": "0" * 64,
+        "packages": {"torch": "2.1"},
+    }
+
+
+def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
+    caplog.set_level("INFO")
+    made = recipe(*LONG)
+    run = Run(made, resolve(made.config.dataset, None), [], resolve_model(str(base)), 1)
+    partial = interrupt(made, tmp_path / "m")
+    (partial / INPUTS).write_text(json.dumps(of_version_0_1(run)))
+    (partial / "lock").unlink()
+    train.main(made, tmp_path / "m", 1)
+    assert record(tmp_path / "m")["training"]["resumed_from"] > 0
+    assert any(change.startswith("packages.torch 2.1 -> ") for change in record(tmp_path / "m")["changes"])
+
+    def older(content):
+        content["inputs"] = {**of_version_0_1(run), "recipe": "of a recipe with exports or other keys"}
+        content["energy_kwh"], content["peak_memory_mb"] = None, 900
+
+    edit(tmp_path / "m" / "run.json", older)
+    train.main(made, tmp_path / "m", 1)
+    assert "nothing to do" in caplog.text
+    with pytest.raises(UserError, match=r"trainer.max_steps 60 -> 61"):
+        train.main(recipe(*LONG, "trainer.max_steps=61"), tmp_path / "m", 1)
+    with pytest.raises(UserError, match=r"batches_a_step 1 -> 2"):
+        train.main(recipe(*LONG, "trainer.gradient_accumulation_steps=2"), tmp_path / "m", 1)
+
+
+def test_an_export_that_fails_costs_nothing_and_one_that_lacks_is_made(recipe, tmp_path):
+    static = tiny.static(tmp_path / "static")
+    with pytest.raises(UserError, match=r"cannot be converted.*The trained model is in .*/m all the same"):
+        train.main(recipe(f"base={static}", 'exports=["onnx"]'), tmp_path / "m", 1)
+    weights = sha256_file(tmp_path / "m" / "model.safetensors")
+    train.main(recipe(f"base={static}"), tmp_path / "m", 1)
+    assert sha256_file(tmp_path / "m" / "model.safetensors") == weights
+    train.main(recipe(), tmp_path / "n", 1)
+    before = record(tmp_path / "n")["model"]
+    train.main(recipe('exports=["onnx"]'), tmp_path / "n", 1)
+    found = record(tmp_path / "n")
+    assert found["model"] == before
+    assert [each["format"] for each in found["exports"]] == ["onnx"]
+    assert (tmp_path / "n" / "onnx" / "model.onnx").exists()
+    assert "onnx/model.onnx" in found["files"]
+
+
+def test_each_seed_has_a_peak_of_its_own(recipe, tmp_path):
+    held = bytearray(400_000_000)  # what was held before counts only while it is held
+    held[::4096] = b"x" * len(held[::4096])
+    del held
+    (folder,) = train.main(recipe(), tmp_path / "m", 1)
+    found = record(folder)["peak_memory"]
+    assert found["of"] == "process"
+    assert 100 < found["mib"] < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - 100
+
+
+def test_the_recipe_in_a_record_is_read_again(recipe):
+    kept = shaping(recipe("lora.rank=4", "loss_options.scale=30").config)
+    assert shaping(msgspec.convert(json.loads(json.dumps(kept)), TrainRecipe)) == kept

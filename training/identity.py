@@ -1,0 +1,228 @@
+"""Which run a folder holds. Rows, base and recipe decide; all else is recorded, and reported where it differs.
+
+So an upgrade of a package, an edit of the code or another machine never costs trained hours. Records of earlier
+versions, which hold a hash of the recipe and other hashes of the data, are read too.
+"""
+
+import json
+import logging
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+
+from cards.errors import UserError
+from cards.models import ModelReference
+from cards.provenance import code_version, package_versions
+from cards.recipe import Recipe, config_hash, overridden
+from training.data import Source, rows_revision
+from training.losses import LOSSES
+from training.publish import RUN_RECORD
+from training.recipe import TrainRecipe
+from training.sources import Plain
+from training.watch import duration
+
+logger = logging.getLogger(__name__)
+
+REMEDY = "name another output folder, or pass --fresh to train from the start and replace it"
+# What does not shape the model, in the recipe and in its [trainer] table; with [dev], saving decides what is chosen.
+_BESIDE: dict[str, Any] = {"watch": "none", "checkpoint_minutes": 0, "allow": ()}
+_LOOKS_ON = ("logging_", "log_level", "dataloader_num", "dataloader_pin", "dataloader_pref", "dataloader_pers")
+_ROOM = (
+    *("save_total_limit", "disable_tqdm", "run_name", "per_device_eval_batch_size", "ddp_timeout"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_empty_cache_steps", "skip_memory_metrics"),
+)
+_SAVING = ("save_strategy", "save_steps")
+_SHOWN, _SHOWN_LETTERS = 5, 24
+
+
+class Run(NamedTuple):
+    """One model to train.
+
+    Attributes:
+        recipe: the text with its overrides, and the configuration of this run's seed.
+        source: the data set.
+        also: further data.
+        base: the model to start from.
+        processes: that train together.
+    """
+
+    recipe: Recipe[TrainRecipe]
+    source: Source
+    also: Sequence[Source | Plain]
+    base: ModelReference
+    processes: int
+
+    def inputs(self) -> dict[str, Any]:
+        """What shapes the model; where the data lies does not count, its rows do."""
+        config = self.recipe.config
+        kinds = [config.kind, *(more.kind for more in config.also)]
+        teacher = config.loss_options.teacher if LOSSES[config.loss].needs == "scores" else None
+        return {
+            "recipe": shaping(config),
+            "rows": [
+                each.revision if isinstance(each, Plain) else rows_revision(each, str(kind), teacher)
+                for kind, each in zip(kinds, [self.source, *self.also], strict=True)
+            ],
+            "base": self.base.revision,
+            "batches_a_step": _batches_a_step(config, self.processes),
+        }
+
+    def surroundings(self) -> dict[str, Any]:
+        """What is recorded beside, as it may shift the last bits of the weights."""
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+        hardware = {"device": str(device), "name": name, "processes": self.processes}
+        return {
+            "hardware": {**hardware, "threads": torch.get_num_threads()},
+            "code": dict(code_version("training", "cards")),
+            "packages": dict(package_versions()),
+        }
+
+    def differing(self, earlier: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> list[str]:
+        """Where an earlier run's inputs differ from this one's; `record` is its record, if it finished."""
+        if not isinstance(earlier["recipe"], str):
+            return differences({**earlier, "recipe": _read_again(earlier["recipe"])}, self.inputs())
+        config = self.recipe.config  # a record of version 0.1
+        now = {
+            "recipe": config_hash(_without(config)),
+            "dataset": self.source.revision,
+            "also": [each.revision for each in self.also],
+            "base": earlier["base"] if earlier["base"] == self.base.weights else self.base.revision,
+            "processes": self.processes,
+        }
+        before = {"also": [], **{key: earlier[key] for key in now if key in earlier}}
+        if record is not None:  # whose text says more than its hash
+            then = _recipe_of(record)
+            before |= {"recipe": shaping(then), "batches_a_step": _batches_a_step(then, self.processes)}
+            now |= {"recipe": shaping(config), "batches_a_step": _batches_a_step(config, self.processes)}
+        return differences(before, now)
+
+    def is_done(self, out: Path) -> bool:
+        """Whether `out` holds this very run.
+
+        Raises:
+            UserError: it holds something else, or the data set's tag has moved since.
+        """
+        if not out.exists():
+            return False
+        record = read_record(out)
+        self._refuse_moved_tags(out, record["dataset"])
+        differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"], record)
+        if differing:
+            raise UserError(
+                f"output folder {out}: it holds a finished run of {record['training']['steps']} steps "
+                f"({duration(record['seconds'])}) that differs: {listed(differing)}; {REMEDY}"
+            )
+        others = differences({key: record[key] for key in ("hardware", "code", "packages")}, self.surroundings())
+        logger.info(
+            "%s is trained and nothing that shapes it has changed: nothing to do%s",
+            *(out, f" (it was made with others: {listed(others)})" if others else ""),
+        )
+        return True
+
+    def _refuse_moved_tags(self, out: Path, dataset: Mapping[str, Any]) -> None:
+        trained_on = {(each["name"], each.get("tag")): each["revision"] for each in (dataset, *dataset.get("also", []))}
+        for source in (self.source, *self.also):
+            before = trained_on.get((source.name, source.tag), source.revision)
+            if source.tag is not None and source.revision != before:
+                raise UserError(
+                    f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
+                    f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
+                )
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Reads a finished run's record.
+
+    Raises:
+        UserError: the folder holds none, so it is not ours to replace.
+    """
+    try:
+        record: dict[str, Any] = json.loads((out / RUN_RECORD).read_bytes())
+        needed = {"inputs", "recipe", "dataset", "training", "seconds", "seed", "hardware", "code", "packages"}
+        if needed <= record.keys():
+            return record
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise UserError(
+        f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); "
+        "name another with --out"
+    )
+
+
+def shaping(config: TrainRecipe) -> dict[str, Any]:
+    """The part of a recipe that shapes the model, as plain values."""
+    values = _json(msgspec.structs.replace(_without(config), exports=()))
+    beside = {*_ROOM, "gradient_accumulation_steps", *(() if config.dev.queries else _SAVING)}
+    values["trainer"] = {
+        key: value for key, value in values["trainer"].items() if key not in beside and not key.startswith(_LOOKS_ON)
+    }
+    return values
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, each as `key before -> now`, nested keys joined by dots.
+
+    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+    ['a.b 1 -> 3']
+    """
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{key.removeprefix('recipe.')} {_shown(old.get(key))} -> {_shown(new.get(key))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and key != "code.commit"
+    ]
+
+
+def listed(found: Sequence[str]) -> str:
+    """The first of them in one line."""
+    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+
+
+def _without(config: TrainRecipe) -> TrainRecipe:
+    """A recipe without what only watches, and without the places of data and base, whose content counts."""
+    also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
+    return msgspec.structs.replace(config, **_BESIDE, dataset="", base="", revision=None, also=also)
+
+
+def _batches_a_step(config: TrainRecipe, processes: int) -> int:
+    """Twice the processes with half the accumulation train on the same rows in each step."""
+    return int(config.trainer.get("gradient_accumulation_steps", 1)) * processes
+
+
+def _recipe_of(record: Mapping[str, Any]) -> TrainRecipe:
+    """The configuration of a record's seed, from the recipe's text."""
+    values = overridden(tomllib.loads(record["recipe"]["text"]), record["recipe"]["overrides"])
+    return msgspec.convert({"dataset": "", **values, "seed": record["seed"], "seeds": []}, TrainRecipe)
+
+
+def _read_again(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of an earlier version's recipe with the defaults of keys that have come since."""
+    try:
+        return shaping(msgspec.convert(values, TrainRecipe))
+    except msgspec.ValidationError:  # a key has gone since: it is shown as a difference
+        return dict(values)
+
+
+def _json(config: TrainRecipe) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(msgspec.json.encode(config))
+    return values
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, list):
+        value = {str(place): inner for place, inner in enumerate(value, start=1)} or None
+    if not isinstance(value, Mapping) or not value:
+        return {key: value}
+    parts = (_flat(inner, f"{key}.{name}" if key else name) for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value in (None, {}) else str(value).removeprefix("sha256:")
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
