@@ -120,12 +120,11 @@ class _Cleaning:
         """Cleans a batch."""
         self._check_ids(rows.ids)
         titles, texts = [title.strip() for title in rows.titles], [text.strip() for text in rows.texts]
-        read = list(map(schema.passage_text, titles, texts))
-        same = list(map(normalised, read))
+        same = list(map(normalised, map(schema.passage_text, titles, texts)))
         drops: dict[int, tuple[str, str]] = {}
         usable = []
-        for at, text in enumerate(read):
-            reason = _unfit(len(text) if same[at] else 0, self._config)
+        for at, text in enumerate(texts):
+            reason = _unfit(len(text or titles[at]) if same[at] else 0, self._config)
             if reason is None:
                 usable.append(at)
             else:

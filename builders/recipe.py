@@ -35,7 +35,8 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
         split: its split.
         id_column: the column with the passage ids; likewise `title_column` (may be absent) and `text_column`.
         sample: passages that get a query; 0 = all. With `queries.source`, `queries.sample` says how many queries.
-        min_chars: passages whose title and text are shorter are dropped; so are those longer than `max_chars`.
+        min_chars: passages with a shorter text, or a shorter title and no text, are dropped; so are those with more
+            than `max_chars`.
         license: the corpus's licence for the card, as the Hub spells it.
         language: two-letter code of the corpus's language; chooses stemmer and stop words.
     """
