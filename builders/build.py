@@ -38,7 +38,7 @@ from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
-from builders.recipe_checks import check
+from builders.recipe_checks import check, check_enough
 from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.stages import Stages, costs_file
@@ -251,6 +251,7 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
             f"negatives.per_query {config.negatives.per_query}: the corpus has {size} passages, so a query has at most "
             f"{size - 1} negatives; set it lower"
         )
+    check_enough(config, size)
 
 
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:

@@ -45,7 +45,7 @@ def check(recipe: BuildRecipe) -> None:
     if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
     _check_prompts(recipe.queries)
-    _check_enough(recipe)
+    check_enough(recipe)
     check_llm(recipe.llm)
 
 
@@ -153,14 +153,24 @@ def _check_prompts(queries: QueriesConfig) -> None:
         raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
 
 
-def _check_enough(recipe: BuildRecipe) -> None:
-    """Refuses kinds that cannot fill a row: every query would be dropped once all is paid for."""
+def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
+    """Refuses kinds that cannot fill a row: every query would be dropped once all is paid for.
+
+    Args:
+        recipe: kinds, rules and how many candidates there are of each.
+        passages: in the corpus, once that is known.
+
+    Raises:
+        UserError: names the kind, what it has and the keys that limit it.
+    """
     wanted, sources = recipe.negatives.per_query, _candidates(recipe.negatives)
     for kind in recipe.negatives.kinds:
         source = recipe.negatives.variants.get(kind, kind)
         if source not in sources:
             continue
         key, most = sources[source]
+        if passages is not None and source not in WRITTEN:
+            most = min(most, passages)
         if most < wanted:
             raise UserError(
                 f"recipe: negatives.per_query {wanted}: kind {source} has at most {most} candidates for a query; set "

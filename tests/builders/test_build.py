@@ -128,6 +128,10 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
             "selection.kinds={bm25 = {rank_min = 51}}",
             r"selection for bm25: rank_min 51 and the last rank, 50, leave 0 of a query's candidates, .*per_query is 1",
         ),
+        (
+            "selection.kinds={random = {rank_min = 13}}",
+            r"selection for random: rank_min 13 and the last rank, 12, leave 0 of a query's candidates",
+        ),
         ("seed=-1", r"seed: expected `int` >= 0"),
         ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
         (
