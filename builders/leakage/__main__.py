@@ -42,11 +42,11 @@ def examine(folder: Path, config: LeakageConfig) -> Found:
     if not config.against:
         raise UserError("leakage.against: no evaluation set is named; add --against NAME or --against FOLDER")
     guard = Guard(msgspec.structs.replace(config, policy="allow"))  # everything is counted before the verdict
-    asked = _asked(folder)
-    found = guard.check(asked, Passages(_read(folder, "corpus")))
+    asked, corpus = _asked(folder), Passages(_read(folder, "corpus"))
+    found = guard.check(asked, corpus)
     for kind in training_configs(manifest):
         rows = manifest["configs"][kind]["rows"] * (len(manifest["configs"][kind]["columns"]) - 2)
-        hits = guard.hits(f"negative-{kind}", _negatives(folder, kind, asked), rows)
+        hits = guard.hits(f"negative-{kind}", _negatives(folder, kind, asked, corpus), rows)
         found = found.and_hits(f"negative-{kind}", hits, rows)
     return found._replace(config=config)
 
@@ -58,15 +58,21 @@ def _asked(folder: Path) -> pa.Table:
     return pa.table({"_id": asked["_id"], "text": asked["text"], "corpus-id": positives}, queries.TABLE)
 
 
-def _negatives(folder: Path, kind: str, asked: pa.Table) -> Iterator[tuple[pa.Array, pa.Array]]:
+def _negatives(folder: Path, kind: str, asked: pa.Table, corpus: Passages) -> Iterator[tuple[pa.Array, pa.Array]]:
     """The negatives of a kind's rows; a training row has no ids, so theirs are `QUERY/negative_1` and so on."""
+    positives = corpus.texts(corpus.positions(asked["corpus-id"]))  # two queries may have one text
+    known = _joined(asked["text"].combine_chunks(), positives)
     for file in sorted((folder / kind).glob("*.parquet")):
         with pq.ParquetFile(file) as rows:
             for batch in rows.iter_batches():
-                places = pc.index_in(batch["query"], value_set=asked["text"].combine_chunks())
+                places = pc.index_in(_joined(batch["query"], batch["positive"]), value_set=known)
                 ids = asked["_id"].take(places).combine_chunks()
                 for column in batch.schema.names[2:]:
                     yield pc.binary_join_element_wise(ids, column, "/"), batch[column]
+
+
+def _joined(queries: pa.Array, positives: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(queries, positives, "\n")
 
 
 def _read(folder: Path, config: str) -> pa.Table:

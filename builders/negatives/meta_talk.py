@@ -6,7 +6,7 @@ against `folded` texts. `written_checks` leaves out those that the corpus uses.
 
 import re
 
-from cards.texts import normalised
+from cards.texts import folded as one_form
 
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
 
@@ -111,9 +111,9 @@ def phrases(language: str) -> tuple[re.Pattern[str], ...]:
 
 
 def folded(text: str) -> str:
-    """A text as the phrases expect it: case, white space and apostrophes are folded.
+    """A text as the phrases expect it: in one form, with its punctuation.
 
     >>> folded("This  passage doesn\u2019t answer")
     "this passage doesn't answer"
     """
-    return normalised(text).replace("\u2019", "'")
+    return " ".join(one_form(text).split())
