@@ -33,6 +33,7 @@ from builders.leakage.guard import Guard
 from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
+from builders.made_ids import check_ids
 from builders.mining import mine_all
 from builders.negatives.material import Material
 from builders.passages import Passages
@@ -175,6 +176,7 @@ def _checked(config: BuildRecipe) -> _Checked:
     check_language(config.corpus.language)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
+    check_ids(config, corpus.passages, None if given is None else given.queries)
     guard = Guard(config.leakage)
     guard.check_corpus(Passages(corpus.passages))
     prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from cards.texts import normalised
+from cards.texts import folded as one_form
 
 _FILE = Path(__file__).with_suffix(".toml")
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
@@ -41,12 +41,12 @@ def uses(text: str, listed: Iterable[re.Pattern[str]]) -> bool:
 
 
 def folded(text: str) -> str:
-    """A text as the phrases expect it: case, white space and apostrophes are folded.
+    """A text as the phrases expect it: in one form, with its punctuation.
 
     >>> folded("This  passage doesn\u2019t answer")
     "this passage doesn't answer"
     """
-    return normalised(text).replace("\u2019", "'")
+    return " ".join(one_form(text).split())
 
 
 @lru_cache(maxsize=32)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 
 _ECHO_WORDS = 8
+_LONGEST_WORD = 50
+"""Characters; what has no space for longer is a URL, data, or in a script without spaces, and is cut anywhere."""
 MAX_TEMPERATURE = 1.0
 MIN_WORDS, MAX_WORDS = 3, 32
 STAGE = "queries"
@@ -234,13 +236,18 @@ def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
 
 
 def shown(title: str, text: str, limit: int) -> str:
-    """What the LLM sees of a passage: title and text on one line, cut at a word's end.
+    r"""What the LLM sees of a passage: title and text on one line, cut at a word's end if there is one nearby.
 
     >>> shown("A title", "Some words of" + chr(10) + "the text.", 22)
     'A title. Some words of'
+    >>> shown("", "0123456789" * 3, 12), len(shown("A title", "\u7a7a" * 3000, 1000))
+    ('012345678901', 1000)
     """
-    line = " ".join(f"{title}. {text}".split() if title else text.split())
-    return line if len(line) <= limit else line[: limit + 1].rpartition(" ")[0]
+    line = " ".join(f"{title}. {text}".split() if title and text else (title or text).split())
+    if len(line) <= limit:
+        return line
+    end = line.rfind(" ", limit - min(_LONGEST_WORD, limit // 2), limit + 1)
+    return line[: limit if end < 1 else end]
 
 
 def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:

@@ -69,8 +69,20 @@ def stated(record: Mapping[str, Any], column: str, where: str) -> str:
     text = text_of(record.get(column), f"{where}: {column!r}")
     if text is None:
         found = ", ".join(map(repr, record))
-        raise UserError(f"{where} has no {column!r}, or null in it (it has {found}); wanted both an id and a text")
+        raise UserError(f"{where} has no {column!r}, or null in it (it has {found}); add it, or leave the record out")
     return text
+
+
+def judgement(record: Mapping[str, Any], where: str) -> tuple[str, str, int]:
+    """Query, passage and score of a judgement that is a record.
+
+    Raises:
+        UserError: one of them is missing or of another kind.
+    """
+    query_id, passage_id, score = (stated(record, column, where) for column in _HEADER)
+    if not _WHOLE.fullmatch(score):
+        raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
+    return query_id, passage_id, _score(score, where)
 
 
 def jsonl(path: Path, what: str) -> Iterator[Line]:
@@ -102,7 +114,7 @@ def _lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(file, start=1):
                 yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
     except OSError as error:
-        raise UserError(f"{what} {path}: cannot be read: {error.strerror}; name another file") from None
+        raise UserError(f"{what} {path}: cannot be read ({error.strerror}); name another file") from None
 
 
 def _second_look(line: bytes, where: str) -> Any:

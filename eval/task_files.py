@@ -1,7 +1,5 @@
 """A retrieval task's files: BEIR folders, `.jsonl` files and data set folders of `builders.build`."""
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cards.errors import UserError
+from cards.records import jsonl, judgement, judgements, stated, text_of
 
 Qrels = dict[str, dict[str, int]]
 
@@ -16,18 +15,44 @@ Qrels = dict[str, dict[str, int]]
 def corpus_rows(path: Path) -> Iterator[dict[str, str]]:
     """Passages of a BEIR folder, a `.jsonl` file or a data set folder, as mteb wants them."""
     if (path / "manifest.json").exists():
-        rows: Iterable[dict[str, Any]] = _parquet(path, "corpus")
-    else:
-        rows = _jsonl(path if path.suffix == ".jsonl" else path / "corpus.jsonl")
-    for row in rows:
-        yield {"id": str(row["_id"]), "title": str(row.get("title") or ""), "text": str(row["text"])}
+        return passages(_parquet(path, "corpus"))
+    return passages(_numbered(path if path.suffix == ".jsonl" else path / "corpus.jsonl"))
 
 
 def query_rows(folder: Path) -> Iterator[dict[str, str]]:
     """Queries of a BEIR folder or a data set folder."""
-    rows = _parquet(folder, "queries") if (folder / "manifest.json").exists() else _jsonl(folder / "queries.jsonl")
-    for row in rows:
-        yield {"id": str(row["_id"]), "text": str(row["text"])}
+    is_built = (folder / "manifest.json").exists()
+    return queries(_parquet(folder, "queries") if is_built else _numbered(folder / "queries.jsonl"))
+
+
+def passages(records: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[dict[str, str]]:
+    """Passages as mteb wants them.
+
+    Args:
+        records: each with where it stands, for errors.
+
+    Raises:
+        UserError: an id or a text is missing or not text, or an id occurs twice.
+    """
+    seen: set[str] = set()
+    for where, record in records:
+        title = text_of(record.get("title"), f"{where}: 'title'") or ""
+        yield _identified(record, where, seen) | {"title": title, "text": stated(record, "text", where)}
+
+
+def queries(records: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[dict[str, str]]:
+    """Queries as mteb wants them; arguments and errors as of `passages`."""
+    seen: set[str] = set()
+    for where, record in records:
+        yield _identified(record, where, seen) | {"text": stated(record, "text", where)}
+
+
+def _identified(record: Mapping[str, Any], where: str, seen: set[str]) -> dict[str, str]:
+    row_id = stated(record, "_id", where)
+    if row_id in seen:
+        raise UserError(f"{where}: id {row_id!r} occurs twice; ids must be unique")
+    seen.add(row_id)
+    return {"id": row_id}
 
 
 def judged_queries(folder: Path, split: str) -> tuple[Qrels, int]:
@@ -51,44 +76,23 @@ def has_answer(judged: Mapping[str, int]) -> bool:
 
 def _judgements(folder: Path, split: str) -> Iterator[tuple[str, str, int]]:
     if (folder / "manifest.json").exists():
-        for row in _parquet(folder, "default"):
-            yield row["query-id"], row["corpus-id"], row["score"]
+        yield from (judgement(row, where) for where, row in _parquet(folder, "default"))
         return
     path = folder / "qrels" / f"{split}.tsv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
-                try:
-                    yield row["query-id"], row["corpus-id"], int(row["score"])
-                except (KeyError, TypeError, ValueError):
-                    raise UserError(
-                        f"{path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, "
-                        "under a header with these names"
-                    ) from None
-    except FileNotFoundError:
+    if not path.exists():
         found = ", ".join(sorted(file.stem for file in path.parent.glob("*.tsv"))) or "none"
-        raise UserError(f"{path}: no such file; splits in {path.parent}: {found}") from None
+        raise UserError(f"{path}: no such file; splits in {path.parent}: {found}")
+    yield from judgements(path)
 
 
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict) or "_id" not in row or "text" not in row:
-                        raise UserError(f"{path}: line {number}: wanted an object with _id and text")
-                    yield row
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; wanted BEIR's layout or a data set folder") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 near byte {error.start}; convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON lines: {error}") from None
+def _numbered(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a `.jsonl` file with their places."""
+    for line in jsonl(path, "task"):
+        yield f"task {path}: line {line.number}", line.record
 
 
-def _parquet(folder: Path, config: str) -> Iterator[dict[str, Any]]:
+def _parquet(folder: Path, config: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for file in sorted((folder / config).glob("*.parquet")):
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches():
-                yield from batch.to_pylist()
+                yield from ((f"task {file}", row) for row in batch.to_pylist())

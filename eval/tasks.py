@@ -1,12 +1,13 @@
 """Retrieval tasks as mteb runs them: its own by name, BEIR folders, and data sets of `builders.build`."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mteb
 import numpy as np
@@ -19,8 +20,11 @@ from cards.drift import Texts
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
 from cards.provenance import sha256_file, sha256_texts
+from cards.records import judgement
 from eval.recipe import LocalTask
-from eval.task_files import Qrels, by_query, corpus_rows, has_answer, judged_queries, query_rows
+from eval.task_files import Qrels, by_query, corpus_rows, has_answer, judged_queries, passages, queries, query_rows
+
+logger = logging.getLogger(__name__)
 
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
@@ -126,7 +130,7 @@ def _local(local: LocalTask) -> Task:
     corpus = _on_disk(corpus_rows(Path(local.corpus)), Path(scratch.name) / "corpus.arrow")
     questions = Path(local.questions)
     data = _Data(scratch, corpus, list(query_rows(questions)), *judged_queries(questions, local.split))
-    data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
+    data = data.checked(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
     made = data.as_task(local.name, local.split, revision)
     return Task(local.name, revision, local.split, None, None, made, data.without_answer)
@@ -138,20 +142,24 @@ def _from_hub(repo_id: str, revision: str) -> Task:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
     commit = pin(repo_id, revision, "dataset")
     corpus = load_parquet(repo_id, "corpus", "corpus", commit)
-    queries = load_parquet(repo_id, "queries", "queries", commit)
+    asked = load_parquet(repo_id, "queries", "queries", commit)
     scratch = TemporaryDirectory(prefix="foils-")
-    rows = ({"id": row["_id"], "title": row.get("title") or "", "text": row["text"]} for row in corpus)
+    where = f"task {repo_id}@{revision}"
+    judged = load_parquet(repo_id, None, "test", commit)
     data = _Data(
         scratch,
-        _on_disk(rows, Path(scratch.name) / "corpus.arrow"),
-        [{"id": row["_id"], "text": row["text"]} for row in queries],
-        *by_query(
-            (row["query-id"], row["corpus-id"], row["score"]) for row in load_parquet(repo_id, None, "test", commit)
-        ),
+        _on_disk(passages(_numbered(corpus, f"{where}: corpus")), Path(scratch.name) / "corpus.arrow"),
+        list(queries(_numbered(asked, f"{where}: queries"))),
+        *by_query(judgement(row, place) for place, row in _numbered(judged, f"{where}: judgements")),
     )
-    data.check(f"task {repo_id}@{revision}", "its configuration corpus")
+    data = data.checked(where, "its configuration corpus")
     name = repo_id.rpartition("/")[2]
     return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit), data.without_answer)
+
+
+def _numbered(rows: Dataset, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a Hub data set with their places."""
+    return ((f"{where}: row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _on_disk(passages: Iterator[dict[str, str]], file: Path) -> Dataset:
@@ -179,25 +187,28 @@ class _Data(NamedTuple):
     qrels: Qrels
     without_answer: int
 
-    def check(self, where: str, corpus: str) -> None:
-        """Refuses judgements of what is not there.
+    def checked(self, where: str, corpus: str) -> "_Data":
+        """The data without judgements of passages that are not there: ArguAna has five of them.
 
         Raises:
-            UserError: names the query or passage.
+            UserError: a judged query is not there, or no judged passage is, or nothing is relevant.
         """
-        known = set(self.corpus["id"])
-        asked = {row["id"] for row in self.queries}
-        for query_id, judged in self.qrels.items():
-            if query_id not in asked:
-                raise UserError(f"{where}: query {query_id!r} is judged but is not among the queries")
-            unknown = [passage_id for passage_id in judged if passage_id not in known]
-            if unknown:
-                raise UserError(
-                    f"{where}: query {query_id!r} names passage {unknown[0]!r}, which is not among the {len(known)} "
-                    f"passages of {corpus}"
-                )
-        if not self.qrels:
+        known, asked = set(self.corpus["id"]), {row["id"] for row in self.queries}
+        stray = next((query_id for query_id in self.qrels if query_id not in asked), None)
+        if stray is not None:
+            raise UserError(f"{where}: query {stray!r} is judged but is not among the queries")
+        lost = [(query, passage) for query, judged in self.qrels.items() for passage in judged if passage not in known]
+        if lost:
+            told = f"{where}: query {lost[0][0]!r} names passage {lost[0][1]!r}, which is not among the {len(known)} "
+            told += f"passages of {corpus}"
+            if len(lost) == sum(map(len, self.qrels.values())):
+                raise UserError(told)
+            logger.warning("%s; %d judgements of this sort are left out", told, len(lost))
+        judged = {q: {p: score for p, score in found.items() if p in known} for q, found in self.qrels.items()}
+        qrels = {query: found for query, found in judged.items() if has_answer(found)}
+        if not qrels:
             raise UserError(f"{where}: no judgements above 0")
+        return self._replace(qrels=qrels, without_answer=self.without_answer + len(judged) - len(qrels))
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of all that is measured on."""

@@ -3,7 +3,6 @@
 A judge is a name, its rule in words, and one function over a batch of pairs; the LLM has a module of its own.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -20,9 +19,9 @@ from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig, Precision
 from builders.scoring.cross_encoder import score_pairs
-from cards.errors import UserError
 from cards.models import resolve_model
 from cards.provenance import sha256_file
+from cards.records import judgements
 
 Verdicts = npt.NDArray[np.float64]
 """For each pair 1 (relevant), 0 (not relevant) or NaN (no verdict)."""
@@ -138,8 +137,8 @@ class Truth:
     """Judgements that the user has. A query that none is about is not judged; of others, what is not listed is 0.
 
     Args:
-        files: of BEIR's form, tab-separated with a header: `query-id`, `corpus-id`, `score`; a passage that several
-            of them list has the highest of its scores.
+        files: as `cards.records.judgements` reads them; a passage that several of them list has the highest of its
+            scores.
         written: ids of passages that an LLM wrote: whoever judged the corpus has not seen them, so there is no verdict.
 
     Raises:
@@ -152,7 +151,7 @@ class Truth:
         judged: set[str] = set()
         self.sources: dict[str, str] = {}
         for file in files:
-            for query_id, passage_id, grade in _qrels(file):
+            for query_id, passage_id, grade in judgements(file, "judgements"):
                 judged.add(query_id)
                 if grade > 0:
                     queries.append(query_id)
@@ -187,31 +186,6 @@ def person(judged: pa.Table, source: Path) -> Judge:
         return np.asarray(found, np.float64)
 
     return Judge("person", {source.name: f"sha256:{sha256_file(source)}"}, "the person says so", verdicts)
-
-
-def _qrels(file: Path) -> list[tuple[str, str, int]]:
-    rows = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if next(reader, None) != ["query-id", "corpus-id", "score"]:
-                raise UserError(
-                    f"judgements {file}: line 1 is not the header of BEIR's form; wanted query-id, corpus-id, score, "
-                    "separated by tabs"
-                )
-            for row in reader:
-                query_id, passage_id, grade = row
-                rows.append((query_id, passage_id, int(grade)))
-    except OSError as error:
-        raise UserError(f"judgements {file}: cannot be read ({error.strerror}); wanted BEIR's qrels/*.tsv") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"judgements {file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except ValueError:
-        raise UserError(
-            f"judgements {file}: line {reader.line_num} is not query id, passage id and a whole number, separated by "
-            "tabs"
-        ) from None
-    return rows
 
 
 def _judged(scores: npt.NDArray[np.float64], bars: npt.NDArray[np.float64] | float) -> Verdicts:

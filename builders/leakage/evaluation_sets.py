@@ -1,12 +1,10 @@
 """The queries and relevant passages of evaluation sets: BEIR folders, and MTEB's retrieval tasks by name."""
 
-import csv
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +12,7 @@ from builders import schema
 from cards.errors import UserError
 from cards.hub import explained
 from cards.provenance import sha256_texts
+from cards.records import jsonl, judgements, stated, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +33,6 @@ class EvaluationSet(NamedTuple):
     revision: str
     queries: pa.Table
     passages: pa.Table
-
-
-class _Line(msgspec.Struct):
-    """A line of `corpus.jsonl` or `queries.jsonl`."""
-
-    id: str | int = msgspec.field(name="_id")
-    text: str
-    title: str | None = None
 
 
 def load_sets(references: Iterable[str]) -> list[EvaluationSet]:
@@ -92,7 +83,8 @@ def _folder(folder: Path, split: str | None, name: str) -> EvaluationSet:
             f"leakage.against {folder}: no {wanted} in it; splits there: {', '.join(splits) or 'none'}; wanted BEIR's "
             "layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv"
         )
-    pairs = [pair for each in splits if split in (None, each) for pair in _judged(folder / "qrels" / f"{each}.tsv")]
+    files = [folder / "qrels" / f"{each}.tsv" for each in splits if split in (None, each)]
+    pairs = [(query_id, passage_id) for file in files for query_id, passage_id, score in judgements(file) if score > 0]
     asked, relevant = {query_id for query_id, _ in pairs}, {passage_id for _, passage_id in pairs}
     queries = _taken(folder / "queries.jsonl", asked)
     passages = _taken(folder / "corpus.jsonl", relevant)
@@ -108,42 +100,19 @@ def _folder(folder: Path, split: str | None, name: str) -> EvaluationSet:
     return EvaluationSet(named, _content(queries, passages), queries, passages)
 
 
-def _judged(file: Path) -> Iterator[tuple[str, str]]:
-    """Query and passage of the judgements above 0: BEIR counts only them as relevant."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=2):
-            try:
-                if int(row["score"]) > 0:
-                    yield row["query-id"], row["corpus-id"]
-            except (KeyError, TypeError, ValueError):
-                raise UserError(
-                    f"{file}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, under a "
-                    "header with these names"
-                ) from None
-
-
 def _taken(file: Path, wanted: set[str]) -> pa.Table:
     """The rows of a JSON-lines file whose ids are wanted; the others are read past."""
     ids, texts = [], []
-    for row in _lines(file):
-        if str(row.id) in wanted:
-            ids.append(str(row.id))
-            texts.append(schema.passage_text(row.title or "", row.text))
-    return pa.table({"_id": ids, "text": texts}, TEXTS)
-
-
-def _lines(file: Path) -> Iterator[_Line]:
-    decoder = msgspec.json.Decoder(_Line)
     if not file.exists():
         raise UserError(f"leakage.against {file.parent}: no {file.name} in it; wanted BEIR's layout")
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise UserError(f"{file}: line {number}: wanted an object with _id and text ({error})") from None
+    for number, row, _ in jsonl(file, "leakage.against"):
+        where = f"leakage.against {file}: line {number}"
+        row_id = stated(row, "_id", where)
+        if row_id in wanted:
+            ids.append(row_id)
+            title = text_of(row.get("title"), f"{where}: 'title'") or ""
+            texts.append(schema.passage_text(title, stated(row, "text", where)))
+    return pa.table({"_id": ids, "text": texts}, TEXTS)
 
 
 def _task(name: str) -> EvaluationSet:
@@ -168,6 +137,7 @@ def _task(name: str) -> EvaluationSet:
 def of_task(task: Any) -> EvaluationSet:
     """The queries and relevant passages of a loaded MTEB task, of all its subsets and evaluation splits."""
     task.convert_v1_dataset_format_to_v2(num_proc=None)
+    name, revision = str(task.metadata.name), str(task.metadata.dataset["revision"])
     queries, passages = [], []
     for subset in task.dataset.values():
         for split in task.metadata.eval_splits:
@@ -177,22 +147,26 @@ def of_task(task: Any) -> EvaluationSet:
             judged = {q: [p for p, score in found.items() if score > 0] for q, found in data["relevant_docs"].items()}
             asked = pa.array([query_id for query_id, found in judged.items() if found], pa.string())
             relevant = pa.array(sorted({p for found in judged.values() for p in found}), pa.string())
-            queries += _rows(data["queries"], asked)
-            passages += _rows(data["corpus"], relevant)
-    name, revision = str(task.metadata.name), str(task.metadata.dataset["revision"])
+            queries += _rows(data["queries"], asked, name)
+            passages += _rows(data["corpus"], relevant, name)
     return EvaluationSet(name, revision, _unique(queries), _unique(passages))
 
 
-def _rows(rows: Any, ids: pa.Array) -> list[pa.Table]:
+def _rows(rows: Any, ids: pa.Array, where: str) -> list[pa.Table]:
     """The rows of a `datasets.Dataset` with these ids, batch by batch."""
     found = []
     for batch in rows.with_format("arrow").iter(10_000):
-        taken = batch.filter(pc.is_in(batch["id"].cast(pa.string()), value_set=ids))
-        titles = taken["title"].to_pylist() if "title" in taken.column_names else [""] * taken.num_rows
-        texts = taken["text"].to_pylist()
-        if taken.num_rows:
-            whole = [schema.passage_text(title or "", text) for title, text in zip(titles, texts, strict=True)]
-            found.append(pa.table({"_id": taken["id"].cast(pa.string()), "text": whole}, TEXTS))
+        names = pa.array([text_of(each, f"{where}: an id") for each in batch["id"].to_pylist()], pa.string())
+        taken = batch.set_column(batch.column_names.index("id"), "id", names).filter(pc.is_in(names, value_set=ids))
+        texts = [
+            schema.passage_text(
+                text_of(row.get("title"), f"{where}: the title of {row['id']!r}") or "",
+                text_of(row["text"], f"{where}: the text of {row['id']!r}") or "",
+            )
+            for row in taken.to_pylist()
+        ]
+        if texts:
+            found.append(pa.table({"_id": taken["id"], "text": texts}, TEXTS))
     return found
 
 

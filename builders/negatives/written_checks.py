@@ -22,6 +22,7 @@ from builders.corpus import sample
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
 from builders.writing_systems import script
+from cards.texts import folded as one_form
 
 STOP_WORDS = {
     "da": frozenset(lists.STOPWORDS_DANISH),
@@ -195,7 +196,7 @@ def shingles(text: str) -> Shingles:
     >>> sorted(shingles("Owls hunt mice. At night!"))
     [('hunt', 'mice', 'at'), ('mice', 'at', 'night'), ('owls', 'hunt', 'mice')]
     """
-    words = _TOKEN.findall(text.casefold())
+    words = _TOKEN.findall(one_form(text))
     return frozenset(tuple(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1)))
 
 

@@ -293,9 +293,15 @@ def test_options_that_contradict_each_other_are_refused(houses, options, message
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("1 0 d1 1\n", "line 1 is not the header of BEIR's form; wanted query-id, corpus-id, score, separated by tabs"),
-        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n", "line 3 is not query id, passage id and a whole number"),
-        ("query-id\tcorpus-id\tscore\nq1\td1\tyes\n", "line 2 is not query id, passage id and a whole number"),
+        ("1 d1 yes\n", "line 1: wanted query-id, corpus-id and a whole score, separated by tabs, under a header"),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\n",
+            r"line 3: wanted query-id, .*; found 'q1\\td2'",
+        ),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\tyes\n",
+            r"line 2: wanted query-id, .*; found 'q1\\td1\\tyes'",
+        ),
     ],
 )
 def test_judgements_of_another_form_are_refused(tmp_path, content, message):

@@ -48,6 +48,49 @@ def test_mistakes_in_judgements(animals, qrels, words):
         load_task(task_folder(animals, [("q1", "who hunts mice?")], qrels))
 
 
+def test_judgements_of_passages_that_are_not_there_are_left_out_and_reported(animals, caplog):
+    queries = [("q1", "who hunts mice?"), ("q2", "who swims?")]
+    task = load_task(task_folder(animals, queries, ["q1\towl\t1", "q1\tgone\t1", "q2\tgone\t1"]))
+    assert task.qrels() == {"q1": {"owl": 1}}
+    assert task.unanswerable() == 1
+    assert "query 'q1' names passage 'gone', which is not among the 12 passages" in caplog.text
+    assert "2 judgements of this sort are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "words"),
+    [
+        ("corpus.jsonl", '{"_id": "x", "title": "X", "text": null}', "line 13 has no 'text', or null in it"),
+        (
+            "corpus.jsonl",
+            '{"_id": "x", "text": ["a", "b"]}',
+            r"line 13: 'text' is of type list \(\['a', 'b'\]\); wanted",
+        ),
+        ("corpus.jsonl", '{"_id": "owl", "text": "again"}', "line 13: id 'owl' occurs twice"),
+        ("queries.jsonl", '{"_id": "q2", "text": NaN}', "line 2 has no 'text', or null in it"),
+        (
+            "queries.jsonl",
+            '{"id": "q2", "text": "who?"}',
+            r"line 2 has no '_id', .* \(it has 'id', 'text'\)",
+        ),
+    ],
+)
+def test_values_that_are_no_texts_are_named_with_their_line(animals, file, line, words):
+    folder = task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t2"])
+    with (animals / file).open("a") as lines:
+        lines.write(line + "\n")
+    with pytest.raises(UserError, match=rf"{file}: {words}"):
+        load_task(folder)
+
+
+def test_values_in_other_forms_are_read(animals):
+    passages = ['{"_id": 1, "title": null, "text": "Owls"}', '{"_id": 2.0, "text": ""}']
+    (animals / "corpus.jsonl").write_text("\ufeff" + "\n".join(passages), "utf-8")
+    folder = task_folder(animals, [(7, "who hunts mice?")], [])
+    (animals / "qrels" / "test.tsv").write_text("7 0 1 1.0\n7 0 2 0\n")
+    assert load_task(folder).qrels() == {"7": {"1": 1, "2": 0}}
+
+
 def test_unknown_names_and_splits(animals):
     with pytest.raises(UserError, match="neither a folder nor a task that mteb knows"):
         load_task("SciFacts")
