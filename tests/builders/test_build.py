@@ -17,7 +17,7 @@ from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe
 from cards.texts import normalised
-from tests.chat_server import NEGATIVES_SYSTEM, about_animals
+from tests.chat_server import NEGATIVES_SYSTEM, about_animals, last_user_message
 
 
 def run(path, out, *overrides):
@@ -154,6 +154,26 @@ def test_a_cross_encoder_that_is_none_is_refused(write_recipe, tmp_path, chat_se
 def test_no_query_with_enough_negatives(write_recipe, tmp_path):
     with pytest.raises(UserError, match=r"no query has enough negatives of every kind .bm25: 0 of 2 for most"):
         run(write_recipe('["bm25"]'), tmp_path / "o" / "d", "negatives.per_query=2", "negatives.bm25.depth=1")
+
+
+def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, chat_server):
+    recipe = write_recipe('["llm"]')
+    chat_server.script = lambda body, n: (
+        about_animals(body, n) if last_user_message(body).startswith("Passage:") else "I won't write that, sorry."
+    )
+    with pytest.raises(UserError, match=r"llm: 0 of 1 for most of them, answers dropped: (too-short|meta-talk): \d+\)"):
+        run(recipe, tmp_path / "o" / "d")
+    chat_server.script = lambda *_: "I'm sorry, but I can't help with that request."
+    with pytest.raises(
+        UserError, match=r"no query was accepted: 8 were not usable \(meta-talk: 8\) and 0 did not find"
+    ):
+        run(recipe, tmp_path / "o" / "d", "seed=2")
+
+
+def test_a_language_without_an_edition_of_the_prompts_is_reported(write_recipe, tmp_path, caplog):
+    run(write_recipe('["bm25"]'), tmp_path / "o" / "d", 'corpus.language="sv"')
+    assert "no edition in 'sv' of question-v1: the English prompt is used" in caplog.text
+    assert list(json.loads((tmp_path / "o" / "d" / "manifest.json").read_text())["prompts"]) == ["question-v1"]
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):
