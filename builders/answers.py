@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder(strict=False)
 _KEYS = frozenset(
     {"text", "query", "question", "search_query", "answer", "response", "output", "passage", "claim", "title"}
 )
-SHORTENED = frozenset({"lead-in", "only-reasoning"})
+SHORTENED = frozenset({"empty", "lead-in", "only-reasoning"})
 """Reasons for which a stop string may be to blame: what was asked for stands behind the first line."""
 
 

@@ -34,7 +34,7 @@ from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
-from builders.mining import mine_all
+from builders.mining import Candidates, mine_all
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.publish import publish_dataset
@@ -92,7 +92,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
-    _check_some_left(asked, selection)
+    _check_some_left(asked, selection, candidates)
     leaked = leaked and leaked.and_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
         session.ledger.account(queries.STAGE).accepted = asked.usable
@@ -221,11 +221,14 @@ def _written(config: BuildRecipe, given: Labelled | None, material: Material) ->
     return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
 
 
-def _check_some_left(asked: _Asked, selection: Selection | None = None) -> None:
+def _check_some_left(asked: _Asked, selection: Selection | None = None, candidates: Candidates | None = None) -> None:
     if selection is not None and len(selection.queries) == 0:
         reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
+        most = reasons.most_common(1)[0][0]
+        found = candidates.mined.get(most.partition(":")[0]) if candidates is not None else None
+        why = f", answers dropped: {_reasons(found.drops)}" if found is not None and found.drops.num_rows else ""
         raise UserError(
-            f"no query has enough negatives of every kind ({reasons.most_common(1)[0][0]} for most of them); set "
+            f"no query has enough negatives of every kind ({most} for most of them{why}); set "
             "negatives.per_query lower, loosen [selection], or leave that kind out of negatives.kinds"
         )
     if asked.accepted.num_rows == 0 and asked.leaked is not None:
@@ -235,10 +238,16 @@ def _check_some_left(asked: _Asked, selection: Selection | None = None) -> None:
         )
     if asked.accepted.num_rows == 0:
         written, round_trip = (drops.num_rows for drops in asked.drops)
+        why = f" ({_reasons(asked.drops[0])})" if written else ""
         raise UserError(
-            f"no query was accepted: {written} were not usable and {round_trip} did not find their passage; try "
-            "another LLM or a larger queries.round_trip_k"
+            f"no query was accepted: {written} were not usable{why} and {round_trip} did not find their passage; try "
+            "another LLM or a larger queries.round_trip_k (--doctor tries the LLM)"
         )
+
+
+def _reasons(drops: pa.Table) -> str:
+    """Why texts were dropped, the most frequent reasons first."""
+    return ", ".join(f"{reason}: {number}" for reason, number in Counter(drops["reason"].to_pylist()).most_common(4))
 
 
 def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:

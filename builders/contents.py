@@ -3,6 +3,7 @@
 Equal inputs give equal bytes, so nothing here tells a time or a place.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
 from builders.negatives.llm import prompt_of
-from builders.prompts import in_language, prompt_hash, prompt_text
+from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from builders.training_run import recipe_revision
 from cards.models import resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def configs_of(
@@ -78,6 +81,9 @@ def inputs_of(
             prompts.add(writer.prompt)
     if LLM_JUDGE in config.scorers:
         prompts.add(config.negatives.llm_judge.prompt)
+    lacking = without_edition(prompts, language)
+    if lacking:
+        logger.warning("no edition in %r of %s: the English prompt is used", language, ", ".join(lacking))
     return {
         "recipe": identity_hash(config),
         "corpus": {

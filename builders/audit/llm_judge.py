@@ -50,7 +50,9 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     passage_chars: Annotated[int, Meta(ge=1)] = 2000
 
 
-class _How(NamedTuple):
+class How(NamedTuple):
+    """How all pairs are asked about."""
+
     prompt: Prompt
     seed: int
     config: LlmJudgeConfig
@@ -64,7 +66,7 @@ class JudgeTask:
         verdict: 1.0 relevant, 0.0 not relevant, None without a verdict.
     """
 
-    def __init__(self, place: int, query: str, passage: str, how: _How) -> None:
+    def __init__(self, place: int, query: str, passage: str, how: How) -> None:
         self.place = place
         self.verdict: float | None = None
         self._stops = True
@@ -122,7 +124,7 @@ def score(
     Raises:
         UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.
     """
-    how = _How(load_prompt(in_language(config.prompt, material.language)), material.seed, config)
+    how = How(load_prompt(in_language(config.prompt, material.language)), material.seed, config)
     verdicts = np.full(pairs.num_rows, np.nan)
 
     def done(task: JudgeTask) -> None:
@@ -135,7 +137,7 @@ def score(
     return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
 
 
-def _tasks(pairs: pa.Table, queries: pa.Table, passages: Passages, how: _How) -> Iterator[JudgeTask]:
+def _tasks(pairs: pa.Table, queries: pa.Table, passages: Passages, how: How) -> Iterator[JudgeTask]:
     """The pairs' tasks; texts of `BATCH` of them are in memory at once."""
     asked, read = places(pairs, queries, passages)
     for start in range(0, pairs.num_rows, BATCH):

@@ -34,7 +34,8 @@ async def answer(visit: Visit) -> Finding:
     reasons: list[str] = []
     seen = ""
     for number, task in enumerate(visit.case.tasks[visit.first_task :][:FIRST_TRIES]):
-        reply = visit.first if number == 0 else await visit.ask(task.request(0))
+        request = visit.case.requests[visit.first_task + number]
+        reply = visit.first if number == 0 else await visit.ask(request)
         if reply.answer is None:
             reasons.append(reply.problem)
             continue
@@ -43,17 +44,17 @@ async def answer(visit: Visit) -> Finding:
             shown = f"{quoted(reply.answer.text)} ({reply.answer.finish_reason})"
             return Finding("answer", "ok", f"{shown}{_before(reasons)}")
         if reason == "only-reasoning":
-            return await _only_reasoning(visit, task.request(0))
+            return await _only_reasoning(visit, request)
         reasons.append(reason)
         seen = seen or reply.answer.text.strip()
     found = f"{len(reasons)} requests, no usable answer: {', '.join(reasons)}"
     if not seen:
         return Finding("answer", "failed", found, (Advice("the model says nothing; try another model or prompt"),))
-    why = f"the build asks {visit.case.recipe.queries.attempts} times and drops what stays unusable"
-    advice = [Advice(f"{why}; a better model, or another queries.prompt")]
+    table, asking = visit.case.table, visit.case.asking
+    why = f"the build asks {asking.attempts} times and drops what stays unusable"
+    advice = [Advice(f"{why}; a better model, or another {table}.prompt")]
     if "cut" in reasons:
-        tokens = 4 * visit.case.recipe.queries.max_tokens
-        advice.insert(0, Advice("answers were cut", "queries.max_tokens", tokens))
+        advice.insert(0, Advice("answers were cut", f"{table}.max_tokens", 4 * asking.max_tokens))
     return Finding("answer", "warning", f"{found}\nthe first: {quoted(seen)}", tuple(advice))
 
 
@@ -87,7 +88,7 @@ async def _only_reasoning(visit: Visit, request: ChatRequest) -> Finding:
     if _says_something(reply):
         why = "room to think; likewise the max_tokens of [negatives.llm] where negatives are written"
         advice = [Advice("tried: with more room it answers", "llm.thinking", True)]
-        return Finding("answer", "failed", found, (*advice, Advice(why, "queries.max_tokens", tokens)))
+        return Finding("answer", "failed", found, (*advice, Advice(why, f"{visit.case.table}.max_tokens", tokens)))
     why = f"neither llm.thinking = false nor {tokens} tokens helped; take another model"
     return Finding("answer", "failed", found, (Advice(why),))
 
@@ -115,10 +116,10 @@ async def structured(visit: Visit) -> Finding:
     asked = f"asked by the prompt alone, the answer was {'' if is_json else 'not '}JSON"
     if reply.answer is None:
         asked = f"its own form was {reply.problem}"
-    return _judged(held, asked, own=own, is_json=is_json, is_wanted=is_wanted)
+    return _judged(held, asked, own=own, is_json=is_json, is_wanted=is_wanted, table=visit.case.table)
 
 
-def _judged(held: list[Server], asked: str, *, own: Server, is_json: bool, is_wanted: bool) -> Finding:
+def _judged(held: list[Server], asked: str, *, own: Server, is_json: bool, is_wanted: bool, table: str) -> Finding:
     """What follows where the recipe's own kind of server holds no answer to a schema."""
     status: Status = "ok" if not is_wanted else "warning" if is_json else "failed"
     if held:
@@ -126,7 +127,7 @@ def _judged(held: list[Server], asked: str, *, own: Server, is_json: bool, is_wa
         better = Advice('holds answers to a schema, for output = "json"', "llm.server", held[0])
         return Finding("JSON", status, found, (better,) if is_wanted else ())
     told = 'output = "json" may do, with answers dropped now and then' if is_json else 'keep output = "text"'
-    advice = (Advice("answers would be dropped", "queries.output", "text"),) if status == "failed" else ()
+    advice = (Advice("answers would be dropped", f"{table}.output", "text"),) if status == "failed" else ()
     return Finding("JSON", status, f"no form of schema holds; {asked}: {told}", advice)
 
 

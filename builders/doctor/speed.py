@@ -165,7 +165,7 @@ async def _measured(visit: Visit, at_once: int, requests: list[ChatRequest], dea
 
 def _endless(visit: Visit) -> Iterator[ChatRequest]:
     """Requests of the recipe, no two alike: a server would have a repeated one in its cache."""
-    tasks = visit.case.tasks
+    requests = visit.case.requests
     for number in count():
-        request = tasks[-1 - number % len(tasks)].request(0)
-        yield msgspec.structs.replace(request, seed=request.seed ^ (1 + number // len(tasks)))
+        request = requests[-1 - number % len(requests)]
+        yield msgspec.structs.replace(request, seed=request.seed ^ (1 + number // len(requests)))

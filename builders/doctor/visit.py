@@ -5,7 +5,7 @@ Every probe has a time-out of its own, and nothing is stored.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 
@@ -13,15 +13,16 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from builders.llm.chat import ChatAnswer, ChatRequest, Endpoint, answer_of, body_of
+from builders.audit.llm_judge import LlmJudgeConfig
+from builders.llm.chat import ChatAnswer, ChatRequest, Endpoint, Task, answer_of, body_of
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Account, bytes_of
 from builders.llm.lines import api_key, open_line
 from builders.llm.pressure import Failure, failure_of
 from builders.llm.transport import EXCHANGE, Exchange, http_client
 from builders.llm.wires import WIRES, Line, Server
-from builders.queries import QueryTask
-from builders.recipe import BuildRecipe
+from builders.negatives.llm import LlmNegativesConfig
+from builders.recipe import BuildRecipe, QueriesConfig
 from cards.errors import UserError
 
 LONGEST_PROBE_S = 30.0
@@ -34,7 +35,10 @@ class Case(NamedTuple):
 
     Attributes:
         recipe: the recipe.
-        tasks: the first query tasks of the build, one at least.
+        tasks: the first tasks of the build, one at least: queries, or negatives or pairs for labelled queries.
+        requests: what each of them asks first.
+        table: the recipe's table that says how they are asked for, such as `queries`.
+        asking: that table.
         as_text: the first task's request, made for an answer that is no JSON; likewise `as_json`.
         longest: the largest request that the build can make.
         longest_stage: which stage makes that.
@@ -42,7 +46,10 @@ class Case(NamedTuple):
     """
 
     recipe: BuildRecipe
-    tasks: list[QueryTask]
+    tasks: Sequence[Task]
+    requests: list[ChatRequest]
+    table: str
+    asking: QueriesConfig | LlmNegativesConfig | LlmJudgeConfig
     as_text: ChatRequest
     as_json: ChatRequest
     longest: ChatRequest
@@ -164,7 +171,7 @@ class Visit:
     @property
     def first_request(self) -> ChatRequest:
         """The request that `first` replies to."""
-        return self.case.tasks[self.first_task].request(0)
+        return self.case.requests[self.first_task]
 
     @property
     def is_slow(self) -> bool:

@@ -214,6 +214,9 @@ def write(asks: Iterator[Ask], total: int, material: Material, config: LlmNegati
     manner = written_checks.manner_of(
         material.corpus.table, material.language, material.seed, config.checks, config.max_tokens
     )
+    lifted = written_checks.lifted(manner, material.language, config.checks)
+    if lifted:
+        logger.warning("%s: negatives are not checked for what the corpus itself breaks: %s", kind, ", ".join(lifted))
     writing = Writing(kind, prompt, prime(prompt, material, config, kind), material.seed, config, manner)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in _starts(config)]
     tasks: Iterable[NegativesTask] = (NegativesTask(ask, numbers, writing) for ask in asks for numbers in groups)
@@ -222,7 +225,7 @@ def write(asks: Iterator[Ask], total: int, material: Material, config: LlmNegati
     while number:
         material.converse(kind, tasks, total=number, attempts=attempts, done=rows.add)
         tasks, number, attempts, rows.again = rows.again, len(rows.again), 1, []  # each knows what tries it has left
-    return rows.mined()
+    return rows.mined()._replace(record={"checks lifted": lifted} if lifted else {})
 
 
 def prompt_of(config: LlmNegativesConfig, language: str, kind: str) -> Prompt:

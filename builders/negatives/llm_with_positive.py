@@ -21,10 +21,11 @@ class LlmWithPositiveConfig(LlmNegativesConfig, frozen=True, forbid_unknown_fiel
 
 def mine(queries: pa.Table, material: Material, config: LlmWithPositiveConfig) -> Mined:
     """Has `count` negatives written for each query (`queries.TABLE`), seeing its text and its positive."""
-
-    def shown(row: dict[str, str]) -> str:
-        passage = " ".join(row["positive"].split())[: config.passage_chars]
-        return f"{row['text']}\nPassage: {passage}"
-
-    asks = (Ask(row["_id"], row["text"], shown(row), row["positive"]) for row in rows_of(queries, material))
+    rows = rows_of(queries, material)
+    asks = (Ask(row["_id"], row["text"], shown(row["text"], row["positive"], config), row["positive"]) for row in rows)
     return write(asks, queries.num_rows, material, config, "llm-with-positive")
+
+
+def shown(query: str, positive: str, config: LlmWithPositiveConfig) -> str:
+    """What the LLM sees of a query and its positive."""
+    return f"{query}\nPassage: {' '.join(positive.split())[: config.passage_chars]}"

@@ -135,6 +135,15 @@ def manner_of(passages: pa.Table, language: str, seed: int, checks: WrittenCheck
     )
 
 
+def lifted(manner: Manner, language: str, checks: WrittenChecks) -> list[str]:
+    """The checks that were wanted and are not made, because the corpus itself would not pass them."""
+    found = []
+    if checks.language:
+        found = [name for name, value in (("script", manner.script), ("language", manner.language)) if not value]
+    phrased = len(phrases(language)) - len(manner.told_by) if checks.meta_talk else 0
+    return [*found, *([f"{phrased} of {len(phrases(language))} phrases of meta-talk"] if phrased else [])]
+
+
 def _not_used_by(texts: list[str], told_by: tuple[re.Pattern[str], ...]) -> tuple[re.Pattern[str], ...]:
     plain, few = [folded(text) for text in texts], USED_BY_CORPUS * len(texts)
     return tuple(phrase for phrase in told_by if sum(phrase.search(text) is not None for text in plain) <= few)

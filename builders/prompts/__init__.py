@@ -6,7 +6,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,17 @@ def in_language(name: str, language: str) -> str:
     """
     edition = f"{name}.{language}"
     return edition if edition in _files() else name
+
+
+def without_edition(names: Iterable[str], language: str) -> list[str]:
+    """The prompts that have editions in other languages, and none in this one.
+
+    >>> without_edition(["question-v1", "relevance-judge-v1"], "sv"), without_edition(["question-v1"], "de")
+    (['question-v1'], [])
+    """
+    translated = {file.partition(".")[0] for file in _files() if "." in file}
+    lacks = (name for name in names if name in translated and in_language(name, language) == name)
+    return sorted(lacks) if language != "en" else []
 
 
 def prompt_hash(name: str) -> str:

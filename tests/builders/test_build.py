@@ -19,7 +19,7 @@ from cards.errors import UserError
 from cards.folders import locked
 from cards.recipe import load_recipe
 from cards.texts import normalised
-from tests.chat_server import NEGATIVES_SYSTEM, about_animals
+from tests.chat_server import NEGATIVES_SYSTEM, about_animals, last_user_message
 from tests.fixtures import commands
 
 
@@ -187,6 +187,26 @@ def test_two_processes_do_not_write_one_folder(write_recipe, tmp_path, chat_serv
     with locked(out), pytest.raises(UserError, match="another process is writing it"):
         amend(out, {"audit": {}})
     assert not out.with_name("d.lock").exists()
+
+
+def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, chat_server):
+    recipe = write_recipe('["llm"]')
+    chat_server.script = lambda body, n: (
+        about_animals(body, n) if last_user_message(body).startswith("Passage:") else "I won't write that, sorry."
+    )
+    with pytest.raises(UserError, match=r"llm: 0 of 1 for most of them, answers dropped: (too-short|meta-talk): \d+\)"):
+        run(recipe, tmp_path / "o" / "d")
+    chat_server.script = lambda *_: "I'm sorry, but I can't help with that request."
+    with pytest.raises(
+        UserError, match=r"no query was accepted: 8 were not usable \(meta-talk: 8\) and 0 did not find"
+    ):
+        run(recipe, tmp_path / "o" / "d", "seed=2")
+
+
+def test_a_language_without_an_edition_of_the_prompts_is_reported(write_recipe, tmp_path, caplog):
+    run(write_recipe('["bm25"]'), tmp_path / "o" / "d", 'corpus.language="sv"')
+    assert "no edition in 'sv' of question-v1: the English prompt is used" in caplog.text
+    assert list(json.loads((tmp_path / "o" / "d" / "manifest.json").read_text())["prompts"]) == ["question-v1"]
 
 
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):

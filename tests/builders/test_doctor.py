@@ -417,3 +417,37 @@ def test_the_embedded_llm(animals, tmp_path):
     assert table.status("key") == table.status("model") == table.status("usage") == "ok"
     assert "no form of schema holds" in table.found("JSON")
     assert "[llm]" not in table.text
+
+
+def labelled(tmp_path, *overrides):
+    (tmp_path / "given" / "qrels").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "given" / "queries.jsonl").write_text('{"_id": "q1", "text": "who hunts at night"}\n')
+    (tmp_path / "given" / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\towl\t1\n")
+    return (f'queries.source="{tmp_path / "given"}"', "corpus.sample=300", *overrides)
+
+
+def test_a_build_with_labelled_queries_is_tried_by_what_it_asks(doctor, chat_server, tmp_path):
+    table = doctor(*labelled(tmp_path))
+    assert table.error is None
+    assert table.status("answer") == "ok"
+    assert "longest prompt (llm)" in table.found("context")
+    asked = [body["messages"][-1]["content"] for body in chat_server.bodies]
+    assert "Query: who hunts at night" in asked
+    assert not [text for text in asked if text.startswith("Passage:")]
+
+    table = doctor(*labelled(tmp_path), script=lambda *_: reply(**cut("Owls hunt")))
+    assert table.advised["negatives"]["llm"]["max_tokens"] == 512
+
+
+def test_a_build_that_only_judges_is_tried_by_pairs(doctor, chat_server, tmp_path):
+    rule = 'selection.kinds.bm25.ceiling={"llm-judge"=0.5}'
+    kinds = 'negatives.kinds=["bm25"]'
+    table = doctor(*labelled(tmp_path, kinds, rule), script=lambda body, n: healthy(body, n) if n < 0 else "yes")
+    assert table.status("answer") == "ok"
+    assert "longest prompt (llm-judge)" in table.found("context")
+    assert chat_server.bodies[0]["messages"][-1]["content"].startswith("Query: who hunts at night\nPassage: ")
+
+
+def cut(text):
+    message = {"role": "assistant", "content": text}
+    return {"choices": [{"index": 0, "finish_reason": "length", "message": message}]}

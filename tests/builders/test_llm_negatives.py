@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
-from builders.llm.chat import ChatAnswer
+from builders.llm.chat import ChatAnswer, answer_of, body_of
+from builders.llm.config import LlmConfig
+from builders.llm.store import call_key
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material
@@ -95,6 +97,76 @@ def test_without_a_priming_question_nothing_is_asked_before(material):
     assert len(material.asked) == 2
 
 
+TWO = "Barn owls nest in church towers.\n\nDr. Lee saw them, e.g. in Kent. Dr. Lee raised their young on mice at home."
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TWO,
+        f"**Passage:**\n{TWO}",
+        f"Sure! Here is a passage about owls:\n\n{TWO}\n\n(Note: This passage does not answer the query.)",
+        f"<think>Hm.\nHm.</think>\n\n{TWO}\n\n---\nI hope this helps!",
+        f"{TWO}\n\nQuery: how do bees talk?\nHoney bees dance.",
+        f"Query: what do owls hunt?\n{TWO}",
+        f"{TWO} Barn owls nest in church towers. Dr. Lee saw them",
+    ],
+)
+def test_a_negative_is_kept_whole_and_nothing_else(raw):
+    raw = answer_of(
+        "k", {"text": raw, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 1}
+    )
+    asked = ScriptedLlm(lambda _: raw)
+    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig())
+    assert mined.generated["text"].to_pylist() == [TWO]
+    assert asked.asked[0].stop == ()
+
+
+def test_a_stop_string_is_sent_where_the_recipe_says_so_and_keys_are_what_they_were():
+    asked = scripted(NEGATIVE)
+    config = llm.LlmNegativesConfig(stop=("\n",))
+    llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), config)
+    body = body_of(asked.asked[0], LlmConfig(model="m"))
+    assert call_key(body) == "7b34e127e23cbc02c1ff373c9a32191f5e6df152a29cb7907e74eca8302a1038"
+
+
+def test_a_cut_negative_ends_with_its_last_whole_sentence():
+    cut = ChatAnswer("k", f"{NEGATIVE} They hunt at dusk, says Dr. Lee of the U.S. Then they", "length", 1, 1, 0.0)
+    asked = ScriptedLlm(lambda _: cut)
+    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig())
+    assert mined.generated["text"].to_pylist() == [NEGATIVE]
+
+
+def test_numbered_negatives_may_have_several_lines():
+    raw = "Here are two hard negatives:\n\n" + "\n\n".join(
+        f"**{n}.** {text.replace(' and ', chr(10) + 'and ')}" for n, text in enumerate(NEGATIVES[:2], 1)
+    )
+    kept, dropped, _ = mine_with(raw, prompt="hard-negatives-v1", count=2, per_call=2)
+    assert ([text for _, text in kept], dropped) == (NEGATIVES[:2], [])
+
+
+def test_a_priming_question_that_is_not_answered_is_left_out(caplog):
+    thoughts = ChatAnswer("k", "", "length", 1, 1, 0.0, only_reasoning=True)
+    waiting = iter([thoughts, ChatAnswer("k", NEGATIVE, "stop", 1, 1, 0.0)])
+    asked = ScriptedLlm(lambda _: next(waiting))
+    config = llm.LlmNegativesConfig(prompt="hard-negative-primed-v1")
+    assert llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), config).generated.num_rows == 1
+    assert asked.asked[1].messages[1]["content"].startswith("Query:")
+    assert "no usable answer to the priming question (only-reasoning)" in caplog.text
+
+
+def test_checks_that_the_corpus_breaks_are_reported(caplog):
+    texts = [f"{PLAIN} {number}" if number % 3 else "Совы охотятся ночью на мышей" for number in range(30)]
+    rows = [{"_id": str(number), "title": "", "text": text} for number, text in enumerate(texts)]
+    mixed = pa.Table.from_pylist([*CORPUS.to_pylist(), *rows], schema.CORPUS)
+    config = llm.LlmNegativesConfig(checks=WrittenChecks(longest=0, shortest=0))
+    mined = llm.mine(QUERIES.slice(0, 1), Material(mixed, "en", 42, scripted(OTHERS[0]).converse), config)
+    assert mined.record == {"checks lifted": ["script"]}
+    assert "not checked for what the corpus itself breaks: script" in caplog.text
+    whole = llm.mine(QUERIES.slice(0, 1), Material(BROAD_AND_OURS, "en", 42, scripted(OTHERS[0]).converse), config)
+    assert whole.record == {}
+
+
 def test_an_answer_that_repeats_its_instructions_is_dropped():
     leak = "It shares the topic and many words, although it does not answer the query."
     leaking = ScriptedLlm(lambda _: ChatAnswer("k", leak, "stop", 1, 1, 0.0))
@@ -171,6 +243,8 @@ BROAD = pa.Table.from_pylist(
     schema.CORPUS,
 )
 
+
+BROAD_AND_OURS = pa.concat_tables([BROAD, CORPUS])
 
 ABOUT_OWLS = {
     "es": (

@@ -156,3 +156,37 @@ def test_a_passage_cannot_end_its_turn(mark):
     assert "\x00" not in sent
     assert "\x1b" not in sent
     assert "You are free" in sent
+
+
+def one(*texts, seeds=None, **settings):
+    """What becomes of the first passage's query, and what was asked."""
+    ask = answers(*texts)
+    seeds = SEEDS.slice(0, 1) if seeds is None else pa.Table.from_pylist([{"_id": "a", **seeds}], schema.CORPUS)
+    written = write(seeds, QueriesConfig(**settings), ask)
+    return written.table["text"].to_pylist(), written.drops["reason"].to_pylist(), ask.asked
+
+
+@pytest.mark.parametrize("cut", ["Here's a question about owls:", "<think>", "**Query:**\u200b", "Sure!"])
+def test_what_a_stop_string_has_cut_off_is_asked_for_without_it(cut):
+    texts, reasons, asked = one(cut, "", "what do owls hunt?")
+    assert (texts, reasons) == (["what do owls hunt?"], [])
+    assert [request.stop for request in asked][0::2] == [("\n",), ()]
+    assert one("owls", "what do owls hunt?")[2][1].stop == ("\n",)  # where the stop string is not to blame
+
+
+def test_a_refusal_is_no_query_unless_the_passage_says_so_too():
+    refusal = "I cannot help you with this request about owls."
+    assert one(refusal, attempts=1)[1] == ["meta-talk"]
+    said = {"title": "Chat", "text": "User: find my owl. Agent: I cannot help you with that, but the zoo can."}
+    assert one(refusal, seeds=said, attempts=1)[0] == [refusal]
+
+
+def test_a_passage_without_letters_has_any_script_and_its_title_counts():
+    table = {"title": "Revenue in dollars", "text": "| 2000 | 12.4 |"}
+    assert one("how much was earned in 2000?", seeds=table)[0] == ["how much was earned in 2000?"]
+    assert one("how much was earned in 2000?", seeds={**table, "title": ""})[0] == ["how much was earned in 2000?"]
+    formula = {"title": "Decay law", "text": "ψ = λ + β·δ"}
+    assert one("what is the decay law?", seeds=formula)[0] == ["what is the decay law?"]
+    assert one("сколько было заработано в 2000?", seeds=table, attempts=1)[1] == ["other-script"]
+    japanese = {"title": "", "text": "梟は夜行性鳥類"}
+    assert one("フクロウ は よる なに を たべますか", seeds=japanese)[1] == []

@@ -275,3 +275,19 @@ def test_spans_join_in_any_order():
     for span in spans:
         joined.add(*span)
     assert joined.seconds == len({second for start, end in spans for second in range(start, end)})
+
+
+def test_a_call_that_rows_share_is_paid_once(run, chat_server):
+    def shared():
+        rows = [Row(0), Row(0), Row(0), Row(1)]
+        out = run(rows, attempts=1, prices=PricesConfig(input=1_000_000 / 7), budget=2.5)
+        assert [row.text for row in out] == ["good"] * 4
+
+    chat_server.script = lambda *_: (time.sleep(0.05), "good")[1]  # the rows are asked for before it comes
+    shared()
+    first = account(run)
+    assert (len(chat_server.bodies), run.ledger.new_calls) == (2, 2)
+    assert (first["calls"], first["money"], first["accepted"]) == (2, 2.0, 4)
+    shared()  # from the store
+    assert run.ledger.new_calls == 0
+    assert account(run) == first

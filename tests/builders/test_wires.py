@@ -429,3 +429,57 @@ def test_an_inference_endpoint_that_cannot_be_asked(hosted, chat_server, state, 
     with pytest.raises(UserError, match=f"llm.endpoint acme/mine: {words}"):
         hosted(model="acme/model", endpoint="acme/mine")
     assert not chat_server.bodies
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+CONTENTS = {
+    "a text in a list": [{"type": "text", "text": "what are eels?"}],
+    "thoughts beside it": [THOUGHT, {"type": "text", "text": "what are eels?"}],
+    "texts as they are": ["what are ", "eels?"],
+    "the other name": [{"type": "output_text", "text": "what are eels?"}],
+    "a text in a text": [{"type": "text", "text": {"value": "what are eels?"}}],
+    "one part": {"type": "text", "text": "what are eels?"},
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_a_content_in_parts_is_its_texts(send, chat_server, content):
+    chat_server.script = lambda *_: answered("openai", content)
+    assert send("openai", request(stop=()))["text"] == "what are eels?"
+
+
+def test_a_content_of_thoughts_alone_is_only_reasoning(send, chat_server):
+    chat_server.script = lambda *_: answered("openai", [THOUGHT], "length")
+    assert answer_of("key", {**send("openai", request(stop=())), "seconds": 0.1}).only_reasoning
+
+
+def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
+    chat_server.script = lambda *_: answered("openai", None, refusal="I can't help with that.")
+    assert send("openai", request())["text"] == "I can't help with that."
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 70.0, "completion_tokens": "12"}, (70, 12)),
+        ({"prompt_tokens": None, "completion_tokens": "many"}, (None, None)),
+        ({"prompt_tokens": {"text": 70}, "completion_tokens": [12]}, (None, None)),
+        ("none", (None, None)),
+        (None, (None, None)),
+        ([], (None, None)),
+    ],
+)
+def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):
+    message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
+    whole = {"choices": [{"message": message, "finish_reason": 3}], "usage": usage, "model": ["scripted"], "id": 7}
+    chat_server.script = lambda *_: (200, {}, "\ufeff" + json.dumps(whole))
+    kept = send("openai", request())
+    assert (kept["text"], kept["finish_reason"]) == ("what are eels?", "stop")
+    assert (kept["prompt_tokens"], kept["completion_tokens"]) == tokens
+    assert "model" not in kept
+    assert "only_reasoning" not in kept
+
+
+def test_details_of_generate_may_be_anything(send, chat_server):
+    chat_server.script = lambda *_: (200, {}, json.dumps({"generated_text": "eels", "details": "none"}))
+    assert send("tgi-generate", request())["text"] == "eels"

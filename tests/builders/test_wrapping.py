@@ -1,0 +1,267 @@
+"""What chat models put round a text is taken off, and what the text is about stays."""
+
+import pytest
+
+from builders.answers import texts_of
+from builders.llm.chat import ChatAnswer, answer_of
+from builders.llm.thoughts import without_thoughts
+from builders.meta_talk import phrases, refusals, uses
+from builders.prompts import load_prompt
+from builders.wrapping import is_lead_in, unwrapped
+
+QUERY = "what do barn owls eat at night?"
+PASSAGE = "Barn owls nest in church towers.\n\nThey raise their young there."
+
+
+def stored(text):
+    """An answer as the call store has it."""
+    call = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
+    return answer_of("k", {"text": text, **call})
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "**Query:** {}",
+        "**Query**: {}",
+        "__Query:__ {}",
+        "<b>Query:</b> {}",
+        "### Query\n{}",
+        "Search Query:\n{}",
+        "Query 1 (short): {}",
+        "Question - {}",
+        "Q: {}",
+        "Possible search query: {}",
+        "Query\uff1a{}",
+        "Suchanfrage: {}",
+        "Requête : {}",
+        "Consulta: {}",
+        "Domanda: {}",
+        "Pergunta: {}",
+        "Zoekopdracht: {}",
+        "質問\uff1a{}",
+        "Final answer: **{}**",
+        "**{}**",
+        "*{}*",
+        "`{}`",
+        "### {}",
+        "> {}",
+        "- {}",
+        "1. {}",
+        "1) **{}**",
+        "**1.** {}",
+        '"{}"',
+        '"{}".',
+        "'{}'",
+        "\u201c{}\u201d",
+        "\u201e{}\u201c",
+        "« {} »",
+        "\u300c{}\u300d",
+        '1. **Query:** "{}"',
+        "<answer>{}</answer>",
+        "<query>\n{}\n</query>",
+        "<answer>{}",
+        "<p>{}</p>",
+        "\\boxed{{{}}}",
+        "```\n{}\n```",
+        "```text\n{}\n```\nThis query is specific.",
+        "<|im_start|>assistant\n{}",
+        "\ufeff{}",
+        '{{"query": "{}"}}',
+        "Here's a question about owls:\n\n{}",
+        "Here\u2019s a question: {}",
+        "Sure! Here is a search query for the passage:\n\n{}",
+        "Sure, I can help with that. Here's a query: {}",
+        "Certainly!\n\n{}",
+        "Okay! {}",
+        "Here is a query\n{}",
+        "Based on the passage, a query could be: {}",
+        "The query for this passage is: {}",
+        "Hier ist eine Suchanfrage zum Text:\n{}",
+        "Voici une question :\n{}",
+        "Aquí tienes una consulta: {}",
+        "Ecco una domanda: {}",
+        "{}\n\n(Note: it is specific.)",
+        "{} (Note: it is specific.)",
+        "{}\n\nI hope this helps!",
+        "Passage: Owls hunt.\nQuery: {}",
+        "{}<|im_end|>\n<|im_start|>user",
+    ],
+)
+def test_the_query_is_what_is_left(wrapped):
+    answer = ChatAnswer("k", wrapped.format(QUERY), "stop", 1, 1, 0.1)
+    assert texts_of(answer, 1, as_json=False, prompt=load_prompt("question-v1")) == ([QUERY], None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*args and **kwargs in python",
+        "__init__ vs __new__",
+        "__init__",
+        "what is f(**a, **b)",
+        "2**3 and 4**5",
+        "what does p->next mean in C",
+        "what is <b> in html",
+        "<title> tag in html head",
+        "<b>What</b> is bold",
+        "C# vs F#",
+        "#hashtag meaning",
+        'what is "foo"',
+        '"owl" vs "bat"',
+        'what does "do or do not" mean?',
+        "how tall is 5'10\"",
+        "the owls' nest",
+        "'tis the season",
+        "`foo` and `bar`",
+        "Python: how to sort",
+        "Hamlet's question: to be or not to be",
+        "The Text Mining Approach: A Survey",
+        "the best way to answer a question: tips",
+        "here is how owls hunt",
+        "404 error in nginx proxy",
+        "3.5 mm jack adapter",
+        "okay google commands list",
+    ],
+)
+def test_what_a_query_is_about_stays(text):
+    assert unwrapped(text) == text
+    assert not is_lead_in(text)
+
+
+def test_a_mark_that_the_passage_has_too_belongs_to_the_query():
+    assert unwrapped("2. Weltkrieg Beginn", beside="Der 2. Weltkrieg begann 1939.") == "2. Weltkrieg Beginn"
+    assert unwrapped("what does **x** do", beside="Markdown makes **x** bold.") == "what does **x** do"
+    assert unwrapped("what does **x** do", beside="Nothing of the kind.") == "what does x do"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Set the path\nexport X=1",
+        "```python\nx = 1\n```\nThis code sets x.",
+        "<p>Owls hunt.</p>",
+        "<div>OK</div> is a button",
+        "*args collects them. **kwargs does, too.",
+        "1. Do this.\n2. Do that.",
+        "- one\n- two",
+        "Use **bold** for it, and `code` for code.",
+        "Question: where do owls nest? Answer: in towers.",
+        "I cannot see it. He said so.",
+        '{"key": "a value", "other": 1}',
+    ],
+)
+def test_a_passage_keeps_its_own_markup(text):
+    assert unwrapped(text, passage=True) == text
+
+
+@pytest.mark.parametrize(
+    "wrapped", ["**Passage:** {}", "Passage:\n{}", "Hard negative 1: {}", '"{}"', "Text: {}", "<passage>{}</passage>"]
+)
+def test_labels_of_a_passage_go(wrapped):
+    assert unwrapped(wrapped.format(PASSAGE), passage=True) == PASSAGE
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "<think>Hm.</think>{}",
+        "<thinking>\nHm.\n\nYes.\n</thinking>\n\n{}",
+        "<thought>Hm.</thought>\n{}",
+        "<reasoning>Hm.</reasoning>\n{}",
+        "<seed:think>Hm.</seed:think>{}",
+        "[THINK]Hm.[/THINK]{}",
+        "\u25c1think\u25b7Hm.\u25c1/think\u25b7{}",
+        "<|begin_of_thought|>Hm.<|end_of_thought|>\n<|begin_of_solution|>{}<|end_of_solution|>",
+        "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
+        "analysisWe need a query.assistantfinal{}",
+        "<scratchpad>Hm.</scratchpad>{}",
+        "<inner_monologue>Hm.</inner_monologue>{}",
+        "Hm, which one?\n</think>\n\n{}",
+        "<think>Hm <think>hm</think> hm.</think>{}",
+        '<think>It says "owl"</think>{}',
+        "<think>Is </reason> a tag?</think>{}",
+        "**Reasoning:** Hm.\n\n**Query:** {}",
+        "<think>One.</think>\n<think>Two.</think>\n{}",
+        "{}\n<think>\nIs that one good",
+    ],
+)
+def test_thoughts_go_whatever_marks_them(marked):
+    answer = stored(marked.format(QUERY))
+    assert texts_of(answer, 1, as_json=False) == ([QUERY], None)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<think>", "<thought>", "[THINK]", "<seed:think>", "<|channel|>analysis<|message|>", "<analysis>"]
+)
+def test_thoughts_that_do_not_end_are_no_answer(mark):
+    answer = stored(f"{mark}We need a query about owls")
+    assert texts_of(answer, 1, as_json=False) == ([], "only-reasoning")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the `</think>` tag",
+        "the '<think>' tag of R1",
+        "A <think> tag closes with </think>.",
+        "<status><reason>late</reason></status>",
+        "[Analysis] Owls hunt.",
+        "a[reason] = b",
+    ],
+)
+def test_a_text_about_such_marks_stays(text):
+    assert without_thoughts(text) == text
+
+
+REFUSALS = {
+    "en": [
+        "I cannot fulfill this request because it asks for misleading content.",
+        "I apologize, but I cannot create a misleading passage for you.",
+        "I won\u2019t write a passage that is deliberately misleading.",
+        "Could you please provide more context so that I can write it?",
+        "I must respectfully decline.",
+        "As a responsible AI, I follow rules.",
+        "I'm unable to create this content.",
+        "I do not feel comfortable generating this.",
+        "I'd rather not write deceptive text.",
+        "It would be inappropriate for me to write it.",
+        "This request violates my guidelines.",
+        "I cannot, in good conscience, write this.",
+        "Okay, so the user wants a query about owls.",
+    ],
+    "de": ["Es tut mir leid, aber das geht nicht.",
+        "Ich kann diese Anfrage leider nicht erfüllen.",
+        "Ich werde keinen irreführenden Text verfassen."],
+    "fr": ["Je suis désolé, mais non.", "Je ne peux pas répondre à cette demande."],
+    "es": ["Lo siento, pero no puedo.", "No puedo cumplir con esta solicitud."],
+    "it": ["Mi dispiace, ma non posso.", "Non posso soddisfare questa richiesta."],
+    "pt": ["Desculpe, mas não posso.", "Não posso atender a este pedido."],
+    "nl": ["Het spijt me, maar nee.", "Ik kan niet aan dit verzoek voldoen."],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "text"), [(code, text) for code, texts in REFUSALS.items() for text in texts])
+def test_a_refusal_is_known_in_its_language(language, text):
+    assert uses(text, refusals(language))
+    assert uses(text, phrases(language))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "i cannot log in to my account",
+        "can you provide a refund after 30 days?",
+        "why can't i create a new account",
+        "how to write a misleading advertisement",
+        "sorry for your loss message examples",
+        "He said that he cannot comply with the order.",
+        "kann ich mein passwort nicht ändern",
+        "je ne trouve pas mon mot de passe",
+        "the request is sent by the client",
+        "we need to talk about kevin review",
+    ],
+)
+def test_a_query_in_the_first_person_is_no_refusal(text):
+    assert not [code for code in REFUSALS if uses(text, refusals(code))]
