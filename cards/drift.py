@@ -139,6 +139,7 @@ def score(model: Model, run: Run, texts: Texts) -> Scored:
         logits, rate = _outputs(model, run, pairs)
         return Scored(logits.reshape(len(queries), pool), None, rate)
     vectors, rate = _outputs(model, run, _prompted(model, queries, passages))
+    vectors = vectors[:, : model.truncate_dim]
     scores = model.similarity(vectors[: len(queries)], vectors[len(queries) :]).numpy()
     return Scored(scores, vectors, rate)
 

@@ -41,6 +41,8 @@ def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version 
     data = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity" if record["task"] == "retriever" else "text-ranking",
+        license=record.get("license"),
+        language=record.get("language"),
         base_model=_hub_id(record["base"]["name"]),
         datasets=[name for each in trained_on(record) if (name := _hub_id(each["name"]))] or None,
         tags=["sentence-transformers", "foils", "hard-negatives"],

@@ -91,7 +91,7 @@ def add_push_arguments(
         "--dry-run", action="store_true", help=f"with --push: {dry_run}; {dry_run_alone}" if dry_run_alone else dry_run
     )
     if licence:
-        parser.add_argument("--license", help="for the card, where the recipe's corpus.license is not set")
+        parser.add_argument("--license", help="for the card, where neither corpus.license nor a model's base says it")
 
 
 def push_target(arguments: argparse.Namespace, *, dry_run_alone: bool = False) -> Target | None:

@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 import msgspec
 from datasets import Dataset
+from sentence_transformers import CrossEncoder
 
 from cards.convert import FILES, PACKAGES, Format, convert, load, parts_of
 from cards.drift import Texts, compare, in_torch, sample_texts, score
@@ -57,7 +58,8 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
 
     Returns:
         For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
-        `pad_id`, `pad_token`, `query_prompt`, `passage_prompt`), and the figures of `cards.drift.Measured`.
+        `pad_id`, `pad_token`, `padding_side`, `query_prompt`, `passage_prompt`), of a retriever how its embeddings are
+        compared (`truncate_dim`, `similarity`), and the figures of `cards.drift.Measured`.
 
     Raises:
         UserError: a package is missing, or the model cannot be converted.
@@ -70,6 +72,12 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
         "pad_token": model.tokenizer.pad_token,
         "query_prompt": model.prompts.get("query", ""),
         "passage_prompt": model.prompts.get("document", ""),
+        "padding_side": model.tokenizer.padding_side,
+        **(
+            {}
+            if isinstance(model, CrossEncoder)
+            else {"truncate_dim": model.truncate_dim, "similarity": model.similarity_fn_name}
+        ),
     }
     reference = score(model, in_torch(model), texts)
     records = []

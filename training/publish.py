@@ -1,6 +1,7 @@
 """Publishes a trained model as one version of a Hub repository, with its card and run record.
 
-    python -m training.publish FOLDER --push OWNER/NAME [--version v1.0.0] [--private] [--dry-run]
+    python -m training.publish FOLDER --push OWNER/NAME [--version v1.0.0] [--license ID] [--private]
+        [--dry-run]
 
 `training/train.py --push` does the same after training. Scores are published by `eval.run --push`. Killed at any point,
 it can be run again.
@@ -46,7 +47,8 @@ def publish_model(folder: Path, target: Target) -> None:
     if target.dry_run:
         return
     merge = partial(merge_model_cards, weights=record["model"]["revision"])
-    card = released_card(model_card(record, target.repo_id, release.version), release, {}, merge)
+    licence = {"license": target.license} if target.license else {}
+    card = released_card(model_card(record, target.repo_id, release.version), release, licence, merge)
     bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
     published = publish(bundle, target.repo_id, release.version, private=target.private)
     logger.info(
@@ -105,7 +107,7 @@ def _entry() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a model that training/train.py wrote")
-    add_push_arguments(parser, required=True)
+    add_push_arguments(parser, required=True, licence=True)
     arguments = parser.parse_args()
     target = push_target(arguments)
     if target is not None:

@@ -4,20 +4,24 @@ It holds everything that the model's card says and that `cards.verify` follows b
 is done already, see `training.identity`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from cards.errors import UserError
+from cards.files import CARD
+from cards.hub import download
+from cards.merging import parse_card
 from cards.model import write_model_card
-from cards.models import weights_hash
+from cards.models import ModelReference, weights_hash
 from cards.provenance import file_hashes
 from training.data import Source
 from training.identity import Run
 from training.mixture import Training
 from training.publish import RUN_RECORD
-from training.seen import Seen
+from training.seen import Seen, manifest_of
 
 
 class Finished(NamedTuple):
@@ -53,6 +57,7 @@ def write_record(run: Run, folder: Path, finished: Finished) -> None:
         },
         "training_datasets": msgspec.to_builtins(finished.seen),
         "model": {"revision": f"sha256:{weights_hash(folder)}"},
+        **_for_card(run),
         "task": config.task,
         "seed": config.seed,
         "training": outcome,
@@ -69,3 +74,33 @@ def write_record(run: Run, folder: Path, finished: Finished) -> None:
 def _telling(overrides: Sequence[str], source: Source) -> list[str]:
     """The overrides that say what was trained; in which folder the data lay is not told, its revision is."""
     return [override for override in overrides if source.tag is not None or not override.startswith("dataset=")]
+
+
+def _for_card(run: Run) -> dict[str, Any]:
+    """What is known of license, language and origin of the queries, of the latter only what holds for all data."""
+    manifests = [manifest_of(source) if isinstance(source, Source) else {} for source in (run.source, *run.also)]
+    origins = {_origin(manifest) for manifest in manifests}
+    known = {
+        "license": _license(run.base),
+        "language": sorted({manifest["language"] for manifest in manifests if manifest.get("language")}),
+        "queries": origins.pop() if len(origins) == 1 else None,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _origin(manifest: Mapping[str, Any]) -> str | None:
+    """Where a build's queries come from: `labelled`, `llm`, or None where its manifest does not say."""
+    inputs = manifest.get("inputs") or {}
+    if "queries" in inputs:
+        return "labelled"
+    return "llm" if (inputs.get("llm") or {}).get("model") else None
+
+
+def _license(base: ModelReference) -> str | None:
+    """The license in a base's card; None where it cannot be read."""
+    try:
+        folder = download(base.name, base.revision, "model", [CARD]) if base.on_hub else Path(base.location)
+        found = parse_card((folder / CARD).read_text("utf-8")).data.get("license")
+    except (OSError, UnicodeDecodeError, UserError):
+        return None
+    return found if isinstance(found, str) else None

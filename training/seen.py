@@ -56,10 +56,7 @@ def seen_by(source: Source, base: ModelReference, also: Sequence[Source | Plain]
 
 def _seen_by_data(sources: Sequence[Source | Plain]) -> tuple[list[str] | None, list[str]]:
     """What any of the data overlaps with, and what all of it was compared with."""
-    reports = [
-        _read(_manifest(source), "data set").get("leakage") if isinstance(source, Source) else None
-        for source in sources
-    ]
+    reports = [manifest_of(source).get("leakage") if isinstance(source, Source) else None for source in sources]
     known = [report for report in reports if report is not None]
     overlaps = sorted({name for report in known for name in report["training_datasets"]})
     if len(known) < len(reports):
@@ -81,14 +78,19 @@ def _registered(name: str) -> list[str] | None:
     return None if found is None else sorted(found)
 
 
-def _manifest(source: Source) -> Path:
-    if source.tag is None:
-        return Path(source.location) / MANIFEST
-    return download(source.location, source.revision, "dataset", [MANIFEST]) / MANIFEST
+def manifest_of(source: Source) -> dict[str, Any]:
+    """A data set's manifest; empty where it has none, as plain training rows need none.
+
+    Raises:
+        UserError: it cannot be read, or the Hub cannot be reached.
+    """
+    here = source.tag is None
+    folder = Path(source.location) if here else download(source.location, source.revision, "dataset", [MANIFEST])
+    return _read(folder / MANIFEST, "data set")
 
 
 def _read(file: Path, what: str) -> dict[str, Any]:
-    if not file.exists():  # plain training rows need no manifest
+    if not file.exists():
         return {}
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))

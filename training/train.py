@@ -127,7 +127,7 @@ def _entry() -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="train from the start and replace what an earlier run has left in --out"
     )
-    add_push_arguments(parser)
+    add_push_arguments(parser, licence=True)
     arguments = parser.parse_args()
     target = push_target(arguments)
     recipe = load_recipe(arguments.recipe, arguments.overrides, TrainRecipe)

@@ -69,6 +69,20 @@ def test_a_card_says_what_it_was_made_of():
         assert words in card.text
 
 
+@pytest.mark.parametrize("task", ["retriever", "cross-encoder"])
+def test_nothing_is_said_of_the_queries_that_the_record_does_not_say(task):
+    card = model_card({**RECORD, "task": task}, None, None)
+    assert "LLM" not in card
+    assert "labels" not in card
+    assert "license" not in card
+    assert "language" not in card
+    known = {"license": "mit", "language": ["de"], "queries": "llm"}
+    card = model_card({**RECORD, "task": task, **known}, None, None)
+    assert "trained without labels on queries that an LLM wrote" in card
+    assert (ModelCard(card).data.license, ModelCard(card).data.language) == ("mit", ["de"])
+    assert "trained on labelled queries" in model_card({**RECORD, "task": task, "queries": "labelled"}, None, None)
+
+
 def test_scores_are_added_replaced_and_nothing_else_is_touched():
     card = model_card(RECORD, None, None).replace("library_name", "custom_key: kept\nlibrary_name", 1)
     files = {"README.md": (card + "\n## Limits\n\nWritten by hand.\n").encode()}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from builders.folder import write_config
 from cards.convert import FILES, load, write_onnx
@@ -97,6 +98,37 @@ def test_the_cards_snippet_embeds_as_the_model_does_without_torch(model, monkeyp
     exec(without_torch, space)
     wanted = SentenceTransformer(str(model)).encode(TEXTS)
     assert abs(space["embed"](TEXTS) - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "manhattan"])
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_the_cards_code_ranks_as_the_model_does(similarity, form, texts, tmp_path, monkeypatch):
+    if form == "openvino" and similarity != "cosine":
+        pytest.skip("one more is enough")
+    transformer = Transformer(str(tiny.raw("bert", tmp_path / "raw")))
+    model = SentenceTransformer(
+        modules=[transformer, Pooling(32, "mean")], truncate_dim=8, similarity_fn_name=similarity, device="cpu",
+        prompts={"query": "find: ", "document": "text: "},
+    )  # fmt: skip
+    with torch.no_grad():  # embeddings of very different lengths
+        transformer.auto_model.encoder.layer[-1].output.LayerNorm.weight.mul_(torch.linspace(0.1, 9, 32))
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    (figures,) = export(tmp_path / "model", [form], texts)
+    card = environment.get_template("model_use.md").render(
+        record={"task": "retriever", "exports": [figures]}, repo=None, version=None
+    )
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    queries, passages = [f"who is {text}?" for text in TEXTS[:8]], TEXTS
+    code = re.sub(r'embed\(\["find: " \+ .*\)', f'embed(["find: " + each for each in {queries}])', code)
+    code = re.sub(r'embed\(\["text: " \+ .*\)', f'embed(["text: " + each for each in {passages}])', code)
+    shown = []
+    space = {"print": shown.append}
+    monkeypatch.chdir(tmp_path / "model")
+    exec(code, space)
+    wanted = model.similarity(model.encode_query(queries), model.encode_document(passages)).numpy()
+    assert shown[0].shape == wanted.shape == (8, 24)
+    assert (shown[0].argsort(axis=1)[:, -10:] == wanted.argsort(axis=1)[:, -10:]).all()
+    assert abs(shown[0] - wanted).max() < 1e-3 * abs(wanted).max()
 
 
 def test_what_drifts_is_told_in_words(model):
