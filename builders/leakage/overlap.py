@@ -124,11 +124,10 @@ def encode(model: str, texts: pa.Array) -> npt.NDArray[np.float32]:
     Raises:
         UserError: there is no such model.
     """
-    from sentence_transformers import SentenceTransformer
-
+    from cards.loading import load_retriever
     from cards.models import resolve_model
 
-    loaded = SentenceTransformer(resolve_model(model).location)
+    loaded = load_retriever(resolve_model(model).location)
     vectors: npt.NDArray[np.float32] = loaded.encode(
         texts.to_pylist(), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
     )
