@@ -100,6 +100,8 @@ def others_of(queries: pa.Table, mined: Mined, corpus: Passages) -> _Others:
     positives = corpus.positions(queries["corpus-id"])
     order = np.lexsort((table["rank"].to_numpy(), numbers))
     order = order[positions[order] != positives[numbers[order]]]
+    itself = pc.equal(table["query-id"], table["corpus-id"]).to_numpy()  # see `selection.rules`
+    order = order[~itself[order]]
     return _Others(numbers[order], positions[order], table["score"].to_numpy()[order])
 
 
@@ -178,7 +180,7 @@ def _train(rows: pa.Table, revision: str, base: str, cache: Path, config: "Dense
     """The folder of a model that was trained on rows; one that is there is not trained again."""
     reference, prompts = resolve_model(base), Embedder(config.reading(base), cache).prompts
     content = sha256_texts(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-    folder = cache / "dense-rounds" / sha256_json([revision, reference.weights, content, [*prompts.values()]])[:16]
+    folder = cache / "dense-rounds" / sha256_json([revision, reference.identity, content, [*prompts.values()]])[:16]
     write_config(folder / "rows", KIND, rows)
     overrides = {"dataset": str(folder / "rows"), "kind": KIND, "base": reference.location}
     if any(prompts.values()):  # it learns to read as it will be read

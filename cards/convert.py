@@ -17,6 +17,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from cards.drift import Model, Texts, calibrating
 from cards.errors import UserError
+from cards.loading import in_fp32
 
 Format = Literal["onnx", "onnx-int8", "openvino", "openvino-int8"]
 FILES: dict[Format, str] = {
@@ -42,9 +43,9 @@ def load(folder: Path) -> Model:
     """
     about = folder / "config_sentence_transformers.json"
     kind = json.loads(about.read_text("utf-8")).get("model_type") if about.exists() else None
-    model: Model = (CrossEncoder if kind == "CrossEncoder" else SentenceTransformer)(str(folder), device="cpu")
+    model: Model = in_fp32(CrossEncoder if kind == "CrossEncoder" else SentenceTransformer, str(folder), device="cpu")
     check(model, f"export {folder}")
-    return model.float().eval()
+    return model.eval()
 
 
 def check(model: Model, where: str) -> None:

@@ -4,10 +4,8 @@ Reading goes through `pin` (a name and revision become a commit, and a tag that 
 (only the kinds of files that are asked for, never outside the target folder). Writing lives in `cards.publishing`.
 """
 
-import hashlib
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +28,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
+from cards import pins
 from cards.errors import UserError, scrub
 
 logger = logging.getLogger(__name__)
@@ -46,6 +45,10 @@ HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_SERVER_ERROR = 401, 403, 500
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja")
 """What a model is loaded from: weights that cannot hold code, and plain text."""
 _LATER = "nothing is lost, run the same command again later"
+
+
+class UnreachableError(UserError):
+    """The Hub is not within reach: no network, or `HF_HUB_OFFLINE`."""
 
 
 @cache
@@ -106,49 +109,42 @@ def explained(what: str) -> Iterator[None]:
         what: the thing that was tried, such as `data set owner/name@v1.0.0`.
 
     Raises:
-        UserError: says what the Hub answered and what to do.
+        UserError: says what the Hub answered and what to do; `UnreachableError` where it did not answer.
     """
     try:
         yield
     except (HfHubHTTPError, httpx2.TransportError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{what}: {_told(error)}") from None
+        unreachable = isinstance(error, OfflineModeIsEnabled | httpx2.TransportError | ConnectionError)
+        raise (UnreachableError if unreachable else UserError)(f"{what}: {_told(error)}") from None
 
 
 def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
     """The commit behind a revision.
 
-    The first commit that a tag is seen at is written down (`foils-pins/` beside the Hub's cache): a version that points
-    elsewhere later is refused, since figures that name it would no longer be of the same bytes. Offline, what was
-    written down is used.
+    The first commit that a tag is seen at is written down (see `cards.pins`): a version that points elsewhere later is
+    refused, since figures that name it would no longer be of the same bytes. Offline, what was written down is used.
 
     Raises:
         UserError: there is no such repository or revision, or the tag has moved.
     """
     if COMMIT.fullmatch(revision):
         return revision
-    note = _note(repo_id, revision, repo_type)
-    noted = note.read_text("utf-8").split()[-1] if note.exists() else None
-    if constants.is_offline_mode() and noted is not None:
-        return noted
+    if constants.is_offline_mode() and (last := pins.offline(repo_id, revision, repo_type)) is not None:
+        return last
     with explained(f"{repo_type} {repo_id}@{revision}"):
         info = patiently(lambda: client().repo_info(repo_id, revision=revision, repo_type=repo_type))
         if info.gated:  # told now: `datasets` would hide it in an error of its own
             patiently(lambda: client().auth_check(repo_id, repo_type=repo_type))
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=repo_type))
-    commit = str(info.sha)
-    if revision not in {tag.name for tag in refs.tags}:
-        return commit
-    if noted is not None and noted != commit:
+    commit, is_tag = str(info.sha), revision in {tag.name for tag in refs.tags}
+    noted, note = pins.tagged(repo_id, revision, repo_type)
+    if is_tag and noted not in (None, commit):
         raise UserError(
             f"{repo_type} {repo_id}@{revision}: the tag has moved: it was {noted} when it was first used here and is "
             f"{commit} now; a version must never move. Name the commit that you mean as the revision, or, if you "
             f"trust the new one, delete {note}"
         )
-    if noted is None:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(f"{constants.ENDPOINT} {repo_type} {repo_id} {revision} {commit}\n", "utf-8")
-        partial.replace(note)
+    pins.note(repo_id, revision, repo_type, commit, tag=is_tag)
     return commit
 
 
@@ -244,12 +240,17 @@ def _found(where: str) -> Iterator[None]:
             raise UserError(f"{where}: {_line(error)}") from None
 
 
-def licence_of(repo_id: str, commit: str) -> str | None:
-    """The licence that a Hub data set's card states; None where it states none or several, or offline."""
+def card_of(repo_id: str, commit: str) -> Any:
+    """What a Hub data set's card says in its YAML; None where there is none, or offline."""
     if constants.is_offline_mode():
         return None
     with explained(f"dataset {repo_id}@{commit}"):
-        card = patiently(lambda: client().dataset_info(repo_id, revision=commit)).card_data
+        return patiently(lambda: client().dataset_info(repo_id, revision=commit)).card_data
+
+
+def licence_of(repo_id: str, commit: str) -> str | None:
+    """The licence that a Hub data set's card states; None where it states none or several, or offline."""
+    card = card_of(repo_id, commit)
     stated = card.get("license") if card else None
     stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
     return stated if isinstance(stated, str) and stated != "unknown" else None
@@ -320,9 +321,3 @@ def _line(error: Exception) -> str:
     """The first line of an error's text, without tokens and without what a signed URL carries."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", scrub(first))
-
-
-def _note(repo_id: str, revision: str, repo_type: RepoType) -> Path:
-    """The file that holds the commit at which a tag was first seen."""
-    key = f"{constants.ENDPOINT} {repo_type} {repo_id} {revision}"
-    return Path(constants.HF_HOME) / "foils-pins" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.txt"

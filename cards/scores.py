@@ -33,6 +33,7 @@ class Score(msgspec.Struct, frozen=True):
         queries: how many queries the mean is over.
         precision: of the weights while encoding, or the runtime of a converted model, such as `openvino`.
         evaluated: the Hub commit, or `sha256:...`, that was measured; `weights` are its weights.
+        identity: `sha256:...` of all that shapes the model's output; empty in records from before it was kept.
         base: name and revision of the untouched base.
         base_value: the same metric of the base.
         difference: model minus base, paired by query; `difference_low` and `difference_high` end its 95 % interval.
@@ -60,6 +61,7 @@ class Score(msgspec.Struct, frozen=True):
     dataset: str | None
     evidence: str
     trained_on: bool = False
+    identity: str = ""
 
 
 def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Sequence[Score]) -> dict[str, bytes]:
@@ -67,15 +69,16 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
 
     Args:
         card: its README; may be empty.
-        earlier_scores: its `evaluation/scores.json`; those of other weights are left out.
+        earlier_scores: its `evaluation/scores.json`; those of another model are left out.
         name: how `model-index` calls the model.
-        scores: what was measured, all of the same weights.
+        scores: what was measured, all of the same model.
 
     Returns:
         Path -> content.
     """
-    weights = scores[0].weights
-    known = {_key(score): score for score in read_scores(earlier_scores) if score.weights == weights}
+    weights, same = scores[0].weights, ("", scores[0].identity)
+    earlier = [score for score in read_scores(earlier_scores) if score.weights == weights and score.identity in same]
+    known = {_key(score): score for score in earlier}
     known |= {_key(score): score for score in scores}
     told = sorted(known.values(), key=lambda score: (score.task, score.split, list(TYPES).index(score.metric)))
     parsed = parse_card(card) if card else Card({"tags": ["foils"]}, f"# {name}\n")

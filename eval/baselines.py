@@ -1,5 +1,6 @@
 """What models are set beside, besides their base: BM25 below, and a cross-encoder on top as a ceiling."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import mteb
 from sentence_transformers import CrossEncoder
 
-from cards.errors import UserError
 from cards.evidence import read_rankings
+from cards.loading import load_reranker
 from cards.metrics import Rankings, top
 from cards.models import ModelReference, resolve_model
 from cards.provenance import sha256_json
@@ -18,6 +19,8 @@ from eval.per_query import scores_of
 from eval.recipe import EvalRecipe
 from eval.results import Measured, Result
 from eval.tasks import Task
+
+logger = logging.getLogger(__name__)
 
 RERANKED = 100
 """The base's best hits that a cross-encoder ranks anew; what lies deeper keeps its order behind them."""
@@ -30,9 +33,14 @@ def baselines(config: EvalRecipe, tasks: Sequence[Task], root: Path) -> list[tup
         return []
     model = mteb.get_model(_BM25)
     about = model.mteb_model_meta
-    mark = f"sha256:{sha256_json([about.name, about.revision])}"
-    reference = ModelReference(name=str(about.name), revision=str(about.revision), location="", weights=mark)
-    results = [kept(Measurable(reference, task, "none"), root, partial(searched, model, task)) for task in tasks]
+    results = []
+    for task in tasks:
+        language = task.mteb.metadata.eval_langs
+        if task.language_assumed:
+            logger.warning("task %s: neither a card nor the recipe says its language: BM25 takes English", task.name)
+        mark = f"sha256:{sha256_json([about.name, about.revision, language])}"
+        reference = ModelReference(str(about.name), str(about.revision), location="", weights=mark, identity=mark)
+        results.append(kept(Measurable(reference, task, "none"), root, partial(searched, model, task)))
     return [("BM25", results)]
 
 
@@ -42,22 +50,22 @@ def ceiling(
     """A label and the results of a cross-encoder that ranks the base's best hits anew.
 
     Raises:
-        UserError: it cannot be loaded, or gives no single score.
+        UserError: it is not a cross-encoder with one score.
     """
     reference = resolve_model(cross_encoder)
     loaded: list[CrossEncoder] = []
 
     def measured(task: Task, base: Result) -> Measured:
-        loaded[:] = loaded or [_load(cross_encoder, reference)]
+        loaded[:] = loaded or [load_reranker(reference.location, f"cross_encoder {cross_encoder}")]
         rankings = reranked(loaded[0], read_rankings(base.key().folder(root) / "rankings.parquet"), task)
         qrels = task.qrels()
         return Measured(rankings, qrels, scores_of(rankings, qrels), {})
 
     results = []
     for task, base in zip(tasks, base_results, strict=True):
-        mark = f"sha256:{sha256_json([base.weights, base.precision, reference.weights, RERANKED])}"
-        both = ModelReference(f"{base.model} + {reference.name}", reference.revision, "", mark)
-        what = Measurable(both, task, base.precision, base.prompts)
+        mark = f"sha256:{sha256_json([base.identity, base.precision, reference.identity, RERANKED])}"
+        both = ModelReference(f"{base.model} + {reference.name}", reference.revision, "", mark, mark)
+        what = Measurable(both, task, base.precision, base.prompts, base.pooling)
         results.append(kept(what, root, partial(measured, task, base)))
     return f"base + {reference.name.rpartition('/')[2]}", results
 
@@ -76,13 +84,3 @@ def reranked(model: CrossEncoder, rankings: Rankings, task: Task) -> dict[str, d
         for rank, (passage, _) in enumerate(top(hits, len(hits))[RERANKED:], start=1):
             found[query][passage] = least - rank
     return found
-
-
-def _load(name: str, reference: ModelReference) -> CrossEncoder:
-    loaded = CrossEncoder(reference.location, model_kwargs={"use_safetensors": True})
-    if loaded.num_labels != 1:
-        raise UserError(
-            f"cross_encoder {name}: gives {loaded.num_labels} scores per pair; wanted a model with one relevance "
-            "score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        )
-    return loaded

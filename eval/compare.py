@@ -23,7 +23,8 @@ from eval.one_base import Outcome, compare_on_base
 from eval.page import OneBase, mean_of
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table
-from eval.tasks import load_task
+from eval.task_list import load_tasks
+from eval.tasks import Reading
 
 
 def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:
@@ -43,7 +44,7 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
     if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
         raise UserError(f"--push: dataset {config.dataset} is no Hub repository; publish it, and name it OWNER/NAME")
     _build(config)
-    tasks = [load_task(reference) for reference in config.tasks]
+    tasks = load_tasks(config.tasks, Reading(None, config.ignore_identical_ids))
     parts = on_one_base(recipe)
     outcomes, problems = dict[str, Outcome](), list[UserError]()
     for training, part in parts.items():
@@ -104,7 +105,7 @@ def _entry() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, CompareRecipe)
     if arguments.dry_run:
-        tasks = [load_task(reference) for reference in recipe.config.tasks]
+        tasks = load_tasks(recipe.config.tasks, Reading(None, recipe.config.ignore_identical_ids))
         print(forecast(recipe.config, list(on_one_base(recipe)), tasks))
         return
     main(recipe, push=arguments.push, fresh=arguments.fresh)

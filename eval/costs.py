@@ -1,11 +1,11 @@
 """What each kind of negatives cost, from the ledgers of the build and the records of the trainings."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from cards.kinds import kinds_of
 from eval.account import Account
 from eval.guarantees import Record
 from eval.recipe import CompareRecipe
@@ -66,8 +66,7 @@ def components(arm: str, variants: Mapping[str, str]) -> list[str]:
     >>> components("llm:0.7,bm25-limited:0.3", {"bm25-limited": "bm25"})
     ['llm', 'bm25']
     """
-    names = [part.partition(":")[0].strip() for part in re.split(r"[+,]", arm)]
-    return list(dict.fromkeys(variants.get(name, name) for name in names))
+    return list(dict.fromkeys(variants.get(name, name) for name in kinds_of(arm)))
 
 
 def _cost(arm: str, account: Account | None, trainings: Sequence[Record]) -> Cost:

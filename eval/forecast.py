@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cards.errors import UserError
+from cards.kinds import kinds_of
 from cards.models import resolve_model
 from cards.recipe import overridden
+from eval.costs import components
 from eval.recipe import CompareRecipe, GpuConfig
 from eval.report import text_table
 from eval.runs import CONTROL
@@ -140,7 +142,7 @@ def _calls(building: Mapping[str, Any], arms: Sequence[str]) -> Iterator[Calls]:
         asked = int(building["corpus"].get("sample", 300)) * queries.get("per_passage", 1)
         passage = queries.get("passage_chars", 4000) // _CHARS_PER_TOKEN
         yield Calls("queries", asked, asked * (_PROMPT_TOKENS + passage), asked * queries.get("max_tokens", 48))
-    parts = dict.fromkeys(part for arm in arms for part in arm.split("+"))
+    parts = dict.fromkeys(part for arm in arms for part in components(arm, negatives.get("variants", {})))
     for kind in (part for part in parts if part in WRITTEN):
         settings, count = negatives.get(kind, {}), negatives.get("per_query", 1)
         read = _PROMPT_TOKENS + _QUERY_TOKENS + (300 if kind == "llm-with-positive" else 0)
@@ -171,7 +173,7 @@ def _rows(config: CompareRecipe, building: Mapping[str, Any]) -> Rows:
     manifest = Path(config.dataset) / "manifest.json"
     if manifest.exists():
         kinds = json.loads(manifest.read_text("utf-8"))["configs"]
-        found = [kinds[arm] for arm in config.arms if arm in kinds]
+        found = [kinds[kind] for arm in config.arms for kind in kinds_of(arm, kinds) if kind in kinds]
         columns = max((len(each["columns"]) for each in found), default=2)
         return Rows(max((each["rows"] for each in found), default=0), columns - 2, counted=True)
     if not building:

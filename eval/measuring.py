@@ -24,21 +24,23 @@ logger = logging.getLogger(__name__)
 
 
 class Measurable(NamedTuple):
-    """A model on a task, and how texts are encoded: `precision`, and prompts in place of the model's own."""
+    """A model on a task, and how texts are encoded; see `Result` for the parts."""
 
     model: ModelReference
     task: Task
     precision: str
     prompts: Prompts | None = None
+    pooling: str | None = None
 
     def key(self) -> Key:
         """What decides the result."""
-        return Key(self.model.weights, self.precision, self.task.name, self.task.revision, self.prompts)
+        task, how = self.task, (self.prompts, self.pooling, self.task.ignores_identical_ids)
+        return Key(self.model.identity, self.precision, task.name, task.revision, *how)
 
 
 def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Result:
     """The result that stands under `root`, or a new one that is put there."""
-    folder, (model, task, precision, prompts) = what.key().folder(root), what
+    folder, (model, task, precision, prompts, pooling) = what.key().folder(root), what
     known = read_result(folder)
     if known is not None:
         return known
@@ -49,6 +51,7 @@ def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Resul
         model=model.name,
         model_revision=model.revision,
         weights=model.weights,
+        identity=model.identity,
         task=task.name,
         task_revision=task.revision,
         split=task.split,
@@ -60,6 +63,8 @@ def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Resul
         precision=precision,
         drift=measured.drift,
         prompts=prompts,
+        pooling=pooling,
+        ignore_identical_ids=task.ignores_identical_ids,
         seconds=round(perf_counter() - started, 1),
         packages=dict(package_versions()),
     )
@@ -94,6 +99,11 @@ def searched(model: Any, task: Task) -> Measured:
         account = {
             "result": json.loads(own.read_text("utf-8")),
             "model": json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str)),
+        }
+    if task.ignores_identical_ids:  # as mteb does after the search, so that whoever reads the rankings has its figures
+        predictions = {
+            query: {passage: score for passage, score in hits.items() if passage != query}
+            for query, hits in predictions.items()
         }
     _check_numbers(predictions, str(model.mteb_model_meta.name), task)
     qrels = task.qrels()

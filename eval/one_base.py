@@ -23,13 +23,15 @@ from eval.changed import changes, query_lines, texts_of
 from eval.costs import costs
 from eval.encoder import resolve_precision
 from eval.guarantees import lines, losses, read_record, shared_by
+from eval.measuring import Measurable
 from eval.numbers import write_numbers
 from eval.page import About, ArmChanges, TaskQueries, write_report
+from eval.prompts import Prompts
 from eval.recipe import CompareRecipe
 from eval.report import comparison_table, costs_table
-from eval.results import MEASURING, Key, read_result, read_scores
-from eval.run import base_prompts
-from eval.runs import BASE, PROMPTS, Plan, Run, execute, failure
+from eval.results import MEASURING, read_result, read_scores
+from eval.run import base_pooling, base_prompts
+from eval.runs import BASE, READING, Plan, Run, execute, failure
 from eval.tables import Measured, Runs, Table, tables
 from eval.tasks import Task
 
@@ -157,8 +159,11 @@ def _scores(plan: Plan, run: Run, task: Task) -> PerQuery:
 
 def _result(plan: Plan, run: Run, task: Task) -> Path:
     model = resolve_model(plan.model(run))
-    prompts = base_prompts(plan.evaluation(run), model, model) if run.arm == BASE else None
-    key = Key(model.weights, resolve_precision(plan.config.precision), task.name, task.revision, prompts)
+    how: tuple[Prompts | None, str | None] = (None, None)
+    if run.arm == BASE:
+        recipe = plan.evaluation(run)
+        how = base_prompts(recipe, model, model), base_pooling(recipe, model, model)
+    key = Measurable(model, task, resolve_precision(plan.config.precision), *how).key()
     return key.folder(plan.config.folder() / "results")
 
 
@@ -172,7 +177,7 @@ def _fingerprint(config: CompareRecipe, training: str, tasks: Sequence[Task]) ->
             "dataset": _dataset_revision(config),
             "training": Path(training).read_text("utf-8"),
             "precision": resolve_precision(config.precision),
-            "tasks": {task.name: task.revision for task in tasks},
+            "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
             "measuring": MEASURING,
         }
     )
@@ -189,10 +194,10 @@ def _dataset_revision(config: CompareRecipe) -> str:
 
 
 def _training_recipe(recipe: Path) -> tuple[str, dict[str, str]]:
-    """What a comparison needs to know of its training recipe: the base, and the prompts that it sets."""
+    """What a comparison needs to know of its training recipe: the base, and how it has it read texts."""
     try:
         values = tomllib.loads(recipe.read_text("utf-8"))
-        return str(values["base"]), {key: str(values[key]) for key in PROMPTS if key in values}
+        return str(values["base"]), {key: str(values[key]) for key in READING if key in values}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
         raise UserError(
             f"training {recipe}: not a training recipe with a base ({type(error).__name__}: {error})"

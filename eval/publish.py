@@ -14,7 +14,7 @@ from cards.evidence import read_rankings, write_rankings
 from cards.files import CARD, read_remote, write_files
 from cards.hub import explained, pin
 from cards.metrics import METRICS, mean_interval
-from cards.models import ModelReference, remote_weights
+from cards.models import ModelReference, remote_identity, remote_weights
 from cards.scores import SCORES, Score, scored_files
 from eval.paired import mean_over_seeds, paired_difference
 from eval.results import Result, read_scores
@@ -86,6 +86,7 @@ class Evaluation(NamedTuple):
             dataset=result.dataset,
             evidence=_place(result),
             trained_on=self._has_seen(result),
+            identity=self.model.identity,
         )
 
     def _has_seen(self, result: Result) -> bool:
@@ -108,11 +109,11 @@ def check_push(repo_id: str, model: ModelReference) -> str:
     """The repository that gets the scores, before anything is measured.
 
     Raises:
-        UserError: it is no repository, or its weights are not those of the model.
+        UserError: it is no repository, or holds another model.
     """
     if repo_id.count("/") != 1 or not repo_id.replace("/", "").strip():
         raise UserError(f"--push: {model.name} is a folder; say which repository has these weights: --push OWNER/NAME")
-    _check_weights(repo_id, pin(repo_id, "main", "model"), model)
+    _check_model(repo_id, pin(repo_id, "main", "model"), model)
     return repo_id
 
 
@@ -120,11 +121,11 @@ def push_scores(repo_id: str, evaluation: Evaluation) -> None:
     """Merges the scores into a repository's card in one commit; what others write meanwhile is merged with.
 
     Raises:
-        UserError: the repository's weights are others by now, or the Hub refuses.
+        UserError: the repository holds another model by now, or the Hub refuses.
     """
 
     def made(head: str) -> dict[str, bytes]:
-        _check_weights(repo_id, head, evaluation.model)
+        _check_model(repo_id, head, evaluation.model)
         earlier = read_remote(repo_id, "model", head, SCORES)
         files = scored_files(
             read_remote(repo_id, "model", head, CARD) or "",
@@ -138,14 +139,20 @@ def push_scores(repo_id: str, evaluation: Evaluation) -> None:
     contribute(repo_id, "model", "scores", f"Scores on {tasks}", made)
 
 
-def _check_weights(repo_id: str, commit: str, model: ModelReference) -> None:
-    """Scores belong beside the weights they were measured on, whatever the commit is called."""
+def _check_model(repo_id: str, commit: str, model: ModelReference) -> None:
+    """Scores belong beside the model they were measured on, whatever the commit is called."""
     with explained(f"model {repo_id}"):
         found = remote_weights(repo_id, commit)
+        same_settings = found != model.weights or remote_identity(repo_id, commit) == model.identity
     if found != model.weights:
         raise UserError(
             f"model {repo_id}: main holds weights {found}, and what is evaluated ({model.name}@{model.revision}) has "
             f"{model.weights}; evaluate what is there (model={repo_id}), or publish these weights first"
+        )
+    if not same_settings:
+        raise UserError(
+            f"model {repo_id}: main holds the weights of what is evaluated ({model.name}@{model.revision}) in other "
+            f"settings (such as pooling or prompts); evaluate what is there (model={repo_id}), or publish it first"
         )
 
 

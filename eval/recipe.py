@@ -18,12 +18,16 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
         corpus: a BEIR folder, a `corpus.jsonl`, or a data set folder of `builders.build`.
         questions: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`.
         split: which judgements.
+        language: in place of what the corpus's card or the recipe says; see there.
+        ignore_identical_ids: see the recipe.
     """
 
     name: str
     corpus: str
     questions: str
     split: str = "test"
+    language: str = ""
+    ignore_identical_ids: bool = False
 
 
 class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +38,8 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         tasks: each the name of an MTEB retrieval task, a BEIR folder, a data set folder, or a `LocalTask`.
         base: the model that training started from; without it, what the model's run record says.
         query_prompt: put before queries for the base; without it, what the model puts there.
-        passage_prompt: likewise before passages.
+        passage_prompt: put before passages for the base; without it, what the model puts there.
+        pooling: how token vectors become one for a base that does not say it; without it, as the model does.
         results: where results are kept; a model and task that stand there are not measured again.
         batch_tokens: padded tokens encoded at once; without it, what the hardware likes.
         precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. `onnx`,
@@ -43,6 +48,9 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         baselines: `bm25`, measured by mteb's own with stemmer and stop words of the task's language.
         cross_encoder: a folder or a Hub id; the base's best 100 hits in its order are the ceiling of what training on
             its picks can give.
+        language: of folders and Hub data sets whose card or manifest names none, such as `de`; English is assumed.
+        ignore_identical_ids: leaves out the passage whose id is the query's, on folders and Hub data sets; for queries
+            that stand in the corpus, as in ArguAna. For its own tasks MTEB decides.
     """
 
     model: str
@@ -50,11 +58,14 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     base: str | None = None
     query_prompt: str | None = None
     passage_prompt: str | None = None
+    pooling: str | None = None
     results: str = "outputs/results"
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
     baselines: tuple[Literal["bm25"], ...] = ()
     cross_encoder: str | None = None
+    language: str | None = None
+    ignore_identical_ids: bool = False
 
 
 class BuildStep(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +102,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         seeds: each arm is trained once with each.
         margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
-        batch_tokens: as in an evaluation recipe; likewise `precision`.
+        batch_tokens, precision, ignore_identical_ids: as in an evaluation recipe.
         out: the folder for models, results and report.
         build: how to build the data set's folder, where it is not there yet.
         gpu: what `--dry-run` reckons with.
@@ -108,6 +119,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Annotated[int, Meta(ge=1)] = 1
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
+    ignore_identical_ids: bool = False
     out: str | None = None
     build: BuildStep | None = None
     gpu: GpuConfig | None = None

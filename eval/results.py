@@ -25,7 +25,7 @@ class Result(Struct, frozen=True):
     """One model on one task.
 
     Attributes:
-        model: its name; `model_revision` is the Hub commit or the hash of a folder's weights, `weights` their hash.
+        model: its name; `model_revision`, `weights` and `identity` are those of `cards.models.ModelReference`.
         task: its name; `task_revision` pins its data, `split` its part.
         dataset: the Hub data set that the task's data comes from; None for local files.
         queries_of: see `eval.tasks.Task`.
@@ -33,6 +33,8 @@ class Result(Struct, frozen=True):
         metrics: name of `per_query.NAMES` -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, or the runtime of a converted model: see `eval.encoder`.
         prompts: put before texts in place of the model's own; None for its own.
+        pooling: of a model that does not say how it pools; None for one that does.
+        ignore_identical_ids: whether the passage whose id is the query's was left out of the rankings.
         seconds: wall time of encoding and search.
         packages: versions behind the figures.
         drift: how far the scores of some texts are from those of fp32; None for fp32.
@@ -41,6 +43,7 @@ class Result(Struct, frozen=True):
     model: str
     model_revision: str
     weights: str
+    identity: str
     task: str
     task_revision: str
     split: str
@@ -51,13 +54,16 @@ class Result(Struct, frozen=True):
     metrics: dict[str, float]
     precision: str
     prompts: Prompts | None
+    pooling: str | None
+    ignore_identical_ids: bool
     seconds: float
     packages: dict[str, str]
     drift: Drift | None = None
 
     def key(self) -> "Key":
         """What decides it."""
-        return Key(self.weights, self.precision, self.task, self.task_revision, self.prompts)
+        how = (self.prompts, self.pooling, self.ignore_identical_ids)
+        return Key(self.identity, self.precision, self.task, self.task_revision, *how)
 
 
 class Measured(NamedTuple):
@@ -79,18 +85,22 @@ class Measured(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What decides a result beside `MEASURING`: weights, precision, data, other prompts; no names, no commits."""
+    """What decides a result beside `MEASURING`: model, precision, data, how both are read; not folders or commits."""
 
-    weights: str
+    identity: str
     precision: str
     task: str
     task_revision: str
     prompts: Prompts | None = None
+    pooling: str | None = None
+    ignore_identical_ids: bool = False
 
     def folder(self, root: Path) -> Path:
         """Where the result lies under `root`."""
-        how = f"{_short(self.weights)}-{self.precision}{mark(self.prompts)}"
-        return root / f"v{MEASURING}" / how / f"{self.task}-{_short(self.task_revision)}"
+        pooled = f"-{self.pooling}" if self.pooling else ""
+        how = f"{_short(self.identity)}-{self.precision}{mark(self.prompts)}{pooled}"
+        task = f"{self.task}-{_short(self.task_revision)}{'-other-ids' * self.ignore_identical_ids}"
+        return root / f"v{MEASURING}" / how / task
 
 
 def write_result(folder: Path, result: Result, measured: Measured) -> None:

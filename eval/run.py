@@ -17,6 +17,7 @@ from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from cards.errors import UserError, run_entry
+from cards.loading import check_retriever, is_raw, load_retriever, own_pooling
 from cards.models import ModelReference, resolve_model
 from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.baselines import baselines, ceiling
@@ -27,7 +28,8 @@ from eval.publish import Evaluation, check_push, push_scores, write_mteb_results
 from eval.recipe import EvalRecipe
 from eval.report import metrics_table
 from eval.results import Measured, Result
-from eval.tasks import Task, load_task
+from eval.task_list import load_tasks
+from eval.tasks import Reading, Task
 from eval.zero_shot import with_training_datasets, zero_shot
 
 logger = logging.getLogger(__name__)
@@ -56,13 +58,17 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     record = _run_record(Path(model.location))
     base_name = config.base or _recorded_base(record)
     base = resolve_model(base_name) if base_name else model
-    tasks = [load_task(reference) for reference in config.tasks]
+    for reference in (model, base):
+        check_retriever(reference.location, "name it as cross_encoder to see it rank the hits of an embedding model")
+    tasks = load_tasks(config.tasks, Reading(config.language, config.ignore_identical_ids))
     root = Path(config.results)
     encoding = Encoding(resolve_precision(config.precision), config.batch_tokens)
-    base_results = evaluate(base, tasks, root, encoding, base_prompts(config, model, base))
-    results = base_results if model.weights == base.weights else evaluate(model, tasks, root, encoding)
+    reading = base_prompts(config, model, base), base_pooling(config, model, base)
+    base_results = evaluate(base, tasks, root, encoding, *reading)
+    trained = model.identity != base.identity
+    results = evaluate(model, tasks, root, encoding) if trained else base_results
     rows = [*baselines(config, tasks, root), ("untouched base", base_results)]
-    if model.weights != base.weights:
+    if trained:
         rows.append((model.name, results))
     if config.cross_encoder is not None:
         rows.append(ceiling(config.cross_encoder, tasks, base_results, root))
@@ -75,7 +81,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
         logger.warning("%s: its queries are those that the model was trained on: no measure of search", task)
     for each in tasks:
         logger.info("%s on %s: zero-shot: %s", model.name, each.name, _ZERO_SHOT[zero_shot(model, each)])
-    if model.weights != base.weights and Path(config.model).is_dir():
+    if trained and Path(config.model).is_dir():
         write_scores(Path(config.model), evaluation)
     if repo_id is not None:
         push_scores(repo_id, evaluation)
@@ -98,8 +104,18 @@ def base_prompts(config: EvalRecipe, model: ModelReference, base: ModelReference
     return other_than_own(given(query, document), Path(base.location))
 
 
+def base_pooling(config: EvalRecipe, model: ModelReference, base: ModelReference) -> str | None:
+    """How a base pools that does not say it: as the recipe says, or the model that was trained from it; else None."""
+    return config.pooling or own_pooling(model.location) or "mean" if is_raw(base.location) else None
+
+
 def evaluate(
-    model: ModelReference, tasks: list[Task], root: Path, encoding: Encoding, prompts: Prompts | None = None
+    model: ModelReference,
+    tasks: list[Task],
+    root: Path,
+    encoding: Encoding,
+    prompts: Prompts | None = None,
+    pooling: str | None = None,
 ) -> list[Result]:
     """Results of a model on tasks, in their order; those that stand under `root` are read.
 
@@ -109,20 +125,23 @@ def evaluate(
         root: where results are kept.
         encoding: how.
         prompts: in place of the model's own.
+        pooling: of a model that does not say it.
     """
     loaded: list[Encoder] = []
 
     def measured(task: Task) -> Measured:
         if not loaded:
-            loaded.append(Encoder(_load(model, prompts), encoding.precision, task.sample(), encoding.batch_tokens))
+            own = _load(model, prompts, pooling)
+            loaded.append(Encoder(own, encoding.precision, task.sample(), encoding.batch_tokens))
             _tell_drift(model, loaded[0], encoding, task)
         return measure(loaded[0], model, task)
 
-    return [kept(Measurable(model, task, encoding.precision, prompts), root, partial(measured, task)) for task in tasks]
+    how = encoding.precision, prompts, pooling
+    return [kept(Measurable(model, task, *how), root, partial(measured, task)) for task in tasks]
 
 
-def _load(model: ModelReference, prompts: Prompts | None = None) -> SentenceTransformer:
-    loaded = SentenceTransformer(model.location)
+def _load(model: ModelReference, prompts: Prompts | None = None, pooling: str | None = None) -> SentenceTransformer:
+    loaded: SentenceTransformer = load_retriever(model.location, pooling)
     if prompts is not None:
         loaded.prompts = {"query": "", "document": "", **prompts}
     return loaded

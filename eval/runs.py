@@ -19,7 +19,7 @@ from eval.recipe import CompareRecipe, EvalRecipe
 BASE = "untouched base"
 CONTROL = "none"
 """The arm without hard negatives."""
-PROMPTS = ("query_prompt", "passage_prompt")
+READING = ("query_prompt", "passage_prompt", "pooling")
 """Keys of a training recipe that the base is measured with too."""
 
 
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
         config: the comparison.
         training: the training recipe.
         base: the model that all arms start from.
-        prompts: those of `PROMPTS` that the training recipe sets.
+        reading: those of `READING` that the training recipe sets.
         fingerprint: of all that could change a run's figures; a finished run with another one is looked at again.
         fresh: models of other rows or of another recipe are trained again and replaced.
     """
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     config: CompareRecipe
     training: str
     base: str
-    prompts: dict[str, str]
+    reading: dict[str, str]
     fingerprint: str
     fresh: bool = False
 
@@ -101,8 +101,10 @@ class Plan(NamedTuple):
             results=str(config.folder() / "results"),
             batch_tokens=config.batch_tokens,
             precision=config.precision,
-            query_prompt=self.prompts.get("query_prompt"),
-            passage_prompt=self.prompts.get("passage_prompt"),
+            ignore_identical_ids=config.ignore_identical_ids,
+            query_prompt=self.reading.get("query_prompt"),
+            passage_prompt=self.reading.get("passage_prompt"),
+            pooling=self.reading.get("pooling"),
         )
 
     def _evaluation_file(self, run: Run) -> Path:

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value
 from mteb.abstasks import AbsTaskRetrieval
-from mteb.abstasks.task_metadata import TaskMetadata
 
 from cards.drift import Texts
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
 from cards.provenance import sha256_file, sha256_texts
 from cards.records import judgement
+from eval.languages import language_code, stated_in, stated_on_hub
+from eval.mteb_task import mteb_task
 from eval.recipe import LocalTask
 from eval.task_files import Qrels, by_query, corpus_rows, has_answer, judged_queries, passages, queries, query_rows
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
+HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 class Task(NamedTuple):
@@ -42,6 +44,7 @@ class Task(NamedTuple):
             manifest: a model that was trained on it has seen them.
         mteb: the task object.
         without_answer: queries that were left out of the task object, as none of their judged passages is relevant.
+        language_assumed: whether nothing says the language, so that English is taken.
     """
 
     name: str
@@ -51,6 +54,12 @@ class Task(NamedTuple):
     queries_of: str | None
     mteb: AbsTaskRetrieval
     without_answer: int = 0
+    language_assumed: bool = False
+
+    @property
+    def ignores_identical_ids(self) -> bool:
+        """Whether the passage whose id is the query's is left out of the rankings."""
+        return bool(self.mteb.ignore_identical_ids)
 
     def qrels(self) -> Qrels:
         """Judgements by query, loading the data if need be; a query without a relevant passage is not among them."""
@@ -78,6 +87,13 @@ class Task(NamedTuple):
         return judgements
 
 
+class Reading(NamedTuple):
+    """What a recipe says of all its folders and Hub data sets; see `eval.recipe.EvalRecipe`."""
+
+    language: str | None = None
+    ignore_identical_ids: bool = False
+
+
 def passage_text(title: str | None, text: str) -> str:
     """A passage as models read it.
 
@@ -91,24 +107,38 @@ def _spread(rows: Dataset, count: int) -> Dataset:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)))
 
 
-def load_task(reference: str | LocalTask) -> Task:
+def load_task(reference: str | LocalTask, reading: Reading | None = None, name: str | None = None) -> Task:
     """Makes the task that a recipe names.
+
+    Args:
+        reference: the task.
+        reading: what the recipe says beside.
+        name: of a folder or Hub data set, in place of its `plain_name`.
 
     Raises:
         UserError: there is no such task or folder, or the folder's files do not fit together.
     """
+    reading = reading or Reading()
     if isinstance(reference, LocalTask):
-        return _local(reference)
+        return _local(reference, reading)
+    name, folder = name or plain_name(reference), Path(reference)
+    if folder.is_dir():
+        task = _local(LocalTask(name=name, corpus=reference, questions=reference), reading)
+        manifest = folder / "manifest.json"
+        return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
+    if HUB.fullmatch(reference):
+        return _from_hub(name, *reference.partition("@")[::2], reading)
+    return _named(reference)
+
+
+def plain_name(reference: str | LocalTask) -> str:
+    """What a task is called for itself: by its recipe, its manifest, its folder, or the Hub."""
+    if isinstance(reference, LocalTask):
+        return reference.name
     folder = Path(reference)
     if (folder / "manifest.json").exists():
-        name = json.loads((folder / "manifest.json").read_text("utf-8"))["name"]
-        seen = f"sha256:{sha256_file(folder / 'manifest.json')}"
-        return _local(LocalTask(name=name, corpus=reference, questions=reference))._replace(queries_of=seen)
-    if folder.is_dir():
-        return _local(LocalTask(name=folder.resolve().name, corpus=reference, questions=reference))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", reference):
-        return _from_hub(*reference.partition("@")[::2])
-    return _named(reference)
+        return str(json.loads((folder / "manifest.json").read_text("utf-8"))["name"])
+    return folder.resolve().name if folder.is_dir() else reference.partition("@")[0].rpartition("/")[2]
 
 
 def _named(name: str) -> Task:
@@ -125,18 +155,22 @@ def _named(name: str) -> Task:
     return Task(name, str(task.metadata.dataset["revision"]), split, str(task.metadata.dataset["path"]), None, task)
 
 
-def _local(local: LocalTask) -> Task:
+def _local(local: LocalTask, reading: Reading) -> Task:
     scratch = TemporaryDirectory(prefix="foils-")
     corpus = _on_disk(corpus_rows(Path(local.corpus)), Path(scratch.name) / "corpus.arrow")
     questions = Path(local.questions)
     data = _Data(scratch, corpus, list(query_rows(questions)), *judged_queries(questions, local.split))
     data = data.checked(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
-    made = data.as_task(local.name, local.split, revision)
-    return Task(local.name, revision, local.split, None, None, made, data.without_answer)
+    stated = (local.language and language_code(local.language)) or stated_in(Path(local.corpus))
+    ignored = local.ignore_identical_ids or reading.ignore_identical_ids
+    made = data.as_task(local.name, local.split, revision, Reading(stated or reading.language, ignored))
+    return Task(
+        local.name, revision, local.split, None, None, made, data.without_answer, not (stated or reading.language)
+    )
 
 
-def _from_hub(repo_id: str, revision: str) -> Task:
+def _from_hub(name: str, repo_id: str, revision: str, reading: Reading) -> Task:
     """A Hub data set with configurations `corpus`, `queries` and `default`, such as `builders.build` publishes."""
     if not revision:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
@@ -153,8 +187,9 @@ def _from_hub(repo_id: str, revision: str) -> Task:
         *by_query(judgement(row, place) for place, row in _numbered(judged, f"{where}: judgements")),
     )
     data = data.checked(where, "its configuration corpus")
-    name = repo_id.rpartition("/")[2]
-    return Task(name, commit, "test", repo_id, repo_id, data.as_task(name, "test", commit), data.without_answer)
+    language = stated_on_hub(repo_id, commit) or reading.language
+    made = data.as_task(name, "test", commit, reading._replace(language=language))
+    return Task(name, commit, "test", repo_id, repo_id, made, data.without_answer, language is None)
 
 
 def _numbered(rows: Dataset, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -225,9 +260,16 @@ class _Data(NamedTuple):
             )
         )
 
-    def as_task(self, name: str, split: str, revision: str) -> AbsTaskRetrieval:
+    def as_task(self, name: str, split: str, revision: str, reading: Reading) -> AbsTaskRetrieval:
         """The data as mteb runs it."""
-        task = _mteb_task(name, split, revision)
+        task = mteb_task(name, split, revision, language_code(reading.language or "en"))
+        task.ignore_identical_ids = reading.ignore_identical_ids
+        if not reading.ignore_identical_ids and (count := self._find_themselves()):
+            logger.warning(
+                "task %s: %d of its queries stand in the corpus under their own ids, and each finds itself; set "
+                "ignore_identical_ids = true to leave these hits out, as MTEB does for such tasks",
+                *(name, count),
+            )
         task.dataset = {
             "default": {
                 split: {
@@ -242,34 +284,11 @@ class _Data(NamedTuple):
         task.scratch = self.scratch  # goes with the task
         return task
 
+    def _find_themselves(self) -> int:
+        """How many queries have a passage with their id and text."""
+        known = set(self.corpus["id"])
+        texts = {row["id"]: row["text"] for row in self._judged() if row["id"] in known}
+        return sum(texts.get(row["id"]) == row["text"] for row in self.corpus) if texts else 0
+
     def _judged(self) -> list[dict[str, str]]:
         return [row for row in self.queries if row["id"] in self.qrels]
-
-
-def _mteb_task(name: str, split: str, revision: str) -> AbsTaskRetrieval:
-    """A task object around data that is already in memory."""
-    metadata_ = TaskMetadata(
-        name=name,
-        description=f"Local retrieval task {name}.",
-        dataset={"path": name, "revision": revision},
-        type="Retrieval",
-        category="t2t",
-        modalities=["text"],
-        eval_splits=[split],
-        eval_langs=["eng-Latn"],
-        main_score="ndcg_at_10",
-        reference=None,
-        date=None,
-        domains=None,
-        task_subtypes=None,
-        license=None,
-        annotations_creators=None,
-        dialect=None,
-        sample_creation=None,
-        bibtex_citation="",
-    )
-
-    class _Local(AbsTaskRetrieval):  # type: ignore[misc]  # mteb's types are not followed
-        metadata = metadata_
-
-    return _Local()

@@ -1,12 +1,14 @@
 """The model that training starts from, loaded as the recipe says: attention, pooling, prompts."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers import CrossEncoder
 
+from cards import loading
 from cards.errors import UserError
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
@@ -14,7 +16,7 @@ PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 def load_retriever(location: str, attention: Attention | None = None, pooling: PoolingMode | None = None) -> Any:
-    """A `SentenceTransformer`.
+    """A `SentenceTransformer` with weights in fp32.
 
     Args:
         location: the base's folder.
@@ -23,10 +25,10 @@ def load_retriever(location: str, attention: Attention | None = None, pooling: P
             `modules.json`); there `mean` is the default.
 
     Raises:
-        UserError: `pooling` is set for a base that has its own, or the attention cannot be had here.
+        UserError: the base is a model of another kind, `pooling` is set for a base that has its own, or the attention
+            cannot be had here.
     """
-    folder = Path(location)
-    own = _modules(folder)
+    own = _modules(Path(location))
     if own:
         if pooling is not None:
             raise UserError(
@@ -37,18 +39,17 @@ def load_retriever(location: str, attention: Attention | None = None, pooling: P
             raise UserError(
                 f'recipe: attention "{attention}": the base is a table of vectors without any; remove the key'
             )
-        return _loaded(SentenceTransformer, location, attention)
-    transformer = _loaded(Transformer, location, attention)
-    return SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")])
+    instead = 'set task = "cross-encoder" to train one, or name an embedding model'
+    return _loaded(loading.load_retriever, location, attention, pooling=pooling or "mean", instead=instead)
 
 
 def load_cross_encoder(location: str, max_length: int, attention: Attention | None = None) -> Any:
-    """A `CrossEncoder` with one score, its head new where the base has none.
+    """A `CrossEncoder` with one score and weights in fp32, its head new where the base has none.
 
     Raises:
         UserError: the attention cannot be had here.
     """
-    return _loaded(CrossEncoder, location, attention, num_labels=1, max_length=max_length)
+    return _loaded(partial(loading.in_fp32, CrossEncoder), location, attention, num_labels=1, max_length=max_length)
 
 
 def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None) -> dict[str, str]:
@@ -85,11 +86,11 @@ def read_at_most(model: Any, tokens: int | None) -> None:
     model.max_seq_length = tokens
 
 
-def _loaded(kind: Any, location: str, attention: Attention | None, **more: Any) -> Any:
+def _loaded(load: Callable[..., Any], location: str, attention: Attention | None, **more: Any) -> Any:
     if attention is None:
-        return kind(location, **more)
+        return load(location, **more)
     try:
-        return kind(location, model_kwargs={"attn_implementation": attention}, **more)
+        return load(location, model_kwargs={"attn_implementation": attention}, **more)
     except (ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

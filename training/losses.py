@@ -27,6 +27,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import distributed
 
 from cards.errors import UserError
+from cards.loading import load_retriever
 from cards.models import resolve_model
 from training.similarity import DEFAULT_SCALE, MeanTripletLoss, ScaledCosine, all_cosines, matching_scale
 
@@ -294,8 +295,8 @@ def _check_options(name: str, about: Loss, options: LossOptions) -> None:
         )
 
 
-def _guide(reference: str, model: SentenceTransformer) -> SentenceTransformer:
+def _guide(reference: str, model: SentenceTransformer) -> Any:
     """A guide that stays as it is: no dropout, and nothing of it for the optimiser."""
-    guide = SentenceTransformer(resolve_model(reference).location, device=str(model.device))
+    guide = load_retriever(resolve_model(reference).location, device=str(model.device))
     guide.eval().requires_grad_(requires_grad=False)
     return guide

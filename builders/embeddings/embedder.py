@@ -1,6 +1,6 @@
 """Any sentence-transformers model as a function from texts to vectors on disk, each computed once.
 
-A text's vector is found again by the model's weights and settings, the prompt, the length that is read and the
+A text's vector is found again by the model's identity, the prompt, the length that is read and the
 precision, whichever corpus the text stands in: a grown corpus, another data set or a second run encodes what is new.
 """
 
@@ -25,7 +25,7 @@ from builders.passages import Passages, Positions
 from builders.row_store import Keys, RowStore, keys_of
 from cards.errors import UserError
 from cards.models import resolve_model
-from cards.provenance import sha256_file, sha256_json
+from cards.provenance import sha256_json
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ Role = Literal["query", "document"]
 Precision = Literal["fp32", "bf16", "auto"]
 BLOCK = 20_000
 _PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-_SHAPING = ("config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json")
 _TOKENS, _ACCELERATOR = 8192, 8  # tokens of a batch, and how much more an accelerator takes
 _BYTES_PER_TOKEN = 3  # few, so that no language overfills a batch
 _MOST_TOKENS = 512
@@ -176,21 +175,13 @@ class Embedder:
     def _about(self, role: Role) -> dict[str, str]:
         """All that a vector depends on beside its text."""
         return {
-            "model": self.reference.weights,
-            "settings": self._settings,
+            "model": self.reference.identity,
             "prompt": self.prompts[role],
             "route": role if self._has_routes else "",
             "max_seq_length": str(self._reading.max_seq_length or "the model's own"),
             "norm": "1",
             "precision": self._precision,
         }
-
-    @cached_property
-    def _settings(self) -> str:
-        """Hash of the files that say how the weights are used: pooling, tokens, length."""
-        files = sorted(path for path in self._location.rglob("*.json") if path.name in _SHAPING)
-        width = _json(self._location / "config_sentence_transformers.json").get("truncate_dim")
-        return sha256_json([width, *(sha256_file(file) for file in files)])
 
     @cached_property
     def _has_routes(self) -> bool:
@@ -208,10 +199,10 @@ class Embedder:
 
     @cached_property
     def _model(self) -> Any:
-        from sentence_transformers import SentenceTransformer
+        from cards.loading import load_retriever
 
         try:
-            model = SentenceTransformer(str(self._location))
+            model = load_retriever(str(self._location))
         except (OSError, ValueError) as error:
             raise UserError(
                 f"model {self._reading.model}: sentence-transformers cannot load it ({str(error).splitlines()[0]}); "

@@ -129,11 +129,10 @@ class Overlap:
         Raises:
             UserError: there is no such model.
         """
-        from sentence_transformers import SentenceTransformer
-
+        from cards.loading import load_retriever
         from cards.models import resolve_model
 
-        return SentenceTransformer(resolve_model(self._config.model or "").location)
+        return load_retriever(resolve_model(self._config.model or "").location)
 
     def _table(self, what: str, ids: pa.Array, test: str, pairs: Pairs) -> pa.Table:
         """The nearest text of each set and side for each row; of equally near ones, that with the smallest id."""

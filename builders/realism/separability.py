@@ -122,13 +122,12 @@ def encode(texts: Sequence[str], model: str) -> npt.NDArray[np.float32]:
     """Embeddings of texts, `(n, dim)`, of unit length.
 
     Raises:
-        UserError: the model cannot be found.
+        UserError: the model cannot be found, or does not embed texts.
     """
-    from sentence_transformers import SentenceTransformer
-
+    from cards.loading import load_retriever
     from cards.models import resolve_model
 
-    encoder = SentenceTransformer(resolve_model(model).location)
+    encoder = load_retriever(resolve_model(model).location)
     vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
     return np.asarray(vectors, np.float32)
 

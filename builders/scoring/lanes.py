@@ -13,6 +13,7 @@ from typing import Any
 from builders.scoring.config import CrossEncoderConfig
 from cards.convert import FILES, PACKAGES, convert
 from cards.errors import UserError
+from cards.loading import load_reranker
 from cards.models import ModelReference
 from cards.runtimes import Lane, lane_of_file
 from cards.token_batches import Features, Floats, Numbers, on_device
@@ -58,23 +59,15 @@ def lane_name(config: CrossEncoderConfig, model: ModelReference) -> str:
 
 
 def load(config: CrossEncoderConfig, model: ModelReference, device: str | None = None) -> Any:
-    """The model as a `CrossEncoder`, its last layer shortened where that changes nothing.
+    """The model as a `CrossEncoder` in fp32, its last layer shortened where that changes nothing.
 
     Raises:
-        UserError: it gives more than one score.
+        UserError: it is not a cross-encoder, or gives more than one score.
     """
-    from sentence_transformers import CrossEncoder
-
     from builders.scoring.last_layer import read_first_token_alone
 
-    loaded = CrossEncoder(
-        model.location, max_length=config.max_length, device=device, model_kwargs={"use_safetensors": True}
-    )
-    if loaded.num_labels != 1:
-        raise UserError(
-            f"negatives.cross-encoder.model {config.model}: gives {loaded.num_labels} scores per pair; wanted a model "
-            "with one relevance score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
-        )
+    where = f"negatives.cross-encoder.model {config.model}"
+    loaded = load_reranker(model.location, where, max_length=config.max_length, device=device)
     loaded.eval()
     read_first_token_alone(getattr(loaded[0], "model", None))
     return loaded
@@ -96,7 +89,7 @@ def lane_of(name: Any, model: Any, cache: Path) -> Lane:
         if not file.exists():
             _write(name, model, cache)
         return _converted(model, lane_of_file(name, file))
-    return _torch(model.bfloat16() if name == "bf16" else model.float())
+    return _torch(model.bfloat16() if name == "bf16" else model)
 
 
 def _torch(model: Any) -> Lane:

@@ -16,7 +16,7 @@ from builders.row_store import Keys, RowStore, keys_of
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.lanes import CONVERTED, lane_of, load
 from cards.models import resolve_model
-from cards.provenance import package_versions, sha256_file, sha256_json
+from cards.provenance import package_versions, sha256_json
 from cards.token_batches import Flags, Floats, Numbers, left_over, tokenise
 
 BLOCK = 20_000
@@ -82,8 +82,7 @@ class Scorer:
         self._config, self._lane_name, self._cache, self._device = config, lane, cache, device
         self._reference = resolve_model(config.model or "")
         about = {
-            "model": self._reference.weights,
-            "files": _files_hash(Path(self._reference.location)),
+            "model": self._reference.identity,
             "max_length": str(config.max_length),
             "lane": lane,
             "form": _FORM,
@@ -181,12 +180,6 @@ def _packages(lane: str) -> dict[str, str]:
         **{name: package_versions()[name] for name in names},
         **{name: version(name) for name in CONVERTED.get(lane, ())},
     }
-
-
-def _files_hash(folder: Path) -> str:
-    """What a model's scores depend on beside its weights: tokeniser, activation, further modules."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in {".json", ".txt", ".model", ".jinja"})
-    return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
 
 
 def _bar(pairs: int, label: str, process: int = 0) -> Any:

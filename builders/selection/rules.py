@@ -18,6 +18,7 @@ FATES = (
     USABLE,
     "is-a-positive",
     "same-text-as-a-positive",
+    "is-the-query-itself",
     "in-an-evaluation-set",
     "repeated",
     "relabelled-as-positive",
@@ -58,7 +59,8 @@ def relabelled(
         pairs = frame.pair(pool.query, pool.passage)
         for scorer, threshold in rules[kind].relabel.items():
             scores = scores_for(kind, scorer, scored).of(pairs)
-            frame = frame.with_positives(pairs[(scores >= threshold) & frame.in_corpus[pool.passage]])
+            may_be = frame.in_corpus[pool.passage] & ~_is_the_query(frame, pool)
+            frame = frame.with_positives(pairs[(scores >= threshold) & may_be])
     return frame
 
 
@@ -91,6 +93,7 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     mark(_member(pairs, known.positives), "is-a-positive")
     mark(_member(pairs, frame.positives), "relabelled-as-positive")
     mark(_says_what_a_positive_says(frame, pool), "same-text-as-a-positive")
+    mark(_is_the_query(frame, pool), "is-the-query-itself")
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
     mark(_repeated(frame, pool, fate == 0), "repeated")
     outside = (pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max))
@@ -144,6 +147,11 @@ def _nothing_scored(kind: str, scorer: str, scored: Mapping[str, Scored]) -> str
 
 def _around(rules: Rules) -> tuple[str, ...]:
     return (rules.around_scorer,) if rules.sampling == "around-positive" else ()
+
+
+def _is_the_query(frame: Frame, pool: Pool) -> Flags:
+    """Which candidates have their query's id: where queries stand in the corpus, these are neither right nor wrong."""
+    return np.asarray(frame.query_keys[pool.query] == frame.passage_keys[pool.passage])
 
 
 def _member(values: np.ndarray, among: np.ndarray) -> Flags:

@@ -11,6 +11,7 @@ from cards.files import CARD
 from cards.hub import COMMIT, load_parquet
 from cards.merging import parse_card
 from cards.metrics import PerQuery, mean_interval, means, per_query_scores
+from cards.models import identity_of
 from cards.scores import SCORES, Score, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
@@ -37,7 +38,9 @@ def evaluation_links(artefact: Artefact, weights: str) -> Iterator[Link]:
                 raise BrokenError(
                     f"{score.task}: measured on weights {score.weights[:19]}, and here lie {weights[:19]}"
                 )
-        return f"{len(scores)} figures, all of the weights that lie here"
+            if score.identity not in ("", identity_of(artefact.folder, weights)):
+                raise BrokenError(f"{score.task}: measured with another tokenizer, pooling, prompts or length")
+        return f"{len(scores)} figures, all of the model that lies here"
 
     yield examine("scores: weights", read)
     if not scores:

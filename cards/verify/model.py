@@ -1,11 +1,11 @@
 """A model's links: run record, weights, card, base, data set, and its figures."""
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from cards.hub import COMMIT, client, patiently
+from cards.kinds import kinds_of
 from cards.merging import blocks, parse_card
 from cards.model import trained_on
 from cards.models import weights_hash
@@ -35,8 +35,9 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
 
     def look() -> str:
         fetched.append(fetch(dataset["name"], "dataset", dataset["revision"]))
-        for kind in kinds_of(dataset["kind"]):
-            rows = fetched[0].record()["configs"][kind]["rows"]
+        configs = fetched[0].record()["configs"]
+        for kind in kinds_of(dataset["kind"], configs):
+            rows = configs[kind]["rows"]
             if rows != dataset["rows"]:
                 raise BrokenError(f"{kind} has {rows} rows there, and the run record says {dataset['rows']}")
         return f"configuration {dataset['kind']} with {dataset['rows']} rows"
@@ -44,15 +45,6 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
     yield examine("model: training rows", look)
     if fetched:
         yield from dataset_links(fetched[0])
-
-
-def kinds_of(kind: str) -> list[str]:
-    """The configurations that a kind of a run record names.
-
-    >>> kinds_of("llm+bm25:0.5,random:0.5")
-    ['llm', 'bm25', 'random']
-    """
-    return [] if kind == "none" else [part.partition(":")[0] for part in re.split("[+,]", kind)]
 
 
 def _weights(artefact: Artefact) -> str:

@@ -235,7 +235,7 @@ def test_a_model_that_is_no_plain_classifier_is_not_converted(tmp_path, lane):
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
     asked = CrossEncoderConfig(model="some/model", precision=lane)
     with pytest.raises(UserError) as refused:
-        lane_name(asked, ModelReference("some/model", "", str(tmp_path), ""))
+        lane_name(asked, ModelReference("some/model", "", str(tmp_path), "", ""))
     assert str(refused.value) == (
         f"negatives.cross-encoder.precision {lane}: some/model is not a plain sequence classifier, so it cannot be "
         'converted; set precision = "fp32" or "bf16"'

@@ -60,6 +60,7 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         model="m",
         model_revision="e" * 40,
         weights="sha256:" + "a" * 64,
+        identity="sha256:" + "e" * 64,
         task="t",
         task_revision="sha256:" + "b" * 64,
         split="test",
@@ -70,6 +71,8 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         metrics=means(scores, NAMES),
         precision="fp32",
         prompts=None,
+        pooling=None,
+        ignore_identical_ids=False,
         seconds=1.0,
         packages={"mteb": "2"},
     )
@@ -79,7 +82,10 @@ def test_results_are_found_by_weights_and_data(tmp_path):
     write_result(folder, result, Measured(rankings, qrels, scores, {}))
     assert read_result(folder) == result
     assert read_scores(folder) == scores
-    changes = {"weights": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd"}
+    changes = {
+        "identity": "sha256:" + "c" * 64, "precision": "bf16", "task": "u", "task_revision": "sha256:dd",
+        "pooling": "cls", "ignore_identical_ids": True,
+    }  # fmt: skip
     assert folder not in {key._replace(**{name: value}).folder(tmp_path) for name, value in changes.items()}
     (folder / "per-query.parquet").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"per-query\.parquet: cannot be read .*python -m eval\.rescore"):
@@ -99,7 +105,26 @@ def test_results_are_found_by_weights_and_data(tmp_path):
 def test_figures_again_from_the_command_line(tmp_path, capsys):
     rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1, "x": 0}}
     scores = scores_of(rankings, qrels)
-    stale = Result("m", "r", "w", "t", "d", "test", None, None, 1, 3, dict.fromkeys(NAMES, 0.9), "fp32", None, 0.0, {})
+    stale = Result(
+        "m",
+        "r",
+        "w",
+        "i",
+        "t",
+        "d",
+        "test",
+        None,
+        None,
+        1,
+        3,
+        dict.fromkeys(NAMES, 0.9),
+        "fp32",
+        None,
+        None,
+        False,
+        0.0,
+        {},
+    )
     write_result(tmp_path / "m" / "t", stale, Measured(rankings, qrels, scores, {}))
     rescoring.main([tmp_path])
     assert "t (test, 1 queries, 3 more without a relevant passage)" in capsys.readouterr().out
@@ -119,7 +144,7 @@ def test_the_stored_ranks_give_the_same_metrics(tmp_path):
         for n in range(40)
     }
     qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} | {"p0": 1} for query in rankings}
-    result = Result("m", "r", "w", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, 0.0, {})
+    result = Result("m", "r", "w", "i", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, None, False, 0.0, {})
     scores = scores_of(rankings, qrels)
     write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
     stored = read_rankings(tmp_path / "rankings.parquet")

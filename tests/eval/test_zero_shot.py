@@ -26,7 +26,7 @@ def trained(tmp_path):
         if seen is not None:
             record["training_datasets"] = dict(zip(("data", "base", "compared_with"), seen, strict=True))
         (tmp_path / "run.json").write_text(json.dumps(record))
-        return ModelReference("mine", "sha256:0", str(tmp_path), "sha256:0")
+        return ModelReference("mine", "sha256:0", str(tmp_path), "sha256:0", "sha256:0")
 
     return write
 
@@ -61,7 +61,9 @@ def test_the_base_is_what_mtebs_registry_says():
 
 def test_a_folder_and_an_unheard_of_model_are_unknown(tmp_path):
     for name in ("folder", "owner/unheard-of"):
-        assert zero_shot(ModelReference(name, "sha256:0", str(tmp_path), "sha256:0"), TASKS["SciFact"]) is None
+        assert (
+            zero_shot(ModelReference(name, "sha256:0", str(tmp_path), "sha256:0", "sha256:0"), TASKS["SciFact"]) is None
+        )
 
 
 def test_own_training_queries_are_never_zero_shot(trained, animals):

@@ -59,7 +59,7 @@ def model(folder, seen=None, name="mine"):
     folder.mkdir()
     if seen is not None:
         (folder / "run.json").write_text(json.dumps({"training_datasets": seen}))
-    return ModelReference(name, "sha256:0", str(folder), "sha256:0")
+    return ModelReference(name, "sha256:0", str(folder), "sha256:0", "sha256:0")
 
 
 def test_the_manifest_and_the_registry_are_told(dataset):
@@ -96,7 +96,7 @@ def test_names_that_mteb_does_not_know(dataset, tmp_path):
     assert seen_by(source, model(tmp_path / "m", name="owner/unheard-of")).base is None
     (tmp_path / "m" / "run.json").write_text("no JSON")
     with pytest.raises(UserError, match=r"base .*run\.json: is no JSON; build or train it again, or name another"):
-        seen_by(source, ModelReference("m", "sha256:0", str(tmp_path / "m"), "sha256:0"))
+        seen_by(source, ModelReference("m", "sha256:0", str(tmp_path / "m"), "sha256:0", "sha256:0"))
 
 
 @pytest.mark.hub

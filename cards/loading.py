@@ -1,0 +1,112 @@
+"""Models in fp32, whatever number format they are saved in, and of the kind that a step needs.
+
+transformers loads a checkpoint in the format that it was saved in. Weights in fp16 or bf16 would then be trained in
+half precision, and measured in it under the name fp32. So every model of the project is loaded here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cards.errors import UserError
+
+RETRIEVER = "SentenceTransformer"
+RERANKER = "CrossEncoder"
+_KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder, not a dense one"}
+
+
+def load_retriever(
+    location: str, pooling: str | None = None, instead: str = "name an embedding model", **settings: Any
+) -> Any:
+    """A `SentenceTransformer` with weights in fp32.
+
+    Args:
+        location: the model's folder.
+        pooling: how token vectors become one, for a checkpoint that does not say it; without it, the library's choice.
+        instead: the remedy where it is a model of another kind.
+        settings: of `SentenceTransformer`.
+
+    Raises:
+        UserError: the folder holds a model of another kind.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    check_retriever(location, instead)
+    if pooling is None or not is_raw(location):
+        return in_fp32(SentenceTransformer, location, **settings)
+    body = in_fp32(Transformer, location, **settings)
+    return SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), pooling)])
+
+
+def load_reranker(location: str, where: str, **settings: Any) -> Any:
+    """A `CrossEncoder` with one trained score and weights in fp32, read from safetensors alone.
+
+    Args:
+        location: the model's folder.
+        where: the key that names the model, for errors.
+        settings: of `CrossEncoder`.
+
+    Raises:
+        UserError: the model has no trained head, or gives more than one score.
+    """
+    from sentence_transformers import CrossEncoder
+
+    wanted = "wanted a model with one relevance score, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+    folder = Path(location)
+    if _kind(folder) != RERANKER and not _architecture(folder).endswith("ForCausalLM"):
+        # The library would give it a random head.
+        raise UserError(f"{where}: not a cross-encoder: it has no trained head that scores pairs; {wanted}")
+    loaded = in_fp32(CrossEncoder, location, {"use_safetensors": True}, **settings)
+    if loaded.num_labels != 1:
+        raise UserError(f"{where}: gives {loaded.num_labels} scores per pair; {wanted}")
+    return loaded
+
+
+def is_raw(location: str) -> bool:
+    """Whether a folder holds a transformer alone, which does not say how it pools."""
+    return not (Path(location) / "modules.json").exists()
+
+
+def own_pooling(location: str) -> str | None:
+    """How a trained model pools; None where it does not say so."""
+    mode = _json(Path(location) / "1_Pooling" / "config.json").get("pooling_mode")
+    return mode if isinstance(mode, str) else None
+
+
+def check_retriever(location: str, instead: str) -> None:
+    """Refuses a model of another kind, which would be loaded with mean pooling and measured as if it embedded texts.
+
+    Raises:
+        UserError: says which kind it is, and `instead`.
+    """
+    kind = _kind(Path(location))
+    if kind not in (RETRIEVER, None):
+        raise UserError(f"model {location}: is {_KINDS.get(kind, f'a {kind}')}, and not an embedding model; {instead}")
+
+
+def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None, **settings: Any) -> Any:
+    """A model or module of sentence-transformers, loaded in fp32."""
+    import torch
+
+    # The dtype covers what is computed while loading; modules other than transformers keep their format until `float`.
+    return kind(location, model_kwargs={"dtype": torch.float32, **(model_kwargs or {})}, **settings).float()
+
+
+def _kind(folder: Path) -> str | None:
+    """The sentence-transformers class that a folder is saved for; None for a checkpoint that says nothing."""
+    about = _json(folder / "config_sentence_transformers.json")
+    if "model_type" in about:
+        return str(about["model_type"])
+    if (folder / "modules.json").exists():
+        return RETRIEVER
+    return RERANKER if _architecture(folder).endswith("ForSequenceClassification") else None
+
+
+def _architecture(folder: Path) -> str:
+    return str((_json(folder / "config.json").get("architectures") or [""])[0])
+
+
+def _json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return content if isinstance(content, dict) else {}

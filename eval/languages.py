@@ -1,0 +1,47 @@
+"""The language of a task's texts, as mteb writes it: its BM25 takes stop words and stemmer from there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script
+
+from cards.errors import UserError
+from cards.files import CARD
+from cards.hub import card_of
+from cards.merging import parse_card
+
+
+def language_code(language: str) -> str:
+    """A language of a recipe in mteb's form.
+
+    >>> language_code("de"), language_code("deu"), language_code("deu-Latn")
+    ('deu-Latn', 'deu-Latn', 'deu-Latn')
+
+    Raises:
+        UserError: there is no such language.
+    """
+    code: str | None = _hf_lang_to_iso_lang_script(language)
+    if code is None:
+        raise UserError(f"recipe: language {language!r}: unknown; wanted an ISO 639 code, such as de or deu")
+    return code
+
+
+def stated_in(folder: Path) -> str | None:
+    """The language that a folder's manifest or card states, in mteb's form; None where it states none, or several."""
+    manifest, card = folder / "manifest.json", folder / CARD
+    if manifest.exists():
+        return _single(json.loads(manifest.read_text("utf-8")).get("language"))
+    return _single(parse_card(card.read_text("utf-8")).data.get("language")) if card.exists() else None
+
+
+def stated_on_hub(repo_id: str, commit: str) -> str | None:
+    """The language that a Hub data set's card states, in mteb's form; None as in `stated_in`, or offline."""
+    card = card_of(repo_id, commit)
+    return _single(card.get("language")) if card else None
+
+
+def _single(stated: Any) -> str | None:
+    stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
+    code: str | None = _hf_lang_to_iso_lang_script(stated) if isinstance(stated, str) else None
+    return code
