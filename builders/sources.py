@@ -73,6 +73,8 @@ def open_source(config: "CorpusConfig") -> Source:
         return Source(_of_records(records, config), total=path.stat().st_size, unit="B")
     if path.suffix == ".parquet" and path.exists():
         return Source(_parquet(path, config))
+    if path.exists():
+        raise UserError(f"corpus {config.source}: not a form that is read; convert the file to .jsonl or .parquet")
     if path.suffix in {".jsonl", ".parquet"} or config.source.count("/") != 1 or config.source.startswith((".", "/")):
         raise UserError(
             f"corpus {config.source}: no such file or folder; wanted a BEIR folder, a .jsonl or .parquet file, "

@@ -57,7 +57,7 @@ def text_of(value: Any, where: str) -> str | None:
         return str(value)
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    raise UserError(f"{where} is of type {type(value).__name__} ({shown}); wanted text; convert it, or name another")
+    raise UserError(f"{where} is of type {type(value).__name__} ({shown}); wanted text; convert it")
 
 
 def stated(record: Mapping[str, Any], column: str, where: str) -> str:

@@ -228,6 +228,14 @@ def test_unknown_sources_list_what_is_allowed(source):
         corpus.load(CorpusConfig(source))
 
 
+def test_a_file_of_another_form_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "c.csv").write_text("_id,text\n")
+    with pytest.raises(UserError, match=r"corpus data/c\.csv: not a form that is read; convert the file to \.jsonl or"):
+        corpus.load(CorpusConfig("data/c.csv"))
+
+
 def test_hub_id_needs_a_revision():
     with pytest.raises(UserError, match=r"needs corpus\.revision"):
         corpus.load(CorpusConfig("owner/name"))

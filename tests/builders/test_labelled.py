@@ -87,6 +87,18 @@ def test_passages_that_cleaning_dropped(write_corpus):
     assert reasons == {"q d": "judged-passage-was-dropped", "q c": "judged-not-relevant"}
 
 
+def test_a_query_keeps_the_passage_that_was_judged_for_it(write_corpus):
+    passages = [
+        ("x", "Printer X100", "No, it does not."),
+        ("y", "Toaster Y200", "No, it does not."),
+        ("z", "Schools", ""),
+    ]
+    folder = labels(write_corpus(passages), {"q1": "the toaster", "q2": "schools"}, [("q1", "y", 1), ("q2", "z", 1)])
+    found = read(folder, folder)
+    assert pairs(found.qrels) == {("q1", "y", 1), ("q2", "z", 1)}
+    assert found.drops.num_rows == 0
+
+
 def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
     queries = {f"q{number}": f"which is number {number}" for number in range(50)}
     qrels = [(query_id, "owl", 1) for query_id in queries]
