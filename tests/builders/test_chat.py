@@ -161,7 +161,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
 
 HTML = (502, {"Content-Type": "text/html"}, "<html>bad gateway</html>")
 CUT = (200, {}, json.dumps(completion("half"))[:-20])
-NO_TEXT = (200, {}, json.dumps(completion(["parts", "of a text"])))
+NO_TEXT = (200, {}, json.dumps(completion(7)))
 FAULTS = [
     ((429, {}, "{}"), None),
     ((500, {}, "{}"), r"answered 500"),
