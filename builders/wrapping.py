@@ -5,6 +5,7 @@ Only what stands round a text goes; what it is about stays: `*args`, `__init__`,
 
 import re
 
+_LINES = re.IGNORECASE | re.MULTILINE
 _ALSO = (
     r"(?:the|an?|my|one|your|new|hard|short|final|best|good|sample|example|possible|potential|suggested|proposed|generated"
     r"|natural|realistic|relevant|typical|user|user's|google|web|search|output|gute|mögliche|votre|une?|possibile|posible)"
@@ -38,7 +39,15 @@ def _label(nouns: str) -> re.Pattern[str]:
     )
 
 
-_LABELS = {False: _label(f"{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}"), True: _label(f"{_OF_PASSAGES}|{_OF_BOTH}|text")}
+_LABELS = {
+    False: _label(f"{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}"),
+    True: _label(f"{_OF_PASSAGES}|{_OF_BOTH}|text|title|titel|titre|título|titolo|topic"),
+}
+_LATER = {
+    False: re.compile(rf"^[\s*_#>]*(?:{_ALSO}[ -]){{0,3}}(?:{_OF_QUERIES})[*_]*\s*[:\uff1a][*_]*\s*(?=\S)", _LINES),
+    True: re.compile(r"^[\s*_#>]*(?:hard negative(?: passage)?|(?:negative )?passage)[*_]*\s*:[*_]*\s*(?=\S)", _LINES),
+}
+"""A label behind other text, such as thoughts: what was asked for comes after it."""
 _OPENER = (
     r"(?:sure|certainly|of course|absolutely|okay|ok|great|alright|got it|understood|no problem|gladly|natürlich|"
     r"gerne?|klar|sicher|selbstverständlich|bien sûr|certainement|d'accord|voilà|claro(?: que sí)?|por supuesto|"
@@ -51,10 +60,16 @@ _HERE = (
 )
 _IS = r"(?:is|could be|would be|might be|may be|ist|wäre|lautet|est|serait|es|sería|è|sarebbe|é|seria|luidt)"
 _ARTICLE = r"(?:one|an?|the|my|eine?|die|une|la|una|uma|een|de)"
+_ASKED_SO = (
+    r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can) (?:\w+ ){0,2}"
+    r"(?:ask|type|search(?: for)?|enter|use|write|look for)"
+)
 _FIRST = rf"(?:{_OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
 _TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{_NOUN}\b[^:\uff1a\n?]{{0,120}}?"
 _LEAD_IN = re.compile(
-    rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS})\s*[:\uff1a][*_]*\s*(?=\S)", re.IGNORECASE
+    rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|here (?:you go|it is))"
+    r"\s*[:\uff1a][*_]*\s*(?=\S)",
+    re.IGNORECASE,
 )
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_OPENER}[!.].*|{_OPENER}", re.IGNORECASE
@@ -75,7 +90,8 @@ _TEMPLATE_MARK = re.compile(
 _FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n?((?:(?!\1).)*)(?:\1\s*)?\Z", re.DOTALL)
 _FIRST_FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n((?:(?!\1).)+)\1", re.DOTALL)
 LIST_MARK = re.compile(
-    r"\A\s*(?:[-*\u2022\u2013\u25aa\u25cf\u2023]\s+|\*{0,2}\(?\d{1,2}[.)](?:\*\*\s*|\s+)|\(?[a-cA-C]\)\s+)(?=\S)"
+    r"\A\s*(?:[\u2190-\u21ff\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+|[-*\u2022\u2013\u25aa\u25cf\u2023]\s+|"
+    r"\*{0,2}\(?\d{1,2}[.)](?:\*\*\s*|\s+)|\(?[a-cA-C]\)\s+)(?=\S)"
 )
 _HEADING = {
     False: re.compile(r"\A(?:#{1,6}|>)\s+(?=\S)"),
@@ -133,6 +149,9 @@ def _once(text: str, beside: str, *, passage: bool) -> str:
     for mark in (_TEMPLATE_MARK, _TAG, _END_TAG, _HEADING[passage], _EXCLAIMED):
         text = mark.sub("", text, count=1)
     text = _LABELS[passage].sub("", text, count=1)
+    later = None if text.partition("\n")[0].rstrip().endswith("?") else _LATER[passage].search(text, 1)
+    if later:
+        return text[later.end() :]
     if not passage:
         element = _ELEMENT.match(text)
         text = element[2] if element and f"<{element[1]}>" not in beside else text
@@ -141,8 +160,7 @@ def _once(text: str, beside: str, *, passage: bool) -> str:
     listed = LIST_MARK.match(text)
     if listed and not any(map(LIST_MARK.match, text.splitlines()[1:])):
         rest = text[listed.end() :]
-        if not listed[0].strip("*() ")[0].isdigit() or f"{listed[0].strip()} {rest.split()[0]}" not in beside:
-            text = rest
+        text = text if f"{listed[0].strip()} {rest.split()[0]}" in beside else rest
     paired = _PAIRED.match(text)
     # `__init__` and `*args` are names: what is emphasised has a space in it, or is doubly marked.
     if paired and paired[1] not in paired[2] and (" " in paired[2] or paired[1] in {"**", "***", "~~"}):

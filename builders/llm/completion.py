@@ -61,7 +61,7 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     if choice.message is None and choice.text is None:
         raise msgspec.DecodeError("a choice has neither a message nor a text")
     said, thought = _parts(message.content)
-    text, is_ended = ended(said or _parts(message.refusal)[0], stop)
+    text, is_ended = ended(said or (message.refusal if isinstance(message.refusal, str) else ""), stop)
     reason = choice.finish_reason
     kept: dict[str, Any] = {
         "text": text,
@@ -87,7 +87,9 @@ def _parts(content: Any) -> tuple[str, bool]:
     if isinstance(content, list):
         parts = [_parts(part) for part in content]
         return "".join(text for text, _ in parts), any(thought for _, thought in parts)
-    if not isinstance(content, dict) or not {"type", "text"} & content.keys():
+    if not isinstance(content, dict):
+        raise msgspec.DecodeError(f"a content of {type(content).__name__}")
+    if not {"type", "text"} & content.keys():
         return json.dumps(content, ensure_ascii=False), False  # an answer in JSON that came as JSON
     kind = content.get("type", "text")
     if kind not in {"text", "output_text"}:

@@ -1,20 +1,25 @@
 """Answers that travel without their requests, and a build that finds them with nobody to ask."""
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build
+from builders import build, queries
+from builders.corpus import load, sample
 from builders.llm.answers import read_answers
-from builders.llm.chat import Llm
+from builders.llm.chat import Llm, body_of
 from builders.llm.config import LlmConfig
-from builders.llm.store import CallStore
+from builders.llm.store import CallStore, call_key
+from builders.negatives.llm import Ask, NegativesTask, Writing
+from builders.negatives.material import Material
+from builders.prompts import load_prompt
 from builders.recipe import BuildRecipe
 from cards.errors import UserError
 from cards.recipe import load_recipe
-from tests.builders.stores import a_call, filled
+from tests.builders.stores import ROOT, a_call, filled
 from tests.builders.test_calls import command
-from tests.conftest import ANIMALS
+from tests.conftest import ANIMALS, SHARED
 
 NOBODY = "http://127.0.0.1:9/v1"
 
@@ -47,6 +52,24 @@ def test_the_stores_own_answer_comes_first(tmp_path):
     with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
         llm = Llm(LlmConfig(), store, list, given=read_answers(file))
         assert llm.stored({key: "{}"}) == {key: answer}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
+def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_path):
+    recipe = load_recipe(ROOT / "eval/studies/scifact/build.toml", (), BuildRecipe).config
+    passages = load(msgspec.structs.replace(recipe.corpus, source=str(SHARED / "collections" / "scifact"))).passages
+    answers = read_answers(ROOT / recipe.llm.answers)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"), given=answers)
+        material = Material(passages, "en", recipe.seed, llm.run)
+        seeds = sample(passages, recipe.corpus.sample, recipe.seed)
+        written = queries.write(seeds, seeds.num_rows, recipe.queries, material).table
+    assert written.num_rows == 715
+    config = recipe.negatives.llm
+    writing = Writing("llm", load_prompt(config.prompt), None, recipe.seed, config)
+    tasks = [NegativesTask(Ask(row["_id"], row["text"], row["text"]), [1], writing) for row in written.to_pylist()]
+    found = sum(call_key(body_of(task.request(0), recipe.llm)) in answers for task in tasks)
+    assert found == 700  # those that found their passage
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from builders.audit.judges import CrossEncoderJudge, Truth, cross_encoder, qrels
 from builders.audit.llm_judge import LlmJudgeConfig, verdict_in
 from builders.audit.sampling import DataSet
 from builders.corpus import keyed_hash
-from builders.llm.chat import ChatAnswer
+from builders.llm.chat import ChatAnswer, answer_of
 from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.passages import Passages
@@ -169,6 +169,24 @@ def test_what_is_neither_yes_nor_no_is_asked_for_again_and_then_counts_as_neithe
     assert [request.temperature for request in asked] == [0.0, 0.3] * 2
     orders = [request.messages[1]["content"] for request in asked[:2]]
     assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["**Verdict:** Yes", "Answer: yes.", "<answer>yes</answer>", "<think>\nHm.\n</think>\n\nYes", '"Yes"', "1. yes"],
+)
+def test_verdicts_are_read_without_what_stands_round_them(answer):
+    stored = {"text": answer, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
+    asked = ScriptedLlm(lambda _: answer_of("k", stored))
+    material = Material(CORPUS.table, "en", 42, asked.converse)
+    scores = llm_judge.score(pairs(("q", "b")), ASKED, CORPUS, material, LlmJudgeConfig())
+    assert scores["score"].to_pylist() == [1.0]
+
+
+def test_a_verdict_that_the_stop_string_cut_off_is_asked_for_without_it():
+    scores, asked = judged("Here is my answer:", "yes", "maybe", "no")
+    assert scores["score"].to_pylist() == [1.0, 0.0]
+    assert [request.stop for request in asked] == [("\n",), (), ("\n",), ("\n",)]
 
 
 def test_verdicts_may_come_as_json():

@@ -1,12 +1,16 @@
 """Call stores on a disk that is full, and where nothing can be written."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
+from builders.llm.backlog import Call
+from builders.llm.journal import Journal
 from builders.llm.store import CallStore
 from builders.llm.store_file import StoreNotWritableError
 from cards.errors import UserError
@@ -217,3 +221,16 @@ def test_damage_in_a_place_to_be_read_only_is_told(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(UserError, match="no such file"):
         CallStore(tmp_path / "none", read_only=True)
+
+
+def test_answers_that_a_full_disk_loses_are_counted(tmp_path):
+    call, failed = a_call(1), []
+    with CallStore(tmp_path / "c") as store:
+        store.put_many([a_call(n) for n in range(2, 52)])
+        store._file._connection.execute("PRAGMA max_page_count = 1")
+        written = []
+        journal = Journal(store, lambda *answered: written.append(answered), failed.append)
+        journal.add(Call(call[0], json.dumps(call[1]), call[1], 7), {"text": "x" * 100_000})
+        journal.write()
+    assert not written
+    assert re.search(r"the disk is full; .* \(1 answers that had come are lost\)", str(failed[0]))

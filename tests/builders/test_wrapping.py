@@ -85,6 +85,13 @@ def stored(text):
         "{} (Note: it is specific.)",
         "{}\n\nI hope this helps!",
         "Passage: Owls hunt.\nQuery: {}",
+        "The passage is about owls and mice.\n\n**Search query:** {}",
+        "A user might search for: {}",
+        "To find this passage, somebody would type: {}",
+        "Here you go: {}",
+        "\u2192 {}",
+        "\U0001f50e Query: {}",
+        "Title - {}",
         "{}<|im_end|>\n<|im_start|>user",
     ],
 )
@@ -115,6 +122,7 @@ def test_the_query_is_what_is_left(wrapped):
         "'tis the season",
         "`foo` and `bar`",
         "Python: how to sort",
+        "what people might say: a phrase book",
         "Hamlet's question: to be or not to be",
         "The Text Mining Approach: A Survey",
         "the best way to answer a question: tips",
@@ -156,7 +164,16 @@ def test_a_passage_keeps_its_own_markup(text):
 
 
 @pytest.mark.parametrize(
-    "wrapped", ["**Passage:** {}", "Passage:\n{}", "Hard negative 1: {}", '"{}"', "Text: {}", "<passage>{}</passage>"]
+    "wrapped",
+    [
+        "**Passage:** {}",
+        "Passage:\n{}",
+        "Hard negative 1: {}",
+        '"{}"',
+        "Text: {}",
+        "<passage>{}</passage>",
+        "I thought of owls.\n\n**Hard negative:**\n{}",
+    ],
 )
 def test_labels_of_a_passage_go(wrapped):
     assert unwrapped(wrapped.format(PASSAGE), passage=True) == PASSAGE
