@@ -86,11 +86,21 @@ def check_retriever(location: str, instead: str) -> None:
 
 
 def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None, **settings: Any) -> Any:
-    """A model or module of sentence-transformers, loaded in fp32."""
+    """A model or module of sentence-transformers, loaded in fp32.
+
+    Raises:
+        UserError: the library cannot load it.
+    """
     import torch
 
-    # The dtype covers what is computed while loading; modules other than transformers keep their format until `float`.
-    return kind(location, model_kwargs={"dtype": torch.float32, **(model_kwargs or {})}, **settings).float()
+    try:
+        # The dtype covers what is computed while loading; other modules than transformers keep theirs until `float`.
+        return kind(location, model_kwargs={"dtype": torch.float32, **(model_kwargs or {})}, **settings).float()
+    except (OSError, ValueError) as error:
+        reason = "it needs code of its own" if "remote_code" in str(error) else str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model {location}: sentence-transformers cannot load it ({reason}); name a model that it can load"
+        ) from error
 
 
 def _kind(folder: Path) -> str | None:

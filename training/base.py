@@ -25,8 +25,8 @@ def load_retriever(location: str, attention: Attention | None = None, pooling: P
             `modules.json`); there `mean` is the default.
 
     Raises:
-        UserError: the base is a model of another kind, `pooling` is set for a base that has its own, or the attention
-            cannot be had here.
+        UserError: the base is a model of another kind or cannot be trained, `pooling` is set for a base that has its
+            own, or the attention cannot be had here.
     """
     own = _modules(Path(location))
     if own:
@@ -39,17 +39,17 @@ def load_retriever(location: str, attention: Attention | None = None, pooling: P
             raise UserError(
                 f'recipe: attention "{attention}": the base is a table of vectors without any; remove the key'
             )
-    instead = 'set task = "cross-encoder" to train one, or name an embedding model'
-    return _loaded(loading.load_retriever, location, attention, pooling=pooling or "mean", instead=instead)
+    return _checked(_loaded(loading.load_retriever, location, attention, pooling=pooling or "mean"), location)
 
 
 def load_cross_encoder(location: str, max_length: int, attention: Attention | None = None) -> Any:
     """A `CrossEncoder` with one score and weights in fp32, its head new where the base has none.
 
     Raises:
-        UserError: the attention cannot be had here.
+        UserError: the base cannot be trained, or the attention cannot be had here.
     """
-    return _loaded(partial(loading.in_fp32, CrossEncoder), location, attention, num_labels=1, max_length=max_length)
+    load = partial(loading.in_fp32, CrossEncoder)
+    return _checked(_loaded(load, location, attention, num_labels=1, max_length=max_length), location)
 
 
 def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None) -> dict[str, str]:
@@ -91,12 +91,39 @@ def _loaded(load: Callable[..., Any], location: str, attention: Attention | None
         return load(location, **more)
     try:
         return load(location, model_kwargs={"attn_implementation": attention}, **more)
-    except (ImportError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ImportError, UserError) as error:
+        if isinstance(error, UserError) and error.__cause__ is None:  # of the model, not of its loading
+            raise
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(
             f'recipe: attention "{attention}": cannot be had for this base here ({reason}); set "sdpa" or "eager", or '
             "remove the key"
         ) from None
+
+
+def _checked(model: Any, location: str) -> Any:
+    """A model that can be trained: all its weights are there, and its tokenizer fits them."""
+    inner: Any = getattr(model[0], "model", None)
+    tokenizer: Any = getattr(model, "tokenizer", None)
+    if (Path(location) / "adapter_config.json").exists():
+        raise UserError(
+            f"base {location}: is a LoRA adapter, not a whole model; merge it into its base (peft's merge_and_unload), "
+            "save that, and name it"
+        )
+    if inner is None:  # a table of vectors, or ways of its own for queries and passages
+        return model
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"base {location}: its tokenizer has no pad token, so texts cannot share a batch; set one "
+            "(tokenizer.pad_token = tokenizer.eos_token) and save the tokenizer into the folder"
+        )
+    rows = inner.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"base {location}: its tokenizer has {len(tokenizer)} tokens and the model embeddings of {rows}; call "
+            "model.resize_token_embeddings(len(tokenizer)) and save the model"
+        )
+    return model
 
 
 def _modules(folder: Path) -> list[str]:

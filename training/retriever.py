@@ -5,6 +5,7 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
+from sentence_transformers.base.modules import Router
 
 from training import losses, preflight
 from training.arguments import training_arguments
@@ -42,6 +43,8 @@ def make(job: Job) -> Made:
         column: model.prompts["query" if column == "query" else "document"] for column in columns if column != "label"
     }
     given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
+    if isinstance(model[0], Router) and "router_mapping" not in config.trainer:
+        given |= {"router_mapping": {name: "query" if name == "query" else "document" for name in prompts}}
     arguments = training_arguments(SentenceTransformerTrainingArguments, job, parts.size, **given)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)

@@ -201,13 +201,7 @@ class Embedder:
     def _model(self) -> Any:
         from cards.loading import load_retriever
 
-        try:
-            model = load_retriever(str(self._location))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"model {self._reading.model}: sentence-transformers cannot load it ({str(error).splitlines()[0]}); "
-                "name an embedding model"
-            ) from None
+        model = load_retriever(str(self._location))
         if self._reading.max_seq_length is not None:
             model.max_seq_length = self._reading.max_seq_length
         return model.bfloat16() if self._precision == "bf16" else model

@@ -243,6 +243,17 @@ def test_a_relabelled_passage_is_no_kinds_negative():
     assert fates(selection, "random") == {("q0", "p2"): "relabelled-as-positive", ("q0", "p4"): "negative_1"}
 
 
+def test_a_passage_with_the_querys_id_is_neither_a_negative_nor_relabelled():
+    rankings = {"bm25": {"p2": ["p2", "p3", "p4"]}, "random": {"p2": ["p2", "p5"]}}
+    given_ = inputs({"p2": "p0"}, rankings, {"s": {("p2", "p2"): 9.0, ("p2", "p3"): 0.0, ("p2", "p4"): 0.0}})
+    rules = {"near_duplicate": 0, "kinds": {"bm25": {"relabel": {"s": 5.0}}}}
+    selection = select(given_, Wanted(("bm25", "random"), 1, 42, config(**rules)))
+    assert fates(selection)["p2", "p2"] == fates(selection, "random")["p2", "p2"] == "is-the-query-itself"
+    assert [row["corpus-id"] for row in selection.qrels.to_pylist()] == ["p0"]
+    judged = select(inputs({"p2": "p0"}, rankings, more=[("p2", "p2")]), Wanted(("bm25",), 1, 42, config()))
+    assert fates(judged)["p2", "p2"] == "is-a-positive"
+
+
 def test_generated_negatives_have_texts_and_cannot_repeat_a_positive():
     rankings = {"llm": {"q0": ["q0/llm2", "q0/llm1"], "q1": ["q1/llm1"]}}
     given_ = inputs({"q0": "p2", "q1": "p1"}, rankings)
