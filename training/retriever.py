@@ -1,16 +1,18 @@
 """An embedding model, trained with in-batch negatives and the data set's hard negatives."""
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
-from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import Router
 
 from training import losses, preflight
 from training.arguments import training_arguments
 from training.base import load_retriever, prompts_of, read_at_most
 from training.losses import LOSSES
+from training.preflight.base import check_loaded
 from training.trainer import Job, Made, evaluator, parted, prepare
 
 
@@ -27,6 +29,13 @@ class Trainer(SentenceTransformerTrainer):
             return super().compute_loss(*args, **kwargs)
 
 
+def routes(model: Any, columns: Iterable[str]) -> dict[str, Any]:
+    """The trainer's argument for a base that reads queries and passages by different modules."""
+    if not isinstance(model[0], Router):
+        return {}
+    return {"router_mapping": {name: "query" if name == "query" else "document" for name in columns if name != "label"}}
+
+
 def make(job: Job) -> Made:
     """A trainer for `query`, `positive`, `negative_1` ...
 
@@ -37,14 +46,13 @@ def make(job: Job) -> Made:
     config, training, base, about = job.config, job.training, job.base, LOSSES[job.config.loss]
     parts = parted(job)
     model = load_retriever(base.location, config.attention, config.pooling)
+    check_loaded(model, base.name)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
     prompts = {
         column: model.prompts["query" if column == "query" else "document"] for column in columns if column != "label"
     }
-    given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
-    if isinstance(model[0], Router) and "router_mapping" not in config.trainer:
-        given |= {"router_mapping": {name: "query" if name == "query" else "document" for name in prompts}}
+    given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {}) | routes(model, columns)
     arguments = training_arguments(SentenceTransformerTrainingArguments, job, parts.size, **given)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)

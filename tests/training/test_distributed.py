@@ -47,17 +47,16 @@ def two_processes(recipe, out, *overrides):
         *(str(ROOT / "training" / "train.py"), str(recipe), "--out", str(out)),
         *(word for override in overrides for word in ("--set", override)),
     ]
-    finished = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=recipe.parent, env={**os.environ, "LOGLEVEL": "ERROR"}
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return json.loads((out / "run.json").read_text())
+    quiet = {**os.environ, "LOGLEVEL": "ERROR"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=recipe.parent, env=quiet)
 
 
 def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     train.main(load_recipe(recipe, ["trainer.per_device_train_batch_size=64"], TrainRecipe), one)
-    record = two_processes(recipe, two, "trainer.per_device_train_batch_size=32")
+    finished = two_processes(recipe, two, "trainer.per_device_train_batch_size=32")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    record = json.loads((two / "run.json").read_text())
     assert record["hardware"]["processes"] == 2
     assert record["training"]["batch_size"] == 64
     base = load_file(Path(resolve_model(BASE).location) / "model.safetensors")
@@ -66,6 +65,9 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
     assert moved > 1e-4
     assert apart < 0.01 * moved
+    refused = two_processes(recipe, one, "trainer.per_device_train_batch_size=32")  # by both, and neither waits
+    assert refused.returncode != 0
+    assert refused.stderr.count("that differs: trainer.per_device_train_batch_size 64 -> 32") == 2
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

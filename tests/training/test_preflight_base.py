@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import pyarrow as pa
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
 from transformers import (
+    AutoTokenizer,
     BartConfig,
     BartModel,
     BertForMaskedLM,
@@ -13,11 +17,16 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from builders.folder import write_config
 from cards.errors import UserError
 from cards.models import resolve_model
+from cards.recipe import load_recipe
 from tests.conftest import BASE, SHARED
+from tests.training import tiny
 from tests.training.small_models import save_small_encoder
-from training import preflight
+from tests.training.test_identity import ROWS
+from training import preflight, train
+from training.recipe import TrainRecipe
 
 ALLOWED = (
     "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
@@ -85,3 +94,65 @@ def test_a_config_that_is_none(tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "my-own"}))
     assert "is no encoder of text that transformers knows: no architecture (model_type my-own" in refused(folder)
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("adapter", r"is an adapter \(adapter_config.json\) and no whole model; merge it"),
+        ("code", r"code of its own \(auto_map in config.json\), which is never run"),
+        ("module", r"code of its own \(mine.Module in modules.json\), which is never run"),
+        ("pad", "its tokenizer has no pad token"),
+        ("tokens", r"its tokenizer has \d+ tokens and the base \d+ embeddings"),
+    ],
+)
+@pytest.mark.usefixtures("one_thread")
+def test_a_base_that_cannot_be_trained_is_one_line(tmp_path, spoil, words):
+    base = tiny.retriever("mean", tmp_path / "base")
+    with pytest.raises(UserError, match=words) as refused:
+        train.main(_spoilt(base, spoil, tmp_path), tmp_path / "m", 1)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_base_of_two_ways_is_trained_and_loads(tmp_path):
+    ways = [[Transformer(str(tiny.raw("bert", tmp_path / name))), Pooling(32, "mean")] for name in ("query", "passage")]
+    router = Router.for_query_document(query_modules=ways[0], document_modules=ways[1])
+    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "router"))
+    train.main(_recipe(tmp_path / "router", tmp_path), tmp_path / "m", 1)
+    before, after = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("router", "m"))
+    for encode in ("encode_query", "encode_document"):
+        assert abs(getattr(before, encode)(["owls"]) - getattr(after, encode)(["owls"])).max() > 0
+
+
+def _recipe(base, folder):
+    write_config(folder / "dataset", "bm25", pa.table(ROWS))
+    path = folder / "train.toml"
+    path.write_text(
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\nwatch = "none"\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
+    )
+    return load_recipe(path, [], TrainRecipe)
+
+
+def _spoilt(base, spoil, folder):
+    """A recipe with a base that was fine before."""
+
+    def edit(file, **values):
+        content = json.loads((base / file).read_text())
+        (base / file).write_text(json.dumps({**content, **values}))
+
+    if spoil == "adapter":
+        (base / "adapter_config.json").write_text("{}")
+    elif spoil == "code":
+        edit("config.json", auto_map={"AutoModel": "m.M"}, model_type="of-mine")
+    elif spoil == "module":
+        modules = json.loads((base / "modules.json").read_text())
+        (base / "modules.json").write_text(json.dumps([*modules, {**modules[0], "type": "mine.Module"}]))
+    elif spoil == "pad":
+        edit("tokenizer_config.json", pad_token=None)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens(["zzznew"])
+        tokenizer.save_pretrained(base)
+    return _recipe(base, folder)

@@ -1,0 +1,29 @@
+"""Which runs of a comparison are done, and how they are started."""
+
+import json
+
+from eval.recipe import CompareRecipe
+from eval.runs import BASE, Plan, Run
+
+
+def plan(folder, **more):
+    return Plan(CompareRecipe("t", "d", "x.toml", ("t",), out=str(folder)), "x.toml", "base", {}, "f", **more)
+
+
+def test_a_deleted_model_is_trained_again(tmp_path):
+    made, run = plan(tmp_path), Run("bm25", 1)
+    for each in (run, Run(BASE, 0)):
+        made.stamp(each).write_text(json.dumps({"fingerprint": "f"}))
+    assert made.is_done(Run(BASE, 0))
+    assert not made.is_done(run)
+    record = tmp_path / "models" / "bm25-seed1" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    assert made.is_done(run)
+    assert not made._replace(fingerprint="g").is_done(run)
+
+
+def test_models_are_replaced_only_where_that_was_asked_for(tmp_path):
+    trainings = {fresh: next(plan(tmp_path, fresh=fresh).commands(Run("bm25", 1), 1)) for fresh in (False, True)}
+    assert "--fresh" not in trainings[False]
+    assert trainings[True] == [*trainings[False], "--fresh"]
