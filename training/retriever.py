@@ -52,7 +52,9 @@ def make(job: Job) -> Made:
     prompts = {
         column: model.prompts["query" if column == "query" else "document"] for column in columns if column != "label"
     }
-    given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {}) | routes(model, columns)
+    given = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
+    if "router_mapping" not in config.trainer:
+        given |= routes(model, columns)
     arguments = training_arguments(SentenceTransformerTrainingArguments, job, parts.size, **given)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)
