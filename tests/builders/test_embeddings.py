@@ -148,7 +148,7 @@ def test_a_model_that_gives_no_numbers_is_refused_with_the_passage(copied, tmp_p
 
 def test_what_is_no_embedding_model_is_refused(copied, tmp_path):
     (copied / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"sentence-transformers cannot load it .*name an embedding model"):
+    with pytest.raises(UserError, match=r"sentence-transformers cannot load it .*name a model that it can load"):
         Embedder(Reading(str(copied)), tmp_path).embed(corpus(), "document")
 
 
