@@ -59,12 +59,10 @@ def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None)
     prompts uses none, whatever the model's own, and encoding would then use them.
     """
     own = model.prompts
-    passage = next((own[name] for name in ("document", "passage", "corpus") if own.get(name)), "")
-    return {
-        **own,
-        "query": own.get("query") or "" if query_prompt is None else query_prompt,
-        "document": passage if passage_prompt is None else passage_prompt,
-    }
+    named = [name for name in ("document", "passage", "corpus") if name in own]
+    passage = next((own[name] for name in named if own[name]), "") if passage_prompt is None else passage_prompt
+    query = own.get("query") or "" if query_prompt is None else query_prompt
+    return {**own, "query": query, "document": passage, **dict.fromkeys(named, passage)}
 
 
 def read_at_most(model: Any, tokens: int | None) -> None:

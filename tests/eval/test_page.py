@@ -59,9 +59,7 @@ def page_file(found, tmp_path_factory):
     alike = [Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")]
     shared = Shared(alike, {"bm25": 512})
     tasks = [queries_of(measured("cats")), queries_of(measured("birds"))]
-    spent = [
-        Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900, None) for number, arm in enumerate(ARMS)
-    ]
+    spent = [Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900) for number, arm in enumerate(ARMS)]
     spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
     audit = {"realism": {"hardness": {"scorer": "dense", "kinds": {"bm25": {"harder": 0.125}}}}}
     account = Account({"funnel": {"passages read": 900, "queries written": 30}, "audit": audit}, None, None)

@@ -138,5 +138,5 @@ def test_attention_and_pooling_are_those_that_were_asked_for(bases):
 def test_the_bases_own_prompts_unless_the_recipe_has_others(bases):
     model = load_retriever(str(bases["bge-base"]))
     model.prompts = {"query": "q: ", "document": "", "passage": "p: "}
-    assert prompts_of(model, None, None) == {"query": "q: ", "document": "p: "}
-    assert prompts_of(model, "", "x: ") == {"query": "", "document": "x: "}
+    assert prompts_of(model, None, None) == {"query": "q: ", "document": "p: ", "passage": "p: "}
+    assert prompts_of(model, "", "x: ") == {"query": "", "document": "x: ", "passage": "x: "}

@@ -174,6 +174,15 @@ def test_a_model_is_published_with_card_record_and_tag(hub, model):
     SentenceTransformer("alice/plain", revision="v1.0.0").encode(["x"])
 
 
+def test_a_license_that_was_chosen_stays(hub, model):
+    folder = model("m")
+    assert "license: apache-2.0" in (folder / "README.md").read_text()  # the base's
+    publish_model(folder, Target("alice/licensed", license="cc-by-4.0"))
+    assert b"license: cc-by-4.0" in files(hub, "alice/licensed")["README.md"]
+    publish_model(model("other", seed=2), Target("alice/licensed"))
+    assert b"license: cc-by-4.0" in files(hub, "alice/licensed")["README.md"]
+
+
 @pytest.mark.storage
 def test_new_weights_take_the_old_figures_with_them(hub, model):
     publish_model(model("one"), Target("alice/series"))
