@@ -97,6 +97,7 @@ class Maker:
         titles = self._joined(
             self._topics[title_topics, draw.integers(0, TOPIC_WORDS, len(title_topics))], title_offsets
         )
+        titles = titles.take(pa.array(np.where(copies & (kinds < EXACT), originals, np.arange(BLOCK))))
         ids = pa.array([f"m{at:08d}" for at in range(number * BLOCK, (number + 1) * BLOCK)])
         return pa.record_batch([ids, titles, texts], schema=schema.CORPUS)
 
