@@ -320,7 +320,8 @@ def test_negatives_of_labelled_queries_can_still_be_written(recipe, tmp_path, ch
     assert set(manifest["usage"]) == {"llm"}
     assert len(chat_server.bodies) == manifest["usage"]["llm"]["calls"] >= 12
     card = (tmp_path / "o" / "dataset" / "README.md").read_text()
-    assert "LLM: `scripted`.\n\n  - negatives of `llm`:" in card
+    assert "- LLM: `scripted`." in card
+    assert "  - negatives of `llm`:" in card
     assert "  - queries:" not in card
 
 
