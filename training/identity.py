@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from cards.errors import UserError
-from cards.models import ModelReference
+from cards.models import ModelReference, resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe, config_hash, overridden
 from training.data import Source, rows_revision
@@ -61,7 +61,9 @@ class Run(NamedTuple):
         """What shapes the model; where the data lies does not count, its rows do."""
         config = self.recipe.config
         kinds = [config.kind, *(more.kind for more in config.also)]
-        teacher = config.loss_options.teacher if LOSSES[config.loss].needs == "scores" else None
+        loss, options = LOSSES[config.loss], config.loss_options
+        teacher = options.teacher if loss.needs == "scores" else None
+        guide = options.guide if "guide" in loss.takes else None
         return {
             "recipe": shaping(config),
             "rows": [
@@ -69,6 +71,7 @@ class Run(NamedTuple):
                 for kind, each in zip(kinds, [self.source, *self.also], strict=True)
             ],
             "base": self.base.revision,
+            **({"guide": resolve_model(guide).identity} if guide else {}),
             "batches_a_step": _batches_a_step(config, self.processes),
         }
 
