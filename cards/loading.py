@@ -6,10 +6,11 @@ half precision, and measured in it under the name fp32. So every model of the pr
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cards.errors import UserError
 
+PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
 _KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder, not a dense one"}

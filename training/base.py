@@ -8,9 +8,9 @@ from sentence_transformers import CrossEncoder
 
 from cards import loading
 from cards.errors import UserError
+from cards.loading import PoolingMode
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
-PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 def load_retriever(location: str, attention: Attention | None = None, pooling: PoolingMode | None = None) -> Any:
