@@ -25,7 +25,7 @@ from builders.spool import Spool, spooled
 from cards.errors import UserError
 from cards.hub import licence_of
 from cards.provenance import row_bytes, sha256_texts
-from cards.texts import normalised
+from cards.texts import normalised, passage_text
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig
@@ -120,7 +120,7 @@ class _Cleaning:
         """Cleans a batch."""
         self._check_ids(rows.ids)
         titles, texts = [title.strip() for title in rows.titles], [text.strip() for text in rows.texts]
-        same = list(map(normalised, map(schema.passage_text, titles, texts)))
+        same = list(map(normalised, map(passage_text, titles, texts)))
         drops: dict[int, tuple[str, str]] = {}
         usable = []
         for at, text in enumerate(texts):

@@ -26,6 +26,8 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
     made = {kind: config_of(config.negatives, kind).count for kind in WRITTEN.intersection(config.negatives.kinds)}
     if queries is None:
         made[_QUERY] = config.queries.per_passage
+    if not made:
+        return
     ending = re.compile(f"(.+)/({'|'.join(sorted(made))})([1-9][0-9]*)", re.DOTALL)
 
     def owner(made_id: str) -> str | None:
@@ -35,7 +37,7 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
             return None
         return owner(parts[1]) if parts[2] != _QUERY and queries is None else parts[1]
 
-    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], "/[a-z-]+[0-9]+$")) if made else []
+    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], "/[a-z-]+[0-9]+$"))
     owners = {found: made_id.as_py() for made_id in ids if (found := owner(made_id.as_py())) is not None}
     owned = pa.array(owners, pa.string())
     clashes = owned.filter(pc.is_in(owned, value_set=(corpus if queries is None else queries)["_id"]))

@@ -307,7 +307,7 @@ def reject(
 
 
 def _foreign(text: str, passage: Mapping[str, str], phrases: Sequence[re.Pattern[str]]) -> str | None:
-    """Why a text is no query for a passage whatever its length: it speaks of the task, or is in another script."""
+    """Why a text of any length is not a query for a passage: it speaks of the task, or is in another script."""
     used = [phrase for phrase in phrases if uses(text, [phrase])]
     if used and not uses(f"{passage['title']} {passage['text']}", used):
         return "meta-talk"

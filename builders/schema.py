@@ -45,12 +45,3 @@ def split_of(config: str) -> str:
     ('test', 'train')
     """
     return SPLITS.get(config, "train")
-
-
-def passage_text(title: str, text: str) -> str:
-    """A passage as models read it: title, a space, text, as MTEB joins them.
-
-    >>> passage_text("json.dumps", "Serialize obj.")
-    'json.dumps Serialize obj.'
-    """
-    return f"{title} {text}".strip()

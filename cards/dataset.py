@@ -205,7 +205,7 @@ def _metadata(manifest: Mapping[str, Any], folder: Path) -> DatasetCardData:
 
 
 def dataset_info(name: str, about: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
-    """Returns what `datasets` and the Hub's viewer are told of a configuration: columns with their types, and sizes.
+    """Returns what `datasets` and the Hub's viewer read of a configuration: columns with their types, and sizes.
 
     Args:
         name: of the configuration.

@@ -22,10 +22,10 @@ def locked(folder: Path) -> Iterator[None]:
     with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = file.exists() and os.fstat(lock.fileno()).st_ino == file.stat().st_ino
-        except BlockingIOError:
-            free = False
-        if not free:  # a lock whose file is gone is one that its holder has just given back
+            is_held = not os.path.samestat(os.fstat(lock.fileno()), file.stat())
+        except (BlockingIOError, FileNotFoundError):  # its holder deletes the file as it gives the lock back
+            is_held = True
+        if is_held:
             raise UserError(
                 f"{folder}: another process is writing it; wait until it is done or end it, or name another folder "
                 "with --out"

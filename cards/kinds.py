@@ -16,8 +16,5 @@ def kinds_of(kind: str, known: Collection[str] = ()) -> list[str]:
     if kind in known:
         return [kind]
     shared = [each.partition(":")[0].strip() for each in kind.split(",")]
-    return list(dict.fromkeys(name for each in shared for name in ([each] if each in known else _joined(each))))
-
-
-def _joined(names: str) -> list[str]:
-    return [name.strip() for name in names.split("+")]
+    parts = [[each] if each in known else each.split("+") for each in shared]
+    return list(dict.fromkeys(name.strip() for part in parts for name in part))

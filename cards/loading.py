@@ -6,10 +6,11 @@ half precision, and measured in it under the name fp32. So every model of the pr
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cards.errors import UserError
 
+PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
 _KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder, not a dense one"}
@@ -68,9 +69,15 @@ def is_raw(location: str) -> bool:
     return not (Path(location) / "modules.json").exists()
 
 
+def modules_of(location: str) -> list[str]:
+    """The types of a sentence-transformers model's modules; none of a raw checkpoint."""
+    listed = _json(Path(location) / "modules.json") or []
+    return [str(module.get("type", "")) for module in listed if isinstance(module, dict)]
+
+
 def own_pooling(location: str) -> str | None:
     """How a trained model pools; None where it does not say so."""
-    mode = _json(Path(location) / "1_Pooling" / "config.json").get("pooling_mode")
+    mode = json_object(Path(location) / "1_Pooling" / "config.json").get("pooling_mode")
     return mode if isinstance(mode, str) else None
 
 
@@ -105,7 +112,7 @@ def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None
 
 def _kind(folder: Path) -> str | None:
     """The sentence-transformers class that a folder is saved for; None for a checkpoint that says nothing."""
-    about = _json(folder / "config_sentence_transformers.json")
+    about = json_object(folder / "config_sentence_transformers.json")
     if "model_type" in about:
         return str(about["model_type"])
     if (folder / "modules.json").exists():
@@ -114,9 +121,17 @@ def _kind(folder: Path) -> str | None:
 
 
 def _architecture(folder: Path) -> str:
-    return str((_json(folder / "config.json").get("architectures") or [""])[0])
+    return str((json_object(folder / "config.json").get("architectures") or [""])[0])
 
 
-def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text("utf-8")) if file.exists() else {}
+def json_object(file: Path) -> dict[str, Any]:
+    """What a model's file says; empty where there is no object to be read."""
+    content = _json(file)
     return content if isinstance(content, dict) else {}
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

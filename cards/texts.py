@@ -1,9 +1,8 @@
-"""When two texts are the same: one rule for all stages, since what one calls a positive another must know again."""
+"""Passages as models read them, and when two texts are the same: one rule for all stages."""
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from itertools import chain, repeat
+from itertools import repeat
 
 _ENDS = ".,;:!?"  # what only ends a word or a sentence
 _ENDS_OF_ALL_SCRIPTS = _ENDS + "\u3001\u3002\u060c\u061b\u061f\u06d4\u0964\u0965\u0589\u1362\u17d4\u104a\u104b"
@@ -42,15 +41,22 @@ def _replacement(point: int) -> str | None:
     return "-" if category == "Pd" else letter
 
 
-def _replaced(points: Iterable[int]) -> dict[str, str | None]:
-    return {chr(point): found for point in points if (found := _replacement(point)) != chr(point)}
-
-
 _ASCII = {point: (_replacement(point) or "").lower() for point in range(128)}
-_REPLACED = _replaced(chain.from_iterable(range(*place) for place in _PLACES))
+_REPLACED = {
+    chr(point): found for place in _PLACES for point in range(*place) if (found := _replacement(point)) != chr(point)
+}
 _SPECIAL = frozenset(_REPLACED)
 INVISIBLE = frozenset(letter for letter, found in _REPLACED.items() if found is None and not letter.isascii())
 """Characters that no reader sees; without those in ASCII."""
+
+
+def passage_text(title: str | None, text: str) -> str:
+    """A passage as models read it: title, a space, text, as MTEB joins them.
+
+    >>> passage_text("json.dumps", "Serialize obj."), passage_text(None, "text")
+    ('json.dumps Serialize obj.', 'text')
+    """
+    return f"{title or ''} {text}".strip()
 
 
 def folded(text: str) -> str:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from cards.metrics import MAIN_METRIC, Qrels, Rankings, top
+from cards.texts import passage_text
 from eval.runs import BASE
 from eval.tables import Runs
-from eval.tasks import Task, passage_text
+from eval.tasks import Task
 
 SHOWN_HITS = 5
 SHOWN_CHANGES = 5

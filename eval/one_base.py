@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -193,11 +193,11 @@ def _dataset_revision(config: CompareRecipe) -> str:
     return pin(config.dataset, config.revision, "dataset")
 
 
-def _training_recipe(recipe: Path) -> tuple[str, dict[str, str]]:
+def _training_recipe(recipe: Path) -> tuple[str, dict[str, Any]]:
     """What a comparison needs to know of its training recipe: the base, and how it has it read texts."""
     try:
         values = tomllib.loads(recipe.read_text("utf-8"))
-        return str(values["base"]), {key: str(values[key]) for key in READING if key in values}
+        return str(values["base"]), {key: values[key] for key in READING if key in values}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
         raise UserError(
             f"training {recipe}: not a training recipe with a base ({type(error).__name__}: {error})"

@@ -109,7 +109,7 @@ def check_push(repo_id: str, model: ModelReference) -> str:
     """The repository that gets the scores, before anything is measured.
 
     Raises:
-        UserError: it is no repository, or holds another model.
+        UserError: it is not a repository, or holds another model.
     """
     if repo_id.count("/") != 1 or not repo_id.replace("/", "").strip():
         raise UserError(f"--push: {model.name} is a folder; say which repository has these weights: --push OWNER/NAME")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from cards.loading import PoolingMode
 from cards.recipe import Seed
 
 Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
@@ -26,7 +27,7 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
     corpus: str
     questions: str
     split: str = "test"
-    language: str = ""
+    language: str | None = None
     ignore_identical_ids: bool = False
 
 
@@ -58,7 +59,7 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     base: str | None = None
     query_prompt: str | None = None
     passage_prompt: str | None = None
-    pooling: str | None = None
+    pooling: PoolingMode | None = None
     results: str = "outputs/results"
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"

@@ -105,8 +105,16 @@ def base_prompts(config: EvalRecipe, model: ModelReference, base: ModelReference
 
 
 def base_pooling(config: EvalRecipe, model: ModelReference, base: ModelReference) -> str | None:
-    """How a base pools that does not say it: as the recipe says, or the model that was trained from it; else None."""
-    return config.pooling or own_pooling(model.location) or "mean" if is_raw(base.location) else None
+    """How a base pools that does not say it: as the recipe says, or the model that was trained from it; else None.
+
+    Raises:
+        UserError: the recipe says it of a base that says it itself.
+    """
+    if is_raw(base.location):
+        return config.pooling or own_pooling(model.location) or "mean"
+    if config.pooling is not None:
+        raise UserError(f"recipe: pooling {config.pooling!r}: base {base.name} says how it pools; remove the key")
+    return None
 
 
 def evaluate(

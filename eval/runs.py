@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from tqdm import tqdm
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     config: CompareRecipe
     training: str
     base: str
-    reading: dict[str, str]
+    reading: dict[str, Any]
     fingerprint: str
     fresh: bool = False
 

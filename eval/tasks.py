@@ -20,6 +20,7 @@ from cards.errors import UserError
 from cards.hub import load_parquet, pin
 from cards.provenance import sha256_file, sha256_texts
 from cards.records import judgement
+from cards.texts import passage_text
 from eval.languages import language_code, stated_in, stated_on_hub
 from eval.mteb_task import mteb_task
 from eval.recipe import LocalTask
@@ -94,15 +95,6 @@ class Reading(NamedTuple):
     ignore_identical_ids: bool = False
 
 
-def passage_text(title: str | None, text: str) -> str:
-    """A passage as models read it.
-
-    >>> passage_text("", "text"), passage_text("Title", "text")
-    ('text', 'Title text')
-    """
-    return f"{title or ''} {text}".strip()
-
-
 def _spread(rows: Dataset, count: int) -> Dataset:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)))
 
@@ -162,12 +154,10 @@ def _local(local: LocalTask, reading: Reading) -> Task:
     data = _Data(scratch, corpus, list(query_rows(questions)), *judged_queries(questions, local.split))
     data = data.checked(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
-    stated = (local.language and language_code(local.language)) or stated_in(Path(local.corpus))
+    language = local.language or stated_in(Path(local.corpus)) or reading.language
     ignored = local.ignore_identical_ids or reading.ignore_identical_ids
-    made = data.as_task(local.name, local.split, revision, Reading(stated or reading.language, ignored))
-    return Task(
-        local.name, revision, local.split, None, None, made, data.without_answer, not (stated or reading.language)
-    )
+    made = data.as_task(local.name, local.split, revision, Reading(language, ignored))
+    return Task(local.name, revision, local.split, None, None, made, data.without_answer, language is None)
 
 
 def _from_hub(name: str, repo_id: str, revision: str, reading: Reading) -> Task:

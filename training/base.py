@@ -1,18 +1,16 @@
 """The model that training starts from, loaded as the recipe says: attention, pooling, prompts."""
 
-import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from sentence_transformers import CrossEncoder
 
 from cards import loading
 from cards.errors import UserError
+from cards.loading import PoolingMode
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
-PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 def load_retriever(location: str, attention: Attention | None = None, pooling: PoolingMode | None = None) -> Any:
@@ -25,10 +23,10 @@ def load_retriever(location: str, attention: Attention | None = None, pooling: P
             `modules.json`); there `mean` is the default.
 
     Raises:
-        UserError: the base is a model of another kind or cannot be trained, `pooling` is set for a base that has its
-            own, or the attention cannot be had here.
+        UserError: the base is a model of another kind, its tokenizer does not fit, `pooling` is set for a base that
+            has its own, or the attention cannot be had here.
     """
-    own = _modules(Path(location))
+    own = [kind.rpartition(".")[2] for kind in loading.modules_of(location)]
     if own:
         if pooling is not None:
             raise UserError(
@@ -46,7 +44,7 @@ def load_cross_encoder(location: str, max_length: int, attention: Attention | No
     """A `CrossEncoder` with one score and weights in fp32, its head new where the base has none.
 
     Raises:
-        UserError: the base cannot be trained, or the attention cannot be had here.
+        UserError: the base's tokenizer does not fit, or the attention cannot be had here.
     """
     load = partial(loading.in_fp32, CrossEncoder)
     return _checked(_loaded(load, location, attention, num_labels=1, max_length=max_length), location)
@@ -100,33 +98,20 @@ def _loaded(load: Callable[..., Any], location: str, attention: Attention | None
 
 
 def _checked(model: Any, location: str) -> Any:
-    """A model that can be trained: all its weights are there, and its tokenizer fits them."""
-    inner: Any = getattr(model[0], "model", None)
-    tokenizer: Any = getattr(model, "tokenizer", None)
-    if (Path(location) / "adapter_config.json").exists():
-        raise UserError(
-            f"base {location}: is a LoRA adapter, not a whole model; merge it into its base (peft's merge_and_unload), "
-            "save that, and name it"
-        )
-    if inner is None:  # a table of vectors, or ways of its own for queries and passages
-        return model
-    if tokenizer.pad_token is None:
-        raise UserError(
-            f"base {location}: its tokenizer has no pad token, so texts cannot share a batch; set one "
-            "(tokenizer.pad_token = tokenizer.eos_token) and save the tokenizer into the folder"
-        )
-    rows = inner.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"base {location}: its tokenizer has {len(tokenizer)} tokens and the model embeddings of {rows}; call "
-            "model.resize_token_embeddings(len(tokenizer)) and save the model"
-        )
+    """A model, each of whose tokenizers fits its embeddings; a router has several."""
+    for part in model.modules():
+        tokenizer, network = getattr(part, "tokenizer", None), getattr(part, "auto_model", None)
+        if tokenizer is None or network is None:  # such as a table of vectors
+            continue
+        if tokenizer.pad_token is None:
+            raise UserError(
+                f"base {location}: its tokenizer has no pad token, so texts cannot share a batch; set one "
+                "(tokenizer.pad_token = tokenizer.eos_token) and save the tokenizer into the folder"
+            )
+        rows = network.get_input_embeddings().num_embeddings
+        if len(tokenizer) > rows:
+            raise UserError(
+                f"base {location}: its tokenizer has {len(tokenizer)} tokens and the model embeddings of {rows}; call "
+                "model.resize_token_embeddings(len(tokenizer)) and save the model"
+            )
     return model
-
-
-def _modules(folder: Path) -> list[str]:
-    """The names of a sentence-transformers model's modules; none of a raw checkpoint."""
-    file = folder / "modules.json"
-    if not file.exists():
-        return []
-    return [str(module["type"]).rpartition(".")[2] for module in json.loads(file.read_text("utf-8"))]

@@ -5,7 +5,6 @@ of a checkpoint is a mark; a folder without it is no checkpoint and goes. The ma
 training had taken by then, so that a run record tells the time of all attempts.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -22,13 +21,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cards.errors import UserError
-from cards.folders import put_in_place, recover
+from cards.files import write_files
+from cards.folders import locked, put_in_place, recover
 from training.identity import REMEDY, Run, differences, listed, read_record
 from training.watch import duration
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS, INPUTS, LOCK, MARK, MODEL = "checkpoints", "inputs.json", "lock", "complete.json", "model"
+CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json", "model"
 # Steps whose mean time decides how many make up the wanted minutes; the first are slower.
 _WARM, _MEASURED = 2, 5
 
@@ -54,8 +54,8 @@ def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | N
                 recover(out)
                 done = not fresh and not partial.exists() and run.is_done(out)
                 if not done:
+                    held.enter_context(locked(out))
                     partial.mkdir(parents=True, exist_ok=True)
-                    held.enter_context(_locked(partial, out))
                     done = _prepared(partial, out, run, fresh=fresh)
             except UserError as error:
                 refusal = str(error)
@@ -81,7 +81,7 @@ def finish(partial: Path, out: Path) -> None:
 
 
 def changes(partial: Path) -> list[str]:
-    """What differed around a run each time that it was gone on with."""
+    """What differed around a run each time that it was resumed."""
     found: list[str] = _read(partial / INPUTS)["changes"]
     return found
 
@@ -116,9 +116,8 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     if changed:
         logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
     noted = {"changes": [*earlier.get("changes", []), *changed], "fresh": replaces}
-    new = partial / f"{INPUTS}.partial"
-    new.write_text(json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}), "utf-8")
-    new.replace(partial / INPUTS)
+    known = {"inputs": run.inputs(), "surroundings": around, **noted}
+    write_files(partial, {INPUTS: json.dumps(known).encode()})
     return False
 
 
@@ -203,20 +202,6 @@ def _to_disk(path: Path) -> None:
             os.close(descriptor)
 
 
-@contextmanager
-def _locked(partial: Path, out: Path) -> Iterator[None]:
-    """The lock goes with the process, however that ends. The file is open for writing, which NFS wants."""
-    with (partial / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{out}: another process is training it at this moment, perhaps left over from a command that was "
-                "killed; wait until it is done or end it, or name another folder with --out"
-            ) from None
-        yield
-
-
 def _remove(partial: Path) -> None:
     """Deletes a run's folder; without its inputs it holds nothing that counts, should a kill leave the rest."""
     (partial / INPUTS).unlink(missing_ok=True)
@@ -227,7 +212,7 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != LOCK:
+        else:
             path.unlink()
 
 

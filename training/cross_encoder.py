@@ -7,7 +7,6 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from training import preflight
 from training.arguments import training_arguments
 from training.base import load_cross_encoder
-from training.preflight.base import check_loaded
 from training.trainer import Job, Made, evaluator, parted, prepare
 
 DEFAULT_MAX_LENGTH = 256
@@ -26,7 +25,6 @@ def make(job: Job) -> Made:
     pairs = labelled_pairs(parts.rows)
     arguments = training_arguments(CrossEncoderTrainingArguments, job, len(pairs))
     model = load_cross_encoder(job.base.location, config.max_seq_length or DEFAULT_MAX_LENGTH, config.attention)
-    check_loaded(model, job.base.name)
     prepare(model, config)
     trainer = CrossEncoderTrainer(
         model=model,

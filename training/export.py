@@ -24,6 +24,7 @@ from sentence_transformers import CrossEncoder
 from cards.convert import FILES, PACKAGES, Format, convert, load, parts_of
 from cards.drift import Texts, compare, in_torch, sample_texts, score
 from cards.errors import UserError, run_entry
+from cards.files import CARD, write_files
 from cards.model import merge_model_cards, model_card
 from cards.provenance import sha256_file
 from cards.runtimes import runner
@@ -139,10 +140,11 @@ def add(folder: Path, record: dict[str, Any], formats: Sequence[Format], rows: D
     record["exports"] = [*(each for each in record.get("exports", []) if each["format"] not in names), *fresh]
     written = [part for each in fresh for part in parts_of(folder / each["file"])]
     record["files"] |= {part.relative_to(folder).as_posix(): sha256_file(part) for part in written}
-    card = folder / "README.md"
+    card = folder / CARD
     existing = card.read_text("utf-8") if card.exists() else ""
-    _replace(folder / RUN_RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    _replace(card, merge_model_cards(model_card(record, None, None), existing, record["model"]["revision"]))
+    merged = merge_model_cards(model_card(record, None, None), existing, record["model"]["revision"])
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_files(folder, {RUN_RECORD: text.encode(), CARD: merged.encode()})
     logger.info("%s: %s written, with their figures in run record and card", folder, ", ".join(names))
 
 
@@ -170,12 +172,6 @@ def _source(record: Mapping[str, Any], dataset: str | None) -> Any:
     if tag is None:
         raise UserError(f"export: the model was trained on a folder, {name}; name it with --dataset FOLDER")
     return resolve(name, record["dataset"]["revision"])
-
-
-def _replace(file: Path, text: str) -> None:
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(file)
 
 
 def _formats(text: str) -> list[Format]:

@@ -160,7 +160,7 @@ def read_record(out: Path) -> dict[str, Any]:
 
 def shaping(config: TrainRecipe) -> dict[str, Any]:
     """The part of a recipe that shapes the model, as plain values."""
-    values = _json(msgspec.structs.replace(_without(config), exports=()))
+    values: dict[str, Any] = json.loads(msgspec.json.encode(msgspec.structs.replace(_without(config), exports=())))
     beside = {*_ROOM, "gradient_accumulation_steps", *(() if config.dev.queries else _SAVING)}
     values["trainer"] = {
         key: value for key, value in values["trainer"].items() if key not in beside and not key.startswith(_LOOKS_ON)
@@ -208,13 +208,8 @@ def _read_again(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of an earlier version's recipe with the defaults of keys that have come since."""
     try:
         return shaping(msgspec.convert(values, TrainRecipe))
-    except msgspec.ValidationError:  # a key has gone since: it is shown as a difference
+    except msgspec.ValidationError:  # a key was removed since: it is shown as a difference
         return dict(values)
-
-
-def _json(config: TrainRecipe) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(msgspec.json.encode(config))
-    return values
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from cards.convert import Format
+from cards.loading import PoolingMode
 from cards.recipe import Seed
-from training.base import Attention, PoolingMode
+from training.base import Attention
 from training.dev import DevConfig
 from training.lora import LoraConfig
 from training.losses import LossName, LossOptions

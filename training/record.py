@@ -32,7 +32,7 @@ class Finished(NamedTuple):
         seen: of evaluation sets, by data and base.
         outcome: as the trainers return it.
         memory: the most that training held, as `cards.hardware.PeakMemory` gives it.
-        changes: what differed around the run each time that it was gone on with.
+        changes: what differed around the run each time that it was resumed.
     """
 
     training: Training

@@ -12,7 +12,6 @@ from training import losses, preflight
 from training.arguments import training_arguments
 from training.base import load_retriever, prompts_of, read_at_most
 from training.losses import LOSSES
-from training.preflight.base import check_loaded
 from training.trainer import Job, Made, evaluator, parted, prepare
 
 
@@ -46,7 +45,6 @@ def make(job: Job) -> Made:
     config, training, base, about = job.config, job.training, job.base, LOSSES[job.config.loss]
     parts = parted(job)
     model = load_retriever(base.location, config.attention, config.pooling)
-    check_loaded(model, base.name)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(column for columns in training.columns.values() for column in columns)
     prompts = {

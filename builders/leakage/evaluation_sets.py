@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import schema
 from cards.errors import UserError
 from cards.hub import explained
 from cards.provenance import sha256_texts
 from cards.records import jsonl, judgements, stated, text_of
+from cards.texts import passage_text
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ def _taken(file: Path, wanted: set[str]) -> pa.Table:
         row_id = stated(row, "_id", where)
         if row_id in wanted:
             ids.append(row_id)
-            title = text_of(row.get("title"), f"{where}: 'title'") or ""
-            texts.append(schema.passage_text(title, stated(row, "text", where)))
+            title = text_of(row.get("title"), f"{where}: 'title'")
+            texts.append(passage_text(title, stated(row, "text", where)))
     return pa.table({"_id": ids, "text": texts}, TEXTS)
 
 
@@ -159,8 +159,8 @@ def _rows(rows: Any, ids: pa.Array, where: str) -> list[pa.Table]:
         names = pa.array([text_of(each, f"{where}: an id") for each in batch["id"].to_pylist()], pa.string())
         taken = batch.set_column(batch.column_names.index("id"), "id", names).filter(pc.is_in(names, value_set=ids))
         texts = [
-            schema.passage_text(
-                text_of(row.get("title"), f"{where}: the title of {row['id']!r}") or "",
+            passage_text(
+                text_of(row.get("title"), f"{where}: the title of {row['id']!r}"),
                 text_of(row["text"], f"{where}: the text of {row['id']!r}") or "",
             )
             for row in taken.to_pylist()

@@ -59,9 +59,7 @@ class Guard:
             UserError: the policy is `refuse` and something leaked that it holds for.
         """
         asked = self.hits("query", iter([(queries["_id"], queries["text"])]), queries.num_rows)
-        corpus = self._corpus
-        if corpus is None:
-            corpus = self.hits("corpus", _texts(passages), len(passages))
+        corpus = self.hits("corpus", _texts(passages), len(passages)) if self._corpus is None else self._corpus
         positives = queries["corpus-id"].unique()
         answering = _named(corpus.filter(pc.is_in(corpus["id"], value_set=positives)), "positive")
         totals = {"query": queries.num_rows, "positive": len(positives), "corpus": len(passages)}

@@ -14,10 +14,10 @@ _WEAK = (
     r"ragionamento|pensieri|raciocínio|redenering|gedachten"
 )
 _MARK = re.compile(
-    r"(?:<\|?|\[|\u25c1|<\uff5c)\s*"
+    r"(?:(?P<tag><\|?)|\[|\u25c1|<\uff5c)\s*"
     r"(?P<close>/|end_(?:of_)?)?(?:begin_(?:of_)?|start_(?:of_)?|\w+:)?"
     rf"(?:(?P<strong>(?:\w+_)?(?:{_STRONG})(?:_\w+)?)|(?P<weak>{_WEAK}))"
-    r"(?:\s[^<>\[\]]{0,80})?\s*(?:\|?>|\]|\u25b7|\uff5c>)",
+    r"(?(tag)(?:\s[^<>\[\]]{0,80})?)\s*(?:\|?>|\]|\u25b7|\uff5c>)",
     re.IGNORECASE,
 )
 """An opening or closing mark."""
@@ -43,6 +43,8 @@ def without_thoughts(text: str) -> str:
 
     >>> without_thoughts("<think>Hm.</think> yes"), without_thoughts("[THINK]Hm.[/THINK]yes")
     ('yes', 'yes')
+    >>> without_thoughts("[Thoughts on owls] They hunt.")
+    '[Thoughts on owls] They hunt.'
     >>> without_thoughts("Hm, what?</think>yes"), without_thoughts("<thought>Hm"), without_thoughts("the `<think>` tag")
     ('yes', '', 'the `<think>` tag')
     """

@@ -138,15 +138,9 @@ class NegativesTask:
     def take(self, answer: ChatAnswer) -> str | None:
         """Keeps the negatives that can be used; returns why one of them cannot."""
         self.attempt += 1
-        config = self._writing.config
-        writing = self._writing
+        writing, as_json = self._writing, self._writing.config.output == "json"
         texts, problem = texts_of(
-            answer,
-            len(self._open),
-            as_json=config.output == "json",
-            prompt=writing.prompt,
-            beside=self._ask.shown,
-            passages=True,
+            answer, len(self._open), as_json=as_json, prompt=writing.prompt, beside=self._ask.shown, passages=True
         )
         missing = [*texts, *[""] * (len(self._open) - len(texts))]
         first_reason = None

@@ -158,7 +158,7 @@ def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers)
         pairs = (passage[candidate[rows]], positive[rows])
         texts, references = (passages.texts(frame.positions[codes]) for codes in pairs)
         similarities = exact_jaccard(texts, references)
-        untitled = np.flatnonzero(frame.text[pairs[0]] == frame.body[pairs[0]])  # the positive's title is no difference
+        untitled = np.flatnonzero(frame.text[pairs[0]] == frame.body[pairs[0]])  # the positive's title does not count
         plain = exact_jaccard(texts.take(pa.array(untitled)), passages.bodies(frame.positions[pairs[1][untitled]]))
         similarities[untitled] = np.maximum(similarities[untitled], plain)
         np.maximum.at(closest, candidate[rows], similarities)

@@ -16,7 +16,7 @@ from cards.merging import blocks, parse_card
 from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
 from cards.provenance import code_version, sha256_texts
 from cards.recipe import overridden
-from cards.texts import normalised
+from cards.texts import normalised, passage_text
 from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
 
@@ -194,7 +194,7 @@ def _texts(artefact: Artefact) -> tuple[dict[str, str], dict[str, str], dict[str
     rows = [(row["_id"], row["title"], row["text"]) for row in read_config(artefact, "corpus").to_pylist()]
     if "generated" in artefact.record()["configs"]:
         rows += [(row["_id"], "", row["text"]) for row in read_config(artefact, "generated").to_pylist()]
-    texts = {passage_id: f"{title} {text}".strip() for passage_id, title, text in rows}
+    texts = {passage_id: passage_text(title, text) for passage_id, title, text in rows}
     said = {passage_id: normalised(text) for passage_id, text in texts.items()}
     return texts, said, {passage_id: normalised(text) for passage_id, _, text in rows}
 

@@ -104,27 +104,8 @@ def test_results_are_found_by_weights_and_data(tmp_path):
 
 def test_figures_again_from_the_command_line(tmp_path, capsys):
     rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1, "x": 0}}
-    scores = scores_of(rankings, qrels)
-    stale = Result(
-        "m",
-        "r",
-        "w",
-        "i",
-        "t",
-        "d",
-        "test",
-        None,
-        None,
-        1,
-        3,
-        dict.fromkeys(NAMES, 0.9),
-        "fp32",
-        None,
-        None,
-        False,
-        0.0,
-        {},
-    )
+    scores, metrics = scores_of(rankings, qrels), dict.fromkeys(NAMES, 0.9)
+    stale = Result("m", "r", "w", "i", "t", "d", "test", None, None, 1, 3, metrics, "fp32", None, None, False, 0.0, {})
     write_result(tmp_path / "m" / "t", stale, Measured(rankings, qrels, scores, {}))
     rescoring.main([tmp_path])
     assert "t (test, 1 queries, 3 more without a relevant passage)" in capsys.readouterr().out

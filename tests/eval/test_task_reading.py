@@ -3,6 +3,7 @@
 import json
 import logging
 
+import msgspec
 import mteb
 import pytest
 from mteb.models import SentenceTransformerEncoderWrapper
@@ -178,6 +179,9 @@ def test_a_raw_base_pools_as_the_model_that_was_trained_from_it(animals, tmp_pat
     assert mean.key() != base.key()
     ranks = [read_rankings(result.key().folder(tmp_path / "r") / "rankings.parquet")["q1"] for result in (base, mean)]
     assert ranks[0] != ranks[1]
+    pooled = msgspec.structs.replace(recipe, base=str(trained), pooling="cls")
+    with pytest.raises(UserError, match=r"recipe: pooling 'cls': base .* says how it pools; remove the key"):
+        run.main(Recipe(pooled, ""))
 
 
 def test_a_cross_encoder_is_no_model_to_measure(animals, tmp_path):

@@ -129,6 +129,12 @@ def test_the_cards_code_ranks_as_the_model_does(similarity, form, texts, tmp_pat
     assert shown[0].shape == wanted.shape == (8, 24)
     assert (shown[0].argsort(axis=1)[:, -10:] == wanted.argsort(axis=1)[:, -10:]).all()
     assert abs(shown[0] - wanted).max() < 1e-3 * abs(wanted).max()
+    for name in ("padding_side", "truncate_dim", "similarity"):  # as records of earlier versions are
+        del figures[name]
+    record = {"task": "retriever", "exports": [figures]}
+    assert "compares by cosine" in environment.get_template("model_use.md").render(
+        record=record, repo=None, version=None
+    )
 
 
 def test_what_drifts_is_told_in_words(model):

@@ -51,10 +51,11 @@ LONG = ("trainer.max_steps=60", "trainer.save_strategy=steps", "trainer.save_ste
 
 def interrupt(recipe, out, **options):
     """Trains, and presses Ctrl-C at the first whole checkpoint; returns its step."""
-    partial, before = out.with_name(f"{out.name}.partial"), time.time_ns()
+    partial = out.with_name(f"{out.name}.partial")
+    before = set(partial.glob(f"{CHECKPOINTS}/*/{MARK}"))
 
     def press():
-        while not any(mark.stat().st_mtime_ns > before for mark in partial.glob(f"{CHECKPOINTS}/*/{MARK}")):
+        while not set(partial.glob(f"{CHECKPOINTS}/*/{MARK}")) - before:
             time.sleep(0.002)
         signal.raise_signal(signal.SIGINT)
 
@@ -71,7 +72,7 @@ def record(folder):
 
 
 def files_of(folder):
-    return {path: path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*")) if path.name != "lock"}
+    return {path: path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*"))}
 
 
 def edit(file, change):
@@ -199,7 +200,6 @@ def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
     run = Run(made, resolve(made.config.dataset, None), [], resolve_model(str(base)), 1)
     partial = interrupt(made, tmp_path / "m")
     (partial / INPUTS).write_text(json.dumps(of_version_0_1(run)))
-    (partial / "lock").unlink()
     train.main(made, tmp_path / "m", 1)
     assert record(tmp_path / "m")["training"]["resumed_from"] > 0
     assert any(change.startswith("packages.torch 2.1 -> ") for change in record(tmp_path / "m")["changes"])

@@ -103,7 +103,7 @@ def test_a_config_that_is_none(tmp_path):
         ("code", r"code of its own \(auto_map in config.json\), which is never run"),
         ("module", r"code of its own \(mine.Module in modules.json\), which is never run"),
         ("pad", "its tokenizer has no pad token"),
-        ("tokens", r"its tokenizer has \d+ tokens and the base \d+ embeddings"),
+        ("tokens", r"its tokenizer has \d+ tokens and the model embeddings of \d+; call"),
     ],
 )
 @pytest.mark.usefixtures("one_thread")

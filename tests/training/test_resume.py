@@ -117,7 +117,7 @@ def test_two_commands_do_not_train_the_same_folder(recipe):
     second = commands.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
-    assert "twice: another process is training it" in second.stderr.splitlines()[-1]
+    assert "twice: another process is writing it" in second.stderr.splitlines()[-1]
     assert first.wait() == 0
     assert (out / "run.json").exists()
 

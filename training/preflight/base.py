@@ -1,13 +1,11 @@
 """Whether a base can be trained as an embedding model or reranker at all, from its files, before it is loaded."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from cards.errors import UserError
+from cards.loading import json_object, modules_of
 from cards.models import ModelReference
 from training.preflight.findings import Problem
 
@@ -44,37 +42,14 @@ def examined(base: ModelReference, task: str) -> list[Problem]:
     return []
 
 
-def check_loaded(model: Any, name: str) -> None:
-    """Refuses a loaded base whose tokenizer cannot serve it.
-
-    Raises:
-        UserError: it cannot pad, or knows tokens that the base has no embeddings for.
-    """
-    for part in model.modules():
-        tokenizer, network = (getattr(part, each, None) for each in ("tokenizer", "auto_model"))
-        if tokenizer is None or network is None:
-            continue
-        if getattr(tokenizer, "pad_token", "") is None:
-            raise UserError(
-                f"base {name}: its tokenizer has no pad token, so texts of different lengths make no batch; set one "
-                "(tokenizer.pad_token = tokenizer.eos_token) and save it beside the base"
-            )
-        rows = network.get_input_embeddings().num_embeddings
-        if len(tokenizer) > rows:
-            raise UserError(
-                f"base {name}: its tokenizer has {len(tokenizer)} tokens and the base {rows} embeddings; run "
-                "model.resize_token_embeddings(len(tokenizer)) and save both, or save the base's own tokenizer"
-            )
-
-
 def _not_an_encoder(folder: Path, task: str) -> str | None:
     """What a base is, if it is nothing to train for the task."""
-    kind = _read(folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+    kind = json_object(folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
     if task == "retriever" and kind in _MODEL_TYPES:
         return f"{_MODEL_TYPES[kind]} (model_type {kind} in config_sentence_transformers.json)"
     if (folder / "modules.json").exists():  # somebody made it an embedding model, of whatever architecture
         return None
-    config = _read(folder / "config.json")
+    config = json_object(folder / "config.json")
     architectures = ", ".join(config.get("architectures") or []) or "no architecture"
     model_type = str(config.get("model_type", "none"))
     told = f"{architectures} (model_type {model_type} in config.json)"
@@ -94,27 +69,11 @@ def _incomplete(folder: Path) -> str | None:
     if adapter is not None:
         return f"an adapter ({adapter.relative_to(folder)}) and no whole model; merge it into its base and save that"
     for file in sorted(folder.glob("**/config.json")):
-        config = _read(file)
+        config = json_object(file)
         if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
             name = file.relative_to(folder)
             return f"a model with code of its own (auto_map in {name}), which is never run"
-    for module in _modules(folder):
-        if not str(module.get("type", "")).startswith("sentence_transformers."):
-            return f"a model with code of its own ({module.get('type')} in modules.json), which is never run"
+    for kind in modules_of(str(folder)):
+        if not kind.startswith("sentence_transformers."):
+            return f"a model with code of its own ({kind} in modules.json), which is never run"
     return None
-
-
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads((folder / "modules.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [module for module in found if isinstance(module, dict)] if isinstance(found, list) else []
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
