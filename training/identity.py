@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from cards.errors import UserError
-from cards.models import ModelReference
+from cards.models import ModelReference, resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe, config_hash, overridden
 from training.data import Source, rows_revision
@@ -58,12 +58,15 @@ class Run(NamedTuple):
     processes: int
 
     def inputs(self) -> dict[str, Any]:
-        """What shapes the model; where the data lies does not count, its rows do."""
+        """What shapes the model; where data, base and guide lie does not count, their content does."""
         config = self.recipe.config
+        recipe, guide = shaping(config), config.loss_options.guide
+        if guide is not None:
+            recipe["loss_options"]["guide"] = resolve_model(guide).identity
         kinds = [config.kind, *(more.kind for more in config.also)]
         teacher = config.loss_options.teacher if LOSSES[config.loss].needs == "scores" else None
         return {
-            "recipe": shaping(config),
+            "recipe": recipe,
             "rows": [
                 each.revision if isinstance(each, Plain) else rows_revision(each, str(kind), teacher)
                 for kind, each in zip(kinds, [self.source, *self.also], strict=True)
