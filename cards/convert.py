@@ -165,9 +165,15 @@ def _to_openvino(model: Model, file: Path) -> None:
     import openvino
 
     module, sample, outputs = _as_module(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = openvino.convert_model(module, example_input=tuple(sample.values()))
+    encoder: Any = model[0].model
+    attention = encoder.config._attn_implementation  # noqa: SLF001  # transformers has no other name for it
+    encoder.set_attn_implementation("eager")  # OpenVINO's own gives NaN where a padding token may look at nothing
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            converted = openvino.convert_model(module, example_input=tuple(sample.values()))
+    finally:
+        encoder.set_attn_implementation(attention)
     for ports, names in ((converted.inputs, sample), (converted.outputs, outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})

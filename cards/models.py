@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SHAPING = (
     *("*config*.json", "modules.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json", "idf.json"),
-    *("*vocab*.json", "*vocab*.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "*/pytorch_model*.bin"),
+    *("*vocab*.json", "*vocab*.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "pytorch_model*.bin"),
 )
 """Files that shape a model's output beside its `*.safetensors`: modules, pooling, prompts, lengths, tokenizer."""
 _BESIDE = ("data_config.json", "generation_config.json")
@@ -154,13 +154,14 @@ def _shaping(paths: Iterable[str]) -> list[str]:
     ['1_Pooling/config.json', '2_Dense/pytorch_model.bin']
     """
     there = {PurePosixPath(path) for path in paths}
+    safe = {path.parent for path in there if path.suffix == ".safetensors"}
     return sorted(
         str(path)
         for path in there
         if any(fnmatch(str(path), pattern) or fnmatch(path.name, pattern) for pattern in SHAPING)
         and path.name not in _BESIDE
         and not any(fnmatch(part, pattern) for part in path.parts[:-1] for pattern in _OTHER_FOLDERS)
-        and not (path.suffix == ".bin" and path.with_name("model.safetensors") in there)  # which is read in its place
+        and not (path.suffix == ".bin" and path.parent in safe)  # which are read in its place
     )
 
 

@@ -90,10 +90,16 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     """Makes the folder ready for a run, and says whether there is nothing left to do.
 
     Raises:
-        UserError: it holds work of another run, or `out` holds something else.
+        UserError: it holds work of another run or what no run wrote, or `out` holds something else.
     """
     earlier = _read(partial / INPUTS) or {}
     inputs = earlier.get("inputs", earlier)  # version 0.1 wrote nothing beside them
+    others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", LOCK, CHECKPOINTS, MODEL})
+    if others and not inputs:
+        raise UserError(
+            f"output folder {partial}: it holds {listed(others)}, and no run; move that away, or name another output "
+            "folder"
+        )
     differing = run.differing(inputs) if "recipe" in inputs else ["inputs.json is missing or unreadable"]
     work = _work(partial)
     replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other

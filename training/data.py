@@ -211,7 +211,7 @@ def columns_of_kind(present: Sequence[str], name: str) -> list[str]:
     missing = [column for column in ("query", "positive") if column not in present]
     if missing:
         raise UserError(f"dataset {name}: has no column {', '.join(missing)!r}; its columns are {', '.join(present)}")
-    labels = [column for column in present if column in LABEL_NAMES]
+    labels = [column for column in present if column.lower() in LABEL_NAMES]
     if labels:
         raise UserError(
             f"dataset {name}: {not_all_right(labels[0], 'positive')}; keep the rows whose positive is right, without "

@@ -58,14 +58,17 @@ class Run(NamedTuple):
     processes: int
 
     def inputs(self) -> dict[str, Any]:
-        """What shapes the model; where the data lies does not count, its rows do."""
+        """What shapes the model; where data, base and guide lie does not count, their content does."""
         config = self.recipe.config
+        recipe, guide = shaping(config), config.loss_options.guide
+        if guide is not None:
+            recipe["loss_options"]["guide"] = resolve_model(guide).identity
         kinds = [config.kind, *(more.kind for more in config.also)]
         loss, options = LOSSES[config.loss], config.loss_options
         teacher = options.teacher if loss.needs == "scores" else None
         guide = options.guide if "guide" in loss.takes else None
         return {
-            "recipe": shaping(config),
+            "recipe": recipe,
             "rows": [
                 each.revision if isinstance(each, Plain) else rows_revision(each, str(kind), teacher)
                 for kind, each in zip(kinds, [self.source, *self.also], strict=True)

@@ -172,7 +172,7 @@ def _recognised(present: Sequence[str], name: str) -> Columns:
     """The columns by their names, if these leave no doubt."""
     queries = [column for column in present if column in QUERY_NAMES]
     positives = [column for column in present if column in POSITIVE_NAMES]
-    labels = [column for column in present if column in LABEL_NAMES]
+    labels = [column for column in present if column.lower() in LABEL_NAMES]
     if len(queries) != 1 or len(positives) != 1:
         what = f"{', '.join(present)} do not tell which column is the query and which the positive"
     elif labels:

@@ -52,6 +52,17 @@ def test_what_shapes_the_output_is_in_it(model, tmp_path, file, values):
     assert (after.weights == before.weights) is (not file.endswith(".safetensors"))
 
 
+def test_weights_in_another_form_are_in_it_where_they_are_what_is_read(model, tmp_path):
+    copy = shutil.copytree(model, tmp_path / "copy")
+    edit(copy / "pytorch_model.bin", w=1)
+    assert resolve_model(str(copy)).identity == resolve_model(str(model)).identity
+    (copy / "2_Dense").mkdir()
+    (copy / "model.safetensors").rename(copy / "2_Dense" / "model.safetensors")
+    before = resolve_model(str(copy)).identity
+    edit(copy / "pytorch_model.bin", w=2)
+    assert resolve_model(str(copy)).identity != before
+
+
 def test_what_lies_beside_is_not(model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "other-name")
     for path in ("README.md", "run.json", "onnx/config.json", "openvino/openvino_model.bin", "evaluation/scores.json",

@@ -50,10 +50,15 @@ def test_ids_and_scores_beside_negatives_are_reported_and_not_trained_on(recipe,
     assert all(columns == USED for columns in mixture.load(also, resolve(also.dataset, None)).columns.values())
 
 
-def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(tmp_path):
-    write_config(tmp_path / "labelled", "bm25", pa.table({**ROWS, "label": [0, 1] * 6}))
-    with pytest.raises(UserError, match="column 'label' may say that not every row's positive is a right one"):
+@pytest.mark.parametrize("name", ["label", "Score"])
+def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(recipe, tmp_path, name):
+    write_config(tmp_path / "labelled", "bm25", pa.table({**ROWS, name: [0, 1] * 6}))
+    refused = f"column '{name}' may say that not every row's positive is a right one"
+    with pytest.raises(UserError, match=refused):
         load_rows(resolve(str(tmp_path / "labelled"), None), "bm25")
+    also = recipe(f'also=[{{dataset="{tmp_path / "labelled" / "bm25"}"}}]').config
+    with pytest.raises(UserError, match=refused):
+        mixture.load(also, resolve(also.dataset, None), mixture.resolve_also(also))
 
 
 @pytest.mark.usefixtures("one_thread")

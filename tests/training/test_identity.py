@@ -93,11 +93,14 @@ def test_an_upgrade_costs_no_step_of_an_interrupted_run_and_is_recorded(recipe, 
     edit(partial / INPUTS, older)
     train.main(recipe(*LONG, "trainer.save_total_limit=1", "trainer.logging_steps=5"), tmp_path / "m", 1)
     found = record(tmp_path / "m")
-    assert found["training"]["resumed_from"] >= 3
+    step = found["training"]["resumed_from"]
+    assert step >= 3
     assert any(change.startswith("packages.torch 2.12.0 -> ") for change in found["changes"])
     assert any(change.startswith("hardware.name another -> ") for change in found["changes"])
     assert "goes on although these differ, which is recorded: " in caplog.text
-    assert "| changed while it was interrupted | " in (tmp_path / "m" / "README.md").read_text()
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "| changed while it was interrupted | " in card
+    assert f" GiB of the process, from step {step} on |" in card
     assert not partial.exists()
 
 
@@ -173,6 +176,27 @@ def test_fresh_does_not_replace_what_no_run_wrote(recipe, tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         train.main(recipe(), tmp_path / "mine", 1, fresh=True)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_an_interrupted_runs_folder_is_not_made_of_what_no_run_wrote(recipe, tmp_path):
+    notes = tmp_path / "m.partial" / "thesis.txt"
+    notes.parent.mkdir()
+    notes.touch()
+    for fresh in (False, True):
+        with pytest.raises(UserError, match=r"m.partial: it holds thesis.txt, and no run; move that away"):
+            train.main(recipe(), tmp_path / "m", 1, fresh=fresh)
+    assert notes.exists()
+
+
+def test_a_guide_is_told_by_its_content_and_not_by_its_place(recipe, tmp_path, base, caplog):
+    caplog.set_level("INFO")
+    guide = shutil.copytree(base, tmp_path / "guide")
+    train.main(recipe("loss=gist", f"loss_options.guide={guide}"), tmp_path / "m", 1)
+    train.main(recipe("loss=gist", f"loss_options.guide={base}"), tmp_path / "m", 1)
+    assert "nothing to do" in caplog.text
+    edit(guide / "1_Pooling" / "config.json", lambda content: content.update(pooling_mode="cls"))
+    with pytest.raises(UserError, match=r"that differs: loss_options.guide "):
+        train.main(recipe("loss=gist", f"loss_options.guide={guide}"), tmp_path / "m", 1)
 
 
 def test_another_base_of_the_same_weights_is_another_run(recipe, tmp_path):
