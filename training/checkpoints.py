@@ -94,7 +94,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     """
     earlier = _read(partial / INPUTS) or {}
     inputs = earlier.get("inputs", earlier)  # version 0.1 wrote nothing beside them
-    others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", LOCK, CHECKPOINTS, MODEL})
+    others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", CHECKPOINTS, MODEL})
     if others and not inputs:
         raise UserError(
             f"output folder {partial}: it holds {listed(others)}, and no run; move that away, or name another output "

@@ -64,9 +64,7 @@ class Run(NamedTuple):
         if guide is not None:
             recipe["loss_options"]["guide"] = resolve_model(guide).identity
         kinds = [config.kind, *(more.kind for more in config.also)]
-        loss, options = LOSSES[config.loss], config.loss_options
-        teacher = options.teacher if loss.needs == "scores" else None
-        guide = options.guide if "guide" in loss.takes else None
+        teacher = config.loss_options.teacher if LOSSES[config.loss].needs == "scores" else None
         return {
             "recipe": recipe,
             "rows": [
@@ -74,7 +72,6 @@ class Run(NamedTuple):
                 for kind, each in zip(kinds, [self.source, *self.also], strict=True)
             ],
             "base": self.base.revision,
-            **({"guide": resolve_model(guide).identity} if guide else {}),
             "batches_a_step": _batches_a_step(config, self.processes),
         }
 

@@ -271,12 +271,3 @@ def test_each_seed_has_a_peak_of_its_own(recipe, tmp_path):
 def test_the_recipe_in_a_record_is_read_again(recipe):
     kept = shaping(recipe("lora.rank=4", "loss_options.scale=30").config)
     assert shaping(msgspec.convert(json.loads(json.dumps(kept)), TrainRecipe)) == kept
-
-
-def test_another_guide_in_the_same_folder_makes_another_run(recipe, tmp_path):
-    guided = recipe("loss=gist", f"loss_options.guide={tiny.retriever('mean', tmp_path / 'guide')}")
-    train.main(guided, tmp_path / "m", 1)
-    shutil.rmtree(tmp_path / "guide")
-    tiny.retriever("cls", tmp_path / "guide")
-    with pytest.raises(UserError, match=r"that differs: guide \w+... -> "):
-        train.main(guided, tmp_path / "m", 1)
