@@ -319,7 +319,9 @@ def test_negatives_of_labelled_queries_can_still_be_written(recipe, tmp_path, ch
     )
     assert set(manifest["usage"]) == {"llm"}
     assert len(chat_server.bodies) == manifest["usage"]["llm"]["calls"] >= 12
-    assert "`scripted`, for negatives alone" in (tmp_path / "o" / "dataset" / "README.md").read_text()
+    card = (tmp_path / "o" / "dataset" / "README.md").read_text()
+    assert "negatives of `llm`: temperature" in card
+    assert "queries: temperature" not in card
 
 
 @pytest.mark.usefixtures("no_llm")
