@@ -6,19 +6,18 @@ from typing import Any
 
 from builders.llm.chat import ChatAnswer
 from builders.prompts import Prompt, answer_keys
-from builders.wrapping import is_lead_in, unwrapped
+from builders.wrapping import KEY, LIST_MARK, is_lead_in, unwrapped, without_mark
 
 _OPENING = re.compile(r"\A\s*(?:<\|[a-z_]+\|>\s*(?:assistant\b\s*)?)+", re.IGNORECASE)
-_END = re.compile(r"<\|[a-z_]+\|>|</s>|<(?:start|end)_of_turn>|\[/?INST\]|<\uff5c", re.IGNORECASE)
-"""What LLMs have been seen to write on past the end of their turn; other tags may be what a text is about."""
+_MARKS = r"(?:<\|[a-z_]+\|>|</?s>|<(?:start|end)_of_turn>|<(?:eos|bos|pad)>|\[/?INST\]|\[end\]|<\uff5c)"
+_END = re.compile(rf"(?<![\s`\"'(]){_MARKS}|{_MARKS}(?=[ \t]*(?:\Z|\n|<|\[|(?-i:[A-Z])))", re.IGNORECASE)
+"""What LLMs have been seen to write on past the end of their turn; within a sentence, and elsewhere, they are a text's
+subject."""
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
 _NUMBERED = re.compile(r"^[\s*_#]*\(?\d{1,2}[.)][*\s]")
 _MOST_OBJECTS = 20
 _DECODER = json.JSONDecoder(strict=False)
-_KEYS = frozenset(
-    {"text", "query", "question", "search_query", "answer", "response", "output", "passage", "claim", "title"}
-)
 SHORTENED = frozenset({"empty", "lead-in", "only-reasoning"})
 """Reasons for which a stop string may be to blame: what was asked for stands behind the first line."""
 
@@ -69,7 +68,8 @@ def texts_of(
     if count == 1 and not (prompt and prompt.several):
         texts = [_clean(_value(text), beside, passages=passages)]
     else:
-        texts = [unwrapped(line, beside, passage=passages) for line in _items(text)]
+        items = (without_mark(LIST_MARK, line, beside) for line in _items(text))
+        texts = [unwrapped(item, beside, passage=passages) for item in items]
         if answer.is_cut and count > 1:
             texts = texts[:-1]  # the last one was cut
     texts = [text for text in texts if text]
@@ -171,5 +171,5 @@ def _value(text: str) -> str:
     """The text in an answer that is a JSON object although a plain text was asked for."""
     if not text.lstrip("`jsonJSON \n").startswith("{") or not text.rstrip("` \n").endswith("}"):
         return text
-    values = [value for each in _objects(text) for key, value in each.items() if key in _KEYS]
+    values = [value for each in _objects(text) for key, value in each.items() if KEY.fullmatch(key)]
     return values[0] if len(values) == 1 else text

@@ -82,7 +82,8 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     """
     folder = Path(config.source or "")
     files = _files(folder, config.split)
-    judged = _merged(_judgements(files[1]), corpus.drops)
+    stated = _of_originals(_judgements(files[1]), corpus.drops)
+    judged = _once(stated)
     asked = _asked(files[0], judged["query-id"])
     here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
     positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
@@ -99,6 +100,8 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     qrels = qrels.filter(pa.array(_among(qrels["query-id"], chosen["_id"])))
     lost = judged.filter(pa.array(_among(judged["query-id"], chosen["_id"]) & ~_among(_pairs(judged), _pairs(qrels))))
     _judgement_drops(lost, corpus, drops)
+    for row in _outdone(stated, judged).to_pylist():
+        drops.add(STAGE, f"{row['query-id']} {row['corpus-id']}", "judged-higher-too", f"score {row['score']}")
     return Labelled(
         chosen,
         qrels,
@@ -134,20 +137,26 @@ def _judgements(path: Path) -> pa.Table:
     return table
 
 
-def _merged(judged: pa.Table, drops: pa.Table) -> pa.Table:
-    """Judgements, each pair once with its highest score; of a repeated passage, they are of the one that stays."""
+def _of_originals(judged: pa.Table, drops: pa.Table) -> pa.Table:
+    """Judgements; those of a repeated passage are of the one that stays."""
     repeats = drops.filter(pc.equal(drops["reason"], DUPLICATE))
     if repeats.num_rows:
         at = pc.index_in(judged["corpus-id"], value_set=repeats["id"])
         originals = pc.utf8_slice_codeunits(repeats["detail"], start=len(SAME_TEXT)).take(at)
         judged = judged.set_column(1, "corpus-id", pc.coalesce(originals, judged["corpus-id"]))
-    return _once(judged)
+    return judged
 
 
 def _once(judged: pa.Table) -> pa.Table:
     """Judgements, each pair once with its highest score."""
     once = judged.group_by(_PAIR, use_threads=False).aggregate([("score", "max")])
     return pa.table([once[name].combine_chunks() for name in (*_PAIR, "score_max")], schema=schema.QRELS)
+
+
+def _outdone(stated: pa.Table, judged: pa.Table) -> pa.Table:
+    """Judgements of pairs that are judged again, with a higher score."""
+    highest = judged["score"].take(pc.index_in(_pairs(stated), value_set=_pairs(judged)))
+    return stated.filter(pc.less(stated["score"], highest))
 
 
 def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:

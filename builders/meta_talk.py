@@ -6,7 +6,7 @@ leaves those out for negatives, `queries` those of the query's own passage.
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from cards.texts import folded as one_form
 
 _FILE = Path(__file__).with_suffix(".toml")
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
+_OPENING = 200  # characters
 
 
 def phrases(language: str) -> tuple[re.Pattern[str], ...]:
@@ -22,16 +23,21 @@ def phrases(language: str) -> tuple[re.Pattern[str], ...]:
     >>> any(phrase.search("sure! here is a passage about owls.") for phrase in phrases("de"))
     True
     """
-    return (*refusals(language), *_listed(language, "talk"))
+    return (*refusals(language), *_compiled(_listed("talk", {"en", language})))
 
 
+@lru_cache(maxsize=32)
 def refusals(language: str) -> tuple[re.Pattern[str], ...]:
     """The phrases of an LLM that declines, asks back or thinks aloud, in a language and in English.
+
+    The last one is all that other languages have, near the start of a text: an LLM may fall back on any of them.
 
     >>> uses("I cannot fulfil this request.", refusals("de")), uses("i cannot log in", refusals("en"))
     (True, False)
     """
-    return _listed(language, "refusals")
+    own = {"en", language}
+    elsewhere = "|".join(_listed("refusals", _phrases().keys() - own))
+    return _compiled([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?:{elsewhere})"])
 
 
 def uses(text: str, listed: Iterable[re.Pattern[str]]) -> bool:
@@ -49,8 +55,14 @@ def folded(text: str) -> str:
     return " ".join(one_form(text).split())
 
 
-@lru_cache(maxsize=32)
-def _listed(language: str, kind: str) -> tuple[re.Pattern[str], ...]:
-    by_language = tomllib.loads(_FILE.read_text("utf-8"))
-    listed = [phrase for code in dict.fromkeys(("en", language)) for phrase in by_language.get(code, {}).get(kind, [])]
+@lru_cache(maxsize=1)
+def _phrases() -> dict[str, dict[str, list[str]]]:
+    return tomllib.loads(_FILE.read_text("utf-8"))
+
+
+def _listed(kind: str, languages: Collection[str]) -> list[str]:
+    return [phrase for code, kinds in _phrases().items() if code in languages for phrase in kinds.get(kind, [])]
+
+
+def _compiled(listed: Iterable[str]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(phrase.replace("{start}", _START)) for phrase in listed)

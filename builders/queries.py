@@ -293,7 +293,7 @@ def reject(
     'too-short'
     """
     words = len(text.split())
-    if words == 0:
+    if not any(map(str.isalnum, text)):
         return "empty"
     if finish_reason in CUT:
         return "cut"

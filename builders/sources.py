@@ -96,7 +96,7 @@ def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: "CorpusCo
         if len(values) == BATCH_ROWS or filled > BATCH_BYTES:
             yield _rows([*zip(*values, strict=True)], start, filled, config)
             start, filled, values = start + len(values), 0, []
-    _check_columns(found, config)
+    _check_columns([*found], config)
     if values:
         yield _rows([*zip(*values, strict=True)], start, filled, config)
 
@@ -127,9 +127,11 @@ def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: "Corp
     return Rows(names, strings(titles, config.title_column), strings(texts, config.text_column), size)
 
 
-def _check_columns(found: Iterable[str], config: "CorpusConfig") -> None:
-    """Refuses a source none of whose rows has a column that the recipe names."""
+def _check_columns(found: Sequence[str], config: "CorpusConfig") -> None:
+    """Refuses a source none of whose rows has a column that the recipe names, or which has it twice."""
     for column in (config.id_column, config.text_column, config.title_column):
+        if found.count(column) > 1:
+            raise UserError(f"corpus {config.source}: it has two columns {column!r}; leave one of them out")
         if column not in found and column != MAY_BE_MISSING:
             raise UserError(
                 f"corpus {config.source}: no row has a column {column!r} (there are {', '.join(map(repr, found))}); "

@@ -5,13 +5,17 @@ Only what stands round a text goes; what it is about stays: `*args`, `__init__`,
 
 import re
 
+from cards.texts import normalised
+
 _LINES = re.IGNORECASE | re.MULTILINE
 _ALSO = (
     r"(?:the|an?|my|one|your|new|hard|short|final|best|good|sample|example|possible|potential|suggested|proposed|generated"
-    r"|natural|realistic|relevant|typical|user|user's|google|web|search|output|gute|mögliche|votre|une?|possibile|posible)"
+    r"|natural|language|realistic|relevant|related|similar|plausible|misleading|incorrect|wrong|irrelevant|but|typical"
+    r"|user|user's|google|web|search|engine|information|output|gute|mögliche|votre|une?|possibile|posible)"
 )
 _OF_QUERIES = (
-    r"quer(?:y|ies)|questions?|q|keywords?|search terms?|searches|claims?|statement|titles?|headline|verdict|"
+    r"quer(?:y|ies)|questions?|q|keywords?|search[ _](?:terms?|phrase|string)|search(?:es)?|claims?|statement|titles?|"
+    r"headline|verdict|suggestion|"
     r"judge?ment|relevance|suchanfragen?|anfrage|fragen?|suchbegriffe?|stichw[oö]rte?r?|titel|behauptung|requêtes?|"
     r"recherche|mots[- ]clés|titre|affirmation|consultas?|preguntas?|búsqueda|palabras clave|título|afirmación|"
     r"domand[ae]|ricerca|parole chiave|titolo|affermazione|perguntas?|busca|pesquisa|palavras[- ]chave|afirmação|"
@@ -19,39 +23,49 @@ _OF_QUERIES = (
     r"查询|查詢|问题|問題|搜索查询|질문|검색어|쿼리|fråga|sökfråga|spørgsmål|søgning|spørring|sorgu|soru|pytanie|zapytanie"
 )
 _OF_PASSAGES = (
-    r"(?:hard )?negatives?(?: passages?| examples?)?|passages?|paragraphs?|distractor|textpassage|passagen?|abschnitt|"
+    r"(?:hard[ _])?negatives?(?:[ _]passages?|[ _]examples?)?|passages?|paragraphs?|document|distractor|non-answer|"
+    r"textpassage|passagen?|abschnitt|"
     r"textes?|texto?|pasaje|fragmento?|párrafo|bran[oi]|testo|paragrafo|trecho|passagem|parágrafo|tekst|alinea"
 )
 _OF_BOTH = (
-    r"(?:final )?(?:answer|response|output|result|reply)|antwort|ergebnis|réponse|respuesta|risposta|resposta|antwoord|"
-    r"ответ|回答|答案|답변"
+    r"(?:final )?(?:answer|response|output|result|reply)|assistant|antwort|ergebnis|réponse|respuesta|risposta|"
+    r"resposta|antwoord|ответ|回答|答案|답변"
 )
+_ROLES = "user|human|person|searcher"
 _NOUN = rf"(?:{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}|text)"
 
+KEY = re.compile(rf"(?:[a-z]+[ _-])*(?:{_NOUN})(?:[ _-]\w+)?", re.IGNORECASE)
+"""A key of a JSON object that holds what was asked for."""
 
-def _label(nouns: str) -> re.Pattern[str]:
-    """A label at the start of a text, in whatever markup: `**Query 1:** `, `### Question` on a line, `Query - `."""
-    words = rf"(?:{_ALSO}[ -]){{0,3}}(?:{nouns})(?: ?#?\d{{1,2}})?(?: \([^()\n]{{1,40}}\))?"
+
+def _label(nouns: str, ends: str) -> re.Pattern[str]:
+    """A label at the start of a text, in whatever markup: `**Query 1:** `, `### Question` on a line, `[Query] `."""
+    words = (
+        rf"(?:{_ALSO}[ _-]){{0,4}}(?:{nouns})(?: ?#?\d{{1,2}})?(?: for (?:the|this) passage)?(?: \([^()\n]{{1,40}}\))?"
+    )
+    end = rf"\s*(?:{ends})(?:[*_]+|</\w+>)*|[ \t]+[-\u2013\u2014][*_]*[ \t]|[*_]*[ \t]*\n"
     return re.compile(
-        rf"\A(?:[\s*_#>]|<\w+>)*{words}[*_]*"
-        r"(?:\s*[:\uff1a](?:[*_]+|</\w+>)*\s*|[ \t]+[-\u2013\u2014][*_]*[ \t]+|[*_]*[ \t]*\n\s*)(?=\S)",
+        rf"\A(?:[\s*_#>\"']|<\w+>)*(?:[\[(]{words}[\])]\s*:?|{words}[*_\"']*(?:{end}))(?:\s|<br ?/?>)*(?=\S)",
         re.IGNORECASE,
     )
 
 
 _LABELS = {
-    False: _label(f"{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}"),
-    True: _label(f"{_OF_PASSAGES}|{_OF_BOTH}|text|title|titel|titre|título|titolo|topic"),
+    False: _label(f"{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}|{_ROLES}", r"[:\uff1a=\u2192]|[=-]>"),
+    True: _label(f"{_OF_PASSAGES}|{_OF_BOTH}|text|title|titel|titre|título|titolo|topic", r"[:\uff1a]"),
 }
 _LATER = {
-    False: re.compile(rf"^[\s*_#>]*(?:{_ALSO}[ -]){{0,3}}(?:{_OF_QUERIES})[*_]*\s*[:\uff1a][*_]*\s*(?=\S)", _LINES),
+    False: re.compile(
+        rf"(?:^|(?<=[.!] ))[\s*_#>]*(?:{_ALSO}[ -]){{0,3}}(?:{_OF_QUERIES})[*_]*\s*[:\uff1a][*_]*\s*(?=\S)", _LINES
+    ),
     True: re.compile(r"^[\s*_#>]*(?:hard negative(?: passage)?|(?:negative )?passage)[*_]*\s*:[*_]*\s*(?=\S)", _LINES),
 }
 """A label behind other text, such as thoughts: what was asked for comes after it."""
 _OPENER = (
-    r"(?:sure|certainly|of course|absolutely|okay|ok|great|alright|got it|understood|no problem|gladly|natürlich|"
-    r"gerne?|klar|sicher|selbstverständlich|bien sûr|certainement|d'accord|voilà|claro(?: que sí)?|por supuesto|"
-    r"desde luego|certo|certamente|naturalmente|va bene|com certeza|zeker|natuurlijk|uiteraard|graag)(?: thing)?"
+    r"(?:sure|certainly|of course|absolutely|okay|ok|great|alright|got it|understood|no problem|gladly|"
+    r"thank(?:s| you)(?: for the [a-z]+)?|natürlich|gerne?|klar|sicher|selbstverständlich|bien sûr|certainement|"
+    r"d'accord|voilà|claro(?: que sí)?|por supuesto|desde luego|certo|certamente|naturalmente|va bene|com certeza|"
+    r"zeker|natuurlijk|uiteraard|graag)(?: thing)?"
 )
 _HERE = (
     r"(?:here(?:'s| is| are)|below (?:is|are)|this is|the following|based on|i(?:'d| would) (?:suggest|propose)|"
@@ -67,42 +81,66 @@ _ASKED_SO = (
 _FIRST = rf"(?:{_OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
 _TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{_NOUN}\b[^:\uff1a\n?]{{0,120}}?"
 _LEAD_IN = re.compile(
-    rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|here (?:you go|it is))"
-    r"\s*[:\uff1a][*_]*\s*(?=\S)",
+    rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|"
+    r"here(?: you go| it is| goes|'s one)?|try this)"
+    r"\s*(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
     re.IGNORECASE,
 )
+_THOUGHT = r"(?:thoughts?|thinking|reasoning|analysis|rationale|step \d|topic|summary)\s*[:\uff1a].*"
 _LEAD_IN_ALONE = re.compile(
-    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_OPENER}[!.].*|{_OPENER}", re.IGNORECASE
+    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}", re.IGNORECASE
 )
-_EXCLAIMED = re.compile(rf"\A{_OPENER}!\s+(?=\S)", re.IGNORECASE)
-_TAGS = (
-    r"(?:answer|final_?answer|response|query|search_?query|question|passage|hard_?negative|negative|solution|"
-    r"begin_of_solution|start_response)"
+_OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?<! )[:\uff1a])\s+(?=\S+\s\S[^\n]*[?\uff1f])")
+_EXCLAIMED = {
+    False: re.compile(rf"\A(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)", re.IGNORECASE),
+    True: re.compile(rf"\A{_OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
+}
+_TAGS = r"(?:\w+_)?(?:final_?answer|answer|response|query|question|passage|negative|solution)(?:_\w+)?"
+_TAG = re.compile(rf"\A(?:<\|?{_TAGS}\|?>)\s*(?=\S)", re.IGNORECASE)
+_END_TAG = re.compile(
+    rf"(?<=\S)\s*(?:</{_TAGS}>|<\|end_(?:of_solution|response)\|>|\[/(?:answer|query|question|passage)\])\s*\Z",
+    re.IGNORECASE,
 )
-_TAG = re.compile(rf"\A(?:<\|?{_TAGS}\|?>|\[answer\])\s*(?=\S)", re.IGNORECASE)
-_END_TAG = re.compile(rf"(?<=\S)\s*(?:</{_TAGS}>|<\|end_(?:of_solution|response)\|>|\[/answer\])\s*\Z", re.IGNORECASE)
-_ELEMENT = re.compile(
-    r"\A<(p|b|i|q|em|strong|h[1-6]|blockquote|text|title|output|result|final|claim)>(.*)</\1>\Z", re.DOTALL
-)
+_ELEMENT = {
+    False: re.compile(r"\A<(\w+)(?: [^<>]*)?>(.*)</\1>\Z", re.DOTALL),
+    True: re.compile(rf"\A<({_TAGS}|text|output|result|document|final)>(.*)</\1>\Z", re.DOTALL | re.IGNORECASE),
+}
 _TEMPLATE_MARK = re.compile(
     r"\A(?:<\|(?:im_start|start|start_header_id|assistant|end_header_id|message)\|>\s*(?:assistant\s*)?)+"
 )
 _FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n?((?:(?!\1).)*)(?:\1\s*)?\Z", re.DOTALL)
 _FIRST_FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n((?:(?!\1).)+)\1", re.DOTALL)
 LIST_MARK = re.compile(
-    r"\A\s*(?:[\u2190-\u21ff\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+|[-*\u2022\u2013\u25aa\u25cf\u2023]\s+|"
-    r"\*{0,2}\(?\d{1,2}[.)](?:\*\*\s*|\s+)|\(?[a-cA-C]\)\s+)(?=\S)"
+    r"\A\s*(?:>\s+|[\u2190-\u21ff\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+|[-*\u2022\u2013\u25aa\u25cf\u2023]\s+|"
+    r"\*{0,2}\(?\d{1,2}[.)](?:\*\*\s*|\s+)|\(?[a-cA-C]\)\s+(?!.*\b[a-cA-C]\)))(?=\S)"
 )
 _HEADING = {
-    False: re.compile(r"\A(?:#{1,6}|>)\s+(?=\S)"),
-    True: re.compile(r"\A#{1,6}\s+(?=[^\n]+(?:\n\s*\n|\Z))"),  # elsewhere it is a comment in code
+    False: re.compile(r"\A#{1,6}\s+(?=\S)"),
+    True: re.compile(r"\A#{1,6}\s+(?=[^\n]+(?:\n\s*\n|\Z))(?!.*\n#)", re.DOTALL),  # else a comment, or one of several
 }
-_PAIRED = re.compile(r"\A(\*{1,3}|__?|~~|`)(?=\S)(.+?)(?<=\S)\1([.?!\u3002]?)\Z", re.DOTALL)
+_PAIRED = re.compile(r"\A(\*{1,3}|__?|~{1,2}|`|\"{3})(?=\S|\n)(.+?)(?<=[\S\n])\1([.?!\u3002]?)\Z", re.DOTALL)
+_BRACKETS = re.compile(r"\A(?:\[([^\[\]]+)\]|\(([^()]+)\)|\{{1,2}([^{}]+)\}{1,2}|<{1,2}([^<>]+)>{1,2}|\|([^|]+)\|)\Z")
+_RULE_BEFORE = re.compile(r"\A(?:[-*_=]{3,}[ \t]*\n|<br ?/?>)\s*(?=\S)")
+_RULE_BEHIND = re.compile(r"(?<=\S)\s*(?:#{3,}|`{3,}|<br ?/?>|\n[-*_=]{3,})\s*\Z")
+_EMOJI = re.compile(r"(?<=[?.!])\s*[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+\Z")
+_SO_MANY_WORDS = re.compile(
+    r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
+)
+_AFTER_QUESTION = re.compile(
+    r"(?<=[?\uff1f])[\"\u201d*_]*\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
+    r"(?:(?:answer|a|antwort|réponse|respuesta|risposta|resposta|antwoord|explanation|note|rationale)[*_]*\s*[:\uff1a]|"
+    r"(?:this|it|the query|the question|asks?)\b(?=[^?]*\Z)|[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What follows a question: its answer, a remark, or another question."""
+_SECOND_PASSAGE = re.compile(
+    r"(?<=\S)\s*^[\s*_#]*(?:hard )?(?:negative|passage|paragraph)(?: passage)? ?#?2\b.*\Z", _LINES | re.DOTALL
+)
 _BOLD = re.compile(r"(?<![\w*])\*\*(?=[^\s*])([^*\n]+?)(?<=\S)\*\*(?![\w*])")
 _BOXED = re.compile(r"\A\$?\\boxed\{(?:\\text\{)?(.+?)\}{1,2}\$?\Z", re.DOTALL)
 _NOTE = re.compile(
     r"(?<=\S)\s*[*_]*[(\[][*_]*(?:\s*(?:note|explanation|hinweis|anmerkung|erklärung|remarque|nota|opmerking)\b[^()\[\]]*|"
-    r"\s*\d+ (?:words|wörter|mots|palabras|parole|palavras|woorden)|\s*(?:this|the) (?:query|question)\b[^()\[\]]*)"
+    r"\s*(?:this|the) (?:query|question)\b[^()\[\]]*|\s*english\s*)"
     r"[)\]][*_]*\Z",
     re.IGNORECASE,
 )
@@ -146,21 +184,23 @@ def _once(text: str, beside: str, *, passage: bool) -> str:
     fenced = _FENCED.match(text) or (None if passage else _FIRST_FENCED.match(text))
     if fenced and fenced[2].strip():
         return fenced[2]
-    for mark in (_TEMPLATE_MARK, _TAG, _END_TAG, _HEADING[passage], _EXCLAIMED):
-        text = mark.sub("", text, count=1)
+    for mark in (_TEMPLATE_MARK, _TAG, _END_TAG, _HEADING[passage], _SO_MANY_WORDS):
+        text = without_mark(mark, text, beside)
     text = _LABELS[passage].sub("", text, count=1)
-    later = None if text.partition("\n")[0].rstrip().endswith("?") else _LATER[passage].search(text, 1)
-    if later:
+    first, later = text.partition("\n")[0], _LATER[passage].search(text, 1)
+    if later and not (first.rstrip().endswith("?") and later.start() > len(first)):
         return text[later.end() :]
-    if not passage:
-        element = _ELEMENT.match(text)
-        text = element[2] if element and f"<{element[1]}>" not in beside else text
-        text = _NOTE.sub("", _without_lead_in(text), count=1)
-        text = text if "**" in beside else _BOLD.sub(r"\1", text)
+    element = _ELEMENT[passage].match(text)
+    if element and f"<{element[1]}" not in beside:
+        return element[2]
+    text = _of_passage(text, beside) if passage else _of_query(text, beside)
     listed = LIST_MARK.match(text)
-    if listed and not any(map(LIST_MARK.match, text.splitlines()[1:])):
-        rest = text[listed.end() :]
-        text = text if f"{listed[0].strip()} {rest.split()[0]}" in beside else rest
+    if (
+        listed
+        and set(re.findall(r"(\d+)\.", listed[0])) <= {"1"}
+        and not any(map(LIST_MARK.match, text.splitlines()[1:]))
+    ):
+        text = without_mark(LIST_MARK, text, beside)
     paired = _PAIRED.match(text)
     # `__init__` and `*args` are names: what is emphasised has a space in it, or is doubly marked.
     if paired and paired[1] not in paired[2] and (" " in paired[2] or paired[1] in {"**", "***", "~~"}):
@@ -170,13 +210,65 @@ def _once(text: str, beside: str, *, passage: bool) -> str:
     return _without_quotes(text).strip(_AROUND)
 
 
-def _without_lead_in(text: str) -> str:
+def _of_query(text: str, beside: str) -> str:
+    """A query without what chat models put round one line."""
+    text = _without_lead_in(text, beside)
+    for mark in (_EXCLAIMED[False], _RULE_BEFORE, _RULE_BEHIND, _NOTE, _AFTER_QUESTION, _EMOJI):
+        text = without_mark(mark, text, beside)
+    bracketed = _BRACKETS.match(text)
+    if bracketed and " " in text and text not in beside:
+        text = "".join(filter(None, bracketed.groups()))
+    return text if "**" in beside else _BOLD.sub(r"\1", text)
+
+
+def _of_passage(text: str, beside: str) -> str:
+    """A passage without the query that it repeats first, or a list of which it is all."""
+    first, _, rest = text.partition("\n")
+    if beside and rest.strip() and normalised(first) == normalised(beside):
+        return rest
+    text = _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
+    return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" and text[1:2] in "\"'" else text
+
+
+def without_mark(mark: re.Pattern[str], text: str, beside: str) -> str:
+    """A text without a mark at one of its ends, unless that stands in what the answer was written for.
+
+    Args:
+        mark: matches at one end.
+        text: of an answer.
+        beside: see `unwrapped`. A mark at the start has to stand before the same word there.
+
+    >>> without_mark(LIST_MARK, "1. FC Köln", ""), without_mark(LIST_MARK, "1. FC Köln", "Der 1. FC Köln siegte.")
+    ('FC Köln', '1. FC Köln')
+    """
+    found = mark.search(text)
+    if found is None:
+        return text
+    rest = text[: found.start()] + text[found.end() :]
+    head = found[0].strip()
+    if not found.start() and head[:1] not in "<[":
+        head += f" {rest.split()[0]}"
+    return text if head in beside else rest
+
+
+def _without_lead_in(text: str, beside: str) -> str:
     """A query without the sentence that introduces it, on its own line or before a colon."""
     first, _, rest = text.partition("\n")
     if rest.strip() and is_lead_in(first):
         return rest
-    found = _LEAD_IN.match(text.replace("\u2019", "'"))
-    return text[found.end() :] if found and found.end() < len(text) else text
+    found = _LEAD_IN.match(text.replace("\u2019", "'")) or (_OPENING.match(text) if beside else None)
+    if found is None or (found.re is _OPENING and _shares_a_word(found[1], beside)):
+        return text
+    return text[found.end() :] or text
+
+
+def _shares_a_word(opening: str, beside: str) -> bool:
+    """Whether what stands before a colon may be of the substance: a word of it, or a short name, is in the passage."""
+    words, names = opening[:-1].split(), set(beside.split())
+    return any(
+        word[:5].casefold() in beside.casefold() if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
+        for word in words
+    )
 
 
 def _without_quotes(text: str) -> str:

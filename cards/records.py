@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ _HEADER = ["query-id", "corpus-id", "score"]
 _TREC_COLUMNS = 4
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _MOST_SCORE = 2**31 - 1
+_INEXACT = 2**53
+"""From here on floats have lost the last digits of whole numbers."""
 _SHOWN = 60
 
 
@@ -52,7 +55,7 @@ def text_of(value: Any, where: str) -> str | None:
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        value = int(value) if value.is_integer() else value
+        value = int(value) if value.is_integer() and abs(value) < _INEXACT else value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     shown = repr(value)
@@ -105,6 +108,11 @@ def jsonl(path: Path, what: str) -> Iterator[Line]:
             record = _second_look(line, f"{what} {path}: line {number}")
         if not isinstance(record, dict):
             raise UserError(f"{what} {path}: line {number} is not a JSON object such as {{'_id': ..., 'text': ...}}")
+        if line.count(b'":') > len(record):  # nested objects, or a key twice, of which decoders keep the last value
+            keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+            if len(keys) < keys.total():
+                twice = keys.most_common(1)[0][0]
+                raise UserError(f"{what} {path}: line {number} has the key {twice!r} twice; leave one of them out")
         yield Line(number, record, len(line))
 
 

@@ -6,24 +6,35 @@ from itertools import repeat
 
 _ENDS = ".,;:!?"  # what only ends a word or a sentence
 _ENDS_OF_ALL_SCRIPTS = _ENDS + "\u3001\u3002\u060c\u061b\u061f\u06d4\u0964\u0965\u0589\u1362\u17d4\u104a\u104b"
-_SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2039\u203a\u02bc\u2032\u00b4"
-_DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\u301d\u301e\u301f"
+_SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2039\u203a\u02b9\u02bb\u02bc\u2032\u2035\u05f3\u00b4"
+_DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u02ba\u2033\u2036\u05f4\u301d\u301e\u301f"
+_FRACTIONS = {0xBC: "1/4", 0xBD: "1/2", 0xBE: "3/4"}
 _FULL_WIDTH = range(0xFF01, 0xFF5F)  # of "!" to "~"; NFKC takes far longer over them
 _ONE_FORM = {
     **dict.fromkeys(map(ord, _SINGLE_QUOTES), "'"),
     **dict.fromkeys(map(ord, _DOUBLE_QUOTES), '"'),
     **{point: chr(point - _FULL_WIDTH[0] + ord("!")) for point in _FULL_WIDTH},
     **{ord(letter): f"^{digit}" for digit, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},  # NFKC makes 102 of 10²
-    0x2212: "-",  # the minus sign, the one dash that is not of category Pd
+    **{first + digit: str(digit) for first in (0x660, 0x6F0) for digit in range(10)},  # Arabic and Persian ones
+    **{point: f" {fraction}" for point, fraction in _FRACTIONS.items()},  # NFKC makes 21/2 of 2½
+    **dict.fromkeys((0x2212, 0x2043), "-"),  # minus sign and hyphen bullet, dashes that are not of category Pd
+    **dict.fromkeys((0x301C, 0x223C), "~"),  # of category Pd, and a tilde in some fonts and encodings
+    **dict.fromkeys((0x2044, 0x2215), "/"),
+    0x131: "i",  # the small letter of a Turkish "I", whose case cannot be told from that of other languages
+    0x643: "\u06a9",
+    0x64A: "\u06cc",  # Arabic and Persian kaf and yeh
+    0x22EF: "...",
     0x2800: " ",  # an empty braille cell
     **dict.fromkeys(map(ord, "¿¡"), " "),  # many leave them out
 }
-# Invisible, and yet neither controls nor formats: joiners, fillers of Hangul, selectors of variants.
-_INVISIBLE = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
+# Neither controls nor formats, and yet not read: joiners, fillers of Hangul, selectors of variants, Arabic's tatweel.
+_INVISIBLE = {0x34F, 0x640, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
 _INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 # Where such characters are; `tests/cards/test_texts.py` holds it against all of Unicode.
 _PLACES = ((0, 0x3400), (0xA000, 0xAC00), (0xFB00, 0x11400), (0x13430, 0x13460), (0x1BC00, 0x1D200), (0xE0000, 0xE0200))
-_FRENCH_SPACES = re.compile("[\u00a0\u202f](?=[!?;:»])|(?<=«)[\u00a0\u202f]")
+_IN_GUILLEMETS = re.compile("(»[^«»]*«)|«\\s*([^«»]*?)\\s*»")
+_SPACED_MARK = re.compile(r"(?<=[^\W\d_]{2})\s+(?=[:;](?:\s|\Z)|[!?]+\s*(?:\Z|\s[^\sa-zà-ÿ]))")
+"""White space before a mark that ends a clause, as in French; before a small letter the mark may be the subject."""
 _AMID_IDEOGRAPHS = re.compile("[.,;:!?。、]+(?=[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 _FIRST_IDEOGRAPH = "\u3000"
 
@@ -69,15 +80,17 @@ def folded(text: str) -> str:
     """
     if text.isascii():
         return text.translate(_ASCII)
-    if "\u00a0" in text or "\u202f" in text:
-        text = _FRENCH_SPACES.sub("", text)
-    letters = set(text)
-    special = letters & _SPECIAL
-    if special:
-        text = text.translate({ord(letter): _REPLACED[letter] for letter in special})
-    text = unicodedata.normalize("NFKC", text).casefold()
+    if "«" in text:
+        text = _IN_GUILLEMETS.sub(lambda found: found[1] or f"«{found[2]}»", text)
+    text = unicodedata.normalize("NFKC", _in_one_form(text)).casefold()
     text = unicodedata.normalize("NFKC", text)  # case folding may decompose
-    return _AMID_IDEOGRAPHS.sub(" ", text) if max(letters) > _FIRST_IDEOGRAPH else text
+    text = _in_one_form(text).replace("i\u0307", "i")  # what composing has brought, such as letters of Arabic
+    return _AMID_IDEOGRAPHS.sub(" ", text) if max(text, default="") > _FIRST_IDEOGRAPH else text
+
+
+def _in_one_form(text: str) -> str:
+    special = _SPECIAL.intersection(text)
+    return text.translate({ord(letter): _REPLACED[letter] for letter in special}) if special else text
 
 
 def normalised(text: str) -> str:
@@ -94,5 +107,8 @@ def normalised(text: str) -> str:
     words = folded(text).split()
     bare = [*map(str.rstrip, words, repeat(_ENDS if text.isascii() else _ENDS_OF_ALL_SCRIPTS))]
     if not all(bare):  # punctuation that stands alone
+        closed = _SPACED_MARK.sub("", text)
+        if closed != text:
+            return normalised(closed)
         bare = [word or words[place] for place, word in enumerate(bare)]
     return " ".join(bare)

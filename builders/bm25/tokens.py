@@ -32,7 +32,7 @@ from builders.bm25.token_kernels import (
 )
 from cards.texts import INVISIBLE
 
-VERSION = "2"
+VERSION = "3"
 """Changes with the rule: an index of another version is built anew."""
 _STEMS_AT_ONCE = 50_000
 _POINTS = 0x110000

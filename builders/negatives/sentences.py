@@ -33,19 +33,19 @@ def tidy(text: str, *, is_cut: bool) -> str:
 
 
 def up_to_repetition(found: list[str]) -> str:
-    """Joins sentences until one occurs again: small models loop, and the text before the loop is as good as any.
+    """Joins sentences until nothing but earlier ones follows: small models loop, and poems have refrains.
 
     >>> up_to_repetition(sentences("A list holds items. It grows. A list holds items. It grows."))
     'A list holds items. It grows. '
+    >>> up_to_repetition(sentences("Row the boat. Gently. Row the boat. Merrily."))
+    'Row the boat. Gently. Row the boat. Merrily.'
     """
-    seen: set[str] = set()
-    previous = ""
-    for count, sentence in enumerate(found):
-        folded = normalised(sentence)
-        if folded in seen and (len(folded.split()) >= _FEWEST_WORDS or folded == previous):
-            return "".join(found[:count])
-        seen.add(folded)
-        previous = folded
+    said = list(map(normalised, found))
+    is_begun = any(each.startswith(said[-1]) for each in said[:-1])  # the last one may be unfinished
+    new = [place for place, each in enumerate(said[: len(said) - is_begun]) if each not in said[:place]]
+    for place in range(new[-1] + 1 if new else 0, len(said)):
+        if len(said[place].split()) >= _FEWEST_WORDS or said[place] == said[place - 1]:
+            return "".join(found[:place])
     return "".join(found)
 
 

@@ -90,6 +90,8 @@ def test_every_drop_has_its_reason():
         ([*GOOD, {"_id": "c", "text": ["a", "b"]}], "row 3: 'text' is of type list (['a', 'b']); wanted text"),
         ([*GOOD, {"_id": "c", "title": {"a": 1}, "text": ""}], "row 3: 'title' is of type dict ({'a': 1}); wanted"),
         ([*GOOD, {"_id": 1.5, "text": "c"}], "row 3: '_id' is of type float (1.5); wanted text"),
+        ([*GOOD, {"_id": 1e17, "text": "c"}], "row 3: '_id' is of type float (1e+17); wanted text"),
+        ([*GOOD, '{"_id": "c", "text": "d", "text": "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
         ([*GOOD, {"_id": "c", "text": True}], "row 3: 'text' is of type bool (True); wanted text"),
         ([GOOD[0]], "at least 2 are needed"),
     ],
@@ -117,6 +119,10 @@ def test_bad_parquet(tmp_path):
     pq.write_table(pa.table({"_id": ["a", None], "text": ["one", "two"]}), config.source)
     with pytest.raises(UserError, match=r"row 2 has no column '_id'"):
         corpus.load(config)
+    pq.write_table(pa.table([["a"], ["one"], ["two"]], names=["_id", "text", "text"]), config.source)
+    with pytest.raises(UserError, match=r"two columns 'text'; leave one of them out"):
+        corpus.load(config)
+    pq.write_table(pa.table({"_id": ["a", "b"], "text": ["one", "two"]}), config.source)
     whole = (tmp_path / "c.parquet").read_bytes()
     (tmp_path / "c.parquet").write_bytes(whole[:20] + whole[-60:])
     with pytest.raises(UserError, match=r"c\.parquet"):
@@ -124,7 +130,11 @@ def test_bad_parquet(tmp_path):
 
 
 def test_whatever_wrote_a_value_it_is_read_as_the_text_that_was_meant(tmp_path):
-    rows = ['{"_id": 7, "title": NaN, "text": "one"}', '{"_id": "b", "title": 3.0, "text": null}', '{"_id": "c"}']
+    rows = [
+        '{"_id": 7, "title": NaN, "text": "one", "meta": {"a": 1, "b": {"a": 2}}}',
+        '{"_id": "b", "title": 3.0, "text": null}',
+        '{"_id": "c"}',
+    ]
     path = tmp_path / "bom.jsonl"
     path.write_text("\ufeff" + "\n".join(rows), "utf-8")
     loaded = corpus.load(CorpusConfig(str(path)))

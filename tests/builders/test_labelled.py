@@ -70,6 +70,14 @@ def test_the_best_judged_is_the_positive_and_all_are_known(tmp_path, animals):
     assert found.steps() == {"queries judged": 5, "queries with a positive in the corpus": 2}
 
 
+def test_of_two_scores_of_a_pair_the_higher_counts_and_the_other_is_reported(tmp_path, animals):
+    qrels = [("q1", "owl", 0), ("q1", "owl", 2), ("q1", "owl", 2), ("q2", "bee", 1)]
+    found = read(labels(tmp_path / "l", qrels=qrels), animals)
+    assert pairs(found.qrels) == {("q1", "owl", 2), ("q2", "bee", 1)}
+    drop = {"stage": "queries", "id": "q1 owl", "reason": "judged-higher-too", "detail": "score 0"}
+    assert found.drops.to_pylist() == [drop]
+
+
 def test_held_out_positives_are_not_known(tmp_path, animals):
     found = read(labels(tmp_path / "l"), animals, hold_out_positives=True)
     assert pairs(found.qrels) == {("q1", "ant", 2), ("q2", "bee", 1)}
@@ -137,7 +145,7 @@ def test_queries_are_read_whatever_wrote_them(tmp_path, animals):
     assert [(row["id"], row["reason"]) for row in found.drops.to_pylist()] == [("2", "empty"), ("3", "empty")]
 
 
-TWINS = {"q1": "which animal flies", "q2": "Which animal flies?", "q3": "which animal flies\u200b", "q4": "who swims"}
+TWINS = {"q1": "which animal flies", "q2": "Which animal flies ?", "q3": "which animal flies\u200b", "q4": "who swims"}
 
 
 @pytest.mark.parametrize(("settings", "known"), [({}, {"bat", "bee", "owl"}), ({"hold_out_positives": True}, None)])
@@ -320,9 +328,8 @@ def test_negatives_of_labelled_queries_can_still_be_written(recipe, tmp_path, ch
     assert set(manifest["usage"]) == {"llm"}
     assert len(chat_server.bodies) == manifest["usage"]["llm"]["calls"] >= 12
     card = (tmp_path / "o" / "dataset" / "README.md").read_text()
-    assert "- LLM: `scripted`." in card
-    assert "  - negatives of `llm`:" in card
-    assert "  - queries:" not in card
+    assert "negatives of `llm`: temperature" in card
+    assert "queries: temperature" not in card
 
 
 @pytest.mark.usefixtures("no_llm")

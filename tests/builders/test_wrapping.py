@@ -93,11 +93,54 @@ def stored(text):
         "\U0001f50e Query: {}",
         "Title - {}",
         "{}<|im_end|>\n<|im_start|>user",
+        "{}<eos>",
+        "{} [END]",
+        "{}###",
+        "{}<br>",
+        "[Query]: {}",
+        "[QUERY]{}[/QUERY]",
+        "<generated_query>{}</generated_query>",
+        "<user_search>{}</user_search>",
+        '["{}"]',
+        "{{{{{}}}}}",
+        '"""{}"""',
+        '"query": "{}"',
+        "search_query = {}",
+        "Query => {}",
+        "User: {}",
+        "Search query for the passage: {}",
+        "Okay. {}",
+        "Certainly, {}",
+        "For example: {}",
+        'A user might type "{}"',
+        'A good query would be "{}".',
+        "Step 1: read. Step 2: write. Query: {}",
+        "{} Answer: mice and voles.",
+        "{} \u2014 This query is specific.",
+        "{} / how do they hear?",
+        "{} And how do they hear in the dark?",
+        "{} (6 words)",
+        "{} \u2705",
+        '{{"search_query": "{}", "why": "it is short"}}',
     ],
 )
 def test_the_query_is_what_is_left(wrapped):
     answer = ChatAnswer("k", wrapped.format(QUERY), "stop", 1, 1, 0.1)
     assert texts_of(answer, 1, as_json=False, prompt=load_prompt("question-v1")) == ([QUERY], None)
+
+
+@pytest.mark.parametrize("opening", ["Information need", "My attempt", "In English", "The main topic is birds, so"])
+def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(opening):
+    passage = "Barn owls nest in C# towers. Python is a snake."
+    answer = ChatAnswer("k", f"{opening}: {QUERY}", "stop", 1, 1, 0.1)
+    assert texts_of(answer, 1, as_json=False, beside=passage) == ([QUERY], None)
+    for name in ("C#", "Pythons", "Towers and nests"):
+        assert unwrapped(f"{name}: {QUERY}", passage) == f"{name}: {QUERY}"
+
+
+def test_thoughts_that_a_stop_string_cut_are_asked_for_again():
+    assert is_lead_in("Thought: it is about owls.")
+    assert is_lead_in("Step 1: read the passage.")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +173,15 @@ def test_the_query_is_what_is_left(wrapped):
         "404 error in nginx proxy",
         "3.5 mm jack adapter",
         "okay google commands list",
+        "2. Bundesliga Tabelle",
+        "10. Panzerdivision",
+        "[1, 2] and [3] in python",
+        "(a) and (b) of the contract",
+        "<div> vs <span>",
+        "1984 by George Orwell",
+        'what does "self" mean?',
+        "who is afraid? a study of owls",
+        "here is what you need to know about taxes",
     ],
 )
 def test_what_a_query_is_about_stays(text):
@@ -141,6 +193,17 @@ def test_a_mark_that_the_passage_has_too_belongs_to_the_query():
     assert unwrapped("2. Weltkrieg Beginn", beside="Der 2. Weltkrieg begann 1939.") == "2. Weltkrieg Beginn"
     assert unwrapped("what does **x** do", beside="Markdown makes **x** bold.") == "what does **x** do"
     assert unwrapped("what does **x** do", beside="Nothing of the kind.") == "what does x do"
+    for text in ("1. FC K\u00f6ln im Pokal", "# starts a comment", "<answer> tag in xml", "> sends output to a file"):
+        assert unwrapped(text, beside=f"It is said that {text}.") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Llama marks turns with [INST] and [/INST] in a prompt.", "ChatML has `<|im_start|>`, and others <s> for it."],
+)
+def test_marks_of_a_template_that_a_text_is_about_stay(text):
+    answer = ChatAnswer("k", text, "stop", 1, 1, 0.1)
+    assert texts_of(answer, 1, as_json=False, passages=True) == ([text], None)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +220,10 @@ def test_a_mark_that_the_passage_has_too_belongs_to_the_query():
         "Question: where do owls nest? Answer: in towers.",
         "I cannot see it. He said so.",
         '{"key": "a value", "other": 1}',
+        "# Owls\n\nThey hunt.\n\n# Bats\n\nThey do, too.",
+        "2. Bundesliga clubs play 34 matches.",
+        'text = "a"\nprint(text)',
+        "| Owl | Eggs |\n|---|---|\n| Barn owl | 5 |",
     ],
 )
 def test_a_passage_keeps_its_own_markup(text):
@@ -173,10 +240,24 @@ def test_a_passage_keeps_its_own_markup(text):
         "Text: {}",
         "<passage>{}</passage>",
         "I thought of owls.\n\n**Hard negative:**\n{}",
+        "[Passage] {}",
+        "Plausible but incorrect passage: {}",
+        "<hard_negative_passage>{}</hard_negative_passage>",
+        "<output>{}</output>",
+        '["{}"]',
+        "Understood. {}",
+        "{} (12 words)",
+        "Passage 1:\n{}\n\nPassage 2:\nBats sleep by day.",
+        QUERY + "\n\n{}",
     ],
 )
 def test_labels_of_a_passage_go(wrapped):
-    assert unwrapped(wrapped.format(PASSAGE), passage=True) == PASSAGE
+    assert unwrapped(wrapped.format(PASSAGE), QUERY, passage=True) == PASSAGE
+
+
+def test_a_passage_under_any_fitting_key_of_json():
+    answer = ChatAnswer("k", '{"hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
+    assert texts_of(answer, 1, as_json=False, passages=True) == (["Owls nest in towers."], None)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +328,12 @@ REFUSALS = {
         "This request violates my guidelines.",
         "I cannot, in good conscience, write this.",
         "Okay, so the user wants a query about owls.",
+        "Sorry - that isn't something I can help with.",
+        "My guidelines prevent me from writing it.",
+        "There doesn't seem to be a passage here.",
+        "Unable to generate a passage.",
+        "Request denied due to content policy.",
+        "I don't provide false information.",
     ],
     "de": ["Es tut mir leid, aber das geht nicht.",
         "Ich kann diese Anfrage leider nicht erfüllen.",
@@ -256,13 +343,21 @@ REFUSALS = {
     "it": ["Mi dispiace, ma non posso.", "Non posso soddisfare questa richiesta."],
     "pt": ["Desculpe, mas não posso.", "Não posso atender a este pedido."],
     "nl": ["Het spijt me, maar nee.", "Ik kan niet aan dit verzoek voldoen."],
+    "ru": ["Извините, но я не могу помочь."],
+    "sv": ["Tyvärr kan jag inte skriva den texten."],
+    "tr": ["\xdczg\xfcn\xfcm, bu konuda yard\u0131mc\u0131 olamam."],
+    "ar": ["أعتذر، لكن لا يمكنني تلبية هذا الطلب."],
+    "ja": ["申し訳ありませんが、お手伝いできません。"],
+    "zh": ["\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u534f\u52a9\u5b8c\u6210\u6b64\u8bf7\u6c42\u3002"],
+    "ko": ["죄송하지만 도와드릴 수 없습니다."],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("language", "text"), [(code, text) for code, texts in REFUSALS.items() for text in texts])
 def test_a_refusal_is_known_in_its_language(language, text):
-    assert uses(text, refusals(language))
-    assert uses(text, phrases(language))
+    for of_corpus in (language, "en", "de"):  # an LLM falls back on any
+        assert uses(text, refusals(of_corpus))
+        assert uses(text, phrases(of_corpus))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,17 @@ SAME = {
     "ellipsis": ("wait... so", "wait\u2026 so"),
     "sentence ends": ("Owls hunt mice; bees dance.", "owls hunt mice, bees dance"),
     "space before a mark": ("Quoi\u202f?", "quoi"),
+    "any space before a mark": ("Quoi\u202f? Rien\u00a0: non\u00a0!", "Quoi ? Rien : non !"),
+    "any space in guillemets": ("\u00ab\u00a0oui\u00a0\u00bb fin", "\u00ab oui \u00bb fin"),
+    "German guillemets": ("er \u00bboui\u00ab und \u00bbnon\u00ab", 'er "oui" und "non"'),
+    "Turkish": ("\u0130stanbul'da KIRLANGI\u00c7", "i\u0307stanbul'da k\u0131rlang\u0131\u00e7"),
+    "presentation forms": ("\ufedf\ufedc \ufef3\ufeee\ufee1", "\u0644\u06a9 \u06cc\u0648\u0645"),
+    "Arabic and Persian letters": ("\u0643\u062a\u0627\u0628\u064a \u0665", "\u06a9\u062a\u0627\u0628\u06cc \u06f5"),
+    "tatweel": ("\u0643\u062a\u0640\u0640\u0627\u0628", "\u0643\u062a\u0627\u0628"),
+    "jamo": ("\ud55c\uae00", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
+    "fractions": ("2\u00bd cups", "2 1/2 cups"),
+    "geresh": ("\u05e6\u05d4\u05f4\u05dc \u05d2\u05f3", "\u05e6\u05d4\"\u05dc \u05d2'"),
+    "wave dash": ("10\u301c20", "10\uff5e20"),
     "inverted marks": ("\u00bfQu\u00e9 es\u00a0?", "Qu\u00e9 es?"),
     "ideographic": ("\u4f60\u597d\uff0c\u4e16\u754c\u3002", "\u4f60\u597d, \u4e16\u754c"),
     "arabic question mark": ("\u0645\u0627 \u0647\u0630\u0627\u061f", "\u0645\u0627 \u0647\u0630\u0627"),
@@ -36,6 +47,7 @@ DIFFERENT = [
     ("x-1", "x+1"), ("-1", "1"), ("5%", "5"), ("a/b", "ab"), ("it's", "its"), ("cd ..", "cd ."), ("cd .", "cd"),
     ("a ? b : c", "a b c"), ("...", "?"), ("", "."), ("10\u00b2", "102"), ("x = 1", "x \u2260 1"), ("\u00e9", "e"),
     ("\u732b\u3001\u72ac", "\u732b\u72ac"),
+    ("what does ! do", "what does ? do"), ("2\u00bd cups", "21/2 cups"), ("f\u0303", "f"),
 ]  # fmt: skip
 
 
