@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +86,14 @@ def judgement(record: Mapping[str, Any], where: str) -> tuple[str, str, int]:
     if not _WHOLE.fullmatch(score):
         raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
     return query_id, passage_id, _score(score, where)
+
+
+def by_query(judgements: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    """Judgements by query, those of 0 too."""
+    qrels: dict[str, dict[str, int]] = {}
+    for query_id, passage_id, score in judgements:
+        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
+    return qrels
 
 
 def jsonl(path: Path, what: str) -> Iterator[Line]:

@@ -25,7 +25,7 @@ def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
     blocks = []
     for position, task in enumerate(rows[0][1]):
         body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in NAMES)] for label, results in rows]
-        apart = f", {task.unanswerable} more without a relevant passage" if task.unanswerable else ""
+        apart = f", {task.unanswerable} of them without a relevant passage" if task.unanswerable else ""
         blocks.append(f"{task.task} ({task.split}, {task.queries} queries{apart})\n{text_table([['', *NAMES], *body])}")
     return "\n\n".join(blocks)
 

@@ -17,7 +17,7 @@ from eval.per_query import DEPTH, NAMES, scores_of
 from eval.prompts import Prompts, mark
 
 RESULT = "result.json"
-MEASURING = 2
+MEASURING = 3
 """The version of the code that figures come from: raised by hand with each change that moves them, and no other."""
 
 
@@ -29,7 +29,7 @@ class Result(Struct, frozen=True):
         task: its name; `task_revision` pins its data, `split` its part.
         dataset: the Hub data set that the task's data comes from; None for local files.
         queries_of: see `eval.tasks.Task`.
-        queries: how many were judged; `unanswerable` ones have no relevant passage and are not among them.
+        queries: how many were judged; the `unanswerable` ones among them have no relevant passage, and score 0.
         metrics: name of `per_query.NAMES` -> mean over the queries, 0 to 1.
         precision: of the weights while encoding, or the runtime of a converted model: see `eval.encoder`.
         prompts: put before texts in place of the model's own; None for its own.

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cards.errors import UserError
-from cards.records import jsonl, judgement, judgements, stated, text_of
+from cards.records import by_query, jsonl, judgement, judgements, stated, text_of
 
 Qrels = dict[str, dict[str, int]]
 
@@ -55,18 +55,9 @@ def _identified(record: Mapping[str, Any], where: str, seen: set[str]) -> dict[s
     return {"id": row_id}
 
 
-def judged_queries(folder: Path, split: str) -> tuple[Qrels, int]:
-    """Judgements by query, in the file's order, and the queries without a relevant passage."""
+def judged_queries(folder: Path, split: str) -> Qrels:
+    """Judgements by query, in the file's order."""
     return by_query(_judgements(folder, split))
-
-
-def by_query(judgements: Iterable[tuple[str, str, int]]) -> tuple[Qrels, int]:
-    """Judgements of queries that have a relevant passage, those of 0 too; and the number of other queries."""
-    qrels: Qrels = {}
-    for query_id, passage_id, score in judgements:
-        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
-    answerable = {query: judged for query, judged in qrels.items() if has_answer(judged)}
-    return answerable, len(qrels) - len(answerable)
 
 
 def has_answer(judged: Mapping[str, int]) -> bool:

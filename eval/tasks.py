@@ -19,12 +19,12 @@ from cards.drift import Texts
 from cards.errors import UserError
 from cards.hub import load_parquet, pin
 from cards.provenance import sha256_file, sha256_texts
-from cards.records import judgement
+from cards.records import by_query, judgement
 from cards.texts import passage_text
 from eval.languages import language_code, stated_in, stated_on_hub
 from eval.mteb_task import mteb_task
 from eval.recipe import LocalTask
-from eval.task_files import Qrels, by_query, corpus_rows, has_answer, judged_queries, passages, queries, query_rows
+from eval.task_files import Qrels, corpus_rows, has_answer, judged_queries, passages, queries, query_rows
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ class Task(NamedTuple):
         queries_of: the data set of `builders.build` whose own queries are asked, by Hub id or `sha256:...` of its
             manifest: a model that was trained on it has seen them.
         mteb: the task object.
-        without_answer: queries that were left out of the task object, as none of their judged passages is relevant.
         language_assumed: whether nothing says the language, so that English is taken.
     """
 
@@ -54,7 +53,6 @@ class Task(NamedTuple):
     dataset: str | None
     queries_of: str | None
     mteb: AbsTaskRetrieval
-    without_answer: int = 0
     language_assumed: bool = False
 
     @property
@@ -63,16 +61,19 @@ class Task(NamedTuple):
         return bool(self.mteb.ignore_identical_ids)
 
     def qrels(self) -> Qrels:
-        """Judgements by query, loading the data if need be; a query without a relevant passage is not among them."""
-        return {query: judged for query, judged in self._judgements().items() if has_answer(judged)}
+        """Judgements by query, loading the data if need be."""
+        self.mteb.load_data()
+        self.mteb.convert_v1_dataset_format_to_v2(num_proc=None)
+        judgements: Qrels = self.mteb.dataset["default"][self.split]["relevant_docs"]
+        return judgements
 
     def unanswerable(self) -> int:
-        """Queries of which every judged passage is irrelevant: counted, and not measured."""
-        return self.without_answer + sum(not has_answer(judged) for judged in self._judgements().values())
+        """How many queries have no relevant passage; they score 0, as in MTEB."""
+        return sum(not has_answer(judged) for judged in self.qrels().values())
 
     def sample(self, queries: int = 32, passages: int = 40) -> Texts:
         """Some of its queries and passages, evenly over all, to try a model on."""
-        self._judgements()
+        self.qrels()
         data = self.mteb.dataset["default"][self.split]
         chosen = _spread(data["corpus"], passages)
         return Texts(
@@ -80,12 +81,6 @@ class Task(NamedTuple):
             passages=[passage_text(row.get("title"), row["text"]) for row in chosen],
             calibration=[],
         )
-
-    def _judgements(self) -> Qrels:
-        self.mteb.load_data()
-        self.mteb.convert_v1_dataset_format_to_v2(num_proc=None)
-        judgements: Qrels = self.mteb.dataset["default"][self.split]["relevant_docs"]
-        return judgements
 
 
 class Reading(NamedTuple):
@@ -151,13 +146,13 @@ def _local(local: LocalTask, reading: Reading) -> Task:
     scratch = TemporaryDirectory(prefix="foils-")
     corpus = _on_disk(corpus_rows(Path(local.corpus)), Path(scratch.name) / "corpus.arrow")
     questions = Path(local.questions)
-    data = _Data(scratch, corpus, list(query_rows(questions)), *judged_queries(questions, local.split))
-    data = data.checked(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
+    data = _Data(scratch, corpus, list(query_rows(questions)), judged_queries(questions, local.split))
+    data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
     language = local.language or stated_in(Path(local.corpus)) or reading.language
     ignored = local.ignore_identical_ids or reading.ignore_identical_ids
     made = data.as_task(local.name, local.split, revision, Reading(language, ignored))
-    return Task(local.name, revision, local.split, None, None, made, data.without_answer, language is None)
+    return Task(local.name, revision, local.split, None, None, made, language is None)
 
 
 def _from_hub(name: str, repo_id: str, revision: str, reading: Reading) -> Task:
@@ -174,12 +169,12 @@ def _from_hub(name: str, repo_id: str, revision: str, reading: Reading) -> Task:
         scratch,
         _on_disk(passages(_numbered(corpus, f"{where}: corpus")), Path(scratch.name) / "corpus.arrow"),
         list(queries(_numbered(asked, f"{where}: queries"))),
-        *by_query(judgement(row, place) for place, row in _numbered(judged, f"{where}: judgements")),
+        by_query(judgement(row, place) for place, row in _numbered(judged, f"{where}: judgements")),
     )
-    data = data.checked(where, "its configuration corpus")
+    data.check(where, "its configuration corpus")
     language = stated_on_hub(repo_id, commit) or reading.language
     made = data.as_task(name, "test", commit, reading._replace(language=language))
-    return Task(name, commit, "test", repo_id, repo_id, made, data.without_answer, language is None)
+    return Task(name, commit, "test", repo_id, repo_id, made, language is None)
 
 
 def _numbered(rows: Dataset, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -202,18 +197,16 @@ class _Data(NamedTuple):
         scratch: the folder that the passages' file lies in.
         corpus: passages.
         queries: among them some, perhaps, that are not judged.
-        qrels: judgements of queries with a relevant passage.
-        without_answer: how many judged queries have none.
+        qrels: judgements.
     """
 
     scratch: "TemporaryDirectory[str]"
     corpus: Dataset
     queries: list[dict[str, str]]
     qrels: Qrels
-    without_answer: int
 
-    def checked(self, where: str, corpus: str) -> "_Data":
-        """The data without judgements of passages that are not there: ArguAna has five of them.
+    def check(self, where: str, corpus: str) -> None:
+        """Reports judgements of passages that are not there, ArguAna has five of them; they count, as in MTEB.
 
         Raises:
             UserError: a judged query is not there, or no judged passage is, or nothing is relevant.
@@ -228,12 +221,9 @@ class _Data(NamedTuple):
             told += f"passages of {corpus}"
             if len(lost) == sum(map(len, self.qrels.values())):
                 raise UserError(told)
-            logger.warning("%s; %d judgements of this sort are left out", told, len(lost))
-        judged = {q: {p: score for p, score in found.items() if p in known} for q, found in self.qrels.items()}
-        qrels = {query: found for query, found in judged.items() if has_answer(found)}
-        if not qrels:
+            logger.warning("%s; %d judgements of this sort count, as in MTEB, and cannot be met", told, len(lost))
+        if not any(has_answer(judged) for judged in self.qrels.values()):
             raise UserError(f"{where}: no judgements above 0")
-        return self._replace(qrels=qrels, without_answer=self.without_answer + len(judged) - len(qrels))
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of all that is measured on."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import fields
+from importlib.util import find_spec
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -35,7 +36,8 @@ INSTEAD = {
     "logging_nan_inf_filter": "leave it out: a loss that is not a number stops training",
     "save_only_model": "leave it out: a run that was stopped needs the optimizer's state to go on",
     "ignore_data_skip": "leave it out: a run that was stopped goes on with the rows that come next",
-    **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed"), _BY_CONFIG),
+    "auto_find_batch_size": "set per_device_train_batch_size: the record would not say which size was found",
+    **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _BY_CONFIG),
     "neftune_noise_alpha": "leave it out: sentence-transformers' models have no place for it",
 }
 """Arguments that are set elsewhere or would break a promise, and what to do instead."""
@@ -69,6 +71,8 @@ def check_trainer(config: TrainRecipe) -> None:
         raise _wrong(
             config.trainer, "batch_sampler", "rows have no class labels; wanted batch_sampler or no_duplicates"
         )
+    if config.trainer.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+        raise _wrong(config.trainer, "use_liger_kernel", "not installed; run: pip install liger-kernel")
     with tempfile.TemporaryDirectory() as scratch:
         try:
             arguments = kind(

@@ -10,8 +10,9 @@ from cards.evidence import read_judgements, read_rankings
 from cards.files import CARD
 from cards.hub import COMMIT, load_parquet
 from cards.merging import parse_card
-from cards.metrics import PerQuery, mean_interval, means, per_query_scores
+from cards.metrics import PerQuery, Qrels, mean_interval, means, per_query_scores
 from cards.models import identity_of
+from cards.records import by_query, judgement
 from cards.scores import SCORES, Score, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
@@ -104,18 +105,18 @@ def _task_data(folder: Path, score: Score) -> str:
     if score.dataset is None or not COMMIT.fullmatch(score.revision):
         raise UnverifiableError(f"{score.task} comes from local files, {score.revision[:19]}")
     hub_commit(score.dataset, "dataset", score.revision)
-    stored = {query: dict(judged) for query, judged in read_judgements(folder / "judgements.parquet").items()}
-    published: dict[str, dict[str, int]] = {}
+    stored = read_judgements(folder / "judgements.parquet")
     try:
-        judgements = load_parquet(score.dataset, "default", score.split, score.revision)
+        rows = load_parquet(score.dataset, "default", score.split, score.revision)
+        published = by_query(judgement(row, "judgements") for row in rows)
     except UserError as error:
         raise UnverifiableError(f"{score.dataset}@{score.revision[:12]}: judgements in another form: {error}") from None
-    for row in judgements:
-        if row["score"] > 0:
-            published.setdefault(row["query-id"], {})[row["corpus-id"]] = row["score"]
-    relevant = {
-        query: {passage: grade for passage, grade in judged.items() if grade > 0} for query, judged in stored.items()
-    }
-    if relevant != published:
+    if _relevant(stored) != _relevant(published):
         raise BrokenError(f"the stored judgements are not those of {score.dataset}@{score.revision[:12]}")
     return f"judgements are those of {score.dataset}@{score.revision[:12]}"
+
+
+def _relevant(qrels: Qrels) -> set[tuple[str, str, int]]:
+    return {
+        (query, passage, grade) for query, judged in qrels.items() for passage, grade in judged.items() if grade > 0
+    }

@@ -108,7 +108,7 @@ def test_figures_again_from_the_command_line(tmp_path, capsys):
     stale = Result("m", "r", "w", "i", "t", "d", "test", None, None, 1, 3, metrics, "fp32", None, None, False, 0.0, {})
     write_result(tmp_path / "m" / "t", stale, Measured(rankings, qrels, scores, {}))
     rescoring.main([tmp_path])
-    assert "t (test, 1 queries, 3 more without a relevant passage)" in capsys.readouterr().out
+    assert "t (test, 1 queries, 3 of them without a relevant passage)" in capsys.readouterr().out
     assert read_result(tmp_path / "m" / "t").metrics == pytest.approx(
         {"nDCG@10": 0.6309298, "Precision@10": 0.1, "Recall@100": 1.0, "MRR@10": 0.5, "MAP": 0.5, "judged@10": 0.2}
     )

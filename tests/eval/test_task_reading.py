@@ -30,6 +30,11 @@ GERMAN = [("a", "", "Das Haus steht am Fluss."), ("b", "", "Viele Katzen schlafe
           ("c", "", "Die die die und und der.")]  # fmt: skip
 
 
+# Of the query itself, of a passage that is not there, and of a query without a relevant passage.
+JUDGED = [("owl", "bat", 1), ("bee", "ant", 1), ("eel", "fox", 2), ("ant", "ant", 1), ("ant", "bee", 1),
+          ("bee", "gone", 1), ("bat", "cow", 0)]  # fmt: skip
+
+
 @pytest.fixture
 def model(tmp_path):
     return resolve_model(str(tiny.retriever("mean", tmp_path / "tiny")))
@@ -37,11 +42,11 @@ def model(tmp_path):
 
 @pytest.fixture
 def themselves(tmp_path):
-    """Passages that are asked for by others like them, each under its own id, one judged itself."""
+    """Passages that are asked for by others like them, each under its own id; the judgements have every oddity."""
     folder = as_corpus(tmp_path / "themselves", ANIMALS)
     passages = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
     queries = [(row["_id"], row["text"]) for row in passages[:6]]
-    return task_folder(folder, queries, ["owl\tbat\t1", "bee\tant\t1", "eel\tfox\t2", "ant\tant\t1", "ant\tbee\t1"])
+    return task_folder(folder, queries, ["\t".join(map(str, each)) for each in JUDGED])
 
 
 @pytest.fixture
@@ -53,7 +58,9 @@ def german(tmp_path):
 @pytest.mark.parametrize("ignored", [True, False])
 def test_figures_are_mtebs_where_queries_stand_in_the_corpus(themselves, model, tmp_path, ignored):
     task = load_task(themselves, Reading(ignore_identical_ids=ignored))
+    assert {(query, *each) for query, judged in task.qrels().items() for each in judged.items()} == set(JUDGED)
     (ours,) = run.evaluate(model, [task], tmp_path / "r", ENCODING)
+    assert (ours.queries, ours.unanswerable) == (5, 1)
     wrapper = SentenceTransformerEncoderWrapper(SentenceTransformer(model.location, device="cpu"))
     found = mteb.evaluate(wrapper, task.mteb, cache=None, overwrite_strategy="always", co2_tracker=False)
     theirs = found.task_results[0].scores["test"][0]
@@ -71,8 +78,8 @@ def test_figures_are_mtebs_where_queries_stand_in_the_corpus(themselves, model, 
 def test_both_ways_are_kept_apart_and_baselines_follow(themselves, model, tmp_path, caplog):
     ranker = str(tiny.cross_encoder(tmp_path / "ranker"))
     plain, own = load_task(themselves), load_task(themselves, OWN)
-    assert "6 of its queries stand in the corpus" not in caplog.text  # 4 are judged
-    assert "4 of its queries stand in the corpus under their own ids, and each finds itself" in caplog.text
+    assert "6 of its queries stand in the corpus" not in caplog.text  # 5 are judged
+    assert "5 of its queries stand in the corpus under their own ids, and each finds itself" in caplog.text
     (first,), (second,) = (run.evaluate(model, [task], tmp_path / "r", ENCODING) for task in (plain, own))
     assert second.ignore_identical_ids
     assert first.key().folder(tmp_path) != second.key().folder(tmp_path)

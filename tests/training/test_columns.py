@@ -61,6 +61,12 @@ def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(recipe, tm
         mixture.load(also, resolve(also.dataset, None), mixture.resolve_also(also))
 
 
+def test_a_learning_rate_for_weights_that_are_not_there(recipe, tmp_path):
+    base = tiny.static(tmp_path / "static")
+    with pytest.raises(UserError, match=r"learning_rate_mapping: no weight of the base has 'head' in its name; one is"):
+        train.main(recipe(f"base={base}", "trainer.learning_rate_mapping={head=1e-2}"), tmp_path / "m", 1)
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("default", ["s2p_query", "query", "classification"])
 def test_a_base_with_a_default_prompt_is_saved_so_that_it_loads(recipe, tmp_path, default):

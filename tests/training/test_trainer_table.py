@@ -49,6 +49,9 @@ def recipe(tmp_path):
         "lr_scheduler_kwargs={cycles=3}",
         "save_only_model=true",
         "ignore_data_skip=true",
+        "auto_find_batch_size=true",
+        "use_liger_kernel=true",
+        "parallelism_config={}",
     ],
 )
 @pytest.mark.parametrize("task", ["retriever", "cross-encoder"])
