@@ -36,6 +36,7 @@ from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import Candidates, mine_all
 from builders.negatives.material import Material
+from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
@@ -174,6 +175,7 @@ def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
     check_language(config.corpus.language)
+    warn_of_language(corpus.passages, config.corpus.language, config.seed)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
     check_ids(config, corpus.passages, None if given is None else given.queries)

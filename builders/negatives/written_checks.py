@@ -8,6 +8,7 @@ passage and with figures over the corpus. That changes no request; an answer tha
 that cannot be used. Each check can be switched off.
 """
 
+import logging
 import re
 from collections import Counter
 from functools import lru_cache
@@ -24,6 +25,8 @@ from builders.passages import Passages
 from builders.writing_systems import script
 from cards.texts import folded as one_form
 
+logger = logging.getLogger(__name__)
+
 STOP_WORDS = {
     "da": frozenset(lists.STOPWORDS_DANISH),
     "de": frozenset(lists.STOPWORDS_GERMAN),
@@ -38,6 +41,15 @@ STOP_WORDS = {
     "sv": frozenset(lists.STOPWORDS_SWEDISH),
     "tr": frozenset(lists.STOPWORDS_TURKISH),
 }
+SCRIPTS = {
+    "ar": ("ARABIC",),
+    "el": ("GREEK",),
+    "hy": ("ARMENIAN",),
+    "ru": ("CYRILLIC",),
+    "sr": ("CYRILLIC", "LATIN"),
+    "yi": ("HEBREW",),
+}
+"""Of languages that are not written in Latin letters."""
 SAMPLED = 2000
 """Passages that stand for the corpus."""
 LANGUAGE_WORDS = 20  # shorter texts tell too little of their language
@@ -233,6 +245,21 @@ def is_in(text: str, language: str) -> bool:
     shares = {code: sum(word in listed for word in words) / len(words) for code, listed in _ordered(language)}
     own = shares.pop(language)
     return own >= LEAST_STOP_WORDS and max(shares.values()) <= OTHER_LANGUAGE * own
+
+
+def warn_of_language(passages: pa.Table, language: str, seed: int) -> None:
+    """Says so where most passages seem to be in another language than the recipe's, such as its default."""
+    texts = [text for batch in Passages(sample(passages, SAMPLED // 10, seed)).batches() for text in batch.to_pylist()]
+    own = {"", *SCRIPTS.get(language, ("LATIN",))}
+    others = sum(script(text) not in own or not is_in(text, language) for text in texts)
+    if others > len(texts) / 2:
+        logger.warning(
+            "corpus.language %r: %d of %d passages seem to be in another; set it to theirs: BM25, prompts, checks and "
+            "card go by it",
+            language,
+            others,
+            len(texts),
+        )
 
 
 @lru_cache(maxsize=16)

@@ -333,6 +333,32 @@ def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "languages"),
+    [
+        (
+            "Owls live in the wood and hunt mice when it is dark there, for they see and hear them well by night.",
+            {"en"},
+        ),
+        (
+            "Die Eule lebt im Wald und jagt Mäuse, wenn es dort dunkel ist, denn sie hört und sieht in der Nacht.",
+            {"de"},
+        ),
+        ("\u068a\u0627\u0631\u0627\u0644\u0628\u0648\u0645", {"ar"}),
+        ("\u732b\u5934\u9e70\u5728\u591c\u95f4\u6355\u98df", set()),
+        ("1 2 3", {"en", "de", "ar"}),
+    ],
+)
+def test_a_language_that_is_not_the_corpus_s_is_reported(caplog, text, languages):
+    passages = pa.Table.from_pylist(
+        [{"_id": str(i), "title": "", "text": f"{text} {i}"} for i in range(3)], schema.CORPUS
+    )
+    for language in ("en", "de", "ar"):
+        caplog.clear()
+        written_checks.warn_of_language(passages, language, 42)
+        assert ("3 of 3 passages seem to be in another" in caplog.text) == (language not in languages)
+
+
 def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
     positive = "Owls hunt mice at night and turn their heads far around to hear where these run."
     cases = {
