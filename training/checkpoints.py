@@ -122,9 +122,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     if changed:
         logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
     noted = {"changes": [*earlier.get("changes", []), *changed], "fresh": replaces}
-    new = partial / f"{INPUTS}.partial"
-    new.write_text(json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}), "utf-8")
-    new.replace(partial / INPUTS)
+    _write(partial / INPUTS, {"inputs": run.inputs(), "surroundings": around, **noted})
     return False
 
 
@@ -141,7 +139,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a run's folder; what a kill left half written is deleted."""
     found = {}
     for path in (folder / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (path / MARK).exists():
+        if _read(path / MARK):
             found[int(path.name.rpartition("-")[2])] = path
         else:
             shutil.rmtree(path)
@@ -196,7 +194,7 @@ class Checkpoints(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         for file in folder.iterdir():
             _to_disk(file)
-        (folder / MARK).write_text(json.dumps({"seconds": self.seconds}), "utf-8")
+        _write(folder / MARK, {"seconds": self.seconds})
 
 
 def _to_disk(path: Path) -> None:
@@ -235,6 +233,13 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink()
+
+
+def _write(file: Path, content: Any) -> None:
+    """Writes a file that is whole or absent."""
+    new = file.with_name(f"{file.name}.partial")
+    new.write_text(json.dumps(content), "utf-8")
+    new.replace(file)
 
 
 def _read(file: Path) -> Any:
