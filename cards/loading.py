@@ -13,7 +13,7 @@ from cards.errors import UserError
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
-_KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder, not a dense one"}
+_KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder"}
 
 
 def load_retriever(
@@ -85,11 +85,12 @@ def check_retriever(location: str, instead: str) -> None:
     """Refuses a model of another kind, which would be loaded with mean pooling and measured as if it embedded texts.
 
     Raises:
-        UserError: says which kind it is, and `instead`.
+        UserError: says which kind it is, and of a cross-encoder `instead`.
     """
     kind = _kind(Path(location))
     if kind not in (RETRIEVER, None):
-        raise UserError(f"model {location}: is {_KINDS.get(kind, f'a {kind}')}, and not an embedding model; {instead}")
+        remedy = instead if kind == RERANKER else "name an embedding model"
+        raise UserError(f"model {location}: is {_KINDS.get(kind, f'a {kind}')}, and not an embedding model; {remedy}")
 
 
 def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None, **settings: Any) -> Any:
@@ -108,6 +109,12 @@ def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None
         raise UserError(
             f"model {location}: sentence-transformers cannot load it ({reason}); name a model that it can load"
         ) from error
+
+
+def saved_format(location: str) -> str:
+    """The number format that transformers would load a checkpoint in by itself, such as `float32`."""
+    about = _json(Path(location) / "config.json")
+    return str(about.get("dtype") or about.get("torch_dtype") or "float32")
 
 
 def _kind(folder: Path) -> str | None:

@@ -140,7 +140,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a run's folder; what a kill left half written is deleted."""
     found = {}
     for path in (folder / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (path / MARK).exists():
+        if _read(path / MARK):
             found[int(path.name.rpartition("-")[2])] = path
         else:
             shutil.rmtree(path)
@@ -195,7 +195,7 @@ class Checkpoints(TrainerCallback):
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         for file in folder.iterdir():
             _to_disk(file)
-        (folder / MARK).write_text(json.dumps({"seconds": self.seconds}), "utf-8")
+        write_files(folder, {MARK: json.dumps({"seconds": self.seconds}).encode()})
 
 
 def _to_disk(path: Path) -> None:

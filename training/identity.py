@@ -16,6 +16,7 @@ import msgspec
 import torch
 
 from cards.errors import UserError
+from cards.loading import saved_format
 from cards.models import ModelReference, resolve_model
 from cards.provenance import code_version, package_versions
 from cards.recipe import Recipe, config_hash, overridden
@@ -99,6 +100,8 @@ class Run(NamedTuple):
             "processes": self.processes,
         }
         before = {"also": [], **{key: earlier[key] for key in now if key in earlier}}
+        # It trained in the format that the base is saved in.
+        before["weights"], now["weights"] = saved_format(self.base.location), "float32"
         if record is not None:  # whose text says more than its hash
             then = _recipe_of(record)
             before |= {"recipe": shaping(then), "batches_a_step": _batches_a_step(then, self.processes)}

@@ -94,5 +94,5 @@ def test_models_of_another_kind_are_refused(tmp_path):
             load_reranker(str(folder), "cross_encoder x")
     about = retriever / "config_sentence_transformers.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "model_type": "SparseEncoder"}))
-    with pytest.raises(UserError, match="is a sparse encoder, not a dense one, and not an embedding model"):
+    with pytest.raises(UserError, match="is a sparse encoder, and not an embedding model; name an embedding model"):
         load_retriever(str(retriever))

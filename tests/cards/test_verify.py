@@ -239,6 +239,9 @@ def test_judgements_that_are_not_the_tasks(copy):
     table = pq.read_table(file)
     pq.write_table(table.slice(1), file)
     assert "are not those of" in broken(folder)["scores: lineage, task data"]
+    another = pa.table({"query-id": ["another"], "corpus-id": ["nothing"], "score": [0]}).cast(table.schema)
+    pq.write_table(pa.concat_tables([table, another]), file)  # a judgement of 0 makes no difference
+    assert "scores: lineage, task data" not in broken(folder)
 
 
 def test_scores_of_other_weights(copy):

@@ -239,6 +239,10 @@ def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
         train.main(recipe(*LONG, "trainer.max_steps=61"), tmp_path / "m", 1)
     with pytest.raises(UserError, match=r"batches_a_step 1 -> 2"):
         train.main(recipe(*LONG, "trainer.gradient_accumulation_steps=2"), tmp_path / "m", 1)
+    half = shutil.copytree(base, tmp_path / "half")  # which version 0.1 trained in half precision
+    edit(half / "config.json", lambda content: content.update(dtype="bfloat16"))
+    with pytest.raises(UserError, match=r"that differs: weights bfloat16 -> float32; "):
+        train.main(recipe(*LONG, f"base={half}"), tmp_path / "m", 1)
 
 
 def test_an_export_that_fails_costs_nothing_and_one_that_lacks_is_made(recipe, tmp_path):

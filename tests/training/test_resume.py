@@ -123,11 +123,11 @@ def test_two_commands_do_not_train_the_same_folder(recipe):
 
 
 def test_half_a_checkpoint_is_none(tmp_path):
-    for step, whole in ((2, True), (10, True), (11, False)):
+    for step, mark in ((2, '{"seconds": 1.5}'), (10, '{"seconds": 1.5}'), (11, None), (12, "")):
         path = tmp_path / CHECKPOINTS / f"checkpoint-{step}"
         path.mkdir(parents=True)
-        if whole:
-            (path / MARK).write_text('{"seconds": 1.5}')
+        if mark is not None:
+            (path / MARK).write_text(mark)
     assert last_checkpoint(tmp_path).name == "checkpoint-10"
     assert sorted(steps_of(tmp_path)) == [2, 10]
     assert last_checkpoint(tmp_path / "nothing") is None
