@@ -127,7 +127,7 @@ _SO_MANY_WORDS = re.compile(
     r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
 )
 _AFTER_QUESTION = re.compile(
-    r"(?<=[?\uff1f])[\"\u201d*_]*\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
+    r"(?<=[?\uff1f])[\"\u201d*_]*,?\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
     r"(?:(?:answer|a|antwort|réponse|respuesta|risposta|resposta|antwoord|explanation|note|rationale)[*_]*\s*[:\uff1a]|"
     r"(?:this|it|the query|the question|asks?)\b(?=[^?]*\Z)|[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
     re.IGNORECASE | re.DOTALL,
@@ -222,12 +222,11 @@ def _of_query(text: str, beside: str) -> str:
 
 
 def _of_passage(text: str, beside: str) -> str:
-    """A passage without the query that it repeats first, or a list of which it is all."""
+    """A passage without the query that it repeats first, and without another passage behind it."""
     first, _, rest = text.partition("\n")
     if beside and rest.strip() and normalised(first) == normalised(beside):
         return rest
-    text = _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
-    return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" and text[1:2] in "\"'" else text
+    return _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
 
 
 def without_mark(mark: re.Pattern[str], text: str, beside: str) -> str:
