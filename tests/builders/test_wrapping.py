@@ -122,6 +122,10 @@ def stored(text):
         "{} (6 words)",
         "{} \u2705",
         '{{"search_query": "{}", "why": "it is short"}}',
+        "Un utilisateur pourrait demander : {}",
+        "Man k\u00f6nnte fragen: {}",
+        "{} (Diese Frage ist kurz.)",
+        "{} Ich hoffe, das hilft!",
         '{{"found": "{}"}}',
         '{{"queries": ["{}", "how do they hear?"]}}',
         '["{}", "how do they hear?"]',
@@ -132,7 +136,9 @@ def test_the_query_is_what_is_left(wrapped):
     assert texts_of(answer, 1, as_json=False, prompt=load_prompt("question-v1")) == ([QUERY], None)
 
 
-@pytest.mark.parametrize("opening", ["Information need", "My attempt", "In English", "The main topic is birds, so"])
+@pytest.mark.parametrize(
+    "opening", ["Information need", "Exemple ", "My attempt", "In English", "The main topic is birds, so"]
+)
 def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(opening):
     passage = "Barn owls nest in C# towers. Python is a snake."
     answer = ChatAnswer("k", f"{opening}: {QUERY}", "stop", 1, 1, 0.1)
