@@ -66,7 +66,7 @@ def texts_of(
     if prompt is not None:
         text = _one_turn(text, prompt)
     if count == 1 and not (prompt and prompt.several):
-        texts = [_clean(_value(text), beside, passages=passages)]
+        texts = [_clean(_value(text, passages=passages), beside, passages=passages)]
     else:
         items = (without_mark(LIST_MARK, line, beside) for line in _items(text))
         texts = [unwrapped(item, beside, passage=passages) for item in items]
@@ -161,15 +161,27 @@ def _within(value: Any) -> list[dict[str, str]]:
         return []
     own = {}
     for key, each in value.items():
-        text = each[0] if isinstance(each, list) and len(each) == 1 else each
+        text = each[0] if isinstance(each, list) and each else each
         if isinstance(text, str):
             own[key.casefold()] = text
     return [own, *(inner for each in value.values() for inner in _within(each))]
 
 
-def _value(text: str) -> str:
-    """The text in an answer that is a JSON object although a plain text was asked for."""
-    if not text.lstrip("`jsonJSON \n").startswith("{") or not text.rstrip("` \n").endswith("}"):
+def _value(text: str, *, passages: bool) -> str:
+    """The text in an answer that is JSON although a plain text was asked for; a passage may be an object."""
+    bare = text.removeprefix("```json").strip("` \n")
+    if bare[:1] not in {"{", "["} or bare[-1:] not in {"}", "]"}:
         return text
-    values = [value for each in _objects(text) for key, value in each.items() if KEY.fullmatch(key)]
-    return values[0] if len(values) == 1 else text
+    texts = _within({"text": _parsed(bare)}) if bare[0] == "[" else _objects(bare)
+    values = [value for each in texts for value in each.items()]
+    fitting = [value for key, value in values if KEY.fullmatch(key) or (len(values) == 1 and not passages)]
+    if len(fitting) == 1:
+        return fitting[0]
+    return "" if values and not passages else text
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except (RecursionError, ValueError):
+        return None

@@ -75,8 +75,9 @@ _HERE = (
 _IS = r"(?:is|could be|would be|might be|may be|ist|wäre|lautet|est|serait|es|sería|è|sarebbe|é|seria|luidt)"
 _ARTICLE = r"(?:one|an?|the|my|eine?|die|une|la|una|uma|een|de)"
 _ASKED_SO = (
-    r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can) (?:\w+ ){0,2}"
-    r"(?:ask|type|search(?: for)?|enter|use|write|look for)"
+    r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can|könnte|pourrait|podría|potrebbe|poderia|zou) "
+    r"(?:\w+ ){0,2}(?:ask|type|search(?: for)?|enter|use|write|look for|fragen|suchen|demander|chercher|preguntar|"
+    r"buscar|chiedere|cercare|perguntar|pesquisar|vragen|zoeken)"
 )
 _FIRST = rf"(?:{_OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
 _TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{_NOUN}\b[^:\uff1a\n?]{{0,120}}?"
@@ -90,7 +91,7 @@ _THOUGHT = r"(?:thoughts?|thinking|reasoning|analysis|rationale|step \d|topic|su
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}", re.IGNORECASE
 )
-_OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?<! )[:\uff1a])\s+(?=\S+\s\S[^\n]*[?\uff1f])")
+_OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}[:\uff1a])\s+(?=\S+\s\S[^\n]*[?\uff1f])")
 _EXCLAIMED = {
     False: re.compile(rf"\A(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)", re.IGNORECASE),
     True: re.compile(rf"\A{_OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
@@ -127,9 +128,10 @@ _SO_MANY_WORDS = re.compile(
     r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
 )
 _AFTER_QUESTION = re.compile(
-    r"(?<=[?\uff1f])[\"\u201d*_]*\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
+    r"(?<=[?\uff1f])[\"\u201d*_]*,?\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
     r"(?:(?:answer|a|antwort|réponse|respuesta|risposta|resposta|antwoord|explanation|note|rationale)[*_]*\s*[:\uff1a]|"
-    r"(?:this|it|the query|the question|asks?)\b(?=[^?]*\Z)|[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
+    r"(?:this|it|the query|the question|asks?|i hope|ich hoffe|j'espère|espero)\b(?=[^?]*\Z)|"
+    r"[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 """What follows a question: its answer, a remark, or another question."""
@@ -140,7 +142,8 @@ _BOLD = re.compile(r"(?<![\w*])\*\*(?=[^\s*])([^*\n]+?)(?<=\S)\*\*(?![\w*])")
 _BOXED = re.compile(r"\A\$?\\boxed\{(?:\\text\{)?(.+?)\}{1,2}\$?\Z", re.DOTALL)
 _NOTE = re.compile(
     r"(?<=\S)\s*[*_]*[(\[][*_]*(?:\s*(?:note|explanation|hinweis|anmerkung|erklärung|remarque|nota|opmerking)\b[^()\[\]]*|"
-    r"\s*(?:this|the) (?:query|question)\b[^()\[\]]*|\s*english\s*)"
+    r"\s*(?:this|the|diese|cette|esta) (?:query|question|frage|anfrage|requête|pregunta|consulta)\b[^()\[\]]*|"
+    r"\s*english\s*)"
     r"[)\]][*_]*\Z",
     re.IGNORECASE,
 )
@@ -222,12 +225,11 @@ def _of_query(text: str, beside: str) -> str:
 
 
 def _of_passage(text: str, beside: str) -> str:
-    """A passage without the query that it repeats first, or a list of which it is all."""
+    """A passage without the query that it repeats first, and without another passage behind it."""
     first, _, rest = text.partition("\n")
     if beside and rest.strip() and normalised(first) == normalised(beside):
         return rest
-    text = _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
-    return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" and text[1:2] in "\"'" else text
+    return _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
 
 
 def without_mark(mark: re.Pattern[str], text: str, beside: str) -> str:

@@ -139,6 +139,11 @@ def scores_for(kind: str, scorer: str, scored: Mapping[str, Scored]) -> Scored:
 
 def _nothing_scored(kind: str, scorer: str, scored: Mapping[str, Scored]) -> str:
     there = ", ".join(sorted(scored)) or "none"
+    if scorer in scored:
+        return (
+            f"selection: a rule for {kind} looks at scores of {scorer!r}, which has scored none of its candidates, "
+            f"such as an LLM that says neither yes nor no; take another, or lift the rule (selection.kinds.{kind})"
+        )
     return (
         f"selection: a rule for {kind} looks at scores of {scorer!r}, and its candidates have none (scores in this "
         f"data set: {there}); name another, lift the rule for this kind (selection.kinds.{kind}), or build with it"

@@ -50,6 +50,9 @@ def test_the_llm_judges_candidates_and_what_it_calls_relevant_is_no_negative(wri
     assert {(row["query-id"], "bee") for row in fates} < qrels
     assert all("Bees" not in row["negative_1"] for kind in ("bm25", "random") for row in rows(out, kind))
     assert manifest["usage"]["llm-judge"]["calls"] == len(scores)
+    card = (out / "README.md").read_text()
+    assert "Candidates that the LLM's\n  verdicts rule out are left out" in card
+    assert "has not been judged" not in card
     assert "relevance-judge-v1" in manifest["prompts"]
     assert verified(out) == []
     asked = len(chat_server.bodies)

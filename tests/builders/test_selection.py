@@ -393,6 +393,17 @@ def test_refusals(rules, wording):
         select(given_, Wanted(("bm25",), 1, 42, config(**rules)))
 
 
+def test_a_scorer_that_says_nothing_of_a_kind_is_named():
+    silent = dict.fromkeys(SCORED)
+    with pytest.raises(
+        UserError, match=r"'s', which has scored none of its candidates, such as an LLM that says neither"
+    ):
+        select(
+            inputs({"q0": "p0"}, {"bm25": {"q0": ["p1"]}}, {"s": silent}),
+            Wanted(("bm25",), 1, 42, config(ceiling={"s": 1})),
+        )
+
+
 def test_an_unknown_passage_is_refused():
     with pytest.raises(UserError, match=r"1 passages among candidates .* the first is 'p99'"):
         select(inputs({"q0": "p0"}, {"bm25": {"q0": ["p99"]}}), Wanted(("bm25",), 1, 42))

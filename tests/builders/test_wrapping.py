@@ -122,6 +122,13 @@ def stored(text):
         "{} (6 words)",
         "{} \u2705",
         '{{"search_query": "{}", "why": "it is short"}}',
+        "Un utilisateur pourrait demander : {}",
+        "Man k\u00f6nnte fragen: {}",
+        "{} (Diese Frage ist kurz.)",
+        "{} Ich hoffe, das hilft!",
+        '{{"found": "{}"}}',
+        '{{"queries": ["{}", "how do they hear?"]}}',
+        '["{}", "how do they hear?"]',
     ],
 )
 def test_the_query_is_what_is_left(wrapped):
@@ -129,7 +136,9 @@ def test_the_query_is_what_is_left(wrapped):
     assert texts_of(answer, 1, as_json=False, prompt=load_prompt("question-v1")) == ([QUERY], None)
 
 
-@pytest.mark.parametrize("opening", ["Information need", "My attempt", "In English", "The main topic is birds, so"])
+@pytest.mark.parametrize(
+    "opening", ["Information need", "Exemple ", "My attempt", "In English", "The main topic is birds, so"]
+)
 def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(opening):
     passage = "Barn owls nest in C# towers. Python is a snake."
     answer = ChatAnswer("k", f"{opening}: {QUERY}", "stop", 1, 1, 0.1)
@@ -244,7 +253,6 @@ def test_a_passage_keeps_its_own_markup(text):
         "Plausible but incorrect passage: {}",
         "<hard_negative_passage>{}</hard_negative_passage>",
         "<output>{}</output>",
-        '["{}"]',
         "Understood. {}",
         "{} (12 words)",
         "Passage 1:\n{}\n\nPassage 2:\nBats sleep by day.",
@@ -258,6 +266,13 @@ def test_labels_of_a_passage_go(wrapped):
 def test_a_passage_under_any_fitting_key_of_json():
     answer = ChatAnswer("k", '{"hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
     assert texts_of(answer, 1, as_json=False, passages=True) == (["Owls nest in towers."], None)
+    config = ChatAnswer("k", '{"name": "owls"}', "stop", 1, 1, 0.1)
+    assert texts_of(config, 1, as_json=False, passages=True) == (['{"name": "owls"}'], None)
+
+
+def test_json_without_a_text_that_was_asked_for_is_no_query():
+    answer = ChatAnswer("k", '{"topic": "owls at night", "tone": "plain and short"}', "stop", 1, 1, 0.1)
+    assert texts_of(answer, 1, as_json=False) == ([], "empty")
 
 
 @pytest.mark.parametrize(
