@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cards.errors import UserError
 from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
-from cards.provenance import sha256_file, sha256_json
+from cards.provenance import sha256_file
 from training.kinds import NO_NEGATIVES, Draw, drawn, parse
 
 logger = logging.getLogger(__name__)
@@ -114,21 +114,6 @@ def files_of(source: Source, kind: str) -> tuple[str, ...]:
     if source.tag is not None:
         return tuple(parquet_builder(source.location, kind, source.revision).config.data_files["train"])
     return tuple(sorted(map(str, (Path(source.location) / kind).glob("*.parquet"))))
-
-
-def rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
-    """What pins the rows of a kind, and a teacher's scores of them: a folder's other configurations may come and go.
-
-    Raises:
-        UserError: the data set has no such kind.
-    """
-    if source.tag is not None:
-        return source.revision
-    names = {name for draw in draws_of(source, kind) for name in draw.parts}
-    names |= set() if teacher is None else {f"scores-{teacher}"}
-    return "sha256:" + sha256_json(
-        {name: [sha256_file(Path(file)) for file in files_of(source, name)] for name in names}
-    )
 
 
 def check_texts(rows: Dataset, name: str) -> None:

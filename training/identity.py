@@ -18,12 +18,13 @@ import torch
 from cards.errors import UserError
 from cards.loading import saved_format
 from cards.models import ModelReference, resolve_model
-from cards.provenance import code_version, package_versions
+from cards.provenance import code_version, package_versions, sha256_file, sha256_json
 from cards.recipe import Recipe, config_hash, overridden
-from training.data import Source, rows_revision
+from training.data import Source, draws_of, files_of
 from training.losses import LOSSES
 from training.publish import RUN_RECORD
 from training.recipe import TrainRecipe
+from training.seen import manifest_of
 from training.sources import Plain
 from training.watch import duration
 
@@ -140,6 +141,26 @@ class Run(NamedTuple):
                     f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
                     f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
                 )
+
+
+def rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
+    """What pins the rows of a kind, and a teacher's scores of them, wherever they lie.
+
+    Other configurations of a folder may come and go, and what is published has the rows of its folder.
+
+    Raises:
+        UserError: the data set has no such kind.
+    """
+    names = {name for draw in draws_of(source, kind) for name in draw.parts}
+    names |= set() if teacher is None else {f"scores-{teacher}"}
+    if source.tag is None:
+        hashes = {name: [sha256_file(Path(file)) for file in files_of(source, name)] for name in names}
+    else:
+        configs = manifest_of(source).get("configs", {})
+        if not names <= configs.keys():  # no build of ours made it
+            return source.revision
+        hashes = {name: [digest for _, digest in sorted(configs[name]["files"].items())] for name in names}
+    return "sha256:" + sha256_json(hashes)
 
 
 def read_record(out: Path) -> dict[str, Any]:

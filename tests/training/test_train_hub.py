@@ -16,6 +16,7 @@ from builders.folder import write_config
 from cards.errors import UserError
 from cards.files import write_files
 from cards.models import resolve_model
+from cards.provenance import sha256_file
 from cards.recipe import load_recipe
 from cards.release import Target
 from tests.cards.test_comparison import TOLD
@@ -23,6 +24,7 @@ from tests.conftest import BASE, CANARY
 from tests.fixtures import commands
 from tests.hub import Fault
 from tests.test_architecture import ROOT
+from tests.training import tiny
 from tests.training.test_train import ROWS, launch
 from training import train
 from training.publish import publish_model
@@ -75,6 +77,34 @@ def files(hub, repo_id, revision="main"):
     repo = hub.repo("model", repo_id)
     commit = repo.commits[repo.tags.get(revision) or repo.refs[revision]]
     return {path: repo.read(commit.oid, path) for path in commit.files if path != ".gitattributes"}
+
+
+def test_the_same_rows_of_another_version_or_in_a_folder_are_the_same_run(hub, recipe, tmp_path, caplog):
+    caplog.set_level("INFO")
+
+    def publish(version, rows, readme):
+        folder = tmp_path / version
+        (file,) = write_config(folder, "bm25", pa.table(rows))
+        path = f"bm25/{file.name}"
+        about = {"name": "animals", "configs": {"bm25": {"files": {path: sha256_file(file)}}}}
+        (folder / "manifest.json").write_text(json.dumps(about))
+        card = f"---\nconfigs:\n- config_name: bm25\n  data_files: bm25/*.parquet\n---\n{readme}\n"
+        content = {path: file.read_bytes(), "manifest.json": (folder / "manifest.json").read_bytes()}
+        commit = hub.commit("dataset", "alice/animals", {"README.md": card.encode(), **content})
+        hub.tag("dataset", "alice/animals", version, commit)
+
+    hub.create_repo("dataset", "alice/animals")
+    publish("v1.0.0", ROWS, "first")
+    publish("v1.0.1", ROWS, "patched")
+    made = [f"base={tiny.retriever('mean', tmp_path / 'tiny')}", "dataset=alice/animals"]
+    train.main(recipe(*made), tmp_path / "m")
+    for again in ("revision=v1.0.1", f"dataset={tmp_path / 'v1.0.0'}"):
+        caplog.clear()
+        train.main(recipe(*made, again), tmp_path / "m")
+        assert "nothing to do" in caplog.text
+    publish("v2.0.0", {**ROWS, "positive": ROWS["positive"][::-1]}, "others")
+    with pytest.raises(UserError, match=r"that differs: rows.1 "):
+        train.main(recipe(*made, "revision=v2.0.0"), tmp_path / "m")
 
 
 def test_a_tag_is_resolved_recorded_and_refused_once_it_moves(hub, recipe, tmp_path):
