@@ -169,11 +169,12 @@ def _within(value: Any) -> list[dict[str, str]]:
 
 def _value(text: str, *, passages: bool) -> str:
     """The text in an answer that is JSON although a plain text was asked for; a passage may be an object."""
-    bare = text.removeprefix("```json").strip("` \n")
-    if bare[:1] not in {"{", "["} or bare[-1:] not in {"}", "]"}:
+    first, _, rest = text.partition("\n")
+    bare = (rest if rest and is_lead_in(first) else text).removeprefix("```json").strip("` \n")
+    if not bare.startswith(("{", "[", '"{')) or (passages and not bare.endswith(("}", "]", '}"'))):
         return text
-    texts = _within({"text": _parsed(bare)}) if bare[0] == "[" else _objects(bare)
-    values = [value for each in texts for value in each.items()]
+    objects = _objects(bare) or _within({"text": _parsed(bare)})
+    values = [value for each in objects for value in each.items()]
     fitting = [value for key, value in values if KEY.fullmatch(key) or (len(values) == 1 and not passages)]
     if len(fitting) == 1:
         return fitting[0]

@@ -89,7 +89,8 @@ _LEAD_IN = re.compile(
 )
 _THOUGHT = r"(?:thoughts?|thinking|reasoning|analysis|rationale|step \d|topic|summary)\s*[:\uff1a].*"
 _LEAD_IN_ALONE = re.compile(
-    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}", re.IGNORECASE
+    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*",
+    re.IGNORECASE,
 )
 _OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}[:\uff1a])\s+(?=\S+\s\S[^\n]*[?\uff1f])")
 _EXCLAIMED = {

@@ -55,7 +55,7 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
         msgspec.DecodeError: it is something other than a completion.
         UnicodeDecodeError: it is not UTF-8.
     """
-    answer = _COMPLETION.decode(body.removeprefix(BOM_UTF8))
+    answer = _decoded(body.removeprefix(BOM_UTF8))
     choice = answer.choices[0]
     message = choice.message or _Message(choice.text)
     if choice.message is None and choice.text is None:
@@ -74,6 +74,17 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     if not text.strip() and (thought or message.reasoning_content or message.reasoning):
         kept["only_reasoning"] = True
     return kept
+
+
+def _decoded(body: bytes) -> _Completion:
+    """A completion, also where what is not needed holds NaN, which is not JSON, such as in log probabilities."""
+    try:
+        return _COMPLETION.decode(body)
+    except msgspec.DecodeError as error:
+        try:
+            return msgspec.convert(json.loads(body), _Completion)
+        except (RecursionError, ValueError):
+            raise error from None
 
 
 def _parts(content: Any) -> tuple[str, bool]:

@@ -61,7 +61,7 @@ def _queries(told: Mapping[str, Any]) -> Iterator[str]:
         _share(shares[name]) for name in ("q1", "median", "q3")
     )
     log = told["log"]
-    sides = [("generated", told), *([("log", log)] if log else [])]
+    sides = [("of this data set", told), *([("log", log)] if log else [])]
     types = list(told["types"])
     rows = [["", "words (quartiles)", *types]]
     rows += [[name, _quartiles(of["words"]), *(_share(of["types"][kind]) for kind in types)] for name, of in sides]

@@ -186,6 +186,15 @@ def test_the_card_has_whole_tables(build_animals, tmp_path):
     assert "of the log they were compared with" in text
 
 
+def test_nothing_of_labelled_data_is_called_generated(build_animals):
+    folder = build_animals("labelled")
+    add_scores(folder)
+    result = examine(folder, AuditConfig())[0] | {"generated": {}}
+    text = card(result)
+    assert "## How the queries look, and how hard the negatives are\n\n| queries |" in text
+    assert "generated" not in text + "\n".join(lines_of(result))
+
+
 def test_without_scores_of_all_kinds_it_says_so(build_animals):
     folder = build_animals("bare")
     result, files = examine(folder, AuditConfig())

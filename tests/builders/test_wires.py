@@ -467,6 +467,7 @@ def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
         ("none", (None, None)),
         (None, (None, None)),
         ([], (None, None)),
+        ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, (None, None)),
     ],
 )
 def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):

@@ -129,6 +129,9 @@ def stored(text):
         '{{"found": "{}"}}',
         '{{"queries": ["{}", "how do they hear?"]}}',
         '["{}", "how do they hear?"]',
+        '[{{"text": "{}"}}]',
+        '"{{\\"text\\": \\"{}\\"}}"',
+        'Here is the JSON:\n```json\n{{"text": "{}"}}\n```',
     ],
 )
 def test_the_query_is_what_is_left(wrapped):
@@ -150,6 +153,7 @@ def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(openi
 def test_thoughts_that_a_stop_string_cut_are_asked_for_again():
     assert is_lead_in("Thought: it is about owls.")
     assert is_lead_in("Step 1: read the passage.")
+    assert is_lead_in("```json")
 
 
 @pytest.mark.parametrize(
