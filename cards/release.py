@@ -64,6 +64,17 @@ class Release(Struct, frozen=True):
             return f"{self.version}: nothing differs from it"
         return f"{self.version}: {self.change.level} after {self.previous}: {'; '.join(self.change.reasons)}"
 
+    def remote_data(self) -> Mapping[str, Any]:
+        """The front matter of the README on `main`.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return parse_card(self.remote_card).data
+        except UserError as error:
+            raise UserError(f"{self.repo_id}: {CARD} on the Hub: {error}") from None
+
     def changelog(self) -> str:
         """The card's section on versions, the newest first."""
         entries = {**_entries(self.tagged_card), **_entries(self.remote_card)}

@@ -18,7 +18,6 @@ from typing import Any
 
 from cards.comparison import publish_told
 from cards.errors import UserError, run_entry
-from cards.merging import parse_card
 from cards.model import merge_model_cards, model_card
 from cards.publishing import Bundle, publish
 from cards.release import Target, add_push_arguments, plan_release, push_target, released_card
@@ -48,7 +47,7 @@ def publish_model(folder: Path, target: Target) -> None:
     if target.dry_run:
         return
     merge = partial(merge_model_cards, weights=record["model"]["revision"])
-    chosen = target.license or parse_card(release.remote_card).data.get("license")  # over the base's own
+    chosen = target.license or release.remote_data().get("license")  # over the base's own
     licence = {"license": chosen} if chosen else {}
     card = released_card(model_card(record, target.repo_id, release.version), release, licence, merge)
     bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
