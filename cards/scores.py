@@ -69,7 +69,8 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
 
     Args:
         card: its README; may be empty.
-        earlier_scores: its `evaluation/scores.json`; those of another model are left out.
+        earlier_scores: its `evaluation/scores.json`; those of another model, or of a task's data as it was before, are
+            left out.
         name: how `model-index` calls the model.
         scores: what was measured, all of the same model.
 
@@ -77,8 +78,14 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
         Path -> content.
     """
     weights, same = scores[0].weights, ("", scores[0].identity)
-    earlier = [score for score in read_scores(earlier_scores) if score.weights == weights and score.identity in same]
-    known = {_key(score): score for score in earlier}
+    revisions = {(score.task, score.split): score.revision for score in scores}
+    known = {
+        _key(score): score
+        for score in read_scores(earlier_scores)
+        if score.weights == weights
+        and score.identity in same
+        and revisions.get((score.task, score.split), score.revision) == score.revision
+    }
     known |= {_key(score): score for score in scores}
     told = sorted(known.values(), key=lambda score: (score.task, score.split, list(TYPES).index(score.metric)))
     parsed = parse_card(card) if card else Card({"tags": ["foils"]}, f"# {name}\n")

@@ -140,6 +140,13 @@ def test_scores_of_older_weights_go_with_them():
     assert [entry["task"] for entry in msgspec.json.decode(told[SCORES])] == ["cranfield"]
 
 
+def test_figures_on_a_tasks_earlier_data_go_when_it_is_measured_anew():
+    first = [msgspec.structs.replace(score(name), precision="bf16") for name in ("scifact", "nfcorpus")]
+    files = add(add({}, *first), msgspec.structs.replace(score(value=0.6), revision="d" * 40))
+    assert index(files) == {("scifact", "nDCG@10"): 0.6, ("nfcorpus", "nDCG@10"): 0.5}
+    assert files["README.md"].decode().count("| scifact (test) |") == 1
+
+
 def test_intervals_stand_in_the_index():
     files = add({}, score())
     (model,) = yaml.safe_load(files["README.md"].decode().split("---")[1])["model-index"]
