@@ -56,8 +56,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     model = resolve_model(config.model)
     repo_id = None if push is None else check_push(push or model.name, model)
     record = _run_record(Path(model.location))
-    base_name = config.base or _recorded_base(record)
-    base = resolve_model(base_name) if base_name else model
+    base = resolve_model(config.base) if config.base else model if record is None else _recorded_base(record)
     for reference in (model, base):
         check_retriever(reference.location, "name it as cross_encoder to see it rank the hits of an embedding model")
     tasks = load_tasks(config.tasks, Reading(config.language, config.ignore_identical_ids))
@@ -196,13 +195,22 @@ def _run_record(folder: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _recorded_base(record: dict[str, Any] | None) -> str | None:
-    """The base as it can be loaded again: by its commit where it has one."""
-    if record is None:
-        return None
+def _recorded_base(record: dict[str, Any]) -> ModelReference:
+    """The base that a model was trained from: by its commit where it has one, else as its folder lies now.
+
+    Raises:
+        UserError: it is gone, or another one lies there.
+    """
     base = record["base"]
     pinned = not base["revision"].startswith("sha256:")
-    return f"{base['name']}@{base['revision']}" if pinned else str(base["reference"])
+    reference = f"{base['name']}@{base['revision']}" if pinned else str(base["reference"])
+    found = resolve_model(reference)
+    if base["revision"] not in (found.revision, found.weights):  # the latter is what version 0.1 wrote
+        raise UserError(
+            f"base {reference}: has changed since the model was trained from it ({base['revision'][:19]} then, "
+            f"{found.revision[:19]} now); name the untouched one: --set base=..."
+        )
+    return found
 
 
 def _entry() -> None:

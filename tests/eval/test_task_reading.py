@@ -191,6 +191,23 @@ def test_a_raw_base_pools_as_the_model_that_was_trained_from_it(animals, tmp_pat
         run.main(Recipe(pooled, ""))
 
 
+def test_a_base_that_has_changed_since_is_not_taken_for_the_untouched_one(animals, tmp_path):
+    trained, base = tiny.retriever("cls", tmp_path / "trained"), tiny.retriever("mean", tmp_path / "base")
+    found = resolve_model(str(base))
+    about = {"name": "model", "revision": found.revision, "weights": found.weights, "reference": str(base)}
+    record = {"dataset": {"name": "rows", "revision": "sha256:1"}, "base": about}
+    (trained / "run.json").write_text(json.dumps(record))
+    folder = task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t1"])
+    recipe = EvalRecipe(str(trained), (folder,), results=str(tmp_path / "r"))
+    run.main(Recipe(recipe, ""))
+    (base / "1_Pooling" / "config.json").write_text((trained / "1_Pooling" / "config.json").read_text())
+    with pytest.raises(UserError, match=r"base .*: has changed since the model was trained from it .*--set base="):
+        run.main(Recipe(recipe, ""))
+    version_0_1 = {**record, "base": {**about, "revision": found.weights}}
+    (trained / "run.json").write_text(json.dumps(version_0_1))
+    run.main(Recipe(recipe, ""))
+
+
 def test_a_cross_encoder_is_no_model_to_measure(animals, tmp_path):
     ranker = tiny.cross_encoder(tmp_path / "ranker")
     folder = task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t1"])
