@@ -44,10 +44,10 @@ from builders.recipe_checks import check, check_enough
 from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.stages import Stages, costs_file
-from cards.errors import UserError, run_entry
-from cards.folders import locked
-from cards.recipe import Recipe, load_recipe, recipe_arguments
-from cards.release import add_push_arguments, push_target
+from cards.publish.release import add_push_arguments, push_target
+from foils.errors import UserError, run_entry
+from foils.folders import locked
+from foils.recipe import Recipe, load_recipe, recipe_arguments
 
 logger = logging.getLogger(__name__)
 

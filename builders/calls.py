@@ -26,7 +26,7 @@ from builders.llm.answers import ANSWERS
 from builders.llm.store import CallStore
 from builders.llm.store_file import StoreNotWritableError
 from builders.llm.store_format import Call, is_call
-from cards.errors import UserError, run_entry
+from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from builders.prompts import in_language, prompt_hash, prompt_text, without_edit
 from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from builders.training_run import recipe_revision
-from cards.models import resolve_model
-from cards.provenance import code_version, package_versions
-from cards.recipe import Recipe
+from foils.models import resolve_model
+from foils.provenance import code_version, package_versions
+from foils.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
     ranker = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
     trains = ranker or (config.uses("dense") and config.negatives.dense.train_with is not None)
-    return code_version("builders", "cards", *(["training"] if trains else []))
+    return code_version("builders", "cards", "foils", *(["training"] if trains else []))
 
 
 def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:

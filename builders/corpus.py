@@ -22,10 +22,10 @@ from builders import schema
 from builders.first_seen import FirstSeen, hashed
 from builders.sources import BATCH_ROWS, Rows, Source, open_source
 from builders.spool import Spool, spooled
-from cards.errors import UserError
-from cards.hub import licence_of
-from cards.provenance import row_bytes, sha256_texts
-from cards.texts import normalised, passage_text
+from foils.errors import UserError
+from foils.hub import licence_of
+from foils.provenance import row_bytes, sha256_texts
+from foils.texts import normalised, passage_text
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from builders import schema
 from cards.dataset import render_card
-from cards.errors import UserError
-from cards.folders import locked, partial_folder, put_in_place, recover
-from cards.provenance import sha256_file
+from foils.errors import UserError
+from foils.folders import locked, partial_folder, put_in_place, recover
+from foils.provenance import sha256_file
 
 MANIFEST = "manifest.json"
 FORMAT = 3

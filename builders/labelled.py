@@ -23,10 +23,10 @@ from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.sources import BATCH_ROWS
 from builders.spool import Spool
-from cards.errors import UserError
-from cards.provenance import sha256_file
-from cards.records import jsonl, judgements, stated, text_of
-from cards.texts import normalised
+from foils.beir import jsonl, judgements, stated, text_of
+from foils.errors import UserError
+from foils.provenance import sha256_file
+from foils.texts import normalised
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig

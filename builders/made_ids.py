@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from builders.negatives import config_of
 from builders.recipe import WRITTEN, BuildRecipe
-from cards.errors import UserError
+from foils.errors import UserError
 
 _QUERY = "q"
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from cards.texts import folded as one_form
+from foils.texts import folded as one_form
 
 _FILE = Path(__file__).with_suffix(".toml")
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence

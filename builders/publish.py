@@ -20,12 +20,11 @@ from builders import versioning
 from builders.folder import FORMAT, MANIFEST, read_manifest
 from cards.comparison import carried, publish_told, without_block
 from cards.dataset import USE, card_for_version
-from cards.errors import UserError, run_entry
-from cards.files import CARD
 from cards.merging import blocks, parse_card
-from cards.publishing import Bundle, publish
-from cards.readback import ReadBack
-from cards.release import (
+from cards.publish.files import CARD
+from cards.publish.publishing import Bundle, publish
+from cards.publish.readback import ReadBack
+from cards.publish.release import (
     Target,
     add_push_arguments,
     merge_with_history,
@@ -33,7 +32,8 @@ from cards.release import (
     push_target,
     released_card,
 )
-from cards.versions import Change
+from cards.publish.versions import Change
+from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
 

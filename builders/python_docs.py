@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pydoc_data.topics import topics
 from types import ModuleType
 
-from cards.texts import normalised
+from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
 

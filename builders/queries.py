@@ -19,7 +19,7 @@ from builders.meta_talk import refusals, uses
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.wrapping import is_lead_in
 from builders.writing_systems import script
-from cards.texts import normalised
+from foils.texts import normalised
 
 if TYPE_CHECKING:
     from builders.recipe import QueriesConfig

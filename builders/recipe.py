@@ -15,7 +15,7 @@ from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
 from builders.scoring.config import CrossEncoderConfig
 from builders.selection.config import SelectionConfig
-from cards.recipe import Seed, config_hash
+from foils.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
 WRITTEN = frozenset({"llm", "llm-with-positive"})

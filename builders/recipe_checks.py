@@ -10,7 +10,7 @@ from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.dataset import FIXED_CONFIGS
-from cards.errors import UserError
+from foils.errors import UserError
 
 CONFIGURATIONS = frozenset(FIXED_CONFIGS)
 PREFIXES = ("candidates-", "scores-")

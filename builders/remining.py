@@ -29,10 +29,10 @@ from builders.folder import write_config
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages, Positions
 from builders.training_run import recipe_revision, run_training
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.provenance import sha256_json, sha256_texts
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.provenance import sha256_json, sha256_texts
+from foils.texts import normalised
 
 if TYPE_CHECKING:
     from builders.negatives.dense import DenseConfig

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 Keys = npt.NDArray[np.uint64]  # (n, 2)
 KEY_BYTES = 16

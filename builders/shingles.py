@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cards.texts import folded as one_form
+from foils.texts import folded as one_form
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -48,7 +48,7 @@ def gaps() -> npt.NDArray[np.bool_]:
 
 
 def folded(texts: pa.Array | pa.ChunkedArray) -> tuple[Bytes, Offsets]:
-    """The UTF-8 bytes of texts as `cards.texts` folds them, and where each begins, `(n_texts + 1,)`.
+    """The UTF-8 bytes of texts as `foils.texts` folds them, and where each begins, `(n_texts + 1,)`.
 
     ASCII letters are left as they are: `_words` folds them as it reads.
     """

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders import python_docs
-from cards.errors import UserError
-from cards.hub import load_parquet, pin
-from cards.records import jsonl, text_of
+from foils.beir import jsonl, text_of
+from foils.errors import UserError
+from foils.hub import load_parquet, pin
 
 if TYPE_CHECKING:
     from builders.recipe import CorpusConfig

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cards.errors import UserError
-from cards.provenance import ROOT, sha256_file
+from foils.errors import UserError
+from foils.provenance import ROOT, sha256_file
 
 
 def recipe_revision(recipe: str | None, key: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cards.versions import Change, Level, largest
+from cards.publish.versions import Change, Level, largest
 
 Manifest = Mapping[str, Any]
 

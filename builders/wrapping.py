@@ -5,7 +5,7 @@ Only what stands round a text goes; what it is about stays: `*args`, `__init__`,
 
 import re
 
-from cards.texts import normalised
+from foils.texts import normalised
 
 _LINES = re.IGNORECASE | re.MULTILINE
 _ALSO = (

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from cards.contribution import contribute
-from cards.files import CARD, read_remote
-from cards.hub import RepoType
 from cards.merging import Card, block, blocks, parse_card
+from cards.publish.contribution import contribute
+from cards.publish.files import CARD, read_remote
 from cards.templates import environment
+from foils.hub import RepoType
 
 BLOCK = "comparison"
 _FIGURE, _NUMBERS = "comparison/forest.png", "comparison/comparison.json"

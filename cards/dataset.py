@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCardData
 
-from cards.hub import COMMIT
 from cards.merging import Card, block, blocks, parse_card
+from cards.publish.versions import Version
 from cards.templates import environment
-from cards.versions import Version
+from foils.hub import COMMIT
 
 SAMPLE_ROWS = 5
 CELL_CHARS = 160

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n?---[ \t]*(?:\n|\Z)", re.DOTALL)
 _BLOCK = re.compile(r"<!-- foils:(?P<name>[a-z]+) begin -->.*?<!-- foils:(?P=name) end -->", re.DOTALL)

@@ -9,10 +9,10 @@ from huggingface_hub import ModelCardData
 
 from cards.comparison import without_block
 from cards.merging import Card, block, blocks, parse_card
-from cards.release import merge_with_history
+from cards.publish.release import merge_with_history
+from cards.publish.versions import Version
 from cards.scores import BLOCK, NOT_EVALUATED, without_scores
 from cards.templates import environment
-from cards.versions import Version
 
 USE = "use"
 

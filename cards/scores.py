@@ -11,10 +11,10 @@ import msgspec
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from cards.files import CARD
 from cards.merging import Card, block, blocks, parse_card
-from cards.metrics import MAIN_METRIC
+from cards.publish.files import CARD
 from cards.templates import environment
+from foils.metrics import MAIN_METRIC
 
 SCORES = "evaluation/scores.json"
 BLOCK = "scores"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from cards.hub import download, pin
+from foils.hub import download, pin
 
 
 class Account(NamedTuple):

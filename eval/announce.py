@@ -6,16 +6,16 @@ from itertools import product
 from pathlib import Path
 
 from cards.comparison import Arm, Comparison
-from cards.contribution import contribute
-from cards.errors import UserError
-from cards.files import CARD, read_remote, write_files
-from cards.metrics import MAIN_METRIC
+from cards.publish.contribution import contribute
+from cards.publish.files import CARD, read_remote, write_files
 from eval.pictures import Picture, forests
 from eval.recipe import CompareRecipe
 from eval.report import difference_cells, what_intervals_mean
 from eval.runs import BASE, CONTROL, Plan, Run
 from eval.summary import summary
 from eval.tables import Row, Table
+from foils.errors import UserError
+from foils.metrics import MAIN_METRIC
 
 logger = logging.getLogger(__name__)
 

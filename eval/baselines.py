@@ -8,17 +8,17 @@ from pathlib import Path
 import mteb
 from sentence_transformers import CrossEncoder
 
-from cards.evidence import read_rankings
-from cards.loading import load_reranker
-from cards.metrics import Rankings, top
-from cards.models import ModelReference, resolve_model
-from cards.provenance import sha256_json
 from eval.changed import texts_of
 from eval.measuring import Measurable, kept, searched
 from eval.per_query import scores_of
 from eval.recipe import EvalRecipe
 from eval.results import Measured, Result
 from eval.tasks import Task
+from foils.evidence import read_rankings
+from foils.loading import load_reranker
+from foils.metrics import Rankings, top
+from foils.models import ModelReference, resolve_model
+from foils.provenance import sha256_json
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from cards.errors import UserError
-from cards.metrics import PerQuery
-from cards.provenance import package_versions
-from cards.recipe import Recipe
 from eval.numbers import write_numbers
 from eval.page import OneBase, write_report_over_bases
 from eval.recipe import CompareRecipe
 from eval.tables import Measured, Table, tables
+from foils.errors import UserError
+from foils.metrics import PerQuery
+from foils.provenance import package_versions
+from foils.recipe import Recipe
 
 
 def on_one_base(recipe: Recipe[CompareRecipe]) -> dict[str, Recipe[CompareRecipe]]:

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from cards.metrics import MAIN_METRIC, Qrels, Rankings, top
-from cards.texts import passage_text
 from eval.runs import BASE
 from eval.tables import Runs
 from eval.tasks import Task
+from foils.metrics import MAIN_METRIC, Qrels, Rankings, top
+from foils.texts import passage_text
 
 SHOWN_HITS = 5
 SHOWN_CHANGES = 5

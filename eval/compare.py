@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cards.comparison import Comparison
-from cards.errors import UserError, run_entry
-from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval import announce
 from eval.bases import on_one_base, write_over_bases
 from eval.encoder import resolve_precision
@@ -25,6 +23,8 @@ from eval.recipe import CompareRecipe
 from eval.report import comparison_table
 from eval.task_list import load_tasks
 from eval.tasks import Reading
+from foils.errors import UserError, run_entry
+from foils.recipe import Recipe, load_recipe, recipe_arguments
 
 
 def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from cards.kinds import kinds_of
 from eval.account import Account
 from eval.guarantees import Record
 from eval.recipe import CompareRecipe
 from eval.runs import CONTROL
+from foils.kinds import kinds_of
 
 READS_CORPUS = frozenset({"random", "bm25", "dense", "cross-encoder"})
 """Kinds whose negatives are passages of the corpus; the others are written by an LLM, or are none."""

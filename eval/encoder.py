@@ -20,12 +20,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from cards.convert import PACKAGES, Format, check, convert
-from cards.drift import Measured, Run, Texts, compare, in_torch, score
-from cards.errors import UserError
-from cards.hardware import has_native_bf16
-from cards.runtimes import Lane, lane_of_file, runner
-from cards.token_batches import Features, Floats, Numbers, on_device, planned, tokenise
+from foils.encode.batches import Features, Floats, Numbers, on_device, planned, tokenise
+from foils.encode.convert import PACKAGES, Format, check, convert
+from foils.encode.drift import Measured, Run, Texts, compare, in_torch, score
+from foils.encode.runtimes import Lane, lane_of_file, runner
+from foils.errors import UserError
+from foils.hardware import has_native_bf16
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from cards.metrics import MAIN_METRIC
+from foils.metrics import MAIN_METRIC
 
 if TYPE_CHECKING:
     from eval.tables import Table

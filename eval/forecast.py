@@ -13,15 +13,15 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cards.errors import UserError
-from cards.kinds import kinds_of
-from cards.models import resolve_model
-from cards.recipe import overridden
 from eval.costs import components
 from eval.recipe import CompareRecipe, GpuConfig
 from eval.report import text_table
 from eval.runs import CONTROL
 from eval.tasks import Task
+from foils.errors import UserError
+from foils.kinds import kinds_of
+from foils.models import resolve_model
+from foils.recipe import overridden
 
 _CHARS_PER_TOKEN = 4
 _QUERY_TOKENS = 24  # of a written query

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from cards.errors import UserError
 from eval.runs import CONTROL
+from foils.errors import UserError
 
 Record = Mapping[str, Any]
 _SHOWN = 24  # characters, enough to tell hashes apart

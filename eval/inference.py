@@ -20,8 +20,8 @@ from msgspec import Struct
 from scipy.stats import bootstrap, permutation_test
 from statsmodels.stats.power import TTestPower
 
-from cards.errors import UserError
-from cards.metrics import CONFIDENCE, RESAMPLES, PerQuery
+from foils.errors import UserError
+from foils.metrics import CONFIDENCE, RESAMPLES, PerQuery
 
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8

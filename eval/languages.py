@@ -6,10 +6,10 @@ from typing import Any
 
 from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script
 
-from cards.errors import UserError
-from cards.files import CARD
-from cards.hub import card_of
 from cards.merging import parse_card
+from cards.publish.files import CARD
+from foils.errors import UserError
+from foils.hub import card_of
 
 
 def language_code(language: str) -> str:

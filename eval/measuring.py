@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import mteb
 
-from cards.errors import UserError
-from cards.metrics import Rankings, means
-from cards.models import ModelReference
-from cards.provenance import package_versions
 from eval.per_query import NAMES, scores_of
 from eval.prompts import Prompts
 from eval.results import Key, Measured, Result, read_result, write_result
 from eval.tasks import Task
+from foils.errors import UserError
+from foils.metrics import Rankings, means
+from foils.models import ModelReference
+from foils.provenance import package_versions
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cards.comparison import Comparison
-from cards.errors import UserError
-from cards.evidence import read_rankings
-from cards.hub import pin
-from cards.metrics import PerQuery
-from cards.models import resolve_model
-from cards.provenance import package_versions, sha256_file, sha256_json
-from cards.recipe import Recipe
 from eval import announce
 from eval.account import read_account
 from eval.changed import changes, query_lines, texts_of
@@ -34,6 +27,13 @@ from eval.run import base_pooling, base_prompts
 from eval.runs import BASE, READING, Plan, Run, execute, failure
 from eval.tables import Measured, Runs, Table, tables
 from eval.tasks import Task
+from foils.errors import UserError
+from foils.evidence import read_rankings
+from foils.hub import pin
+from foils.metrics import PerQuery
+from foils.models import resolve_model
+from foils.provenance import package_versions, sha256_file, sha256_json
+from foils.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

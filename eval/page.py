@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cards.metrics import METRICS
-from cards.provenance import package_versions
 from eval.account import Account
 from eval.changed import Change, QueryLine
 from eval.costs import Cost
@@ -19,6 +17,8 @@ from eval.runs import BASE
 from eval.summary import summary
 from eval.tables import Table
 from eval.why import examples, reasons
+from foils.metrics import METRICS
+from foils.provenance import package_versions
 
 SHOWN_QUERIES = 25
 _environment = Environment(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from msgspec import Struct
 
-from cards.metrics import PerQuery, mean_interval
+from foils.metrics import PerQuery, mean_interval
 
 TIE = 1e-9
 

@@ -1,6 +1,6 @@
 """Every figure of every query, from a ranking and the judgements alone: no model is needed to compute it again."""
 
-from cards.metrics import METRICS, PerQuery, Qrels, Rankings, per_query_scores, top
+from foils.metrics import METRICS, PerQuery, Qrels, Rankings, per_query_scores, top
 
 DEPTH = 1000
 """Ranks that are kept; MAP looks at all of them."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cards.metrics import MAIN_METRIC
 from eval.costs import Cost
 from eval.figures import curves, describe_forest, forest, pareto
 from eval.recipe import CompareRecipe
 from eval.runs import BASE, CONTROL
 from eval.tables import Table
+from foils.metrics import MAIN_METRIC
 
 
 class Picture(NamedTuple):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from cards.provenance import sha256_json
+from foils.provenance import sha256_json
 
 CONFIG = "config_sentence_transformers.json"
 Prompts = Mapping[str, str]

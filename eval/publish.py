@@ -8,16 +8,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from cards.contribution import contribute
-from cards.errors import UserError
-from cards.evidence import read_rankings, write_rankings
-from cards.files import CARD, read_remote, write_files
-from cards.hub import explained, pin
-from cards.metrics import METRICS, mean_interval
-from cards.models import ModelReference, remote_identity, remote_weights
+from cards.publish.contribution import contribute
+from cards.publish.files import CARD, read_remote, write_files
 from cards.scores import SCORES, Score, scored_files
 from eval.paired import mean_over_seeds, paired_difference
 from eval.results import Result, read_scores
+from foils.errors import UserError
+from foils.evidence import read_rankings, write_rankings
+from foils.hub import explained, pin
+from foils.metrics import METRICS, mean_interval
+from foils.models import ModelReference, remote_identity, remote_weights
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cards.loading import PoolingMode
-from cards.recipe import Seed
+from foils.loading import PoolingMode
+from foils.recipe import Seed
 
 Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
 

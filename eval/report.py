@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cards.metrics import METRICS
 from eval.per_query import NAMES
 from eval.results import Result
 from eval.runs import BASE
+from foils.metrics import METRICS
 
 if TYPE_CHECKING:
     from eval.costs import Cost

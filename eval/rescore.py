@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from cards.errors import UserError, run_entry
 from eval.report import metrics_table
 from eval.results import RESULT, rescore
+from foils.errors import UserError, run_entry
 
 
 def main(folders: list[Path]) -> None:

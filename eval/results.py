@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from cards.drift import Measured as Drift
-from cards.errors import UserError
-from cards.evidence import read_judgements, read_rankings, write_judgements, write_rankings
-from cards.metrics import PerQuery, Qrels, Rankings, means
 from eval.per_query import DEPTH, NAMES, scores_of
 from eval.prompts import Prompts, mark
+from foils.encode.drift import Measured as Drift
+from foils.errors import UserError
+from foils.evidence import read_judgements, read_rankings, write_judgements, write_rankings
+from foils.metrics import PerQuery, Qrels, Rankings, means
 
 RESULT = "result.json"
 MEASURING = 3
@@ -25,7 +25,7 @@ class Result(Struct, frozen=True):
     """One model on one task.
 
     Attributes:
-        model: its name; `model_revision`, `weights` and `identity` are those of `cards.models.ModelReference`.
+        model: its name; `model_revision`, `weights` and `identity` are those of `foils.models.ModelReference`.
         task: its name; `task_revision` pins its data, `split` its part.
         dataset: the Hub data set that the task's data comes from; None for local files.
         queries_of: see `eval.tasks.Task`.

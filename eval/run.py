@@ -16,10 +16,6 @@ from typing import Any, NamedTuple
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from cards.errors import UserError, run_entry
-from cards.loading import check_retriever, is_raw, load_retriever, own_pooling
-from cards.models import ModelReference, resolve_model
-from cards.recipe import Recipe, load_recipe, recipe_arguments
 from eval.baselines import baselines, ceiling
 from eval.encoder import Encoder, resolve_precision
 from eval.measuring import Measurable, kept, searched
@@ -31,6 +27,10 @@ from eval.results import Measured, Result
 from eval.task_list import load_tasks
 from eval.tasks import Reading, Task
 from eval.zero_shot import with_training_datasets, zero_shot
+from foils.errors import UserError, run_entry
+from foils.loading import check_retriever, is_raw, load_retriever, own_pooling
+from foils.models import ModelReference, resolve_model
+from foils.recipe import Recipe, load_recipe, recipe_arguments
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from tqdm import tqdm
 
-from cards.errors import UserError
-from cards.provenance import ROOT
 from eval.recipe import CompareRecipe, EvalRecipe
+from foils.errors import UserError
+from foils.provenance import ROOT
 
 BASE = "untouched base"
 CONTROL = "none"

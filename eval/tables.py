@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from cards.metrics import MAIN_METRIC, METRICS, RESAMPLES, PerQuery, means
 from eval.inference import Estimate, Floats, differences, estimate, pooled
 from eval.runs import BASE, CONTROL
 from eval.verdicts import Verdict, verdicts
+from foils.metrics import MAIN_METRIC, METRICS, RESAMPLES, PerQuery, means
 
 Runs = Mapping[str, Mapping[int, PerQuery]]
 """Arm -> seed -> scores by query; the untouched base has one run, of seed 0."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from cards.errors import UserError
-from cards.records import by_query, jsonl, judgement, judgements, stated, text_of
+from foils.beir import by_query, jsonl, judgement, judgements, stated, text_of
+from foils.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cards.errors import UserError
 from eval.recipe import LocalTask
 from eval.tasks import HUB, Reading, Task, load_task, plain_name
+from foils.errors import UserError
 
 
 def load_tasks(references: Sequence[str | LocalTask], reading: Reading) -> list[Task]:

@@ -15,16 +15,16 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 from mteb.abstasks import AbsTaskRetrieval
 
-from cards.drift import Texts
-from cards.errors import UserError
-from cards.hub import load_parquet, pin
-from cards.provenance import sha256_file, sha256_texts
-from cards.records import by_query, judgement
-from cards.texts import passage_text
 from eval.languages import language_code, stated_in, stated_on_hub
 from eval.mteb_task import mteb_task
 from eval.recipe import LocalTask
 from eval.task_files import Qrels, corpus_rows, has_answer, judged_queries, passages, queries, query_rows
+from foils.beir import by_query, judgement
+from foils.encode.drift import Texts
+from foils.errors import UserError
+from foils.hub import load_parquet, pin
+from foils.provenance import sha256_file, sha256_texts
+from foils.texts import passage_text
 
 logger = logging.getLogger(__name__)
 

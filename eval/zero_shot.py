@@ -6,8 +6,8 @@ from typing import Any
 
 import mteb
 
-from cards.models import ModelReference
 from eval.tasks import Task
+from foils.models import ModelReference
 
 
 def with_training_datasets(meta: Any, model: ModelReference, task: Task) -> Any:

@@ -28,7 +28,7 @@ from hypothesis import settings
 
 from builders import build
 from builders.recipe import BuildRecipe
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

@@ -1,57 +1,108 @@
-"""Stages talk through artefacts: `builders`, `training` and `eval` import `cards` and nothing of each other."""
+"""The structure: which package imports which, no import circle, and sizes that a newcomer can read."""
 
 import ast
 import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("builders", "training", "eval", "cards")
 ALLOWED = {
-    "builders": {"builders", "cards"},
-    "training": {"training", "cards"},
-    "eval": {"eval", "cards"},
-    "cards": {"cards"},
+    "foils": {"foils"},
+    "cards": {"cards", "foils"},
+    "builders": {"builders", "cards", "foils"},
+    "training": {"training", "cards", "foils"},
+    "eval": {"eval", "cards", "foils"},
 }
-FILES = [path for stage in STAGES for path in sorted((ROOT / stage).rglob("*.py"))]
+# Lines of Python a package may have. They only ever get smaller; a new capability earns its lines elsewhere.
+BUDGETS = {"foils": 2_300, "cards": 2_700, "builders": 19_600, "training": 7_300, "eval": 4_600, "tests": 26_700}
+MODULE_LINES, FUNCTION_LINES = 330, 70
+JUNK_DRAWERS = {"utils", "common", "helpers", "types", "misc"}
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+FILES = [path for package in ALLOWED for path in modules(package)]
+
+
+@cache
+def tree(path):
+    return ast.parse(path.read_text())
+
+
+def name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name(path) for path in FILES}
+
+
+def imports(path):
+    """The project's modules that a module imports, at its top, inside functions and for types alone."""
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name in NAMES)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module.split(".")[0]
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in NAMES or node.module in NAMES:
+                    yield inner if inner in NAMES else node.module
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_cross_only_to_cards(path):
-    stage = path.relative_to(ROOT).parts[0]
-    assert not {name for name in imported(path) if name in STAGES} - ALLOWED[stage]
+def too_long(paths):
+    for path in paths:
+        lines = len(path.read_text().splitlines())
+        if lines > MODULE_LINES:
+            yield f"{name(path)}: {lines} lines"
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    yield f"{name(path)}.{node.name}: {lines} lines"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_sizes_stay_readable(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 330
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno + 1 <= 70, node.name
+def test_a_package_imports_what_lies_below_it_alone():
+    for path in FILES:
+        package = path.relative_to(ROOT).parts[0]
+        assert {module.split(".")[0] for module in imports(path)} <= ALLOWED[package], path
 
 
-def test_no_module_shadows_a_library_when_run_as_a_script():
-    beside_train = {path.stem for path in (ROOT / "training").glob("*.py")}
-    assert not beside_train & (set(sys.stdlib_module_names) | {"datasets", "accelerate", "torch", "transformers"})
+@pytest.mark.xfail(strict=True, reason="four circles are left")
+def test_no_import_circle_even_for_types_alone():
+    graph = {name(path): set(imports(path)) - {name(path)} for path in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_modules_and_functions_fit_a_screen_or_six():
+    assert not list(too_long(FILES))
+
+
+@pytest.mark.parametrize("package", BUDGETS)
+def test_a_package_keeps_its_budget(package):
+    lines = sum(len(path.read_text().splitlines()) for path in modules(package))
+    assert lines <= BUDGETS[package], f"{package}: {lines} lines; {BUDGETS[package]} are allowed"
+
+
+@pytest.mark.xfail(strict=True, reason="two names are left")
+def test_no_module_has_the_name_of_a_library():
+    """A script's folder comes first on the path, and a reader thinks of the library first."""
+    libraries = set(sys.stdlib_module_names) | {"datasets", "accelerate", "torch", "transformers"}
+    assert not [name(path) for path in FILES if path.stem in libraries]
 
 
 def test_no_junk_drawers():
-    assert not {path.stem for path in FILES} & {"utils", "common", "helpers", "types", "misc"}
+    assert not {path.stem for path in FILES} & JUNK_DRAWERS
 
 
 def test_no_personal_paths_and_no_remote_code():
     for path in FILES:
-        text = path.read_text()
-        assert "/home/" not in text
-        assert "trust_remote_code=True" not in text
+        assert "/home/" not in path.read_text()
+        assert "trust_remote_code=True" not in path.read_text()

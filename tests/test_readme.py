@@ -10,8 +10,8 @@ import mteb
 import pytest
 
 from builders.publish import publish_dataset
-from cards.models import resolve_model
-from cards.release import Target
+from cards.publish.release import Target
+from foils.models import resolve_model
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 

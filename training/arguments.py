@@ -6,8 +6,8 @@ import torch
 from sentence_transformers.base.sampler import BatchSamplers
 from transformers import TrainingArguments
 
-from cards.errors import UserError
-from cards.hardware import has_native_bf16
+from foils.errors import UserError
+from foils.hardware import has_native_bf16
 from training import dev
 from training.batches import LengthBatches
 from training.checkpoints import CHECKPOINTS

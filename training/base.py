@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from sentence_transformers import CrossEncoder
 
-from cards import loading
-from cards.errors import UserError
-from cards.loading import PoolingMode
+from foils import loading
+from foils.errors import UserError
+from foils.loading import PoolingMode
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 

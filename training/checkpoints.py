@@ -20,9 +20,9 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cards.errors import UserError
-from cards.files import write_files
-from cards.folders import locked, put_in_place, recover
+from cards.publish.files import write_files
+from foils.errors import UserError
+from foils.folders import locked, put_in_place, recover
 from training.identity import REMEDY, Run, differences, listed, read_record
 from training.watch import duration
 

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets, get_dataset_config_names, load_dataset
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
-from cards.provenance import sha256_file
+from foils.errors import UserError
+from foils.hub import explained, load_parquet, parquet_builder, patiently, pin
+from foils.provenance import sha256_file
 from training.kinds import NO_NEGATIVES, Draw, drawn, parse
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from datasets import Dataset
 from msgspec import Meta, Struct
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cards.errors import UserError
-from cards.metrics import mean_interval
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.metrics import mean_interval
+from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from sentence_transformers.base.evaluation import BaseEvaluator
 from tqdm import tqdm
 
-from cards.metrics import DEPTH, MAIN_METRIC, Rankings, per_query_scores, top
+from foils.metrics import DEPTH, MAIN_METRIC, Rankings, per_query_scores, top
 from training.dev import METRIC, DevConfig, score_file, text_keys
 
 MRR = "MRR@10"

@@ -21,13 +21,13 @@ import msgspec
 from datasets import Dataset
 from sentence_transformers import CrossEncoder
 
-from cards.convert import FILES, PACKAGES, Format, convert, load, parts_of
-from cards.drift import Texts, compare, in_torch, sample_texts, score
-from cards.errors import UserError, run_entry
-from cards.files import CARD, write_files
 from cards.model import merge_model_cards, model_card
-from cards.provenance import sha256_file
-from cards.runtimes import runner
+from cards.publish.files import CARD, write_files
+from foils.encode.convert import FILES, PACKAGES, Format, convert, load, parts_of
+from foils.encode.drift import Texts, compare, in_torch, sample_texts, score
+from foils.encode.runtimes import runner
+from foils.errors import UserError, run_entry
+from foils.provenance import sha256_file
 from training.data import load_rows, resolve
 from training.publish import RUN_RECORD
 
@@ -55,12 +55,12 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
     Args:
         folder: a model as sentence-transformers saves it.
         formats: which.
-        texts: see `cards.drift.sample_texts`.
+        texts: see `foils.encode.drift.sample_texts`.
 
     Returns:
         For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
         `pad_id`, `pad_token`, `padding_side`, `query_prompt`, `passage_prompt`), of a retriever how its embeddings are
-        compared (`truncate_dim`, `similarity`), and the figures of `cards.drift.Measured`.
+        compared (`truncate_dim`, `similarity`), and the figures of `foils.encode.drift.Measured`.
 
     Raises:
         UserError: a package is missing, or the model cannot be converted.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 _SHOWN_ROWS, _SHOWN_LETTERS = 3, 60
 REMEDY = (

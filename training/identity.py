@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from cards.errors import UserError
-from cards.loading import saved_format
-from cards.models import ModelReference, resolve_model
-from cards.provenance import code_version, package_versions, sha256_file, sha256_json
-from cards.recipe import Recipe, config_hash, overridden
+from foils.errors import UserError
+from foils.loading import saved_format
+from foils.models import ModelReference, resolve_model
+from foils.provenance import code_version, package_versions, sha256_file, sha256_json
+from foils.recipe import Recipe, config_hash, overridden
 from training.data import Source, draws_of, files_of
 from training.losses import LOSSES
 from training.publish import RUN_RECORD
@@ -84,7 +84,7 @@ class Run(NamedTuple):
         hardware = {"device": str(device), "name": name, "processes": self.processes}
         return {
             "hardware": {**hardware, "threads": torch.get_num_threads()},
-            "code": dict(code_version("training", "cards")),
+            "code": dict(code_version("training", "cards", "foils")),
             "packages": dict(package_versions()),
         }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 NO_NEGATIVES = "none"
 LOTS = 2**64

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from msgspec import Meta, Struct
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 class LoraConfig(Struct, frozen=True, forbid_unknown_fields=True):

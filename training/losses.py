@@ -26,9 +26,9 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from torch import distributed
 
-from cards.errors import UserError
-from cards.loading import load_retriever
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.loading import load_retriever
+from foils.models import resolve_model
 from training.similarity import DEFAULT_SCALE, MeanTripletLoss, ScaledCosine, all_cosines, matching_scale
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict, IterableDataset
 from msgspec import Struct
 
-from cards.errors import UserError
+from foils.errors import UserError
 from training import losses, teacher
 from training.data import Source, check_texts, columns_of_kind, draws_of, files_of, load_rows, unequal
 from training.interleaving import InTurn

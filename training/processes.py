@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import psutil
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 _LAUNCHER, _COUNT = "launch", ("--num_processes", "--num-processes")
 

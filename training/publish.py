@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cards.comparison import publish_told
-from cards.errors import UserError, run_entry
 from cards.model import merge_model_cards, model_card
-from cards.publishing import Bundle, publish
-from cards.release import Target, add_push_arguments, plan_release, push_target, released_card
-from cards.versions import Change, largest
+from cards.publish.publishing import Bundle, publish
+from cards.publish.release import Target, add_push_arguments, plan_release, push_target, released_card
+from cards.publish.versions import Change, largest
+from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
 

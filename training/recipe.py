@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from cards.convert import Format
-from cards.loading import PoolingMode
-from cards.recipe import Seed
+from foils.encode.convert import Format
+from foils.loading import PoolingMode
+from foils.recipe import Seed
 from training.base import Attention
 from training.dev import DevConfig
 from training.lora import LoraConfig

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cards.errors import UserError
-from cards.files import CARD
-from cards.hub import download
 from cards.merging import parse_card
 from cards.model import write_model_card
-from cards.models import ModelReference, weights_hash
-from cards.provenance import file_hashes
+from cards.publish.files import CARD
+from foils.errors import UserError
+from foils.hub import download
+from foils.models import ModelReference, weights_hash
+from foils.provenance import file_hashes
 from training.data import Source
 from training.identity import Run
 from training.mixture import Training
@@ -31,7 +31,7 @@ class Finished(NamedTuple):
         training: the rows that it was trained on.
         seen: of evaluation sets, by data and base.
         outcome: as the trainers return it.
-        memory: the most that training held, as `cards.hardware.PeakMemory` gives it.
+        memory: the most that training held, as `foils.hardware.PeakMemory` gives it.
         changes: what differed around the run each time that it was resumed.
     """
 

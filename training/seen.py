@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.hub import download
-from cards.models import ModelReference
+from foils.errors import UserError
+from foils.hub import download
+from foils.models import ModelReference
 from training.data import Source
 from training.sources import Plain
 

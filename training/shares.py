@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from datasets import Dataset
 
-from cards.errors import UserError
+from foils.errors import UserError
 from training.kinds import lot_of
 
 

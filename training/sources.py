@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from datasets import Dataset, get_dataset_config_names, load_dataset, load_dataset_builder
 from msgspec import Meta, Struct
 
-from cards.errors import UserError
-from cards.hub import explained, load_parquet, parquet_builder, patiently, pin
-from cards.provenance import sha256_file
+from foils.errors import UserError
+from foils.hub import explained, load_parquet, parquet_builder, patiently, pin
+from foils.provenance import sha256_file
 from training.data import (
     LABEL_NAMES,
     Source,

@@ -25,8 +25,8 @@ from huggingface_hub import HfFileSystem
 from msgspec import Struct
 from torch.utils.data import get_worker_info
 
-from cards.errors import UserError
-from cards.hub import explained
+from foils.errors import UserError
+from foils.hub import explained
 from training.data import empty_text, not_text
 from training.interleaving import in_turn
 from training.kinds import Draw, drawn

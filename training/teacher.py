@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets, get_dataset_config_names
 
-from cards.errors import UserError
-from cards.hub import explained, patiently
+from foils.errors import UserError
+from foils.hub import explained, patiently
 from training.data import Source, load_config
 from training.losses import build_scores
 from training.similarity import DEFAULT_SCALE

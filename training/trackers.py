@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TrackioCallback
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
 
-from cards.errors import run_entry
-from cards.hardware import PeakMemory
-from cards.models import resolve_model
-from cards.recipe import Recipe, load_recipe, recipe_arguments
-from cards.release import add_push_arguments, push_target
+from cards.publish.release import add_push_arguments, push_target
+from foils.errors import run_entry
+from foils.hardware import PeakMemory
+from foils.models import resolve_model
+from foils.recipe import Recipe, load_recipe, recipe_arguments
 from training import cross_encoder, mixture, preflight, retriever
 from training.checkpoints import MODEL, changes, finish, run_folder
 from training.data import resolve

@@ -15,8 +15,8 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cards.errors import UserError
-from cards.models import ModelReference
+from foils.errors import UserError
+from foils.models import ModelReference
 from training import dev, figures, lora, preflight, watch
 from training.checkpoints import CHECKPOINTS, MODEL, Checkpoints, last_checkpoint, seconds_before
 from training.evaluators import DevEvaluator, dev_set, evaluator_of

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 from transformers import Trainer, TrainingArguments, get_scheduler
 
-from cards.errors import UserError
+from foils.errors import UserError
 from training import dev
 from training.recipe import TrainRecipe
 

@@ -28,8 +28,8 @@ from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe
-from cards.errors import UserError, run_entry
-from cards.recipe import load_recipe
+from foils.errors import UserError, run_entry
+from foils.recipe import load_recipe
 
 logger = logging.getLogger(__name__)
 Say = Callable[[str], Any]

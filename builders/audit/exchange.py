@@ -18,7 +18,7 @@ from builders import schema
 from builders.audit.judges import own_positives
 from builders.audit.sampling import PAIRS, DataSet, in_lots_order
 from builders.passages import Passages
-from cards.errors import UserError
+from foils.errors import UserError
 
 COLUMNS = ("pair", "query", "positive", "passage", "relevant")
 CELL_CHARS = 32_000

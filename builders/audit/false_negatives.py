@@ -18,7 +18,7 @@ from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_glad
 from builders.audit.judges import Judge, Truth, Verdicts, own_positives
 from builders.audit.sampling import PAIRS, DataSet, distinct, in_lots_order, keys
 from builders.corpus import keyed_hash
-from cards.errors import UserError
+from foils.errors import UserError
 
 CONTROL = "random"
 """The kind that others are compared with, unless another is named."""

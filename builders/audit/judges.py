@@ -19,9 +19,9 @@ from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig, Precision
 from builders.scoring.cross_encoder import score_pairs
-from cards.models import resolve_model
-from cards.provenance import sha256_file
-from cards.records import judgements
+from foils.beir import judgements
+from foils.models import resolve_model
+from foils.provenance import sha256_file
 
 Verdicts = npt.NDArray[np.float64]
 """For each pair 1 (relevant), 0 (not relevant) or NaN (no verdict)."""
@@ -137,7 +137,7 @@ class Truth:
     """Judgements that the user has. A query that none is about is not judged; of others, what is not listed is 0.
 
     Args:
-        files: as `cards.records.judgements` reads them; a passage that several of them list has the highest of its
+        files: as `foils.beir.judgements` reads them; a passage that several of them list has the highest of its
             scores.
         written: ids of passages that an LLM wrote: whoever judged the corpus has not seen them, so there is no verdict.
 

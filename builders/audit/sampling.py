@@ -18,7 +18,7 @@ from builders import schema
 from builders.corpus import keyed_hash
 from builders.folder import read_manifest
 from builders.passages import Passages, Positions
-from cards.errors import UserError
+from foils.errors import UserError
 
 PAIRS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string())])
 BECAME_NEGATIVE = "negative_"

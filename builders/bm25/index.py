@@ -28,8 +28,8 @@ from builders.bm25.languages import check_language
 from builders.bm25.token_kernels import translated
 from builders.bm25.tokens import VERSION, Language, Vocabulary, Words, split_by_threads
 from builders.passages import Passages
-from cards.errors import UserError
-from cards.folders import partial_folder, put_in_place
+from foils.errors import UserError
+from foils.folders import partial_folder, put_in_place
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from bm25s import stopwords
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 # Two-letter code -> Snowball stemmer.
 STEMMERS = {

@@ -30,7 +30,7 @@ from builders.bm25.token_kernels import (
     split,
     translated,
 )
-from cards.texts import INVISIBLE
+from foils.texts import INVISIBLE
 
 VERSION = "3"
 """Changes with the rule: an index of another version is built anew."""

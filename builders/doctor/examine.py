@@ -24,7 +24,7 @@ from builders.llm.ledger import Account
 from builders.llm.lines import NO_KEY, api_key, endpoints_of
 from builders.recipe import BuildRecipe, asks_llm
 from builders.recipe_checks import check
-from cards.errors import UserError, scrub
+from foils.errors import UserError, scrub
 
 # Three first requests twice over, two against mere reasoning, four for JSON, three for the seed, the longest prompt.
 CALLS_BEFORE_SPEED = 2 * FIRST_TRIES + 2 + 4 + 3 + 1

@@ -23,7 +23,7 @@ from builders.llm.transport import EXCHANGE, Exchange, http_client
 from builders.llm.wires import WIRES, Line, Server
 from builders.negatives.llm import LlmNegativesConfig
 from builders.recipe import BuildRecipe, QueriesConfig
-from cards.errors import UserError
+from foils.errors import UserError
 
 LONGEST_PROBE_S = 30.0
 LONGEST_GLANCE_S = 5.0

@@ -17,7 +17,7 @@ def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[s
     """`(query texts, k)` to the ids of each query's `k` nearest passages, best first, ties by id.
 
     Args:
-        model: any sentence-transformers model, see `cards.models.resolve_model`.
+        model: any sentence-transformers model, see `foils.models.resolve_model`.
         corpus: the passages.
         cache: keeps the embeddings.
     """

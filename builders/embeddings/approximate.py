@@ -19,7 +19,7 @@ from builders.embeddings.search import exact
 from builders.embeddings.vectors import Floats, Vectors, cosines
 from builders.hits import Hits
 from builders.passages import Positions
-from cards.errors import UserError
+from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from builders import schema
 from builders.embeddings.vectors import Floats, Vectors
 from builders.passages import Passages, Positions
 from builders.row_store import Keys, RowStore, keys_of
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.provenance import sha256_json
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.provenance import sha256_json
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Reading(Struct, frozen=True):
     """Which model reads texts, and how.
 
     Attributes:
-        model: any sentence-transformers model, see `cards.models.resolve_model`.
+        model: any sentence-transformers model, see `foils.models.resolve_model`.
         query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
         passage_prompt: likewise before every passage.
         max_seq_length: tokens of a text that are read; without it, the model's own.
@@ -199,7 +199,7 @@ class Embedder:
 
     @cached_property
     def _model(self) -> Any:
-        from cards.loading import load_retriever
+        from foils.loading import load_retriever
 
         model = load_retriever(str(self._location))
         if self._reading.max_seq_length is not None:
@@ -250,7 +250,7 @@ def _taken(texts: Passages, positions: Positions) -> Iterator[pa.Array]:
 def _resolved(precision: Precision) -> str:
     if precision != "auto":
         return precision
-    from cards.hardware import has_native_bf16
+    from foils.hardware import has_native_bf16
 
     return "bf16" if has_native_bf16() else "fp32"
 

@@ -17,7 +17,7 @@ from builders.llm.session import llm_session
 from builders.llm.store import keyed
 from builders.negatives.material import Material
 from builders.recipe import LLM_JUDGE, BuildRecipe
-from cards.errors import UserError
+from foils.errors import UserError
 
 SAMPLE_ROWS, FEWEST = 24, 2
 BATCH = 1000

@@ -9,7 +9,7 @@ from builders.estimate.rehearsal import ACCEPTED, ROUND_TRIP, TRAINING, Rehearsa
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import HOUR_S
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
+from foils.errors import UserError
 
 Cell = tuple[str, str]
 """A figure, and its interval in brackets."""

@@ -28,8 +28,8 @@ from builders.passages import Passages
 from builders.selection import chosen_by_kind
 from builders.selection.stored import stored_inputs
 from cards.dataset import training_configs
-from cards.errors import UserError, run_entry
-from cards.recipe import decode_config, overridden
+from foils.errors import UserError, run_entry
+from foils.recipe import decode_config, overridden
 
 
 def examine(folder: Path, config: LeakageConfig) -> Found:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cards.errors import UserError
-from cards.hub import explained
-from cards.provenance import sha256_texts
-from cards.records import jsonl, judgements, stated, text_of
-from cards.texts import passage_text
+from foils.beir import jsonl, judgements, stated, text_of
+from foils.errors import UserError
+from foils.hub import explained
+from foils.provenance import sha256_texts
+from foils.texts import passage_text
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from builders import schema
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import EvaluationSet
 from builders.leakage.overlap import HITS, TESTS
-from cards.errors import UserError
+from foils.errors import UserError
 
 STAGE = "leakage"
 SAME_CORPUS = 0.5

@@ -129,8 +129,8 @@ class Overlap:
         Raises:
             UserError: there is no such model.
         """
-        from cards.loading import load_retriever
-        from cards.models import resolve_model
+        from foils.loading import load_retriever
+        from foils.models import resolve_model
 
         return load_retriever(resolve_model(self._config.model or "").location)
 

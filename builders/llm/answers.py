@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 ANSWERS = pa.schema([("call-key", pa.string()), ("answer", pa.string())])
 

@@ -26,7 +26,7 @@ from builders.llm.lines import NO_KEY, api_key, open_line
 from builders.llm.pressure import Failure, GaveUpError, Pressure, backoff, failure_of
 from builders.llm.store import CallStore
 from builders.llm.wires import WIRES
-from cards.errors import UserError
+from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from builders.llm.ledger import Ledger
 from builders.llm.pressure import Pressure
 from builders.llm.store import CallStore
 from builders.llm.thoughts import without_thoughts
-from cards.errors import UserError
+from foils.errors import UserError
 
 if sys.platform != "win32":
     from uvloop import new_event_loop

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from builders.llm.wires import WIRES, Server, chat
-from cards.errors import UserError
+from foils.errors import UserError
 
 OWN_FIELDS = frozenset(
     {

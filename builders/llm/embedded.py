@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 from builders.llm.chat import Endpoint
-from cards.errors import UserError
-from cards.provenance import ROOT, sha256_file
+from foils.errors import UserError
+from foils.provenance import ROOT, sha256_file
 
 logger = logging.getLogger(__name__)
 

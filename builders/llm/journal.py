@@ -11,7 +11,7 @@ from typing import Any
 
 from builders.llm.backlog import Call
 from builders.llm.store import CallStore
-from cards.errors import UserError
+from foils.errors import UserError
 
 WRITE_EVERY_S = 0.02
 WRITE_AT = 64

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from builders.columns import Hashes, hash_of
 from builders.llm.config import PricesConfig
-from cards.errors import UserError
+from foils.errors import UserError
 
 if TYPE_CHECKING:
     from builders.llm.chat import ChatAnswer

@@ -11,7 +11,7 @@ from builders.llm.chat import Endpoint
 from builders.llm.config import LlmConfig
 from builders.llm.transport import http_client
 from builders.llm.wires import Line
-from cards.errors import UserError
+from foils.errors import UserError
 
 NO_KEY = "none-needed"
 

@@ -12,7 +12,7 @@ import threading
 import torch
 from transformers.cli.serve import Serve
 
-from cards.hardware import has_native_bf16
+from foils.hardware import has_native_bf16
 
 # Left to itself, the server takes most of the machine's memory for its cache (14 GB were seen) and is killed when
 # anything else wants some. These serve a dozen conversations of 1,000 tokens at once.

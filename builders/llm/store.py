@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from builders.llm.store_file import DamagedError, StoreFile
 from builders.llm.store_format import Call, Failure, checksum, insert
-from cards.errors import scrub
-from cards.provenance import canonical_json, sha256_json
+from foils.errors import scrub
+from foils.provenance import canonical_json, sha256_json
 
 FAILURES_KEPT = 20
 """Of one key, the latest; their numbers tell how many there were."""

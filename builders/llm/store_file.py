@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from builders.llm.salvage import breaks_off, rebuild, rows_in_log
 from builders.llm.store_format import VERSION, WAIT_S, Call, insert, migrate, share, transaction
-from cards.errors import UserError
+from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

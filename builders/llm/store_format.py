@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from cards.provenance import sha256_json
+from foils.provenance import sha256_json
 
 WAIT_S = 60
 """How long a process waits for another one that writes."""

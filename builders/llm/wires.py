@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from builders.llm.completion import generated, parsed
 from builders.llm.transport import EXCHANGE, AnswerTakenError, Exchange, Sent, Watch
-from cards.errors import UserError
+from foils.errors import UserError
 
 Server = Literal["openai", "vllm", "tgi", "tgi-generate", "llama.cpp", "transformers", "completions"]
 Schema = Mapping[str, Any]

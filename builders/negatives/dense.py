@@ -15,7 +15,7 @@ from builders.hits import Hits
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages, Positions
 from builders.remining import mine_again
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 class DenseConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,8 +22,8 @@ from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.negatives.written_rows import WrittenRows
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
-from cards.errors import UserError
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
 

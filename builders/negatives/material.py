@@ -12,7 +12,7 @@ from builders.bm25.search import Bm25Index
 from builders.llm.chat import Converse
 from builders.passages import Passages
 from builders.stages import Stages
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 class Material:

@@ -2,7 +2,7 @@
 
 import re
 
-from cards.texts import normalised
+from foils.texts import normalised
 
 _END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019\u00bb)\]]*(?=\s|\Z)|[\u3002\uff01\uff1f\u061f\u0964]+[\u300d\u300f\u201d]*"

@@ -23,7 +23,7 @@ from builders.corpus import sample
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
 from builders.writing_systems import script
-from cards.texts import folded as one_form
+from foils.texts import folded as one_form
 
 logger = logging.getLogger(__name__)
 

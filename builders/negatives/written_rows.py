@@ -15,7 +15,7 @@ from builders import schema
 from builders.columns import Columns, Hashes, hash_of, in_places
 from builders.negatives.material import Mined
 from builders.negatives.written_checks import Shingles, WrittenChecks, reject_beside, shingles
-from cards.texts import normalised
+from foils.texts import normalised
 
 _PLACE = pa.field("place", pa.int64())
 _WRITTEN, _DROPPED = schema.GENERATED.insert(0, _PLACE), schema.DROPS.insert(0, _PLACE)

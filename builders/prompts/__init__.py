@@ -13,9 +13,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.provenance import sha256_file
-from cards.recipe import decode_config
+from foils.errors import UserError
+from foils.provenance import sha256_file
+from foils.recipe import decode_config
 
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8

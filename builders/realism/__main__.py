@@ -18,7 +18,7 @@ import msgspec
 from builders.folder import MANIFEST, amend, read_complete
 from builders.realism.examine import AuditConfig, examine
 from builders.realism.table import lines_of
-from cards.errors import UserError, run_entry
+from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from builders.realism.separability import (
     telling_words,
     tokens_of,
 )
-from cards.errors import UserError
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.models import resolve_model
 
 FIGURE = "figures/hardness"
 VOCABULARY = 20_000

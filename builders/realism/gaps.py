@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from builders.columns import BATCH, Hashes, hash_of
 from builders.realism.separability import tokens_of
-from cards.texts import normalised
+from foils.texts import normalised
 
 NEAR = 0.6
 """Jaccard similarity of word triples from which two texts are near duplicates, as in `negatives.written_checks`."""

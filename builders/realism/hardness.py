@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 PREFERRED = ("cross-encoder", "dense", "bm25")
 ENOUGH = 0.95

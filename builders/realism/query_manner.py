@@ -11,7 +11,7 @@ import numpy as np
 from builders.negatives.written_checks import STOP_WORDS
 from builders.realism.gaps import length_gap, lengths
 from builders.realism.separability import Text, by_embeddings, by_words, encode, joined, telling_words, tokens_of
-from cards.errors import UserError
+from foils.errors import UserError
 
 TYPES = ("question", "keywords", "title", "claim")
 _OPENERS = {

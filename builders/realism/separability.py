@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.corpus import keyed_hash
-from cards.texts import normalised
+from foils.texts import normalised
 
 FOLDS = 5
 FEWEST_GROUPS = 20
@@ -124,8 +124,8 @@ def encode(texts: Sequence[str], model: str) -> npt.NDArray[np.float32]:
     Raises:
         UserError: the model cannot be found, or does not embed texts.
     """
-    from cards.loading import load_retriever
-    from cards.models import resolve_model
+    from foils.loading import load_retriever
+    from foils.models import resolve_model
 
     encoder = load_retriever(resolve_model(model).location)
     vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)

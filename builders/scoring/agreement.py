@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from builders.corpus import keyed_hash
-from cards.errors import UserError
-from cards.token_batches import Numbers
+from foils.encode.batches import Numbers
+from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 

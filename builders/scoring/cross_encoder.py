@@ -13,8 +13,8 @@ from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.lanes import lane_name
 from builders.scoring.processes import check_processes, fill_side_by_side
 from builders.scoring.scorer import Pairs, Scorer
-from cards.errors import UserError
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.models import resolve_model
 
 if TYPE_CHECKING:  # the miners import this module
     from builders.negatives.material import Material

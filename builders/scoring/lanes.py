@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from builders.scoring.config import CrossEncoderConfig
-from cards.convert import FILES, PACKAGES, convert
-from cards.errors import UserError
-from cards.loading import load_reranker
-from cards.models import ModelReference
-from cards.runtimes import Lane, lane_of_file
-from cards.token_batches import Features, Floats, Numbers, on_device
+from foils.encode.batches import Features, Floats, Numbers, on_device
+from foils.encode.convert import FILES, PACKAGES, convert
+from foils.encode.runtimes import Lane, lane_of_file
+from foils.errors import UserError
+from foils.loading import load_reranker
+from foils.models import ModelReference
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def lane_name(config: CrossEncoderConfig, model: ModelReference) -> str:
     Raises:
         UserError: the one that the recipe names cannot run here.
     """
-    from cards.hardware import has_native_bf16
+    from foils.hardware import has_native_bf16
 
     plain = _is_plain(Path(model.location))
     if config.precision == "auto":

@@ -15,8 +15,8 @@ import pyarrow as pa
 from builders.passages import Passages
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.scorer import Pairs
-from cards.errors import UserError
-from cards.provenance import ROOT
+from foils.errors import UserError
+from foils.provenance import ROOT
 
 _ROWS = 10_000
 

@@ -15,9 +15,9 @@ from builders.passages import Passages
 from builders.row_store import Keys, RowStore, keys_of
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.lanes import CONVERTED, lane_of, load
-from cards.models import resolve_model
-from cards.provenance import package_versions, sha256_json
-from cards.token_batches import Flags, Floats, Numbers, left_over, tokenise
+from foils.encode.batches import Flags, Floats, Numbers, left_over, tokenise
+from foils.models import resolve_model
+from foils.provenance import package_versions, sha256_json
 
 BLOCK = 20_000
 """Pairs that are in memory as texts at one time, and sorted by length among each other."""

@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from builders.scoring.processes import read_job
 from builders.scoring.scorer import Scorer
-from cards.errors import run_entry
+from foils.errors import run_entry
 
 
 def main(folder: Path) -> None:

@@ -29,8 +29,8 @@ from builders.selection import STAGE, Selection, select
 from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by
 from cards.dataset import training_configs
-from cards.errors import UserError, run_entry
-from cards.recipe import decode_config, overridden
+from foils.errors import UserError, run_entry
+from foils.recipe import decode_config, overridden
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from cards.errors import UserError
-from cards.recipe import decode_config
+from foils.errors import UserError
+from foils.recipe import decode_config
 
 JOINT = "+"
 """Between the parts of a mix's name."""

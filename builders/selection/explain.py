@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from builders.selection import Selection
 from builders.selection.frame import Inputs
 from builders.selection.mixes import is_mix
-from cards.errors import UserError
+from foils.errors import UserError
 
 TEXT_CHARS = 60
 

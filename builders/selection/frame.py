@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from builders.first_seen import hashed
 from builders.passages import Passages, Positions
-from cards.errors import UserError
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.texts import normalised
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

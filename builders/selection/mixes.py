@@ -7,7 +7,7 @@ import numpy as np
 from builders.selection.choice import Line, drawn, uniform
 from builders.selection.config import JOINT
 from builders.selection.frame import Frame, Numbers
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 def parts_of(kind: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from builders.selection.config import Rules
 from builders.selection.frame import Flags, Floats, Frame, Pool, Scored
-from cards.errors import UserError
+from foils.errors import UserError
 
 USABLE = ""
 OUTSIDE = "outside-the-ranks"

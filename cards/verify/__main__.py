@@ -10,11 +10,11 @@ table. Ends with 1 where a link is broken.
 import argparse
 import sys
 
-from cards.errors import run_entry
 from cards.verify.artefact import find
 from cards.verify.dataset import dataset_links
 from cards.verify.links import Link, table
 from cards.verify.model import model_links
+from foils.errors import run_entry
 
 EXIT_BROKEN = 1
 

@@ -8,12 +8,12 @@ from typing import Any
 from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.files import CARD, LocalFile, listed_files, read_remote
-from cards.hub import RepoType, check_path, client, download, explained, files_at, patiently
 from cards.merging import parse_card
-from cards.provenance import sha256_file
+from cards.publish.files import CARD, LocalFile, listed_files, read_remote
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from foils.errors import UserError
+from foils.hub import RepoType, check_path, client, download, explained, files_at, patiently
+from foils.provenance import sha256_file
 
 RECORDS: dict[RepoType, str] = {"dataset": "manifest.json", "model": "run.json"}
 

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cards.dataset import dataset_info, render_card, training_configs
-from cards.hub import COMMIT
 from cards.merging import blocks, parse_card
-from cards.models import EMBEDDED_MODELS, remote_weights, resolve_model
-from cards.provenance import code_version, sha256_texts
-from cards.recipe import overridden
-from cards.texts import normalised, passage_text
 from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from foils.hub import COMMIT
+from foils.models import EMBEDDED_MODELS, remote_weights, resolve_model
+from foils.provenance import code_version, sha256_texts
+from foils.recipe import overridden
+from foils.texts import normalised, passage_text
 
 
 def dataset_links(artefact: Artefact) -> Iterator[Link]:
@@ -269,7 +269,7 @@ def _code(artefact: Artefact) -> str:
 
 
 def _is_of_this_code(manifest: Mapping[str, Any]) -> bool:
-    folders = (("builders", "cards"), ("builders", "cards", "training"))
+    folders = (("builders", "cards", "foils"), ("builders", "cards", "foils", "training"))
     return any(code_version(*names)["sha256"] == manifest["code"]["sha256"] for names in folders)
 
 

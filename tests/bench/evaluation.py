@@ -23,10 +23,10 @@ import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from cards.models import resolve_model
 from eval.encoder import Encoder, resolve_precision
 from eval.run import measure
 from eval.tasks import load_task
+from foils.models import resolve_model
 from tests.bench.made_corpus import made_passages, write_beir
 from tests.bench.memory import Unmapped, peak_mb
 from tests.conftest import BASE, SHARED

@@ -27,8 +27,8 @@ from sentence_transformers.sentence_transformer.training_args import BatchSample
 from sentence_transformers.util import batch_to_device
 from transformers import set_seed
 
-from cards.models import resolve_model
-from cards.recipe import decode_config
+from foils.models import resolve_model
+from foils.recipe import decode_config
 from training import losses, teacher
 from training.data import Source, load_rows, resolve
 from training.losses import LOSSES

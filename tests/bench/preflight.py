@@ -22,7 +22,7 @@ from datasets import load_dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from tqdm import tqdm
 
-from cards.models import resolve_model
+from foils.models import resolve_model
 from tests.bench.memory import peak_mb
 from training import preflight
 from training.preflight import hashes, texts, tokens

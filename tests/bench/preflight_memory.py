@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 
-from cards.models import resolve_model
+from foils.models import resolve_model
 from training.preflight.memory import Batch, examined
 from training.trainer import set_dropout
 

@@ -33,7 +33,7 @@ from builders.negatives.material import Material, no_llm
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
 from builders.selection import select
 from builders.selection.stored import inputs_from, wanted_by
-from cards.recipe import Recipe
+from foils.recipe import Recipe
 from tests.bench.made_corpus import made_passages, made_queries, write_beir, write_labels
 from tests.bench.memory import peak_mb
 

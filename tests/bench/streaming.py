@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from builders.folder import write_config
-from cards.recipe import decode_config
+from foils.recipe import decode_config
 from tests.bench.memory import peak_mb
 from tests.hub import Hub
 

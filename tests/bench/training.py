@@ -79,7 +79,7 @@ def plain(options):
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
     from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-    from cards.models import resolve_model
+    from foils.models import resolve_model
 
     model = SentenceTransformer(resolve_model(BASE).location)
     model.max_seq_length = options.tokens
@@ -101,7 +101,7 @@ def ours(options, settings):
     import pyarrow as pa
 
     from builders.folder import write_config
-    from cards.recipe import Recipe
+    from foils.recipe import Recipe
     from training import train
     from training.recipe import TrainRecipe
 
@@ -130,7 +130,7 @@ def quality(options):
     from scipy.stats import ttest_rel
 
     from builders.folder import write_config
-    from cards.recipe import Recipe
+    from foils.recipe import Recipe
     from training import train
     from training.dev import DevConfig
     from training.recipe import TrainRecipe

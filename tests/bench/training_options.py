@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from cards.models import resolve_model
+from foils.models import resolve_model
 from tests.bench.memory import peak_mb
 from tests.conftest import BASE, SHARED
 

@@ -15,8 +15,8 @@ from builders.negatives.llm import Ask, NegativesTask, Writing
 from builders.negatives.material import Material
 from builders.prompts import load_prompt
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.builders.stores import ROOT, a_call, filled
 from tests.builders.test_calls import command
 from tests.conftest import ANIMALS, SHARED

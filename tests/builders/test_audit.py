@@ -14,8 +14,8 @@ from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pai
 from builders.audit.judges import Judge, Truth, qrels
 from builders.audit.sampling import DataSet, distinct, in_lots_order, keys
 from builders.folder import MANIFEST, read_manifest
-from cards.errors import UserError
 from cards.templates import environment
+from foils.errors import UserError
 from tests.builders.audited import a_dataset, fill, numbered, pairs, write_qrels
 from tests.fixtures import commands
 

@@ -12,7 +12,7 @@ from builders.audit.__main__ import Options, main
 from builders.audit.exchange import CELL_CHARS, import_verdicts, pair_id, verdict_scores
 from builders.audit.false_negatives import AuditConfig, draw, sampled_pairs
 from builders.audit.sampling import DataSet
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.builders.audited import a_dataset, fill, numbered
 
 EVIL = '=HYPERLINK("http://x"), a "quote";\ta tab\nand a line\u2028 \x85 é 猫'

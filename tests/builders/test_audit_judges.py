@@ -27,8 +27,8 @@ from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import load_prompt
-from cards.errors import UserError
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.models import resolve_model
 from tests.builders.audited import a_dataset, numbered, pairs, write_qrels
 from tests.chat_server import last_user_message
 from tests.conftest import BASE, SHARED

@@ -25,7 +25,7 @@ from builders.bm25.search import Bm25Index
 from builders.corpus import load
 from builders.passages import Passages
 from builders.recipe import CorpusConfig
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.conftest import SHARED, beir
 
 WORDS = ["owl", "bee", "eel", "ant", "bat", "cow", "fox", "hen", "pig", "running", "runs", "jumped"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from builders.bm25.languages import STEMMERS, STOP_WORDS
 from builders.bm25.token_kernels import LOWER
 from builders.bm25.tokens import Language, Vocabulary, _classes, query_words
-from cards.texts import INVISIBLE
+from foils.texts import INVISIBLE
 
 HARD = [
     "",

@@ -15,10 +15,10 @@ from builders import build
 from builders.folder import amend
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.folders import locked
-from cards.recipe import load_recipe
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.folders import locked
+from foils.recipe import load_recipe
+from foils.texts import normalised
 from tests.chat_server import NEGATIVES_SYSTEM, about_animals, last_user_message
 from tests.fixtures import commands
 

@@ -8,10 +8,10 @@ import pytest
 from builders import build
 from builders.recipe import BuildRecipe
 from builders.selection import __main__ as reselection
-from cards.errors import UserError
-from cards.recipe import load_recipe
 from cards.verify.artefact import Artefact
 from cards.verify.dataset import dataset_links
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.chat_server import about_animals
 from tests.conftest import ANIMALS, BASE
 

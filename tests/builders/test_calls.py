@@ -15,8 +15,8 @@ from builders.calls import SCHEMA, export_calls, import_calls
 from builders.llm.store import CallStore, call_key
 from builders.llm.store_format import Call
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.builders.stores import ROOT, a_call, filled, noise, overwrite, python
 from tests.fixtures import commands
 

@@ -11,7 +11,7 @@ from builders.llm.chat import ChatRequest, Endpoint, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.store import CallStore, call_key
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.chat_server import completion, last_user_message, reset_mid_body
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from builders.llm.chat import ChatRequest, Endpoint, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.store import CallStore
-from cards.errors import run_entry
+from foils.errors import run_entry
 
 url, store_file, count, concurrency = sys.argv[1:]
 

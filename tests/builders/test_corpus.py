@@ -14,9 +14,9 @@ from builders import corpus, python_docs, schema
 from builders.first_seen import FirstSeen
 from builders.recipe import CorpusConfig
 from builders.sources import Rows
-from cards.errors import UserError
-from cards.provenance import sha256_texts
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.provenance import sha256_texts
+from foils.texts import normalised
 from tests.conftest import SHARED
 
 

@@ -8,8 +8,8 @@ from builders import schema
 from builders.negatives.cross_encoder import mine
 from builders.negatives.material import Material
 from builders.scoring.config import CrossEncoderConfig
-from cards.errors import UserError
-from cards.recipe import decode_config
+from foils.errors import UserError
+from foils.recipe import decode_config
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import ANIMALS, BASE
 

@@ -19,9 +19,9 @@ from builders.passages import Passages
 from builders.recipe import BuildRecipe
 from builders.recipe_checks import check
 from builders.remining import mine_again, others_of, overlap, recipe_of, rows_of
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, BASE
 
 IDS = sorted(ANIMALS)

@@ -15,8 +15,8 @@ from builders.doctor.findings import WIDTH
 from builders.doctor.speed import Level, best_of
 from builders.llm.config import check_llm
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals, completion
 from tests.fixtures import commands
 

@@ -15,7 +15,7 @@ from builders.llm.chat import ChatRequest, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.store import CallStore
 from builders.prompts import load_prompt
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 def test_it_answers_in_one_line(tmp_path):

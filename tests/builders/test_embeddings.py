@@ -16,8 +16,8 @@ from sentence_transformers import SentenceTransformer
 
 from builders.embeddings.embedder import Embedder, Reading, as_texts, own_prompts
 from builders.passages import Passages
-from cards.errors import UserError
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.models import resolve_model
 from tests.conftest import BASE
 from tests.fixtures import commands
 from tests.test_architecture import ROOT

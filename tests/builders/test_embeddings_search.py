@@ -14,7 +14,7 @@ from builders.embeddings.approximate import nearest, recall_of
 from builders.embeddings.search import Blocks, exact, id_order
 from builders.embeddings.vectors import Vectors, cosines
 from builders.passages import Passages
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 def made(size, dim=16, seed=0, distinct=None):

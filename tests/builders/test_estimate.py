@@ -26,7 +26,7 @@ from builders.estimate.forecast import (
 )
 from builders.llm.config import PricesConfig
 from builders.recipe import BuildRecipe
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from tests.chat_server import completion, last_user_message
 from tests.fixtures import commands
 

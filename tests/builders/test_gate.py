@@ -12,7 +12,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.gate import Address, Gate
 from builders.llm.pressure import Failure, GaveUpError, Pressure
 from builders.llm.store import CallStore
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.chat_server import ChatServer, last_user_message
 
 BROKEN = Failure("answered 500", status=500)

@@ -12,9 +12,9 @@ from builders.doctor.examine import examine
 from builders.llm import embedded
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
 from builders.recipe_checks import check
-from cards.errors import UserError
-from cards.recipe import load_recipe
 from cards.verify.__main__ import verify
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, SHARED
 
 QUERIES = {

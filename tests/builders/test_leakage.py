@@ -23,9 +23,9 @@ from builders.leakage.report import summary, table
 from builders.passages import Passages
 from builders.queries import TABLE
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
 from cards.templates import environment
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.builders.audited import a_dataset
 from tests.conftest import ANIMALS, BASE, SHARED
 from tests.fixtures import commands

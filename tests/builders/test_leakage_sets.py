@@ -10,7 +10,7 @@ from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 
 from builders.leakage.evaluation_sets import load_set, load_sets, of_task
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.conftest import SHARED, beir
 from tests.test_architecture import ROOT
 
@@ -128,7 +128,7 @@ def test_an_mteb_task_by_its_splits_and_subsets():
 
 def test_a_task_without_network_is_one_line():
     code = (
-        "from builders.leakage.evaluation_sets import load_set; from cards.errors import run_entry; import sys;"
+        "from builders.leakage.evaluation_sets import load_set; from foils.errors import run_entry; import sys;"
         "sys.exit(run_entry(lambda: load_set('NFCorpus')))"
     )
     environment = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HF_HOME": "/nonexistent-home"}

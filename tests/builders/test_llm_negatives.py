@@ -17,7 +17,7 @@ from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.prompts import load_prompt
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.scripted_llm import ScriptedLlm
 
 CORPUS = pa.Table.from_pylist(

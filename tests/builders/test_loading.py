@@ -8,7 +8,7 @@ from datasets import load_dataset
 
 from builders.publish import publish_dataset
 from builders.selection import __main__ as reselection
-from cards.release import Target
+from cards.publish.release import Target
 from tests.builders.audited import a_dataset
 from tests.conftest import HUB
 

@@ -7,8 +7,8 @@ from builders import build, schema
 from builders.made_ids import check_ids
 from builders.queries import TABLE
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 
 
 def checked(ids, kinds=("llm", "bm25"), queries=None, per_passage=1):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from builders import near_duplicates, shingles
 from builders.near_duplicates import exact_jaccard, jaccard, matches, signatures
 from builders.near_duplicates import near_duplicates as pairs_of
-from cards.texts import folded
+from foils.texts import folded
 
 WORDS = [f"word{number}" for number in range(2000)]
 SPACES = [" ", "  ", "\t", "\n", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000"]

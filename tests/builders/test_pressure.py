@@ -13,7 +13,7 @@ from builders.llm.config import LlmConfig, PricesConfig
 from builders.llm.pressure import Failure, GaveUpError, Pressure, asked_wait, backoff
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.chat_server import ChatServer, completion, last_user_message
 
 BUSY = Failure("answered 429", status=429, pushed_back=True)

@@ -9,7 +9,7 @@ from builders import prompts
 from builders.answers import texts_of
 from builders.llm.chat import ChatAnswer
 from builders.prompts import Prompt, Turn, answer_keys, answer_schema, in_language, load_prompt
-from cards.errors import UserError
+from foils.errors import UserError
 
 NAMES = sorted(file.stem for file in prompts.FOLDER.glob("*.toml"))
 ENGLISH = [name for name in NAMES if "." not in name]

@@ -6,10 +6,10 @@ import pytest
 from huggingface_hub import DatasetCard, constants
 
 from builders.publish import publish_dataset
-from cards.errors import UserError
-from cards.files import listed_files, write_files
 from cards.merging import parse_card
-from cards.release import Target
+from cards.publish.files import listed_files, write_files
+from cards.publish.release import Target
+from foils.errors import UserError
 from tests.cards.test_comparison import TOLD
 from tests.hub import Fault
 

@@ -22,10 +22,10 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from builders import corpus
 from builders.publish import publish_dataset
 from builders.recipe import CorpusConfig
-from cards.errors import UserError
-from cards.hub import explained, patiently
 from cards.merging import parse_card
-from cards.release import Target
+from cards.publish.release import Target
+from foils.errors import UserError
+from foils.hub import explained, patiently
 from tests.builders.test_publish import assert_whole, built_once, published, state
 from tests.conftest import CANARY
 from tests.fixtures import commands

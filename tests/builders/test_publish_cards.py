@@ -6,9 +6,9 @@ import re
 import pytest
 
 from builders.publish import publish_dataset
-from cards.errors import UserError
 from cards.merging import parse_card
-from cards.release import Target
+from cards.publish.release import Target
+from foils.errors import UserError
 from tests.builders.test_publish import built_once, local, published, state
 from tests.hub import Fault
 

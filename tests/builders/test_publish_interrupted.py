@@ -16,8 +16,8 @@ from multiprocessing.forkserver import ensure_running
 import pytest
 
 from builders.publish import publish_dataset
-from cards.errors import UserError
-from cards.release import Target
+from cards.publish.release import Target
+from foils.errors import UserError
 from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_once, local, published, state, stumbles
 from tests.fixtures import commands
 from tests.hub import Fault

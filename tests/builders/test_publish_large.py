@@ -10,9 +10,9 @@ import pytest
 from builders.folder import MANIFEST, write_config
 from builders.publish import publish_dataset
 from cards.dataset import render_card
-from cards.files import GROUP_FILES
-from cards.provenance import sha256_file
-from cards.release import Target
+from cards.publish.files import GROUP_FILES
+from cards.publish.release import Target
+from foils.provenance import sha256_file
 from tests.builders.test_publish import UPLOAD, built_once, stumbles
 from tests.hub import Fault
 

@@ -12,7 +12,7 @@ from builders.llm.chat import ChatAnswer
 from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.conftest import BASE
 from tests.scripted_llm import ScriptedLlm
 

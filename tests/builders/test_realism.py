@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from builders.realism import gaps, query_manner, separability
 from builders.realism.separability import Text, by_embeddings, by_words, joined, telling_words
-from cards.errors import UserError
+from foils.errors import UserError
 
 WORDS = [f"{first}{last}" for first, last in itertools.product("bdfgklmnprst", ("ako", "emi", "ilu", "oda", "una"))]
 

@@ -16,8 +16,8 @@ from builders.realism import figure, hardness
 from builders.realism.__main__ import main
 from builders.realism.examine import AuditConfig, examine
 from builders.realism.table import lines_of
-from cards.errors import UserError
 from cards.templates import environment
+from foils.errors import UserError
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE
 from tests.fixtures import commands

@@ -4,8 +4,8 @@ import pytest
 
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 
 GOOD = 'name = "x"\n[corpus]\nsource = "python-docs"\n[negatives]\nkinds = ["bm25"]\n'
 

@@ -9,7 +9,7 @@ from datasets import load_dataset
 
 from builders.folder import amend
 from builders.selection import __main__ as reselection
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 def manifest_of(folder):

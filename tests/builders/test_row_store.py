@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.row_store import RowStore, keys_of
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
 

@@ -13,7 +13,7 @@ from builders.llm.chat import REFUSED, ChatRequest, Endpoint, Llm
 from builders.llm.config import LlmConfig, PricesConfig
 from builders.llm.ledger import Ledger, Spans
 from builders.llm.store import CallStore
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.chat_server import completion, last_user_message
 
 

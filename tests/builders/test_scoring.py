@@ -24,8 +24,8 @@ from builders.scoring.agreement import Agreement, check_agreement, compare, samp
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.cross_encoder import score_and_check, score_pairs
 from builders.scoring.lanes import CONVERTED, lane_name, lane_of
-from cards.errors import UserError
-from cards.models import ModelReference
+from foils.errors import UserError
+from foils.models import ModelReference
 from tests.test_architecture import ROOT
 
 WORDS = [f"w{number}" for number in range(60)]

@@ -14,9 +14,9 @@ from builders.queries import TABLE
 from builders.selection import Wanted, select
 from builders.selection.config import SelectionConfig
 from builders.selection.frame import Inputs
-from cards.errors import UserError
-from cards.recipe import decode_config
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.recipe import decode_config
+from foils.texts import normalised
 
 IDS = [f"p{n}" for n in range(8)]
 # p6 and p7 are p0 and p1 again, but for case and white space.

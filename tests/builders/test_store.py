@@ -12,7 +12,7 @@ import pytest
 
 from builders.llm.store import FAILURES_KEPT, CallStore, call_key, without_secrets
 from builders.llm.store_format import VERSION
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.builders.stores import a_call, answers_of, filled, in_first_form, python
 
 

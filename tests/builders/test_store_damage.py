@@ -9,7 +9,7 @@ import time
 import pytest
 
 from builders.llm.store import CallStore
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.builders.stores import (
     PAGE,
     a_call,

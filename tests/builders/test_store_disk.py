@@ -13,7 +13,7 @@ from builders.llm.backlog import Call
 from builders.llm.journal import Journal
 from builders.llm.store import CallStore
 from builders.llm.store_file import StoreNotWritableError
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.builders.stores import PAGE, ROOT, a_call, answers_of, damaged_store, noise, overwrite
 
 MOUNT = ["unshare", "--map-root-user", "--mount", "sh", "-euc"]
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         from builders.llm.chat import ChatRequest, Endpoint, Llm
         from builders.llm.config import LlmConfig
         from builders.llm.store import CallStore
-        from cards.errors import UserError
+        from foils.errors import UserError
         from tests.chat_server import ChatServer
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(1_000_000))

@@ -14,7 +14,7 @@ from builders.llm.pressure import failure_of
 from builders.llm.store import CallStore
 from builders.llm.wires import WIRES
 from builders.prompts import answer_schema
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.chat_server import completion
 from tests.conftest import CANARY
 

@@ -1,8 +1,8 @@
 """A comparison's block in a card: rendered, replaced, carried, taken out."""
 
 from cards.comparison import Arm, Comparison, carried, with_block, without_block
-from cards.files import write_files
 from cards.merging import blocks, parse_card
+from cards.publish.files import write_files
 
 TOLD = Comparison(
     name="owls",

@@ -6,8 +6,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, parse_eval_result_entries
 
 from cards.model import merge_model_cards, model_card
+from cards.publish.versions import parse_version
 from cards.scores import SCORES, Score, scored_files
-from cards.versions import parse_version
 
 WEIGHTS, OTHER = "sha256:" + "b" * 64, "sha256:" + "d" * 64
 RECORD = {

@@ -12,12 +12,12 @@ import pytest
 from builders import build
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
-from cards.release import Target
+from cards.publish.release import Target
 from cards.verify.__main__ import verify
 from eval import run
 from eval.recipe import EvalRecipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, BASE, HUB, as_corpus
 from tests.fixtures import commands

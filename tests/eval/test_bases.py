@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from cards.errors import UserError
-from cards.recipe import Recipe
 from eval.bases import on_one_base, over_bases
 from eval.recipe import CompareRecipe
 from eval.runs import BASE
 from eval.tables import Measured
+from foils.errors import UserError
+from foils.recipe import Recipe
 from tests.eval.test_compare import compare, recipe  # noqa: F401  # the fixture
 from tests.training import tiny
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from cards.convert import PACKAGES
-from cards.drift import Texts
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.token_batches import tokenise
 from eval import run
 from eval.encoder import CONVERTED, Encoder, resolve_precision
 from eval.results import read_result
 from eval.tasks import load_task
+from foils.encode.batches import tokenise
+from foils.encode.convert import PACKAGES
+from foils.encode.drift import Texts
+from foils.errors import UserError
+from foils.models import resolve_model
 from tests.conftest import BASE
 from tests.eval.test_tasks import task_folder
 from tests.training import tiny

@@ -6,10 +6,10 @@ import sys
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from cards.errors import UserError
 from eval.forecast import _size, forecast
 from eval.recipe import BuildStep, CompareRecipe, GpuConfig
 from eval.tasks import load_task
+from foils.errors import UserError
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder
 from tests.fixtures import commands

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cards.errors import UserError
 from eval.guarantees import lines, read_record, shared_by
+from foils.errors import UserError
 
 
 def record(kind, *, negatives=1, steps=24, pairs="aa", sampler="batch_sampler", mean=100.5):

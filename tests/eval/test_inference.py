@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cards.errors import UserError
 from eval.inference import differences, estimate
+from foils.errors import UserError
 
 MARGIN = 0.01
 EXPERIMENTS = 250

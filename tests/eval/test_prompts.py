@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cards.models import resolve_model
 from eval import run
 from eval.prompts import CONFIG, own_prompts
 from eval.recipe import EvalRecipe
 from eval.results import read_scores
+from foils.models import resolve_model
 from tests.conftest import BASE
 from tests.eval.test_run import ENCODING, task  # noqa: F401 - a fixture
 

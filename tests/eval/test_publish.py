@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.recipe import load_recipe
-from cards.release import Target
+from cards.publish.release import Target
 from eval import run
 from eval.recipe import EvalRecipe
 from eval.tasks import load_task
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, BASE
 from tests.eval.test_run import QRELS, QUERIES
 from tests.eval.test_tasks import task_folder

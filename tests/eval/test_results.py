@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from cards.errors import UserError
-from cards.evidence import read_judgements, read_rankings, write_rankings
-from cards.metrics import METRICS, means, per_query_scores
 from eval import rescore as rescoring
 from eval.per_query import NAMES, scores_of
 from eval.results import Measured, Result, read_result, read_scores, rescore, write_result
+from foils.errors import UserError
+from foils.evidence import read_judgements, read_rankings, write_rankings
+from foils.metrics import METRICS, means, per_query_scores
 
 
 def reference(ranking, judged):

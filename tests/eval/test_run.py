@@ -10,16 +10,16 @@ import torch
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from cards.errors import UserError
-from cards.evidence import read_rankings
-from cards.models import resolve_model
-from cards.recipe import Recipe
 from eval import run
 from eval.baselines import baselines, ceiling, reranked
 from eval.changed import texts_of
 from eval.encoder import Encoder
 from eval.recipe import EvalRecipe
 from eval.tasks import load_task
+from foils.errors import UserError
+from foils.evidence import read_rankings
+from foils.models import resolve_model
+from foils.recipe import Recipe
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
 from tests.eval.test_tasks import task_folder

@@ -9,17 +9,17 @@ import pytest
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from cards.errors import UserError
-from cards.evidence import read_judgements, read_rankings
-from cards.metrics import means, per_query_scores
-from cards.models import resolve_model
-from cards.recipe import Recipe
 from eval import run
 from eval.baselines import baselines, ceiling
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
 from eval.results import Key
 from eval.task_list import load_tasks
 from eval.tasks import Reading, load_task
+from foils.errors import UserError
+from foils.evidence import read_judgements, read_rankings
+from foils.metrics import means, per_query_scores
+from foils.models import resolve_model
+from foils.recipe import Recipe
 from tests.conftest import ANIMALS, BASE, as_corpus, beir
 from tests.eval.test_tasks import task_folder
 from tests.training import tiny

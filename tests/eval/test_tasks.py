@@ -6,9 +6,9 @@ import pytest
 
 from builders import corpus
 from builders.recipe import CorpusConfig
-from cards.errors import UserError
 from eval.recipe import LocalTask
 from eval.tasks import load_task
+from foils.errors import UserError
 from tests.conftest import SHARED
 from tests.test_architecture import ROOT
 

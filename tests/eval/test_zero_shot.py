@@ -6,11 +6,11 @@ import mteb
 import pytest
 from mteb.models import ModelMeta
 
-from cards.models import ModelReference, resolve_model
 from eval import run
 from eval.encoder import Encoder
 from eval.tasks import load_task
 from eval.zero_shot import with_training_datasets, zero_shot
+from foils.models import ModelReference, resolve_model
 from tests.conftest import BASE
 from tests.eval.test_tasks import task_folder
 

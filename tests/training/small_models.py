@@ -4,7 +4,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from cards.models import resolve_model
+from foils.models import resolve_model
 from tests.conftest import BASE
 
 

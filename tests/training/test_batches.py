@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import BASE
 from training.arguments import length_buckets, precision_arguments
 from training.batches import LengthBatches, lengths

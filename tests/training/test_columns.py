@@ -5,8 +5,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.training import tiny
 from tests.training.test_identity import ROWS, TEXTS
 from training import mixture, train

@@ -19,9 +19,9 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import cos_sim
 
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.texts import normalised
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.texts import normalised
 from tests.conftest import BASE, SHARED
 from tests.training.scifact_rows import scifact_rows
 from training import dev, evaluators, figures, guards, watch

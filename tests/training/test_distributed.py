@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file
 
 from builders.folder import write_config
-from cards.models import resolve_model
-from cards.recipe import load_recipe
+from foils.models import resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, BASE
 from tests.test_architecture import ROOT
 from training import train

@@ -15,13 +15,13 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from builders.folder import write_config
-from cards.convert import FILES, load, write_onnx
-from cards.drift import Scored, compare, sample_texts
-from cards.errors import UserError
-from cards.files import local_files
-from cards.recipe import load_recipe
+from cards.publish.files import local_files
 from cards.templates import environment
 from cards.verify.artefact import Artefact, check_files
+from foils.encode.convert import FILES, load, write_onnx
+from foils.encode.drift import Scored, compare, sample_texts
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.training import tiny
 from training import export as exporting
 from training import train

@@ -8,10 +8,10 @@ from PIL import Image
 
 from builders.folder import write_config
 from cards.model import model_card, write_model_card
-from cards.provenance import sha256_file
-from cards.recipe import load_recipe
-from cards.release import Target
+from cards.publish.release import Target
 from cards.verify.__main__ import verify
+from foils.provenance import sha256_file
+from foils.recipe import load_recipe
 from tests.conftest import BASE
 from tests.training.test_train import ROWS
 from training import figures, train

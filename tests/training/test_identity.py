@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.provenance import sha256_file
-from cards.recipe import config_hash, load_recipe
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.provenance import sha256_file
+from foils.recipe import config_hash, load_recipe
 from tests.training import tiny
 from training import train
 from training.checkpoints import CHECKPOINTS, INPUTS, MARK

@@ -16,7 +16,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from cards.errors import UserError
+from foils.errors import UserError
 from tests.training import tiny
 from training.lora import LoraConfig, merge, wrap
 

@@ -13,9 +13,9 @@ from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss
 from sentence_transformers.util import batch_to_device
 from torch import distributed
 
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.recipe import decode_config
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import decode_config
 from tests.conftest import ANIMALS, BASE
 from training import losses
 from training.losses import LOSSES

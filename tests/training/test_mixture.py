@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.conftest import BASE
 from training import mixture
 from training.data import load_rows, resolve
@@ -335,7 +335,7 @@ import json, os, sys
 from itertools import chain, islice
 from pathlib import Path
 from torch.utils.data import DataLoader
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from training import mixture
 from training.data import resolve
 from training.recipe import TrainRecipe

@@ -15,11 +15,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.recipe import load_recipe
-from cards.release import Target
+from cards.publish.release import Target
 from cards.verify.__main__ import verify
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import BASE, CANARY
 from tests.test_architecture import ROOT
 from tests.training.test_mixture import MAIN, N
@@ -195,7 +195,7 @@ from accelerate import PartialState
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from training import mixture
 from training.data import resolve
 from training.recipe import TrainRecipe

@@ -16,9 +16,9 @@ from sentence_transformers import CrossEncoder, SentenceTransformerTrainingArgum
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 
 from builders.folder import write_config
-from cards.errors import UserError, run_entry
-from cards.recipe import load_recipe
-from cards.texts import normalised
+from foils.errors import UserError, run_entry
+from foils.recipe import load_recipe
+from foils.texts import normalised
 from tests.conftest import BASE
 from tests.test_architecture import ROOT
 from tests.training.small_models import save_small_encoder, small_retriever

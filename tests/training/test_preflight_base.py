@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import resolve_model
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import BASE, SHARED
 from tests.training import tiny
 from tests.training.small_models import save_small_encoder

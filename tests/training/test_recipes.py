@@ -8,9 +8,9 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from builders.embeddings.embedder import own_prompts
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import EMBEDDED_MODELS
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import EMBEDDED_MODELS
+from foils.recipe import load_recipe
 from tests.test_architecture import ROOT
 from tests.training import tiny
 from training import train

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from builders.folder import write_config
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from tests.training import tiny
 from tests.training.test_identity import ROWS
 from training import train

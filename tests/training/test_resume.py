@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from builders.folder import write_config
-from cards.recipe import load_recipe
+from foils.recipe import load_recipe
 from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
 from tests.conftest import BASE
 from tests.fixtures import commands
@@ -100,7 +100,7 @@ def test_training_changes_the_weights(undisturbed):
 
 
 def base_weights():
-    from cards.models import resolve_model
+    from foils.models import resolve_model
 
     return str(Path(resolve_model(BASE).location) / "model.safetensors")
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import ModelReference, resolve_model
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import ModelReference, resolve_model
+from foils.recipe import load_recipe
 from tests.conftest import BASE
 from training import train
 from training.data import Source, resolve

@@ -9,8 +9,8 @@ from sentence_transformers import CrossEncoder
 from builders import build
 from builders.folder import write_config
 from builders.recipe import BuildRecipe
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from tests.builders.test_scoring import tiny_model
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, SHARED, as_corpus

@@ -8,9 +8,9 @@ import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.models import weights_hash
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.models import weights_hash
+from foils.recipe import load_recipe
 from tests.conftest import BASE
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
@@ -81,7 +81,7 @@ def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, dat
 
 
 def resolve_base():
-    from cards.models import resolve_model
+    from foils.models import resolve_model
 
     return resolve_model(BASE).location
 

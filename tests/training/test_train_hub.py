@@ -13,12 +13,12 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from builders.folder import write_config
-from cards.errors import UserError
-from cards.files import write_files
-from cards.models import resolve_model
-from cards.provenance import sha256_file
-from cards.recipe import load_recipe
-from cards.release import Target
+from cards.publish.files import write_files
+from cards.publish.release import Target
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.provenance import sha256_file
+from foils.recipe import load_recipe
 from tests.cards.test_comparison import TOLD
 from tests.conftest import BASE, CANARY
 from tests.fixtures import commands

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cards.errors import UserError
-from cards.recipe import load_recipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
 from training import train
 from training.recipe import TrainRecipe
 

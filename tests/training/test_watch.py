@@ -15,8 +15,8 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cards.errors import UserError
-from cards.models import resolve_model
+from foils.errors import UserError
+from foils.models import resolve_model
 from tests.conftest import BASE, SHARED
 from tests.fixtures import commands
 from tests.test_architecture import ROOT

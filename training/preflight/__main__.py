@@ -12,9 +12,9 @@ import msgspec
 import torch
 from accelerate import PartialState
 
-from cards.errors import run_entry
-from cards.models import resolve_model
-from cards.recipe import load_recipe, recipe_arguments
+from foils.errors import run_entry
+from foils.models import resolve_model
+from foils.recipe import load_recipe, recipe_arguments
 from training import preflight
 from training.data import resolve
 from training.mixture import load, resolve_also

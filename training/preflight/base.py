@@ -5,8 +5,8 @@ from pathlib import Path
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from cards.loading import json_object, modules_of
-from cards.models import ModelReference
+from foils.loading import json_object, modules_of
+from foils.models import ModelReference
 from training.preflight.findings import Problem
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")

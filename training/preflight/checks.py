@@ -10,8 +10,8 @@ from datasets import Dataset, IterableDataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
 
-from cards.errors import UserError
-from cards.models import ModelReference
+from foils.errors import UserError
+from foils.models import ModelReference
 from training.preflight import base as bases
 from training.preflight import disk, judged, memory, prompts, texts, tokens
 from training.preflight.batches import Batches, codes_of, foretell, plan_of

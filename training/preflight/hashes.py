@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from cards.texts import normalised
+from foils.texts import normalised
 from training.preflight.kernels import hash_texts
 
 ROWS = 20_000

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 from msgspec import Struct
 
-from cards.errors import UserError
+from foils.errors import UserError
 from training.preflight.batches import Batches
 from training.preflight.disk import Disk
 from training.preflight.findings import Judgement, Notice, Problem

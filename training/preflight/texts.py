@@ -7,7 +7,7 @@ import numpy.typing as npt
 from datasets import Dataset
 from msgspec import Struct
 
-from cards.texts import normalised
+from foils.texts import normalised
 from training.preflight.hashes import Column, Hashes
 
 QUERY, POSITIVE, NEGATIVE = "query", "positive", "negative"

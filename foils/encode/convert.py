@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from cards.drift import Model, Texts, calibrating
-from cards.errors import UserError
-from cards.loading import in_fp32
+from foils.encode.drift import Model, Texts, calibrating
+from foils.errors import UserError
+from foils.loading import in_fp32
 
 Format = Literal["onnx", "onnx-int8", "openvino", "openvino-int8"]
 FILES: dict[Format, str] = {

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from cards.errors import UserError
-from cards.models import EMBEDDED_MODELS, remote_identity, resolve_model
+from foils.errors import UserError
+from foils.models import EMBEDDED_MODELS, remote_identity, resolve_model
 from tests.conftest import BASE
 from tests.training import tiny
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from cards.errors import UserError
-from cards.hub import RepoType, check_path, client, patiently
-from cards.provenance import sha256_file
+from foils.errors import UserError
+from foils.hub import RepoType, check_path, client, patiently
+from foils.provenance import sha256_file
 
 CARD = "README.md"
 GROUP_FILES, GROUP_BYTES = 50, 2 * 2**30

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from huggingface_hub import CommitOperationAdd
 from huggingface_hub.errors import HfHubHTTPError
 
-from cards.errors import UserError
-from cards.files import LocalFile
-from cards.hub import RepoType, client, explained, files_at, patiently, pin
-from cards.publishing import CONFLICTS, ROUNDS
+from cards.publish.files import LocalFile
+from cards.publish.publishing import CONFLICTS, ROUNDS
+from foils.errors import UserError
+from foils.hub import RepoType, client, explained, files_at, patiently, pin
 
 logger = logging.getLogger(__name__)
 

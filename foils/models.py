@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from cards.errors import UserError
-from cards.hub import COMMIT, MODEL_FILES, UnreachableError, download, files_at, pin
-from cards.provenance import sha256_file, sha256_json
+from foils.errors import UserError
+from foils.hub import COMMIT, MODEL_FILES, UnreachableError, download, files_at, pin
+from foils.provenance import sha256_file, sha256_json
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 Model = Any
 """A SentenceTransformer or a CrossEncoder."""

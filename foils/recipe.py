@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import msgspec
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]

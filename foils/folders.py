@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from builders.embeddings import Embedder, Reading, as_texts
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.lanes import load
-from cards.convert import load as load_to_convert
-from cards.errors import UserError
-from cards.loading import load_reranker, load_retriever
-from cards.models import resolve_model
 from eval.encoder import Encoder
 from eval.run import _load
+from foils.encode.convert import load as load_to_convert
+from foils.errors import UserError
+from foils.loading import load_reranker, load_retriever
+from foils.models import resolve_model
 from tests.eval.test_encoder import SAMPLE
 from tests.training import tiny
 from training.base import load_cross_encoder

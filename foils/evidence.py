@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cards.metrics import DEPTH, Qrels, Rankings, top
+from foils.metrics import DEPTH, Qrels, Rankings, top
 
 RANKINGS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.float64())])
 JUDGEMENTS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.int32())])

@@ -8,11 +8,11 @@ from typing import Any
 from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
-from cards.errors import UserError
-from cards.files import CARD, read_record, read_remote
-from cards.hub import RepoType, client, explained, patiently
 from cards.merging import block, blocks, merge_cards, parse_card
-from cards.versions import AUTO, FIRST, Change, Version, as_version, check_step, parse_version
+from cards.publish.files import CARD, read_record, read_remote
+from cards.publish.versions import AUTO, FIRST, Change, Version, as_version, check_step, parse_version
+from foils.errors import UserError
+from foils.hub import RepoType, client, explained, patiently
 
 Compare = Callable[[Mapping[str, Any], Mapping[str, Any]], Change | None]
 CHANGELOG = "changelog"

@@ -1,6 +1,6 @@
 """What a stranger gets: the published files, read back from the Hub into an empty cache.
 
-python -m cards.readback OWNER/NAME REVISION CONFIG=SPLIT ...     prints rows and columns of each as JSON
+python -m cards.publish.readback OWNER/NAME REVISION CONFIG=SPLIT ...     prints rows and columns of each as JSON
 
 The Hub's clients hand out cached files without asking, so reading back happens in a folder of its own, and loading in a
 process of its own that knows no other.
@@ -20,9 +20,9 @@ from typing import Any
 from huggingface_hub import get_token
 from tqdm import tqdm
 
-from cards.errors import UserError, scrub
-from cards.hub import RepoType, client, explained, patiently
-from cards.provenance import ROOT, sha256_file
+from foils.errors import UserError, scrub
+from foils.hub import RepoType, client, explained, patiently
+from foils.provenance import ROOT, sha256_file
 
 DOWNLOADS = 4
 
@@ -90,7 +90,7 @@ class ReadBack:
             environment.pop(name, None)
         finished = subprocess.run(
             [
-                *(sys.executable, "-m", "cards.readback", repo_id, revision),
+                *(sys.executable, "-m", "cards.publish.readback", repo_id, revision),
                 *(f"{config}={about['split']}" for config, about in expected.items()),
             ],
             cwd=ROOT,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 _HEADER = ["query-id", "corpus-id", "score"]
 _TREC_COLUMNS = 4

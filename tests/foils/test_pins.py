@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
-from cards.errors import UserError
-from cards.hub import UnreachableError, pin
+from foils.errors import UserError
+from foils.hub import UnreachableError, pin
 
 pytestmark = pytest.mark.hub
 

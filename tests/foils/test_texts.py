@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from cards import texts
-from cards.texts import folded, normalised
+from foils import texts
+from foils.texts import folded, normalised
 
 SAME = {
     "composed or not": ("Caf\u00e9 na\u00efve", "Cafe\u0301 nai\u0308ve"),

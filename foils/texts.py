@@ -30,7 +30,7 @@ _ONE_FORM = {
 # Neither controls nor formats, and yet not read: joiners, fillers of Hangul, selectors of variants, Arabic's tatweel.
 _INVISIBLE = {0x34F, 0x640, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
 _INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
-# Where such characters are; `tests/cards/test_texts.py` holds it against all of Unicode.
+# Where such characters are; `tests/foils/test_texts.py` holds it against all of Unicode.
 _PLACES = ((0, 0x3400), (0xA000, 0xAC00), (0xFB00, 0x11400), (0x13430, 0x13460), (0x1BC00, 0x1D200), (0xE0000, 0xE0200))
 _IN_GUILLEMETS = re.compile("(»[^«»]*«)|«\\s*([^«»]*?)\\s*»")
 _SPACED_MARK = re.compile(r"(?<=[^\W\d_]{2})\s+(?=[:;](?:\s|\Z)|[!?]+\s*(?:\Z|\s[^\sa-zà-ÿ]))")

@@ -21,13 +21,13 @@ from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from msgspec import Struct
 
-from cards.errors import UserError, scrub
-from cards.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
-from cards.hub import RepoType, client, explained, files_at, patiently
 from cards.merging import parse_card
-from cards.provenance import sha256_json
-from cards.readback import ReadBack, read_back
-from cards.versions import Version, as_version
+from cards.publish.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
+from cards.publish.readback import ReadBack, read_back
+from cards.publish.versions import Version, as_version
+from foils.errors import UserError, scrub
+from foils.hub import RepoType, client, explained, files_at, patiently
+from foils.provenance import sha256_json
 
 logger = logging.getLogger(__name__)
 

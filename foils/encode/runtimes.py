@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cards.convert import Format
-from cards.drift import Run
-from cards.hardware import has_native_bf16
-from cards.token_batches import Features, Floats, Numbers
+from foils.encode.batches import Features, Floats, Numbers
+from foils.encode.convert import Format
+from foils.encode.drift import Run
+from foils.hardware import has_native_bf16
 
 Lane = Callable[[Iterable[tuple[Numbers, Features]]], Iterator[tuple[Numbers, Floats]]]
 """Batches, each the places of its texts and their features as arrays, to the places and the outputs; in any order."""

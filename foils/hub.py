@@ -1,7 +1,7 @@
 """The Hub as this project talks to it: patient with what passes, plain about what does not.
 
 Reading goes through `pin` (a name and revision become a commit, and a tag that has moved is noticed) and `download`
-(only the kinds of files that are asked for, never outside the target folder). Writing lives in `cards.publishing`.
+(only the kinds of files that are asked for, never outside the target folder). `cards.publish` writes.
 """
 
 import json
@@ -28,8 +28,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from cards import pins
-from cards.errors import UserError, scrub
+from foils import pins
+from foils.errors import UserError, scrub
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def explained(what: str) -> Iterator[None]:
 def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
     """The commit behind a revision.
 
-    The first commit that a tag is seen at is written down (see `cards.pins`): a version that points elsewhere later is
+    The first commit that a tag is seen at is written down (see `foils.pins`): a version that points elsewhere later is
     refused, since figures that name it would no longer be of the same bytes. Offline, what was written down is used.
 
     Raises:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from cards.errors import UserError
+from foils.errors import UserError
 
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"

@@ -1,0 +1,1 @@
+"""Publishes data sets, models and comparisons: versioned, resumable, read back."""

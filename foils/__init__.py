@@ -1,0 +1,1 @@
+"""What all stages stand on: errors, recipes, records, texts, models and the Hub."""
