@@ -275,7 +275,7 @@ class Caller:
 
         One that an earlier run has seen already tells nothing new.
         """
-        if any(known.problem.startswith(failure.brief) for known in self._store.failures(call.key)):
+        if any(problem.startswith(failure.brief) for problem in self._store.failures(call.key)):
             return True
         self._refusals += 1
         if self._refusals == 1:

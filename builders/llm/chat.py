@@ -186,7 +186,7 @@ class Llm:
         found = self.store.get_many(calls)
         given = [(key, calls[key], self._given[key]) for key in calls if key in self._given and key not in found]
         if given:
-            self.store.put_keyed(given)
+            self.store.put_many(given)
             found |= {key: answer for key, _, answer in given}
         return found
 

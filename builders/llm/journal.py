@@ -69,7 +69,7 @@ class Journal:
         failures, self._failures = self._failures, []
         try:
             if answers:
-                self._store.put_keyed([(call.key, call.request, answer) for call, answer in answers])
+                self._store.put_many([(call.key, call.request, answer) for call, answer in answers])
             if failures:
                 self._store.note_failures(failures)
         except UserError as error:

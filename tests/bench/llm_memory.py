@@ -49,7 +49,7 @@ def measured(rows, url, concurrency, store_file):
     assert written.table.num_rows == rows, written.drops.to_pylist()[:3]
     opened = time.perf_counter()
     with CallStore(store_file) as store:
-        store.missing(["nothing"])
+        store.get_many(["nothing"])
     opened = time.perf_counter() - opened
     return {"rows": rows, "before": before, "peak": peak_mb(), "calls/s": rows / seconds, "open_s": opened}
 

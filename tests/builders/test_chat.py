@@ -10,8 +10,9 @@ import pytest
 from builders.llm.chat import ChatRequest, Endpoint, Llm
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.store import CallStore, call_key
+from builders.llm.store import CallStore
 from foils.errors import UserError
+from tests.builders.stores import call_key
 from tests.chat_server import completion, last_user_message, reset_mid_body
 
 
