@@ -17,8 +17,8 @@ from builders.audit.judges import Judge, Verdicts
 from builders.audit.sampling import DataSet, places
 from builders.corpus import keyed_hash
 from builders.folder import cache_of
-from builders.llm.chat import ChatAnswer, ChatRequest, Converse
 from builders.llm.config import LlmConfig
+from builders.llm.messages import ChatAnswer, ChatRequest, Converse
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt

@@ -6,14 +6,12 @@ asked for them.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builders.columns import Hashes, hash_of
 from builders.llm.config import PricesConfig
+from builders.llm.messages import ChatAnswer
 from foils.errors import UserError
-
-if TYPE_CHECKING:
-    from builders.llm.chat import ChatAnswer
 
 BYTES_PER_TOKEN = 4.0
 """Where an endpoint does not count, and in estimates: English text and its markup, in UTF-8."""
@@ -69,7 +67,7 @@ class Account:
         self._call_seconds = 0.0
         self._busy = Spans()
 
-    def add(self, answer: "ChatAnswer", *, new: bool, prompt_bytes: int) -> None:
+    def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts one answer.
 
         Args:
@@ -149,7 +147,7 @@ class Ledger:
         """Calls that this run made."""
         return sum(account.new_calls for account in self._accounts.values())
 
-    def learn(self, answer: "ChatAnswer", prompt_bytes: int) -> None:
+    def learn(self, answer: ChatAnswer, prompt_bytes: int) -> None:
         """Notes how dense the tokens of a prompt are, at the densest."""
         if answer.prompt_tokens:
             seen = prompt_bytes / answer.prompt_tokens
@@ -183,7 +181,7 @@ class Ledger:
         )
 
 
-def tokens_of(answer: "ChatAnswer", prompt_bytes: int) -> tuple[int, int]:
+def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
     """Tokens in and out, guessed from bytes where the endpoint did not count them."""
     prompt = answer.prompt_tokens
     completion = answer.completion_tokens

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
-from foils.errors import UserError, scrub
+from builders.llm.redaction import without_secrets
+from foils.errors import UserError
 from foils.provenance import canonical_json
 
 T = TypeVar("T")
@@ -42,7 +42,6 @@ CREATE TABLE IF NOT EXISTS failures (
 _CHECKED_BYTES = 32 * 2**20  # a file up to this size is checked as a whole when it is opened, in under 0.1 s
 _SMALLEST_PAGE = 512  # that SQLite knows
 _VARIABLES = 900  # SQLite's limit was 999 for long
-_LONGEST_PROBLEM, _SHORTEST_SECRET = 200, 6  # characters
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REFUSED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
 
@@ -287,28 +286,6 @@ def keyed(request: dict[str, Any]) -> tuple[str, str]:
     """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of."""
     text = canonical_json(request)
     return hashlib.sha256(text.encode()).hexdigest(), text
-
-
-def without_secrets(problem: str) -> str:
-    """A failure in short, without addresses (they may hold credentials), keys and tokens.
-
-    >>> without_secrets("POST https://me:pass@host/v1?key=1: answered 401, Bearer sk-abc refused")
-    'POST (address) answered 401, Bearer *** refused'
-    """
-    for name, value in os.environ.items():
-        if re.search(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", name) and len(value) >= _SHORTEST_SECRET:
-            problem = problem.replace(value, "***")
-    problem = re.sub(r"\S*://\S+|\S+:\S+@\S+", "(address)", scrub(problem))
-    problem = re.sub(
-        r"(?i)\b((?:proxy-)?authorization|(?:\w+[-_ ])?(?:api[-_ ]?key|token|secret)|password)\b[\"']?\s*[:=]\s*"
-        r"(?:(?:bearer|basic)\s+)?\S+",
-        r"\1 ***",
-        problem,
-    )
-    problem = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", problem)
-    problem = re.sub(r"\b(?:sk|pk|hf|gsk|xai|nvapi|ghp|r8)[-_]\S+", "***", problem)
-    problem = re.sub(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{24,}", "***", problem)
-    return " ".join(problem.split())[:_LONGEST_PROBLEM]
 
 
 def _object(key: str, text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from builders import schema
 from builders.bm25.search import Bm25Index
-from builders.llm.chat import Converse
+from builders.llm.messages import Converse
 from builders.passages import Passages
 from builders.stages import Stages
 from foils.errors import UserError

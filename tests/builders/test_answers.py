@@ -8,8 +8,9 @@ import pytest
 from builders import build, queries
 from builders.corpus import load, sample
 from builders.llm.answers import read_answers
-from builders.llm.chat import Llm, body_of
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import body_of
 from builders.llm.store import CallStore
 from builders.negatives.llm import Ask, NegativesTask, Writing
 from builders.negatives.material import Material
@@ -51,7 +52,7 @@ def test_the_stores_own_answer_comes_first(tmp_path):
 
     with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
         llm = Llm(LlmConfig(), store, list, given=read_answers(file))
-        assert llm.stored({key: "{}"}) == {key: answer}
+        assert llm.caller.stored({key: "{}"}) == {key: answer}
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")

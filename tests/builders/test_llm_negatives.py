@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
-from builders.llm.chat import ChatAnswer, answer_of, body_of
 from builders.llm.config import LlmConfig
+from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material

@@ -8,7 +8,7 @@ import pytest
 from builders import queries, schema
 from builders.bm25.search import Bm25Index
 from builders.embeddings import retriever
-from builders.llm.chat import ChatAnswer
+from builders.llm.messages import ChatAnswer
 from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig

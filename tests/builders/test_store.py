@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from builders.llm.store import FAILURES_KEPT, VERSION, CallStore, without_secrets
+from builders.llm.redaction import without_secrets
+from builders.llm.store import FAILURES_KEPT, VERSION, CallStore
 from foils.errors import UserError
 from tests.builders.stores import (
     PAGE,

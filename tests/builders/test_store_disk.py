@@ -1,17 +1,15 @@
 """Call stores on a disk that is full, and where nothing can be written."""
 
-import json
+import asyncio
 import os
-import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from builders.llm.backlog import Call
-from builders.llm.journal import Journal
 from builders.llm.store import CallStore
+from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
 from tests.builders.stores import ROOT, a_call, answers_of, put
 
@@ -107,10 +105,12 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         import json
         from collections import Counter
         from pathlib import Path
-        from builders.llm.chat import ChatRequest, Endpoint, Llm
+        from builders.llm.client import Llm
         from builders.llm.config import LlmConfig
+        from builders.llm.messages import ChatRequest, Endpoint
         from builders.llm.store import CallStore
         from foils.errors import UserError
+        from tests.builders.asking import ask as ask_all
         from tests.chat_server import ChatServer
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(1_000_000))
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         def ask(server):
             config = LlmConfig(base_url=server.url, model="scripted", concurrency=8)
             with CallStore(disk / "calls.sqlite") as store:
-                return Llm(config, store, lambda: [Endpoint(server.url, "scripted")]).ask("rows", requests)
+                return ask_all(Llm(config, store, lambda: Endpoint(server.url, "scripted")), "rows", requests)
         with ChatServer() as server:
             try:
                 ask(server)
@@ -208,13 +208,16 @@ def test_a_file_that_may_not_grow(tmp_path):
 
 
 def test_answers_that_a_full_disk_loses_are_counted(tmp_path):
-    call, failed = a_call(1), []
+    async def lose(store):
+        writes = WriteBuffer(store)
+        waiting = asyncio.create_task(writes.put(a_call(1)[0], "{}", {"text": "x" * 100_000}))
+        await asyncio.sleep(0)
+        lost = writes.write()
+        with pytest.raises(UserError, match=r"the disk is full; .* \(1 answers that had come are lost\)"):
+            await waiting
+        return lost
+
     with CallStore(tmp_path / "c") as store:
         put(store, *(a_call(n) for n in range(2, 52)))
         store._db.execute("PRAGMA max_page_count = 1")
-        written = []
-        journal = Journal(store, lambda *answered: written.append(answered), failed.append)
-        journal.add(Call(call[0], json.dumps(call[1]), call[1], 7), {"text": "x" * 100_000})
-        journal.write()
-    assert not written
-    assert re.search(r"the disk is full; .* \(1 answers that had come are lost\)", str(failed[0]))
+        assert "1 answers" in str(asyncio.run(lose(store)))

@@ -4,7 +4,7 @@ The calls are those that the build itself makes for these passages, so it finds 
 
     recorder = Recorder(session)
     material = Material(..., converse=recorder.converse)
-    rehearsal = rehearse(config, sampled, population, recorder, material, retrieve)
+    trial = run_trial(config, sampled, population, recorder, material, retrieve)
 """
 
 from collections import Counter
@@ -15,15 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 from builders import queries
-from builders.estimate.forecast import CALLS, FIGURES, ROWS, Floats, Measured
-from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Llm, TaskT
+from builders.estimate.forecast import FIGURES, ROWS, Measured
+from builders.llm.client import Llm
 from builders.llm.ledger import Spans, bytes_of, tokens_of
+from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, TaskT
 from builders.negatives import MINERS, config_of
 from builders.negatives.material import Material
 from builders.recipe import BuildRecipe
 
-ROUND_TRIP, ACCEPTED, TRAINING = "round trip", "accepted", "training"
-"""Stages without calls: queries that go into the round trip, those that pass it, those with all their negatives."""
+ROUND_TRIP, ACCEPTED = "round trip", "accepted"
+"""Stages without calls: queries that go into the round trip, and those that pass it."""
 WRITERS = ("llm", "llm-with-positive")
 """Kinds of negatives that cost calls."""
 ONCE = ""
@@ -39,8 +40,8 @@ class Outcome(NamedTuple):
     reasons: Counter[str]
 
 
-class Rehearsal(NamedTuple):
-    """What the sample told.
+class Trial(NamedTuple):
+    """What the sample showed.
 
     Attributes:
         measured: per passage and stage.
@@ -154,14 +155,14 @@ class _Recorded(Generic[TaskT]):
         self.task.refused(detail)
 
 
-def rehearse(
+def run_trial(
     config: BuildRecipe,
     sampled: pa.Table,
     population: int,
     recorder: Recorder,
     material: Material,
     retrieve: queries.Retrieve,
-) -> Rehearsal:
+) -> Trial:
     """Runs the LLM's stages and the round trip on some passages; negatives only if a query was accepted.
 
     Args:
@@ -178,27 +179,14 @@ def rehearse(
     for kind in writers_of(config):
         if accepted.table.num_rows:
             found[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind)).generated
-    passing = {
-        ROUND_TRIP: written.table,
-        ACCEPTED: accepted.table,
-        TRAINING: _with_all(accepted.table, found, config.negatives.per_query),
-    }
+    passing = {ROUND_TRIP: written.table, ACCEPTED: accepted.table}
     measured = _measured(config, sampled["_id"].to_pylist(), population, recorder, passing)
-    return Rehearsal(measured, tuple(_outcomes(config, sampled.num_rows, written, accepted, found, recorder)))
+    return Trial(measured, tuple(_outcomes(config, sampled.num_rows, written, accepted, found, recorder)))
 
 
 def writers_of(config: BuildRecipe) -> list[str]:
     """The recipe's kinds of negatives that cost calls."""
     return [kind for kind in config.negatives.kinds if kind in WRITERS]
-
-
-def _with_all(accepted: pa.Table, found: Mapping[str, pa.Table], per_query: int) -> pa.Table:
-    """The queries that have enough written negatives of every kind."""
-    for generated in found.values():
-        counts = Counter(generated["query-id"].to_pylist())
-        enough = [counts[query_id] >= per_query for query_id in accepted["_id"].to_pylist()]
-        accepted = accepted.filter(pa.array(enough, pa.bool_()))
-    return accepted
 
 
 def _outcomes(
@@ -228,11 +216,11 @@ def _measured(
         config: the recipe.
         passages: ids of the sampled.
         population: how many seed passages the build has.
-        recorder: after the rehearsal.
+        recorder: after the trial.
         passing: stage without calls -> its queries, `queries.TABLE`.
     """
     kinds = writers_of(config)
-    stages = (queries.STAGE, ROUND_TRIP, ACCEPTED, *kinds, TRAINING)
+    stages = (queries.STAGE, ROUND_TRIP, ACCEPTED, *kinds)
     place = {passage_id: position for position, passage_id in enumerate(passages)}
     figures = np.zeros((len(passages), len(stages), len(FIGURES)))
     once, concurrency = np.zeros(figures.shape[1:]), np.ones(len(stages))
@@ -252,34 +240,7 @@ def _measured(
         writer = config_of(config.negatives, kind)
         each = -(-writer.count // writer.per_call)
         figures[:, stages.index(kind), ROWS] = each * figures[:, stages.index(ACCEPTED), ROWS]
-    unseen = _unseen(config, stages, figures)
-    return Measured(stages, figures, once, unseen, concurrency, population)
-
-
-def _unseen(config: BuildRecipe, stages: Sequence[str], figures: Floats) -> Floats:
-    """Typical passages, each with one thing otherwise that no sampled passage showed, at its worst.
-
-    These are: answers that are rejected up to the last attempt, where none was; and queries that are lost, or stay
-    without negatives, where none was.
-    """
-    typical, unseen = figures.mean(axis=0), []
-    attempts = {queries.STAGE: config.queries.attempts}
-    attempts |= {kind: config_of(config.negatives, kind).attempts for kind in stages if kind in WRITERS}
-    for stage, most in attempts.items():
-        at = stages.index(stage)
-        if most > 1 and np.all(figures[:, at, CALLS] <= figures[:, at, ROWS]):
-            unseen.append(typical.copy())
-            unseen[-1][at, CALLS:] *= most
-    usable, accepted, training = (stages.index(stage) for stage in (ROUND_TRIP, ACCEPTED, TRAINING))
-    loses = {
-        at: bool(np.any(figures[:, at, ROWS] < figures[:, before, ROWS]))
-        for at, before in ((usable, 0), (accepted, usable), (training, accepted))
-    }
-    loses[accepted] |= not loses[usable]  # either way a query is lost: one kind stands for both
-    for at in (at for at, some in loses.items() if not some):
-        unseen.append(typical.copy())
-        unseen[-1][at:] = 0
-    return np.array(unseen).reshape(-1, *typical.shape)
+    return Measured(stages, figures, once, concurrency, population)
 
 
 def _passage_of(query_id: str) -> str:
