@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.leakage.found import Found
+from foils import words
 
 NAMES = {"query": "queries", "positive": "positives", "corpus": "corpus passages", "generated": "generated passages"}
 
@@ -70,11 +71,7 @@ def table(found: Found) -> str:
         ]
         for row in counts(found)
     ]
-    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells))  # noqa: PLR2004
-        for cells in (list(zip(line, widths, strict=True)) for line in [head, *lines])
-    )
+    return "\n".join(words.table([head, *lines], left=(0, 1)))
 
 
 def in_words(what: str) -> str:
