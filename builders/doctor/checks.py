@@ -8,6 +8,7 @@ from itertools import count, islice
 from statistics import median
 from typing import Any, Literal
 
+import aiohttp
 import msgspec
 from msgspec import Struct
 
@@ -28,6 +29,16 @@ MOST_AT_ONCE = 64
 MOST_LISTED, LONGEST_QUOTE = 8, 90
 KEY_REFUSED = frozenset({401, 403})
 _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORECASE)
+
+
+class _Entry(Struct):
+    id: str
+
+
+class _Page(Struct):
+    """A list of models."""
+
+    data: list[_Entry]
 
 
 class Finding(Struct, frozen=True):
@@ -99,16 +110,15 @@ class Probe:
             return [], None, None
         url = f"{self._endpoint.base_url.rstrip('/')}/models"
         try:
-            page = msgspec.json.decode(await self._client.read(url, self._llm.timeout_s))
-            return [str(entry["id"]) for entry in page["data"]], None, None
+            page = msgspec.json.decode(await self._client.read(url, self._llm.timeout_s), type=_Page)
+            return [entry.id for entry in page.data], None, None
         except StatusError as error:
             return [], None, error.status
-        except Exception as error:
+        except (msgspec.DecodeError, UnicodeDecodeError):  # it answers, which is all that matters here
+            return [], None, None
+        except (aiohttp.ClientError, OSError) as error:
             failure = failure_of(error)
-            if failure is None and not isinstance(error, KeyError | TypeError):
-                raise
-            is_page = failure is None or isinstance(error, msgspec.DecodeError | UnicodeDecodeError)
-            return [], None if is_page or failure is None else failure.words, None
+            return [], failure.words if failure is not None else type(error).__name__, None
 
     def _reachable(self, listed: list[str], problem: str | None) -> Finding:
         if problem is not None:
@@ -124,9 +134,7 @@ class Probe:
         if not refused:
             return Finding("key", "not tried", f"no answer: {replies[0].problem}")
         if env is None:
-            found = (
-                ", and the recipe names no key -> set llm.api_key_env to the variable that holds the key"
-            )
+            found = ", and the recipe names no key -> set llm.api_key_env to the variable that holds the key"
         else:
             found = f" to the key in {env} -> check its value, or name another in llm.api_key_env"
         return Finding("key", "failed", f"answered {refused[0]}{found}")

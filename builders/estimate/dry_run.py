@@ -59,11 +59,9 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        recorder = Recorder(session)
-        material = Material(
-            passages, config.corpus.language, config.seed, recorder.converse, store_file.with_name("cache")
-        )
+        material = Material(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
+        recorder = Recorder(session, sampled["_id"].to_pylist())
         trial = run_trial(config, sampled, seeds.num_rows, recorder, material, retriever(material))
         stored = _first_calls_stored(config, seeds, session, material)
     print(report(config, trial, stored, recorder.new))

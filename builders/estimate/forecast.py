@@ -31,21 +31,24 @@ class Measured(NamedTuple):
 
     Attributes:
         stages: names along the second axis of `figures`.
-        figures: `(n_passages, n_stages, 5)`.
-        once: `(n_stages, 5)`, what is paid once, however many passages there are.
+        figures: `(n_passages + 1, n_stages, 5)`; the last row is what is paid once, however many passages there are.
         concurrency: `(n_stages,)`, calls in flight at once on average; at least 1.
         population: seed passages of the whole build.
     """
 
     stages: tuple[str, ...]
     figures: Floats
-    once: Floats
     concurrency: Floats
     population: int
 
+    @property
+    def sampled(self) -> int:
+        """The sampled passages."""
+        return len(self.figures) - 1
+
     def total(self, figure: int, stage: str | None = None) -> Estimate:
         """One of `FIGURES` of a stage, or of all."""
-        return self._total(np.append(self.figures, self.once[None], axis=0)[:, :, figure], stage)
+        return self._total(self.figures[:, :, figure], stage)
 
     def wall(self, stage: str | None = None) -> Estimate:
         """Seconds during which calls of a stage are in flight, or of all stages, which follow each other."""
@@ -53,12 +56,12 @@ class Measured(NamedTuple):
 
     def money(self, prices: PricesConfig, stage: str | None = None) -> Estimate:
         """What a stage costs, or all of them."""
-        figures = np.append(self.figures, self.once[None], axis=0)
-        tokens = (figures[:, :, TOKENS_IN] * prices.input + figures[:, :, TOKENS_OUT] * prices.output) / MILLION
+        read, written = self.figures[:, :, TOKENS_IN], self.figures[:, :, TOKENS_OUT]
+        tokens = (read * prices.input + written * prices.output) / MILLION
         return self._total(tokens + self._wall() * prices.hour / HOUR_S, stage)
 
     def _wall(self) -> Floats:
-        seconds: Floats = np.append(self.figures, self.once[None], axis=0)[:, :, SECONDS] / self.concurrency
+        seconds: Floats = self.figures[:, :, SECONDS] / self.concurrency
         return seconds
 
     def _total(self, by_stage: Floats, stage: str | None) -> Estimate:

@@ -10,6 +10,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.ledger import HOUR_S
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
+from foils.words import table
 
 UNITS = (("s", 1.0), ("min", 60.0), ("h", HOUR_S), ("days", 24 * HOUR_S))
 LONG = 120
@@ -28,7 +29,7 @@ def report(config: BuildRecipe, trial: Trial, stored: int, new: Tally) -> str:
         stored: the build's first calls for queries that the store can answer.
         new: over the calls that this run made.
     """
-    sampled, population = len(trial.measured.figures), trial.measured.population
+    sampled, population = trial.measured.sampled, trial.measured.population
     asked = population * config.queries.per_passage
     lines = [
         f"{config.name}: measured on {sampled:,} of {population:,} seed passages"
@@ -73,16 +74,13 @@ def _table(config: BuildRecipe, trial: Trial) -> Iterator[str]:
         without = "" if has_accepted or not writers_of(config) else " without negatives"
         name, count = (f"total{without}", "") if stage is None else (stage, in_words(measured.total(ROWS, stage)))
         rows.append([name, count, *(["-"] * len(costs) if stage == ROUND_TRIP else costs)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        aligned = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        yield "  ".join([f"{name:{widths[0]}}", *aligned]).rstrip()
+    yield from table(rows)
 
 
 def _of_sample(config: BuildRecipe, trial: Trial, new: Tally) -> Iterator[str]:
     """What the sample cost, and what came of it."""
     measured, prices = trial.measured, config.llm.prices
-    calls = int(measured.figures[:, :, CALLS].sum() + measured.once[:, CALLS].sum())
+    calls = int(measured.figures[:, :, CALLS].sum())
     made, read, written = (int(new.figures[figure]) for figure in (CALLS, TOKENS_IN, TOKENS_OUT))
     paid = prices.of_tokens(read, written) + prices.hour * new.busy.seconds / HOUR_S
     money = f", {paid:,.4f} {prices.currency}" if prices.known else ""
@@ -95,7 +93,7 @@ def _of_sample(config: BuildRecipe, trial: Trial, new: Tally) -> Iterator[str]:
         yield f"  {stage}: {accepted:,} of {asked:,}{share}" + (f"; {what}: {top}" if top else "")
     if trial.outcomes[1].accepted == 0:
         yield (
-            f"  no sampled query was accepted; of all others at most {100 * at_most(len(measured.figures)):.1f} % "
+            f"  no sampled query was accepted; of all others at most {100 * at_most(measured.sampled):.1f} % "
             "would be (95 %); try another model or a larger queries.round_trip_k"
         )
 
@@ -115,7 +113,7 @@ def _of_money(llm: LlmConfig, trial: Trial) -> Iterator[str]:
 def _notes(config: BuildRecipe, trial: Trial) -> Iterator[str]:
     """What the figures hold for."""
     measured, most = trial.measured, config.llm.concurrency
-    sampled = len(measured.figures)
+    sampled = measured.sampled
     reached = {stage: measured.concurrency[measured.stages.index(stage)] for stage, *_ in trial.outcomes}
     words = ", ".join(f"{calls:.1f} ({stage})" for stage, calls in reached.items() if stage != ROUND_TRIP)
     yield f"wall: the time in calls, if as many are in flight at once as in the sample: {words}, of {most} allowed;"

@@ -1,34 +1,26 @@
 """A build's LLM stages on a few of its seed passages, with real calls, and what each of them costs.
 
 The calls are those that the build itself makes for these passages, so it finds them in the call store later.
-
-    recorder = Recorder(session)
-    material = Material(..., converse=recorder.converse)
-    trial = run_trial(config, sampled, population, recorder, material, retrieve)
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from builders import queries
-from builders.estimate.forecast import FIGURES, ROWS, Measured
+from builders.estimate.forecast import FIGURES, ROWS, Floats, Measured
 from builders.llm.client import Llm
 from builders.llm.ledger import Spans, bytes_of, tokens_of
-from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, TaskT
+from builders.llm.messages import ChatAnswer, ChatRequest, Task
 from builders.negatives import MINERS, config_of
 from builders.negatives.material import Material
-from builders.recipe import BuildRecipe
+from builders.recipe import WRITTEN, BuildRecipe
 
 ROUND_TRIP, ACCEPTED = "round trip", "accepted"
 """Stages without calls: queries that go into the round trip, and those that pass it."""
-WRITERS = ("llm", "llm-with-positive")
-"""Kinds of negatives that cost calls."""
-ONCE = ""
-"""In place of a query's id: calls of no query, such as the priming question's."""
 
 
 class Outcome(NamedTuple):
@@ -56,7 +48,8 @@ class Tally:
     """Sums over answers.
 
     Attributes:
-        figures: as `estimate.FIGURES`; no rows.
+        figures: as `forecast.FIGURES`; no rows.
+        busy: when calls were in flight.
     """
 
     def __init__(self) -> None:
@@ -64,9 +57,9 @@ class Tally:
         self.busy = Spans()
         self._timed = 0.0
 
-    def add(self, answer: ChatAnswer, prompt_bytes: int) -> None:
+    def add(self, answer: ChatAnswer, figures: Floats) -> None:
         """Counts an answer."""
-        self.figures += (0, 1, *tokens_of(answer, prompt_bytes), answer.seconds)
+        self.figures += figures
         if answer.ended is not None:
             self.busy.add(answer.ended - answer.seconds, answer.ended)
             self._timed += answer.seconds
@@ -77,82 +70,42 @@ class Tally:
         return max(1.0, self._timed / self.busy.seconds) if self.busy.seconds else 1.0
 
 
-class Log:
-    """What a stage's tasks asked and got.
-
-    Attributes:
-        all: over all calls.
-        by_query: over those of a query, by its id.
-        reasons: why answers were rejected.
-    """
-
-    def __init__(self) -> None:
-        self.all = Tally()
-        self.by_query: dict[str, Tally] = {}
-        self.reasons: Counter[str] = Counter()
-
-
 class Recorder:
-    """Stands where `Llm.run` stands, and writes down what each query costs.
+    """Writes down what each passage costs, while a session asks.
+
+    Args:
+        llm: the session.
+        passages: ids of the sampled.
 
     Attributes:
-        llm: the session.
-        logs: stage -> what its tasks asked and got.
+        figures: stage -> `(n_passages + 1, 5)`; the last row is for calls of no query, such as the priming question's.
+        stages: stage -> sums over its answers.
+        reasons: stage -> why answers were rejected.
         new: over the calls that this run made.
     """
 
-    def __init__(self, llm: Llm) -> None:
-        self.llm = llm
-        self.logs: dict[str, Log] = {}
+    def __init__(self, llm: Llm, passages: list[str]) -> None:
+        self.figures: dict[str, Floats] = defaultdict(lambda: np.zeros((len(passages) + 1, len(FIGURES))))
+        self.stages: dict[str, Tally] = defaultdict(Tally)
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.new = Tally()
-        self._new_calls = llm.ledger.new_calls
+        self.place = {passage_id: position for position, passage_id in enumerate(passages)}
+        self._ledger, self._new_calls = llm.ledger, llm.ledger.new_calls
+        llm.watch = self._saw
 
-    def converse(
-        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
-    ) -> None:
-        """As `Llm.run`."""
-        self.logs.setdefault(stage, Log())
-        recorded = (_Recorded(task, stage, self) for task in tasks)
-        self.llm.run(stage, recorded, total=total, attempts=attempts, done=lambda settled: done(settled.task))
-
-    def add(self, stage: str, query_id: str, answer: ChatAnswer, prompt_bytes: int) -> None:
-        """Counts an answer; the ledger has counted it by now, so that it tells whether this run made the call."""
-        log = self.logs[stage]
-        tallies = [log.all, log.by_query.setdefault(query_id, Tally())]
-        if self.llm.ledger.new_calls > self._new_calls:
-            self._new_calls = self.llm.ledger.new_calls
-            tallies.append(self.new)
-        for tally in tallies:
-            tally.add(answer, prompt_bytes)
-
-
-class _Recorded(Generic[TaskT]):
-    """A task that is asked and judged as ever, while its recorder looks on."""
-
-    __slots__ = ("_log", "_prompt_bytes", "_query_id", "_recorder", "_stage", "task")
-
-    def __init__(self, task: TaskT, stage: str, recorder: Recorder) -> None:
-        self.task = task
-        self._stage = stage
-        self._recorder = recorder
-        self._query_id: str = getattr(task, "query_id", ONCE)
-        self._prompt_bytes = 0
-
-    def request(self, attempt: int) -> ChatRequest:
-        request = self.task.request(attempt)
-        self._prompt_bytes = bytes_of(request.messages)
-        return request
-
-    def take(self, answer: ChatAnswer) -> str | None:
-        self._recorder.add(self._stage, self._query_id, answer, self._prompt_bytes)
-        reason = self.task.take(answer)
+    def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:
         if reason is not None:
-            self._recorder.logs[self._stage].reasons[reason] += 1
-        return reason
-
-    def refused(self, detail: str) -> None:
-        self._recorder.logs[self._stage].reasons[REFUSED] += 1
-        self.task.refused(detail)
+            self.reasons[stage][reason] += 1
+        if answer is None:
+            return
+        query_id = getattr(task, "query_id", None)
+        row = -1 if query_id is None else self.place[passage_of(query_id)]
+        figures = np.array([0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds])
+        self.figures[stage][row] += figures
+        self.stages[stage].add(answer, figures)
+        if self._ledger.new_calls > self._new_calls:
+            self._new_calls = self._ledger.new_calls
+            self.new.add(answer, figures)
 
 
 def run_trial(
@@ -170,7 +123,7 @@ def run_trial(
         sampled: some of the build's seed passages, `schema.CORPUS`.
         population: how many seed passages the build has.
         recorder: of the session.
-        material: has the recorder as its LLM.
+        material: asks through that session.
         retrieve: the build's own, for the round trip.
     """
     written = queries.write(sampled, sampled.num_rows, config.queries, material)
@@ -179,14 +132,13 @@ def run_trial(
     for kind in writers_of(config):
         if accepted.table.num_rows:
             found[kind] = MINERS[kind](accepted.table, material, config_of(config.negatives, kind)).generated
-    passing = {ROUND_TRIP: written.table, ACCEPTED: accepted.table}
-    measured = _measured(config, sampled["_id"].to_pylist(), population, recorder, passing)
+    measured = _measured(config, population, recorder, {ROUND_TRIP: written.table, ACCEPTED: accepted.table})
     return Trial(measured, tuple(_outcomes(config, sampled.num_rows, written, accepted, found, recorder)))
 
 
 def writers_of(config: BuildRecipe) -> list[str]:
     """The recipe's kinds of negatives that cost calls."""
-    return [kind for kind in config.negatives.kinds if kind in WRITERS]
+    return [kind for kind in config.negatives.kinds if kind in WRITTEN]
 
 
 def _outcomes(
@@ -199,54 +151,35 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     usable, left = written.table.num_rows, accepted.table.num_rows
     duplicates = written.drops["reason"].to_pylist().count("duplicate")
-    reasons = recorder.logs[queries.STAGE].reasons + Counter(duplicate=duplicates)
+    reasons = recorder.reasons[queries.STAGE] + Counter(duplicate=duplicates)
     yield Outcome(queries.STAGE, passages * config.queries.per_passage, usable, reasons)
     yield Outcome(ROUND_TRIP, usable, left, Counter(accepted.drops["reason"].to_pylist()))
     for kind, generated in found.items():
         texts = left * config_of(config.negatives, kind).count
-        yield Outcome(kind, texts, generated.num_rows, recorder.logs[kind].reasons)
+        yield Outcome(kind, texts, generated.num_rows, recorder.reasons[kind])
 
 
-def _measured(
-    config: BuildRecipe, passages: Sequence[str], population: int, recorder: Recorder, passing: Mapping[str, pa.Table]
-) -> Measured:
-    """The recorder's logs by passage and stage.
-
-    Args:
-        config: the recipe.
-        passages: ids of the sampled.
-        population: how many seed passages the build has.
-        recorder: after the trial.
-        passing: stage without calls -> its queries, `queries.TABLE`.
-    """
+def _measured(config: BuildRecipe, population: int, recorder: Recorder, passing: Mapping[str, pa.Table]) -> Measured:
+    """What was recorded, by passage and stage; `passing` has the queries of the stages without calls."""
     kinds = writers_of(config)
     stages = (queries.STAGE, ROUND_TRIP, ACCEPTED, *kinds)
-    place = {passage_id: position for position, passage_id in enumerate(passages)}
-    figures = np.zeros((len(passages), len(stages), len(FIGURES)))
-    once, concurrency = np.zeros(figures.shape[1:]), np.ones(len(stages))
-    for stage, log in recorder.logs.items():
-        at = stages.index(stage)
-        concurrency[at] = min(log.all.concurrency, config.llm.concurrency)
-        for query_id, tally in log.by_query.items():
-            if query_id == ONCE:
-                once[at] += tally.figures
-            else:
-                figures[place[_passage_of(query_id)], at] += tally.figures
-    figures[:, 0, ROWS] = config.queries.per_passage
+    figures = np.stack([recorder.figures[stage] for stage in stages], axis=1)
+    figures[:-1, 0, ROWS] = config.queries.per_passage
     for stage, table in passing.items():
         for passage_id in table["corpus-id"].to_pylist():
-            figures[place[passage_id], stages.index(stage), ROWS] += 1
+            figures[recorder.place[passage_id], stages.index(stage), ROWS] += 1
     for kind in kinds:
         writer = config_of(config.negatives, kind)
         each = -(-writer.count // writer.per_call)
         figures[:, stages.index(kind), ROWS] = each * figures[:, stages.index(ACCEPTED), ROWS]
-    return Measured(stages, figures, once, concurrency, population)
+    reached = [min(recorder.stages[stage].concurrency, config.llm.concurrency) for stage in stages]
+    return Measured(stages, figures, np.array(reached), population)
 
 
-def _passage_of(query_id: str) -> str:
+def passage_of(query_id: str) -> str:
     """The passage that a query was written for.
 
-    >>> _passage_of("docs/1/q2")
+    >>> passage_of("docs/1/q2")
     'docs/1'
     """
     return query_id.rpartition("/")[0]

@@ -30,8 +30,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
-"""After this many refusals without an answer between, the endpoint and not the row is at fault. The second limit holds
-before the first answer."""
+"""Refusals without an answer between, from which on the endpoint and not the row is at fault; before any answer."""
 
 Stored = dict[str, Any]
 """An answer as the store keeps it."""
@@ -65,6 +64,7 @@ class Caller:
         is_stopping: nothing new is sent any more.
         sending: the rows whose request is in flight.
         storing: the rows whose answer is about to be stored.
+        writes: answers on their way into the store.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Caller:
         self.is_stopping = False
         self.limiter.begin()
         self._stage, self._progress, self._account = name, progress, self._ledger.account(name)
-        self._writes = WriteBuffer(self._store)
+        self.writes = WriteBuffer(self._store)
         self._client: PostingClient | None = None
         self._asked: dict[str, asyncio.Future[ChatAnswer]] = {}
         self._connecting, self._released = asyncio.Lock(), asyncio.Event()
@@ -102,15 +102,11 @@ class Caller:
         try:
             yield
         finally:
-            lost = self._writes.write()
+            lost = self.writes.write()
             if self._client is not None:
                 await self._client.close()
         if lost is not None:
             raise lost
-
-    def write(self) -> None:
-        """Writes at once what was answered."""
-        self._writes.write()
 
     def stored(self, calls: Mapping[str, str]) -> dict[str, Stored]:
         """The answers that are there already, of requests by key."""
@@ -164,7 +160,7 @@ class Caller:
         self._funded += 1
         try:
             stored = await self._answered(call)
-            await self._doing(self.storing, self._writes.put(call.key, call.request, stored))
+            await self._doing(self.storing, self.writes.put(call.key, call.request, stored))
             return self._counted(call, stored, new=True)
         finally:
             self._funded -= 1
@@ -203,7 +199,7 @@ class Caller:
                 except Exception as error:  # noqa: BLE001 - those that are not failures are raised again
                     failure = self._failure_of(error)
                     is_objection = failure.of_request and self._may_be_this_request(call, failure)
-                    self._writes.note(call.key, failure.words)
+                    self.writes.note(call.key, failure.words)
                     if self.is_stopping:
                         raise asyncio.CancelledError from None
                     if is_objection:
@@ -225,6 +221,8 @@ class Caller:
 
     async def _connected(self) -> tuple[Endpoint, PostingClient]:
         """The endpoint, which is looked for when the first request has to be sent, and a client of it."""
+        if self._endpoint is not None and self._client is not None:
+            return self._endpoint, self._client
         async with self._connecting:
             if self._endpoint is None:
                 self._secret = api_key(self._config)

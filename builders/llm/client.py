@@ -22,7 +22,7 @@ from uvloop import new_event_loop
 from builders.llm.caller import Caller, RefusedError
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.messages import REFUSED, Endpoint, TaskT
+from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, Endpoint, Task, TaskT
 from builders.llm.progress import Progress
 from builders.llm.store import CallStore
 
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 20.0
 """For how long a failed run waits for the requests in flight: they are paid for."""
 _BREATHE = 64  # rows from the store, after which others have their turn
+
+
+Watch = Callable[[str, Task, ChatRequest, ChatAnswer | None, str | None], None]
 
 
 class Llm:
@@ -42,6 +45,9 @@ class Llm:
         connect: finds the endpoint.
         ledger: counts the costs.
         given: answers by key that are taken over where the store has none.
+
+    Attributes:
+        watch: is shown each row's stage, task, request, answer (None if refused), and why the answer was rejected.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Llm:
     ) -> None:
         self.config = config
         self.ledger = ledger or Ledger(config.prices, config.budget)
+        self.watch: Watch | None = None
         self.caller = Caller(config, store, connect, self.ledger, given or {})
 
     def run(
@@ -89,6 +96,7 @@ class _Rows(Generic[TaskT]):
     ) -> None:
         self._stage, self._attempts, self._done = stage, attempts, done
         self._caller, self._account = llm.caller, llm.ledger.account(stage)
+        self._watch: Watch = llm.watch or (lambda *_: None)
         self._progress = Progress(stage, total, llm.ledger.cost)
         self._progress.in_flight = lambda: self._caller.limiter.in_flight
         self._workers_wanted = max(1, min(2 * llm.config.concurrency, total))
@@ -120,18 +128,19 @@ class _Rows(Generic[TaskT]):
             Exception: the first failure.
         """
         ended, waiting = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
-        if waiting:
+        failed = [worker for worker in ended if not worker.cancelled() and worker.exception() is not None]
+        if failed:
             self._stop()
+        if waiting:
             await asyncio.wait(waiting, timeout=DRAIN_S)
-        if self._caller.is_stopping or waiting:
+        if self._caller.is_stopping:
             progress = self._progress
             logger.warning(
                 "%s: %d of %d rows are done, %d left; %d new answers are stored",
                 *(self._stage, progress.done, progress.total, progress.left, progress.calls),
             )
-        for worker in ended:
-            if not worker.cancelled():
-                worker.result()
+        for worker in failed:
+            worker.result()
 
     async def _work(self) -> None:
         """Settles one row after the other, until there are no more or the run is stopped."""
@@ -150,13 +159,16 @@ class _Rows(Generic[TaskT]):
     async def _settle(self, task: TaskT) -> None:
         """Asks until nothing is missing or the attempts are used up."""
         for attempt in range(self._attempts):
+            request = task.request(attempt)
             try:
-                answer = await self._caller.ask(task.request(attempt))
+                answer = await self._caller.ask(request)
             except RefusedError as error:
                 task.refused(f"{error}")
+                self._watch(self._stage, task, request, None, REFUSED)
                 self._progress.rejected(REFUSED)
                 return
             reason = task.take(answer)
+            self._watch(self._stage, task, request, answer, reason)
             if reason is None:
                 self._account.accepted += 1
                 self._progress.accepted()
@@ -170,7 +182,7 @@ class _Rows(Generic[TaskT]):
             logger.warning("interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", in_flight)
             self._stop()
         else:
-            self._caller.write()
+            self._caller.writes.write()
             self._cancel(self._caller.sending)
 
     def _stop(self) -> None:

@@ -28,7 +28,8 @@ class PricesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What the LLM costs, for the ledger and the budget.
 
     Attributes:
-        input: money per million tokens that it reads; likewise `output` for those it writes.
+        input: money per million tokens that it reads.
+        output: money per million tokens that it writes.
         hour: money per hour in which requests are in flight, for rented machines.
         currency: its name.
     """

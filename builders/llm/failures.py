@@ -20,11 +20,6 @@ MAX_BACKOFF_S = 60.0
 ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 OBJECTIONS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
 _HINTS = {400: "bad request", 401: "key refused", 403: "key refused", 404: "no such address or model"}
-_LONGEST_RESET_S = 86_400.0
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_LEFT = ("ratelimit-remaining", *(f"x-ratelimit-remaining{what}" for what in ("", "-requests", "-tokens")))
-"""Headers of what is left, as the first drafts of RateLimit and OpenAI-like endpoints name them."""
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
 
 
@@ -59,9 +54,9 @@ def failure_of(error: Exception) -> Failure | None:
     """What an exception of `PostingClient` means; None for our own bugs."""
     if isinstance(error, StatusError):
         status = error.status
-        told = _told(error.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
+        said = _said(error.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
         return Failure(
-            words=f"answered {status} ({_HINTS.get(status, 'error')}{told})",
+            words=f"answered {status} ({_HINTS.get(status, 'error')}{said})",
             brief=f"answered {status} ({_HINTS.get(status, 'error')})",
             status=status,
             refused=status not in {408, 424, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -81,37 +76,28 @@ def failure_of(error: Exception) -> Failure | None:
     return None
 
 
-def _told(body: str) -> str:
+def _said(body: str) -> str:
     """What the endpoint itself says is wrong, in short and without secrets; nothing if it is a web page."""
     if body.lstrip().startswith("<"):
         return ""
-    said = re.search(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.)+)"', body)
-    return f": {without_secrets(said[1])}" if said else ""
+    found = re.search(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.)+)"', body)
+    return f": {without_secrets(found[1])}" if found else ""
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds that a response asks its client to wait before the next request; None if it does not.
 
     `Retry-After` counts on 429 and 503, as seconds or as a date; a date is read against the server's own `Date`
-    where it sends one, because clocks differ. `RateLimit` counts on any response once nothing is left (`r=0`), and so
-    do its older forms.
+    where it sends one, because clocks differ. `RateLimit` counts on any response once nothing is left (`r=0`).
 
     >>> asked_wait(429, {"retry-after": "7"})
     7.0
     >>> asked_wait(200, {"ratelimit": '"api";r=0;t=5'})
     5.0
     >>> asked_wait(200, {"ratelimit": '"api";r=9;t=5'})
-    >>> asked_wait(200, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s"})
-    60.5
     """
-    waits = []
-    for remaining, reset in _RATE_LIMIT.findall(headers.get("ratelimit", "")):
-        if int(remaining) == 0:
-            waits.append(float(reset))
-    for name in _LEFT:
-        if headers.get(name, "").strip() == "0":
-            reset = _seconds(headers.get(name.replace("remaining", "reset"), ""))
-            waits += [reset] if reset is not None else []
+    limits = _RATE_LIMIT.findall(headers.get("ratelimit", ""))
+    waits = [float(reset) for remaining, reset in limits if int(remaining) == 0]
     after = headers.get("retry-after", "").strip() if status in ASKED_TO_WAIT else ""
     if after.isdecimal():
         waits.append(float(after))
@@ -119,19 +105,6 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
         with suppress(ValueError):
             waits.append(max(0.0, (_moment(after) - _moment(headers.get("date", ""))).total_seconds()))
     return max(waits, default=None)
-
-
-def _seconds(text: str) -> float | None:
-    """A duration such as `5`, `1m0.5s` or `20ms`; None for anything else, a point in time above all.
-
-    >>> _seconds("20ms"), _seconds("1764000000"), _seconds("soon")
-    (0.02, None, None)
-    """
-    parts = _DURATION.findall(text.strip())
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        return None
-    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    return seconds if seconds <= _LONGEST_RESET_S else None
 
 
 def _moment(text: str) -> datetime:

@@ -10,18 +10,16 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from builders.llm.redaction import without_secrets
 from foils.errors import UserError
 from foils.provenance import canonical_json
-
-T = TypeVar("T")
 
 VERSION = 2
 """Those of versions 0 and 1 are read and written as well. Version 1 has one more column, `crc`, which may be empty."""
@@ -70,18 +68,19 @@ class CallStore:
         self._path = path
         self._db = sqlite3.connect(":memory:")
         try:
-            if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._do(self._opened_to_read if read_only else self._opened)
-            tables = self._do(self._check)
-            if not read_only:
-                self._do(self._prepare)
-            elif "failures" not in tables:  # of the first version
-                self._do(lambda: self._db.execute("CREATE TEMP TABLE failures (key, attempt, problem)"))
-        except BaseException as error:
+            with self._explained():
+                if read_only:
+                    self._db = self._opened_to_read()
+                else:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._db = sqlite3.connect(path, WAIT_S, isolation_level=None)
+                tables = self._check()
+                if not read_only:
+                    self._prepare()
+                elif "failures" not in tables:  # of the first version
+                    self._db.execute("CREATE TEMP TABLE failures (key, attempt, problem)")
+        except BaseException:
             self._db.close()
-            if isinstance(error, OSError):
-                raise self._explained(error) from None
             raise
 
     def __enter__(self) -> Self:
@@ -93,33 +92,30 @@ class CallStore:
         self._db.close()
 
     def __len__(self) -> int:
-        return self._do(lambda: int(self._db.execute("SELECT count(*) FROM calls").fetchone()[0]))
+        with self._explained():
+            return int(self._db.execute("SELECT count(*) FROM calls").fetchone()[0])
 
     def __iter__(self) -> Iterator[Call]:
         """All calls in the order of their keys."""
-        query = "SELECT key, request, answer FROM calls WHERE key > ? ORDER BY key LIMIT ?"
-        last = ""
-
-        def work() -> list[Call]:
-            return [Call(*row) for row in self._db.execute(query, (last, _VARIABLES))]
-
-        while calls := self._do(work):
+        query, last = "SELECT key, request, answer FROM calls WHERE key > ? ORDER BY key LIMIT ?", ""
+        while True:
+            with self._explained():
+                calls = [Call(*row) for row in self._db.execute(query, (last, _VARIABLES))]
+            if not calls:
+                return
             yield from calls
             last = calls[-1].key
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The stored answers of those of `keys` that have one."""
         wanted = sorted(set(keys))  # neighbours in the index: twice as fast
-
-        def work() -> dict[str, dict[str, Any]]:
-            found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {}
+        with self._explained():
             for start in range(0, len(wanted), _VARIABLES):
                 some = wanted[start : start + _VARIABLES]
                 query = f"SELECT key, answer FROM calls WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608
                 found |= {key: _object(key, answer) for key, answer in self._db.execute(query, some)}
-            return found
-
-        return self._do(work)
+        return found
 
     def put_many(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
         """Keeps several answers in one transaction, all or none; the first one stored under a key stays.
@@ -131,8 +127,8 @@ class CallStore:
             UserError: the disk is full, or the place cannot be written to.
         """
         insert = "INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)"
-        calls = [(key, request, _json(answer)) for key, request, answer in rows]
-        self._transact(lambda: self._db.executemany(insert, calls))
+        with self._transaction():
+            self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
 
     def note_failures(self, failures: Sequence[tuple[str, str]]) -> None:
         """Keeps that tries of requests failed, and why; of one key the latest `FAILURES_KEPT` stay.
@@ -144,35 +140,31 @@ class CallStore:
         latest = "(SELECT coalesce(max(attempt), 0) FROM failures WHERE key = ?1)"
         note = f"INSERT INTO failures (key, attempt, problem) VALUES (?1, {latest} + 1, ?2)"  # noqa: S608
         trim = f"DELETE FROM failures WHERE key = ?1 AND attempt <= {latest} - {FAILURES_KEPT}"  # noqa: S608
-
-        def work() -> None:
+        with self._transaction():
             self._db.executemany(note, [(key, without_secrets(problem)) for key, problem in failures])
             self._db.executemany(trim, [(key,) for key in {key for key, _ in failures}])
-
-        self._transact(work)
 
     def failures(self, key: str) -> list[str]:
         """The problems of a request's failed tries, the earliest first."""
         query = "SELECT problem FROM failures WHERE key = ? ORDER BY attempt"
-        return self._do(lambda: [problem for (problem,) in self._db.execute(query, (key,))])
+        with self._explained():
+            return [problem for (problem,) in self._db.execute(query, (key,))]
 
     def failure_kinds(self) -> dict[str, int]:
         """Problem -> how often it was noted, the most frequent first."""
         query = "SELECT problem, count(*) FROM failures GROUP BY problem ORDER BY 2 DESC, 1"
-        return self._do(lambda: dict(self._db.execute(query).fetchall()))
-
-    def _opened(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)
+        with self._explained():
+            return dict(self._db.execute(query).fetchall())
 
     def _opened_to_read(self) -> sqlite3.Connection:
-        """Opens the file where SQLite may not be able to write its `-shm`."""
         if not self._path.is_file():
             raise UserError(f"call store {self._path}: no such file; name the --store of an earlier build")
         log = self._path.with_name(f"{self._path.name}-wal")
         has_log = log.exists() and log.stat().st_size > 0
-        # Without a log nobody writes, so the file can be taken as it is; with one, SQLite has to look into it.
+        # Without a log nobody writes, so the file can be taken as it is; with one, SQLite has to look into it, for
+        # which it may have to write beside it.
         way = "ro" if has_log or os.access(self._path.parent, os.W_OK) else "ro&immutable=1"
-        return sqlite3.connect(f"file:{quote(str(self._path))}?mode={way}", uri=True, timeout=WAIT_S)
+        return sqlite3.connect(f"file:{quote(str(self._path))}?mode={way}", WAIT_S, uri=True)
 
     def _check(self) -> set[str]:
         """Returns the tables' names; refuses a file that is not a call store, and looks for damage in a small one.
@@ -221,37 +213,36 @@ class CallStore:
                 time.sleep(0.02)
         self._db.execute("PRAGMA synchronous=NORMAL")
 
-        def make() -> None:
+        with self._transaction():
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
             if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
 
-        self._transact(make)
-
-    def _transact(self, work: Callable[[], object]) -> None:
-        def whole() -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile."""
+        with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                work()
+                yield
                 self._db.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # the first error is the one that matters
                     self._db.execute("ROLLBACK")
                 raise
 
-        self._do(whole)
-
-    def _do(self, work: Callable[[], T]) -> T:
-        """Runs `work`; an error of SQLite or of the system becomes the one that the user reads."""
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns an error of SQLite or of the system into the one that the user reads."""
         try:
-            return work()
+            yield
         except sqlite3.ProgrammingError:
             raise  # the caller's mistake
         except (sqlite3.Error, OSError, _NotAnAnswerError) as error:
-            raise self._explained(error) from None
+            raise self._error(error) from None
 
-    def _explained(self, error: Exception) -> UserError:
+    def _error(self, error: Exception) -> UserError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if isinstance(error, _NotAnAnswerError) or code in _DAMAGED or "decode to UTF-8" in str(error):
             return self._damaged(str(error))

@@ -24,8 +24,7 @@ from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
-from huggingface_hub import AsyncInferenceClient, set_async_client_factory
-from huggingface_hub.utils._http import default_async_client_factory
+from huggingface_hub import AsyncInferenceClient
 
 from builders import schema
 from builders.llm.client import Llm
@@ -88,7 +87,6 @@ async def bare(url, todo, concurrency):
 
 async def as_it_comes(url, todo, concurrency):
     """AsyncInferenceClient with the transport that it brings; keeps nothing."""
-    set_async_client_factory(default_async_client_factory)
     async with AsyncInferenceClient(base_url=url, api_key="none-needed", timeout=120) as client:
 
         async def call(request):

@@ -143,7 +143,6 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
         ("llm.extra_body={since = 2026-01-01}", r"llm.extra_body: .*; wanted values that JSON has"),
         ("llm.base_url=http://127.0.0.1:99999/v1", r"llm.base_url: wanted http://host:port/v1"),
         ("llm.base_url=https://h/v1?api_key=SECRET", r"llm.base_url: wanted http://host:port/v1"),
-        ("llm.thinking=false", r"llm.thinking false: llm.server 'openai' has no common way .*vllm, llama.cpp"),
         ("llm.budget=3.0", r"llm.budget 3: needs prices to count with"),
         ("corpus.language=xx", "BM25 has no stemmer"),
         ("queries.prompt=nope", "no such prompt"),

@@ -306,7 +306,7 @@ def test_coverage_is_near_its_level(sampled, population):
         rng = np.random.default_rng(seed)
         everything = simulated(rng, population, rejected=0.25)
         figures = everything[:sampled]
-        measured = Measured(STAGES, figures, np.zeros((4, 5)), np.ones(4), population)
+        measured = Measured(STAGES, np.append(figures, np.zeros((1, 4, 5)), axis=0), np.ones(4), population)
         truth = everything.sum(axis=0)
         money = (
             truth[:, TOKENS_IN].sum() * 0.5e-6 + truth[:, TOKENS_OUT].sum() * 1.5e-6 + truth[:, SECONDS].sum() / 1800

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
+from huggingface_hub.utils import _http
 
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
@@ -394,3 +395,9 @@ def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):
     assert (kept["prompt_tokens"], kept["completion_tokens"]) == tokens
     assert "model" not in kept
     assert "only_reasoning" not in kept
+
+
+def test_no_other_client_of_this_process_is_changed(send):
+    before = _http._GLOBAL_ASYNC_CLIENT_FACTORY
+    assert send(request())["text"] == "an answer"
+    assert _http._GLOBAL_ASYNC_CLIENT_FACTORY is before

@@ -32,6 +32,8 @@ def load(tmp_path, text, *overrides):
         (GOOD + '[llm]\nbase_url = "http://me:secret@host/v1"\n', ["llm.base_url", "api_key_env"]),
         (GOOD.replace('"x"', '"Bad Name"'), ["name 'Bad Name'", "lower-case"]),
         (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
+        (GOOD + '[llm]\nserver = "vllm"\n', ["llm.server: invalid enum value 'vllm'; openai is the form of vLLM"]),
+        (GOOD + '[llm]\nbase_url = ["http://a/v1"]\n', ["llm.base_url: expected", "name one address; nginx"]),
         ("name = \n", ["cannot be read"]),
     ],
 )

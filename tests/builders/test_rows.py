@@ -286,6 +286,14 @@ def test_spans_join_in_any_order():
     assert joined.seconds == len({second for start, end in spans for second in range(start, end)})
 
 
+def test_money_is_known_at_once_however_many_calls_there_were():
+    spans, started = Spans(), time.perf_counter()
+    for number in range(50_000):
+        spans.add(2.0 * number, 2.0 * number + 1)
+        assert spans.seconds == number + 1
+    assert time.perf_counter() - started < 5  # minutes, where the spans were added up each time
+
+
 def test_a_call_that_rows_share_is_paid_once(run, chat_server):
     def shared():
         rows = [Row(0), Row(0), Row(0), Row(1)]
