@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import domain_ranker, remining
+from builders import domain_ranker
 from builders.corpus import Corpus
 from builders.labelled import Labelled
 from builders.leakage.guard import Guard
@@ -104,8 +104,7 @@ def inputs_of(
 
 def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    ranker = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
-    trains = ranker or (config.uses("dense") and config.negatives.dense.train_with is not None)
+    trains = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
     return code_version("builders", "cards", "foils", *(["training"] if trains else []))
 
 
@@ -127,7 +126,4 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
             "name": Path(str(ranker.train_with)).name,
             "revision": recipe_revision(ranker.train_with, domain_ranker.TRAIN_WITH),
         }
-    if "dense" in used and config.negatives.dense.train_with is not None:
-        recipe = config.negatives.dense.train_with
-        models["dense-training"] = {"name": Path(recipe).name, "revision": remining.recipe_of(recipe)}
     return models

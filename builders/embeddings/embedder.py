@@ -85,7 +85,7 @@ class Embedder:
         }
 
     def folder(self, role: Role) -> Path:
-        """Where the vectors of texts in a role lie; queries and passages share it if they are read alike."""
+        """Returns where the vectors of texts in a role lie; queries and passages share it if they are read alike."""
         return self._root / sha256_json(self._about(role))[:16]
 
     def embed(self, texts: Passages, role: Role, positions: Positions | None = None) -> Vectors:
