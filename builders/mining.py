@@ -84,6 +84,6 @@ def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildR
 
 
 def _within_ranks(candidates: pa.Table, rules: Rules) -> pa.Table:
-    if rules.rank_max is None or rules.shortfall == "fill":
+    if rules.rank_max is None:
         return candidates
     return candidates.filter(pc.less_equal(candidates["rank"], rules.rank_max))

@@ -148,6 +148,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "negatives.dense.rounds": REMINE,
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",
+        "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
     }
     """Keys of earlier versions, and what to use instead."""
     name: str

@@ -170,9 +170,9 @@ def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
                 f"negatives.{source}.{key} to {wanted if source in WRITTEN else wanted + 1} or more"
             )
         rules = recipe.selection.rules_for(kind)
-        last = min(most, rules.rank_max or most) if rules.shortfall == "drop" else most
+        last = min(most, rules.rank_max or most)
         left = max(0, last - rules.rank_min + 1)
-        if left < (1 if rules.shortfall == "fewer" else wanted):
+        if left < wanted:
             raise UserError(
                 f"recipe: selection for {kind}: rank_min {rules.rank_min} and the last rank, {last}, leave {left} of a "
                 f"query's candidates, and negatives.per_query is {wanted}; widen the ranks, or set "

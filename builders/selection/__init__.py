@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
+from builders.passages import take
 from builders.selection.choice import Line
 from builders.selection.config import SelectionConfig, check_selection
 from builders.selection.draw import Draw, Plan, draw, fates
@@ -99,7 +100,8 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, told[kind]) for kind in judged]
     ledger += [_mixed_ledger(kind, sources, judged, result) for kind in shares]
     kept = np.flatnonzero(result.keep)
-    rows = {kind: _rows(inputs, frame, result, kind, kept) for kind in wanted.kinds}
+    columns = {kind: 0 if kind == NO_NEGATIVES else wanted.per_query for kind in wanted.kinds}
+    rows = {kind: _rows(inputs, frame, result, kind, kept, columns[kind]) for kind in wanted.kinds}
     return Selection(
         queries=inputs.queries["_id"].combine_chunks().take(pa.array(kept)),
         rows=rows,
@@ -128,9 +130,8 @@ def _became(result: Draw, kind: str) -> tuple[Line, npt.NDArray[np.int64], npt.N
     """The candidates that a kind's rows hold, the column of each, and the part of a mix that it comes from."""
     drawn = result.kinds[kind]
     taken = drawn.line.at(drawn.places)
-    number = taken.place_in_query() + 1
-    became = np.flatnonzero(result.keep[taken.query] & (number <= result.columns))
-    return taken.at(became), number[became], drawn.part[drawn.places][became]
+    became = np.flatnonzero(result.keep[taken.query])
+    return taken.at(became), taken.place_in_query()[became] + 1, drawn.part[drawn.places][became]
 
 
 def _taken_of_parts(kind: str, result: Draw) -> dict[str, int]:
@@ -164,8 +165,8 @@ def _counts(codes: npt.NDArray[np.int16]) -> dict[str, int]:
     return {"chosen": int((codes < 0).sum()), **counts}
 
 
-def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArray[np.int64]) -> pa.Table:
-    columns = 0 if kind == NO_NEGATIVES else result.columns
+def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArray[np.int64], columns: int) -> pa.Table:
+    """A kind's training rows; their texts are taken `ROWS` rows at a time."""
     chosen = np.empty((len(result.keep), columns), np.int64)
     if columns:
         taken, number, _ = _became(result, kind)
@@ -177,7 +178,7 @@ def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArr
             queries = kept[start : start + ROWS]
             codes = np.column_stack([frame.positive[queries], chosen[queries]])
             texts = [inputs.passages.texts(frame.positions[column]) for column in codes.T]
-            asked = inputs.queries["text"].take(pa.array(queries)).combine_chunks()
+            asked = take(inputs.queries["text"], queries)
             yield pa.record_batch([asked, *texts], schema=form)
 
     return spooled(form, batches())
@@ -199,9 +200,8 @@ def _qrels(inputs: Inputs, frame: Frame, known: Frame) -> pa.Table:
 def _drops(queries: pa.Table, result: Draw, plan: Plan) -> pa.Table:
     """Queries that left, once for each kind that had too few."""
     tables = [schema.DROPS.empty_table()]
-    least = 1 if any(rules.shortfall == "fewer" for rules in plan.rules.values()) else plan.per_query
     for kind, drawn in result.kinds.items():
-        short = np.flatnonzero(~result.keep & (drawn.counts < least))
+        short = np.flatnonzero(~result.keep & (drawn.counts < plan.per_query))
         ids = queries["_id"].take(pa.array(short)).combine_chunks()
         details = [f"{kind}: {count} of {plan.per_query}" for count in drawn.counts[short].tolist()]
         stage, reason = ([word] * len(short) for word in (STAGE, "too-few-negatives"))

@@ -58,12 +58,10 @@ class Draw(NamedTuple):
     Attributes:
         kinds: kind -> what it takes.
         keep: `(n_queries,)` whether a query stays.
-        columns: negatives a row, `per_query` unless a shortfall makes it fewer.
     """
 
     kinds: dict[str, Drawn]
     keep: Flags
-    columns: int
 
 
 def draw(frame: Frame, judged: Mapping[str, Judged], passages: Passages, plan: Plan) -> tuple[Draw, dict[str, Judged]]:
@@ -100,23 +98,13 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
     for kind in filter(is_mix, plan.kinds):
         wanted = quotas(frame, kind, plan.shares[kind], plan.per_query, plan.seed)
         parts = [lines[part][0] for part in parts_of(kind)]
-        lines[kind] = blend(frame, parts, wanted, fill=_may_fill(plan.rules[kind]))
+        # With a cap on uses a part may stand in for another whose passages the cap has taken away.
+        lines[kind] = blend(frame, parts, wanted, fill=plan.rules[kind].max_uses is not None)
     lines = {kind: lines[kind] for kind in plan.kinds}
-    fewer = any(plan.rules[kind].shortfall == "fewer" for kind in plan.kinds)
-    least = 1 if fewer else plan.per_query
     caps = [plan.rules[kind].max_uses for kind in lines]
-    drawn = take(frame, [line for line, _ in lines.values()], caps, (least, plan.per_query), plan.seed)
+    drawn = take(frame, [line for line, _ in lines.values()], caps, plan.per_query, plan.seed)
     kinds = {kind: Drawn(*lines[kind], *found) for kind, found in zip(lines, drawn, strict=True)}
-    keep = np.all([found.counts >= least for found in kinds.values()], axis=0)
-    columns = plan.per_query
-    if fewer and keep.any():
-        columns = int(min(found.counts[keep].min() for found in kinds.values()))
-    return Draw(kinds, keep, columns)
-
-
-def _may_fill(rules: Rules) -> bool:
-    """Whether a mix may take more of one part than its quota: to fill, or because a cap takes the quota's own away."""
-    return rules.shortfall == "fill" or rules.max_uses is not None
+    return Draw(kinds, np.all([found.counts == plan.per_query for found in kinds.values()], axis=0))
 
 
 def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
@@ -139,7 +127,7 @@ def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> n
     took[taken.source] = True
     fate[usable & ~result.keep[query] & (took | (fate == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
     number = taken.place_in_query() + 1
-    became = result.keep[taken.query] & (number <= result.columns)
+    became = result.keep[taken.query]
     fate[taken.source[became]] = -number[became]
     return fate
 

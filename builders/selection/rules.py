@@ -13,7 +13,6 @@ from builders.selection.frame import Flags, Floats, Frame, Pool, Scored
 from foils.errors import UserError
 
 USABLE = ""
-OUTSIDE = "outside-the-ranks"
 FATES = (
     USABLE,
     "is-a-positive",
@@ -26,7 +25,7 @@ FATES = (
     "below-the-floor",
     "above-the-ceiling",
     "too-close-to-the-positive",
-    OUTSIDE,
+    "outside-the-ranks",
     "near-duplicate-of-a-positive",
     "served-too-often",
     "not-needed",
@@ -97,13 +96,11 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
     mark(_repeated(frame, pool, fate == 0), "repeated")
     outside = (pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max))
-    if rules.shortfall != "fill":  # else those behind are a reserve, for which the rules on scores hold too
-        mark(outside, OUTSIDE)
+    mark(outside, "outside-the-ranks")
     for scorer, threshold in rules.relabel.items():  # generated passages: judged relevant, and yet none of the corpus
         mark(scores[scorer] >= threshold, "relabelled-as-positive")
     for flags, reason in _by_scores(scores, positive_scores, rules):
         mark(flags, reason)
-    mark(outside, OUTSIDE)
     return Judged(pool, fate, scores, positive_scores)
 
 
