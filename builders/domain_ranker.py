@@ -22,7 +22,7 @@ from builders.folder import write_config
 from builders.negatives import bm25, random
 from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE
-from builders.scoring.config import CrossEncoderConfig
+from builders.scores.config import CrossEncoderConfig
 from builders.selection import Wanted, select
 from builders.selection.config import SelectionConfig
 from builders.selection.frame import Inputs

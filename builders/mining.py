@@ -3,20 +3,39 @@
 mined = mine_all(queries, material, config)
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.negatives import MINERS, config_of
+from builders.audit import llm_judge
+from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, random
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
-from builders.scorers import SCORERS
+from builders.scores.cross_encoder import score_pairs
 from builders.selection.config import Rules
 
 if TYPE_CHECKING:
     from builders.recipe import BuildRecipe, NegativesConfig
+
+
+MINERS: Mapping[str, Callable[..., Mined]] = {
+    "llm": llm.mine,
+    "llm-with-positive": llm_with_positive.mine,
+    "bm25": bm25.mine,
+    "cross-encoder": cross_encoder.mine,
+    "dense": dense.mine,
+    "random": random.mine,
+}
+"""Kind -> `mine(queries, material, config)`; its config is the field of that name in the recipe's `[negatives]`."""
+SCORERS: Mapping[str, Callable[..., pa.Table]] = {
+    "cross-encoder": score_pairs,
+    "dense": dense.score,
+    "llm-judge": llm_judge.score,
+}
+"""Scorer -> `score(pairs, queries, passages, material, config)`, which gives `schema.SCORES` in the pairs' order."""
 
 
 class Candidates(NamedTuple):

@@ -14,7 +14,7 @@ from builders.negatives.dense import DenseConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.random import RandomConfig
-from builders.scoring.config import CrossEncoderConfig
+from builders.scores.config import CrossEncoderConfig
 from builders.selection.config import SelectionConfig
 from foils.recipe import Seed, config_hash
 
@@ -145,6 +145,8 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of one data set."""
 
     REMOVED: ClassVar[Mapping[str, str]] = {
+        "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
+        "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
         "negatives.dense.rounds": REMINE,
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",

@@ -3,9 +3,9 @@
 import re
 
 from builders.llm.config import check_llm
+from builders.mining import SCORERS
 from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, WRITTEN, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
-from builders.scorers import SCORERS
 from builders.selection import NO_NEGATIVES
 from builders.selection.config import check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of

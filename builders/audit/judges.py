@@ -17,8 +17,8 @@ from builders.audit.sampling import PAIRS, DataSet, distinct, keys
 from builders.folder import cache_of
 from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
-from builders.scoring.config import CrossEncoderConfig, Precision
-from builders.scoring.cross_encoder import score_pairs
+from builders.scores.config import CrossEncoderConfig, Precision
+from builders.scores.cross_encoder import score_pairs
 from foils.beir import judgements
 from foils.models import resolve_model
 from foils.provenance import sha256_file

@@ -32,10 +32,8 @@ from scipy.stats import spearmanr
 
 from builders import schema
 from builders.passages import Passages
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.cross_encoder import _located
-from builders.scoring.lanes import CONVERTED
-from builders.scoring.scorer import Scorer
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.cross_encoder import Scorer, _located
 from tests.bench.memory import peak_mb
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
@@ -75,7 +73,7 @@ def ours(model, lane, pairs):
 
     def run():
         fresh = Scorer(CrossEncoderConfig(model=model), lane, Path(tempfile.mkdtemp()))
-        fresh._model, fresh._run = scorer._model, scorer._run
+        fresh._lane = scorer._lane
         return fresh.scores(pairs), len(pairs)
 
     return run
@@ -173,7 +171,7 @@ def matrix_rates(size=2048, times=5):
 def main(options):
     """Runs all ways in turns and prints a table."""
     pairs = pairs_of(options.pairs)
-    lanes = ["fp32", "bf16", *(lane for lane, needed in CONVERTED.items() if all(map(find_spec, needed)))]
+    lanes = ["fp32", "bf16", *(["openvino"] if find_spec("openvino") else [])]
     tell(f"{len(pairs)} pairs, {options.rounds} rounds; loading and converting for {', '.join(lanes)}")
     ways = {**theirs(options.model, pairs), **{f"ours {lane}": ours(options.model, lane, pairs) for lane in lanes}}
     rates, scores = {name: [] for name in ways}, {}

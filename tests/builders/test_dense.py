@@ -7,7 +7,8 @@ from sentence_transformers import SentenceTransformer
 
 from builders import queries as written
 from builders import schema
-from builders.negatives import MINERS, dense
+from builders.mining import MINERS
+from builders.negatives import dense
 from builders.negatives.dense import DenseConfig
 from builders.negatives.material import Material
 from builders.passages import Passages

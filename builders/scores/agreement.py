@@ -1,4 +1,4 @@
-"""Does a fast lane rank as fp32 does? Asked of a sample before anything is built on it."""
+"""The check that a fast lane ranks as fp32 does, on a sample, before anything is built on it."""
 
 import logging
 
@@ -27,7 +27,8 @@ class Agreement(msgspec.Struct, frozen=True):
 
     Attributes:
         lane: which one.
-        queries: in the sample; likewise `pairs`.
+        queries: how many the sample has.
+        pairs: how many the sample has.
         spearman: rank correlation of all pairs' scores, within -1 and 1.
         same_top_5: share of queries with the same five best passages, in any order.
     """
@@ -60,7 +61,7 @@ def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Number
 
 
 def compare(lane: str, scores: Scores, reference: Scores, query_positions: Numbers) -> Agreement:
-    """Compares a lane's scores `(n_pairs,)` with fp32's."""
+    """Compares a lane's scores `(n_pairs,)` with the scores of fp32."""
     from scipy.stats import spearmanr
 
     if np.ptp(reference) == 0 or np.ptp(scores) == 0:  # no ranking to compare: alike only if neither has one
@@ -76,7 +77,7 @@ def compare(lane: str, scores: Scores, reference: Scores, query_positions: Numbe
 
 
 def check_agreement(found: Agreement) -> None:
-    """Refuses a lane that ranks otherwise than fp32.
+    """Refuses a lane that ranks pairs otherwise than fp32 does.
 
     Raises:
         UserError: the rank correlation is below 0.99.
