@@ -20,8 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import domain_ranker, embeddings, labelled, queries
-from builders.bm25.languages import check_language
+from builders import domain_ranker, labelled, queries
 from builders.contents import configs_of, inputs_of, models_of, record_of
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
@@ -41,6 +40,8 @@ from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check, check_enough
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.embeddings import retriever
 from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.stages import Stages, costs_file
@@ -270,7 +271,7 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
-        return embeddings.retriever(model, material.corpus, material.cache)
+        return retriever(model, material.corpus, material.cache)
     return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
 
 

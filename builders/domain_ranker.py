@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.folder import write_config
-from builders.negatives import bm25, random
+from builders.negatives import bm25, sampled
 from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE
 from builders.scores.config import CrossEncoderConfig
@@ -89,7 +89,7 @@ def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
     """Training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
-        "random": random.mine(queries, material, random.RandomConfig()).candidates,
+        "random": sampled.mine(queries, material, sampled.RandomConfig()).candidates,
     }
     given = Inputs(queries, own_positives(queries), candidates, {}, material.corpus, len(material.corpus))
     return select(given, Wanted(tuple(candidates), 1, material.seed, RULES)).rows

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.audit import llm_judge
-from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, random
+from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
 from builders.scores.cross_encoder import score_pairs
@@ -27,7 +27,7 @@ MINERS: Mapping[str, Callable[..., Mined]] = {
     "bm25": bm25.mine,
     "cross-encoder": cross_encoder.mine,
     "dense": dense.mine,
-    "random": random.mine,
+    "random": sampled.mine,
 }
 """Kind -> `mine(queries, material, config)`; its config is the field of that name in the recipe's `[negatives]`."""
 SCORERS: Mapping[str, Callable[..., pa.Table]] = {

@@ -13,7 +13,7 @@ from builders.negatives.bm25 import Bm25Config
 from builders.negatives.dense import DenseConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
-from builders.negatives.random import RandomConfig
+from builders.negatives.sampled import RandomConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.selection.config import SelectionConfig
 from foils.recipe import Seed, config_hash

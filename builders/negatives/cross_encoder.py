@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders import schema
-from builders.embeddings.search import id_order
-from builders.hits import Hits
 from builders.negatives import dense
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages, take
+from builders.retrieval.hits import Hits
+from builders.retrieval.nearest import id_order
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.cross_encoder import Pairs, score_located
 

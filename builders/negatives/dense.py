@@ -7,12 +7,11 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.embeddings.embedder import Embedder, Precision, Reading, as_texts
-from builders.embeddings.search import exact, id_order
-from builders.embeddings.vectors import DIGITS, Vectors, cosines
-from builders.hits import Hits
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages, Positions
+from builders.retrieval.embeddings import Embedder, Precision, Reading, as_texts
+from builders.retrieval.hits import Hits
+from builders.retrieval.nearest import DIGITS, Vectors, cosines, id_order, nearest
 from foils.errors import UserError
 
 
@@ -63,7 +62,7 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
         UserError: the model cannot be loaded.
     """
     asking, answering = _embedded(queries, material, config)
-    hits = exact(asking, answering, id_order(material.corpus), config.depth)
+    hits = nearest(asking, answering, id_order(material.corpus), config.depth)
     candidates = table_of(hits, queries["_id"], material.corpus)
     positives = material.corpus.positions(queries["corpus-id"])
     found = hits.query_numbers[hits.positions == positives[hits.query_numbers]]
@@ -106,7 +105,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
 def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
     """Returns the `k` nearest passages of each query, positives among them."""
     asking, answering = _embedded(queries, material, config)
-    return exact(asking, answering, id_order(material.corpus), k)
+    return nearest(asking, answering, id_order(material.corpus), k)
 
 
 def _embedded(queries: pa.Table, material: Material, config: DenseConfig) -> tuple[Vectors, Vectors]:

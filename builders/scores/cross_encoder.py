@@ -15,7 +15,7 @@ from tqdm import tqdm
 from builders import schema
 from builders.negatives.material import Material
 from builders.passages import Passages, take
-from builders.row_store import Keys, RowStore, keys_of
+from builders.retrieval.row_store import Keys, RowStore, keys_of
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import Lane, lane_name, load_lane

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from builders.embeddings.embedder import Embedder, Reading, as_texts
-from builders.embeddings.search import exact
-from builders.embeddings.vectors import Vectors
+from builders.retrieval.embeddings import Embedder, Reading, as_texts
+from builders.retrieval.nearest import Vectors, nearest
 from foils.hardware import has_native_bf16
 from foils.models import resolve_model
 from tests.bench.memory import peak_mb
@@ -103,7 +102,7 @@ def one_search(folder, size, asked):
     rows = np.memmap(Path(folder) / "rows.bin", np.float32, "r", shape=(size + asked, DIM))
     passages, queries = Vectors(rows, np.arange(size)), Vectors(rows, np.arange(size, size + asked))
     before = peak_mb()
-    seconds = timed(lambda: exact(queries, passages, np.arange(size), K))
+    seconds = timed(lambda: nearest(queries, passages, np.arange(size), K))
     return {"seconds": seconds, "peak": peak_mb(), "before": before}
 
 

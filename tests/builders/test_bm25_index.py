@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import schema
-from builders.bm25.index import K1, B, index_key
-from builders.bm25.languages import STOP_WORDS
-from builders.bm25.search import Bm25Index
 from builders.corpus import load
 from builders.passages import Passages
 from builders.recipe import CorpusConfig
+from builders.retrieval.bm25.index import K1, B, index_key
+from builders.retrieval.bm25.languages import STOP_WORDS
+from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
 from tests.conftest import SHARED, beir
 
@@ -186,7 +186,7 @@ KILLED = """
 import sys
 from pathlib import Path
 import numpy as np
-from builders.bm25 import index, search
+from builders.retrieval.bm25 import index, search
 from builders.corpus import load
 from builders.passages import Passages
 from builders.recipe import CorpusConfig

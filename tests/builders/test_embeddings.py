@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from builders.embeddings.embedder import Embedder, Reading, as_texts, own_prompts
 from builders.passages import Passages
+from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_prompts
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.conftest import BASE
@@ -155,7 +155,7 @@ def test_what_is_no_embedding_model_is_refused(copied, tmp_path):
 ENCODE = """
 import sys
 from pathlib import Path
-from builders.embeddings import embedder
+from builders.retrieval import embeddings as embedder
 from tests.builders.test_embeddings import BASE, many
 embedder._SAVE_ROWS, embedder._TOKENS = 16, 512
 embedder.Embedder(embedder.Reading(BASE), Path(sys.argv[1])).embed(many(), "document")

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import schema
-from builders.embeddings.search import Blocks, exact, id_order
-from builders.embeddings.vectors import Vectors, cosines
 from builders.passages import Passages
+from builders.retrieval.nearest import Blocks, Vectors, cosines, id_order, nearest
 
 
 def made(size, dim=16, seed=0, distinct=None):
@@ -45,7 +44,7 @@ def fully_sorted(queries, passages, ties, k):
 def test_exact_search_is_a_full_sort(size, asked, k, distinct, blocks, seed):
     passages, queries = made(size, seed=seed, distinct=distinct), made(asked, seed=seed + 1)
     ties = np.random.default_rng(seed).permutation(size)
-    found = exact(queries, passages, ties, k, Blocks(*blocks))
+    found = nearest(queries, passages, ties, k, Blocks(*blocks))
     order, similar = fully_sorted(queries, passages, ties, k)
     assert found.positions.reshape(asked, -1).tolist() == order.tolist()
     assert found.scores.reshape(asked, -1).tolist() == similar.astype(np.float32).tolist()
@@ -56,17 +55,17 @@ def test_exact_search_is_a_full_sort(size, asked, k, distinct, blocks, seed):
 def test_no_block_changes_a_hit(distinct, monkeypatch):
     passages, queries = made(1500, 384, seed=1, distinct=distinct), made(40, 384, seed=2)
     ties = np.arange(1500)[::-1].copy()
-    whole = exact(queries, passages, ties, 50, Blocks(40, 1500))
-    monkeypatch.setattr("builders.embeddings.search._PAIRS", 1000)  # equal passages, a few queries at a time
+    whole = nearest(queries, passages, ties, 50, Blocks(40, 1500))
+    monkeypatch.setattr("builders.retrieval.nearest._PAIRS", 1000)  # equal passages, a few queries at a time
     for blocks in (Blocks(7, 311), Blocks(64, 64), Blocks(1, 1500)):
-        for one, other in zip(exact(queries, passages, ties, 50, blocks), whole, strict=True):
+        for one, other in zip(nearest(queries, passages, ties, 50, blocks), whole, strict=True):
             assert (one == other).all()
 
 
 def test_nothing_asked_and_nothing_to_find():
     some, none = made(3), Vectors(np.empty((0, 16), np.float32), np.empty(0, np.int64))
     for queries, passages, offsets in ((none, some, [0]), (some, none, [0, 0, 0, 0])):
-        found = exact(queries, passages, np.arange(len(passages.places)), 5)
+        found = nearest(queries, passages, np.arange(len(passages.places)), 5)
         assert found.offsets.tolist() == offsets
         assert len(found.positions) == len(found.scores) == 0
     assert cosines(some, some, np.empty(0, np.int64), np.empty(0, np.int64)).tolist() == []

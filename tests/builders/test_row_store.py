@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.row_store import RowStore, keys_of
+from builders.retrieval.row_store import RowStore, keys_of
 from foils.errors import UserError
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
@@ -55,7 +55,7 @@ def test_a_torn_tail_is_cut_off(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from builders.row_store import RowStore, keys_of
+from builders.retrieval.row_store import RowStore, keys_of
 store = RowStore(Path(sys.argv[1]), np.float32, 64, {"model": "m"})
 for n in range(100000):
     texts = [f"{sys.argv[2]} {n} {i}" for i in range(50)]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.embeddings import Embedder, Reading, as_texts
+from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load
 from eval.encoder import Encoder

@@ -8,9 +8,9 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.bm25.compiled import compiled
 from builders.corpus import keyed_hash
 from builders.negatives.material import Material, Mined
+from builders.retrieval.bm25.kernels import compiled
 
 _BATCH = 10_000
 

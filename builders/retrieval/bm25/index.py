@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from builders.bm25.index_kernels import Longs, Postings, Weights, count, fill
-from builders.bm25.languages import check_language
-from builders.bm25.token_kernels import translated
-from builders.bm25.tokens import VERSION, Language, Vocabulary, Words, split_by_threads
 from builders.passages import Passages
+from builders.retrieval.bm25.kernels import Longs, Postings, Weights, count, fill
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.bm25.tokens import VERSION, Language, Vocabulary, Words, split, with_meaning
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
 
@@ -147,29 +146,22 @@ def _write(passages: Passages, language: str, folder: Path) -> None:
 
 
 def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tuple[pa.Array, list[Words]]:
-    """The vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
-    vocabularies = [Vocabulary() for _ in range(threads())]
-    split: list[Words] = []
+    """Returns the vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
+    vocabulary, texts = Vocabulary(Language(language)), list[Words]()
+    batches = passages.batches(_BATCH)
     with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
-        for batch in passages.batches(_BATCH):
-            split += split_by_threads(batch, vocabularies, pool)
-            bar.update(len(batch))
-    tongue, stems = Language(language), Vocabulary()
-    meanings = [tongue.meanings(vocabulary.words(), stems, add=True) for vocabulary in vocabularies]
-    found = stems.words()
-    # Numbers by the order of bytes: how many threads there were leaves no trace.
-    order = pc.sort_indices(found)
-    places = np.empty(len(found) + 1, np.int32)
-    places[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
-    places[-1] = -1
-    meanings = [places[meaning] for meaning in meanings]
-
-    def renumber(part: int) -> None:
-        words = split[part]
-        split[part] = Words(translated(words.ids, words.lengths, meanings[part % len(meanings)]), words.lengths)
-
-    list(pool.map(renumber, range(len(split))))
-    return found.take(order), split
+        while window := list(islice(batches, threads())):
+            for found in pool.map(split, window):
+                texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
+            bar.update(sum(map(len, window)))
+    stems = vocabulary.stems()
+    # Numbers by the order of bytes: how the passages were cut into batches leaves no trace.
+    order = pc.sort_indices(stems)
+    places = np.empty(len(stems), np.int32)
+    places[order.to_numpy()] = np.arange(len(stems), dtype=np.int32)
+    for part, words in enumerate(texts):
+        texts[part] = Words(places[words.ids], words.lengths)
+    return stems.take(order), texts
 
 
 def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> Postings:

@@ -6,7 +6,8 @@ precision, whichever corpus the text stands in: a grown corpus, another data set
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache as kept
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -20,9 +21,9 @@ from msgspec import Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.embeddings.vectors import Floats, Vectors
 from builders.passages import Passages, Positions
-from builders.row_store import Keys, RowStore, keys_of
+from builders.retrieval.nearest import Floats, Vectors, id_order, nearest
+from builders.retrieval.row_store import Keys, RowStore, keys_of
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.provenance import sha256_json
@@ -205,6 +206,30 @@ class Embedder:
         if self._reading.max_seq_length is not None:
             model.max_seq_length = self._reading.max_seq_length
         return model.bfloat16() if self._precision == "bf16" else model
+
+
+def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[str], int], list[list[str]]]:
+    """`(query texts, k)` to the ids of each query's `k` nearest passages, best first, ties by id.
+
+    Args:
+        model: any sentence-transformers model, see `foils.models.resolve_model`.
+        corpus: the passages.
+        cache: keeps the embeddings.
+    """
+
+    @kept
+    def embedded() -> tuple[Embedder, Vectors]:
+        embedder = Embedder(Reading(model), cache)
+        return embedder, embedder.embed(corpus, "document")
+
+    def retrieve(texts: Sequence[str], k: int) -> list[list[str]]:
+        embedder, answering = embedded()
+        asking = embedder.embed(as_texts([str(number) for number in range(len(texts))], texts), "query")
+        hits = nearest(asking, answering, id_order(corpus), k)
+        ids = corpus.ids_at(hits.positions)
+        return [ids[start:end].to_pylist() for start, end in zip(hits.offsets[:-1], hits.offsets[1:], strict=True)]
+
+    return retrieve
 
 
 def own_prompts(folder: Path) -> dict[Role, str]:
