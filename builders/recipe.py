@@ -151,6 +151,8 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",
         "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
+        "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
+        "leakage.embed_passages": "leave it out; leakage.model compares queries, leakage.ngram_share passages",
     }
     """Keys of earlier versions, and what to use instead."""
     name: str

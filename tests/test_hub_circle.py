@@ -16,7 +16,7 @@ from tests.eval.test_publish import put_task
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
-pytestmark = [pytest.mark.hub, pytest.mark.storage]
+pytestmark = pytest.mark.hub
 
 
 def run(*arguments, code=0, **environment):
