@@ -20,7 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import domain_ranker, labelled, queries
+from builders import labelled, queries
 from builders.contents import configs_of, inputs_of, models_of, record_of
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
@@ -34,6 +34,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import Candidates, mine_all
+from builders.negatives import domain_ranker
 from builders.negatives.material import Material
 from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages

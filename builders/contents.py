@@ -11,17 +11,16 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import domain_ranker
 from builders.corpus import Corpus
 from builders.labelled import Labelled
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
+from builders.negatives import domain_ranker
 from builders.negatives.llm import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
-from builders.training_run import recipe_revision
 from foils.models import resolve_model
 from foils.provenance import code_version, package_versions
 from foils.recipe import Recipe
@@ -124,6 +123,6 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     if "cross-encoder" in used and ranker.model is None:
         models["cross-encoder"] = {
             "name": Path(str(ranker.train_with)).name,
-            "revision": recipe_revision(ranker.train_with, domain_ranker.TRAIN_WITH),
+            "revision": domain_ranker.recipe_revision(ranker.train_with),
         }
     return models

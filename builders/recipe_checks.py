@@ -6,8 +6,7 @@ from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, WRITTEN, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
-from builders.selection import NO_NEGATIVES
-from builders.selection.config import check_selection
+from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError

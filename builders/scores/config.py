@@ -15,7 +15,7 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         model: any sentence-transformers CrossEncoder: a folder or a Hub id.
         train_with: in its place, a training recipe: the build trains one on its own queries, their passages and
-            BM25's negatives before it mines (see `domain_ranker`).
+            BM25's negatives before it mines (see `negatives.domain_ranker`).
         train_titles: how many passages' titles are further queries that it is trained on, as some hundred queries
             alone teach it little; all, if the corpus has fewer.
         pool_from: what finds the passages that are scored: `bm25`, `dense` or both, whose hits are then joined.

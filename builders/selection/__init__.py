@@ -15,40 +15,15 @@ import pyarrow.compute as pc
 from builders import schema
 from builders.passages import take
 from builders.selection.choice import Line
-from builders.selection.config import SelectionConfig, check_selection
-from builders.selection.draw import Draw, Plan, draw, fates
+from builders.selection.config import NO_NEGATIVES, Wanted, check_selection
+from builders.selection.draw import Draw, draw, fates
 from builders.selection.frame import Frame, Inputs, read
-from builders.selection.mixes import is_mix, parts_of, shares_of
+from builders.selection.mixes import is_mix, parts_of
 from builders.selection.rules import FATES, Judged, judge, relabelled
 from builders.spool import spooled
 
-NO_NEGATIVES = "none"
 STAGE = "selection"
 ROWS = 5000  # written at once: their texts are in memory
-
-
-class Wanted(NamedTuple):
-    """What is to be selected.
-
-    Attributes:
-        kinds: kinds and mixes of the data set; `none` for queries and positives alone.
-        per_query: negatives a row.
-        seed: any integer.
-        config: the rules.
-        shares: mix -> part -> weight; equal ones where a mix is missing.
-        variants: kind -> the kind whose candidates it takes, by rules of its own.
-    """
-
-    kinds: tuple[str, ...]
-    per_query: int
-    seed: int
-    config: SelectionConfig = SelectionConfig()
-    shares: Mapping[str, Mapping[str, float]] = {}
-    variants: Mapping[str, str] = {}
-
-    def source_of(self, kind: str) -> str:
-        """The kind under whose name the candidates were mined."""
-        return self.variants.get(kind, kind)
 
 
 class Selection(NamedTuple):
@@ -85,20 +60,18 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     Raises:
         UserError: the rules contradict each other or look at scores that are not there, or an id has no text.
     """
-    kinds = tuple(kind for kind in wanted.kinds if kind != NO_NEGATIVES)
+    kinds = wanted.drawn_kinds
     check_selection(wanted.config, kinds)
     rules = {kind: wanted.config.rules_for(kind) for kind in kinds}
-    shares = {kind: shares_of(kind, wanted.shares) for kind in kinds if is_mix(kind)}
-    plan = Plan(kinds, rules, shares, wanted.per_query, wanted.seed)
     known, pools, scored = read(inputs)
     pools = {kind: pools[wanted.source_of(kind)] for kind in kinds if not is_mix(kind)}
     sources = {kind: inputs.candidates[wanted.source_of(kind)] for kind in pools}
     frame = relabelled(known, pools, scored, rules)
     judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
-    result, judged = draw(frame, judged, inputs.passages, plan)
+    result, judged = draw(frame, judged, inputs.passages, wanted, rules)
     told = {kind: fates(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
     ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, told[kind]) for kind in judged]
-    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in shares]
+    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in filter(is_mix, kinds)]
     kept = np.flatnonzero(result.keep)
     columns = {kind: 0 if kind == NO_NEGATIVES else wanted.per_query for kind in wanted.kinds}
     rows = {kind: _rows(inputs, frame, result, kind, kept, columns[kind]) for kind in wanted.kinds}
@@ -107,9 +80,9 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
         rows=rows,
         qrels=_qrels(inputs, frame, known),
         fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
-        drops=_drops(inputs.queries, result, plan),
+        drops=_drops(inputs.queries, result, wanted.per_query),
         summary={kind: _counts(codes) for kind, codes in told.items()},
-        mixes={kind: _taken_of_parts(kind, result) for kind in shares},
+        mixes={kind: _taken_of_parts(kind, result) for kind in filter(is_mix, kinds)},
     )
 
 
@@ -197,13 +170,13 @@ def _qrels(inputs: Inputs, frame: Frame, known: Frame) -> pa.Table:
     return pa.concat_tables([inputs.qrels, pa.table(found, schema=schema.QRELS)])
 
 
-def _drops(queries: pa.Table, result: Draw, plan: Plan) -> pa.Table:
+def _drops(queries: pa.Table, result: Draw, per_query: int) -> pa.Table:
     """Queries that left, once for each kind that had too few."""
     tables = [schema.DROPS.empty_table()]
     for kind, drawn in result.kinds.items():
-        short = np.flatnonzero(~result.keep & (drawn.counts < plan.per_query))
+        short = np.flatnonzero(~result.keep & (drawn.counts < per_query))
         ids = queries["_id"].take(pa.array(short)).combine_chunks()
-        details = [f"{kind}: {count} of {plan.per_query}" for count in drawn.counts[short].tolist()]
+        details = [f"{kind}: {count} of {per_query}" for count in drawn.counts[short].tolist()]
         stage, reason = ([word] * len(short) for word in (STAGE, "too-few-negatives"))
         tables.append(pa.table([stage, ids, reason, details], schema=schema.DROPS))
     return pa.concat_tables(tables)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from builders.corpus import keyed_hash
 from builders.selection.config import Rules
-from builders.selection.frame import Floats, Frame, Numbers, Pool
-from builders.selection.kernels import take_together
+from builders.selection.frame import Flags, Floats, Frame, Numbers, Pool
 from builders.selection.rules import Judged
 
 _TINY = 2.0**-54
@@ -84,9 +84,49 @@ def take(
     turns = np.lexsort((frame.query_keys, drawn(frame.query_keys, seed, "turns")))
     caps = np.array([-1 if cap is None else cap for cap in max_uses])
     passage = np.concatenate([line.passage for line in lines])
-    taken, counts = take_together(passage, np.array(bounds), turns, wanted, len(frame.positions), caps)
+    taken, counts = _take_together(passage, np.array(bounds), turns, wanted, len(frame.positions), caps)
     parts = (np.flatnonzero(taken[start:end]) for start, end in pairwise(starts))
     return list(zip(parts, counts, strict=True))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # the one loop of selection that no array operation expresses
+def _take_together(
+    passage: Numbers, bounds: Numbers, turns: Numbers, wanted: int, passages: int, max_uses: Numbers
+) -> tuple[Flags, Numbers]:
+    """Lets the queries take turns: each takes what still may serve, from every kind, or nothing at all.
+
+    Args:
+        passage: `(n,)` of the candidates, all kinds' one behind the other.
+        bounds: `(n_kinds, n_queries + 1)`, where each query's candidates begin.
+        turns: `(n_queries,)`.
+        wanted: what a query takes of each kind.
+        passages: how many there are.
+        max_uses: `(n_kinds,)`, below 0 where there is no limit.
+
+    Returns:
+        `(n,)` whether a candidate is taken, and `(n_kinds, n_queries)` how many each query found that still might
+        serve, at most `wanted`.
+    """
+    kinds = len(bounds)
+    uses = np.zeros((kinds, passages if max_uses.max() >= 0 else 0), np.int32)
+    taken = np.zeros(len(passage), np.bool_)
+    counts = np.zeros((kinds, len(turns)), np.int64)
+    for query in turns:
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if counts[kind, query] == wanted:
+                    break
+                if max_uses[kind] < 0 or uses[kind, passage[place]] < max_uses[kind]:
+                    taken[place] = True
+                    counts[kind, query] += 1
+        stays = counts[:, query].min() == wanted
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if taken[place] and not stays:
+                    taken[place] = False
+                elif taken[place] and max_uses[kind] >= 0:
+                    uses[kind, passage[place]] += 1
+    return taken, counts
 
 
 def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.uint64]:

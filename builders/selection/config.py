@@ -1,6 +1,7 @@
 """The rules by which candidates become negatives: the recipe's `[selection]`."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -8,6 +9,7 @@ from msgspec import Meta, Struct
 from foils.errors import UserError
 from foils.recipe import decode_config
 
+NO_NEGATIVES = "none"
 JOINT = "+"
 """Between the parts of a mix's name."""
 OF_MIXES = frozenset({"max_uses"})
@@ -72,13 +74,42 @@ class SelectionConfig(Rules, frozen=True, forbid_unknown_fields=True):
     kinds: dict[str, dict[str, Any]] = {}
 
     def rules_for(self, kind: str) -> Rules:
-        """The rules that hold for a kind.
+        """Returns the rules that hold for a kind.
 
         Raises:
             UserError: a kind's own rules have an unknown key or a wrong value.
         """
         shared = {field: getattr(self, field) for field in Rules.__struct_fields__}
         return decode_config(msgspec.to_builtins(shared) | self.kinds.get(kind, {}), Rules, f"selection.kinds.{kind}")
+
+
+class Wanted(NamedTuple):
+    """What is to be selected.
+
+    Attributes:
+        kinds: kinds and mixes of the data set; `none` for queries and positives alone.
+        per_query: negatives a row.
+        seed: any integer.
+        config: the rules.
+        shares: mix -> part -> weight; equal ones where a mix is missing.
+        variants: kind -> the kind whose candidates it takes, by rules of its own.
+    """
+
+    kinds: tuple[str, ...]
+    per_query: int
+    seed: int
+    config: SelectionConfig = SelectionConfig()
+    shares: Mapping[str, Mapping[str, float]] = {}
+    variants: Mapping[str, str] = {}
+
+    @property
+    def drawn_kinds(self) -> tuple[str, ...]:
+        """Kinds and mixes that have negatives."""
+        return tuple(kind for kind in self.kinds if kind != NO_NEGATIVES)
+
+    def source_of(self, kind: str) -> str:
+        """Returns the kind under whose name the candidates were mined."""
+        return self.variants.get(kind, kind)
 
 
 def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:

@@ -9,31 +9,13 @@ import pyarrow as pa
 
 from builders.passages import Passages
 from builders.selection.choice import Line, line_up, take
-from builders.selection.config import Rules
+from builders.selection.config import Rules, Wanted
 from builders.selection.frame import Flags, Frame, Numbers
-from builders.selection.mixes import blend, is_mix, parts_of, quotas
+from builders.selection.mixes import blend, is_mix, parts_of, quotas, shares_of
 from builders.selection.rules import CODE, USABLE, Judged
 from builders.texts import jaccard
 
 PAIRS = 20_000  # compared at once: their texts are in memory
-
-
-class Plan(NamedTuple):
-    """What is to be drawn.
-
-    Attributes:
-        kinds: the kinds of the data set, mixes among them, without `none`.
-        rules: kind -> its rules.
-        shares: mix -> its parts' shares.
-        per_query: negatives a row.
-        seed: any integer.
-    """
-
-    kinds: tuple[str, ...]
-    rules: Mapping[str, Rules]
-    shares: Mapping[str, list[float]]
-    per_query: int
-    seed: int
 
 
 class Drawn(NamedTuple):
@@ -64,21 +46,32 @@ class Draw(NamedTuple):
     keep: Flags
 
 
-def draw(frame: Frame, judged: Mapping[str, Judged], passages: Passages, plan: Plan) -> tuple[Draw, dict[str, Judged]]:
+def draw(
+    frame: Frame, judged: Mapping[str, Judged], passages: Passages, wanted: Wanted, rules: Mapping[str, Rules]
+) -> tuple[Draw, dict[str, Judged]]:
     """Draws until nothing that is taken is a near-duplicate of a positive of its query.
 
-    Only what would be taken is compared, since that takes reading texts. The candidates come back with the fates of
-    those that were found out.
+    Only what would be taken is compared, since that takes reading texts.
+
+    Args:
+        frame: what all kinds share.
+        judged: the candidates of plain kinds and variants.
+        passages: their texts.
+        wanted: kinds, number, shares and seed.
+        rules: of kinds and mixes.
+
+    Returns:
+        What is taken, and the candidates with the near-duplicates marked.
     """
     judged = {kind: found._replace(fate=found.fate.copy()) for kind, found in judged.items()}
     compared = {kind: np.zeros(len(found.fate), np.bool_) for kind, found in judged.items()}
     while True:
-        result = _draw_once(frame, judged, plan)
+        result = _draw_once(frame, judged, wanted, rules)
         found_out = 0
         for kind, drawn in result.kinds.items():
             for number, part in enumerate(parts_of(kind)):
-                threshold = plan.rules[part].near_duplicate
-                ahead = np.flatnonzero(drawn.line.place_in_query() <= plan.per_query)  # one more spares rounds
+                threshold = rules[part].near_duplicate
+                ahead = np.flatnonzero(drawn.line.place_in_query() <= wanted.per_query)  # one more spares rounds
                 places = np.union1d(drawn.places, ahead) if threshold else ahead[:0]
                 sources = drawn.line.source[places[drawn.part[places] == number]]
                 fresh = sources[~compared[part][sources]]
@@ -90,21 +83,21 @@ def draw(frame: Frame, judged: Mapping[str, Judged], passages: Passages, plan: P
             return result, judged
 
 
-def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
+def _draw_once(frame: Frame, judged: Mapping[str, Judged], wanted: Wanted, rules: Mapping[str, Rules]) -> Draw:
     lines: dict[str, tuple[Line, npt.NDArray[np.int64]]] = {}
     for kind, found in judged.items():
-        line = line_up(frame, kind, found, plan.rules[kind], plan.seed)
+        line = line_up(frame, kind, found, rules[kind], wanted.seed)
         lines[kind] = line, np.zeros(len(line.query), np.int64)
-    for kind in filter(is_mix, plan.kinds):
-        wanted = quotas(frame, kind, plan.shares[kind], plan.per_query, plan.seed)
+    for kind in filter(is_mix, wanted.kinds):
+        numbers = quotas(frame, kind, shares_of(kind, wanted.shares), wanted.per_query, wanted.seed)
         parts = [lines[part][0] for part in parts_of(kind)]
         # With a cap on uses a part may stand in for another whose passages the cap has taken away.
-        lines[kind] = blend(frame, parts, wanted, fill=plan.rules[kind].max_uses is not None)
-    lines = {kind: lines[kind] for kind in plan.kinds}
-    caps = [plan.rules[kind].max_uses for kind in lines]
-    drawn = take(frame, [line for line, _ in lines.values()], caps, plan.per_query, plan.seed)
+        lines[kind] = blend(frame, parts, numbers, fill=rules[kind].max_uses is not None)
+    lines = {kind: lines[kind] for kind in wanted.drawn_kinds}
+    caps = [rules[kind].max_uses for kind in lines]
+    drawn = take(frame, [line for line, _ in lines.values()], caps, wanted.per_query, wanted.seed)
     kinds = {kind: Drawn(*lines[kind], *found) for kind, found in zip(lines, drawn, strict=True)}
-    return Draw(kinds, np.all([found.counts == plan.per_query for found in kinds.values()], axis=0))
+    return Draw(kinds, np.all([found.counts == wanted.per_query for found in kinds.values()], axis=0))
 
 
 def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:

@@ -11,7 +11,7 @@ from builders import schema
 from builders.folder import read_config
 from builders.passages import Passages
 from builders.queries import TABLE
-from builders.selection import Wanted
+from builders.selection.config import Wanted
 from builders.selection.frame import Inputs
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from builders import schema
 from builders.passages import Passages
-from builders.selection import Wanted, select
-from builders.selection.config import SelectionConfig
+from builders.selection import select
+from builders.selection.config import SelectionConfig, Wanted
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
 from builders.spool import spooled

@@ -157,7 +157,7 @@ import sys
 from pathlib import Path
 from builders.retrieval import embeddings as embedder
 from tests.builders.test_embeddings import BASE, many
-embedder._SAVE_ROWS, embedder._TOKENS = 16, 512
+embedder.AT_ONCE["cpu"] = 16
 embedder.Embedder(embedder.Reading(BASE), Path(sys.argv[1])).embed(many(), "document")
 """
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from builders import schema
 from builders.passages import Passages
 from builders.queries import TABLE
-from builders.selection import Wanted, select
-from builders.selection.config import SelectionConfig
+from builders.selection import select
+from builders.selection.config import SelectionConfig, Wanted
 from builders.selection.frame import Inputs
 from foils.errors import UserError
 from foils.recipe import decode_config
