@@ -176,7 +176,8 @@ class _Asked(NamedTuple):
 def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
-    check_language(config.corpus.language)
+    if config.searches_words:
+        check_language(config.corpus.language)
     warn_of_language(corpus.passages, config.corpus.language, config.seed)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)

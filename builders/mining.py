@@ -4,22 +4,19 @@ mined = mine_all(queries, material, config)
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.audit import llm_judge
 from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
+from builders.recipe import BuildRecipe, NegativesConfig
+from builders.scores import llm_judge
 from builders.scores.cross_encoder import score_pairs
 from builders.selection.config import Rules
-
-if TYPE_CHECKING:
-    from builders.recipe import BuildRecipe, NegativesConfig
-
 
 MINERS: Mapping[str, Callable[..., Mined]] = {
     "llm": llm.mine,
@@ -57,13 +54,13 @@ class Candidates(NamedTuple):
         return pa.concat_tables([schema.GENERATED.empty_table(), *(found.generated for found in self.mined.values())])
 
 
-def mined_kinds(negatives: "NegativesConfig") -> list[str]:
-    """The kinds that are mined: neither variants nor mixes of others nor `none`."""
+def mined_kinds(negatives: NegativesConfig) -> list[str]:
+    """Returns the kinds that are mined: neither variants nor mixes of others nor `none`."""
     return [kind for kind in negatives.kinds if kind in MINERS]
 
 
-def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Candidates:
-    """Mines every kind, then scores what selection has rules for and nobody has scored yet.
+def mine_all(queries: pa.Table, material: Material, config: BuildRecipe) -> Candidates:
+    """Mines every kind, then scores what selection has rules for and no scorer has scored yet.
 
     Args:
         queries: `queries.TABLE`.
@@ -88,7 +85,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
     return found._replace(scores=scores)
 
 
-def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildRecipe") -> pa.Table:
+def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: BuildRecipe) -> pa.Table:
     """Pairs that rules look at and the scorer has not seen: positives, and candidates within their rank window."""
     pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
     for kind in config.negatives.kinds:

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from builders.audit.llm_judge import LlmJudgeConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
@@ -15,6 +14,7 @@ from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.sampled import RandomConfig
 from builders.scores.config import CrossEncoderConfig
+from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
 from foils.recipe import Seed, config_hash
 
@@ -169,6 +169,15 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         """The scorers that selection looks at."""
         plain = (kind for kind in self.negatives.kinds if kind in KINDS[:-1] or kind in self.negatives.variants)
         return {scorer for kind in plain for scorer in self.selection.rules_for(kind).scorers}
+
+    @property
+    def searches_words(self) -> bool:
+        """Whether BM25 mines, fills a pool, makes the round trip or trains a cross-encoder."""
+        ranker, queries = self.negatives.cross_encoder, self.queries
+        trip = queries.round_trip_k > 0 and queries.round_trip_model is None
+        pooled = "cross-encoder" in self.negatives.kinds and "bm25" in ranker.pool_from
+        trains = self.uses("cross-encoder") and ranker.train_with is not None
+        return "bm25" in self.negatives.kinds or trip or pooled or trains
 
     def uses(self, tool: str) -> bool:
         """Whether `cross-encoder` or `dense` mines, or scores for selection."""

@@ -16,7 +16,8 @@ from builders.passages import Passages, take
 from builders.retrieval.hits import Hits
 from builders.retrieval.nearest import id_order
 from builders.scores.config import CrossEncoderConfig
-from builders.scores.cross_encoder import Pairs, score_located
+from builders.scores.cross_encoder import score_located
+from builders.scores.pairs import Pairs
 
 logger = logging.getLogger(__name__)
 

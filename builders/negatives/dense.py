@@ -8,10 +8,11 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.negatives.material import Material, Mined
-from builders.passages import Passages, Positions
+from builders.passages import Passages
 from builders.retrieval.embeddings import Embedder, Precision, Reading, as_texts
 from builders.retrieval.hits import Hits
 from builders.retrieval.nearest import DIGITS, Vectors, cosines, id_order, nearest
+from builders.scores.pairs import locate
 from foils.errors import UserError
 
 
@@ -90,13 +91,13 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
         `schema.SCORES`, a row a pair, in their order.
 
     Raises:
-        UserError: the model cannot be loaded.
+        UserError: the model cannot be loaded, or a pair names what is not there.
     """
+    located = locate(pairs, queries, passages)
     embedder = Embedder(config.reading(), material.cache)
-    asked = as_texts(queries["_id"], queries["text"])
-    needed, query_numbers = _needed(asked, pairs["query-id"])
-    asking = embedder.embed(asked, "query", needed)
-    needed, passage_numbers = _needed(passages, pairs["corpus-id"])
+    needed, query_numbers = np.unique(located.query_positions, return_inverse=True)
+    asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query", needed)
+    needed, passage_numbers = np.unique(located.passage_positions, return_inverse=True)
     answering = embedder.embed(passages, "document", needed)
     found = cosines(asking, answering, query_numbers, passage_numbers)
     return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
@@ -127,13 +128,3 @@ def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Tab
         },
         schema.CANDIDATES,
     )
-
-
-def _needed(texts: Passages, ids: pa.ChunkedArray) -> tuple[Positions, Positions]:
-    """Positions of the texts that ids name, each once, and each id's number among them."""
-    positions = texts.positions(ids)
-    if len(positions) and positions.min() < 0:
-        unknown = ids[int(positions.argmin())].as_py()
-        raise ValueError(f"pairs: {unknown!r} is among neither the queries nor the passages")
-    needed, numbers = np.unique(positions, return_inverse=True)
-    return needed, numbers

@@ -1,7 +1,5 @@
 """Scores of any pairs of texts by a cross-encoder: each computed once, stored as they come, found again by content."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,18 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from builders import schema
 from builders.negatives.material import Material
-from builders.passages import Passages, take
+from builders.passages import Passages
 from builders.retrieval.row_store import Keys, RowStore, keys_of
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import Lane, lane_name, load_lane
-from foils.encode.batches import Numbers
-from foils.errors import UserError
+from builders.scores.pairs import Pairs, locate
 from foils.models import resolve_model
 from foils.provenance import package_versions, sha256_json
 
@@ -30,43 +26,6 @@ DIGITS = 6
 _FORM = "3"  # counted up with what changes the last digits of scores, or a converted model
 
 Scores = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs by the positions of their texts.
-
-    Attributes:
-        queries: the queries' texts.
-        passages: where passages are looked up.
-        query_positions: `(n_pairs,)`, in `queries`.
-        passage_positions: `(n_pairs,)`, in `passages`.
-    """
-
-    queries: pa.ChunkedArray
-    passages: Passages
-    query_positions: Numbers
-    passage_positions: Numbers
-
-    def __len__(self) -> int:
-        return len(self.query_positions)
-
-    def at(self, rows: Numbers | slice) -> "Pairs":
-        """Returns some of them."""
-        return replace(self, query_positions=self.query_positions[rows], passage_positions=self.passage_positions[rows])
-
-    def blocks(self, size: int) -> Iterator["Pairs"]:
-        """Yields all of them, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.at(slice(start, start + size))
-
-    def texts(self) -> list[tuple[str, str]]:
-        """Returns query and passage text of each; a text that several pairs share is one object."""
-        queries, query_numbers = np.unique(self.query_positions, return_inverse=True)
-        passages, passage_numbers = np.unique(self.passage_positions, return_inverse=True)
-        asked = take(self.queries, queries).to_pylist()
-        answering = self.passages.texts(passages).to_pylist()
-        return [(asked[i], answering[j]) for i, j in zip(query_numbers, passage_numbers, strict=True)]
 
 
 class Scored(NamedTuple):
@@ -99,7 +58,7 @@ def score_pairs(
     Raises:
         UserError: as `score_located`; a pair names a query or a passage that is not there.
     """
-    found = score_located(_located(pairs, queries, passages), queries["_id"], material, config)
+    found = score_located(locate(pairs, queries, passages), queries["_id"], material, config)
     columns = {name: pairs[name] for name in ("query-id", "corpus-id")}
     return pa.table({**columns, "score": found.scores}, schema.SCORES)
 
@@ -203,19 +162,6 @@ def pair_keys(texts: list[tuple[str, str]]) -> Keys:
     (False, True)
     """
     return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)
-
-
-def _located(pairs: pa.Table, queries: pa.Table, passages: Passages) -> Pairs:
-    asked = np.asarray(pc.fill_null(pc.index_in(pairs["query-id"], queries["_id"]), -1).to_numpy(), np.int64)
-    answering = passages.positions(pairs["corpus-id"])
-    for name, positions in (("query-id", asked), ("corpus-id", answering)):
-        if len(positions) and positions.min() < 0:
-            unknown = pairs[name][int(positions.argmin())].as_py()
-            raise UserError(
-                f"pairs to score: {name} {unknown!r} is not among the {'queries' if name == 'query-id' else 'passages'}"
-                "; give the rows that the pairs were made from"
-            )
-    return Pairs(queries["text"], passages, asked, answering)
 
 
 def _forget(bar: Any, pairs: int) -> None:

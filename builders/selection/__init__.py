@@ -1,6 +1,7 @@
 """Selection: from stored candidates and scores to training rows, by published rules. Pure.
 
-All kinds keep the same queries, so that a comparison of kinds compares nothing else; every candidate's fate is told.
+All kinds keep the same queries, so that a comparison of kinds compares nothing else. Every candidate's outcome is
+recorded.
 """
 
 from collections import Counter
@@ -16,10 +17,10 @@ from builders import schema
 from builders.passages import take
 from builders.selection.choice import Line
 from builders.selection.config import NO_NEGATIVES, Wanted, check_selection
-from builders.selection.draw import Draw, draw, fates
+from builders.selection.draw import Draw, draw, outcomes
 from builders.selection.frame import Frame, Inputs, read
 from builders.selection.mixes import is_mix, parts_of
-from builders.selection.rules import FATES, Judged, judge, relabelled
+from builders.selection.rules import OUTCOMES, Judged, judge, relabelled
 from builders.spool import spooled
 
 STAGE = "selection"
@@ -35,7 +36,7 @@ class Selection(NamedTuple):
         qrels: `schema.QRELS`: the known positives and those that relabelling found.
         fates: `schema.FATES`: every candidate of every kind; of mixes, what they take.
         drops: `schema.DROPS`: queries that left, with the kind that could not serve them.
-        summary: kind -> fate -> how many candidates.
+        summary: kind -> outcome -> how many candidates.
         mixes: mix -> part -> how many negatives it took of it; a cap on uses may bend the shares.
     """
 
@@ -69,8 +70,8 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     frame = relabelled(known, pools, scored, rules)
     judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
     result, judged = draw(frame, judged, inputs.passages, wanted, rules)
-    told = {kind: fates(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
-    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, told[kind]) for kind in judged]
+    codes = {kind: outcomes(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
+    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, codes[kind]) for kind in judged]
     ledger += [_mixed_ledger(kind, sources, judged, result) for kind in filter(is_mix, kinds)]
     kept = np.flatnonzero(result.keep)
     columns = {kind: 0 if kind == NO_NEGATIVES else wanted.per_query for kind in wanted.kinds}
@@ -81,22 +82,22 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
         qrels=_qrels(inputs, frame, known),
         fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
         drops=_drops(inputs.queries, result, wanted.per_query),
-        summary={kind: _counts(codes) for kind, codes in told.items()},
+        summary={kind: _counts(found) for kind, found in codes.items()},
         mixes={kind: _taken_of_parts(kind, result) for kind in filter(is_mix, kinds)},
     )
 
 
 def chosen_by_kind(fates: pa.Table) -> dict[str, pa.Table]:
-    """Kind -> the rows of `schema.FATES` of those candidates that became negatives."""
+    """Returns the rows of `schema.FATES` of those candidates that became negatives, by kind."""
     chosen = fates.filter(pc.starts_with(fates["fate"], "negative_"))
     return {kind: chosen.filter(pc.equal(chosen["kind"], kind)) for kind in pc.unique(chosen["kind"]).to_pylist()}
 
 
-def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: npt.NDArray[np.int16]) -> pa.Table:
-    """A kind's candidates in their table's own order, with their fates."""
+def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], codes: npt.NDArray[np.int16]) -> pa.Table:
+    """A kind's candidates in their table's own order, with their outcomes."""
     order = np.argsort(row)
     rows = candidates.select(["query-id", "corpus-id"]).take(pa.array(row[order]))
-    return _fates_table(kind, rows, told[order])
+    return _outcome_table(kind, rows, codes[order])
 
 
 def _became(result: Draw, kind: str) -> tuple[Line, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -120,21 +121,21 @@ def _mixed_ledger(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[st
         mine = part == place
         pool_row = judged[name].pool.row[taken.source[mine]]
         rows = sources[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
-        tables.append(_fates_table(kind, rows, -number[mine].astype(np.int16)))
+        tables.append(_outcome_table(kind, rows, -number[mine].astype(np.int16)))
     return pa.concat_tables(tables)
 
 
-def _fates_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> pa.Table:
+def _outcome_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> pa.Table:
     most = max(0, -int(codes.min(initial=0)))
-    names = pa.array([*FATES, *(f"negative_{number}" for number in range(most, 0, -1))])
-    told = names.take(pa.array(np.where(codes < 0, len(names) + codes, codes)))
+    names = pa.array([*OUTCOMES, *(f"negative_{number}" for number in range(most, 0, -1))])
+    words = names.take(pa.array(np.where(codes < 0, len(names) + codes, codes)))
     kinds = pa.array([kind]).take(pa.array(np.zeros(len(codes), np.int8)))
-    return pa.table([kinds, rows["query-id"], rows["corpus-id"], told], schema=schema.FATES)
+    return pa.table([kinds, rows["query-id"], rows["corpus-id"], words], schema=schema.FATES)
 
 
 def _counts(codes: npt.NDArray[np.int16]) -> dict[str, int]:
-    """Fate -> how many; all columns together as `chosen`."""
-    counts = Counter({FATES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
+    """Counts outcomes; all columns together as `chosen`."""
+    counts = Counter({OUTCOMES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
     return {"chosen": int((codes < 0).sum()), **counts}
 
 

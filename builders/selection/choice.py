@@ -52,7 +52,7 @@ def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) ->
         rules: how candidates are sampled.
         seed: any integer.
     """
-    pool, places = judged.pool, np.flatnonzero(judged.fate == 0)
+    pool, places = judged.pool, np.flatnonzero(judged.outcome == 0)
     key = _sampling_keys(frame, kind, judged, rules, seed)[places]
     chosen = places[np.lexsort((pool.passage[places], key, pool.query[places]))]
     return Line(pool.query[chosen], pool.passage[chosen], chosen)

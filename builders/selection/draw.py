@@ -63,8 +63,8 @@ def draw(
     Returns:
         What is taken, and the candidates with the near-duplicates marked.
     """
-    judged = {kind: found._replace(fate=found.fate.copy()) for kind, found in judged.items()}
-    compared = {kind: np.zeros(len(found.fate), np.bool_) for kind, found in judged.items()}
+    judged = {kind: found._replace(outcome=found.outcome.copy()) for kind, found in judged.items()}
+    compared = {kind: np.zeros(len(found.outcome), np.bool_) for kind, found in judged.items()}
     while True:
         result = _draw_once(frame, judged, wanted, rules)
         found_out = 0
@@ -77,7 +77,7 @@ def draw(
                 fresh = sources[~compared[part][sources]]
                 compared[part][fresh] = True
                 twins = fresh[_closest(frame, passages, judged[part], fresh) >= threshold]
-                judged[part].fate[twins] = CODE["near-duplicate-of-a-positive"]
+                judged[part].outcome[twins] = CODE["near-duplicate-of-a-positive"]
                 found_out += len(twins)
         if not found_out:
             return result, judged
@@ -100,8 +100,8 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], wanted: Wanted, rules
     return Draw(kinds, np.all([found.counts == wanted.per_query for found in kinds.values()], axis=0))
 
 
-def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
-    """`(n_candidates,)` of a plain kind: places in `rules.FATES`, or `-N` for what became `negative_N`.
+def outcomes(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
+    """Returns the outcomes of a kind's candidates, `(n_candidates,)`: places in `OUTCOMES`, or -N for `negative_N`.
 
     Args:
         judged: its candidates.
@@ -109,20 +109,20 @@ def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> n
         result: which queries stay.
         max_uses: how often a passage may serve.
     """
-    fate, query = judged.fate.astype(np.int16), judged.pool.query
-    usable = fate == CODE[USABLE]
-    fate[usable] = CODE["not-needed"]
+    outcome, query = judged.outcome.astype(np.int16), judged.pool.query
+    usable = outcome == CODE[USABLE]
+    outcome[usable] = CODE["not-needed"]
     taken = drawn.line.at(drawn.places)
     if max_uses is not None:
         uses = np.bincount(taken.passage, minlength=judged.pool.passage.max(initial=0) + 1)
-        fate[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]
-    took = np.zeros(len(fate), np.bool_)
+        outcome[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]
+    took = np.zeros(len(outcome), np.bool_)
     took[taken.source] = True
-    fate[usable & ~result.keep[query] & (took | (fate == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
+    outcome[usable & ~result.keep[query] & (took | (outcome == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
     number = taken.place_in_query() + 1
     became = result.keep[taken.query]
-    fate[taken.source[became]] = -number[became]
-    return fate
+    outcome[taken.source[became]] = -number[became]
+    return outcome
 
 
 def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers) -> npt.NDArray[np.float64]:

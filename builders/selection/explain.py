@@ -1,4 +1,4 @@
-"""One query's candidates as a table for the terminal: rank, scores of every scorer, fate, and how the text begins."""
+"""One query's candidates as a table for the terminal: rank, all scores, outcome, and how the text begins."""
 
 import shutil
 from collections.abc import Mapping

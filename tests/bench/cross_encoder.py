@@ -33,7 +33,8 @@ from scipy.stats import spearmanr
 from builders import schema
 from builders.passages import Passages
 from builders.scores.config import CrossEncoderConfig
-from builders.scores.cross_encoder import Scorer, _located
+from builders.scores.cross_encoder import Scorer
+from builders.scores.pairs import locate
 from tests.bench.memory import peak_mb
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
@@ -62,7 +63,7 @@ def pairs_of(count):
     columns = {"_id": [str(n) for n in range(len(passages))], "title": [""] * len(passages), "text": passages}
     pairs = pa.table({"query-id": [str(q) for q, _ in rows], "corpus-id": [str(p) for _, p in rows]})
     asked = pa.table({"_id": [str(n) for n in range(len(queries))], "text": queries})
-    return _located(pairs, asked, Passages(pa.table(columns, schema.CORPUS)))
+    return locate(pairs, asked, Passages(pa.table(columns, schema.CORPUS)))
 
 
 def ours(model, lane, pairs):

@@ -147,9 +147,14 @@ def test_language_chooses_the_stemmer(tmp_path):
     assert [i for i, _ in Bm25Index(german, "de", tmp_path).search(["das Haus"], 5)[0]] == ["a"]
     finnish = passages(["a", "b"], ["taloissa on valo", "vene"])  # bm25s has no stop words for it
     assert [i for i, _ in Bm25Index(finnish, "fi", tmp_path).search(["talo"], 5)[0]] == ["a"]
-    with pytest.raises(UserError, match=r"'xx': BM25 has no stemmer for it; allowed: ar, ca, da, de, el, en"):
+    polish = passages(["a", "b"], ["domy nad rzeką", "łódź"])  # bm25s has no stemmer for it
+    assert [[i for i, _ in hits] for hits in Bm25Index(polish, "pl", tmp_path).search(["domy", "dom"], 5)] == [
+        ["a"],
+        [],
+    ]
+    with pytest.raises(UserError, match=r"'xx': BM25 does not know it; allowed: ar, bg, bs, ca, cs, da, de"):
         Bm25Index(german, "xx", tmp_path)
-    with pytest.raises(UserError, match=r"'zh': BM25 cannot tell this language's words apart; allowed: ar, ca"):
+    with pytest.raises(UserError, match=r"'zh': BM25 cannot split this language into words; take the kind dense"):
         Bm25Index(german, "zh", tmp_path)
 
 

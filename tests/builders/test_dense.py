@@ -105,7 +105,7 @@ def test_any_pair_is_scored_generated_ones_too(material, similar):
     mined = dense.mine(QUERIES, material, CONFIG).scores
     again = dense.score(mined, QUERIES, material.corpus, material, CONFIG)
     assert again == mined  # the miner's scores are the scorer's, bit by bit
-    with pytest.raises(ValueError, match="'nobody' is among neither"):
+    with pytest.raises(UserError, match="query-id 'nobody' is not among the queries"):
         dense.score(
             pa.table({"query-id": ["nobody"], "corpus-id": ["eel"]}), QUERIES, Passages(CORPUS), material, CONFIG
         )

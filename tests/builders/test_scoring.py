@@ -22,8 +22,9 @@ from builders.passages import Passages
 from builders.scores import lanes
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
 from builders.scores.config import CrossEncoderConfig
-from builders.scores.cross_encoder import _located, score_located, score_pairs
+from builders.scores.cross_encoder import score_located, score_pairs
 from builders.scores.lanes import in_torch, lane_name
+from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.models import ModelReference
 from tests.test_architecture import ROOT
@@ -172,13 +173,13 @@ def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path)
     pytest.importorskip("openvino")
     given_tables = tables(QUERIES, PASSAGES, ROWS)
     asked, ids = config(model, precision="openvino"), given_tables[1]["_id"]
-    found = score_located(_located(*given_tables), ids, material(tmp_path), asked)
+    found = score_located(locate(*given_tables), ids, material(tmp_path), asked)
     assert np.allclose(found.scores, [expected[row] for row in ROWS], atol=0.1, rtol=0)
     assert found.agreement.lane == "openvino"
     assert found.agreement.spearman >= 0.99
     (converted,) = tmp_path.rglob("openvino_model.xml")
     before = converted.stat().st_mtime_ns
-    again = score_located(_located(*given_tables), ids, material(tmp_path), asked)
+    again = score_located(locate(*given_tables), ids, material(tmp_path), asked)
     assert (again.scores == found.scores).all()
     assert again.agreement == found.agreement
     assert converted.stat().st_mtime_ns == before

@@ -45,7 +45,7 @@ class Bm25Index:
 
         Args:
             texts: the queries.
-            k: at most so many for each.
+            k: how many passages a query gets at most.
             at: one passage per query (-1 for none) whose score is wanted wherever it ranks.
         """
         texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts

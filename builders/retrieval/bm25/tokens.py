@@ -20,7 +20,8 @@ from foils.texts import INVISIBLE
 VERSION = "4"
 """Changes with the rule: an index of another version is built anew."""
 SHORTEST = 2  # letters of a word
-_BETWEEN = r"^\pM+|[^\pL\pN_\pM]+\pM*"  # a mark belongs to a word that has begun
+_BETWEEN = r"[^\pL\pN_\pM]+"
+_MARKS_AHEAD = r"^\pM+"  # a mark belongs to a word that has begun; asked of each distinct word, as it costs much
 _ASSIGNED = (*range(0x80, 0xD800), *range(0xE000, 0x33480), *range(0xE0000, 0xE0200))  # and private use
 
 
@@ -40,7 +41,7 @@ class Split(NamedTuple):
     """The words of some texts, and what stands for a word between two separators at a text's ends: an empty one.
 
     Attributes:
-        distinct: each word once.
+        distinct: the words; each once, but for those that began with marks.
         words: their numbers in `distinct`.
     """
 
@@ -58,18 +59,19 @@ def split(texts: pa.Array) -> Split:
     parts = pc.split_pattern_regex(pc.utf8_lower(_in_one_form(texts)), _BETWEEN)
     found = parts.flatten().dictionary_encode()
     lengths = np.diff(parts.offsets.to_numpy()).astype(np.int32)
-    return Split(found.dictionary, Words(found.indices.to_numpy(), lengths))
+    distinct = pc.replace_substring_regex(found.dictionary, _MARKS_AHEAD, "")
+    return Split(distinct, Words(found.indices.to_numpy(), lengths))
 
 
 class Language:
     """Stop words and stems of one language.
 
     Args:
-        code: two letters, one of `STEMMERS`.
+        code: two letters; one without a stemmer keeps its words as they are.
     """
 
     def __init__(self, code: str) -> None:
-        self._stemmer = Stemmer.Stemmer(STEMMERS[code])
+        self._stemmer = Stemmer.Stemmer(STEMMERS[code]) if code in STEMMERS else None
         self._stop_words = pa.array(STOP_WORDS.get(code, ()), pa.string())
 
     def stems(self, words: pa.Array) -> pa.Array:
@@ -77,7 +79,9 @@ class Language:
         kept = pc.and_(
             pc.greater_equal(pc.utf8_length(words), SHORTEST), pc.invert(pc.is_in(words, value_set=self._stop_words))
         )
-        stems = pa.array(self._stemmer.stemWords(words.filter(kept).to_pylist()), pa.string())
+        stems = words.filter(kept)
+        if self._stemmer is not None:
+            stems = pa.array(self._stemmer.stemWords(stems.to_pylist()), pa.string())
         return pc.replace_with_mask(pa.nulls(len(words), pa.string()), kept, stems)
 
 
