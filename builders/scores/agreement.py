@@ -50,14 +50,15 @@ def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Number
     [0, 1, 2, 3, 4]
     """
     limit = min(SAMPLE_PAIRS, max(_LEAST_PAIRS, int(len(query_positions) * _SHARE)))
-    present = np.unique(query_positions)
-    chosen = sorted(present.tolist(), key=lambda query: keyed_hash(seed, "rank-agreement", query_ids[query]))
-    rows: list[Numbers] = []
-    for query in chosen[:SAMPLE_QUERIES]:
-        if sum(map(len, rows)) >= limit:
+    present = np.unique(query_positions).tolist()
+    rows = np.empty(0, np.int64)
+    for query in sorted(present, key=lambda query: keyed_hash(seed, "rank-agreement", query_ids[query]))[
+        :SAMPLE_QUERIES
+    ]:
+        if len(rows) >= limit:
             break
-        rows.append(np.flatnonzero(query_positions == query))
-    return np.concatenate(rows)[:SAMPLE_PAIRS] if rows else np.empty(0, np.int64)
+        rows = np.concatenate([rows, np.flatnonzero(query_positions == query)])
+    return rows[:SAMPLE_PAIRS]
 
 
 def compare(lane: str, scores: Scores, reference: Scores, query_positions: Numbers) -> Agreement:
@@ -68,12 +69,13 @@ def compare(lane: str, scores: Scores, reference: Scores, query_positions: Numbe
         rho = float(np.ptp(reference) == np.ptp(scores))
     else:
         rho = float(spearmanr(scores, reference).statistic)
-    queries = np.unique(query_positions)
-    same = [
-        set(np.argsort(-scores[rows], kind="stable")[:TOP]) == set(np.argsort(-reference[rows], kind="stable")[:TOP])
-        for rows in (np.flatnonzero(query_positions == query) for query in queries)
-    ]
-    return Agreement(lane, len(queries), len(scores), round(rho, 4), round(float(np.mean(same)), 4))
+
+    def top(values: Scores, rows: Numbers) -> set[int]:
+        return set(np.argsort(-values[rows], kind="stable")[:TOP].tolist())
+
+    by_query = [np.flatnonzero(query_positions == query) for query in np.unique(query_positions)]
+    same = [top(scores, rows) == top(reference, rows) for rows in by_query]
+    return Agreement(lane, len(by_query), len(scores), round(rho, 4), round(float(np.mean(same)), 4))
 
 
 def check_agreement(found: Agreement) -> None:
