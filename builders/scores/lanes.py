@@ -1,7 +1,6 @@
 """Ways to run a cross-encoder: torch in fp32 or bf16 on one or more devices, or OpenVINO on the CPU."""
 
 import copy
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from foils.encode.convert import FILES, convert
 from foils.encode.runtimes import lane_of_file
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
-from foils.loading import load_reranker
+from foils.loading import json_object, load_reranker, modules_of
 from foils.models import ModelReference
 
 logger = logging.getLogger(__name__)
@@ -170,11 +169,5 @@ def _on_gpu() -> bool:
 
 def _is_plain(folder: Path) -> bool:
     """Whether a model folder holds a transformer with a classification head and no further module or prompt."""
-
-    def read(name: str, otherwise: Any) -> Any:
-        file = folder / name
-        return json.loads(file.read_text("utf-8")) if file.exists() else otherwise
-
-    kinds = read("config.json", {}).get("architectures") or [""]
-    further = len(read("modules.json", [{}])) > 1
-    return kinds[0].endswith("ForSequenceClassification") and not further
+    kinds = json_object(folder / "config.json").get("architectures") or [""]
+    return str(kinds[0]).endswith("ForSequenceClassification") and len(modules_of(str(folder))) <= 1
