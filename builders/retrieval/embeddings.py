@@ -102,14 +102,13 @@ class Embedder:
             UserError: the model cannot be loaded, it gives a vector that is not a number, or the disk is full.
         """
         keys, sizes = _keys(texts, positions)
-        store = RowStore(self.folder(role), np.float32, self._width(role), self._about(role))
+        store = RowStore(self.folder(role), self._width(role), self._about(role))
         places = store.find(keys)
         missing = _longest_first(keys, sizes, np.flatnonzero(places < 0))
         if len(missing):
             self._compute(texts, role, missing if positions is None else positions[missing], keys[missing], store)
             places = store.find(keys)
-        rows: Floats = store.rows()  # type: ignore[assignment]  # of the store's dtype
-        return Vectors(rows, places)
+        return Vectors(store.rows(), places)
 
     def _compute(self, texts: Passages, role: Role, positions: Positions, keys: Keys, store: RowStore) -> None:
         """Encodes texts, longest first, and stores them under their keys."""

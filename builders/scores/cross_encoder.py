@@ -80,13 +80,13 @@ def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, 
             otherwise than fp32, or the cache cannot be written.
     """
     lane = lane_name(config, resolve_model(config.model or ""))
-    agreement = None
+    scorer, agreement = Scorer(config, lane, material.cache), None
     if lane != "fp32" and len(pairs):
         sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, material.seed))
-        scores, reference = (Scorer(config, name, material.cache).scores(sample) for name in (lane, "fp32"))
-        agreement = compare(lane, scores, reference, sample.query_positions)
+        reference = Scorer(config, "fp32", material.cache).scores(sample)
+        agreement = compare(lane, scorer.scores(sample), reference, sample.query_positions)
         check_agreement(agreement)
-    return Scored(Scorer(config, lane, material.cache).scores(pairs), agreement)
+    return Scored(scorer.scores(pairs), agreement)
 
 
 class Scorer:
@@ -115,7 +115,7 @@ class Scorer:
             "packages": sha256_json(packages),
         }
         self.folder = cache / "scores" / f"cross-encoder-{sha256_json(about)[:16]}"
-        self._store = RowStore(self.folder, np.float32, 1, about)
+        self._store = RowStore(self.folder, 1, about)
         self._lane: Lane | None = None
 
     def scores(self, pairs: Pairs) -> Scores:

@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
     def at(self, places: Numbers) -> "Line":
         """Returns the candidates at some places."""
-        return Line(self.query[places], self.passage[places], self.source[places])
+        return Line(*(column[places] for column in self))
 
     def place_in_query(self) -> Numbers:
         """`(n_usable,)` 0 for the first of each query, 1 for the second, ..."""

@@ -89,8 +89,8 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     def mark(flags: Flags, reason: str) -> None:
         outcome[flags & (outcome == 0)] = CODE[reason]
 
-    mark(_member(pairs, known.positives), "is-a-positive")
-    mark(_member(pairs, frame.positives), "relabelled-as-positive")
+    mark(np.isin(pairs, known.positives), "is-a-positive")
+    mark(np.isin(pairs, frame.positives), "relabelled-as-positive")
     mark(_says_what_a_positive_says(frame, pool), "same-text-as-a-positive")
     mark(_is_the_query(frame, pool), "is-the-query-itself")
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
@@ -156,14 +156,6 @@ def _is_the_query(frame: Frame, pool: Pool) -> Flags:
     return np.asarray(frame.query_keys[pool.query] == frame.passage_keys[pool.passage])
 
 
-def _member(values: np.ndarray, among: np.ndarray) -> Flags:
-    """Whether values are among sorted ones."""
-    if not len(among):
-        return np.zeros(len(values), np.bool_)
-    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
-    return np.asarray(among[places] == values)
-
-
 def _says_what_a_positive_says(frame: Frame, pool: Pool) -> Flags:
     """Whether candidates repeat a positive; where one of the two has no title, by the text alone.
 
@@ -172,7 +164,7 @@ def _says_what_a_positive_says(frame: Frame, pool: Pool) -> Flags:
     query, passage = np.divmod(frame.positives, len(frame.positions))
     texts, bodies = (np.unique(frame.text_pair(query, column[passage])) for column in (frame.text, frame.body))
     read, bare = (frame.text_pair(pool.query, column[pool.passage]) for column in (frame.text, frame.body))
-    return _member(read, texts) | _member(read, bodies) | _member(bare, texts)
+    return np.isin(read, texts) | np.isin(read, bodies) | np.isin(bare, texts)
 
 
 def _repeated(frame: Frame, pool: Pool, left: Flags) -> Flags:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from builders.passages import Passages
-from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_prompts
+from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_prompts, retriever
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.conftest import BASE
@@ -190,3 +190,22 @@ def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
 def test_queries_are_texts_without_titles():
     texts = as_texts(pa.chunked_array([["a"], ["b"]]), pa.chunked_array([["one"], ["two"]]))
     assert texts.texts(np.array([1, 0])).to_pylist() == ["two", "one"]
+
+
+class Counted(Passages):
+    """Passages that count how many texts were read."""
+
+    read = 0
+
+    def texts(self, positions):
+        self.read += len(positions)
+        return super().texts(positions)
+
+
+def test_a_retriever_reads_its_corpus_once(tmp_path):
+    passages = Counted(corpus().table)
+    retrieve = retriever(BASE, passages, tmp_path)
+    first = retrieve(["what does an owl hunt?"], 3)
+    read = passages.read
+    assert retrieve(["what does an owl hunt?", "another"], 3)[0] == first[0]
+    assert passages.read == read > 0
