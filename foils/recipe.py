@@ -35,7 +35,8 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
     Args:
         path: the recipe file, UTF-8.
         overrides: `key.path=value` strings; a value that is not TOML is taken as a string.
-        config_type: a frozen `msgspec.Struct` that forbids unknown fields.
+        config_type: a frozen `msgspec.Struct` that forbids unknown fields. Its class variable `REMOVED`, if there is
+            one, says for keys that earlier versions had what to use instead.
 
     Raises:
         UserError: the file is missing, not UTF-8 or not TOML, or a key is unknown, missing or malformed.
@@ -73,6 +74,24 @@ def decode_config(values: object, config_type: type[ConfigT], where: str) -> Con
         return msgspec.convert(values, config_type)
     except msgspec.ValidationError as error:
         raise UserError(f"recipe {where}: {_explain(str(error), config_type)}") from None
+
+
+def without_removed(values: dict[str, Any], config_type: type[msgspec.Struct]) -> dict[str, Any]:
+    """Removes from stored settings, in place, the keys that this version no longer has.
+
+    >>> class Config(msgspec.Struct):
+    ...     REMOVED = {"a.b": "use c"}
+    >>> without_removed({"a": {"b": 1, "d": 2}}, Config)
+    {'a': {'d': 2}}
+    """
+    for key in getattr(config_type, "REMOVED", {}):
+        *parents, last = key.split(".")
+        table: Any = values
+        for parent in parents:
+            table = table.get(parent, {}) if isinstance(table, dict) else {}
+        if isinstance(table, dict):
+            table.pop(last, None)
+    return values
 
 
 def config_hash(config: msgspec.Struct) -> str:
@@ -128,12 +147,16 @@ def _explain(message: str, config_type: type) -> str:
     place = ".".join(keys) or "top level"
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem)
     missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
+    removed = getattr(config_type, "REMOVED", {})
     if unknown:
-        allowed = ", ".join(_fields(config_type, keys))
-        return f"unknown key {'.'.join([*keys, unknown[1]])}; allowed here: {allowed}"
+        key = ".".join([*keys, unknown[1]])
+        if key in removed:
+            return f"removed key {key}: {removed[key]}"
+        return f"unknown key {key}; allowed here: {', '.join(_fields(config_type, keys))}"
     if missing:
         return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
-    return f"{place}: {problem[:1].lower()}{problem[1:]}"
+    remedy = f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
+    return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 
 def _fields(config_type: type, keys: Sequence[str]) -> list[str]:

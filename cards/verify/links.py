@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import httpx2
+import pyarrow as pa
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from jinja2 import TemplateError
 from msgspec import Struct
 
 from foils.errors import UserError, scrub
@@ -49,8 +50,9 @@ def examine(name: str, look: Callable[[], str]) -> Link:
 
     Args:
         name: of the link.
-        look: returns what it confirmed, or raises; records are files that anybody may have written, so whatever they
-            lack or hold of a wrong kind makes the link broken and not the command.
+        look: returns what it confirmed, or raises. Records are files that anybody may have written: one that does not
+            decode, or a file that cannot be read, makes the link broken. Any other exception is a mistake of this code
+            and passes through.
     """
     try:
         return Link("verified", name, look())
@@ -75,8 +77,7 @@ _JUDGED: tuple[tuple[tuple[type[Exception], ...], Status, str], ...] = (
         "the Hub did not answer: ",
     ),
     ((UnverifiableError,), "unverifiable", ""),
-    ((KeyError,), "broken", "the record lacks "),
-    ((BrokenError, UserError, ValueError, TypeError, AttributeError, OSError, TemplateError), "broken", ""),
+    ((BrokenError, UserError, HFValidationError, OSError, pa.ArrowException), "broken", ""),
 )
 
 
@@ -93,8 +94,8 @@ def table(links: Sequence[Link]) -> str:
     widths = [max(len(getattr(link, part)) for link in links) for part in ("status", "name")]
     lines = [f"{link.status:{widths[0]}}  {link.name:{widths[1]}}  {link.detail}" for link in links]
     counts = Counter(link.status for link in links)
-    told = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
-    return "\n".join([*lines, "", told])
+    counted = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
+    return "\n".join([*lines, "", counted])
 
 
 def _line(error: Exception) -> str:

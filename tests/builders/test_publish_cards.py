@@ -24,7 +24,7 @@ def build_animals(build_animals, tmp_path):
     ("readme", "words"),
     [
         (b"---\na: [b\n---\n# X\n", "README.md on the Hub: card: its YAML cannot be read (while parsing a flow"),
-        (b"---\n- a\n---\n# X\n", "README.md on the Hub: card: its YAML is no list of keys; mend the README's front"),
+        (b"---\n- a\n---\n# X\n", "README.md on the Hub: card: its YAML is not a list of keys; mend the README"),
         (b"# Caf\xe9\n", "README.md is not UTF-8 at byte 5; mend it on the Hub by hand"),
     ],
 )

@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from builders.embeddings import Embedder, Reading, as_texts
 from builders.scoring.config import CrossEncoderConfig
 from builders.scoring.lanes import load
-from eval.encoder import Encoder
+from eval.measure.encoder import Encoder
 from eval.run import _load
 from foils.encode.convert import load as load_to_convert
 from foils.errors import UserError
