@@ -15,11 +15,9 @@ quickstart: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "storage and not nightly"  # again, with files in plain LFS storage
 
 test-all: test
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m nightly
-	HF_HUB_DISABLE_XET=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "storage and nightly"
 
 check: .venv/installed
 	$(BIN)/ruff check

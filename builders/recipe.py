@@ -1,6 +1,7 @@
 """The building recipe: every key that `python -m builders.build RECIPE` takes, with its default."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -140,6 +141,11 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of one data set."""
 
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
+        "leakage.embed_passages": "leave it out; leakage.model compares queries, leakage.ngram_share passages",
+    }
+    """Keys of earlier versions, and what to use instead."""
     name: str
     corpus: CorpusConfig
     seed: Seed = 42

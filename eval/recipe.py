@@ -18,7 +18,7 @@ REMOVED: Mapping[str, str] = {
 """Keys that earlier versions took, or whose values they took, and what to do instead."""
 
 
-class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
+class LocalTask(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A retrieval task whose corpus and questions lie in different places.
 
     Attributes:
@@ -38,7 +38,7 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
     ignore_identical_ids: bool = False
 
 
-class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model, measured beside its untouched base.
 
     Attributes:

@@ -24,6 +24,7 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import settings
 
 from builders import build
@@ -45,6 +46,22 @@ def hub():
     shutil.rmtree(Path(_home) / "foils-pins", ignore_errors=True)
     yield HUB
     HUB.reset()
+
+
+def pytest_generate_tests(metafunc):
+    """Runs what moves large files with each of the Hub's storages."""
+    if metafunc.definition.get_closest_marker("storage") is not None:
+        metafunc.fixturenames.append("storage")
+        metafunc.parametrize("storage", ["xet", "lfs"], indirect=True)
+
+
+@pytest.fixture
+def storage(request, monkeypatch):
+    """How large files go up and come down, in this process and in the commands that it starts."""
+    if request.param == "lfs":
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    return request.param
 
 
 @pytest.fixture

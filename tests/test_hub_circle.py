@@ -16,7 +16,7 @@ from tests.fixtures import commands
 from tests.fixtures.tasks import put_task
 from tests.test_architecture import ROOT
 
-pytestmark = [pytest.mark.hub, pytest.mark.storage]
+pytestmark = pytest.mark.hub
 
 
 def run(*arguments, code=0, **environment):

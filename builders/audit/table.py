@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from foils.words import table
+
 HEADER = ("kind", "pairs", "judged", "no verdict", "relevant", "rate", "95 % interval")
 CORRECTED = ("corrected", "95 % interval")
 AGREEMENT = ("accuracy", "specificity")
@@ -28,7 +30,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         row += [percent((about["true"] or {}).get("rate"))] * has_qrels
         row += _estimate(about["difference"], signed=True) * (result["reference"] is not None)
         rows.append(row)
-    return [*_aligned(rows), "", *_notes(result)]
+    return [*table(rows), "", *_notes(result)]
 
 
 def percent(share: float | None, *, signed: bool = False) -> str:
@@ -79,14 +81,3 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             "Passages that an LLM wrote are in no judgement and have none."
         )
     return notes
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

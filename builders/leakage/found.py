@@ -1,4 +1,4 @@
-"""What the guard found: the ids to leave out, the ledger's rows, the evaluation sets that were seen, the report."""
+"""What the guard found, and what follows: queries and passages to leave out, sets that were seen, a refusal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +15,7 @@ from foils.errors import UserError
 STAGE = "leakage"
 SAME_CORPUS = 0.5
 """From this share of its relevant passages on, an evaluation set's corpus counts as the training corpus itself."""
-_CORPUS = ("corpus", "generated")
-_NO_IDS = pa.array([], pa.string())
+PASSAGES = ("positive", "corpus", "generated")
 _EXAMPLES = 3
 
 
@@ -28,18 +27,33 @@ class Found(NamedTuple):
         sets: the evaluation sets.
         hits: `overlap.HITS`, the rows of configuration `leakage`.
         totals: how many texts of each sort (`query`, `positive`, `corpus`, ...) were compared.
-        queries_to_drop: ids; empty but for policy `drop`.
-        passages_to_drop: ids that no query may have as a negative; empty but for policy `drop` with `passages = drop`.
-        drops: `schema.DROPS` of both.
+        queries: `queries.TABLE` of all queries that were compared.
     """
 
     config: LeakageConfig
     sets: Sequence[EvaluationSet]
     hits: pa.Table
     totals: Mapping[str, int]
-    queries_to_drop: pa.Array = _NO_IDS
-    passages_to_drop: pa.Array = _NO_IDS
-    drops: pa.Table = schema.DROPS.empty_table()
+    queries: pa.Table
+
+    @property
+    def queries_to_drop(self) -> pa.Array:
+        """Ids of queries that the policy leaves out."""
+        leaked, through = self._dropped_queries()
+        return pa.concat_arrays([leaked["id"].combine_chunks(), through["id"].combine_chunks()])
+
+    @property
+    def passages_to_drop(self) -> pa.Array:
+        """Ids of passages that the policy keeps from being a query's negative."""
+        return self._dropped_passages()["id"].combine_chunks()
+
+    @property
+    def drops(self) -> pa.Table:
+        """`schema.DROPS` of the queries and passages that the policy leaves out."""
+        leaked, through = self._dropped_queries()
+        passages = self._dropped_passages()
+        rows = [_drops(leaked, "query"), _drops(through, "positive"), _drops(passages, "passage")]
+        return pa.concat_tables(rows).combine_chunks()
 
     @property
     def training_datasets(self) -> list[str]:
@@ -49,13 +63,13 @@ class Found(NamedTuple):
         it, or if half of its relevant passages or more stand in the corpus, dropped or not: then the corpus is the
         set's own.
         """
-        kept = self.hits.filter(pc.invert(self._dropped()))
-        seen = set(kept["evaluation-set"].to_pylist())
-        inside = self.hits.filter(
-            pc.and_(_is(self.hits, "what", "corpus"), _is(self.hits, "evaluation-text", "passage"))
-        )
+        is_query = pc.equal(self.hits["what"], "query")
+        gone_query = pc.and_(is_query, pc.is_in(self.hits["id"], value_set=self.queries_to_drop))
+        gone_passage = pc.and_not(pc.is_in(self.hits["id"], value_set=self.passages_to_drop), is_query)
+        seen = set(self.hits.filter(pc.invert(pc.or_(gone_query, gone_passage)))["evaluation-set"].to_pylist())
+        inside = self.hits.filter((pc.field("what") == "corpus") & (pc.field("evaluation-text") == "passage"))
         for each in self.sets:
-            relevant = inside.filter(_is(inside, "evaluation-set", each.name))["evaluation-id"].unique()
+            relevant = inside.filter(pc.field("evaluation-set") == each.name)["evaluation-id"].unique()
             if each.passages.num_rows and len(relevant) >= SAME_CORPUS * each.passages.num_rows:
                 seen.add(each.name)
         return sorted(seen)
@@ -70,75 +84,35 @@ class Found(NamedTuple):
         kept = pc.is_in(rows["at"], value_set=first["at_first"].combine_chunks())
         return rows.filter(kept).select(HITS.names)
 
-    def forbidden_passages(self) -> pa.Table:
-        """`HITS` of passages for which the policy holds, one for each."""
-        kinds = [what for what in self.totals if what != "query"]
-        return self.leaked(*kinds) if self.config.passages == "drop" else HITS.empty_table()
-
     def forbid(self) -> None:
         """Refuses what leaked, as far as the policy holds for it; does nothing under `allow`.
 
         Raises:
             UserError: with counts, the first three and the remedy.
         """
-        asked, barred = self.leaked("query"), self.forbidden_passages()
-        if self.config.policy == "allow" or not asked.num_rows + barred.num_rows:
+        queries = self.leaked("query")
+        passages = self.leaked(*PASSAGES) if self.config.passages == "drop" else HITS.empty_table()
+        if self.config.policy == "allow" or not queries.num_rows + passages.num_rows:
             return
-        told = [f"{asked.num_rows} of {self.totals.get('query', 0)} queries"] if asked.num_rows else []
-        told += [f"{barred.num_rows} passages"] if barred.num_rows else []
-        examples = [*asked.slice(0, _EXAMPLES).to_pylist(), *barred.slice(0, _EXAMPLES).to_pylist()][:_EXAMPLES]
+        counted = [f"{queries.num_rows} of {self.totals.get('query', 0)} queries"] if queries.num_rows else []
+        counted += [f"{passages.num_rows} passages"] if passages.num_rows else []
+        examples = pa.concat_tables([queries, passages]).slice(0, _EXAMPLES).to_pylist()
         raise UserError(
-            f"leakage: {' and '.join(told)} stand in evaluation sets, such as {'; '.join(map(_told, examples))}. Leave "
-            "them out (leakage.policy=drop when the data set is built), accept that no figure on these sets is "
+            f"leakage: {' and '.join(counted)} stand in evaluation sets, such as {'; '.join(map(_in_words, examples))}."
+            " Leave them out (leakage.policy=drop when the data set is built), accept that no figure on these sets is "
             "zero-shot (allow), or take the sets out of leakage.against"
         )
 
-    def with_policy(self, queries: pa.Table) -> "Found":
-        """What the policy says of it.
-
-        Args:
-            queries: `queries.TABLE`.
+    def and_hits(self, what: str, hits: pa.Table, total: int) -> "Found":
+        """With texts that were compared later.
 
         Raises:
             UserError: the policy is `refuse` and something leaked that it holds for.
         """
-        if self.config.policy == "refuse":
-            self.forbid()
-        if self.config.policy != "drop":
-            return self
-        asked = self.leaked("query")
-        dropped, rows = asked["id"].combine_chunks(), [_ledger(asked, "query")]
-        if self.config.passages == "drop":
-            answering = self.leaked("positive")
-            through = queries.filter(pc.is_in(queries["corpus-id"], value_set=answering["id"].combine_chunks()))
-            through = through.filter(pc.invert(pc.is_in(through["_id"], value_set=dropped)))
-            places = pc.index_in(through["corpus-id"], value_set=answering["id"].combine_chunks())
-            moved = answering.take(places).set_column(1, HITS.field("id"), through["_id"])
-            dropped, rows = _joined(dropped, moved["id"]), [*rows, _ledger(moved, "positive")]
-        barred = self.forbidden_passages()
-        rows.append(_ledger(barred, "passage"))
-        return self._replace(
-            queries_to_drop=dropped,
-            passages_to_drop=barred["id"].combine_chunks(),
-            drops=pa.concat_tables(rows).combine_chunks(),
-        )
-
-    def and_hits(self, what: str, hits: pa.Table, total: int) -> "Found":
-        """With passages that were compared later.
-
-        Raises:
-            UserError: as `with_policy`.
-        """
         more = self._replace(hits=pa.concat_tables([self.hits, hits]), totals={**self.totals, what: total})
         if self.config.policy == "refuse":
             more.forbid()
-        if self.config.policy != "drop" or self.config.passages != "drop":
-            return more
-        barred = more.leaked(what)
-        return more._replace(
-            passages_to_drop=_joined(self.passages_to_drop, barred["id"]),
-            drops=pa.concat_tables([self.drops, _ledger(barred, "passage")]).combine_chunks(),
-        )
+        return more
 
     def and_negatives(self, negatives: Mapping[str, pa.Table]) -> "Found":
         """With rows for each kind's negatives, which stand among the passages that were compared already.
@@ -146,24 +120,40 @@ class Found(NamedTuple):
         Args:
             negatives: kind -> a table with `corpus-id`, the chosen negatives.
         """
-        passages = self.hits.filter(pc.is_in(self.hits["what"], value_set=pa.array(_CORPUS)))
+        passages = self.hits.filter(pc.is_in(self.hits["what"], value_set=pa.array(PASSAGES[1:])))
         hits, totals = [self.hits], dict(self.totals)
         for kind, rows in negatives.items():
             chosen = rows["corpus-id"].unique()
-            of_kind = passages.filter(pc.is_in(passages["id"], value_set=chosen))
-            name = f"negative-{kind}"
-            hits.append(of_kind.set_column(0, HITS.field("what"), pa.array([name] * of_kind.num_rows, pa.string())))
-            totals[name] = len(chosen)
+            what = f"negative-{kind}"
+            hits.append(renamed(passages.filter(pc.is_in(passages["id"], value_set=chosen)), what))
+            totals[what] = len(chosen)
         return self._replace(hits=pa.concat_tables(hits), totals=totals)
 
-    def _dropped(self) -> pa.ChunkedArray:
-        """Which hits are of texts that the policy keeps out of the training rows."""
-        gone = pc.and_(_is(self.hits, "what", "query"), pc.is_in(self.hits["id"], value_set=self.queries_to_drop))
-        is_passage = pc.invert(_is(self.hits, "what", "query"))
-        return pc.or_(gone, pc.and_(is_passage, pc.is_in(self.hits["id"], value_set=self.passages_to_drop)))
+    def _dropped_queries(self) -> tuple[pa.Table, pa.Table]:
+        """`HITS` of queries that leaked, and of the positives of others, by the id of their query."""
+        if self.config.policy != "drop":
+            return HITS.empty_table(), HITS.empty_table()
+        leaked = self.leaked("query")
+        if self.config.passages != "drop":
+            return leaked, HITS.empty_table()
+        positives = self.leaked("positive")
+        place = pc.index_in(self.queries["corpus-id"], value_set=positives["id"])
+        is_through = pc.and_not(pc.is_valid(place), pc.is_in(self.queries["_id"], value_set=leaked["id"]))
+        through = positives.take(place.filter(is_through))
+        return leaked, through.set_column(1, HITS.field("id"), self.queries["_id"].filter(is_through))
+
+    def _dropped_passages(self) -> pa.Table:
+        """`HITS` of passages that no query may have as a negative, one for each."""
+        is_dropped = self.config.policy == self.config.passages == "drop"
+        return self.leaked(*PASSAGES) if is_dropped else HITS.empty_table()
 
 
-def _told(row: Mapping[str, Any]) -> str:
+def renamed(hits: pa.Table, what: str) -> pa.Table:
+    """`HITS` of another sort of texts."""
+    return hits.set_column(0, HITS.field("what"), pa.array([what] * hits.num_rows, pa.string()))
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
     """A row of `HITS` in words."""
     return (
         f"{row['what']} {row['id']!r} = {row['evaluation-text']} {row['evaluation-id']!r} of {row['evaluation-set']} "
@@ -171,23 +161,15 @@ def _told(row: Mapping[str, Any]) -> str:
     )
 
 
-def _ledger(hits: pa.Table, what: str) -> pa.Table:
+def _drops(hits: pa.Table, what: str) -> pa.Table:
     """`HITS`, one for each text, as `schema.DROPS`."""
-    rows = hits.to_pydict()
-    details = [
-        f"{test}: {side} {evaluation_id} ({similarity:.2f})"
-        for test, side, evaluation_id, similarity in zip(
-            rows["test"], rows["evaluation-text"], rows["evaluation-id"], rows["similarity"], strict=True
-        )
+    rows = [
+        {
+            "stage": STAGE,
+            "id": hit["id"],
+            "reason": f"{what}-in-{hit['evaluation-set']}",
+            "detail": f"{hit['test']}: {hit['evaluation-text']} {hit['evaluation-id']} ({hit['similarity']:.2f})",
+        }
+        for hit in hits.to_pylist()
     ]
-    reasons = [f"{what}-in-{name}" for name in rows["evaluation-set"]]
-    columns = {"stage": [STAGE] * len(details), "id": rows["id"], "reason": reasons, "detail": details}
-    return pa.table(columns, schema.DROPS)
-
-
-def _is(rows: pa.Table, column: str, value: str) -> pa.ChunkedArray:
-    return pc.equal(rows[column], value)
-
-
-def _joined(first: pa.Array, second: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays([first, second.combine_chunks()])
+    return pa.Table.from_pylist(rows, schema.DROPS)

@@ -1,6 +1,7 @@
 """The guard: before a data set is built, what of its queries and passages stands in evaluation sets, and what follows.
 
 guard = Guard(config)                          # before the LLM is paid: loads and indexes the evaluation sets
+guard.check_corpus(passages)                   # before the LLM is paid too: refuses the corpus where the policy says so
 found = guard.check(queries, passages)         # before mining; refuses, or says what to leave out
 found = guard.and_generated(found, generated)  # after mining: passages that the LLM wrote
 found = found.and_negatives({"bm25": rows})    # after selection: the report's rows for each kind's negatives
@@ -14,11 +15,12 @@ from tqdm import tqdm
 
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import EvaluationSet, load_sets
-from builders.leakage.found import Found
+from builders.leakage.found import Found, renamed
 from builders.leakage.overlap import HITS, Overlap
 from builders.passages import Passages
 
 ROWS = 10_000
+_NO_QUERIES = pa.table({"_id": pa.array([], pa.string()), "corpus-id": pa.array([], pa.string())})
 
 
 class Guard:
@@ -46,7 +48,7 @@ class Guard:
         """
         if self.sets and self._config.policy == "refuse" and self._config.passages == "drop":
             self._corpus = self.hits("corpus", _texts(passages), len(passages))
-            Found(self._config, self.sets, self._corpus, {"corpus": len(passages)}).forbid()
+            Found(self._config, self.sets, self._corpus, {"corpus": len(passages)}, _NO_QUERIES).forbid()
 
     def check(self, queries: pa.Table, passages: Passages) -> Found:
         """Compares queries and the whole corpus, since any passage of it may become a negative.
@@ -58,13 +60,13 @@ class Guard:
         Raises:
             UserError: the policy is `refuse` and something leaked that it holds for.
         """
-        asked = self.hits("query", iter([(queries["_id"], queries["text"])]), queries.num_rows)
+        leaked = self.hits("query", iter([(queries["_id"], queries["text"])]), queries.num_rows)
         corpus = self.hits("corpus", _texts(passages), len(passages)) if self._corpus is None else self._corpus
         positives = queries["corpus-id"].unique()
-        answering = _named(corpus.filter(pc.is_in(corpus["id"], value_set=positives)), "positive")
-        totals = {"query": queries.num_rows, "positive": len(positives), "corpus": len(passages)}
-        found = Found(self._config, self.sets, pa.concat_tables([asked, answering, corpus]), totals)
-        return found.with_policy(queries)
+        answering = renamed(corpus.filter(pc.is_in(corpus["id"], value_set=positives)), "positive")
+        totals = {"query": queries.num_rows, "positive": len(positives)}
+        found = Found(self._config, self.sets, pa.concat_tables([leaked, answering]), totals, queries)
+        return found.and_hits("corpus", corpus, len(passages))
 
     def and_generated(self, found: Found, generated: pa.Table) -> Found:
         """What was found, and what of generated negatives (`schema.GENERATED`) stands in evaluation sets.
@@ -81,7 +83,7 @@ class Guard:
         """`HITS` of training texts, batch by batch.
 
         Args:
-            what: they are.
+            what: `query`, or a kind of passage.
             texts: their ids and themselves.
             total: how many they are, for the bar.
         """
@@ -97,24 +99,11 @@ class Guard:
         return pa.concat_tables(found)
 
 
-def check(queries: pa.Table, passages: Passages, config: LeakageConfig) -> Found:
-    """Loads the evaluation sets and compares queries (`queries.TABLE`) and corpus with them; see `Guard`.
-
-    Raises:
-        UserError: a set cannot be loaded, or the policy is `refuse` and something leaked.
-    """
-    return Guard(config).check(queries, passages)
-
-
 def _texts(passages: Passages) -> Iterator[tuple[pa.ChunkedArray, pa.Array]]:
     start = 0
     for batch in passages.batches(ROWS):
         yield passages.ids[start : start + len(batch)], batch
         start += len(batch)
-
-
-def _named(hits: pa.Table, what: str) -> pa.Table:
-    return hits.set_column(0, HITS.field("what"), pa.array([what] * hits.num_rows, pa.string()))
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -6,19 +6,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.leakage.found import Found
+from foils import words
 
+VERSION = 2
+"""1 also had a MinHash test, and one threshold of n-grams for texts of all lengths."""
 NAMES = {"query": "queries", "positive": "positives", "corpus": "corpus passages", "generated": "generated passages"}
 
 
 def summary(found: Found) -> dict[str, Any]:
     """The manifest's `leakage`, and what the card is rendered from.
 
-    Keys: `policy`, `passages`; `tests`: those that ran, with their thresholds; `ngram`: words in a
-    run; `model`: of the embedding test; `sets`: name, revision, queries and
-    passages of each; `counts`: for each set and sort of training text the texts compared, those found by each test and
-    by `any`; `dropped`: queries and passages; `training_datasets`: the sets that the data is not zero-shot for.
+    Keys: `version`: of the tests; `policy`, `passages`; `tests`: those that ran, with their thresholds; `ngram`: words
+    in a run; `model`: of the embedding test; `sets`: name, revision, queries and passages of each; `counts`: for each
+    set and sort of training text the texts compared, those found by each test and by `any`; `dropped`: queries and
+    passages; `training_datasets`: the sets that the data is not zero-shot for.
     """
     return {
+        "version": VERSION,
         "policy": found.config.policy,
         "passages": found.config.passages,
         "tests": _tests(found),
@@ -70,11 +74,7 @@ def table(found: Found) -> str:
         ]
         for row in counts(found)
     ]
-    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells))  # noqa: PLR2004
-        for cells in (list(zip(line, widths, strict=True)) for line in [head, *lines])
-    )
+    return "\n".join(words.table([head, *lines], left=(0, 1)))
 
 
 def in_words(what: str) -> str:
@@ -88,7 +88,7 @@ def in_words(what: str) -> str:
 
 def _tests(found: Found) -> dict[str, float | str]:
     config = found.config
-    tests: dict[str, float | str] = {"exact": 1.0, "ngram": config.ngram_share, "minhash": config.minhash}
+    tests: dict[str, float | str] = {"exact": 1.0, "ngram": config.ngram_share}
     return tests if config.model is None else {**tests, "embedding": config.cosine}
 
 

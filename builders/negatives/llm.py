@@ -22,6 +22,7 @@ from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.negatives.written_rows import WrittenRows
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.texts import shingles
 from foils.errors import UserError
 from foils.texts import normalised
 
@@ -183,7 +184,7 @@ class NegativesTask:
         others = [other for other, _ in self.written.values()]
         if normalised(text) in map(normalised, others):
             return "repeated"
-        return written_checks.reject_beside(text, list(map(written_checks.shingles, others)), config.checks)
+        return written_checks.reject_beside(text, list(map(shingles, others)), config.checks)
 
 
 def mine(queries: pa.Table, material: Material, config: LlmNegativesConfig) -> Mined:

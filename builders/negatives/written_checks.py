@@ -22,8 +22,8 @@ from msgspec import Meta, Struct
 from builders.corpus import sample
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
+from builders.texts import Shingles, containment, shingles, similarity
 from builders.writing_systems import script
-from foils.texts import folded as one_form
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +57,10 @@ LEAST_STOP_WORDS = 0.05
 OTHER_LANGUAGE = 1.5
 USED_BY_CORPUS = 0.005
 MIXED_CORPUS = 0.05
-SHINGLE = 3
 _WORD = re.compile(r"[^\W\d_]+")
-_TOKEN = re.compile(r"\w+")
 _RULE = re.compile(r"\s*[-*_=\u2014]*\s*")
 _ROOM_FOR_SHORT = 8
 _ROOM_FOR_LONG = 2
-
-Shingles = frozenset[tuple[str, ...]]
 
 
 class WrittenChecks(Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,25 +207,13 @@ def reject_beside(text: str, others: list[Shingles], checks: WrittenChecks) -> s
     return "near-copy" if any(are_copies(own, other, checks) for other in others) else None
 
 
-def shingles(text: str) -> Shingles:
-    """The word triples of a text; all its words as one where they are fewer.
-
-    >>> sorted(shingles("Owls hunt mice. At night!"))
-    [('hunt', 'mice', 'at'), ('mice', 'at', 'night'), ('owls', 'hunt', 'mice')]
-    """
-    words = _TOKEN.findall(one_form(text))
-    return frozenset(tuple(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1)))
-
-
 def are_copies(one: Shingles, other: Shingles, checks: WrittenChecks) -> bool:
     """Whether two texts are nearly one, or one of them nearly stands within the other (Broder 1997's two measures).
 
     >>> are_copies(shingles("a b c d e f"), shingles("x y z a b c d e f u v w x y z"), WrittenChecks())
     True
     """
-    shared = len(one & other)
-    union = len(one) + len(other) - shared
-    return shared >= checks.near_copy * union or shared >= checks.quoted * min(len(one), len(other))
+    return similarity(one, other) >= checks.near_copy or containment(one, other) >= checks.quoted
 
 
 def is_in(text: str, language: str) -> bool:

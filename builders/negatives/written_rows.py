@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from builders import schema
 from builders.columns import Columns, Hashes, hash_of, in_places
 from builders.negatives.material import Mined
-from builders.negatives.written_checks import Shingles, WrittenChecks, reject_beside, shingles
+from builders.negatives.written_checks import WrittenChecks, reject_beside
+from builders.texts import Shingles, shingles
 from foils.texts import normalised
 
 _PLACE = pa.field("place", pa.int64())

@@ -1,7 +1,9 @@
 """The audit as a person reads it in a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from foils.words import table
 
 
 def lines_of(result: Mapping[str, Any]) -> Iterator[str]:
@@ -13,18 +15,6 @@ def lines_of(result: Mapping[str, Any]) -> Iterator[str]:
             yield from _compared(told)
     yield from _queries(result["queries"])
     yield from _hardness(result["hardness"])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows with their columns below each other: the first to the left, the others to the right.
-
-    >>> list(aligned([["", "a"], ["row", "1.25"]]))
-    ['        a', 'row  1.25']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
 
 
 def area(told: Mapping[str, float] | None) -> str:
@@ -43,7 +33,7 @@ def _compared(told: Mapping[str, Any]) -> Iterator[str]:
     features = list(told["without_titles"])
     rows = [["", *(words for _, words in known)]]
     rows += [[f"by {feature}", *(area(told[name][feature]) for name, _ in known)] for feature in features]
-    yield from (f"    {line}" for line in aligned(rows))
+    yield from (f"    {line}" for line in table(rows))
     for side, words in told["telling"].items():
         yield f"  telling of {side}: " + ", ".join(word["word"] for word in words)
     rows = [["", "words (quartiles)", "not in the corpus", "types per word"]]
@@ -51,7 +41,7 @@ def _compared(told: Mapping[str, Any]) -> Iterator[str]:
         of = told[side]
         unknown = "" if of["unknown_words"] is None else _share(of["unknown_words"])
         rows.append([side, _quartiles(of["words"]), unknown, f"{of['type_token']:.3f}"])
-    yield from (f"  {line}" for line in aligned(rows))
+    yield from (f"  {line}" for line in table(rows))
     yield f"  lengths apart (Kolmogorov-Smirnov): {told['length_gap']:.2f}"
 
 
@@ -65,7 +55,7 @@ def _queries(told: Mapping[str, Any]) -> Iterator[str]:
     types = list(told["types"])
     rows = [["", "words (quartiles)", *types]]
     rows += [[name, _quartiles(of["words"]), *(_share(of["types"][kind]) for kind in types)] for name, of in sides]
-    yield from (f"  {line}" for line in aligned(rows))
+    yield from (f"  {line}" for line in table(rows))
     if "asked_for" in told:
         yield "  asked for: " + ", ".join(f"{name} {_share(share)}" for name, share in told["asked_for"].items())
     if log:
@@ -86,7 +76,7 @@ def _hardness(told: Mapping[str, Any]) -> Iterator[str]:
         points = [f"{point:.3f}" for point in of.get("quantiles", {}).values()] or [""] * 5
         harder = _share(of["harder"]) if "harder" in of else ""
         rows.append([kind, f"{of['scored']:,} of {of['negatives']:,}", *points, harder])
-    yield from (f"  {line}" for line in aligned(rows))
+    yield from (f"  {line}" for line in table(rows))
 
 
 def _share(share: float) -> str:

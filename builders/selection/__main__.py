@@ -30,7 +30,7 @@ from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by
 from cards.dataset import training_configs
 from foils.errors import UserError, run_entry
-from foils.recipe import decode_config, overridden
+from foils.recipe import decode_config, overridden, without_removed
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
 
 
 def _config(manifest: dict[str, Any], overrides: Sequence[str]) -> BuildRecipe:
-    values = copy.deepcopy(manifest["settings"])
+    values = without_removed(copy.deepcopy(manifest["settings"]), BuildRecipe)
     for override in overrides:
         key = override.partition("=")[0].strip()
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in KEYS):

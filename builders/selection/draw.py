@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builders.near_duplicates import exact_jaccard
 from builders.passages import Passages
 from builders.selection.choice import Line, line_up, take
 from builders.selection.config import Rules
 from builders.selection.frame import Flags, Frame, Numbers
 from builders.selection.mixes import blend, is_mix, parts_of, quotas
 from builders.selection.rules import CODE, USABLE, Judged
+from builders.texts import jaccard
 
 PAIRS = 20_000  # compared at once: their texts are in memory
 
@@ -157,9 +157,9 @@ def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers)
         rows = slice(start, start + PAIRS)
         pairs = (passage[candidate[rows]], positive[rows])
         texts, references = (passages.texts(frame.positions[codes]) for codes in pairs)
-        similarities = exact_jaccard(texts, references)
+        similarities = jaccard(texts, references)
         untitled = np.flatnonzero(frame.text[pairs[0]] == frame.body[pairs[0]])  # the positive's title does not count
-        plain = exact_jaccard(texts.take(pa.array(untitled)), passages.bodies(frame.positions[pairs[1][untitled]]))
+        plain = jaccard(texts.take(pa.array(untitled)), passages.bodies(frame.positions[pairs[1][untitled]]))
         similarities[untitled] = np.maximum(similarities[untitled], plain)
         np.maximum.at(closest, candidate[rows], similarities)
     return closest

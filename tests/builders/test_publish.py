@@ -13,7 +13,7 @@ from foils.errors import UserError
 from tests.cards.test_comparison import TOLD
 from tests.hub import Fault
 
-pytestmark = [pytest.mark.hub, pytest.mark.storage]
+pytestmark = pytest.mark.hub
 
 _BUILT = {}
 
@@ -102,9 +102,11 @@ def assert_whole(hub, repo_id, folders, main):
     assert parse_card(published(hub, repo_id, "main")["README.md"].decode()).data["version"] == main
 
 
-def test_the_tag_and_main_hold_the_folders_bytes(hub, build_animals):
+@pytest.mark.storage
+def test_the_tag_and_main_hold_the_folders_bytes(hub, build_animals, storage):
     folder = build_animals("one")
     publish_dataset(folder, Target("alice/first", "v1.0.0"))
+    assert any("/xet" in request.path for request in hub.requests) is (storage == "xet")
     assert published(hub, "alice/first", "v1.0.0") == local(folder)
     assert published(hub, "alice/first", "main") == local(folder)
     assert set(hub.repo("dataset", "alice/first").refs) == {"main"}
@@ -297,6 +299,7 @@ PASSING = {
 }
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_waited_for(hub, build_animals, name):
     repo_id = f"alice/patience-{list(PASSING).index(name)}"
@@ -311,6 +314,7 @@ def test_what_passes_is_waited_for(hub, build_animals, name):
     assert set(hub.repo("dataset", repo_id).tags) == {"v1.0.0"}
 
 
+@pytest.mark.storage
 def test_a_file_that_comes_back_otherwise_is_noticed_before_any_tag(hub, build_animals):
     folder = build_animals("one")
     hub.faults.add(Fault(status=200, method="GET", path=r"/resolve/\w{40}/manifest.json", times=9, body=b"{}"))

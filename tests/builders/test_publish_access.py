@@ -136,7 +136,6 @@ def test_private_does_not_hold_for_a_public_repository(hub, build_animals, said)
     assert state(hub, "alice/public") == before
 
 
-@pytest.mark.storage
 def test_organisations(hub, build_animals, said):
     hub.add_org("zoo", ("alice", "bob"))
     hub.add_org("bank", ("bob",))

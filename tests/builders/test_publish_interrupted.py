@@ -22,7 +22,7 @@ from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_
 from tests.fixtures import commands
 from tests.hub import Fault
 
-pytestmark = [pytest.mark.hub, pytest.mark.storage]
+pytestmark = pytest.mark.hub
 
 PUBLISHERS = multiprocessing.get_context("forkserver")
 PUBLISHERS.set_forkserver_preload(["builders.publish"])
@@ -109,6 +109,7 @@ def kill_and_run_again(hub, folder, target, folders, killed):
     return error is not None
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize("second", [False, True], ids=["first version", "second version"])
 def test_killed_at_any_request_it_completes_when_run_again(hub, build_animals, second):
     folder, target, _ = set_scene(hub, build_animals, "alice/counted", second)
@@ -250,6 +251,7 @@ def test_ctrl_c_ends_with_130_and_one_line(hub, build_animals, method, path):
     assert_whole(hub, repo_id, {"v1.0.0": folder}, "v1.0.0")
 
 
+@pytest.mark.storage
 def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
     command = [
         *(sys.executable, "-m", "builders.build", str(write_recipe()), "--out", str(tmp_path / "out")),

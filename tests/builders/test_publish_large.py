@@ -16,7 +16,7 @@ from foils.provenance import sha256_file
 from tests.builders.test_publish import UPLOAD, built_once, stumbles
 from tests.hub import Fault
 
-pytestmark = [pytest.mark.hub, pytest.mark.storage]
+pytestmark = pytest.mark.hub
 
 ROW_BYTES = 4096
 
@@ -77,6 +77,7 @@ def pairs(rows, seed):
     return pa.table(dict(zip(("query", "positive", "negative_1"), texts, strict=True)))
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize("size", [2**27, pytest.param(2**30, marks=pytest.mark.nightly)])
 def test_large_and_in_many_shards(size, hub, build_animals, room):
     rows = size * 8 // 7 // ROW_BYTES

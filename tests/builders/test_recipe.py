@@ -31,6 +31,7 @@ def load(tmp_path, text, *overrides):
         (GOOD.replace("bm25", "cross-encoder"), ["negatives.cross-encoder", "exactly one of model", "train_with"]),
         (GOOD + '[llm]\nbase_url = "http://me:secret@host/v1"\n', ["llm.base_url", "api_key_env"]),
         (GOOD.replace('"x"', '"Bad Name"'), ["name 'Bad Name'", "lower-case"]),
+        (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
         ("name = \n", ["cannot be read"]),
     ],
 )

@@ -88,7 +88,6 @@ def test_scores_are_merged_with_what_others_write(hub, models, evaluate):
     assert hub.repo("model", "alice/scored").tags["v1.0.0"] != head
 
 
-@pytest.mark.storage
 def test_a_folders_scores_go_where_its_weights_are(hub, models, evaluate):
     publish_model(models / "m1", Target("alice/weights"))
     evaluate(models / "m1", push="alice/weights")

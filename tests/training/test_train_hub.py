@@ -187,7 +187,6 @@ def test_bases_from_the_hub(hub, recipe, tmp_path):
         resolve_model("bob/climbing")
 
 
-@pytest.mark.storage
 def test_a_model_is_published_with_card_record_and_tag(hub, model):
     folder = model("m")
     publish_model(folder, Target("alice/plain", "v1.0.0"))
@@ -213,7 +212,6 @@ def test_a_license_that_was_chosen_stays(hub, model):
     assert b"license: cc-by-4.0" in files(hub, "alice/licensed")["README.md"]
 
 
-@pytest.mark.storage
 def test_new_weights_take_the_old_figures_with_them(hub, model):
     publish_model(model("one"), Target("alice/series"))
     stale = {"evaluation/scores.json": b"[]", ".eval_results/scifact.yaml": b"- value: 1\n", "photo.png": b"\x89PNG"}
@@ -252,7 +250,6 @@ def test_an_interrupted_push_is_resumed(hub, model):
     assert len({path for path in files(hub, "alice/cut") if path.endswith(".safetensors")}) == 1
 
 
-@pytest.mark.storage
 def test_two_processes_train_and_one_publishes(hub, tmp_path):
     put_dataset(hub, tmp_path, "bob/two")
     path = tmp_path / "two.toml"
