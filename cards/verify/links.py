@@ -56,37 +56,16 @@ def examine(name: str, look: Callable[[], str]) -> Link:
     """
     try:
         return Link("verified", name, look())
-    except Exception as error:
-        status, detail = _judged(error)
-        if status is None:
-            raise
-        return Link(status, name, detail)
-
-
-# The first that fits; what none of them names is a mistake of ours and passes through.
-_JUDGED: tuple[tuple[tuple[type[Exception], ...], Status, str], ...] = (
-    ((GatedRepoError,), "unverifiable", "gated: your token may not read it"),
-    (
-        (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError),
-        "broken",
-        "not on the Hub, or hidden from your token",
-    ),
-    (
-        (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError),
-        "unverifiable",
-        "the Hub did not answer: ",
-    ),
-    ((UnverifiableError,), "unverifiable", ""),
-    ((BrokenError, UserError, HFValidationError, OSError, pa.ArrowException), "broken", ""),
-)
-
-
-def _judged(error: Exception) -> tuple[Status | None, str]:
-    """What an exception says of a link."""
-    for kinds, status, words in _JUDGED:
-        if isinstance(error, kinds):
-            return status, words + _line(error) if not words or words.endswith(" ") else words
-    return None, ""
+    except GatedRepoError:
+        return Link("unverifiable", name, "gated: your token may not read it")
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+        return Link("broken", name, "not on the Hub, or hidden from your token")
+    except (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError) as error:
+        return Link("unverifiable", name, f"the Hub did not answer: {_line(error)}")
+    except UnverifiableError as error:
+        return Link("unverifiable", name, _line(error))
+    except (BrokenError, UserError, HFValidationError, OSError, pa.ArrowException) as error:
+        return Link("broken", name, _line(error))
 
 
 def table(links: Sequence[Link]) -> str:

@@ -13,8 +13,8 @@ from foils.comparison import Comparison
 
 def write_csv(folder: Path, comparison: Comparison) -> None:
     """Writes `arms.csv`, `pairs.csv` and `queries.csv`."""
-    for name, rows in (("arms", _arms), ("pairs", _pairs), ("queries", _queries)):
-        tables = [pa.Table.from_pylist(block) for block in rows(comparison) if block]
+    for name, blocks in (("arms", _arms), ("pairs", _pairs), ("queries", _queries)):
+        tables = [pa.Table.from_pylist(rows) for rows in blocks(comparison)]
         if tables:
             csv.write_csv(pa.concat_tables(tables, promote_options="default"), folder / f"{name}.csv")
 

@@ -13,6 +13,7 @@ from foils.hub import download, pin
 from foils.kinds import NO_NEGATIVES, kinds_of
 from foils.manifest import Manifest
 from foils.records import RunRecord, read_record
+from foils.words import shortened
 
 READS_CORPUS = frozenset({"random", "bm25", "dense", "cross-encoder"})
 """Kinds whose negatives are passages of the corpus; the others are written by an LLM, or there are none."""
@@ -134,8 +135,8 @@ def examples(account: Account | None, arms: Sequence[str]) -> dict[str, list[Exa
         shown[arm] = [
             Example(
                 row["query"],
-                _cut(row["positive"]),
-                [_cut(text) for name, text in row.items() if name.startswith("negative")],
+                shortened(row["positive"], _CHARACTERS),
+                [shortened(text, _CHARACTERS) for name, text in row.items() if name.startswith("negative")],
             )
             for row in rows
         ]
@@ -182,7 +183,3 @@ def _at(found: Any, *keys: str) -> Any:
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
     return found
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _CHARACTERS else text[:_CHARACTERS].rsplit(" ", 1)[0] + " ..."

@@ -7,6 +7,7 @@ from eval.measure.tasks import Task
 from eval.statistics.tables import Runs
 from foils.comparison import BASE, ArmChanges, Change, Hit, TaskQueries
 from foils.metrics import MAIN_METRIC, Qrels, Rankings, top
+from foils.words import shortened
 
 SHOWN_HITS = 5
 SHOWN_CHANGES = 5
@@ -86,7 +87,10 @@ def _changes(context: Context, arm: str, runs: Runs, found: Rankings) -> ArmChan
         judged = [passage for passage, grade in context.qrels[query].items() if grade > 0]
         first, second = ({passage: rank for rank, (passage, _) in enumerate(hits, start=1)} for hits in best[query])
         hits = [
-            [Hit(passage, _short(passages.get(passage, "")), passage in judged) for passage, _ in ranked[:SHOWN_HITS]]
+            [
+                Hit(passage, shortened(passages.get(passage, ""), _CHARACTERS), passage in judged)
+                for passage, _ in ranked[:SHOWN_HITS]
+            ]
             for ranked in best[query]
         ]
         relevant = [(passage, first.get(passage), second.get(passage)) for passage in judged]
@@ -97,7 +101,3 @@ def _changes(context: Context, arm: str, runs: Runs, found: Rankings) -> ArmChan
 
 def _mean_scores(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
     return {query: sum(scores[query][MAIN_METRIC] for scores in runs) / len(runs) for query in runs[0]}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _CHARACTERS else text[:_CHARACTERS].rsplit(" ", 1)[0] + " ..."

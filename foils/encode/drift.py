@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from msgspec import Struct
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
@@ -177,14 +177,12 @@ def _prompted(model: Model, queries: Sequence[str], passages: Sequence[str]) -> 
 
 
 def _spearman(left: Floats, right: Floats) -> float:
-    """Spearman's rank correlation; 1 where there is nothing to rank.
+    """Spearman's correlation; 1 where one side is constant.
 
     >>> _spearman(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 0.9]))
     1.0
     """
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (left, right)]
-    spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum()) / spread if spread else 1.0
+    return float(spearmanr(left, right).statistic) if np.ptp(left) and np.ptp(right) else 1.0
 
 
 def _shared(left: Floats, right: Floats) -> float:

@@ -190,11 +190,18 @@ def test_a_file_that_is_not_listed_and_a_card_of_other_rows(copy):
 
 def test_a_negative_that_is_the_positive(copy):
     folder = copy("dataset")
-    (file,) = (folder / "random").iterdir()
-    table = pq.read_table(file)
-    upper = [text.upper() for text in table["positive"].to_pylist()]
-    pq.write_table(table.set_column(2, "negative_1", pa.array(upper)), file)
-    assert "is its positive" in broken(folder)["data set: references"]
+    (judged,), (fates,), (rows,) = (list((folder / name).iterdir()) for name in ("default", "fates", "random"))
+    answers = dict(zip(*pq.read_table(judged).select(["query-id", "corpus-id"]).to_pydict().values(), strict=True))
+    table = pq.read_table(fates)
+    told = [
+        {**row, "corpus-id": answers[row["query-id"]]} if row["kind"] == "random" and "negative" in row["fate"] else row
+        for row in table.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(told, table.schema), fates)
+    assert "random: its rows are not those that judgements and fates name" in broken(folder)["data set: references"]
+    table = pq.read_table(rows)
+    pq.write_table(table.set_column(2, "negative_1", table["positive"]), rows)
+    assert "has the text of one of its positives" in broken(folder)["data set: references"]
 
 
 def test_weights_that_are_others(copy):

@@ -136,7 +136,7 @@ def test_rows_to_look_at(tmp_path):
     shown = examples(account({}, folder=tmp_path), ["bm25", "llm+bm25"])
     assert list(shown) == ["bm25"]
     assert [row.query for row in shown["bm25"]] == ["q1", "q2"]
-    assert shown["bm25"][0].positive.endswith("word ...")
+    assert shown["bm25"][0].positive.endswith("word…")
     assert shown["bm25"][1].negatives == ["n2"]
     assert examples(None, ["bm25"]) == {}
 
