@@ -77,7 +77,7 @@ def _shares_text(negatives: list[int], positives: list[int], passages: _Passages
 
 
 def _passages(artefact: Artefact) -> _Passages:
-    """Reads them; a generated passage has no title, so that without titles it may be its positive's text."""
+    """Reads a data set's passages. A generated one has no title: without titles it may be its positive's text."""
     tables = [read_config(artefact, "corpus").select(["_id", "title", "text"])]
     if "generated" in artefact.manifest().configs:
         tables.append(read_config(artefact, "generated").select(["_id", "text"]))

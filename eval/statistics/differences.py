@@ -87,7 +87,7 @@ class Trainings(NamedTuple):
     freedom: int
 
     def of_difference(self, *seeds: int) -> "Trainings":
-        """Of the difference of two means over seeds, or of one mean to an untrained model."""
+        """The same for the difference of two means over seeds, or of one mean to an untrained model."""
         return self._replace(variance=self.variance * sum(1 / count for count in seeds))
 
 
@@ -165,7 +165,7 @@ def _multiple(freedom: float) -> float:
 
 
 def _spread(by_task: Sequence[Floats], trainings: Trainings | None) -> _Spread:
-    """Satterthwaite's degrees of freedom, as for any sum of variances that are estimated apart."""
+    """Adds up both variances, with Satterthwaite's degrees of freedom for a sum of separate estimates."""
     seeds = len(by_task[0])
     if trainings is None and seeds > 1:
         trainings = Trainings(float(_by_training(by_task).var(ddof=1)) / seeds, seeds - 1)
@@ -202,7 +202,7 @@ def _noise(by_task: Sequence[Floats], spread: _Spread, resamples: int) -> Floats
 
 
 def _sign_flips(by_task: Sequence[Floats], resamples: int) -> float:
-    """Of no difference, by a randomization test over queries, each counted as it counts in the mean over tasks."""
+    """The p of no difference by a randomization test over queries, each counted as it counts in the mean over tasks."""
     weighted = np.concatenate([task.mean(axis=0) / task.shape[1] / len(by_task) for task in by_task])
     if not np.any(weighted):
         return 1.0
@@ -218,5 +218,5 @@ def _share(hits: npt.NDArray[np.bool_]) -> float:
 
 
 def _needed(variance_of_one: float, allowed: float) -> int | None:
-    """How many give no more than the variance that is allowed; None if no number does."""
+    """The number that gives no more than the variance that is allowed; None if no number does."""
     return int(np.ceil(variance_of_one / allowed)) if allowed > 0 else None

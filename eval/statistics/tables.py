@@ -80,7 +80,7 @@ def _differences(task: Measured) -> dict[tuple[str, str], Floats]:
 def _estimates(
     by_pair: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[Runs], margin: float, resamples: int
 ) -> dict[tuple[str, str], Estimate]:
-    """Of each pair; how much trainings vary is taken from all arms."""
+    """Estimates the difference of each pair; how much trainings vary is taken from all arms."""
     trained = {arm: len(runs) for arm, runs in tasks[0].items() if arm != BASE}
     spread = pooled(
         [
@@ -113,7 +113,7 @@ def _row(tasks: Sequence[Runs], arm: str, estimates: Mapping[tuple[str, str], Es
 
 
 def _turned(together: Mapping[tuple[str, str], Sequence[Floats]], tasks: Sequence[str], margin: float) -> list[str]:
-    """Where a single task decides who is ahead, and by more than a difference of no account."""
+    """Sentences on pairs of which a single task decides who is ahead, by more than a difference of no account."""
     found = []
     for (first, second), by_task in together.items():
         values = [float(table.mean()) for table in by_task]

@@ -58,7 +58,7 @@ def decisive(found: Estimate, margin: float) -> str:
 
 
 def _rounded(count: int) -> int:
-    """To two digits, as estimates of variances are no better.
+    """Rounds up to two digits, as estimates of variances are no better.
 
     >>> _rounded(12345), _rounded(7)
     (13000, 7)
