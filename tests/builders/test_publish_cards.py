@@ -111,7 +111,7 @@ def test_folders_that_are_no_data_set_or_damaged(hub, build_animals, tmp_path):
     folder = build_animals("changed")
     (shard,) = (folder / "bm25").iterdir()
     shard.write_bytes(shard.read_bytes()[:-1] + b"X")
-    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; somebody changed", line(folder))
+    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; it was changed", line(folder))
     shard.unlink()
     assert f"{shard}: manifest.json lists it and it is not there; make the folder again" in line(folder)
     folder = build_animals("climbs")
