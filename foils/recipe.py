@@ -147,9 +147,9 @@ def _explain(message: str, config_type: type) -> str:
     place = ".".join(keys) or "top level"
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem)
     missing = re.fullmatch(r"Object missing required field `(.*)`", problem)
+    removed = getattr(config_type, "REMOVED", {})
     if unknown:
         key = ".".join([*keys, unknown[1]])
-        removed = getattr(config_type, "REMOVED", {})
         if key in removed:
             return f"removed key {key}: {removed[key]}"
         return f"unknown key {key}; allowed here: {', '.join(_fields(config_type, keys))}"
@@ -158,7 +158,8 @@ def _explain(message: str, config_type: type) -> str:
         return f"{place}: {problem[:1].lower()}{problem[1:]}; allowed: {', '.join(allowed)}"
     if missing:
         return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
-    return f"{place}: {problem[:1].lower()}{problem[1:]}"
+    remedy = f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
+    return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 
 def _struct_at(config_type: type, keys: Sequence[str]) -> type:

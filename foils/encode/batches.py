@@ -56,7 +56,7 @@ def tokenise(model: Any, texts: Sequence[Any], prompt: str | None, **how: Any) -
         model: a `SentenceTransformer`, or a `CrossEncoder` for pairs of texts.
         texts: at least one.
         prompt: put before each.
-        how: what the model's `preprocess` is to be told further.
+        how: further arguments of the model's `preprocess`.
     """
     lengths = np.empty(len(texts), np.int64)
     kept: dict[str, list[npt.NDArray[np.int32]]] = {}
@@ -82,7 +82,7 @@ def tokenise(model: Any, texts: Sequence[Any], prompt: str | None, **how: Any) -
 
 
 def on_device(features: Features, device: Any) -> Features:
-    """A batch's arrays as tensors where the model is; what is no array as it is."""
+    """A batch's arrays as tensors where the model is; other values as they are."""
     import torch
 
     return {

@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load
-from eval.encoder import Encoder
+from eval.measure.encoder import Encoder
 from eval.run import _load
 from foils.encode.convert import load as load_to_convert
 from foils.errors import UserError
