@@ -8,7 +8,6 @@ import msgspec
 import pyarrow as pa
 
 from builders import labelled, queries
-from builders.audit.llm_judge import How, JudgeTask
 from builders.corpus import load, sample
 from builders.llm.ledger import BYTES_PER_TOKEN, bytes_of
 from builders.llm.messages import ChatRequest, Task
@@ -18,6 +17,7 @@ from builders.negatives.llm_with_positive import shown
 from builders.negatives.material import Material
 from builders.prompts import in_language, load_prompt
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
+from builders.scores.llm_judge import How, JudgeTask
 
 MOST_TASKS = 128
 JSON_TOKENS = 128

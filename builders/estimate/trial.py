@@ -15,7 +15,8 @@ from builders.estimate.forecast import FIGURES, ROWS, Floats, Measured
 from builders.llm.client import Llm
 from builders.llm.ledger import Spans, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
-from builders.negatives import MINERS, config_of
+from builders.mining import MINERS
+from builders.negatives import config_of
 from builders.negatives.material import Material
 from builders.recipe import WRITTEN, BuildRecipe
 
