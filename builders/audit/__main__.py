@@ -7,7 +7,7 @@
     python -m builders.audit DATASET --import sample.csv [--qrels FILE ...]
 
 Judgements that the user has (--qrels) are a judge of their own, or measure another one. --export writes the sample for
-a person (.csv, or .jsonl for Argilla), who fills in the column `relevant`; --import takes the filled file. The same
+a person, who fills in the column `relevant`; --import takes the filled file. The same
 --sample and --seed give the same pairs to every judge. The result goes into the data set's manifest and card.
 """
 
@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from builders.audit import exchange, judges, llm_judge
 from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
-from builders.audit.sampling import DataSet
 from builders.audit.table import lines
+from builders.dataset.read import DataSet
 from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
@@ -167,7 +167,7 @@ def _entry() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the recipe")
     parser.add_argument("--store", type=Path, default=Options().store, help="the LLM's answers; default: %(default)s")
     parser.add_argument("--qrels", type=Path, nargs="+", default=[], metavar="FILE", help="judgements that you have")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write the sample for a person: .csv or .jsonl")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write the sample for a person, as .csv")
     parser.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
     parser.add_argument("--sample", type=int, default=100, help="pairs per kind; default: %(default)s")
     parser.add_argument("--seed", type=int, default=42, help="of the sample; default: %(default)s")

@@ -16,8 +16,9 @@ from msgspec import Meta, Struct
 
 from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_gladen, wilson
 from builders.audit.judges import Judge, Truth, Verdicts, own_positives
-from builders.audit.sampling import PAIRS, DataSet, distinct, in_lots_order, keys
+from builders.audit.pairs import distinct, keys, shuffled
 from builders.corpus import keyed_hash
+from builders.dataset.read import PAIRS, DataSet
 from foils.errors import UserError
 
 CONTROL = "random"
@@ -58,7 +59,7 @@ def draw(dataset: DataSet, config: AuditConfig) -> dict[str, Drawn]:
     """
     drawn = {}
     for kind, pairs in dataset.chosen().items():
-        ordered = in_lots_order(pairs, kind, config.seed)
+        ordered = shuffled(pairs, kind, config.seed)
         drawn[kind] = Drawn(ordered, ordered.slice(0, config.sample))
     if not drawn:
         raise UserError(f"data set {dataset.folder}: no candidate became a negative, so there is nothing to audit")
@@ -170,7 +171,7 @@ def _checks(
         return {}
     queries = pc.unique(pa.chunked_array([chunk for kind in drawn.values() for chunk in kind.all["query-id"].chunks]))
     positives = _known_positives(dataset, drawn, queries, judge, truth)
-    checks = {"positives": in_lots_order(positives, "positives", config.seed).slice(0, config.sample)}
+    checks = {"positives": shuffled(positives, "positives", config.seed).slice(0, config.sample)}
     if truth is None:
         passages = dataset.random_passages(config.sample, config.seed)
         lots = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders.audit.sampling import PAIRS, DataSet, distinct, keys
+from builders.audit.pairs import distinct, keys
+from builders.dataset.read import PAIRS, DataSet
 from builders.folder import cache_of
 from builders.negatives.material import Material, no_llm
 from builders.passages import Passages

@@ -14,8 +14,9 @@ from msgspec import Meta, Struct
 from builders import schema
 from builders.answers import SHORTENED, texts_of
 from builders.audit.judges import Judge, Verdicts
-from builders.audit.sampling import DataSet, places
+from builders.audit.pairs import places
 from builders.corpus import keyed_hash
+from builders.dataset.read import DataSet
 from builders.folder import cache_of
 from builders.llm.chat import ChatAnswer, ChatRequest, Converse
 from builders.llm.config import LlmConfig

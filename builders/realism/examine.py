@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders import queries
 from builders.audit.judges import CrossEncoderJudge, score
 from builders.corpus import keyed_hash, sample
-from builders.folder import MANIFEST, cache_of, read_config, read_manifest
+from builders.dataset.read import DataSet
+from builders.folder import MANIFEST, cache_of
 from builders.passages import Passages
-from builders.realism import figure, gaps, hardness, query_manner
+from builders.realism import figure, gaps, hardness, queries
 from builders.realism.separability import (
     Text,
     by_embeddings,
@@ -60,21 +60,14 @@ class Built(NamedTuple):
     """What the audit reads of a data set.
 
     Attributes:
-        folder: where it lies.
-        manifest: of it.
+        dataset: the data set.
         corpus: its passages.
         own: `queries.TABLE`: queries with the id of their own passage.
     """
 
-    folder: Path
-    manifest: Mapping[str, Any]
+    dataset: DataSet
     corpus: Passages
     own: pa.Table
-
-    @property
-    def language(self) -> str:
-        """The corpus's."""
-        return str(self.manifest["language"])
 
 
 def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -90,7 +83,7 @@ def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str
     Raises:
         UserError: the folder holds no data set, or a scorer, a model or a log is not there.
     """
-    log = None if config.query_log is None else query_manner.read_log(config.query_log)
+    log = None if config.query_log is None else queries.read_log(config.query_log)
     built = _read(folder)
     difficulty, files = _hardness(built, config)
     result = {
@@ -102,28 +95,22 @@ def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str
     return result, files
 
 
-def rows_of(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table | None:
-    """A configuration's rows; None where the data set has none of it."""
-    return read_config(folder, manifest, config) if config in manifest["configs"] else None
-
-
 def _read(folder: Path) -> Built:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"data set {folder}: no such folder, or an empty one; name the --out of a build")
-    tables: dict[str, Any] = {name: rows_of(folder, manifest, name) for name in ("corpus", "queries", "default")}
+    dataset = DataSet(folder)
+    tables: dict[str, Any] = {name: dataset.table(name) for name in ("corpus", "queries", "default")}
     missing = [name for name, table in tables.items() if table is None]
     if missing:
         raise UserError(f"data set {folder}: {MANIFEST} lists no configuration {missing[0]!r}; build it again")
-    positives = tables["default"].group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
-    place = pc.index_in(tables["queries"]["_id"], value_set=positives["query-id"])
-    own = tables["queries"].append_column("corpus-id", positives["corpus-id_first"].take(place))
-    return Built(folder, manifest, Passages(tables["corpus"]), own.filter(pc.is_valid(own["corpus-id"])))
+    queries, qrels = tables["queries"], tables["default"]
+    positives = qrels.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
+    place = pc.index_in(queries["_id"], value_set=positives["query-id"])
+    own = queries.append_column("corpus-id", positives["corpus-id_first"].take(place))
+    return Built(dataset, Passages(tables["corpus"]), own.filter(pc.is_valid(own["corpus-id"])))
 
 
 def _generated(built: Built, config: AuditConfig) -> dict[str, Any]:
     """Kind -> how its written negatives compare with the passages of the same queries."""
-    generated = rows_of(built.folder, built.manifest, "generated")
+    generated = built.dataset.table("generated")
     if generated is None:
         return {}
     # `QUERY/KINDn`, as `negatives.llm` names them.
@@ -183,38 +170,22 @@ def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[s
     own = drawn(built.own, config)
     texts = own["text"].to_pylist()
     passages = built.corpus.texts(built.corpus.positions(own["corpus-id"])).to_pylist()
-    told = query_manner.describe(texts, passages, built.language)
-    types = built.manifest["settings"]["queries"].get("types")
-    if types:
-        told["asked_for"] = _asked_for(types, _seed_of_queries(built.manifest), own["_id"].to_pylist())
+    told = queries.describe(texts, passages, built.dataset.language)
     told["log"] = None
     if log is not None:
         log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
         ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
-        told["log"] = query_manner.distance_to_log(ours, log, built.language, config.seed, config.model)
+        told["log"] = queries.distance_to_log(ours, log, config.seed, config.model)
     return told
 
 
-def _seed_of_queries(manifest: Mapping[str, Any]) -> int:
-    """The seed that queries were written with; selecting again may have set another in `settings`."""
-    return int(manifest["inputs"].get("seed", manifest["settings"]["seed"]))
-
-
-def _asked_for(types: Mapping[str, float], seed: int, query_ids: list[str]) -> dict[str, float]:
-    """The share of each prompt among queries that were written by several."""
-    prompts = [queries.assign(types, seed, query_id) for query_id in query_ids]
-    return {name: round(prompts.count(name) / max(len(prompts), 1), 4) for name in sorted(types)}
-
-
 def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
-    fates = rows_of(built.folder, built.manifest, "fates")
-    scorers = sorted(name.removeprefix("scores-") for name in built.manifest["configs"] if name.startswith("scores-"))
-    if fates is None:
-        return {"why_not": "the data set has no configuration fates; build it again"}, {}
-    negatives, qrels = hardness.negatives_of(fates), rows_of(built.folder, built.manifest, "default")
+    configs = built.dataset.manifest["configs"]
+    scorers = sorted(name.removeprefix("scores-") for name in configs if name.startswith("scores-"))
+    negatives, qrels = hardness.negatives_of(built.dataset.table("fates")), built.dataset.table("default")
 
     def margins_of(scorer: str) -> dict[str, Any]:
-        return hardness.margins(negatives, qrels, rows_of(built.folder, built.manifest, f"scores-{scorer}"))
+        return hardness.margins(negatives, qrels, built.dataset.table(f"scores-{scorer}"))
 
     chosen = (
         hardness.choose_scorer(scorers, config.scorer, margins_of)
@@ -244,10 +215,10 @@ def _scored_now(
     asked = pc.is_in(qrels["query-id"], value_set=pc.unique(negatives["query-id"]))
     pairs = pa.concat_tables([negatives.select(pair), qrels.filter(asked).select(pair)])
     pairs = pairs.group_by(pair, use_threads=False).aggregate([])
-    generated = rows_of(built.folder, built.manifest, "generated")
+    generated = built.dataset.table("generated")
     passages = built.corpus if generated is None else built.corpus.and_generated(generated)
     judge = CrossEncoderJudge(model)
-    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.folder))
+    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.dataset.folder))
     return resolve_model(model).name, hardness.margins(negatives, qrels, scores)
 
 

@@ -52,16 +52,12 @@ def _queries(told: Mapping[str, Any]) -> Iterator[str]:
     )
     log = told["log"]
     sides = [("of this data set", told), *([("log", log)] if log else [])]
-    types = list(told["types"])
-    rows = [["", "words (quartiles)", *types]]
-    rows += [[name, _quartiles(of["words"]), *(_share(of["types"][kind]) for kind in types)] for name, of in sides]
+    rows = [["", "words (quartiles)"], *([name, _quartiles(of["words"])] for name, of in sides)]
     yield from (f"  {line}" for line in table(rows))
-    if "asked_for" in told:
-        yield "  asked for: " + ", ".join(f"{name} {_share(share)}" for name, share in told["asked_for"].items())
     if log:
         for feature, figures in log["auc"].items():
             yield f"  AUC of telling them from the log by {feature}: {area(figures)}"
-        yield f"  apart from the log (0 to 1): lengths {log['lengths_apart']:.2f}, types {log['types_apart']:.2f}"
+        yield f"  lengths apart from the log's (Kolmogorov-Smirnov): {log['length_gap']:.2f}"
         for side, words in log["telling"].items():
             yield f"  telling of {side}: " + ", ".join(word["word"] for word in words)
 

@@ -10,6 +10,7 @@ from PIL import Image
 from sentence_transformers import CrossEncoder
 
 from builders import schema
+from builders.dataset.read import DataSet
 from builders.folder import read_config, read_manifest, write_config
 from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
@@ -101,22 +102,22 @@ def test_the_picture_is_the_same_for_the_same_margins(tmp_path):
     assert first != figure.draw({**margins, "bm25": margins["bm25"] + 1}, "dense")
 
 
-def add_scores(folder, drop_fates=False):
+def add_scores(folder):
     """Gives a built data set the configurations that selection and a scorer leave."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    qrels = examine_module.rows_of(folder, manifest, "default")
+    dataset = DataSet(folder)
+    qrels = dataset.table("default")
     kinds = {}
     for kind in ("llm", "bm25", "random"):
         first = {}
-        for row in examine_module.rows_of(folder, manifest, f"candidates-{kind}").to_pylist():
+        for row in dataset.table(f"candidates-{kind}").to_pylist():
             first.setdefault(row["query-id"], (row["query-id"], row["corpus-id"], "negative_1"))
         kinds[kind] = list(first.values())
     pairs = {(query, passage) for chosen in kinds.values() for query, passage, _ in chosen}
     pairs |= set(zip(qrels["query-id"].to_pylist(), qrels["corpus-id"].to_pylist(), strict=True))
     rows = [{"query-id": q, "corpus-id": p, "score": float(len(p) + n)} for n, (q, p) in enumerate(sorted(pairs))]
     tables = {"scores-bm25": pa.Table.from_pylist(rows, schema.SCORES)}
-    if not drop_fates:
-        tables["fates"] = fates(**kinds)
+    tables["fates"] = fates(**kinds)
     for name, table in tables.items():
         files = [file.relative_to(folder).as_posix() for file in write_config(folder, name, table)]
         manifest["configs"][name] = {
@@ -142,8 +143,7 @@ def test_a_built_data_set_end_to_end(build_animals, tmp_path, capsys):
     assert (llm["texts"], llm["sampled"], llm["passages"]) == (8, 8, 8)
     assert llm["without_titles"] == llm["with_titles"] == {"words": None}  # eight queries are too few
     assert llm["exact_duplicates"] == 0
-    assert result["queries"]["types"]["question"] == 1
-    assert result["queries"]["log"]["types_apart"] == 0
+    assert result["queries"]["log"]["sampled"] == 30
     assert set(result["hardness"]["kinds"]) == {"llm", "bm25", "random"}
     assert result["hardness"]["scorer"] == "bm25"
     printed = capsys.readouterr().out
@@ -240,7 +240,7 @@ def test_the_command(build_animals, tmp_path):
     assert done.stdout.startswith("llm: 8 written")
     assert (folder / "manifest.json").read_bytes() == before
     for arguments, words in (
-        ((str(tmp_path / "no"),), "no: no such folder, or an empty one; name the --out of a build"),
+        ((str(tmp_path / "no"),), "no: empty or not there; build it first: python -m builders.build RECIPE"),
         ((str(folder), "--sampled", "5"), "error: --sampled 5: Expected `int` >= 100"),
     ):
         done = run(*arguments)
