@@ -11,7 +11,7 @@ from foils.recipe import Seed
 Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
 
 
-class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
+class LocalTask(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A retrieval task whose corpus and questions lie in different places.
 
     Attributes:
@@ -31,7 +31,7 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True):
     ignore_identical_ids: bool = False
 
 
-class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model, measured beside its untouched base.
 
     Attributes:

@@ -109,8 +109,7 @@ class Plan(NamedTuple):
 
     def _evaluation_file(self, run: Run) -> Path:
         file = self._file(run, "eval.toml")
-        values = msgspec.to_builtins(self.evaluation(run))
-        file.write_bytes(msgspec.toml.encode({key: value for key, value in values.items() if value is not None}))
+        file.write_bytes(msgspec.toml.encode(self.evaluation(run)))  # without defaults, as TOML has no None
         return file
 
     def _file(self, run: Run, ending: str) -> Path:

@@ -1,9 +1,11 @@
 """Which runs of a comparison are done, and how they are started."""
 
 import json
+from pathlib import Path
 
-from eval.recipe import CompareRecipe
+from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
 from eval.runs import BASE, Plan, Run
+from foils.recipe import load_recipe
 
 
 def plan(folder, **more):
@@ -27,3 +29,17 @@ def test_models_are_replaced_only_where_that_was_asked_for(tmp_path):
     trainings = {fresh: next(plan(tmp_path, fresh=fresh).commands(Run("bm25", 1), 1)) for fresh in (False, True)}
     assert "--fresh" not in trainings[False]
     assert trainings[True] == [*trainings[False], "--fresh"]
+
+
+def test_an_evaluation_reads_the_recipe_that_was_written_for_it(tmp_path):
+    made = plan(tmp_path)
+    tasks = (
+        "SciFact",
+        LocalTask("own", "corpus", "questions"),
+        LocalTask("other", "c", "q", ignore_identical_ids=True),
+    )
+    made = made._replace(config=CompareRecipe("t", "d", "x.toml", tasks, out=str(tmp_path)))
+    (*_, command) = made.commands(Run(BASE, 0), 1)
+    written = load_recipe(Path(command[-1]), (), EvalRecipe).config
+    assert written.tasks == tasks
+    assert written == made.evaluation(Run(BASE, 0))
