@@ -29,8 +29,8 @@ class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What is drawn.
 
     Attributes:
-        sample: pairs per kind; likewise of known positives, and of pairs that should be rejected.
-        seed: of the lots.
+        sample: pairs per kind, known positives, and pairs that should be rejected.
+        seed: of the random order.
         reference: the kind that the others' rates are compared with; by default `random`, where there is one.
     """
 
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
     """The pairs of one kind.
 
     Attributes:
-        all: its chosen pairs, in the order of the lots.
+        all: its chosen pairs, in their random order.
         sample: the first of them, which are judged.
     """
 
@@ -161,7 +161,7 @@ def _accuracy(pairs: pa.Table, found: _Found, truth: Truth) -> Rate:
 def _checks(
     dataset: DataSet, drawn: Mapping[str, Drawn], judge: Judge, config: AuditConfig, truth: Truth | None
 ) -> dict[str, pa.Table]:
-    """Pairs beside the samples that tell how often the judge errs; none where it cannot be asked about more.
+    """Pairs beside the samples that show how often the judge errs; none where it cannot judge more pairs.
 
     `positives` are known to be relevant. With judgements, `rejects <kind>` are chosen negatives outside the sample that
     are known not to be: as hard as those of the sample, and independent of it. Without, `random` are random passages,
@@ -174,9 +174,9 @@ def _checks(
     checks = {"positives": shuffled(positives, "positives", config.seed).slice(0, config.sample)}
     if truth is None:
         passages = dataset.random_passages(config.sample, config.seed)
-        lots = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))
-        size = min(len(passages), len(lots))
-        random = pa.table([pa.array(lots[:size]), pa.array(passages[:size])], schema=PAIRS)
+        drawn_queries = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))
+        size = min(len(passages), len(drawn_queries))
+        random = pa.table([pa.array(drawn_queries[:size]), pa.array(passages[:size])], schema=PAIRS)
         checks["random"] = _without(random, keys(dataset.positives(queries)))
     else:
         for kind, pairs in drawn.items():

@@ -76,7 +76,7 @@ def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None
     Args:
         found: the judge's rate over the sample.
         sensitivity: of relevant pairs, how many the judge calls relevant; from other pairs than the sample's.
-        specificity: of pairs that are not, how many it calls so; likewise.
+        specificity: of pairs that are not, how many it calls so; from other pairs too.
 
     Returns:
         None where one of them is not known, or the judge is no better than a coin.

@@ -1,4 +1,4 @@
-"""A data set's folder, read as far as somebody who looks at it needs it.
+"""The folder of a data set, read as far as an audit needs it.
 
 Only `table` holds a configuration whole: a sample needs a few hundred rows of what may be a million.
 """

@@ -32,17 +32,17 @@ from foils.models import resolve_model
 
 FIGURE = "figures/hardness"
 VOCABULARY = 20_000
-"""Passages, drawn by lot, whose words count as the corpus's."""
+"""Passages, drawn at random, whose words count as the corpus's."""
 
 
 class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the audit is made.
 
     Attributes:
-        sampled: texts of a side that classifiers and counts get at most, drawn by lot.
-        seed: of all lots.
+        sampled: texts of a side that classifiers and counts get at most, drawn at random.
+        seed: of all samples.
         model: an embedding model for a second classifier: a folder, a Hub id or `package:NAME`; without one, none.
-        scorer: whose scores hardness is told by; without one, the first of cross-encoder, dense and bm25 that scored
+        scorer: whose scores measure hardness; without one, the first of cross-encoder, dense and bm25 that scored
             the negatives of all kinds.
         score_with: in place of stored scores, a cross-encoder that scores the negatives of all kinds now.
         query_log: a file with real queries, that the generated ones are compared with.
@@ -132,7 +132,7 @@ def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: A
     texts, bodies, titled = used["text"].to_pylist(), built.corpus.bodies(at), built.corpus.texts(at)
     own = own_ids.to_pylist()
     ours = [Text(text, group) for text, group in zip(texts, used["corpus-id"].to_pylist(), strict=True)]
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "texts": generated.num_rows,
         "sampled": len(texts),
         "passages": len(own),
@@ -140,43 +140,43 @@ def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: A
         "near_duplicates": gaps.near_duplicates(texts),
     }
     if not texts:
-        return told
+        return result
     has_titles = not bodies.equals(titled)
     variants = {"without_titles": bodies, **({"with_titles": titled} if has_titles else {})}
     sides = {
         name: joined(ours, [Text(text, group) for text, group in zip(column.to_pylist(), own, strict=True)])
         for name, column in variants.items()
     }
-    told |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
-    told["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
+    result |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
+    result["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
     if config.model is not None:
         texts_once = list(dict.fromkeys(text for both in sides.values() for text in both.texts))
         place = {text: row for row, text in enumerate(texts_once)}
         vectors = encode(texts_once, config.model)
         for name, both in sides.items():
             own_vectors = vectors[[place[text] for text in both.texts]]
-            told[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
+            result[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
     plain = bodies.to_pylist()
     apart = vocabulary.filter(pc.invert(pc.is_in(vocabulary["_id"], value_set=own_ids)))
     known = {word for text in apart["text"].to_pylist() for word in tokens_of(text)}
     ratios = gaps.type_token_ratios(texts, plain)
     for name, side, ratio in (("generated", texts, ratios[0]), ("corpus", plain, ratios[1])):
         unknown = gaps.unknown_words(side, known) if known else None
-        told[name] = {"words": gaps.lengths(side), "unknown_words": unknown, "type_token": ratio}
-    return told | {"length_gap": gaps.length_gap(texts, plain)}
+        result[name] = {"words": gaps.lengths(side), "unknown_words": unknown, "type_token": ratio}
+    return result | {"length_gap": gaps.length_gap(texts, plain)}
 
 
 def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[str, Any]:
     own = drawn(built.own, config)
     texts = own["text"].to_pylist()
     passages = built.corpus.texts(built.corpus.positions(own["corpus-id"])).to_pylist()
-    told = queries.describe(texts, passages, built.dataset.language)
-    told["log"] = None
+    result = queries.describe(texts, passages, built.dataset.language)
+    result["log"] = None
     if log is not None:
         log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
         ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
-        told["log"] = queries.distance_to_log(ours, log, config.seed, config.model)
-    return told
+        result["log"] = queries.distance_to_log(ours, log, config.seed, config.model)
+    return result
 
 
 def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -199,12 +199,12 @@ def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[s
             "with --score-with"
         }, {}
     scorer, margins = chosen
-    told: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
+    result: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
     if not any(np.isfinite(values).any() for values in margins.values()):
-        return told | {"figure": None}, {}
+        return result | {"figure": None}, {}
     pictures = figure.draw(margins, scorer)
-    told |= {"figure": f"{FIGURE}.png", "alt": figure.describe(told["kinds"], scorer)}
-    return told, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
+    result |= {"figure": f"{FIGURE}.png", "alt": figure.describe(result["kinds"], scorer)}
+    return result, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
 
 
 def _scored_now(
@@ -227,5 +227,5 @@ def drawn(table: pa.Table, config: AuditConfig) -> pa.Table:
     if table.num_rows <= config.sampled:
         return table
     ids = table["_id"].to_pylist()
-    lots = sorted(range(len(ids)), key=lambda row: keyed_hash(config.seed, "realism", ids[row]))
-    return table.take(pa.array(sorted(lots[: config.sampled])))
+    order = sorted(range(len(ids)), key=lambda row: keyed_hash(config.seed, "realism", ids[row]))
+    return table.take(pa.array(sorted(order[: config.sampled])))

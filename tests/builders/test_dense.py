@@ -9,8 +9,8 @@ from sentence_transformers import SentenceTransformer
 
 from builders import queries as written
 from builders import schema
-from builders.contents import inputs_of
 from builders.corpus import load
+from builders.dataset.contents import inputs_of
 from builders.leakage.guard import Guard
 from builders.negatives import MINERS, config_of, dense
 from builders.negatives.dense import DenseConfig
