@@ -19,8 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import domain_ranker, embeddings, labelled, queries
-from builders.bm25.languages import check_language
+from builders import labelled, queries
 from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
@@ -35,6 +34,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import mine_all
+from builders.negatives import domain_ranker
 from builders.negatives.material import Material
 from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
@@ -42,6 +42,8 @@ from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check, check_sizes
 from builders.remains import check_queries, check_rows
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.spool import spool_beside
@@ -175,7 +177,8 @@ class _Asked(NamedTuple):
 def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
     check_sizes(config, corpus.passages.num_rows)
-    check_language(config.corpus.language)
+    if config.searches_words:
+        check_language(config.corpus.language)
     warn_of_language(corpus.passages, config.corpus.language, config.seed)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
@@ -227,7 +230,7 @@ def _written(config: BuildRecipe, given: Labelled | None, material: Material) ->
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
-        return embeddings.retriever(model, material.corpus, material.cache)
+        return retriever(model, material.corpus, material.cache)
     return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
 
 

@@ -27,7 +27,7 @@ class Arm(msgspec.Struct, frozen=True):
 
 
 class Comparison(NamedTuple):
-    """What a card tells of a comparison.
+    """What a card says of a comparison.
 
     Attributes:
         name: of the comparison.
@@ -52,14 +52,14 @@ class Comparison(NamedTuple):
     numbers: bytes
 
     def files(self, card: str, this: str | None = None) -> dict[str, bytes]:
-        """The files of a repository or folder that tell it: path -> content.
+        """The files that put it into a repository or folder: path -> content.
 
         Args:
             card: its README; may be empty.
             this: what a model is in the comparison, in words.
         """
-        told = {name: value for name, value in self._asdict().items() if name not in {"figure", "numbers"}}
-        text = environment.get_template("comparison.md").render(**told, this=this, figure=_FIGURE, numbers=_NUMBERS)
+        values = {name: value for name, value in self._asdict().items() if name not in {"figure", "numbers"}}
+        text = environment.get_template("comparison.md").render(**values, this=this, figure=_FIGURE, numbers=_NUMBERS)
         return {
             CARD: with_block(card, block(BLOCK, text)).encode(),
             _FIGURE: self.figure,
@@ -76,32 +76,32 @@ def with_block(card: str, content: str) -> str:
 
 
 def carried(card: str, folder: Path) -> str:
-    """A card that was made anew, with the comparison that the folder's card tells."""
-    told = _told(folder)
-    return with_block(card, told) if told else card
+    """A card that was made anew, with the comparison of the folder's card."""
+    known = _block_of(folder)
+    return with_block(card, known) if known else card
 
 
 def publish_told(folder: Path, repo_id: str, kind: RepoType) -> None:
-    """Puts the comparison that a folder's card tells, if it tells one, into the card of its repository.
+    """Puts the comparison of a folder's card, if it has one, into the card of its repository.
 
     It is a commit of its own, behind the version's: versions hold what was built, not what was found out since.
 
     Raises:
         UserError: the Hub refuses.
     """
-    told = _told(folder)
-    if told is None:
+    known = _block_of(folder)
+    if known is None:
         return
     beside = {path: (folder / path).read_bytes() for path in (_FIGURE, _NUMBERS)}
 
     def made(head: str) -> dict[str, bytes]:
-        return {CARD: with_block(read_remote(repo_id, kind, head, CARD) or "", told).encode(), **beside}
+        return {CARD: with_block(read_remote(repo_id, kind, head, CARD) or "", known).encode(), **beside}
 
     contribute(repo_id, kind, "comparison", "What a comparison of its negatives found", made)
 
 
-def _told(folder: Path) -> str | None:
-    """The block of a folder's card; None where it tells of none, or what it shows is not there."""
+def _block_of(folder: Path) -> str | None:
+    """The block of a folder's card; None where it has none, or what it shows is not there."""
     file = folder / CARD
     if not file.exists() or not all((folder / path).is_file() for path in (_FIGURE, _NUMBERS)):
         return None
@@ -110,5 +110,5 @@ def _told(folder: Path) -> str | None:
 
 def without_block(card: str) -> str:
     """A card without its comparison."""
-    told = blocks(card).get(BLOCK)
-    return card.replace(told, "") if told else card
+    known = blocks(card).get(BLOCK)
+    return card.replace(known, "") if known else card

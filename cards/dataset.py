@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCardData
 
+from cards.costs import costs_of, llm_uses
 from cards.merging import Card, block, blocks, parse_card
 from cards.publish.versions import Version
 from cards.templates import environment
 from foils.hub import COMMIT
+from foils.words import shortened
 
 SAMPLE_ROWS = 5
 CELL_CHARS = 160
-MINUTE = 60
 USE = "use"
 FIXED_CONFIGS = {
     "default": "relevance judgements: all known positives of each query, the one in its rows first",
@@ -95,78 +96,10 @@ def cell(text: str, limit: int) -> str:
     >>> cell("a | b" + chr(10) + "<i>", 20)
     'a \\| b &lt;i&gt;'
     """
-    line = " ".join(text.split())
-    if len(line) > limit:
-        line = line[: limit - 1].rstrip() + "…"
+    line = shortened(text, limit)
     for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("*", "\\*")):
         line = line.replace(mark, escaped)
     return line
-
-
-def costs_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card says of costs: a row a stage, the currency, the prices in words, and calls without a count."""
-    usage = manifest["usage"]
-    prices = manifest.get("prices") or {}
-    return {
-        "costs": [_cost_row(stage, figures) for stage, figures in usage.items()],
-        "priced": prices.get("currency"),
-        "prices": _prices(prices),
-        "uncounted": sum(figures.get("uncounted_calls", 0) for figures in usage.values()),
-    }
-
-
-def _cost_row(stage: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    accepted = figures.get("accepted", 0)
-    tokens = figures["prompt_tokens"] + figures["completion_tokens"]
-    money = figures.get("money")
-    return {
-        **figures,
-        "stage": stage,
-        "accepted": accepted,
-        "failed_tries": figures.get("failed_tries", 0),
-        "calls_per_accepted": f"{figures['calls'] / accepted:.2f}" if accepted else "",
-        "tokens_per_accepted": f"{tokens / accepted:,.0f}" if accepted else "",
-        "money": "" if money is None else f"{money:.4f}",
-        "money_per_1000": f"{1000 * money / accepted:.3f}" if money is not None and accepted else "",
-        "busy": _duration(figures.get("busy_seconds", figures["call_seconds"])),
-    }
-
-
-def llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns what the LLM was asked for, each with the recipe's settings of it."""
-    settings = manifest["settings"]
-    negatives = settings["negatives"]
-    uses = [] if "queries" in manifest["inputs"] else [("queries", settings["queries"])]
-    uses += [
-        (f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in manifest["configs"]
-    ]
-    return uses + (
-        [("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in manifest["configs"] else []
-    )
-
-
-_WRITTEN = ("llm", "llm-with-positive")
-
-
-def _prices(prices: Mapping[str, Any]) -> str:
-    """Prices in words.
-
-    >>> _prices({"input": 0.1, "output": 0.4, "hour": 0.0, "currency": "USD"})
-    '0.1 per million tokens in, 0.4 per million tokens out'
-    """
-    units = {"input": "million tokens in", "output": "million tokens out", "hour": "hour in flight"}
-    return ", ".join(f"{prices[key]:g} per {unit}" for key, unit in units.items() if prices.get(key))
-
-
-def _duration(seconds: float) -> str:
-    """Seconds, from two minutes on in minutes and from two hours on in hours.
-
-    >>> _duration(7.25), _duration(600)
-    ('7.2 s', '10 min')
-    """
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.1f} s"
-    return f"{seconds / MINUTE:.0f} min" if seconds < 120 * MINUTE else f"{seconds / MINUTE / 60:.1f} h"
 
 
 def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Version | None) -> str:

@@ -44,7 +44,7 @@ def parse_card(content: str) -> Card:
         line = str(error).splitlines()[0]
         raise UserError(f"card: its YAML cannot be read ({line}); mend the README's front matter by hand") from None
     if not isinstance(data, dict):
-        raise UserError("card: its YAML is no list of keys; mend the README's front matter by hand")
+        raise UserError("card: its YAML is not a list of keys; mend the README's front matter by hand")
     return Card(data, content[front.end() :])
 
 

@@ -65,7 +65,7 @@ class Score(msgspec.Struct, frozen=True):
 
 
 def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Sequence[Score]) -> dict[str, bytes]:
-    """The files of a model's repository or folder that tell its scores.
+    """The files that put scores into a model's repository or folder.
 
     Args:
         card: its README; may be empty.
@@ -87,15 +87,15 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
         and revisions.get((score.task, score.split), score.revision) == score.revision
     }
     known |= {_key(score): score for score in scores}
-    told = sorted(known.values(), key=lambda score: (score.task, score.split, list(TYPES).index(score.metric)))
+    shown = sorted(known.values(), key=lambda score: (score.task, score.split, list(TYPES).index(score.metric)))
     parsed = parse_card(card) if card else Card({"tags": ["foils"]}, f"# {name}\n")
-    text = environment.get_template("scores.md").render(scores=told)
-    data = {**parsed.data, "model-index": _model_index(parsed.data.get("model-index"), name, told)}
+    text = environment.get_template("scores.md").render(scores=shown)
+    data = {**parsed.data, "model-index": _model_index(parsed.data.get("model-index"), name, shown)}
     files = {
         CARD: parsed._replace(data=data, text=_with_block(parsed.text, block(BLOCK, text))).render().encode(),
-        SCORES: msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n",
+        SCORES: msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n",
     }
-    for score in told:
+    for score in shown:
         # Leaderboards read these files: figures on training queries have no place there.
         if score.dataset is not None and score.metric == MAIN_METRIC and not score.trained_on:
             files[f".eval_results/{score.task}.yaml"] = _eval_results(score)

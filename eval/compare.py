@@ -7,30 +7,48 @@ Every training and every evaluation is a process of its own. What is finished is
 killed and started again, and a new arm, seed or base costs only itself.
 """
 
+import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cards.comparison import Comparison
-from eval import announce
-from eval.bases import on_one_base, write_over_bases
-from eval.encoder import resolve_precision
-from eval.forecast import forecast
-from eval.one_base import Outcome, compare_on_base
-from eval.page import OneBase, mean_of
+import msgspec
+
+from eval.measure.encoder import resolve_precision
+from eval.measure.prompts import Prompts
+from eval.measure.results import MEASURING, read_result, read_scores
+from eval.measure.search import Measurable
+from eval.measure.task_data import Reading
+from eval.measure.tasks import Task, load_tasks
 from eval.recipe import CompareRecipe
-from eval.report import comparison_table
-from eval.task_list import load_tasks
-from eval.tasks import Reading
+from eval.report import cards, dataset, trainings
+from eval.report.files import write_comparison
+from eval.report.queries import task_queries
+from eval.report.terminal import bases_table, comparison_text
+from eval.run import base_pooling, base_prompts
+from eval.runs import READING, Plan, Run, check, execute, forecast
+from eval.statistics.tables import Measured, tables
+from foils.comparison import BASE, Comparison, RecipeText
 from foils.errors import UserError, run_entry
+from foils.evidence import read_rankings
+from foils.hub import pin
+from foils.models import resolve_model
+from foils.provenance import package_versions, sha256_file, sha256_json
 from foils.recipe import Recipe, load_recipe, recipe_arguments
+from foils.records import RunRecord, read_record
+
+logger = logging.getLogger(__name__)
 
 
 def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:
-    """Runs what is missing, then prints the tables and writes `comparison.json`, `report.html` and every number as CSV.
+    """Runs what is missing, then prints the tables and writes the report, base by base.
 
-    Where runs fail, the arms that finished with every seed are reported all the same; so are the other bases.
+    Where runs fail, the arms that finished with every seed are reported all the same, and so are the other bases. The
+    data set's card says what the first base's comparison found.
 
     Args:
         recipe: the comparison.
@@ -42,35 +60,75 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
     """
     config = recipe.config
     if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
-        raise UserError(f"--push: dataset {config.dataset} is no Hub repository; publish it, and name it OWNER/NAME")
+        raise UserError(f"--push: dataset {config.dataset} is not a Hub repository; publish it, and name it OWNER/NAME")
     _build(config)
     tasks = load_tasks(config.tasks, Reading(None, config.ignore_identical_ids))
-    parts = on_one_base(recipe)
-    outcomes, problems = dict[str, Outcome](), list[UserError]()
-    for training, part in parts.items():
+    comparisons, problems = list[Comparison](), list[UserError]()
+    for training, part in by_base(config).items():
         try:
-            outcome = compare_on_base(part, training, tasks, fresh=fresh)
-        except UserError as problem:
-            problems.append(problem)
-            continue
-        problems += [outcome.problem] if outcome.problem is not None else []
-        if outcome.told is not None:
-            outcomes[part.config.folder().name] = outcome
-    if outcomes:
-        told = next(iter(outcomes.values())).told if len(parts) == 1 else _over_bases(recipe, outcomes)
-        if told is not None:
-            announce.write_dataset_card(config.dataset, told)
-            if push:
-                announce.push_card(config.dataset, told)
+            plan = _plan(part, training, tasks, fresh=fresh)
+            base = [Run(BASE, 0)]
+            check(plan, base, execute(plan, base, jobs=1))  # first: all others set their scores beside these
+            failed = execute(plan, plan.runs(), config.jobs)
+            finished = plan.without(failed)
+            if finished.config.arms:
+                comparisons.append(_report(finished, recipe, tasks))
+            check(plan, plan.runs(), failed)
+        except UserError as error:
+            problems.append(error)
+    if len(comparisons) > 1:
+        print(f"\nnDCG@10 less that of each base\n{bases_table(comparisons)}")
+    if comparisons:
+        content = cards.for_card(comparisons[0])
+        cards.write_card(Path(config.dataset), content)
+        if push:
+            cards.push_card(config.dataset, content)
     if problems:
         raise problems[0] if len(problems) == 1 else UserError("; ".join(map(str, problems)))
+
+
+def by_base(config: CompareRecipe) -> dict[str, CompareRecipe]:
+    """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.
+
+    Raises:
+        UserError: two of them have the same name, and so would share a folder.
+    """
+    if isinstance(config.training, str):
+        return {config.training: config}
+    stems = Counter(Path(training).stem for training in config.training)
+    name, count = stems.most_common(1)[0]
+    if count > 1:
+        raise UserError(
+            f"training: {count} recipes are called {name}, and each base's folder has its recipe's name; rename all "
+            "but one"
+        )
+    return {
+        training: msgspec.structs.replace(
+            config, name=f"{config.name}, {stem}", training=training, out=str(config.folder() / stem)
+        )
+        for training, stem in zip(config.training, stems, strict=True)
+    }
+
+
+def dry_run(config: CompareRecipe) -> None:
+    """Prints which runs are done and to do, base by base, and how long the latter take by those that finished.
+
+    Raises:
+        UserError: the recipe is not as it must be.
+    """
+    tasks = load_tasks(config.tasks, Reading(None, config.ignore_identical_ids))
+    if config.build is not None and not Path(config.dataset).exists():
+        build = config.build.recipe
+        print(f"{config.dataset} is not built yet; its calls, money and time: builders.build {build} --dry-run")
+    for training, part in by_base(config).items():
+        print(forecast(_plan(part, training, tasks)))
 
 
 def _build(config: CompareRecipe) -> None:
     """Builds the data set's folder, if it is not there and the recipe says how.
 
     Raises:
-        UserError: the build ended otherwise than well; run again, it goes on.
+        UserError: the build failed; run again, it goes on.
     """
     if config.build is None or Path(config.dataset).exists():
         return
@@ -80,17 +138,144 @@ def _build(config: CompareRecipe) -> None:
         raise UserError(f"build {config.build.recipe}: did not end well, see above; run again, and it goes on")
 
 
-def _over_bases(recipe: Recipe[CompareRecipe], outcomes: Mapping[str, Outcome]) -> Comparison:
-    """Prints and writes the mean over the bases that came to something: folder of a base's report -> its outcome."""
-    config, precision = recipe.config, resolve_precision(recipe.config.precision)
-    bases = [OneBase(outcome.base, f"{folder}/report.html", outcome.tables) for folder, outcome in outcomes.items()]
-    found, numbers = write_over_bases(recipe, bases, [outcome.measured for outcome in outcomes.values()], precision)
-    names = [base.name for base in bases]
-    print(f"\nMean over {len(names)} bases: {', '.join(names)}. No interval speaks of further bases.")
-    for table in found:
-        print(f"\n{comparison_table(table, config, precision)}")
-    print(f"\nreport    {config.folder() / 'report.html'}, numbers {config.folder() / 'comparison.json'}")
-    return announce.comparison(config, mean_of(bases), found, numbers)
+def _plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fresh: bool = False) -> Plan:
+    """The runs of a comparison on one base.
+
+    The fingerprint changes with anything that could change a run's figures. A run is then looked at again: training and
+    evaluation decide by their own records what must be made anew.
+
+    Raises:
+        UserError: the training recipe is not one with a base, or the data set's tag has moved.
+    """
+    try:
+        text = Path(training).read_text("utf-8")
+        values = tomllib.loads(text)
+        base = str(values["base"])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UserError(
+            f"training {training}: not a training recipe with a base ({type(error).__name__}: {error})"
+        ) from None
+    fingerprint = sha256_json(
+        {
+            "dataset": _dataset_revision(config),
+            "training": text,
+            "precision": resolve_precision(config.precision),
+            "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
+            "measuring": MEASURING,
+        }
+    )
+    return Plan(config, training, base, {key: values[key] for key in READING if key in values}, fingerprint, fresh)
+
+
+def _dataset_revision(config: CompareRecipe) -> str:
+    """What pins the data set's content; a tag is looked up once, so that all arms train on the same commit."""
+    manifest = Path(config.dataset) / "manifest.json"
+    if manifest.exists():
+        return sha256_file(manifest)
+    if Path(config.dataset).is_dir() or config.revision is None:  # training says what is wrong, or reads plain files
+        return f"{config.dataset}@{config.revision}"
+    return pin(config.dataset, config.revision, "dataset")
+
+
+def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
+    """Writes and prints what the finished runs found, and puts it into the cards of their models."""
+    comparison = _comparison(plan, recipe, tasks)
+    out = plan.config.folder()
+    write_comparison(out, comparison)
+    content = cards.for_card(comparison)
+    for run in plan.runs():
+        cards.write_card(Path(plan.model(run)), content, this=f"arm `{run.arm}`, seed {run.seed},")
+    print(f"\n{comparison_text(comparison)}")
+    print(f"\ndata set  {comparison.dataset}\nmodels    {out / 'models'} (each with its card)")
+    print(f"report    {out / 'report.html'}")
+    return comparison
+
+
+def _comparison(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
+    """Reads what the finished runs left, and compares."""
+    config = plan.config
+    records = {run.name: _record(Path(plan.model(run))) for run in plan.runs()}
+    by_arm = {arm: [records[Run(arm, seed).name] for seed in config.seeds] for arm in config.arms}
+    account = dataset.read_account(config.dataset, config.revision)
+    folders = _results(plan, tasks)
+    measured = [
+        Measured(
+            task.name,
+            task.revision,
+            {
+                arm: {seed: read_scores(folders[Run(arm, seed), task.name]) for seed in seeds}
+                for arm, seeds in ((BASE, (0,)), *((arm, config.seeds) for arm in config.arms))
+            },
+        )
+        for task in tasks
+    ]
+    known = read_result(folders[Run(BASE, 0), tasks[0].name])
+    return Comparison(
+        name=config.name,
+        recipe=RecipeText(recipe.text, recipe.overrides),
+        dataset=config.dataset,
+        revision=config.revision,
+        training=plan.training,
+        base=plan.base,
+        base_name=resolve_model(plan.base).name,
+        arms=config.arms,
+        seeds=config.seeds,
+        margin=config.margin,
+        precision=resolve_precision(config.precision),
+        drift_of_base=known.drift if known else None,
+        guarantees=trainings.guarantees(records),
+        tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
+        costs=dataset.costs(account, by_arm),
+        tables=tables(measured, config.margin, logger.info),
+        packages=dict(package_versions()),
+        losses=trainings.losses(by_arm),
+        funnel=account.manifest.funnel if account else {},
+        reasons=dataset.reasons(account, config.arms),
+        examples=dataset.examples(account, config.arms),
+        hardness=dataset.hardness(account),
+        queries=[
+            task_queries(task, scored.runs, *_rankings(plan, folders, task))
+            for task, scored in zip(tasks, measured, strict=True)
+        ],
+    )
+
+
+def _record(folder: Path) -> RunRecord:
+    """A trained model's run record.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
+    remedy = f"delete {folder} and run again"
+    record = read_record(folder / "run.json", RunRecord, remedy)
+    if record is None:
+        raise UserError(f"{folder / 'run.json'}: no such file; {remedy}")
+    return record
+
+
+def _results(plan: Plan, tasks: Sequence[Task]) -> dict[tuple[Run, str], Path]:
+    """Run and task -> the folder of the result."""
+    precision, root = resolve_precision(plan.config.precision), plan.config.folder() / "results"
+    found = {}
+    for run in [Run(BASE, 0), *plan.runs()]:
+        model = resolve_model(plan.model(run))
+        how: tuple[Prompts | None, str | None] = (None, None)
+        if run.arm == BASE:
+            recipe = plan.evaluation(run)
+            how = base_prompts(recipe, model, model), base_pooling(recipe, model, model)
+        for task in tasks:
+            found[run, task.name] = Measurable(model, task, precision, *how).key().folder(root)
+    return found
+
+
+def _rankings(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> tuple[Any, dict[str, Any]]:
+    """The rankings of the base, and of each arm's first seed."""
+    seed = plan.config.seeds[0]
+    base, *arms = (
+        read_rankings(folders[run, task.name] / "rankings.parquet")
+        for run in (Run(BASE, 0), *(Run(arm, seed) for arm in plan.config.arms))
+    )
+    return base, dict(zip(plan.config.arms, arms, strict=True))
 
 
 def _entry() -> None:
@@ -101,14 +286,13 @@ def _entry() -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="train models of other rows or another recipe again, and replace them"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what it would take: calls, GPU hours, money")
+    parser.add_argument("--dry-run", action="store_true", help="only say which runs are done and to do, and how long")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, CompareRecipe)
     if arguments.dry_run:
-        tasks = load_tasks(recipe.config.tasks, Reading(None, recipe.config.ignore_identical_ids))
-        print(forecast(recipe.config, list(on_one_base(recipe)), tasks))
-        return
-    main(recipe, push=arguments.push, fresh=arguments.fresh)
+        dry_run(recipe.config)
+    else:
+        main(recipe, push=arguments.push, fresh=arguments.fresh)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from cards.publish.contribution import contribute
 from cards.publish.files import CARD, read_remote, write_files
 from cards.scores import SCORES, Score, scored_files
-from eval.paired import mean_over_seeds, paired_difference
-from eval.results import Result, read_scores
+from eval.measure.results import Key, read_scores
+from eval.statistics.differences import paired_difference
 from foils.errors import UserError
 from foils.evidence import read_rankings, write_rankings
 from foils.hub import explained, pin
 from foils.metrics import METRICS, mean_interval
 from foils.models import ModelReference, remote_identity, remote_weights
+from foils.records import Result
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +54,17 @@ class Evaluation(NamedTuple):
         """Path beside the card -> content: rankings of model and base, judgements, and the result."""
         files = {}
         for result, base in zip(self.results, self.base_results, strict=True):
-            folder, place = result.key().folder(self.root), _place(result)
+            folder, place = Key.of(result).folder(self.root), _place(result)
             for name in ("result.json", "judgements.parquet"):
                 files[f"{place}/{name}"] = (folder / name).read_bytes()
             files[f"{place}/rankings.parquet"] = _published(folder)
-            files[f"{place}/base-rankings.parquet"] = _published(base.key().folder(self.root))
+            files[f"{place}/base-rankings.parquet"] = _published(Key.of(base).folder(self.root))
         return files
 
     def _score(self, result: Result, base: Result, metric: str) -> Score:
-        scores, base_scores = (
-            mean_over_seeds([read_scores(measured.key().folder(self.root))], metric) for measured in (result, base)
-        )
-        difference = paired_difference(scores, base_scores)
-        low, high = mean_interval(list(scores.values()))
+        scores, base_scores = (read_scores(Key.of(measured).folder(self.root)) for measured in (result, base))
+        difference = paired_difference(scores, base_scores, metric)
+        low, high = mean_interval([query[metric] for query in scores.values()])
         return Score(
             task=result.task,
             revision=result.task_revision,
@@ -171,7 +170,7 @@ def write_mteb_results(folder: Path, evaluation: Evaluation) -> None:
     place = folder / "results" / model.name.replace("/", "__") / model.revision
     place.mkdir(parents=True, exist_ok=True)
     accounts = [
-        (result, json.loads((result.key().folder(evaluation.root) / "mteb.json").read_text("utf-8")))
+        (result, json.loads((Key.of(result).folder(evaluation.root) / "mteb.json").read_text("utf-8")))
         for result in evaluation.results
     ]
     lists = [found for _, account in accounts if (found := account["model"].get("training_datasets")) is not None]

@@ -1,14 +1,21 @@
 """The recipes of evaluation and comparison, with every key's default."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
 from foils.loading import PoolingMode
 from foils.recipe import Seed
 
-Precision = Literal["fp32", "bf16", "auto", "onnx", "onnx-int8", "openvino"]
+Precision = Literal["fp32", "bf16", "auto"]
+REMOVED: Mapping[str, str] = {
+    "gpu": "eval.compare --dry-run reports the runs to do and, once one has finished, the time; leave the key out",
+    "precision": "evaluation in ONNX and OpenVINO is gone: take bf16, or auto; training.export converts a model and "
+    "measures its drift",
+}
+"""Keys that earlier versions took, or whose values they took, and what to do instead."""
 
 
 class LocalTask(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -43,17 +50,18 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
         pooling: how token vectors become one for a base that does not say it; without it, as the model does.
         results: where results are kept; a model and task that stand there are not measured again.
         batch_tokens: padded tokens encoded at once; without it, what the hardware likes.
-        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. `onnx`,
-            `onnx-int8` (drifts most) and `openvino` convert the model for the CPU. How far scores are from fp32's is
-            measured on some of the task's texts, and kept with the result. Base and model are always measured alike.
+        precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32. How far
+            the scores of bf16 are from those of fp32 is measured on some of the task's texts, and kept with the result.
+            Base and model are always measured alike.
         baselines: `bm25`, measured by mteb's own with stemmer and stop words of the task's language.
         cross_encoder: a folder or a Hub id; the base's best 100 hits in its order are the ceiling of what training on
             its picks can give.
-        language: of folders and Hub data sets whose card or manifest names none, such as `de`; English is assumed.
+        language: of folders and Hub data sets whose card or manifest names none, such as `de`; without it, English.
         ignore_identical_ids: leaves out the passage whose id is the query's, on folders and Hub data sets; for queries
             that stand in the corpus, as in ArguAna. For its own tasks MTEB decides.
     """
 
+    REMOVED: ClassVar[Mapping[str, str]] = REMOVED
     model: str
     tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
     base: str | None = None
@@ -76,19 +84,6 @@ class BuildStep(Struct, frozen=True, forbid_unknown_fields=True):
     set: tuple[str, ...] = ()
 
 
-class GpuConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """A GPU, for `--dry-run`.
-
-    Attributes:
-        tflops: matrix operations that training reaches, in 10^12 a second: less than half of what is printed on it.
-        hour: its price; 0 for not known, in `currency`.
-    """
-
-    tflops: Annotated[float, Meta(gt=0)] = 50.0
-    hour: Annotated[float, Meta(ge=0)] = 0.0
-    currency: str = "USD"
-
-
 class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """A comparison of arms: the same training on each kind of negatives and seed, measured on the same tasks.
 
@@ -96,7 +91,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         name: of the comparison; its outputs go to `outputs/NAME` unless `out` says otherwise.
         dataset: a data set of `builders.build`: its folder or Hub id.
         training: the training recipe that all arms share, or several, one for each base: then each base is compared
-            for itself, in a folder named as its recipe, and the mean over all of them beside.
+            for itself, in a folder named as its recipe.
         tasks: as in an evaluation recipe.
         revision: the Hub tag or commit of the data set.
         arms: kinds of negatives; `none` and `random` are the controls.
@@ -106,9 +101,9 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         batch_tokens, precision, ignore_identical_ids: as in an evaluation recipe.
         out: the folder for models, results and report.
         build: how to build the data set's folder, where it is not there yet.
-        gpu: what `--dry-run` reckons with.
     """
 
+    REMOVED: ClassVar[Mapping[str, str]] = REMOVED
     name: str
     dataset: str
     training: Annotated[str, Meta(min_length=1)] | Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -123,7 +118,6 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     ignore_identical_ids: bool = False
     out: str | None = None
     build: BuildStep | None = None
-    gpu: GpuConfig | None = None
 
     def folder(self) -> Path:
         """Where the comparison's outputs lie."""

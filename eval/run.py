@@ -6,31 +6,31 @@
 With `--push` the scores go to the model's repository, in one commit that keeps everything else.
 """
 
-import json
 import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from eval.baselines import baselines, ceiling
-from eval.encoder import Encoder, resolve_precision
-from eval.measuring import Measurable, kept, searched
-from eval.prompts import Prompts, given, other_than_own, own_prompts
+from eval.measure.baselines import baselines, ceiling
+from eval.measure.encoder import Encoder, resolve_precision
+from eval.measure.prompts import Prompts, given, other_than_own, own_prompts
+from eval.measure.results import Measured
+from eval.measure.search import Measurable, kept, searched
+from eval.measure.task_data import Reading
+from eval.measure.tasks import Task, load_tasks
+from eval.measure.zero_shot import with_training_datasets, zero_shot
 from eval.publish import Evaluation, check_push, push_scores, write_mteb_results, write_scores
 from eval.recipe import EvalRecipe
-from eval.report import metrics_table
-from eval.results import Measured, Result
-from eval.task_list import load_tasks
-from eval.tasks import Reading, Task
-from eval.zero_shot import with_training_datasets, zero_shot
+from eval.report.terminal import metrics_table
 from foils.errors import UserError, run_entry
 from foils.loading import check_retriever, is_raw, load_retriever, own_pooling
 from foils.models import ModelReference, resolve_model
 from foils.recipe import Recipe, load_recipe, recipe_arguments
+from foils.records import ModelEntry, Result, RunRecord, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,10 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
     config = recipe.config
     model = resolve_model(config.model)
     repo_id = None if push is None else check_push(push or model.name, model)
-    record = _run_record(Path(model.location))
-    base = resolve_model(config.base) if config.base else model if record is None else _recorded_base(record)
+    record = read_record(
+        Path(model.location) / "run.json", RunRecord, "mend or delete it, and name the base: --set base=..."
+    )
+    base = resolve_model(config.base) if config.base else model if record is None else _recorded_base(record.base)
     for reference in (model, base):
         check_retriever(reference.location, "name it as cross_encoder to see it rank the hits of an embedding model")
     tasks = load_tasks(config.tasks, Reading(config.language, config.ignore_identical_ids))
@@ -73,8 +75,8 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
         rows.append(ceiling(config.cross_encoder, tasks, base_results, root))
     print(metrics_table(rows))
     logger.info("results: %s", root)
-    data = [record["dataset"], *record["dataset"].get("also", [])] if record else []
-    trained_on = {each.get(key) for each in data for key in ("name", "revision")}
+    data = record.dataset.all() if record else []
+    trained_on = {name for each in data for name in (each.name, each.revision)}
     evaluation = Evaluation(model, base, results, base_results, root, trained_on)
     for task in evaluation.seen():
         logger.warning("%s: its queries are those that the model was trained on: no measure of search", task)
@@ -89,7 +91,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None, mteb_results: Path
 
 
 class Encoding(NamedTuple):
-    """How texts are encoded: see `eval.encoder.Encoder`."""
+    """How texts are encoded: see `eval.measure.encoder.Encoder`."""
 
     precision: str = "fp32"
     batch_tokens: int | None = None
@@ -140,7 +142,7 @@ def evaluate(
         if not loaded:
             own = _load(model, prompts, pooling)
             loaded.append(Encoder(own, encoding.precision, task.sample(), encoding.batch_tokens))
-            _tell_drift(model, loaded[0], encoding, task)
+            _report_drift(model, loaded[0], encoding, task)
         return measure(loaded[0], model, task)
 
     how = encoding.precision, prompts, pooling
@@ -154,14 +156,14 @@ def _load(model: ModelReference, prompts: Prompts | None = None, pooling: str | 
     return loaded
 
 
-def _tell_drift(model: ModelReference, encoder: Encoder, encoding: Encoding, task: Task) -> None:
+def _report_drift(model: ModelReference, encoder: Encoder, encoding: Encoding, task: Task) -> None:
     drift = encoder.drift
     if drift is not None:
         level = logging.WARNING if drift.drifted else logging.INFO
         logger.log(
             level,
             "%s in %s against fp32, %d queries and %d passages of %s: %s",
-            *(model.name, encoding.precision, drift.queries, drift.passages, task.name, drift.told()),
+            *(model.name, encoding.precision, drift.queries, drift.passages, task.name, drift.line()),
         )
 
 
@@ -177,37 +179,17 @@ def measure(encoder: Encoder, reference: ModelReference, task: Task) -> Measured
     return searched(wrapper, task)._replace(drift=encoder.drift)
 
 
-def _run_record(folder: Path) -> dict[str, Any] | None:
-    """What a model's training wrote down; None where there is no record.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    file = folder / "run.json"
-    if not file.exists():
-        return None
-    try:
-        record: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        return {**record, "dataset": dict(record["dataset"]), "base": dict(record["base"])}
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file}: not a run record of training/train.py; mend or delete it, and name the base"
-        ) from None
-
-
-def _recorded_base(record: dict[str, Any]) -> ModelReference:
+def _recorded_base(base: ModelEntry) -> ModelReference:
     """The base that a model was trained from: by its commit where it has one, else as its folder lies now.
 
     Raises:
         UserError: it is gone, or another one lies there.
     """
-    base = record["base"]
-    pinned = not base["revision"].startswith("sha256:")
-    reference = f"{base['name']}@{base['revision']}" if pinned else str(base["reference"])
+    reference = base.reference if base.revision.startswith("sha256:") else f"{base.name}@{base.revision}"
     found = resolve_model(reference)
-    if base["revision"] not in (found.revision, found.weights):  # the latter is what version 0.1 wrote
+    if base.revision not in (found.revision, found.weights):  # the latter is what version 0.1 wrote
         raise UserError(
-            f"base {reference}: has changed since the model was trained from it ({base['revision'][:19]} then, "
+            f"base {reference}: has changed since the model was trained from it ({base.revision[:19]} then, "
             f"{found.revision[:19]} now); name the untouched one: --set base=..."
         )
     return found

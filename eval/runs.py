@@ -1,24 +1,25 @@
 """The runs of a comparison: each a training and an evaluation in processes of their own, done once."""
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 from tqdm import tqdm
 
 from eval.recipe import CompareRecipe, EvalRecipe
+from foils.comparison import BASE
 from foils.errors import UserError
 from foils.provenance import ROOT
+from foils.records import read_record
+from foils.words import duration
 
-BASE = "untouched base"
-CONTROL = "none"
-"""The arm without hard negatives."""
 READING = ("query_prompt", "passage_prompt", "pooling")
 """Keys of a training recipe that the base is measured with too."""
 
@@ -35,8 +36,15 @@ class Run(NamedTuple):
         return "base" if self.arm == BASE else f"{self.arm}-seed{self.seed}"
 
 
+class Stamp(Struct, frozen=True):
+    """What a finished run leaves: the fingerprint that it finished under, and its seconds; 0 for not known."""
+
+    fingerprint: str
+    seconds: float = 0.0
+
+
 class Plan(NamedTuple):
-    """How runs are made and told done.
+    """How runs are made, and which are done.
 
     Attributes:
         config: the comparison.
@@ -66,12 +74,26 @@ class Plan(NamedTuple):
         """What a run's processes printed."""
         return self._file(run, "log")
 
-    def is_done(self, run: Run) -> bool:
-        """Whether a run finished under this plan's fingerprint."""
+    def finished(self, run: Run) -> Stamp | None:
+        """What a run left that finished under this plan's fingerprint; None where it is to be run.
+
+        Raises:
+            UserError: its stamp is broken.
+        """
         stamp, record = self.stamp(run), Path(self.model(run)) / "run.json"
         if run.arm != BASE and not record.exists():  # the model was deleted
-            return False
-        return stamp.exists() and json.loads(stamp.read_text("utf-8"))["fingerprint"] == self.fingerprint
+            return None
+        found = read_record(stamp, Stamp, "delete it, and the run is looked at again")
+        return found if found is not None and found.fingerprint == self.fingerprint else None
+
+    def without(self, failed: Sequence[Run]) -> "Plan":
+        """The plan with those arms alone of which no run failed."""
+        arms = tuple(arm for arm in self.config.arms if arm not in {run.arm for run in failed})
+        return self._replace(config=msgspec.structs.replace(self.config, arms=arms))
+
+    def runs(self) -> list[Run]:
+        """The runs of all arms and seeds, without the base."""
+        return [Run(arm, seed) for arm in self.config.arms for seed in self.config.seeds]
 
     def commands(self, run: Run, threads: int) -> Iterator[list[str]]:
         """The command lines of a run, each to be repeated as it is."""
@@ -124,7 +146,7 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
     Returns:
         Those that failed.
     """
-    missing = [run for run in runs if not plan.is_done(run)]
+    missing = [run for run in runs if plan.finished(run) is None]
     threads = max(1, (os.cpu_count() or 1) // jobs)
     failed = []
     with (
@@ -140,18 +162,24 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
     return failed
 
 
-def failure(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> UserError | None:
-    """What to say of runs that failed: their logs, and the last line of the first; None where none did."""
-    if not failed:
-        return None
-    logs = ", ".join(str(plan.log(run)) for run in failed)
-    last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
-    return UserError(f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing")
+def check(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> None:
+    """Refuses runs that failed.
+
+    Raises:
+        UserError: names their logs, and the last line of the first.
+    """
+    if failed:
+        logs = ", ".join(str(plan.log(run)) for run in failed)
+        last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise UserError(
+            f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing"
+        )
 
 
 def _make(plan: Plan, run: Run, threads: int) -> bool:
     """Trains and evaluates one run, its output in its log; whether all went well."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    started = perf_counter()
     with plan.log(run).open("wb") as log:
         for command in plan.commands(run, threads):
             finished = subprocess.run(
@@ -159,5 +187,21 @@ def _make(plan: Plan, run: Run, threads: int) -> bool:
             )
             if finished.returncode != 0:
                 return False
-    plan.stamp(run).write_text(json.dumps({"fingerprint": plan.fingerprint}) + "\n", "utf-8")
+    stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
+    plan.stamp(run).write_bytes(msgspec.json.encode(stamp) + b"\n")
     return True
+
+
+def forecast(plan: Plan) -> str:
+    """How many runs of a comparison are done and to do, and how long that takes by those that finished."""
+    stamps = [plan.finished(run) for run in (Run(BASE, 0), *plan.runs())]
+    seconds = [stamp.seconds for stamp in stamps[1:] if stamp and stamp.seconds]
+    left = stamps.count(None)
+    line = f"{plan.base}: {len(stamps)} runs, the base's among them: {len(stamps) - left} done, {left} to do"
+    if not left:
+        return line
+    if not seconds:
+        return f"{line}; how long one takes is known after the first"
+    one = sum(seconds) / len(seconds)
+    whole = one * -(-left // plan.config.jobs)
+    return f"{line}; about {duration(whole)} at {duration(one)} a run, {plan.config.jobs} at a time"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from foils.errors import UserError
 from foils.metrics import DEPTH, Qrels, Rankings, top
 
 RANKINGS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), ("score", pa.float64())])
@@ -45,6 +46,11 @@ def _write(file: Path | BytesIO, rows: list[tuple[str, str, float]], schema: pa.
 
 def _read(file: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for row in pq.read_table(file).to_pylist():
-        found.setdefault(row["query-id"], {})[row["corpus-id"]] = row["score"]
+    table = pq.read_table(file)
+    if not set(RANKINGS.names) <= set(table.column_names):
+        raise UserError(f"{file}: has columns {', '.join(table.column_names)}; wanted {', '.join(RANKINGS.names)}")
+    for batch in table.to_batches(100_000):
+        columns = (batch.column(name).to_pylist() for name in ("query-id", "corpus-id", "score"))
+        for query, passage, score in zip(*columns, strict=True):
+            found.setdefault(query, {})[passage] = score
     return found

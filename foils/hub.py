@@ -12,24 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
+from traceback import walk_tb
 from typing import Any, Literal, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_token
+import pyarrow as pa
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
 
 from foils import pins
-from foils.errors import UserError, scrub
+from foils.errors import UserError
+from foils.hub_errors import RETRIED, first_line, meaning
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +35,12 @@ T = TypeVar("T")
 RepoType = Literal["dataset", "model"]
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-RETRIED = {408, 429, 500, 502, 503, 504}
 ATTEMPTS = 6
 LONGEST_PAUSE_S = 300
 LONG_TRY_S = 60
-HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_SERVER_ERROR = 401, 403, 500
+CLIENTS = {"huggingface_hub", "hf_xet", "httpx2", "datasets", "fsspec"}
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja")
 """What a model is loaded from: weights that cannot hold code, and plain text."""
-_LATER = "nothing is lost, run the same command again later"
 
 
 class UnreachableError(UserError):
@@ -81,11 +77,11 @@ def patiently(call: Callable[[], T], pause_s: float = 1.0) -> T:
             asked = error.response.headers.get("Retry-After", "")
             pause = min(int(asked) + 0.5, LONGEST_PAUSE_S) if asked.isdigit() else pause_s * 2 ** (attempt - 1)
             why = f"answered {error.response.status_code}"
-        except (httpx2.TransportError, ConnectionError, json.JSONDecodeError) as error:  # a proxy's page is no JSON
+        except (httpx2.TransportError, ConnectionError, json.JSONDecodeError) as error:  # a proxy's page is not JSON
             if attempt == ATTEMPTS or _is_final(error, time.monotonic() - began):
                 raise
             pause = pause_s * 2 ** (attempt - 1)
-            why = f"cannot be reached ({_line(error)})"
+            why = f"cannot be reached ({first_line(error)})"
         logger.info("the Hub %s; trying again in %.1f s", why, pause)
         time.sleep(pause)
     raise AssertionError("unreachable")
@@ -110,12 +106,21 @@ def explained(what: str) -> Iterator[None]:
 
     Raises:
         UserError: says what the Hub answered and what to do; `UnreachableError` where it did not answer.
+        RuntimeError, ValueError: of our own code, which is a mistake.
     """
     try:
         yield
     except (HfHubHTTPError, httpx2.TransportError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, RuntimeError | ValueError) and not _is_of_clients(error):
+            raise
         unreachable = isinstance(error, OfflineModeIsEnabled | httpx2.TransportError | ConnectionError)
-        raise (UnreachableError if unreachable else UserError)(f"{what}: {_told(error)}") from None
+        raise (UnreachableError if unreachable else UserError)(f"{what}: {meaning(error)}") from None
+
+
+def _is_of_clients(error: Exception) -> bool:
+    """Whether an error was raised within the Hub's clients, or by what they read."""
+    modules = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)}
+    return isinstance(error, pa.ArrowException) or not modules.isdisjoint(CLIENTS)
 
 
 def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
@@ -133,7 +138,7 @@ def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
         return last
     with explained(f"{repo_type} {repo_id}@{revision}"):
         info = patiently(lambda: client().repo_info(repo_id, revision=revision, repo_type=repo_type))
-        if info.gated:  # told now: `datasets` would hide it in an error of its own
+        if info.gated:  # reported now: `datasets` would hide it in an error of its own
             patiently(lambda: client().auth_check(repo_id, repo_type=repo_type))
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=repo_type))
     commit, is_tag = str(info.sha), revision in {tag.name for tag in refs.tags}
@@ -228,7 +233,7 @@ def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> A
 
 @contextmanager
 def _found(where: str) -> Iterator[None]:
-    """As `explained`; what `datasets` did not find is told in its own words."""
+    """As `explained`; what `datasets` did not find is explained in its own words."""
     from datasets.exceptions import DatasetNotFoundError
 
     with explained(where):
@@ -237,7 +242,7 @@ def _found(where: str) -> Iterator[None]:
         except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
             if isinstance(error, HfHubHTTPError):
                 raise
-            raise UserError(f"{where}: {_line(error)}") from None
+            raise UserError(f"{where}: {first_line(error)}") from None
 
 
 def card_of(repo_id: str, commit: str) -> Any:
@@ -254,70 +259,3 @@ def licence_of(repo_id: str, commit: str) -> str | None:
     stated = card.get("license") if card else None
     stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
     return stated if isinstance(stated, str) and stated != "unknown" else None
-
-
-# The first that fits; a text in braces is made from the error.
-_TOLD: tuple[tuple[type[Exception], str], ...] = (
-    (HFValidationError, "not a name that the Hub allows: {line}"),
-    (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"),
-    (
-        GatedRepoError,
-        "gated: its owner decides who may read it; ask on its page for access for your token's account",
-    ),
-    (RevisionNotFoundError, "the repository has no such revision; see its tags and branches on its page"),
-    (
-        RepositoryNotFoundError,
-        (
-            "the Hub has no such repository, or your token may not see it; check the name; if it is private, log in "
-            "with `hf auth login` or set HF_TOKEN"
-        ),
-    ),
-    (LocalTokenNotFoundError, "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"),
-)
-
-
-def _told(error: Exception) -> str:
-    """What an error of the Hub's clients means, and what to do."""
-    for kind, words in _TOLD:
-        if isinstance(error, kind):
-            return words.replace("{line}", _line(error))
-    if isinstance(error, HfHubHTTPError):
-        return _refusal(error)
-    if isinstance(error, httpx2.TransportError | OSError | RuntimeError | json.JSONDecodeError):
-        return _broken(error)  # hf_xet raises builtins
-    return f"refused: {' '.join(scrub(str(error)).split())}"  # such as metadata that the Hub does not accept
-
-
-def _refusal(error: HfHubHTTPError) -> str:
-    """What an HTTP error means for whoever started the job."""
-    status, words = error.response.status_code, " ".join(scrub(error.server_message or _line(error)).split())
-    if status == HTTP_UNAUTHORIZED and get_token() is None:
-        return "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"
-    if status == HTTP_UNAUTHORIZED:
-        return f"the Hub does not know your token ({words}); run `hf auth login` or set HF_TOKEN to a valid one"
-    if status == HTTP_FORBIDDEN:
-        return (
-            f"your token does not allow this ({words}); use one with write access to that user or organisation, from "
-            "https://huggingface.co/settings/tokens"
-        )
-    if status < HTTP_SERVER_ERROR and status not in RETRIED:
-        return f"the Hub refused with {status} ({words}); mend what it names, then run the same command again"
-    return f"the Hub answered {status} ({words}); {_LATER}"
-
-
-def _broken(error: Exception) -> str:
-    """What a broken connection means; Hubs of companies may lack Xet storage, which the client cannot tell itself."""
-    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
-        return f"this machine says: {_line(error)}; mend that, then run the same command again"
-    if isinstance(error, json.JSONDecodeError):
-        return f"the Hub's answer cannot be read ({_line(error)}); {_LATER}"
-    advice = "run the same command again"
-    if "xet" in str(error).lower():
-        advice += ", or, if this Hub has no Xet storage, with HF_HUB_DISABLE_XET=1"
-    return f"the connection to the Hub failed ({_line(error)}); nothing is lost, {advice}"
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text, without tokens and without what a signed URL carries."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", scrub(first))

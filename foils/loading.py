@@ -132,7 +132,7 @@ def _architecture(folder: Path) -> str:
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """What a model's file says; empty where there is no object to be read."""
+    """What a model's file says; empty where it holds no JSON object."""
     content = _json(file)
     return content if isinstance(content, dict) else {}
 

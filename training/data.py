@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from foils.errors import UserError
 from foils.hub import explained, load_parquet, parquet_builder, patiently, pin
+from foils.kinds import NO_NEGATIVES, Draw, parse
 from foils.provenance import sha256_file
-from training.kinds import NO_NEGATIVES, Draw, drawn, parse
+from training.kinds import drawn
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def load_rows(source: Source, kind: str, seed: int = 1) -> Dataset:
 
     Args:
         source: the data set.
-        kind: see `training.kinds`; `none` for no negatives.
+        kind: see `foils.kinds`; `none` for no negatives.
         seed: of the draw, where kinds have shares.
 
     Raises:

@@ -60,7 +60,7 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
     Returns:
         For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
         `pad_id`, `pad_token`, `padding_side`, `query_prompt`, `passage_prompt`), of a retriever how its embeddings are
-        compared (`truncate_dim`, `similarity`), and the figures of `foils.encode.drift.Measured`.
+        compared (`truncate_dim`, `similarity`), and the figures of `foils.records.Drift`.
 
     Raises:
         UserError: a package is missing, or the model cannot be converted.
@@ -87,7 +87,7 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
             logger.info("converting to %s", name)
             file = convert(model, name, Path(scratch), texts)
             measured = compare(reference, score(model, runner(name, file), texts))
-            logger.info("%s: %s", name, measured.told())
+            logger.info("%s: %s", name, measured.line())
             size = sum(part.stat().st_size for part in parts_of(file))
             figures = msgspec.to_builtins(measured)
             records.append({"format": name, "file": FILES[name], "mb": round(size / 1e6, 1), **reading, **figures})

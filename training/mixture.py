@@ -20,10 +20,10 @@ from datasets import Dataset, DatasetDict, IterableDataset
 from msgspec import Struct
 
 from foils.errors import UserError
+from foils.kinds import NO_NEGATIVES
 from training import losses, teacher
 from training.data import Source, check_texts, columns_of_kind, draws_of, files_of, load_rows, unequal
 from training.interleaving import InTurn
-from training.kinds import NO_NEGATIVES
 from training.losses import LOSSES
 from training.recipe import TrainRecipe
 from training.shares import sample, wanted

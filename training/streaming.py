@@ -27,9 +27,10 @@ from torch.utils.data import get_worker_info
 
 from foils.errors import UserError
 from foils.hub import explained
+from foils.kinds import Draw
 from training.data import empty_text, not_text
 from training.interleaving import in_turn
-from training.kinds import Draw, drawn
+from training.kinds import drawn
 from training.sources import Form
 
 Row = dict[str, str]

@@ -1,4 +1,4 @@
-"""Pairs of a query and a passage: each once, in a random order that depends on their ids alone, and where they lie."""
+"""Pairs of a query and a passage: each once, in a random order that depends on their ids alone."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,6 @@ import pyarrow.compute as pc
 
 from builders.corpus import keyed_hash
 from builders.dataset.read import PAIRS
-from builders.passages import Passages, Positions
-from foils.errors import UserError
 
 
 def keys(pairs: pa.Table) -> pa.Array:
@@ -46,18 +44,3 @@ def _random_keys(pairs: pa.Table, kind: str, seed: int) -> Iterator[int]:
     for batch in pairs.to_batches(max_chunksize=10_000):
         for query_id, passage_id in zip(batch["query-id"].to_pylist(), batch["corpus-id"].to_pylist(), strict=True):
             yield keyed_hash(seed, "audit", kind, query_id, passage_id)
-
-
-def places(pairs: pa.Table, queries: pa.Table, passages: Passages) -> tuple[Positions, Positions]:
-    """Where each pair's query lies among `queries` (`_id`, `text`), and its passage among `passages`.
-
-    Raises:
-        UserError: a pair names one that is not there.
-    """
-    found = pc.fill_null(pc.index_in(pairs["query-id"], value_set=queries["_id"]), -1)
-    asked, read = np.asarray(found.to_numpy(), np.int64), passages.positions(pairs["corpus-id"])
-    for what, column, at in (("query", "query-id", asked), ("passage", "corpus-id", read)):
-        if (at < 0).any():
-            unknown = pairs[column][int(np.argmax(at < 0))].as_py()
-            raise UserError(f"a pair names {what} {unknown!r}, which the data set does not hold; build it again")
-    return asked, read

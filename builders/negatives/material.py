@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from builders import schema
-from builders.bm25.search import Bm25Index
 from builders.dataset.costs import Stages
 from builders.llm.chat import Converse
 from builders.passages import Passages
+from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
 
 

@@ -65,8 +65,8 @@ def local_files(folder: Path, record_name: str, card: str) -> list[LocalFile]:
         file = LocalFile.of(path, local)
         if file.sha256 != expected.get(path, file.sha256):
             raise UserError(
-                f"{local}: has SHA-256 {file.sha256} and {record_name} says {expected[path]}; somebody "
-                "changed it; make the folder again"
+                f"{local}: has SHA-256 {file.sha256} and {record_name} says {expected[path]}; it was "
+                "changed; make the folder again"
             )
         files.append(file)
     return files
@@ -86,7 +86,7 @@ def read_remote(repo_id: str, repo_type: RepoType, revision: str, path: str) -> 
     """A small text file as it is on the Hub at a commit; None where there is none.
 
     Raises:
-        UserError: it is no text.
+        UserError: it is not text.
         HfHubHTTPError: whatever the Hub answered.
     """
     try:

@@ -8,10 +8,7 @@ first one's work instead of repeating it.
 """
 
 import logging
-import random
 import re
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +19,7 @@ from huggingface_hub.hf_api import RepoFile
 from msgspec import Struct
 
 from cards.merging import parse_card
+from cards.publish.commits import MAIN, Conflict, Operation, commit, conflicts, in_rounds
 from cards.publish.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
 from cards.publish.readback import ReadBack, read_back
 from cards.publish.versions import Version, as_version
@@ -31,11 +29,7 @@ from foils.provenance import sha256_json
 
 logger = logging.getLogger(__name__)
 
-MAIN = "main"
-ROUNDS = 8
-CONFLICTS = {409, 412}
 STAGING = re.compile(r"staging-(v\d+\.\d+\.\d+)-[0-9a-f]{12}")
-Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
 
 class Bundle(Struct, frozen=True):
@@ -61,7 +55,7 @@ class Bundle(Struct, frozen=True):
 
 
 class Published(NamedTuple):
-    """Where a version lies; `new` tells whether this run made it."""
+    """Where a version lies; `new` says whether this run made it."""
 
     repo_id: str
     version: Version
@@ -85,18 +79,14 @@ def publish(bundle: Bundle, repo_id: str, version: Version, *, private: bool = F
     with explained(what), read_back() as back:
         files = local_files(bundle.folder, bundle.record, bundle.card)  # first: a damaged folder makes no repository
         _create_repo(repo_id, bundle.repo_type, private)
-        for attempt in range(ROUNDS):
-            try:
-                published = _Publication(bundle, files, repo_id, version).run(back)
-                return published._replace(new=published.new or attempt > 0)
-            except _Conflict as conflict:
-                logger.info("%s: %s; looking again", what, conflict)
-                time.sleep(random.uniform(0, 0.5 * 2**attempt))
-    raise UserError(f"{what}: others kept changing the repository at the same time; run the same command again")
+        looks: list[_Publication] = []
 
+        def attempt() -> Published:
+            looks.append(_Publication(bundle, files, repo_id, version))
+            return looks[-1].run(back)
 
-class _Conflict(Exception):  # noqa: N818 - not an error: a reason to look at the Hub again
-    """Somebody else was faster, or an answer was lost and the work is done already."""
+        published = in_rounds(what, attempt)
+    return published._replace(new=published.new or len(looks) > 1)
 
 
 class _Publication:
@@ -137,11 +127,11 @@ class _Publication:
         """The commit with all files of the version, complete and on top of what `main` had when the branch began.
 
         What an earlier version left goes first and our record comes last: until then the branch has the record that
-        tells what it began with, also when an earlier try was killed and `main` has moved on since.
+        says what it began with, also when an earlier try was killed and `main` has moved on since.
         """
         if self._staging not in self._branches:
             start = self._branches[MAIN]
-            with _conflicts():
+            with conflicts():
                 patiently(
                     lambda: client().create_branch(self._id, branch=self._staging, revision=start, repo_type=self._type)
                 )
@@ -169,11 +159,11 @@ class _Publication:
     def _tag(self, commit: str) -> None:
         """Makes the tag, and looks where it points: the Hub keeps an existing one in silence."""
         name = str(self._version)
-        with _conflicts():
+        with conflicts():
             patiently(lambda: client().create_tag(self._id, tag=name, revision=commit, repo_type=self._type))
         refs = patiently(lambda: client().list_repo_refs(self._id, repo_type=self._type))
         if {tag.name: tag.target_commit for tag in refs.tags}.get(name) != commit:
-            raise _Conflict(f"tag {name} points elsewhere")
+            raise Conflict(f"tag {name} points elsewhere")
 
     def _read_back(self, back: ReadBack, commit: str, files: Sequence[LocalFile]) -> None:
         back.check_bytes(self._id, self._type, commit, {file.path: file.sha256 for file in files})
@@ -232,20 +222,7 @@ class _Publication:
         return read_remote(self._id, self._type, self._branches.get(revision, revision), path)
 
     def _commit(self, branch: str, operations: Sequence[Operation], parent: str, title: str) -> str:
-        """One atomic commit on top of `parent`, or a conflict."""
-        with _conflicts(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
-            made = patiently(
-                lambda: client().create_commit(
-                    self._id,
-                    operations,
-                    commit_message=title,
-                    revision=branch,
-                    parent_commit=parent,
-                    repo_type=self._type,
-                )
-            )
-        return str(made.oid)
+        return commit((self._id, self._type), operations, title, parent, branch)
 
     def _delete_spent_branches(self) -> None:
         """Those that gathered a version whose tag is made: this one's, and what a killed rival of another left."""
@@ -266,19 +243,6 @@ class _Publication:
 
     def _title(self) -> str:
         return "data set and card" if self._type == "dataset" else "model and card"
-
-
-class _conflicts:  # noqa: N801 - reads as a statement
-    """Turns what a concurrent writer causes, or a lost answer, into `_Conflict`; the rest passes."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, RevisionNotFoundError):
-            raise _Conflict("a branch went by another hand") from error
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in CONFLICTS:
-            raise _Conflict(f"another writer was faster ({error.response.status_code})") from error
 
 
 def _create_repo(repo_id: str, repo_type: RepoType, private: bool) -> None:

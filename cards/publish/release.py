@@ -202,7 +202,7 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
 
 
 def merge_with_history(new: str, existing: str, keep: tuple[str, ...] = ()) -> str:
-    """`merge_cards`, with the versions that either card tells of."""
+    """`merge_cards`, with the versions that either card lists."""
     entries = {**_entries(existing), **_entries(new)}
     known = blocks(new)
     if entries and CHANGELOG in known:

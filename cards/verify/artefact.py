@@ -1,19 +1,21 @@
 """What is verified: a data set or model in a folder, or in a Hub repository at one commit."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
 from cards.merging import parse_card
-from cards.publish.files import CARD, LocalFile, listed_files, read_remote
+from cards.publish.files import CARD, LocalFile, read_remote
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine
 from foils.errors import UserError
 from foils.hub import RepoType, check_path, client, download, explained, files_at, patiently
+from foils.manifest import BuildRecord
 from foils.provenance import sha256_file
+from foils.records import RecordT, RunRecord, read_record
 
 RECORDS: dict[RepoType, str] = {"dataset": "manifest.json", "model": "run.json"}
 
@@ -38,24 +40,36 @@ class Artefact(Struct, frozen=True):
         """How its links are called in the table."""
         return "data set" if self.kind == "dataset" else "model"
 
-    def record(self) -> dict[str, Any]:
-        """The manifest or run record.
+    def manifest(self) -> BuildRecord:
+        """The manifest of a data set; see `_decoded`."""
+        return self._decoded(BuildRecord)
+
+    def run(self) -> RunRecord:
+        """The run record of a model; see `_decoded`."""
+        return self._decoded(RunRecord)
+
+    def listed(self) -> dict[str, str]:
+        """Path -> SHA-256 of the files that the record vouches for."""
+        if self.kind == "model":
+            return self.run().files
+        return {path: digest for about in self.manifest().configs.values() for path, digest in about.files.items()}
+
+    def _decoded(self, kind: type[RecordT]) -> RecordT:
+        """The record.
 
         Raises:
             BrokenError: there is none.
+            UserError: it does not decode.
         """
-        file = self.folder / RECORDS[self.kind]
-        if not file.is_file():
-            raise BrokenError(f"no {file.name}: nothing says what it was made of")
-        record = json.loads(file.read_text("utf-8"))
-        if not isinstance(record, dict):
-            raise BrokenError(f"{file.name} is no record")
-        return record
+        found = read_record(self.folder / RECORDS[self.kind], kind, "nothing can be followed from it")
+        if found is None:
+            raise BrokenError(f"no {RECORDS[self.kind]}: nothing says what it was made of")
+        return found
 
     def card(self) -> str:
         """The README; empty where there is none."""
         file = self.folder / CARD
-        return file.read_text("utf-8") if file.is_file() else ""
+        return file.read_text("utf-8", errors="replace") if file.is_file() else ""
 
     def file(self, path: str) -> Path:
         """A file of the artefact by the path that a record gives.
@@ -98,13 +112,15 @@ def fetch(repo_id: str, kind: RepoType, commit: str) -> Artefact:
         UserError: the repository cannot be read.
     """
     folder = download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*"])
-    record = folder / RECORDS[kind]
-    if record.is_file():
-        listed = listed_files(json.loads(record.read_text("utf-8")))
-        for path in listed:
-            check_path(path, repo_id)
-        folder = download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*", *listed])
-    return Artefact(repo_id, kind, folder, commit)
+    artefact = Artefact(repo_id, kind, folder, commit)
+    if not (folder / RECORDS[kind]).is_file():
+        return artefact
+    listed = artefact.listed()
+    for path in listed:
+        check_path(path, repo_id)
+    return Artefact(
+        repo_id, kind, download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*", *listed]), commit
+    )
 
 
 def check_version(artefact: Artefact) -> Link:
@@ -124,7 +140,7 @@ def check_version(artefact: Artefact) -> Link:
         if tagged == commit:
             return f"{name} is commit {commit}"
         there = files_at(artefact.name, tagged, artefact.kind)
-        for path in (RECORDS[artefact.kind], *listed_files(artefact.record())):
+        for path in (RECORDS[artefact.kind], *artefact.listed()):
             if not LocalFile.of(path, artefact.file(path)).is_at(there.get(path)):
                 raise BrokenError(f"{path} differs between {commit[:12]} and the tag {name} ({tagged[:12]})")
         return f"{name} ({tagged[:12]}) and commit {commit[:12]} hold the same files"
@@ -136,7 +152,7 @@ def check_files(artefact: Artefact) -> Link:
     """Every file that the record lists has the SHA-256 that it says."""
 
     def look() -> str:
-        listed = listed_files(artefact.record())
+        listed = artefact.listed()
         if not listed:
             raise BrokenError(f"{RECORDS[artefact.kind]} lists no files")
         for path, digest in listed.items():
@@ -181,3 +197,18 @@ def _kind(repo_id: str, prefix: str | None) -> RepoType:
     if not found:
         client().repo_info(repo_id, repo_type="model")
     return found[0]
+
+
+def read_config(artefact: Artefact, config: str) -> pa.Table:
+    """The rows of a configuration, all its files.
+
+    Raises:
+        BrokenError: the data set has no such configuration, or its files cannot be read.
+    """
+    about = artefact.manifest().configs.get(config)
+    if about is None:
+        raise BrokenError(f"no configuration {config}")
+    try:
+        return pa.concat_tables([pq.read_table(artefact.file(path)) for path in about.files])
+    except pa.ArrowException as error:
+        raise BrokenError(f"{config}: {str(error).splitlines()[0]}") from None

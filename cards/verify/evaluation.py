@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from cards.merging import parse_card
 from cards.publish.files import CARD
 from cards.scores import SCORES, Score, read_scores, scored_files
@@ -33,7 +35,10 @@ def evaluation_links(artefact: Artefact, weights: str) -> Iterator[Link]:
     scores: list[Score] = []
 
     def read() -> str:
-        scores.extend(read_scores(file.read_bytes()))
+        try:
+            scores.extend(read_scores(file.read_bytes()))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenError(f"{SCORES}: {error}") from None
         for score in scores:
             if score.weights != weights:
                 raise BrokenError(
@@ -54,21 +59,22 @@ def evaluation_links(artefact: Artefact, weights: str) -> Iterator[Link]:
 
 
 def _card(artefact: Artefact, scores: list[Score]) -> str:
-    """The card tells the scores if telling them again changes nothing."""
+    """The card has the scores if putting them in again changes nothing."""
     card = artefact.card()
-    names = [model.get("name") for model in _index(card)] or [""]
-    if scored_files(card, None, str(names[0]), scores)[CARD].decode() != card:
-        raise BrokenError(f"README.md does not tell what {SCORES} holds")
-    return f"model-index and table tell what {SCORES} holds"
-
-
-def _index(card: str) -> list[dict[str, object]]:
-    index: list[dict[str, object]] = parse_card(card).data.get("model-index") or []
-    return index
+    try:
+        index = parse_card(card).data.get("model-index") or [{}]
+        expected = scored_files(card, None, str(index[0].get("name", "")), scores)[CARD].decode()
+    except (KeyError, TypeError, AttributeError) as error:  # the card is anybody's
+        raise BrokenError(f"README.md: its model-index is not of the Hub's form ({error!r})") from None
+    if expected != card:
+        raise BrokenError(f"README.md does not show what {SCORES} holds")
+    return f"model-index and table show what {SCORES} holds"
 
 
 def _figures(folder: Path, scores: list[Score]) -> str:
     qrels = read_judgements(folder / "judgements.parquet")
+    if not qrels:
+        raise BrokenError("no judgements are stored")
     model = per_query_scores(read_rankings(folder / "rankings.parquet"), qrels)
     base = per_query_scores(read_rankings(folder / "base-rankings.parquet"), qrels)
     for score in scores:

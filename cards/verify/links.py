@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import httpx2
+import pyarrow as pa
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from jinja2 import TemplateError
 from msgspec import Struct
 
 from foils.errors import UserError, scrub
@@ -49,43 +50,22 @@ def examine(name: str, look: Callable[[], str]) -> Link:
 
     Args:
         name: of the link.
-        look: returns what it confirmed, or raises; records are files that anybody may have written, so whatever they
-            lack or hold of a wrong kind makes the link broken and not the command.
+        look: returns what it confirmed, or raises. Records are files that anybody may have written: one that does not
+            decode, or a file that cannot be read, makes the link broken. Any other exception is a mistake of this code
+            and passes through.
     """
     try:
         return Link("verified", name, look())
-    except Exception as error:
-        status, detail = _judged(error)
-        if status is None:
-            raise
-        return Link(status, name, detail)
-
-
-# The first that fits; what none of them names is a mistake of ours and passes through.
-_JUDGED: tuple[tuple[tuple[type[Exception], ...], Status, str], ...] = (
-    ((GatedRepoError,), "unverifiable", "gated: your token may not read it"),
-    (
-        (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError),
-        "broken",
-        "not on the Hub, or hidden from your token",
-    ),
-    (
-        (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError),
-        "unverifiable",
-        "the Hub did not answer: ",
-    ),
-    ((UnverifiableError,), "unverifiable", ""),
-    ((KeyError,), "broken", "the record lacks "),
-    ((BrokenError, UserError, ValueError, TypeError, AttributeError, OSError, TemplateError), "broken", ""),
-)
-
-
-def _judged(error: Exception) -> tuple[Status | None, str]:
-    """What an exception says of a link."""
-    for kinds, status, words in _JUDGED:
-        if isinstance(error, kinds):
-            return status, words + _line(error) if not words or words.endswith(" ") else words
-    return None, ""
+    except GatedRepoError:
+        return Link("unverifiable", name, "gated: your token may not read it")
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+        return Link("broken", name, "not on the Hub, or hidden from your token")
+    except (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError) as error:
+        return Link("unverifiable", name, f"the Hub did not answer: {_line(error)}")
+    except UnverifiableError as error:
+        return Link("unverifiable", name, _line(error))
+    except (BrokenError, UserError, HFValidationError, OSError, pa.ArrowException) as error:
+        return Link("broken", name, _line(error))
 
 
 def table(links: Sequence[Link]) -> str:
@@ -93,8 +73,8 @@ def table(links: Sequence[Link]) -> str:
     widths = [max(len(getattr(link, part)) for link in links) for part in ("status", "name")]
     lines = [f"{link.status:{widths[0]}}  {link.name:{widths[1]}}  {link.detail}" for link in links]
     counts = Counter(link.status for link in links)
-    told = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
-    return "\n".join([*lines, "", told])
+    counted = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
+    return "\n".join([*lines, "", counted])
 
 
 def _line(error: Exception) -> str:

@@ -6,7 +6,6 @@ optimum-intel, which needs transformers below 5.6; and its 8-bit export calibrat
 here the training texts are at hand. So the whole model, pooling and all, goes through torch's exporter directly.
 """
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from foils.encode.drift import Model, Texts, calibrating
 from foils.errors import UserError
-from foils.loading import in_fp32
+from foils.loading import in_fp32, json_object
 
 Format = Literal["onnx", "onnx-int8", "openvino", "openvino-int8"]
 FILES: dict[Format, str] = {
@@ -39,33 +38,23 @@ def load(folder: Path) -> Model:
     """A model folder's model on the CPU in fp32.
 
     Raises:
-        UserError: it is none that can be converted.
+        UserError: it cannot be converted, and why.
     """
-    about = folder / "config_sentence_transformers.json"
-    kind = json.loads(about.read_text("utf-8")).get("model_type") if about.exists() else None
+    kind = json_object(folder / "config_sentence_transformers.json").get("model_type")
     model: Model = in_fp32(CrossEncoder if kind == "CrossEncoder" else SentenceTransformer, str(folder), device="cpu")
-    check(model, f"export {folder}")
-    return model.eval()
-
-
-def check(model: Model, where: str) -> None:
-    """Refuses a model that cannot be converted.
-
-    Raises:
-        UserError: says why, after `where`.
-    """
     if not hasattr(model[0], "model"):
         raise UserError(
-            f"{where}: {type(model[0]).__name__} is a table of vectors or has several ways, and cannot be converted; a "
-            "table reads as fast as it is; leave it in torch"
+            f"export {folder}: {type(model[0]).__name__} is a table of vectors or has several ways, and cannot be "
+            "converted; a table reads as fast as it is; leave it in torch"
         )
     if any(not getattr(module, "include_prompt", True) for module in model):
         raise UserError(
-            f"{where}: its pooling passes over the prompt's tokens, whose number a converted file cannot know; leave "
-            "it in torch"
+            f"export {folder}: its pooling passes over the prompt's tokens, whose number a converted file cannot know; "
+            "leave it in torch"
         )
     if isinstance(model, CrossEncoder) and model.num_labels != 1:
-        raise UserError(f"{where}: gives {model.num_labels} scores a pair; wanted a model with one")
+        raise UserError(f"export {folder}: gives {model.num_labels} scores a pair; wanted a model with one")
+    return model.eval()
 
 
 def convert(model: Model, name: Format, root: Path, texts: Texts | None = None) -> Path:

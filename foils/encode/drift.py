@@ -9,11 +9,12 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from msgspec import Struct
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
 from foils.errors import UserError
+from foils.records import Drift
 
 Model = Any
 """A SentenceTransformer or a CrossEncoder."""
@@ -40,41 +41,6 @@ class Texts(Struct, frozen=True):
     calibration: list[tuple[str, str]]
 
 
-class Measured(Struct, frozen=True):
-    """A format against fp32 torch.
-
-    Attributes:
-        spearman: of the scores of a query with all its passages, mean over queries.
-        top: share of a query's 10 best passages that fp32 has among its 10 best, mean over queries.
-        difference: the largest between two scores: cosines as a rule, of a cross-encoder logits.
-        cosine_mean: of a text's two embeddings; None for a cross-encoder.
-        cosine_worst: likewise, of the text that changed most.
-        queries: how many were measured.
-        passages: how many each was scored with.
-        per_second: texts, of a cross-encoder pairs, that it reads here, tokenising apart.
-        torch_per_second: that torch reads in fp32.
-        drifted: whether it ranks otherwise than fp32: `spearman` is below 0.99 or `top` below 0.9.
-    """
-
-    spearman: float
-    top: float
-    difference: float
-    cosine_mean: float | None
-    cosine_worst: float | None
-    queries: int
-    passages: int
-    per_second: float
-    torch_per_second: float
-    drifted: bool
-
-    def told(self) -> str:
-        """One line for the log."""
-        near = "" if self.cosine_mean is None else f"cosine {self.cosine_mean:.4f}, worst {self.cosine_worst:.4f}, "
-        speed = f"{self.per_second:.0f} texts/s against {self.torch_per_second:.0f}"
-        warned = "; it ranks otherwise than the model" if self.drifted else ""
-        return f"{near}Spearman {self.spearman:.4f}, top-10 agreement {self.top:.3f}, {speed}{warned}"
-
-
 class Scored(NamedTuple):
     """Scores, shape (queries, passages of each); of a retriever its embeddings, queries' first; texts a second."""
 
@@ -88,7 +54,7 @@ def sample_texts(rows: Dataset, measured: int = 100, calibration: int = 150) -> 
 
     Args:
         rows: `query`, `positive`, and any negatives.
-        measured: rows, at most; so many, a third of them in small data sets, are kept from calibration.
+        measured: rows, at most (a third of them in small data sets); they are kept from calibration.
         calibration: rows, at most.
 
     Raises:
@@ -144,7 +110,7 @@ def score(model: Model, run: Run, texts: Texts) -> Scored:
     return Scored(scores, vectors, rate)
 
 
-def compare(reference: Scored, other: Scored) -> Measured:
+def compare(reference: Scored, other: Scored) -> Drift:
     """What another way of computing changes."""
     cosines = None
     if reference.vectors is not None and other.vectors is not None:
@@ -152,7 +118,7 @@ def compare(reference: Scored, other: Scored) -> Measured:
         cosines = (reference.vectors * other.vectors).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
     spearman = float(np.mean([_spearman(*rows) for rows in zip(reference.scores, other.scores, strict=True)]))
     top = float(np.mean([_shared(*rows) for rows in zip(reference.scores, other.scores, strict=True)]))
-    return Measured(
+    return Drift(
         spearman=round(spearman, 6),
         top=round(top, 4),
         difference=round(float(abs(reference.scores - other.scores).max()), 6),
@@ -211,14 +177,12 @@ def _prompted(model: Model, queries: Sequence[str], passages: Sequence[str]) -> 
 
 
 def _spearman(left: Floats, right: Floats) -> float:
-    """Spearman's rank correlation; 1 where there is nothing to rank.
+    """Spearman's correlation; 1 where one side is constant.
 
     >>> _spearman(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 0.9]))
     1.0
     """
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (left, right)]
-    spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum()) / spread if spread else 1.0
+    return float(spearmanr(left, right).statistic) if np.ptp(left) and np.ptp(right) else 1.0
 
 
 def _shared(left: Floats, right: Floats) -> float:

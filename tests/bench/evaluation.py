@@ -1,11 +1,11 @@
 """Evaluation beside plain mteb: seconds, passages a second, scores and memory, on one task with one model.
 
     python -m tests.bench.evaluation [--task ../shared/collections/scifact] [--passages 1500] [--rounds 3]
-                                     [--ways fp32,bf16,onnx-int8,openvino] [--memory 50000,100000,200000]
+                                     [--ways fp32,bf16] [--memory 50000,100000,200000]
 
 `mteb.evaluate` with the model as sentence-transformers loads it, at its own settings, against ours in every precision
-asked for, by turns, on the task's queries and some of its passages: those that are judged, and others by lot
-(`--passages 0`: all). Seconds are a whole evaluation's, any conversion and the measurement of drift included. Then, of
+asked for, by turns, on the task's queries and some of its passages: those that are judged, and others at random
+(`--passages 0`: all). Seconds are a whole evaluation's, the measurement of drift included. Then, of
 made passages, the most memory that an evaluation holds, a process for each size.
 """
 
@@ -23,9 +23,9 @@ import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from eval.encoder import Encoder, resolve_precision
+from eval.measure.encoder import Encoder, resolve_precision
+from eval.measure.tasks import load_task
 from eval.run import measure
-from eval.tasks import load_task
 from foils.models import resolve_model
 from tests.bench.made_corpus import made_passages, write_beir
 from tests.bench.memory import Unmapped, peak_mb
@@ -106,7 +106,7 @@ def main():
     parser.add_argument("--task", type=Path, default=SHARED / "collections" / "scifact")
     parser.add_argument("--passages", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ways", default="fp32,bf16,onnx-int8,openvino")
+    parser.add_argument("--ways", default="fp32,bf16")
     parser.add_argument("--memory", default="50000,100000,200000")
     parser.add_argument("--one", type=int)
     options = parser.parse_args()

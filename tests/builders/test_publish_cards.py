@@ -24,7 +24,7 @@ def build_animals(build_animals, tmp_path):
     ("readme", "words"),
     [
         (b"---\na: [b\n---\n# X\n", "README.md on the Hub: card: its YAML cannot be read (while parsing a flow"),
-        (b"---\n- a\n---\n# X\n", "README.md on the Hub: card: its YAML is no list of keys; mend the README's front"),
+        (b"---\n- a\n---\n# X\n", "README.md on the Hub: card: its YAML is not a list of keys; mend the README"),
         (b"# Caf\xe9\n", "README.md is not UTF-8 at byte 5; mend it on the Hub by hand"),
     ],
 )
@@ -111,7 +111,7 @@ def test_folders_that_are_no_data_set_or_damaged(hub, build_animals, tmp_path):
     folder = build_animals("changed")
     (shard,) = (folder / "bm25").iterdir()
     shard.write_bytes(shard.read_bytes()[:-1] + b"X")
-    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; somebody changed", line(folder))
+    assert re.search(rf"{shard}: has SHA-256 \w{{64}} and manifest.json says \w{{64}}; it was changed", line(folder))
     shard.unlink()
     assert f"{shard}: manifest.json lists it and it is not there; make the folder again" in line(folder)
     folder = build_animals("climbs")

@@ -14,6 +14,7 @@ from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
 from cards.publish.release import Target
 from cards.verify.__main__ import verify
+from cards.verify.links import examine
 from eval import run
 from eval.recipe import EvalRecipe
 from foils.errors import UserError
@@ -140,7 +141,7 @@ def test_folders_are_in_order(made):
         ),
         (set_in("license", value="mit"), "data set: card", "licence cc0-1.0, and manifest.json mit"),
         (lambda manifest: manifest.pop("configs"), "data set: files", "lists no files"),
-        (set_in("inputs", value=[]), "data set: corpus content", "list"),
+        (set_in("inputs", value=[]), "data set: corpus content", r"Expected `object`, got `array` - at `\$.inputs`"),
         (
             lambda manifest: manifest["configs"]["bm25"]["files"].update({"../../secret.parquet": "0" * 64}),
             "data set: files",
@@ -189,11 +190,18 @@ def test_a_file_that_is_not_listed_and_a_card_of_other_rows(copy):
 
 def test_a_negative_that_is_the_positive(copy):
     folder = copy("dataset")
-    (file,) = (folder / "random").iterdir()
-    table = pq.read_table(file)
-    upper = [text.upper() for text in table["positive"].to_pylist()]
-    pq.write_table(table.set_column(2, "negative_1", pa.array(upper)), file)
-    assert "is its positive" in broken(folder)["data set: references"]
+    (judged,), (fates,), (rows,) = (list((folder / name).iterdir()) for name in ("default", "fates", "random"))
+    answers = dict(zip(*pq.read_table(judged).select(["query-id", "corpus-id"]).to_pydict().values(), strict=True))
+    table = pq.read_table(fates)
+    told = [
+        {**row, "corpus-id": answers[row["query-id"]]} if row["kind"] == "random" and "negative" in row["fate"] else row
+        for row in table.to_pylist()
+    ]
+    pq.write_table(pa.Table.from_pylist(told, table.schema), fates)
+    assert "random: its rows are not those that judgements and fates name" in broken(folder)["data set: references"]
+    table = pq.read_table(rows)
+    pq.write_table(table.set_column(2, "negative_1", table["positive"]), rows)
+    assert "has the text of one of its positives" in broken(folder)["data set: references"]
 
 
 def test_weights_that_are_others(copy):
@@ -213,9 +221,9 @@ def test_figures_that_were_polished(copy):
 
     rewrite(folder / "evaluation" / "scores.json", polish)
     found = broken(folder)
-    assert "is " in found["scores: lineage"]
-    assert "from the rankings" in found["scores: lineage"]
-    assert "does not tell" in found["scores: card"]
+    wanted = r"nDCG@10: value is 0\.\d+ from the rankings, and stated as 0\.\d+$"
+    assert re.match(wanted, found["scores: lineage"])
+    assert "does not show" in found["scores: card"]
 
     folder = folder.rename(folder.with_name("card-only"))
     shutil.rmtree(folder / "evaluation")
@@ -302,3 +310,25 @@ def test_a_model_of_somebody_else():
     HUB.create_repo("model", "bob/plain")
     HUB.commit("model", "bob/plain", {"README.md": b"# plain\n", "config.json": b"{}"})
     assert "no run.json" in broken("bob/plain")["model: files"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "name"),
+    [
+        ("manifest.json", b"[]", "data set: counts"),
+        ("manifest.json", b"\xff", "data set: recipe"),
+        ("README.md", b"---\nconfigs: 3\n---\n", "data set: card"),
+    ],
+)
+def test_what_does_not_decode_is_broken(copy, file, content, name):
+    folder = copy("dataset")
+    (folder / file).write_bytes(content)
+    assert name in broken(folder)
+
+
+def test_a_mistake_of_ours_is_not_called_a_broken_link():
+    def look():
+        return {}["a key that the code got wrong"]
+
+    with pytest.raises(KeyError):
+        examine("scores", look)

@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from eval import figures
+from eval.report import figures
 
 
 def test_names_of_arms_that_cost_the_same_do_not_overlap():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from eval.inference import differences, estimate
+from eval.statistics.differences import differences, estimate
 from foils.errors import UserError
 
 MARGIN = 0.01
-EXPERIMENTS = 250
+EXPERIMENTS = 125
 
 
 def simulated(choice, *, mean=0.0, seeds=3, queries=60, by_seed=0.0, by_query=0.1, rest=0.03):
@@ -28,6 +28,11 @@ def many(tasks=1, count=EXPERIMENTS, **how):
 def at_most(level, count=EXPERIMENTS):
     """More than this would be seen once in some two hundred times if the level holds."""
     return level * count + 2.6 * (level * (1 - level) * count) ** 0.5
+
+
+def about(share, count=EXPERIMENTS):
+    """Further away it would be once in a hundred times if the share is true."""
+    return pytest.approx(share, abs=2.6 * (share * (1 - share) / count) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_queries_alone_would_raise_false_alarms_where_trainings_differ():
 def test_equal_arms_are_found_equivalent_as_often_as_the_test_is_strong():
     found = many(queries=200, seeds=1, by_query=0.05, rest=0.0)
     share = sum(each.p_equivalent <= 0.05 for each in found) / EXPERIMENTS
-    assert share == pytest.approx(0.762, abs=0.06)  # 2 * Phi(margin / standard error - 1.645) - 1
+    assert share == about(0.762)  # 2 * Phi(margin / standard error - 1.645) - 1
 
 
 def test_a_difference_of_the_margin_is_seldom_called_none():
@@ -70,17 +75,17 @@ def test_a_difference_of_the_margin_is_seldom_called_none():
 def test_the_smallest_difference_is_found_four_times_in_five():
     size = float(np.median([each.smallest for each in many(queries=150, seeds=1)]))
     found = many(queries=150, seeds=1, mean=size)
-    assert sum(each.p <= 0.05 for each in found) / EXPERIMENTS == pytest.approx(0.8, abs=0.06)
+    assert sum(each.p <= 0.05 for each in found) / EXPERIMENTS == about(0.8)
 
 
 def test_what_is_needed_is_enough():
     wanted = int(np.median([each.queries_needed for each in many(queries=100, seeds=1, by_query=0.05, rest=0.0)]))
     found = many(queries=wanted, seeds=1, by_query=0.05, rest=0.0, mean=MARGIN)
-    assert sum(each.p <= 0.05 for each in found) / EXPERIMENTS == pytest.approx(0.8, abs=0.06)
+    assert sum(each.p <= 0.05 for each in found) / EXPERIMENTS == about(0.8)
 
 
 def test_the_share_of_seeds():
-    assert np.median([each.seed_share for each in many(by_seed=0.05)]) > 0.7
+    assert np.median([each.seed_share for each in many(by_seed=0.05)]) > 0.6
     assert np.median([each.seed_share for each in many(by_seed=0.0)]) < 0.1
     assert many(seeds=1, count=1)[0].seed_share is None
 
@@ -117,7 +122,7 @@ def test_runs_on_other_queries_are_refused():
     def scores(*queries):
         return {query: {"nDCG@10": 0.5} for query in queries}
 
-    with pytest.raises(UserError, match="one judged query tells nothing of others"):
+    with pytest.raises(UserError, match="one judged query says nothing of others"):
         differences([scores("a")], [scores("a")], "nDCG@10")
     assert differences([scores("a", "b")] * 2, [scores("b", "a")], "nDCG@10").shape == (2, 2)
     with pytest.raises(UserError, match=r"none against bm25.*not in both: b, c\); measure them again"):

@@ -7,14 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from eval.account import Account
-from eval.changed import Change, Hit, QueryLine
-from eval.costs import Cost
-from eval.guarantees import Guarantee, Shared
-from eval.page import About, ArmChanges, TaskQueries, write_report
-from eval.recipe import CompareRecipe
-from eval.runs import BASE
-from eval.tables import OVERALL, Measured, tables
+from eval.report.files import write_comparison
+from eval.report.terminal import bases_table
+from eval.statistics.tables import OVERALL, Measured, tables
+from foils.comparison import BASE, ArmChanges, Change, Comparison, Cost, Guarantee, Hit, RecipeText, TaskQueries, Why
 
 ARMS = ["none", "random", "bm25", "llm"]
 LIFT = {"none": 0.0, "random": 0.0005, "bm25": 0.06, "llm": 0.05}
@@ -40,32 +36,64 @@ def found():
 
 
 def queries_of(task):
-    lines = [
-        QueryLine(name, f"what is <{name}> & how many?", [round(runs[0][name]["nDCG@10"], 4)] * (len(ARMS) + 1))
-        for runs in [task.runs[BASE]]
-        for name in runs[0]
-    ]
+    names = list(task.runs[BASE][0])
+    scores = {
+        arm: {seed: {"nDCG@10": [found[name]["nDCG@10"] for name in names]} for seed, found in runs.items()}
+        for arm, runs in task.runs.items()
+    }
     hits = [Hit("p1", "a passage <b>of text</b>", True), Hit("p2", "another", False)]
     change = Change("q1", "what is q1?", 0.2, 0.9, hits, hits[::-1], [("p1", 3, 1), ("p9", None, 2)])
-    return TaskQueries(
-        task.task, [BASE, *ARMS], lines, [ArmChanges("bm25", [change], []), ArmChanges("llm", [], [change])]
+    texts = [f"what is <{name}> & how many?" for name in names]
+    arms = [ArmChanges("bm25", [change], []), ArmChanges("llm", [], [change])]
+    return TaskQueries(task.task, names, texts, scores, arms)
+
+
+@pytest.fixture(scope="module")
+def comparison(found):
+    spent = [Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900) for number, arm in enumerate(ARMS)]
+    spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
+    return Comparison(
+        name="t",
+        recipe=RecipeText(""),
+        dataset="data",
+        training="training/recipes/x.toml",
+        base="package:mini",
+        base_name="mini",
+        arms=tuple(ARMS),
+        seeds=(1, 2),
+        margin=0.01,
+        precision="fp32",
+        drift_of_base=None,
+        guarantees=[Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")],
+        tokens_of_a_row={"bm25": 512},
+        costs=spent,
+        tables=found,
+        packages={"mteb": "2"},
+        losses={"bm25": [(1, 2.5), (10, 1.25)], "llm": [(1, 1.5), (10, 0.5)], "none": []},
+        funnel={"passages read": 900, "queries written": 30},
+        reasons=[Why("bm25", None, None, 0.125, "dense")],
+        queries=[queries_of(measured("cats")), queries_of(measured("birds"))],
     )
 
 
 @pytest.fixture(scope="module")
-def page_file(found, tmp_path_factory):
-    config = CompareRecipe("t", "data", "training/recipes/x.toml", ("cats", "birds"), arms=tuple(ARMS), seeds=(1, 2))
+def page_file(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    alike = [Guarantee("steps", True, "24"), Guarantee("batch size", False, "16: bm25; 8: llm")]
-    shared = Shared(alike, {"bm25": 512})
-    tasks = [queries_of(measured("cats")), queries_of(measured("birds"))]
-    spent = [Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900) for number, arm in enumerate(ARMS)]
-    spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
-    audit = {"realism": {"hardness": {"scorer": "dense", "kinds": {"bm25": {"harder": 0.125}}}}}
-    account = Account({"funnel": {"passages read": 900, "queries written": 30}, "audit": audit}, None, None)
-    losses = {"bm25": [(1, 2.5), (10, 1.25)], "llm": [(1, 1.5), (10, 0.5)], "none": []}
-    about = About(config, "mini", "fp32", shared, spent, account, losses)
-    return write_report(folder, about, found, tasks)
+    write_comparison(folder, comparison)
+    return folder / "report.html"
+
+
+def test_several_bases_stand_side_by_side(comparison):
+    short = msgspec.structs.replace(comparison.tables[-1], rows=comparison.tables[-1].rows[:2])
+    other = msgspec.structs.replace(comparison, base_name="maxi", arms=("none",), tables=[short])
+    header, *lines = [line.split("  ") for line in bases_table([comparison, other]).splitlines()]
+    assert [word.strip() for word in header if word] == ["mini", "maxi"]
+    assert [line[0].strip() for line in lines] == ARMS
+    none, llm = ([word.strip() for word in line if word] for line in (lines[0], lines[-1]))
+    assert none[1] == none[2] != ""
+    assert len(llm) == 2  # a dash for neither: that base has no such arm
+    difference = comparison.tables[-1].rows[-1].difference.mean
+    assert llm[1].startswith(f"{difference:+.4f} ")
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from eval import run
-from eval.prompts import CONFIG, own_prompts
+from eval.measure.prompts import CONFIG, own_prompts
+from eval.measure.results import Key, read_scores
 from eval.recipe import EvalRecipe
-from eval.results import read_scores
 from foils.models import resolve_model
 from tests.conftest import BASE
-from tests.eval.test_run import ENCODING, task  # noqa: F401 - a fixture
+
+ENCODING = run.Encoding()
 
 E5 = {"query": "query: ", "document": "passage: "}
 
@@ -38,14 +39,14 @@ def test_whose_prompts_the_base_gets(prompted):
     assert run.base_prompts(EvalRecipe("m", ("t",), query_prompt="q: "), prompted, base) == E5 | {"query": "q: "}
 
 
-def test_a_base_with_prompts_scores_as_a_model_that_has_them(task, prompted, tmp_path):  # noqa: F811
+def test_a_base_with_prompts_scores_as_a_model_that_has_them(task, prompted, tmp_path):
     base = resolve_model(BASE)
     (plain,) = run.evaluate(base, [task], tmp_path / "base", ENCODING)
     (given,) = run.evaluate(base, [task], tmp_path / "base", ENCODING, E5)
     (own,) = run.evaluate(prompted, [task], tmp_path / "prompted", ENCODING)
     assert given.metrics == own.metrics
     assert given.prompts == E5
-    assert given.key() != plain.key()
-    folders = [result.key().folder(tmp_path / "base") for result in (plain, given)]
+    assert Key.of(given) != Key.of(plain)
+    folders = [Key.of(result).folder(tmp_path / "base") for result in (plain, given)]
     assert len({(folder / "rankings.parquet").read_bytes() for folder in folders}) == 2
     assert set(read_scores(folders[1])) == {"q1", "q2", "q3", "q4"}

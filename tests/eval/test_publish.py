@@ -1,54 +1,44 @@
 """Scores on the Hub: merged, never mixed with other weights, and of tasks that live there."""
 
 import json
+import shutil
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from builders.folder import write_config
 from cards.publish.release import Target
 from eval import run
+from eval.measure.tasks import load_task
 from eval.recipe import EvalRecipe
-from eval.tasks import load_task
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.conftest import ANIMALS, BASE
-from tests.eval.test_run import QRELS, QUERIES
-from tests.eval.test_tasks import task_folder
+from tests.fixtures.tasks import QRELS, QUERIES, put_task, task_folder
 from tests.hub import Fault
-from training import train
 from training.publish import publish_model
-from training.recipe import TrainRecipe
 
 pytestmark = pytest.mark.hub
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two models with other weights."""
+def models(compared, tmp_path_factory):
+    """Two models with other weights, and their base."""
     folder = tmp_path_factory.mktemp("models")
-    texts = list(ANIMALS.values())
-    rows = {"query": texts[::-1], "positive": texts, "negative_1": texts[1:] + texts[:1]}
-    write_config(folder / "rows", "bm25", pa.table(rows))
-    (folder / "train.toml").write_text(
-        f'dataset = "{folder / "rows"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
-        "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\nlearning_rate = 1e-3\n"
-    )
     for seed in (1, 2):
-        train.main(load_recipe(folder / "train.toml", [f"seed={seed}"], TrainRecipe), folder / f"m{seed}")
+        shutil.copytree(compared.out / "models" / f"bm25-seed{seed}", folder / f"m{seed}")
+    shutil.copytree(compared.folder / "tiny" / "model", folder / "base")
     return folder
 
 
 @pytest.fixture
-def evaluate(tmp_path, animals):
+def evaluate(tmp_path, animals, models):
     """Evaluates a model on the animals."""
     task = task_folder(animals, QUERIES, QRELS)
 
     def make(model, *overrides, **more):
         path = tmp_path / "eval.toml"
-        path.write_text(f'model = "x"\nbase = "{BASE}"\ntasks = ["{task}"]\nresults = "{tmp_path / "results"}"\n')
+        path.write_text(
+            f'model = "x"\nbase = "{models / "base"}"\ntasks = ["{task}"]\nresults = "{tmp_path / "results"}"\n'
+        )
         run.main(load_recipe(path, [f"model={model}", *overrides], EvalRecipe), **more)
 
     return make
@@ -115,31 +105,6 @@ def test_a_folders_scores_go_where_its_weights_are(hub, models, evaluate):
 def test_mteb_results_name_a_commit(models, evaluate, tmp_path):
     with pytest.raises(UserError, match="m1 is a folder, and MTEB's results name a Hub model and commit"):
         evaluate(models / "m1", mteb_results=tmp_path / "mteb")
-
-
-def put_task(hub, repo_id, tmp_path, **columns):
-    """A retrieval data set in the layout that mteb reads."""
-    texts = {name: f"{text} Such is the life of this animal." for name, text in ANIMALS.items()}
-    tables = {
-        "corpus/corpus": {"_id": list(texts), "title": [""] * len(texts), "text": list(texts.values())},
-        "queries/queries": {"_id": [q for q, _ in QUERIES], "text": [text for _, text in QUERIES]},
-        "default/test": {
-            "query-id": [line.split("\t")[0] for line in QRELS],
-            "corpus-id": [line.split("\t")[1] for line in QRELS],
-            "score": [int(line.split("\t")[2]) for line in QRELS],
-        },
-    }
-    hub.create_repo("dataset", repo_id)
-    content = {}
-    for name, rows in tables.items():
-        pq.write_table(pa.table({**rows, **columns.get(name, {})}), tmp_path / "t.parquet")
-        content[f"{name}.parquet"] = (tmp_path / "t.parquet").read_bytes()
-    configs = [
-        {"config_name": name.split("/")[0], "data_files": [{"split": name.split("/")[1], "path": f"{name}.parquet"}]}
-        for name in tables
-    ]
-    content["README.md"] = f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
-    return hub.commit("dataset", repo_id, content)
 
 
 def test_a_task_of_mteb_by_its_name(hub, models, evaluate, tmp_path):

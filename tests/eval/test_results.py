@@ -5,12 +5,11 @@ import random
 
 import pytest
 
-from eval import rescore as rescoring
-from eval.per_query import NAMES, scores_of
-from eval.results import Measured, Result, read_result, read_scores, rescore, write_result
+from eval.measure.results import NAMES, Key, Measured, read_result, read_scores, scores_of, write_result
 from foils.errors import UserError
 from foils.evidence import read_judgements, read_rankings, write_rankings
 from foils.metrics import METRICS, means, per_query_scores
+from foils.records import Result
 
 
 def reference(ranking, judged):
@@ -75,8 +74,9 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         ignore_identical_ids=False,
         seconds=1.0,
         packages={"mteb": "2"},
+        drift=None,
     )
-    key = result.key()
+    key = Key.of(result)
     folder = key.folder(tmp_path)
     assert read_result(folder) is None
     write_result(folder, result, Measured(rankings, qrels, scores, {}))
@@ -88,13 +88,8 @@ def test_results_are_found_by_weights_and_data(tmp_path):
     }  # fmt: skip
     assert folder not in {key._replace(**{name: value}).folder(tmp_path) for name, value in changes.items()}
     (folder / "per-query.parquet").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"per-query\.parquet: cannot be read .*python -m eval\.rescore"):
+    with pytest.raises(UserError, match=r"per-query\.parquet: cannot be read .*; delete .* to have it measured again"):
         read_scores(folder)
-    assert rescore(folder) == result
-    assert read_scores(folder) == scores
-    (folder / "rankings.parquet").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"rankings or judgements are broken .*; measure it again"):
-        rescore(folder)
     (folder / "result.json").write_text('{"model": "of an older form"}')
     assert read_result(folder) is None
     (folder / "result.json").write_text("{")
@@ -102,18 +97,18 @@ def test_results_are_found_by_weights_and_data(tmp_path):
         read_result(folder)
 
 
-def test_figures_again_from_the_command_line(tmp_path, capsys):
-    rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1, "x": 0}}
-    scores, metrics = scores_of(rankings, qrels), dict.fromkeys(NAMES, 0.9)
-    stale = Result("m", "r", "w", "i", "t", "d", "test", None, None, 1, 3, metrics, "fp32", None, None, False, 0.0, {})
-    write_result(tmp_path / "m" / "t", stale, Measured(rankings, qrels, scores, {}))
-    rescoring.main([tmp_path])
-    assert "t (test, 1 queries, 3 of them without a relevant passage)" in capsys.readouterr().out
-    assert read_result(tmp_path / "m" / "t").metrics == pytest.approx(
-        {"nDCG@10": 0.6309298, "Precision@10": 0.1, "Recall@100": 1.0, "MRR@10": 0.5, "MAP": 0.5, "judged@10": 0.2}
+def test_what_version_0_1_stored_is_found(tmp_path):
+    key = Key("sha256:" + "a" * 64, "bf16", "t", "sha256:" + "b" * 64, {"query": "q: "}, "cls", True)
+    place = key.folder(tmp_path)
+    assert str(place.relative_to(tmp_path)) == "v3/aaaaaaaaaaaaaaaa-bf16-da5d6af6-cls/t-bbbbbbbbbbbbbbbb-other-ids"
+    place.mkdir(parents=True)
+    (place / "result.json").write_text(
+        '{"model": "m", "model_revision": "r", "weights": "w", "identity": "i", "task": "t", "task_revision": "d", '
+        '"split": "test", "dataset": null, "queries_of": null, "queries": 1, "unanswerable": 0, "metrics": '
+        '{"nDCG@10": 0.5}, "precision": "fp32", "prompts": {"query": "Fr\\u00e4ge: "}, "pooling": null, '
+        '"ignore_identical_ids": false, "seconds": 1.5, "packages": {"mteb": "2"}, "drift": null}'
     )
-    with pytest.raises(UserError, match=r"no result\.json in it"):
-        rescoring.main([tmp_path / "other"])
+    assert read_result(place).prompts == {"query": "Fr\u00e4ge: "}
 
 
 def test_the_stored_ranks_give_the_same_metrics(tmp_path):
@@ -125,7 +120,9 @@ def test_the_stored_ranks_give_the_same_metrics(tmp_path):
         for n in range(40)
     }
     qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} | {"p0": 1} for query in rankings}
-    result = Result("m", "r", "w", "i", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, None, False, 0.0, {})
+    result = Result(
+        "m", "r", "w", "i", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, None, False, 0.0, {}, None
+    )
     scores = scores_of(rankings, qrels)
     write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
     stored = read_rankings(tmp_path / "rankings.parquet")

@@ -11,27 +11,19 @@ from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from eval import run
-from eval.baselines import baselines, ceiling, reranked
-from eval.changed import texts_of
-from eval.encoder import Encoder
+from eval.measure.baselines import baselines, ceiling, reranked
+from eval.measure.encoder import Encoder
+from eval.measure.results import Key
+from eval.measure.tasks import load_task
 from eval.recipe import EvalRecipe
-from eval.tasks import load_task
 from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.models import resolve_model
 from foils.recipe import Recipe
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
-from tests.eval.test_tasks import task_folder
 
 ENCODING = run.Encoding()
-QUERIES = [("q1", "bird that hunts at night"), ("q2", "insect dance"), ("q3", "fish migration"), ("q4", "mud bath")]
-QRELS = ["q1\towl\t1", "q2\tbee\t1", "q3\teel\t1", "q4\tpig\t1", "q1\tbat\t1"]
-
-
-@pytest.fixture
-def task(animals):
-    return load_task(task_folder(animals, QUERIES, QRELS))
 
 
 @pytest.fixture
@@ -106,14 +98,14 @@ def test_bm25_below_and_a_cross_encoder_on_top(task, animals, tmp_path, capsys):
     label, (top,) = ceiling(str(ranker), [task], [base], tmp_path / "r")
     assert (label, top.model) == ("base + ranker", "sentence-transformers/all-MiniLM-L6-v2 + ranker")
     assert top.metrics["Recall@100"] == base.metrics["Recall@100"]  # the same passages in another order
-    ranked = read_rankings(top.key().folder(tmp_path / "r") / "rankings.parquet")["q1"]
-    texts = texts_of(task)
-    scores = CrossEncoder(str(ranker)).predict([(texts.queries["q1"], texts.passages[passage]) for passage in ranked])
+    ranked = read_rankings(Key.of(top).folder(tmp_path / "r") / "rankings.parquet")["q1"]
+    query, passages = task.queries()["q1"], task.passages(ranked)
+    scores = CrossEncoder(str(ranker)).predict([(query, passages[passage]) for passage in ranked])
     assert list(ranked.values()) == pytest.approx(scores.tolist(), abs=1e-5)
 
 
 def test_hits_below_the_reranked_ones_keep_their_order(task, monkeypatch):
-    monkeypatch.setattr("eval.baselines.RERANKED", 2)
+    monkeypatch.setattr("eval.measure.baselines.RERANKED", 2)
     rankings = {"q1": {"owl": 0.9, "bat": 0.8, "pig": 0.7, "bee": 0.6}}
     backwards = SimpleNamespace(predict=lambda pairs: np.arange(len(pairs), dtype=float))
     found = reranked(backwards, rankings, task)["q1"]

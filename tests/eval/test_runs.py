@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
-from eval.runs import BASE, Plan, Run
+from eval.runs import Plan, Run
+from foils.comparison import BASE
+from foils.errors import UserError
 from foils.recipe import load_recipe
 
 
@@ -16,13 +20,16 @@ def test_a_deleted_model_is_trained_again(tmp_path):
     made, run = plan(tmp_path), Run("bm25", 1)
     for each in (run, Run(BASE, 0)):
         made.stamp(each).write_text(json.dumps({"fingerprint": "f"}))
-    assert made.is_done(Run(BASE, 0))
-    assert not made.is_done(run)
+    assert made.finished(Run(BASE, 0)).fingerprint == "f"
+    assert made.finished(run) is None
     record = tmp_path / "models" / "bm25-seed1" / "run.json"
     record.parent.mkdir(parents=True)
     record.touch()
-    assert made.is_done(run)
-    assert not made._replace(fingerprint="g").is_done(run)
+    assert made.finished(run).seconds == 0  # of an earlier version
+    assert made._replace(fingerprint="g").finished(run) is None
+    made.stamp(run).write_text("{")
+    with pytest.raises(UserError, match=r"not a Stamp .*; delete it, and the run is looked at again"):
+        made.finished(run)
 
 
 def test_models_are_replaced_only_where_that_was_asked_for(tmp_path):

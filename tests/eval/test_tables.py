@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.runs import BASE
-from eval.tables import OVERALL, Measured, tables
+from eval.statistics.tables import OVERALL, Measured, tables
+from foils.comparison import BASE
 
 ARMS = ("none", "random", "bm25", "llm")
 MARGIN = 0.01
@@ -38,10 +38,10 @@ def words(table, *pair):
 def test_a_whole_comparison_of_equal_arms_raises_one_false_alarm_in_twenty_at_most(by_seed):
     choice = np.random.default_rng(8)
     alarms = 0
-    for _ in range(60):
+    for _ in range(30):
         (table,) = tables(experiment(choice, by_seed=by_seed), MARGIN, resamples=999)
         alarms += any(verdict.word in {"better", "worse"} for verdict in table.verdicts)
-    assert alarms <= 60 * 0.05 + 2.6 * (60 * 0.05 * 0.95) ** 0.5
+    assert alarms <= 4  # more would be seen once in some sixty times if the level is just held
 
 
 def test_what_is_there_is_found():

@@ -10,18 +10,19 @@ from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
 from eval import run
-from eval.baselines import baselines, ceiling
+from eval.compare import _plan
+from eval.measure.baselines import baselines, ceiling
+from eval.measure.results import Key
+from eval.measure.task_data import Reading
+from eval.measure.tasks import load_task, load_tasks
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
-from eval.results import Key
-from eval.task_list import load_tasks
-from eval.tasks import Reading, load_task
 from foils.errors import UserError
 from foils.evidence import read_judgements, read_rankings
 from foils.metrics import means, per_query_scores
 from foils.models import resolve_model
 from foils.recipe import Recipe
 from tests.conftest import ANIMALS, BASE, as_corpus, beir
-from tests.eval.test_tasks import task_folder
+from tests.fixtures.tasks import task_folder
 from tests.training import tiny
 
 ENCODING = run.Encoding()
@@ -66,7 +67,7 @@ def test_figures_are_mtebs_where_queries_stand_in_the_corpus(themselves, model, 
     theirs = found.task_results[0].scores["test"][0]
     names = {"nDCG@10": "ndcg_at_10", "Recall@100": "recall_at_100", "MRR@10": "mrr_at_10", "MAP": "map_at_1000"}
     assert [ours.metrics[name] for name in names] == pytest.approx([theirs[name] for name in names.values()], abs=1e-4)
-    folder = ours.key().folder(tmp_path / "r")
+    folder = Key.of(ours).folder(tmp_path / "r")
     stored = read_rankings(folder / "rankings.parquet")
     assert any(query in hits for query, hits in stored.items()) is not ignored
     again = means(per_query_scores(stored, read_judgements(folder / "judgements.parquet")))  # as cards.verify does
@@ -82,12 +83,12 @@ def test_both_ways_are_kept_apart_and_baselines_follow(themselves, model, tmp_pa
     assert "5 of its queries stand in the corpus under their own ids, and each finds itself" in caplog.text
     (first,), (second,) = (run.evaluate(model, [task], tmp_path / "r", ENCODING) for task in (plain, own))
     assert second.ignore_identical_ids
-    assert first.key().folder(tmp_path) != second.key().folder(tmp_path)
+    assert Key.of(first).folder(tmp_path) != Key.of(second).folder(tmp_path)
     recipe = EvalRecipe(BASE, (themselves,), baselines=("bm25",))
     ((_, (lexical,)),) = baselines(recipe, [own], tmp_path / "r")
     _, (top,) = ceiling(ranker, [own], [second], tmp_path / "r")
     for result in (lexical, top):
-        stored = read_rankings(result.key().folder(tmp_path / "r") / "rankings.parquet")
+        stored = read_rankings(Key.of(result).folder(tmp_path / "r") / "rankings.parquet")
         assert not any(query in hits for query, hits in stored.items())
 
 
@@ -110,10 +111,10 @@ def test_bm25_reads_a_task_in_its_language(german, tmp_path, caplog):
     caplog.clear()
     stated = lexical(Reading("de"))  # the kept result is another one's
     assert assumed.metrics["nDCG@10"] < 0.6 < stated.metrics["nDCG@10"] == 1.0
-    assert lexical(reference=LocalTask("german", german, german, language="deu")).key() == stated.key()
+    assert Key.of(lexical(reference=LocalTask("german", german, german, language="deu"))) == Key.of(stated)
     assert "BM25 takes English" not in caplog.text
     (tmp_path / "german" / "README.md").write_text("---\nlanguage:\n- de\n---\n# Fragen\n")
-    assert lexical().key() == lexical(Reading("fr")).key() == stated.key()
+    assert Key.of(lexical()) == Key.of(lexical(Reading("fr"))) == Key.of(stated)
     with pytest.raises(UserError, match="recipe: language 'xx': unknown; wanted an ISO 639 code, such as de or deu"):
         load_task(LocalTask("german", german, german, language="xx"))
 
@@ -156,14 +157,13 @@ def test_tasks_of_one_name_are_told_apart(namesakes, tmp_path, capsys):
 
 
 def test_a_change_of_the_first_namesakes_data_is_seen(namesakes, tmp_path):
-    from eval.one_base import _fingerprint
-
     training = tmp_path / "t.toml"
     training.write_text(f'base = "{BASE}"\n')
 
     def fingerprint(**keys):
         recipe = CompareRecipe("c", "none", str(training), tuple(namesakes), **keys)
-        return _fingerprint(recipe, str(training), load_tasks(namesakes, Reading(None, recipe.ignore_identical_ids)))
+        tasks = load_tasks(namesakes, Reading(None, recipe.ignore_identical_ids))
+        return _plan(recipe, str(training), tasks).fingerprint
 
     before = fingerprint()
     assert before == fingerprint() != fingerprint(ignore_identical_ids=True)
@@ -183,8 +183,8 @@ def test_a_raw_base_pools_as_the_model_that_was_trained_from_it(animals, tmp_pat
     kept = sum("raw on animals" in message for message in caplog.messages)
     assert kept == 1  # the last was read, so it is what the base was measured with
     (mean,) = run.evaluate(raw, [load_task(folder)], tmp_path / "r", ENCODING, pooling="mean")
-    assert mean.key() != base.key()
-    ranks = [read_rankings(result.key().folder(tmp_path / "r") / "rankings.parquet")["q1"] for result in (base, mean)]
+    assert Key.of(mean) != Key.of(base)
+    ranks = [read_rankings(Key.of(result).folder(tmp_path / "r") / "rankings.parquet")["q1"] for result in (base, mean)]
     assert ranks[0] != ranks[1]
     pooled = msgspec.structs.replace(recipe, base=str(trained), pooling="cls")
     with pytest.raises(UserError, match=r"recipe: pooling 'cls': base .* says how it pools; remove the key"):

@@ -6,20 +6,22 @@ import pytest
 
 from builders import corpus
 from builders.recipe import CorpusConfig
+from eval.measure.tasks import load_task
 from eval.recipe import LocalTask
-from eval.tasks import load_task
 from foils.errors import UserError
 from tests.conftest import SHARED
+from tests.fixtures.tasks import task_folder
 from tests.test_architecture import ROOT
 
 QUESTIONS = ROOT / "eval" / "questions" / "python-docs"
 
 
-def task_folder(folder, queries, qrels):
-    (folder / "qrels").mkdir(exist_ok=True)
-    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": i, "text": t}) + "\n" for i, t in queries))
-    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{line}\n" for line in qrels))
-    return str(folder)
+def test_only_the_passages_that_are_asked_for_are_read(animals):
+    task = load_task(task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t1"]))
+    found = task.passages(["bat", "gone", "owl"])
+    assert list(found) == ["owl", "bat"]
+    assert found["owl"].startswith("Owl Owls hunt mice")
+    assert task.queries() == {"q1": "who hunts mice?"}
 
 
 def test_a_beir_folder(animals):

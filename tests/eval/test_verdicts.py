@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from eval.inference import estimate
-from eval.verdicts import verdicts
+from eval.statistics.differences import estimate
+from eval.statistics.verdicts import verdicts
 
 MARGIN = 0.01
 

@@ -7,12 +7,12 @@ import pytest
 from mteb.models import ModelMeta
 
 from eval import run
-from eval.encoder import Encoder
-from eval.tasks import load_task
-from eval.zero_shot import with_training_datasets, zero_shot
+from eval.measure.encoder import Encoder
+from eval.measure.tasks import load_task
+from eval.measure.zero_shot import with_training_datasets, zero_shot
 from foils.models import ModelReference, resolve_model
 from tests.conftest import BASE
-from tests.eval.test_tasks import task_folder
+from tests.fixtures.tasks import task_folder
 
 TASKS = {name: load_task(name) for name in ("SciFact", "NFCorpus", "MSMARCO")}
 
@@ -22,7 +22,10 @@ def trained(tmp_path):
     """A model's folder with a run record."""
 
     def write(seen, dataset="data"):
-        record = {"dataset": {"name": dataset, "revision": "sha256:1"}}
+        record = {
+            "dataset": {"name": dataset, "revision": "sha256:1"},
+            "base": {"name": "base", "revision": "sha256:2"},
+        }
         if seen is not None:
             record["training_datasets"] = dict(zip(("data", "base", "compared_with"), seen, strict=True))
         (tmp_path / "run.json").write_text(json.dumps(record))

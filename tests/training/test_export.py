@@ -218,7 +218,7 @@ def test_drift_is_what_it_says():
     assert same.difference == pytest.approx(0.01, abs=1e-6)
     turned = compare(Scored(scores, vectors, 10.0), Scored(-scores, vectors[::-1], 20.0))
     assert (turned.spearman, turned.top, turned.cosine_worst, turned.drifted) == (-1.0, 0.0, 0.0, True)
-    assert "ranks otherwise" in turned.told()
+    assert "ranks otherwise" in turned.line()
 
 
 def test_what_cannot_be_converted_is_named(texts, model, tmp_path, monkeypatch):

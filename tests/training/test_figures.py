@@ -116,7 +116,7 @@ def test_the_card_shows_them_and_publishing_carries_them(hub, model):
 
     (model / "README.md").write_text(card.replace("| 0.6700 (", "| 0.9700 ("))
     (broken,) = [link for link in verify(str(model)) if link.status == "broken"]
-    assert "does not tell the best dev score, 0.6700, of run.json" in broken.detail
+    assert "does not show the best dev score, 0.6700, of run.json" in broken.detail
 
 
 def test_a_better_base_is_said_plainly(model):

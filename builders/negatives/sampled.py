@@ -1,0 +1,71 @@
+"""`random`: passages drawn at random, the control that every mined or written negative must beat."""
+
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from msgspec import Meta, Struct
+
+from builders import schema
+from builders.corpus import keyed_hash
+from builders.negatives.material import Material, Mined
+from builders.retrieval.bm25.kernels import compiled
+
+_BATCH = 10_000
+
+
+class RandomConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing to set: `depth` passages are drawn per query, enough to lose the positive and still fill a row."""
+
+    depth: Annotated[int, Meta(ge=1)] = 20
+
+
+def mine(queries: pa.Table, material: Material, config: RandomConfig) -> Mined:
+    """Draws passages for each query (`queries.TABLE`); the seed and the query's id decide, not its position."""
+    size = min(config.depth, len(material.corpus))
+    tables = [schema.CANDIDATES.empty_table()]
+    for start in range(0, queries.num_rows, _BATCH):
+        ids = queries["_id"].slice(start, _BATCH).combine_chunks()
+        seeds = [keyed_hash(material.seed, "random", query_id) for query_id in ids.to_pylist()]
+        drawn = draw(np.array(seeds, np.uint64), len(material.corpus), size)
+        columns = {
+            "query-id": ids.take(pa.array(np.repeat(np.arange(len(ids)), size))),
+            "corpus-id": material.corpus.ids_at(drawn.reshape(-1)),
+            "rank": np.tile(np.arange(1, size + 1, dtype=np.int32), len(ids)),
+            "score": pa.nulls(drawn.size, pa.float64()),
+        }
+        tables.append(pa.table(columns, schema.CANDIDATES))
+    return Mined(pa.concat_tables(tables))
+
+
+@compiled
+def draw(seeds: npt.NDArray[np.uint64], total: int, size: int) -> npt.NDArray[np.int64]:
+    """Draws `size` distinct numbers below `total` for each seed, `(n_seeds, size)`, in random order.
+
+    The numbers are Floyd's sample (Bentley and Floyd 1987); the generator is SplitMix64 (Steele et al. 2014).
+
+    >>> draw(np.array([7, 7, 8], np.uint64), 3, 3).tolist()
+    [[1, 2, 0], [1, 2, 0], [2, 0, 1]]
+    """
+    result = np.empty((len(seeds), size), np.int64)
+    for row in range(len(seeds)):
+        state = seeds[row]
+        for n in range(2 * size):
+            state += np.uint64(0x9E3779B97F4A7C15)
+            mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+            if n < size:
+                highest = total - size + n
+                number = np.int64(mixed % np.uint64(highest + 1))
+                for earlier in range(n):
+                    if result[row, earlier] == number:
+                        number = np.int64(highest)
+                        break
+                result[row, n] = number
+            else:  # the sample is fair, its order is not yet: shuffled from the end
+                last = 2 * size - 1 - n
+                other = np.int64(mixed % np.uint64(last + 1))
+                result[row, last], result[row, other] = result[row, other], result[row, last]
+    return result

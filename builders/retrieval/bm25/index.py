@@ -1,0 +1,194 @@
+"""A BM25 index in a folder: made once for a corpus, then mapped from disk.
+
+Scores by word lie in `data.npy`, `indices.npy` and `indptr.npy` (a sparse matrix by columns), the vocabulary in
+`words.arrow`, and positions in the order of passage ids, which breaks ties, in `order.npy`.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from builders.passages import Passages
+from builders.retrieval.bm25.kernels import Longs, Postings, Weights, count, fill
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.bm25.tokens import VERSION, Language, Vocabulary, Words, split, with_meaning
+from foils.errors import UserError
+from foils.folders import partial_folder, put_in_place
+
+logger = logging.getLogger(__name__)
+
+K1, B = 0.9, 0.4
+"""Anserini's defaults, which BEIR's published BM25 figures rest on (arXiv 2104.08663)."""
+_BATCH = 10_000
+_LONG = 50_000  # passages that are worth a bar
+
+
+class Stored(NamedTuple):
+    """An index as it lies on disk.
+
+    Attributes:
+        postings: scores by word, mapped.
+        order: positions of passages in the order of their ids, mapped.
+        words: the vocabulary.
+        passages: how many passages it has.
+    """
+
+    postings: Postings
+    order: np.ndarray[tuple[int], np.dtype[np.int32]]
+    words: pa.Array
+    passages: int
+
+
+def threads() -> int:
+    """Returns how many cores this process may use, at most 16: beyond that memory is the limit."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+
+
+def index_key(passages: Passages, language: str) -> str:
+    """Returns a name for all that an index depends on: ids, titles and texts in order, language, settings."""
+    # The stop words are those of bm25s.
+    total = hashlib.sha256(json.dumps([VERSION, bm25s.__version__, language, K1, B, len(passages)]).encode())
+    for name in ("_id", "title", "text"):
+        lengths, content = hashlib.sha256(), hashlib.sha256()
+        for chunk in passages.table[name].chunks:
+            if not len(chunk):
+                continue
+            _, offsets, data = chunk.buffers()
+            edges = np.frombuffer(offsets, np.int32, len(chunk) + 1, 4 * chunk.offset)
+            lengths.update(np.diff(edges).tobytes())
+            if data is not None:
+                content.update(memoryview(data)[edges[0] : edges[-1]])
+        total.update(lengths.digest() + content.digest())
+    return total.hexdigest()[:32]
+
+
+def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
+    """Returns the index over passages, made now unless `folder` has it.
+
+    Several processes may ask at once: one makes it, the others wait.
+
+    Args:
+        passages: what is indexed.
+        language: chooses stemmer and stop words.
+        folder: holds one folder per index.
+
+    Raises:
+        UserError: the language cannot be served, or the folder cannot be written.
+    """
+    check_language(language)
+    place = folder / index_key(passages, language)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not place.is_dir():
+            with _locked(place.with_suffix(".lock")):
+                if not place.is_dir():
+                    # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
+                    partial = partial_folder(place)
+                    _write(passages, language, partial)
+                    put_in_place(partial, place)
+    except OSError as error:
+        raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
+    return _opened(place)
+
+
+def _opened(place: Path) -> Stored:
+    data, indices, indptr, order = (
+        np.asarray(np.load(place / name, mmap_mode="r"))
+        for name in ("data.npy", "indices.npy", "indptr.npy", "order.npy")
+    )
+    with pa.OSFile(str(place / "words.arrow")) as file:
+        words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
+    return Stored(Postings(data, indices, indptr), order, words, len(order))
+
+
+def _write(passages: Passages, language: str, folder: Path) -> None:
+    """Makes the index over passages in an empty folder."""
+    with ThreadPoolExecutor(threads()) as pool:
+        words, texts = _stemmed(passages, language, pool)
+        postings = _postings(texts, len(words), pool)
+    del texts
+    for name, values in postings._asdict().items():
+        np.save(folder / f"{name}.npy", values)
+    del postings
+    np.save(folder / "order.npy", pc.sort_indices(passages.ids).to_numpy().astype(np.int32))
+    with pa.OSFile(str(folder / "words.arrow"), "wb") as file:
+        table = pa.table({"word": words})
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    logger.info("BM25 index: %d passages, %d words", len(passages), len(words))
+
+
+def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tuple[pa.Array, list[Words]]:
+    """Returns the vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
+    vocabulary, texts = Vocabulary(Language(language)), list[Words]()
+    batches = passages.batches(_BATCH)
+    with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
+        while window := list(islice(batches, threads())):
+            for found in pool.map(split, window):
+                texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
+            bar.update(sum(map(len, window)))
+    stems = vocabulary.stems()
+    # Numbers by the order of bytes: how the passages were cut into batches leaves no trace.
+    order = pc.sort_indices(stems)
+    places = np.empty(len(stems), np.int32)
+    places[order.to_numpy()] = np.arange(len(stems), dtype=np.int32)
+    for part, words in enumerate(texts):
+        texts[part] = Words(places[words.ids], words.lengths)
+    return stems.take(order), texts
+
+
+def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> Postings:
+    """Counts and then writes scores by word; each thread does so for passages in a row."""
+    starts = np.cumsum([0, *(len(words.lengths) for words in texts)])
+    edges = [len(texts) * part // threads() for part in range(threads() + 1)]
+    parts = [range(start, end) for start, end in pairwise(edges)]
+
+    def counted(part: range) -> Longs:
+        found = np.zeros(vocabulary, np.int64)
+        for n in part:
+            count(*texts[n], np.full(vocabulary, -1, np.int32), found)
+        return found
+
+    found = list(pool.map(counted, parts))
+    holding = np.sum(found, axis=0)
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(holding)]).astype(np.int64)
+    passages, length = int(starts[-1]), sum(len(words.ids) for words in texts)
+    weights = Weights(_idf(holding, passages), K1, B, length / max(passages, 1) or 1.0)
+    postings = Postings(np.empty(indptr[-1], np.float32), np.empty(indptr[-1], np.int32), indptr)
+    heads = indptr[:vocabulary] + np.concatenate([np.zeros((1, vocabulary), np.int64), np.cumsum(found, axis=0)[:-1]])
+
+    def filled(part: range, head: Longs) -> None:
+        for n in part:
+            fill((texts[n].ids, texts[n].lengths), int(starts[n]), head, weights, postings)
+
+    list(pool.map(filled, parts, heads))
+    return postings
+
+
+def _idf(holding: Longs, passages: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Returns Lucene's idf by word, from how many passages hold it; by Python's logarithm, as in bm25s."""
+    counts, places = np.unique(holding, return_inverse=True)
+    values = [math.log(1 + (passages - n + 0.5) / (n + 0.5)) for n in counts.tolist()]
+    return np.array(values, np.float32)[places]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

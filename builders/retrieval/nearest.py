@@ -1,0 +1,163 @@
+"""The `k` nearest passages of each query by cosine: exact, by blocks, whatever the size of the corpus.
+
+A block of queries meets the corpus a block of passages at a time, in single precision. That only says which passages
+may be among the best; those few are scored again, pair by pair, in double precision (`cosines`), and kept while
+they are among the best `k`. So neither the sizes of blocks nor the number of threads can change a score or an order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from msgspec import Struct
+from tqdm import tqdm
+
+from builders.passages import Passages, Positions
+from builders.retrieval.hits import Hits
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+DIGITS = 6
+"""Digits of a similarity that count: what lies beyond is noise of a sum, and must not order passages."""
+_AT_ONCE = 8192
+_UNIT = 2.0**-24  # rounding of single precision
+_CROWD = 8  # times k: more passages of a block than that which may be among the best are thinned first
+_PAIRS = 1_000_000
+
+
+class Vectors(NamedTuple):
+    """Embeddings of length 1, one per text.
+
+    Attributes:
+        rows: `(n_stored, dim)`, usually mapped from disk, with rows of other texts among them.
+        places: `(n_texts,)`: the row of each text.
+    """
+
+    rows: Floats
+    places: Positions
+
+    def take(self, numbers: Positions) -> Floats:
+        """The vectors of texts by their numbers, `(len(numbers), dim)`."""
+        return np.asarray(self.rows[self.places[numbers]])
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return int(self.rows.shape[1])
+
+
+def cosines(queries: Vectors, passages: Vectors, query_numbers: Positions, passage_numbers: Positions) -> Doubles:
+    """Cosine similarity of pairs, `(n_pairs,)`, within -1 and 1, rounded to 6 digits.
+
+    Summed in double precision pair by pair, so that a pair's score is the same in whatever company it is computed: the
+    sum's own noise (1e-16) is ten orders below the last digit.
+
+    >>> vectors = Vectors(np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([0, 1]))
+    >>> cosines(vectors, vectors, np.array([0, 1]), np.array([1, 1])).tolist()
+    [0.6, 1.0]
+    """
+    scores = np.empty(len(query_numbers), np.float64)
+    for start in range(0, len(scores), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        left = queries.take(query_numbers[part]).astype(np.float64)
+        scores[part] = np.einsum("ij,ij->i", left, passages.take(passage_numbers[part]).astype(np.float64))
+    return np.round(scores, DIGITS)
+
+
+class Blocks(Struct, frozen=True):
+    """How much is compared at once.
+
+    Memory is some `5 * queries * passages` bytes beside the vectors of one block of each: 100 MB as set here.
+    """
+
+    queries: int = 2048
+    passages: int = 8192
+
+
+def id_order(passages: Passages) -> Positions:
+    """Each passage's place in the order of ids, `(n_passages,)`: equal scores are ordered by it."""
+    order = np.empty(len(passages), np.int64)
+    order[pc.sort_indices(passages.ids).to_numpy()] = np.arange(len(passages))
+    return order
+
+
+def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: Blocks = Blocks()) -> Hits:  # noqa: B008 - frozen
+    """Each query's `k` best passages, best first, equal ones (to 6 digits) in the order of ids.
+
+    Args:
+        queries: of length 1.
+        passages: of length 1, as many as `ties`.
+        ties: the passages' places in the order of ids, see `id_order`.
+        k: hits per query; fewer where there are fewer passages.
+        blocks: bounds the memory; changes no hit.
+    """
+    k = min(k, len(passages.places))
+    # In the order of rows on disk: the order of hits does not depend on it, the speed of reading does.
+    walk = np.argsort(passages.places, kind="stable")
+    found: list[_Best] = []
+    with tqdm(total=len(queries.places), desc="searching", unit="query", disable=None) as bar:
+        for start in range(0, len(queries.places), blocks.queries):
+            numbers = np.arange(start, min(start + blocks.queries, len(queries.places)))
+            best = _Best(queries, passages, ties, k, numbers)
+            for first in range(0, len(walk) if k else 0, blocks.passages):
+                best.meet(walk[first : first + blocks.passages])
+            found.append(best)
+            bar.update(len(numbers))
+    return Hits(
+        np.arange(len(queries.places) + 1) * k,
+        np.concatenate([best.positions.ravel() for best in found] or [np.empty(0, np.int64)]),
+        np.concatenate([best.scores.ravel() for best in found] or [np.empty(0)]).astype(np.float32),
+    )
+
+
+class _Best:
+    """The best passages so far of a block of queries.
+
+    Attributes:
+        positions: `(n_queries, k)`, best first; -1 where fewer were met.
+        scores: `(n_queries, k)`; minus infinity where fewer were met.
+    """
+
+    def __init__(self, queries: Vectors, passages: Vectors, ties: Positions, k: int, numbers: Positions) -> None:
+        self._queries, self._passages, self._ties, self._k, self._numbers = queries, passages, ties, k, numbers
+        self._vectors = queries.take(numbers)
+        # A sum of n products of unit vectors is off by at most n roundings, whatever its order (Higham, Accuracy and
+        # Stability of Numerical Algorithms, 3.1); twice, for the two that are compared, and the digits that are cut.
+        self._margin = 2 * (queries.dim + 2) * _UNIT + 2 * 10.0**-DIGITS
+        self.positions = np.full((len(numbers), k), -1, np.int64)
+        self.scores = np.full((len(numbers), k), -np.inf)
+
+    def meet(self, block: Positions) -> None:
+        """Lets passages, by their positions, compete."""
+        similar = self._vectors @ self._passages.take(block).T
+        hopeful = similar >= (self.scores[:, -1:] - self._margin).astype(np.float32)
+        crowded = np.flatnonzero(np.count_nonzero(hopeful, axis=1) > _CROWD * self._k)
+        if len(crowded) and len(block) > self._k:
+            hopeful[crowded] &= self._among_the_best(similar[crowded])
+        # Usually a few passages a query, in one go; thousands of equal ones, a part of the queries at a time.
+        counts = np.count_nonzero(hopeful, axis=1)
+        for part in np.split(np.arange(len(counts)), np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1):
+            rows, columns = np.nonzero(hopeful[part])
+            if len(rows):
+                positions, rows = block[columns], part[rows]
+                scores = cosines(self._queries, self._passages, self._numbers[rows], positions)
+                self._merge(rows, positions, scores)
+
+    def _among_the_best(self, similar: Floats) -> npt.NDArray[np.bool_]:
+        """Which may be among the best `k` of the block itself."""
+        kth = np.partition(similar, similar.shape[1] - self._k, axis=1)[:, -self._k]
+        kept: npt.NDArray[np.bool_] = similar >= (kth - np.float32(self._margin))[:, None]
+        return kept
+
+    def _merge(self, rows: Positions, positions: Positions, scores: Doubles) -> None:
+        """Takes the best `k` of those so far and new ones, `(n_pairs,)` each, for the queries that have new ones."""
+        changed, rows = np.unique(rows, return_inverse=True)
+        all_rows = np.concatenate([np.repeat(np.arange(len(changed)), self._k), rows])
+        all_positions = np.concatenate([self.positions[changed].ravel(), positions])
+        all_scores = np.concatenate([self.scores[changed].ravel(), scores])
+        order = np.lexsort((self._ties[all_positions], -all_scores, all_rows))
+        starts = np.searchsorted(all_rows[order], np.arange(len(changed)))
+        taken = order[starts[:, None] + np.arange(self._k)]
+        self.positions[changed], self.scores[changed] = all_positions[taken], all_scores[taken]

@@ -1,0 +1,1 @@
+"""Measures models on retrieval tasks and keeps the results."""

@@ -1,0 +1,256 @@
+"""The pictures of a comparison, for light pages and dark ones, each with itself in words and a caption."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from foils.comparison import BASE, Comparison, Table, Verdict
+from foils.kinds import NO_NEGATIVES
+from foils.metrics import MAIN_METRIC
+
+TEXT, BAND = "#7d7d7d", "#9a9a9a"  # as legible on white as on black
+MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape each, for none
+    "better": ("#009e73", "^"),
+    "worse": ("#d55e00", "v"),
+    "equivalent": ("#3b8bc4", "s"),
+    "undecided": ("#8f8f8f", "o"),
+}
+
+_SETTINGS = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
+"""Of the same set, for arms; those beyond the sixth differ by their strokes."""
+STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_WIDE = 20  # times the least cost: beyond it only a logarithmic axis shows all
+_NAME_WIDTH, _NAME_HEIGHT = 90, 11  # of an arm's name, in points
+_RIGHT = 0.85  # of the axis: a point further to the right has its name on its left
+
+
+class Picture(NamedTuple):
+    """A picture as `png` and `svg`, its name as a file, the picture in words, and what stands below it."""
+
+    drawn: Mapping[str, bytes]
+    name: str
+    alt: str
+    caption: str
+
+    @property
+    def inline(self) -> Markup:
+        """The SVG within a page, without the prologue of a file."""
+        text = self.drawn["svg"].decode()
+        return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing
+
+
+def write_pictures(folder: Path, pictures: Iterable[Picture | None]) -> None:
+    """Writes each in each of its forms to `figures/` in a folder."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for picture in filter(None, pictures):
+        for form, drawn in picture.drawn.items():
+            (folder / "figures" / f"{picture.name}.{form}").write_bytes(drawn)
+
+
+def forests(comparison: Comparison) -> list[Picture]:
+    """One beside the untouched base, and one beside `none`, where it is an arm: what do hard negatives add?"""
+    found = []
+    for against in (BASE, NO_NEGATIVES):
+        panels = [(table, [each for each in table.verdicts if each.second == against]) for table in comparison.tables]
+        if any(verdicts for _, verdicts in panels):
+            name = f"the {against}" if against == BASE else against
+            caption = f"Each arm's nDCG@10 less that of {name}. Within the grey band arms count as equivalent."
+            drawn = _forest(panels, against, comparison.margin)
+            file = f"forest-{'base' if against == BASE else against}"
+            found.append(Picture(drawn, file, _in_words(panels, against), caption))
+    return found
+
+
+def pareto(comparison: Comparison) -> Picture | None:
+    """Quality against money, or against seconds of the build where no prices are known; None where neither is.
+
+    A line joins those arms that no other beats in both.
+    """
+    costs = comparison.costs
+    scores = {row.arm: row.metrics[MAIN_METRIC] for row in comparison.tables[-1].rows}
+    money = {cost.arm: cost.per_thousand_rows(cost.money) for cost in costs}
+    seconds = {cost.arm: cost.per_thousand_rows(cost.build_seconds) for cost in costs}
+    currency = next((cost.currency for cost in costs if cost.currency), None)
+    amounts, unit = (money, currency) if currency and any(money.values()) else (seconds, "seconds")
+    points = {arm: (amount, scores[arm]) for arm, amount in amounts.items() if amount is not None}
+    if not any(amount for amount, _ in points.values()):
+        return None
+    label = f"{unit} for the negatives of a thousand rows"
+    each = "; ".join(f"{arm} {amount:.4g}, {score:.4f}" for arm, (amount, score) in points.items())
+    return Picture(
+        _pareto(points, label, scores[BASE]),
+        "pareto",
+        f"nDCG@10 against {label}: {each}; untouched base {scores[BASE]:.4f}.",
+        "The line joins the kinds that no other beats in both; differences within the intervals above are none.",
+    )
+
+
+def curves(comparison: Comparison) -> Picture | None:
+    """The training loss of each arm over its steps, means over seeds; None where no step was logged."""
+    known = {arm: points for arm, points in comparison.losses.items() if points}
+    if not known:
+        return None
+    each = "; ".join(f"{arm} {points[0][1]:.3g} to {points[-1][1]:.3g}" for arm, points in known.items())
+    caption = "Losses of different kinds are no measure of quality: harder negatives give higher ones."
+    return Picture(_curves(known), "losses", f"Training loss over steps: {each}.", caption)
+
+
+def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, margin: float) -> dict[str, bytes]:
+    """Differences with their intervals, a panel each task, and the band within which arms count as equivalent."""
+    from matplotlib.lines import Line2D
+
+    rows = sum(len(found) for _, found in panels)
+    with _figure(0.8 + 0.45 * len(panels) + 0.32 * rows) as figure:
+        heights = [len(found) + 0.6 for _, found in panels]
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (table, found) in zip(grid, panels, strict=True):
+            _panel(axes, f"{table.task}, {table.queries:,} queries", found, margin)
+        grid[-1].set_xlabel(
+            f"{MAIN_METRIC} less that of {against}, 95 % interval; band: \N{PLUS-MINUS SIGN}{margin:g}", color=TEXT
+        )
+        present = {verdict.word for _, found in panels for verdict in found}
+        handles = [
+            Line2D([], [], color=colour, marker=mark, linestyle="none", label=word)
+            for word, (colour, mark) in MARKS.items()
+            if word in present
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False, labelcolor=TEXT, fontsize=9)
+        return _bytes(figure)
+
+
+def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -> str:
+    """The picture for those who do not see it."""
+    tasks = []
+    for table, verdicts in panels:
+        parts = []
+        for verdict in verdicts:
+            found = verdict.estimate
+            parts.append(f"{verdict.first} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}, {verdict.word})")
+        tasks.append(f"{table.task}: {'; '.join(parts)}")
+    return f"Difference in {MAIN_METRIC} to {against} with 95 % intervals. {'. '.join(tasks)}."
+
+
+def _pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) -> dict[str, bytes]:
+    with _figure(4.2) as figure:
+        axes = figure.add_subplot()
+        costs = sorted(spent for spent, _ in points.values() if spent > 0) or [1.0]
+        if costs[-1] > _WIDE * costs[0]:
+            axes.set_xscale("symlog", linthresh=costs[0])
+        best = front(points)
+        axes.plot(*zip(*(points[arm] for arm in best), strict=True), color=MARKS["equivalent"][0], linewidth=1.2)
+        for arm, (spent, score) in points.items():
+            colour = MARKS["equivalent" if arm in best else "undecided"][0]
+            axes.plot([spent], [score], color=colour, marker="o", markersize=7, linestyle="none")
+        axes.axhline(base, color=TEXT, linestyle=(0, (5, 3)), linewidth=1)
+        axes.annotate(
+            "untouched base", (1, base), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+            ha="right", color=TEXT, fontsize=9,
+        )  # fmt: skip
+        axes.margins(0.08)
+        axes.set_xlim(left=-costs[0] / 4 if axes.get_xscale() == "symlog" else -costs[-1] / 20)
+        axes.set_xlabel(cost, color=TEXT)
+        axes.set_ylabel(MAIN_METRIC, color=TEXT)
+        _plain(axes)
+        _name(axes, points)
+        return _bytes(figure)
+
+
+def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes]:
+    from matplotlib.ticker import MaxNLocator
+
+    with _figure(3.6) as figure:
+        axes = figure.add_subplot()
+        for number, (arm, points) in enumerate(losses.items()):
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.6, label=arm)
+        axes.set_xlabel("step", color=TEXT)
+        axes.set_ylabel("training loss", color=TEXT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside right upper", frameon=False, labelcolor=TEXT, fontsize=9)
+        _plain(axes)
+        return _bytes(figure)
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The arms that no other beats in both cost and quality, the cheapest first.
+
+    >>> front({"a": (1, 0.5), "b": (2, 0.4), "c": (3, 0.6), "d": (1, 0.4)})
+    ['a', 'c']
+    """
+    found: list[str] = []
+    for arm, (_, score) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if not found or score > points[found[-1]][1]:
+            found.append(arm)
+    return found
+
+
+def _panel(axes: Any, title: str, found: Sequence[Verdict], margin: float) -> None:
+    axes.axvspan(-margin, margin, color=BAND, alpha=0.18, linewidth=0)
+    axes.axvline(0, color=TEXT, linewidth=0.9)
+    for row, verdict in enumerate(found):
+        colour, mark = MARKS[verdict.word]
+        estimate = verdict.estimate
+        axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot([estimate.mean], [row], color=colour, marker=mark, markersize=7, linestyle="none")
+    axes.set_title(title, loc="left", fontsize=10, color=TEXT)
+    axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
+    _plain(axes, "x")
+
+
+def _name(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Each arm's name beside its point, on the side that has room, and lower where another name is in the way."""
+    axes.figure.draw_without_rendering()  # before, no point has a place
+    left, right = axes.bbox.x0, axes.bbox.x1
+    placed: list[tuple[float, float]] = []
+    for arm, point in sorted(points.items(), key=lambda item: (-item[1][1], item[0])):
+        x, y = axes.transData.transform(point)
+        to_points = 72 / axes.figure.dpi
+        at = y * to_points + 3
+        near = [other for place, other in placed if abs(place - x) * to_points < _NAME_WIDTH]
+        while any(abs(other - at) < _NAME_HEIGHT for other in near):
+            at = min(other for other in near if abs(other - at) < _NAME_HEIGHT) - _NAME_HEIGHT
+        placed.append((x, at))
+        inwards = (x - left) > _RIGHT * (right - left)
+        axes.annotate(
+            arm, point, (-7 if inwards else 7, at - y * to_points), textcoords="offset points", color=TEXT, fontsize=9,
+            ha="right" if inwards else "left",
+        )  # fmt: skip
+
+
+def _plain(axes: Any, lines: str = "both") -> None:
+    """Nothing but the grid and grey words."""
+    axes.tick_params(colors=TEXT, length=0)
+    axes.grid(axis=lines, color=BAND, alpha=0.35, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Any]:
+    """A figure of the report's width and letters; equal drawings become equal bytes."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def _bytes(figure: Any) -> dict[str, bytes]:
+    """A figure as `png` and `svg`, on no background."""
+    found = {}
+    for form, metadata in (("png", {"Software": None}), ("svg", _NO_METADATA)):
+        target = BytesIO()
+        figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
+        found[form] = target.getvalue()
+    return found

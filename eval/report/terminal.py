@@ -1,0 +1,81 @@
+"""Tables for those who stay in the terminal."""
+
+from collections.abc import Sequence
+
+from eval.measure.results import NAMES
+from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, what_intervals_mean, words_beside
+from foils.comparison import BASE, Comparison, Table
+from foils.metrics import METRICS
+from foils.records import Result
+from foils.words import table
+
+_NAMED = 8  # undecided pairs that are named
+_MARKS = {True: "the same", False: "DIFFERS", None: "unknown"}
+
+
+def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
+    """A plain-text table of labelled results, one block per task.
+
+    Args:
+        rows: label and that model's results, the same tasks in the same order in every row.
+    """
+    blocks = []
+    for position, task in enumerate(rows[0][1]):
+        body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in NAMES)] for label, results in rows]
+        apart = f", {task.unanswerable} of them without a relevant passage" if task.unanswerable else ""
+        title = f"{task.task} ({task.split}, {task.queries} queries{apart})"
+        blocks.append("\n".join([title, *table([["", *NAMES], *body])]))
+    return "\n\n".join(blocks)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """A whole comparison as plain text: tables with verdicts, costs, what the arms share, and the drift."""
+    whole, drift = comparison.tables[-1], comparison.drift_of_base
+    costs = table([COST_COLUMNS, *(cost_cells(cost, whole) for cost in comparison.costs)])
+    shared = [f"{each.what}: {_MARKS[each.held]} ({each.told})" for each in comparison.guarantees]
+    budgets = ", ".join(f"{arm} {count}" for arm, count in comparison.tokens_of_a_row.items())
+    blocks = [
+        [f"base: {comparison.base_name}"],
+        *(_of_task(found, comparison) for found in comparison.tables),
+        [*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."],
+        [*shared, f"tokens read of a row: {budgets}"],
+    ]
+    if drift is not None:
+        task = comparison.tables[0].task
+        blocks.append([f"{comparison.precision} beside fp32, the base on texts of {task}: {drift.line()}"])
+    return "\n\n".join("\n".join(lines) for lines in blocks)
+
+
+def bases_table(comparisons: Sequence[Comparison]) -> str:
+    """The arms on several bases: nDCG@10 over all tasks less that of each base, and the verdict."""
+    rows = [["", *(each.base_name for each in comparisons)]]
+    for arm in dict.fromkeys(arm for each in comparisons for arm in each.arms):
+        cells = []
+        for each in comparisons:
+            found = next((row for row in each.tables[-1].rows if row.arm == arm), None)
+            word = words_beside(each.tables[-1], BASE).get(arm)
+            cells.append(f"{difference_cells(found)[0]} {word}" if found else "")
+        rows.append([arm, *cells])
+    return "\n".join(table(rows))
+
+
+def _of_task(found: Table, comparison: Comparison) -> list[str]:
+    """A table and its verdicts, with what its intervals mean."""
+    words, seeds = words_beside(found, BASE), comparison.seeds
+    header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss", "verdict on base"]
+    body = [
+        [row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *difference_cells(row), words.get(row.arm, "")]
+        for row in found.rows
+    ]
+    trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    lines = [
+        f"{found.task}: {found.queries} queries, {trained}, encoded in {comparison.precision}",
+        *table([header, *body]),
+    ]
+    decided = [verdict.text for verdict in found.verdicts if verdict.word != "undecided"]
+    lines += [f"- {text}" for text in [*decided, *found.turned]]
+    left = [f"{verdict.first}/{verdict.second}" for verdict in found.verdicts if verdict.word == "undecided"]
+    if left:
+        more = f" and {len(left) - _NAMED} more, each in the report" if len(left) > _NAMED else ""
+        lines.append(f"- {len(left)} of {len(found.verdicts)} pairs undecided: {', '.join(left[:_NAMED])}{more}.")
+    return [*lines, what_intervals_mean(comparison)]

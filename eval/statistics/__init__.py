@@ -1,0 +1,1 @@
+"""Says what paired scores allow to say: differences, intervals, tests, verdicts."""

@@ -1,0 +1,102 @@
+"""What a data set says of itself, `manifest.json`: as comparisons read it, and all that can be verified."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from foils.records import ModelEntry
+
+
+class ConfigEntry(Struct, frozen=True):
+    """A configuration in a manifest: its split, rows and columns, and its files with their SHA-256."""
+
+    split: str
+    rows: int
+    columns: list[str]
+    files: dict[str, str]
+
+
+class Usage(Struct, frozen=True):
+    """What a stage of a build asked of an LLM; `money` is None where no prices are known."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None = None
+    busy_seconds: float = 0.0
+
+
+class Manifest(Struct, frozen=True):
+    """`manifest.json` as comparisons read it.
+
+    Attributes:
+        configs: of the data set.
+        usage: stage -> what it asked of an LLM; None in a manifest of other hands.
+        settings: the recipe with its defaults.
+        prices: of the LLM; None where they are not known.
+        funnel: step -> rows that were left.
+        audit: name of an audit -> what it found.
+    """
+
+    configs: dict[str, ConfigEntry] = {}
+    usage: dict[str, Usage] | None = None
+    settings: dict[str, Any] = {}
+    prices: dict[str, Any] | None = None
+    funnel: dict[str, int] = {}
+    audit: dict[str, Any] = {}
+
+    def training_configs(self) -> list[str]:
+        """The configurations that a trainer takes as they are."""
+        return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]
+
+
+class CorpusInput(Struct, frozen=True):
+    """The corpus that a build read: its source at a revision, and the SHA-256 of its passages."""
+
+    source: str
+    revision: str
+    sha256: str
+
+
+class LlmInput(Struct, frozen=True):
+    """The LLM that a build asked; None where it asked none."""
+
+    model: str | None
+
+
+class Inputs(Struct, frozen=True):
+    """What a build started from; `prompts` maps names to the SHA-256 of their texts."""
+
+    corpus: CorpusInput
+    prompts: dict[str, str]
+    llm: LlmInput
+
+
+class StatedRecipe(Struct, frozen=True):
+    """A recipe's text, the settings over it, and the SHA-256 of all settings with their defaults."""
+
+    text: str
+    overrides: tuple[str, ...]
+    identity: str
+
+
+class Code(Struct, frozen=True):
+    """The code that made something: the SHA-256 of its files, and the commit."""
+
+    sha256: str
+    commit: str | None
+
+
+class BuildRecord(Manifest, frozen=True, kw_only=True):
+    """`manifest.json` as a build writes it: all that can be verified.
+
+    `fates` counts candidates by kind and fate; `prompts` has their texts; `models` says what each model was for.
+    """
+
+    inputs: Inputs
+    recipe: StatedRecipe
+    fates: dict[str, dict[str, int]]
+    prompts: dict[str, str]
+    code: Code
+    models: dict[str, ModelEntry] = {}
+    license: str | None = None

@@ -1,0 +1,154 @@
+"""What a data set's build says of its kinds: costs, audits, rows to look at."""
+
+import base64
+import json
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from builders.folder import write_config
+from eval.report.dataset import Account, costs, examples, hardness, read_account, reasons
+from eval.report.wording import COST_COLUMNS, cost_cells
+from eval.statistics.tables import Measured, tables
+from foils.comparison import BASE, Why
+from foils.errors import UserError
+from foils.manifest import Manifest
+from foils.records import RunRecord
+
+USAGE = {"calls": 433, "prompt_tokens": 132364, "completion_tokens": 25024}
+SETTINGS = {
+    "negatives": {"variants": {"bm25-limited": "bm25"}},
+    "selection": {"relative_margin": {}, "kinds": {"bm25-limited": {"relative_margin": {"cross-encoder": 0.05}}}},
+}
+SECONDS = {"llm negatives": 578.6, "bm25 negatives": 0.7, "scores by cross-encoder": 103.2, "selection": 9.0}
+
+
+def manifest(money=None, prices=None):
+    usage = {"llm": USAGE | ({} if money is None else {"money": money})}
+    return {"usage": usage, "settings": SETTINGS, "prices": prices}
+
+
+def account(values, seconds=None, folder=None):
+    return Account(msgspec.convert(values, Manifest), seconds, folder)
+
+
+def spent(arms, found):
+    record = {
+        "dataset": {"name": "d", "revision": "sha256:1", "rows": 500},
+        "base": {"name": "b", "revision": "sha256:2"},
+    }
+    trainings = [
+        msgspec.convert(record | {"seconds": 20.0 * seed, "peak_memory": {"mib": 900 + seed}}, RunRecord)
+        for seed in (1, 2)
+    ]
+    return {cost.arm: cost for cost in costs(found, dict.fromkeys(arms, trainings))}
+
+
+def test_each_kind_pays_for_its_own():
+    found = spent(["none", "bm25", "bm25-limited", "llm", "llm+bm25", "llm:0.7,bm25:0.3"], account(manifest(), SECONDS))
+    assert {arm: cost.build_seconds for arm, cost in found.items()} == pytest.approx(
+        {"none": 0, "bm25": 0.7, "bm25-limited": 103.9, "llm": 578.6, "llm+bm25": 579.3, "llm:0.7,bm25:0.3": 579.3}
+    )
+    assert [arm for arm, cost in found.items() if not cost.reads_corpus] == ["none", "llm"]
+    assert (found["llm"].llm_calls, found["llm"].llm_tokens, found["bm25"].llm_calls) == (433, 157388, 0)
+    assert (found["bm25"].training_seconds, found["bm25"].peak_memory_mib) == (30.0, 902)
+    assert found["llm"].money is None
+    assert found["llm"].per_thousand_rows(found["llm"].llm_calls) == 866
+
+
+def test_a_trained_cross_encoder_and_answers_that_were_there_count_in_full():
+    seconds = {"cross-encoder training": 500.0, "cross-encoder negatives": 290.0, "llm negatives": 1.5}
+    about = manifest()
+    about["usage"]["llm"] = about["usage"]["llm"] | {"busy_seconds": 1477.0}
+    found = spent(["cross-encoder", "llm", "llm+cross-encoder"], account(about, seconds))
+    assert {arm: cost.build_seconds for arm, cost in found.items()} == {
+        "cross-encoder": 790.0, "llm": 1477.0, "llm+cross-encoder": 2267.0,
+    }  # fmt: skip
+
+
+def test_money_where_there_are_prices():
+    found = spent(["bm25", "llm"], account(manifest(0.08, {"currency": "USD"}), SECONDS))
+    assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
+
+
+def test_without_an_account_nothing_is_guessed(tmp_path):
+    assert read_account(str(tmp_path), None) is None
+    assert read_account("owner/name", None) is None
+    found = spent(["none", "llm"], None)
+    assert (found["llm"].build_seconds, found["none"].build_seconds) == (None, 0)
+
+
+def test_the_account_of_a_folder(tmp_path):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(manifest()))
+    assert read_account(str(folder), None).seconds is None
+    (tmp_path / "dataset-costs.json").write_text(json.dumps({"seconds": SECONDS, "peak_memory_mb": 700}))
+    assert read_account(str(folder), None).seconds == SECONDS
+    (folder / "manifest.json").write_text('{"usage": 3}')
+    with pytest.raises(UserError, match=r"manifest\.json: not a Manifest .*; build the data set again"):
+        read_account(str(folder), None)
+
+
+def test_cells_of_a_table():
+    def scores(value):
+        return {f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), value + n / 100) for n in range(3)}
+
+    runs = {BASE: {0: scores(0.5)}, "bm25": {1: scores(0.4), 2: scores(0.4)}, "llm": {1: scores(0.52), 2: scores(0.52)}}
+    (table,) = tables([Measured("t", "r", runs)], 0.01, resamples=99)
+    found = spent(["bm25", "llm"], account(manifest(0.08, {"currency": "USD"}), SECONDS))
+    bm25, llm = (dict(zip(COST_COLUMNS, cost_cells(found[arm], table), strict=True)) for arm in ("bm25", "llm"))
+    assert (llm["LLM calls"], llm["money"], llm["per point"]) == ("866", "0.16 USD", "0.08 USD")
+    assert (bm25["per point"], bm25["peak memory"], bm25["build s"]) == ("\N{EN DASH}", "0.9 GiB", "1.4")
+
+
+JUDGED = {"rate": 0.1, "low": 0.02, "high": 0.72}
+AUDIT = {
+    "false_negatives": {
+        "cross-encoder": {
+            "kinds": {"bm25": {**JUDGED, "corrected": None}, "llm": {"rate": 0.5, "low": 0.4, "high": 0.6}}
+        },
+        "qrels": {"kinds": {"bm25": {"rate": 0.05, "low": 0.0, "high": 0.2, "true": {"rate": 0.042}}}},
+    },
+    "realism": {
+        "generated": {"llm": {"without_titles": {"words": {"auc": 0.97}}}},
+        "hardness": {"scorer": "dense", "kinds": {"bm25": {"harder": 0.25}}},
+    },
+}
+
+
+def test_the_true_rate_before_a_judges():
+    bm25, llm, none = reasons(account({"audit": AUDIT}), ["bm25", "llm", "none"])
+    assert bm25 == Why("bm25", "4.2 % (true)", None, 0.25, "dense")
+    assert llm == Why("llm", "50.0 % (40.0 to 60.0), by cross-encoder", 0.97, None, "dense")
+    assert (none.false_negatives, none.told_apart, none.harder) == (None, None, None)
+
+
+def test_no_audit_no_reasons():
+    assert reasons(None, ["bm25"]) == []
+    assert reasons(account({"usage": {}}), ["bm25"]) == []
+
+
+def test_rows_to_look_at(tmp_path):
+    rows = {"query": ["q1", "q2", "q3"], "positive": ["word " * 100] * 3, "negative_1": ["n1", "n2", "n3"]}
+    write_config(tmp_path, "bm25", pa.table(rows))
+    shown = examples(account({}, folder=tmp_path), ["bm25", "llm+bm25"])
+    assert list(shown) == ["bm25"]
+    assert [row.query for row in shown["bm25"]] == ["q1", "q2"]
+    assert shown["bm25"][0].positive.endswith("word…")
+    assert shown["bm25"][1].negatives == ["n2"]
+    assert examples(None, ["bm25"]) == {}
+
+
+def test_the_picture_of_hardness_is_in_the_report_if_there_is_one(tmp_path):
+    told = {"figure": "figures/hardness.png", "alt": "bm25 is hard", "scorer": "cross-encoder"}
+    found = account({"audit": {"realism": {"hardness": told}}}, folder=tmp_path)
+    assert hardness(None) is hardness(found) is None  # named, and not there
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "hardness.png").write_bytes(b"picture")
+    shown = hardness(found)
+    assert base64.b64decode(shown.source.removeprefix("data:image/png;base64,")) == b"picture"
+    assert (shown.alt, shown.scorer) == ("bm25 is hard", "cross-encoder")
+    assert hardness(account({"audit": {"realism": {"hardness": {"why_not": "no scores"}}}}, folder=tmp_path)) is None
+    assert hardness(account({"audit": {"realism": None}}, folder=tmp_path)) is None
