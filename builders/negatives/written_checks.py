@@ -14,7 +14,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
-import bm25s.stopwords as lists
 import numpy as np
 import pyarrow as pa
 from msgspec import Meta, Struct
@@ -22,25 +21,13 @@ from msgspec import Meta, Struct
 from builders.corpus import sample
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
+from builders.retrieval.bm25 import languages
 from builders.texts import Shingles, containment, shingles, similarity
 from builders.writing_systems import script
 
 logger = logging.getLogger(__name__)
 
-STOP_WORDS = {
-    "da": frozenset(lists.STOPWORDS_DANISH),
-    "de": frozenset(lists.STOPWORDS_GERMAN),
-    "en": frozenset(lists.STOPWORDS_EN_PLUS),
-    "es": frozenset(lists.STOPWORDS_SPANISH),
-    "fr": frozenset(lists.STOPWORDS_FRENCH),
-    "it": frozenset(lists.STOPWORDS_ITALIAN),
-    "nl": frozenset(lists.STOPWORDS_DUTCH),
-    "no": frozenset(lists.STOPWORDS_NORWEGIAN),
-    "pt": frozenset(lists.STOPWORDS_PORTUGUESE),
-    "ru": frozenset(lists.STOPWORDS_RUSSIAN),
-    "sv": frozenset(lists.STOPWORDS_SWEDISH),
-    "tr": frozenset(lists.STOPWORDS_TURKISH),
-}
+STOP_WORDS = {language: frozenset(words) for language, words in languages.STOP_WORDS.items()}
 SCRIPTS = {
     "ar": ("ARABIC",),
     "el": ("GREEK",),
