@@ -1,0 +1,128 @@
+"""What a data set folder holds beside its rows: the manifest's account of all that went in.
+
+Equal inputs give equal bytes, so nothing here names a time or a place.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from builders.corpus import Corpus
+from builders.labelled import Labelled
+from builders.leakage.guard import Guard
+from builders.llm.config import LlmConfig
+from builders.mining import Candidates
+from builders.negatives import domain_ranker
+from builders.negatives.llm import prompt_of
+from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
+from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
+from builders.selection import Selection
+from foils.models import resolve_model
+from foils.provenance import code_version, package_versions
+from foils.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def configs_of(
+    corpus: Corpus, queries: pa.Table, candidates: Candidates, selection: Selection, drops: pa.Table
+) -> dict[str, pa.Table]:
+    """All configurations with their rows; those without rows are left out when they are written."""
+    return {
+        "default": selection.qrels,
+        "corpus": corpus.passages,
+        "queries": queries.select(["_id", "text"]),
+        **selection.rows,
+        **{f"candidates-{kind}": found.candidates for kind, found in candidates.mined.items()},
+        **{f"scores-{scorer}": scores for scorer, scores in sorted(candidates.scores.items())},
+        "generated": candidates.generated,
+        "fates": selection.fates,
+        "drops": drops,
+    }
+
+
+def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str | None) -> dict[str, Any]:
+    """The manifest's account of where a data set comes from; holds no time and no place, so equal builds are equal."""
+    config = recipe.config
+    return {
+        "name": config.name,
+        "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
+        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=config.llm.shaping())),
+        "inputs": inputs,
+        "license": licence,
+        "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
+        "language": config.corpus.language,
+        "code": _code(config),
+        "packages": package_versions(),
+    }
+
+
+def inputs_of(
+    config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None, guard: Guard
+) -> dict[str, Any]:
+    """All that a data set depends on: equal inputs give equal bytes.
+
+    Missing models and prompts are noticed here, before the LLM is paid.
+
+    Raises:
+        UserError: a model, a prompt or the ranker's training recipe is not there.
+    """
+    language = config.corpus.language
+    prompts = set(config.queries.weights()) if given is None else set()
+    writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
+    for kind, writer in writers.items():
+        if kind in config.negatives.kinds:
+            prompt_of(writer, language, kind)
+            prompts.add(writer.prompt)
+    if LLM_JUDGE in config.scorers:
+        prompts.add(config.negatives.llm_judge.prompt)
+    lacking = without_edition(prompts, language)
+    if lacking:
+        logger.warning("no edition in %r of %s: the English prompt is used", language, ", ".join(lacking))
+    return {
+        "recipe": identity_hash(config),
+        "corpus": {
+            "source": corpus.source,
+            "revision": corpus.revision,
+            "sha256": corpus.sha256,
+        },
+        **({} if given is None else {"queries": given.about(config.queries)}),
+        **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
+        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
+        "models": models_of(config),
+        "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
+        "seed": config.seed,
+        "code": _code(config)["sha256"],
+        "packages": dict(package_versions()),
+    }
+
+
+def _code(config: BuildRecipe) -> Mapping[str, str | None]:
+    """The version of the code that makes the data set; training's too where the build trains its own ranker."""
+    trains = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
+    return code_version("builders", "cards", "foils", *(["training"] if trains else []))
+
+
+def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
+    """The models that choose negatives or filter queries, pinned; one that is still to be trained, by its recipe."""
+    used: dict[str, str | None] = {}
+    ranker = config.negatives.cross_encoder
+    if config.uses("cross-encoder"):
+        used["cross-encoder"] = ranker.model
+        used["cross-encoder's pool"] = ranker.dense_model if "dense" in ranker.pool_from else None
+    if config.uses("dense"):
+        used["dense"] = config.negatives.dense.model
+    if config.queries.round_trip_k:
+        used["round-trip"] = config.queries.round_trip_model
+    pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
+    models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
+    if "cross-encoder" in used and ranker.model is None:
+        models["cross-encoder"] = {
+            "name": Path(str(ranker.train_with)).name,
+            "revision": domain_ranker.recipe_revision(ranker.train_with),
+        }
+    return models

@@ -1,0 +1,403 @@
+"""What a real HTTP server sees of the client: what arrives, what is made of its answer, whose key it gets."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from huggingface_hub import AsyncInferenceClient, constants
+from huggingface_hub.utils import _http
+
+from builders.llm.client import Llm
+from builders.llm.config import LlmConfig
+from builders.llm.endpoints import api_key, endpoint_of
+from builders.llm.failures import failure_of
+from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
+from builders.llm.posting import PostingClient
+from builders.llm.store import CallStore
+from builders.prompts import answer_schema
+from foils.errors import UserError
+from tests.builders.asking import ask as ask_all
+from tests.chat_server import completion
+from tests.conftest import CANARY
+
+MESSAGES = [
+    {"role": "system", "content": "Write queries."},
+    {"role": "user", "content": "Passage: owls"},
+    {"role": "assistant", "content": "what are owls?"},
+    {"role": "user", "content": "Passage: eels"},
+]
+SCHEMA = answer_schema(1)
+BY_OPENAI = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
+THINKS_NOT = {"chat_template_kwargs": {"enable_thinking": False}}
+
+SAMPLING = {"max_tokens": 9, "temperature": 0.5, "seed": 7}
+CHAT = {"model": "scripted", "messages": MESSAGES, **SAMPLING, "stop": ["\n"], "stream": False, "top_p": 0.9}
+ARRIVES = {
+    "openai": {**CHAT, "response_format": BY_OPENAI},
+    "tgi": {**CHAT, "response_format": {"type": "json_object", "value": SCHEMA}},
+}
+PATH = "/v1/chat/completions"
+
+
+def request(**changes):
+    asked = {"messages": tuple(MESSAGES), "max_tokens": 9, "temperature": 0.5, "seed": 7, "stop": ("\n",), **changes}
+    return ChatRequest(**asked)
+
+
+def answered(text, finish_reason="stop", **message):
+    """A server's whole answer."""
+    value = completion(text, finish_reason)
+    value["choices"][0]["message"].update(message)
+    return 200, {"Content-Type": "application/json"}, json.dumps(value)
+
+
+@pytest.fixture
+def send(chat_server):
+    """Sends one request, and returns what the store would keep."""
+
+    def run(asked, heard=None, **settings):
+        config = LlmConfig(**{"base_url": chat_server.url, "model": "scripted", **settings})
+
+        async def exchange():
+            endpoint = Endpoint(config.base_url, config.model)
+            heard_by = heard or (lambda *_: None)
+            async with PostingClient(endpoint, api_key(config), config.timeout_s, heard_by) as client:
+                return await client.complete(body_of(asked, config))
+
+        return asyncio.run(exchange())
+
+    return run
+
+
+@pytest.fixture
+def failure(send, chat_server):
+    """What the caller makes of an answer that is none."""
+
+    def run(script, **settings):
+        chat_server.script = script
+        try:
+            kept = send(request(), **settings)
+        except Exception as error:  # noqa: BLE001 - which one is the client's business
+            return failure_of(error)
+        pytest.fail(f"taken for an answer: {kept}")
+
+    return run
+
+
+@pytest.mark.parametrize("server", ARRIVES)
+def test_what_arrives(send, chat_server, server):
+    chat_server.script = lambda *_: answered("what are eels?")
+    heard = []
+    asked = request(schema=SCHEMA)
+    kept = send(asked, lambda *about: heard.append(about), server=server, thinking=False, extra_body={"top_p": 0.9})
+    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**ARRIVES[server], **THINKS_NOT}])
+    assert {name.lower(): value for name, value in chat_server.headers[0].items()}["content-type"] == "application/json"
+    ((status, headers),) = heard
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert kept == {
+        "text": "what are eels?",
+        "finish_reason": "stop",
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "model": "scripted",
+    }
+
+
+def test_what_is_not_asked_for_does_not_arrive(send, chat_server):
+    send(request(stop=(), temperature=0.0))
+    (body,) = chat_server.bodies
+    assert set(body) == {"model", "messages", "stream"} | set(SAMPLING)
+    assert body["temperature"] == 0.0
+
+
+@pytest.mark.parametrize("end", ["/v1", "/v1/", "", "/", "/v1/chat/completions"])
+def test_the_end_of_the_address_changes_nothing(send, chat_server, end):
+    send(request(), base_url=chat_server.root + end)
+    assert chat_server.paths == [PATH]
+
+
+def test_a_cut_answer_is_marked(send, chat_server):
+    chat_server.script = lambda *_: answered("what are", "length")
+    assert send(request())["finish_reason"] == "length"
+
+
+def test_what_comes_after_a_stop_string_is_no_answer(send, chat_server):
+    """`transformers serve` does not look for them, TGI leaves them in."""
+    chat_server.script = lambda *_: answered(" what are eels?\nPassage: bees", "length")
+    kept = send(request())
+    assert (kept["text"], kept["finish_reason"]) == (" what are eels?", "stop")
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}])
+def test_a_server_that_counts_no_tokens(send, chat_server, usage):
+    def uncounted(*_):
+        status, headers, text = answered("x")
+        return status, headers, json.dumps({**json.loads(text), "usage": usage})
+
+    chat_server.script = uncounted
+    kept = send(request())
+    assert (kept["prompt_tokens"], kept["completion_tokens"]) == (None, None)
+
+
+@pytest.mark.parametrize("place", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_model_that_only_thinks(send, chat_server, place, content):
+    chat_server.script = lambda *_: answered(content, "length", **{place: "Let me think about eels."})
+    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<think>\nEels, then.\n</think>\n\nwhat are eels?", "what are eels?"),
+        ("\n<thinking>Eels.</thinking>what are eels?", "what are eels?"),
+        ("<think>\nEels are", ""),
+    ],
+)
+def test_thoughts_in_the_text_are_taken_out(send, chat_server, text, said):
+    chat_server.script = lambda *_: answered(text)
+    answer = answer_of("key", {**send(request()), "seconds": 0.1})
+    assert (answer.text, answer.only_reasoning) == (said, not said)
+
+
+NO_ANSWERS = {
+    "cut JSON": lambda: answered("half of it")[2][:-9],
+    "HTML": lambda: "<html>welcome</html>",
+    "nothing": lambda: "",
+    "an empty object": lambda: "{}",
+    "an empty list": lambda: "[]",
+    "no choices": lambda: '{"choices": []}',
+    "an empty choice": lambda: '{"choices": [{}]}',
+    "bytes": lambda: '{"choices": "\udcff"}',
+}
+
+
+@pytest.mark.parametrize("what", NO_ANSWERS)
+def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, what):
+    def raw(handler):
+        data = NO_ANSWERS[what]().encode("utf-8", "surrogateescape")
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    found = failure(lambda *_: raw)
+    assert found.words == "answered with something other than a chat completion"
+    assert not found.refused
+
+
+BUSY = {"error": "Model is overloaded", "error_type": "overloaded"}  # as TGI says it
+WRONG = {"error": "Input validation error: too long", "error_type": "validation"}
+
+
+def test_a_busy_server_is_told_from_a_wrong_request(failure):
+    found = failure(lambda *_: (429, {"Retry-After": "1"}, json.dumps(BUSY)))
+    assert (found.status, found.pushed_back, found.asked_to_wait, found.refused) == (429, True, True, False)
+    found = failure(lambda *_: (422, {}, json.dumps(WRONG)))
+    assert (found.status, found.of_request, found.refused) == (422, True, True)
+    assert "Input validation error: too long" in found.words
+
+
+def test_a_server_that_does_not_answer_in_time(failure):
+    found = failure(lambda *_: time.sleep(0.6) or "late", timeout_s=0.1)
+    assert (found.words, found.pushed_back) == ("did not answer in time", True)
+
+
+# Keys
+
+
+def authorizations(server):
+    return [{name.lower(): value for name, value in sent.items()}.get("authorization") for sent in server.headers]
+
+
+def test_the_hub_token_reaches_no_server(send, chat_server, monkeypatch):
+    chat_server.script = lambda *_: answered("x")
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    send(request())
+    send(request(), api_key_env="MY_KEY")
+    assert authorizations(chat_server) == ["Bearer none-needed", "Bearer sk-mine"]
+    assert CANARY not in json.dumps([chat_server.headers, chat_server.bodies, chat_server.paths])
+
+
+def test_without_a_key_of_ours_the_hub_token_would_reach_it(chat_server):
+    """So the test above can fail."""
+
+    async def careless():
+        async with AsyncInferenceClient(base_url=chat_server.url) as client:
+            await client.chat_completion(MESSAGES, model="scripted")
+
+    asyncio.run(careless())
+    assert authorizations(chat_server) == [f"Bearer {CANARY}"]
+
+
+# Hosted: providers and Inference Endpoints
+
+KEY = "hf_keyOfTheRecipe"
+
+
+@pytest.fixture
+def hosted(chat_server, tmp_path, monkeypatch):
+    """The Hub, its router, its endpoints and an LLM, all on one scripted server; asks the LLM one thing."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setattr(constants, "ENDPOINT", chat_server.root)
+    monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", f"{chat_server.root}/{{provider}}")
+    monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", f"{chat_server.root}/endpoints")
+
+    def ask(asked=None, **settings):
+        config = LlmConfig(**{"api_key_env": "MY_KEY", "answers_as": "scripted", "attempts": 1, **settings})
+        with CallStore(tmp_path / "calls.sqlite") as store:
+            llm = Llm(config, store, lambda: endpoint_of(config))
+            return ask_all(llm, "test", [asked or request()])[0]
+
+    return ask
+
+
+def serve_by(server, model, provider, task="conversational"):
+    """Puts on the Hub who serves a model; each test needs a model of its own, the client remembers them."""
+    mapping = {provider: {"status": "live", "providerId": f"inside/{model.partition('/')[2]}-turbo", "task": task}}
+    server.pages[f"/api/models/{model}"] = (200, {"id": model, "inferenceProviderMapping": mapping})
+
+
+def test_a_provider_is_asked_through_the_router_with_the_recipes_key(hosted, chat_server):
+    serve_by(chat_server, "acme/one", "together")
+    assert hosted(model="acme/one", provider="together").text == "an answer"
+    assert chat_server.paths == ["/together/v1/chat/completions"]
+    assert chat_server.bodies[0]["model"] == "inside/one-turbo"
+    assert authorizations(chat_server) == [f"Bearer {KEY}"]
+    assert CANARY not in json.dumps([chat_server.headers, chat_server.bodies])
+
+
+@pytest.mark.parametrize(
+    ("provider", "form"),
+    [
+        ("together", {"type": "json_schema", "schema": SCHEMA}),
+        ("fireworks-ai", {"type": "json_object", "schema": SCHEMA}),
+        ("groq", BY_OPENAI),
+    ],
+)
+def test_a_provider_gets_the_schema_in_its_own_form(hosted, chat_server, provider, form):
+    model = f"acme/schema-{provider}"
+    serve_by(chat_server, model, provider)
+    hosted(request(schema=SCHEMA), model=model, provider=provider, extra_body={"top_p": 0.9})
+    assert (chat_server.bodies[0]["response_format"], chat_server.bodies[0]["top_p"]) == (form, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "words"),
+    [
+        ("acme/two", "groq", "acme/two is not supported by provider groq"),
+        ("acme/two", "nobody", "'nobody' not supported"),
+        ("acme/image", "together", "not supported for task conversational"),
+        ("acme/unserved", "together", "No provider mapping found for model acme/unserved"),
+    ],
+)
+def test_a_model_that_a_provider_does_not_serve(hosted, chat_server, model, provider, words):
+    serve_by(chat_server, "acme/two", "together")
+    serve_by(chat_server, "acme/image", "together", "text-to-image")
+    chat_server.pages["/api/models/acme/unserved"] = (200, {"id": "acme/unserved"})
+    with pytest.raises(UserError, match=rf"llm\.provider: .*{words}.*see the model's page on the Hub"):
+        hosted(model=model, provider=provider)
+    assert not chat_server.bodies
+
+
+def test_a_model_that_the_hub_does_not_know(hosted, chat_server):
+    with pytest.raises(UserError, match=r"provider together, model acme/none: answered 404.*check .*llm\.model"):
+        hosted(model="acme/none", provider="together")
+    assert not chat_server.bodies
+
+
+def endpoint(server, state="running", repository="acme/model", url=True):
+    """Puts an Inference Endpoint where the client looks for it."""
+    about = {"state": state, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"}
+    value = {
+        "name": "mine",
+        "type": "protected",
+        "healthRoute": "/health",
+        "model": {"repository": repository, "framework": "pytorch", "revision": "main", "task": "text-generation"},
+        "status": {**about, "url": server.root} if url else about,
+    }
+    server.pages["/endpoints/endpoint/acme/mine"] = (200, value)
+
+
+def test_a_running_inference_endpoint_is_asked(hosted, chat_server):
+    chat_server.script = lambda *_: answered("yes")
+    endpoint(chat_server)
+    assert hosted(model="acme/model", endpoint="acme/mine").text == "yes"
+    assert chat_server.paths == [PATH]
+    ((path, headers),) = chat_server.gets
+    assert (path, headers["authorization"]) == ("/endpoints/endpoint/acme/mine", f"Bearer {KEY}")
+    assert authorizations(chat_server) == [f"Bearer {KEY}"]
+    assert CANARY not in json.dumps([chat_server.headers, chat_server.gets])
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"state": "paused", "url": False}, "it is paused; start it"),
+        ({"repository": "acme/another"}, "it serves acme/another; set llm.model to that"),
+        (None, "answered 404; check the name, and that llm.api_key_env names a Hub token"),
+    ],
+)
+def test_an_inference_endpoint_that_cannot_be_asked(hosted, chat_server, state, words):
+    if state is not None:
+        endpoint(chat_server, **state)
+    with pytest.raises(UserError, match=f"llm.endpoint acme/mine: {words}"):
+        hosted(model="acme/model", endpoint="acme/mine")
+    assert not chat_server.bodies
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+CONTENTS = {
+    "a text in a list": [{"type": "text", "text": "what are eels?"}],
+    "thoughts beside it": [THOUGHT, {"type": "text", "text": "what are eels?"}],
+    "texts as they are": ["what are ", "eels?"],
+    "the other name": [{"type": "output_text", "text": "what are eels?"}],
+    "a text in a text": [{"type": "text", "text": {"value": "what are eels?"}}],
+    "one part": {"type": "text", "text": "what are eels?"},
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_a_content_in_parts_is_its_texts(send, chat_server, content):
+    chat_server.script = lambda *_: answered(content)
+    assert send(request(stop=()))["text"] == "what are eels?"
+
+
+def test_a_content_of_thoughts_alone_is_only_reasoning(send, chat_server):
+    chat_server.script = lambda *_: answered([THOUGHT], "length")
+    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
+
+
+def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
+    chat_server.script = lambda *_: answered(None, refusal="I can't help with that.")
+    assert send(request())["text"] == "I can't help with that."
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 70.0, "completion_tokens": "12"}, (70, 12)),
+        ({"prompt_tokens": None, "completion_tokens": "many"}, (None, None)),
+        ({"prompt_tokens": {"text": 70}, "completion_tokens": [12]}, (None, None)),
+        ("none", (None, None)),
+        (None, (None, None)),
+        ([], (None, None)),
+        ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, (None, None)),
+    ],
+)
+def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):
+    message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
+    whole = {"choices": [{"message": message, "finish_reason": 3}], "usage": usage, "model": ["scripted"], "id": 7}
+    chat_server.script = lambda *_: (200, {}, "\ufeff" + json.dumps(whole))
+    kept = send(request())
+    assert (kept["text"], kept["finish_reason"]) == ("what are eels?", "stop")
+    assert (kept["prompt_tokens"], kept["completion_tokens"]) == tokens
+    assert "model" not in kept
+    assert "only_reasoning" not in kept
+
+
+def test_no_other_client_of_this_process_is_changed(send):
+    before = _http._GLOBAL_ASYNC_CLIENT_FACTORY
+    assert send(request())["text"] == "an answer"
+    assert _http._GLOBAL_ASYNC_CLIENT_FACTORY is before
