@@ -20,8 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import domain_ranker, embeddings, labelled, queries
-from builders.bm25.languages import check_language
+from builders import labelled, queries
 from builders.contents import configs_of, inputs_of, models_of, record_of
 from builders.corpus import Corpus, load, sample
 from builders.doctor.examine import examine
@@ -35,12 +34,15 @@ from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import Candidates, mine_all
+from builders.negatives import domain_ranker
 from builders.negatives.material import Material
 from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check, check_enough
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.embeddings import retriever
 from builders.selection import Selection, chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
 from builders.stages import Stages, costs_file
@@ -174,7 +176,8 @@ class _Asked(NamedTuple):
 def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
     _check_sizes(config, corpus)
-    check_language(config.corpus.language)
+    if config.searches_words:
+        check_language(config.corpus.language)
     warn_of_language(corpus.passages, config.corpus.language, config.seed)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
@@ -270,7 +273,7 @@ def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
-        return embeddings.retriever(model, material.corpus, material.cache)
+        return retriever(model, material.corpus, material.cache)
     return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
 
 

@@ -11,17 +11,16 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from builders import domain_ranker, remining
 from builders.corpus import Corpus
 from builders.labelled import Labelled
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
+from builders.negatives import domain_ranker
 from builders.negatives.llm import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
-from builders.training_run import recipe_revision
 from foils.models import resolve_model
 from foils.provenance import code_version, package_versions
 from foils.recipe import Recipe
@@ -104,8 +103,7 @@ def inputs_of(
 
 def _code(config: BuildRecipe) -> Mapping[str, str | None]:
     """The version of the code that makes the data set; training's too where the build trains its own ranker."""
-    ranker = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
-    trains = ranker or (config.uses("dense") and config.negatives.dense.train_with is not None)
+    trains = config.uses("cross-encoder") and config.negatives.cross_encoder.train_with is not None
     return code_version("builders", "cards", "foils", *(["training"] if trains else []))
 
 
@@ -125,9 +123,6 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     if "cross-encoder" in used and ranker.model is None:
         models["cross-encoder"] = {
             "name": Path(str(ranker.train_with)).name,
-            "revision": recipe_revision(ranker.train_with, domain_ranker.TRAIN_WITH),
+            "revision": domain_ranker.recipe_revision(ranker.train_with),
         }
-    if "dense" in used and config.negatives.dense.train_with is not None:
-        recipe = config.negatives.dense.train_with
-        models["dense-training"] = {"name": Path(recipe).name, "revision": remining.recipe_of(recipe)}
     return models

@@ -3,20 +3,36 @@
 mined = mine_all(queries, material, config)
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.negatives import MINERS, config_of
+from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.negatives.material import Material, Mined
 from builders.passages import Passages
-from builders.scorers import SCORERS
+from builders.recipe import BuildRecipe, NegativesConfig
+from builders.scores import llm_judge
+from builders.scores.cross_encoder import score_pairs
 from builders.selection.config import Rules
 
-if TYPE_CHECKING:
-    from builders.recipe import BuildRecipe, NegativesConfig
+MINERS: Mapping[str, Callable[..., Mined]] = {
+    "llm": llm.mine,
+    "llm-with-positive": llm_with_positive.mine,
+    "bm25": bm25.mine,
+    "cross-encoder": cross_encoder.mine,
+    "dense": dense.mine,
+    "random": sampled.mine,
+}
+"""Kind -> `mine(queries, material, config)`; its config is the field of that name in the recipe's `[negatives]`."""
+SCORERS: Mapping[str, Callable[..., pa.Table]] = {
+    "cross-encoder": score_pairs,
+    "dense": dense.score,
+    "llm-judge": llm_judge.score,
+}
+"""Scorer -> `score(pairs, queries, passages, material, config)`, which gives `schema.SCORES` in the pairs' order."""
 
 
 class Candidates(NamedTuple):
@@ -38,13 +54,13 @@ class Candidates(NamedTuple):
         return pa.concat_tables([schema.GENERATED.empty_table(), *(found.generated for found in self.mined.values())])
 
 
-def mined_kinds(negatives: "NegativesConfig") -> list[str]:
-    """The kinds that are mined: neither variants nor mixes of others nor `none`."""
+def mined_kinds(negatives: NegativesConfig) -> list[str]:
+    """Returns the kinds that are mined: neither variants nor mixes of others nor `none`."""
     return [kind for kind in negatives.kinds if kind in MINERS]
 
 
-def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Candidates:
-    """Mines every kind, then scores what selection has rules for and nobody has scored yet.
+def mine_all(queries: pa.Table, material: Material, config: BuildRecipe) -> Candidates:
+    """Mines every kind, then scores what selection has rules for and no scorer has scored yet.
 
     Args:
         queries: `queries.TABLE`.
@@ -69,7 +85,7 @@ def mine_all(queries: pa.Table, material: Material, config: "BuildRecipe") -> Ca
     return found._replace(scores=scores)
 
 
-def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildRecipe") -> pa.Table:
+def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: BuildRecipe) -> pa.Table:
     """Pairs that rules look at and the scorer has not seen: positives, and candidates within their rank window."""
     pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
     for kind in config.negatives.kinds:
@@ -84,6 +100,6 @@ def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: "BuildR
 
 
 def _within_ranks(candidates: pa.Table, rules: Rules) -> pa.Table:
-    if rules.rank_max is None or rules.shortfall == "fill":
+    if rules.rank_max is None:
         return candidates
     return candidates.filter(pc.less_equal(candidates["rank"], rules.rank_max))

@@ -45,15 +45,15 @@ class Passages:
 
     def ids_at(self, positions: Positions) -> pa.Array:
         """The ids at positions, in their order."""
-        return _take(self.ids, positions)
+        return take(self.ids, positions)
 
     def bodies(self, positions: Positions) -> pa.Array:
         """Texts without titles at positions, in their order."""
-        return _take(self.table["text"], positions)
+        return take(self.table["text"], positions)
 
     def texts(self, positions: Positions) -> pa.Array:
         """Passages as models read them (title, a space, text, as MTEB joins them) at positions, in their order."""
-        return _joined(_take(self.table["title"], positions), _take(self.table["text"], positions))
+        return _joined(take(self.table["title"], positions), take(self.table["text"], positions))
 
     def batches(self, rows: int = 10_000) -> Iterator[pa.Array]:
         """All passages as models read them, in their order, `rows` at a time."""
@@ -73,7 +73,7 @@ def _joined(titles: pa.Array, texts: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(pc.binary_join_element_wise(titles, texts, " "))
 
 
-def _take(column: pa.ChunkedArray, positions: Positions) -> pa.Array:
+def take(column: pa.ChunkedArray, positions: Positions) -> pa.Array:
     """Values at positions, chunk by chunk: Arrow's own `take` may first copy all chunks of a column into one."""
     if column.num_chunks == 1:
         return column.chunk(0).take(pa.array(positions))

@@ -6,15 +6,15 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from builders.audit.llm_judge import LlmJudgeConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.dense import DenseConfig
 from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
-from builders.negatives.random import RandomConfig
-from builders.scoring.config import CrossEncoderConfig
+from builders.negatives.sampled import RandomConfig
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
 from foils.recipe import Seed, config_hash
 
@@ -138,10 +138,19 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     llm_judge: LlmJudgeConfig = field(name="llm-judge", default_factory=LlmJudgeConfig)
 
 
+REMINE = "build, train on the kind dense, then build again with --set negatives.dense.model=MODEL"
+
+
 class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of one data set."""
 
     REMOVED: ClassVar[Mapping[str, str]] = {
+        "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
+        "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
+        "negatives.dense.rounds": REMINE,
+        "negatives.dense.train_with": REMINE,
+        "negatives.dense.exact_below": "leave it out; every search is exact",
+        "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
         "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
         "leakage.embed_passages": "leave it out; leakage.model compares queries, leakage.ngram_share passages",
     }
@@ -160,6 +169,15 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         """The scorers that selection looks at."""
         plain = (kind for kind in self.negatives.kinds if kind in KINDS[:-1] or kind in self.negatives.variants)
         return {scorer for kind in plain for scorer in self.selection.rules_for(kind).scorers}
+
+    @property
+    def searches_words(self) -> bool:
+        """Whether BM25 mines, fills a pool, makes the round trip or trains a cross-encoder."""
+        ranker, queries = self.negatives.cross_encoder, self.queries
+        trip = queries.round_trip_k > 0 and queries.round_trip_model is None
+        pooled = "cross-encoder" in self.negatives.kinds and "bm25" in ranker.pool_from
+        trains = self.uses("cross-encoder") and ranker.train_with is not None
+        return "bm25" in self.negatives.kinds or trip or pooled or trains
 
     def uses(self, tool: str) -> bool:
         """Whether `cross-encoder` or `dense` mines, or scores for selection."""

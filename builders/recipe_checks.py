@@ -3,11 +3,10 @@
 import re
 
 from builders.llm.config import check_llm
+from builders.mining import SCORERS
 from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, WRITTEN, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
-from builders.scorers import SCORERS
-from builders.selection import NO_NEGATIVES
-from builders.selection.config import check_selection
+from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError
@@ -37,11 +36,6 @@ def check(recipe: BuildRecipe) -> None:
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
-    if recipe.queries.source is not None and recipe.negatives.dense.rounds > 1:
-        raise UserError(
-            f"recipe: negatives.dense.rounds {recipe.negatives.dense.rounds} with labelled queries: training between "
-            "rounds knows only one positive of each, and would take the others for negatives; set rounds to 1"
-        )
     if recipe.uses("dense"):
         check_dense(recipe.negatives.dense)
     _check_prompts(recipe.queries)
@@ -91,12 +85,10 @@ def _check_scorers(recipe: BuildRecipe) -> None:
     for kind in set(recipe.negatives.kinds) - {NO_NEGATIVES}:
         source = recipe.negatives.variants.get(kind, kind)
         scorers = set() if is_mix(kind) else recipe.selection.rules_for(kind).scorers
-        own = {"bm25"} | ({"dense"} if recipe.negatives.dense.rounds > 1 else set())
-        for scorer in sorted((scorers & own) - {source}):
-            why = "scores only what it finds" if scorer == "bm25" else "is trained anew between its rounds"
+        if "bm25" in scorers - {source}:
             raise UserError(
-                f"recipe: selection: a rule for {kind} looks at scores of {scorer}, which {why}; name another scorer, "
-                f"or lift the rule with selection.kinds.{kind}"
+                f"recipe: selection: a rule for {kind} looks at scores of bm25, which scores only what it finds; name "
+                f"another scorer, or lift the rule with selection.kinds.{kind}"
             )
 
 
@@ -177,9 +169,9 @@ def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
                 f"negatives.{source}.{key} to {wanted if source in WRITTEN else wanted + 1} or more"
             )
         rules = recipe.selection.rules_for(kind)
-        last = min(most, rules.rank_max or most) if rules.shortfall == "drop" else most
+        last = min(most, rules.rank_max or most)
         left = max(0, last - rules.rank_min + 1)
-        if left < (1 if rules.shortfall == "fewer" else wanted):
+        if left < wanted:
             raise UserError(
                 f"recipe: selection for {kind}: rank_min {rules.rank_min} and the last rank, {last}, leave {left} of a "
                 f"query's candidates, and negatives.per_query is {wanted}; widen the ranks, or set "

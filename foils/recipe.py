@@ -153,14 +153,17 @@ def _explain(message: str, config_type: type) -> str:
         if key in removed:
             return f"removed key {key}: {removed[key]}"
         return f"unknown key {key}; allowed here: {', '.join(_fields(config_type, keys))}"
+    allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
+    if allowed:
+        return f"{place}: {problem[:1].lower()}{problem[1:]}; allowed: {', '.join(allowed)}"
     if missing:
         return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
     remedy = f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
     return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 
-def _fields(config_type: type, keys: Sequence[str]) -> list[str]:
-    """The names that a (nested) struct takes, following `keys` from `config_type`."""
+def _struct_at(config_type: type, keys: Sequence[str]) -> type:
+    """Follows `keys` from a struct to a nested one; the last struct on the way where they lead on."""
     for key in keys:
         field = next((f for f in msgspec.structs.fields(config_type) if f.encode_name == key), None)
         candidates = [] if field is None else [field.type, *get_args(field.type)]
@@ -168,4 +171,16 @@ def _fields(config_type: type, keys: Sequence[str]) -> list[str]:
         if not structs:
             break
         config_type = structs[0]
-    return [field.encode_name for field in msgspec.structs.fields(config_type)]
+    return config_type
+
+
+def _fields(config_type: type, keys: Sequence[str]) -> list[str]:
+    """Returns the names that a (nested) struct takes."""
+    return [field.encode_name for field in msgspec.structs.fields(_struct_at(config_type, keys))]
+
+
+def _values(config_type: type, keys: Sequence[str]) -> list[str]:
+    """Returns the values that a key takes, if they are listed (`Literal`)."""
+    fields = msgspec.structs.fields(_struct_at(config_type, keys[:-1]))
+    types = [field.type for field in fields if field.encode_name == keys[-1]]
+    return [value for one in types for value in get_args(one) if isinstance(value, str)]

@@ -20,7 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from builders.audit import exchange, judges, llm_judge
+from builders.audit import exchange, judges
 from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
 from builders.audit.sampling import DataSet
 from builders.audit.table import lines
@@ -28,6 +28,7 @@ from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe
+from builders.scores.llm_judge import LlmJudgeConfig
 from foils.errors import UserError, run_entry
 from foils.recipe import load_recipe
 
@@ -101,7 +102,7 @@ def _judged(dataset: DataSet, options: Options, truth: judges.Truth | None) -> d
         check_llm(recipe.llm)  # its other tables are not used
         llm = identified(recipe.llm)
         with llm_session(llm, options.store) as session:
-            asked = llm_judge.llm(dataset, llm, session.run, llm_judge.LlmJudgeConfig(), config.seed)
+            asked = judges.llm(dataset, llm, session.run, LlmJudgeConfig(), config.seed)
             result = audit(dataset, asked, config, truth)
             told = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
             logger.info("%d new LLM calls%s", session.ledger.new_calls, told)

@@ -1,6 +1,6 @@
 """Judges: each says of (query, passage) pairs whether the passage answers the query.
 
-A judge is a name, its rule in words, and one function over a batch of pairs; the LLM has a module of its own.
+A judge is a name, its rule in words, and one function over a batch of pairs.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,13 @@ from msgspec import Meta, Struct
 
 from builders.audit.sampling import PAIRS, DataSet, distinct, keys
 from builders.folder import cache_of
+from builders.llm.chat import Converse
+from builders.llm.config import LlmConfig
 from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
-from builders.scoring.config import CrossEncoderConfig, Precision
-from builders.scoring.cross_encoder import score_pairs
+from builders.scores import llm_judge
+from builders.scores.config import CrossEncoderConfig, Precision
+from builders.scores.cross_encoder import score_pairs
 from foils.beir import judgements
 from foils.models import resolve_model
 from foils.provenance import sha256_file
@@ -131,6 +134,27 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossE
     material = Material(passages.table, "en", 0, no_llm, cache)
     settings = CrossEncoderConfig(model=config.model, max_length=config.max_length, precision=config.precision)
     return score_pairs(pairs, queries, passages, material, settings)
+
+
+def llm(dataset: DataSet, model: LlmConfig, converse: Converse, config: llm_judge.LlmJudgeConfig, seed: int) -> Judge:
+    """The LLM as a judge of a data set.
+
+    Args:
+        dataset: for the texts.
+        model: which LLM it is, for the record.
+        converse: has it answer.
+        config: prompt and sampling.
+        seed: of its answers.
+    """
+
+    def verdicts(pairs: pa.Table) -> Verdicts:
+        queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
+        material = Material(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
+        scores = llm_judge.score(pairs, queries, passages, material, config)["score"]
+        return np.asarray(scores.to_numpy(), np.float64)
+
+    known = {"name": model.model, "revision": model.revision or "not stated", "prompt": config.prompt}
+    return Judge("llm", known, f"it answers yes to the prompt {config.prompt}", verdicts, can_judge_more=True)
 
 
 class Truth:

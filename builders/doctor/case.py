@@ -8,7 +8,6 @@ import msgspec
 import pyarrow as pa
 
 from builders import labelled, queries
-from builders.audit.llm_judge import How, JudgeTask, LlmJudgeConfig
 from builders.corpus import load, sample
 from builders.doctor.visit import Case
 from builders.llm.chat import ChatRequest, Task
@@ -19,6 +18,7 @@ from builders.negatives.llm_with_positive import shown
 from builders.negatives.material import Material
 from builders.prompts import in_language, load_prompt
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, QueriesConfig
+from builders.scores.llm_judge import How, JudgeTask, LlmJudgeConfig
 
 ConfigT = TypeVar("ConfigT", QueriesConfig, LlmNegativesConfig, LlmJudgeConfig)
 

@@ -13,7 +13,6 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from builders.audit.llm_judge import LlmJudgeConfig
 from builders.llm.chat import ChatAnswer, ChatRequest, Endpoint, Task, answer_of, body_of
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Account, bytes_of
@@ -23,6 +22,7 @@ from builders.llm.transport import EXCHANGE, Exchange, http_client
 from builders.llm.wires import WIRES, Line, Server
 from builders.negatives.llm import LlmNegativesConfig
 from builders.recipe import BuildRecipe, QueriesConfig
+from builders.scores.llm_judge import LlmJudgeConfig
 from foils.errors import UserError
 
 LONGEST_PROBE_S = 30.0

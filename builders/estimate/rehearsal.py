@@ -18,7 +18,8 @@ from builders import queries
 from builders.estimate.forecast import CALLS, FIGURES, ROWS, Floats, Measured
 from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest, Llm, TaskT
 from builders.llm.ledger import Spans, bytes_of, tokens_of
-from builders.negatives import MINERS, config_of
+from builders.mining import MINERS
+from builders.negatives import config_of
 from builders.negatives.material import Material
 from builders.recipe import BuildRecipe
 

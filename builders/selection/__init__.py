@@ -1,6 +1,7 @@
 """Selection: from stored candidates and scores to training rows, by published rules. Pure.
 
-All kinds keep the same queries, so that a comparison of kinds compares nothing else; every candidate's fate is told.
+All kinds keep the same queries, so that a comparison of kinds compares nothing else. Every candidate's outcome is
+recorded.
 """
 
 from collections import Counter
@@ -13,41 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
+from builders.passages import take
 from builders.selection.choice import Line
-from builders.selection.config import SelectionConfig, check_selection
-from builders.selection.draw import Draw, Plan, draw, fates
+from builders.selection.config import NO_NEGATIVES, Wanted, check_selection
+from builders.selection.draw import Draw, draw, outcomes
 from builders.selection.frame import Frame, Inputs, read
-from builders.selection.mixes import is_mix, parts_of, shares_of
-from builders.selection.rules import FATES, Judged, judge, relabelled
+from builders.selection.mixes import is_mix, parts_of
+from builders.selection.rules import OUTCOMES, Judged, judge, relabelled
 from builders.spool import spooled
 
-NO_NEGATIVES = "none"
 STAGE = "selection"
 ROWS = 5000  # written at once: their texts are in memory
-
-
-class Wanted(NamedTuple):
-    """What is to be selected.
-
-    Attributes:
-        kinds: kinds and mixes of the data set; `none` for queries and positives alone.
-        per_query: negatives a row.
-        seed: any integer.
-        config: the rules.
-        shares: mix -> part -> weight; equal ones where a mix is missing.
-        variants: kind -> the kind whose candidates it takes, by rules of its own.
-    """
-
-    kinds: tuple[str, ...]
-    per_query: int
-    seed: int
-    config: SelectionConfig = SelectionConfig()
-    shares: Mapping[str, Mapping[str, float]] = {}
-    variants: Mapping[str, str] = {}
-
-    def source_of(self, kind: str) -> str:
-        """The kind under whose name the candidates were mined."""
-        return self.variants.get(kind, kind)
 
 
 class Selection(NamedTuple):
@@ -59,7 +36,7 @@ class Selection(NamedTuple):
         qrels: `schema.QRELS`: the known positives and those that relabelling found.
         fates: `schema.FATES`: every candidate of every kind; of mixes, what they take.
         drops: `schema.DROPS`: queries that left, with the kind that could not serve them.
-        summary: kind -> fate -> how many candidates.
+        summary: kind -> outcome -> how many candidates.
         mixes: mix -> part -> how many negatives it took of it; a cap on uses may bend the shares.
     """
 
@@ -84,53 +61,51 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     Raises:
         UserError: the rules contradict each other or look at scores that are not there, or an id has no text.
     """
-    kinds = tuple(kind for kind in wanted.kinds if kind != NO_NEGATIVES)
+    kinds = wanted.drawn_kinds
     check_selection(wanted.config, kinds)
     rules = {kind: wanted.config.rules_for(kind) for kind in kinds}
-    shares = {kind: shares_of(kind, wanted.shares) for kind in kinds if is_mix(kind)}
-    plan = Plan(kinds, rules, shares, wanted.per_query, wanted.seed)
     known, pools, scored = read(inputs)
     pools = {kind: pools[wanted.source_of(kind)] for kind in kinds if not is_mix(kind)}
     sources = {kind: inputs.candidates[wanted.source_of(kind)] for kind in pools}
     frame = relabelled(known, pools, scored, rules)
     judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
-    result, judged = draw(frame, judged, inputs.passages, plan)
-    told = {kind: fates(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
-    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, told[kind]) for kind in judged]
-    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in shares]
+    result, judged = draw(frame, judged, inputs.passages, wanted, rules)
+    codes = {kind: outcomes(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
+    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, codes[kind]) for kind in judged]
+    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in filter(is_mix, kinds)]
     kept = np.flatnonzero(result.keep)
-    rows = {kind: _rows(inputs, frame, result, kind, kept) for kind in wanted.kinds}
+    columns = {kind: 0 if kind == NO_NEGATIVES else wanted.per_query for kind in wanted.kinds}
+    rows = {kind: _rows(inputs, frame, result, kind, kept, columns[kind]) for kind in wanted.kinds}
     return Selection(
         queries=inputs.queries["_id"].combine_chunks().take(pa.array(kept)),
         rows=rows,
         qrels=_qrels(inputs, frame, known),
         fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
-        drops=_drops(inputs.queries, result, plan),
-        summary={kind: _counts(codes) for kind, codes in told.items()},
-        mixes={kind: _taken_of_parts(kind, result) for kind in shares},
+        drops=_drops(inputs.queries, result, wanted.per_query),
+        summary={kind: _counts(found) for kind, found in codes.items()},
+        mixes={kind: _taken_of_parts(kind, result) for kind in filter(is_mix, kinds)},
     )
 
 
 def chosen_by_kind(fates: pa.Table) -> dict[str, pa.Table]:
-    """Kind -> the rows of `schema.FATES` of those candidates that became negatives."""
+    """Returns the rows of `schema.FATES` of those candidates that became negatives, by kind."""
     chosen = fates.filter(pc.starts_with(fates["fate"], "negative_"))
     return {kind: chosen.filter(pc.equal(chosen["kind"], kind)) for kind in pc.unique(chosen["kind"]).to_pylist()}
 
 
-def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], told: npt.NDArray[np.int16]) -> pa.Table:
-    """A kind's candidates in their table's own order, with their fates."""
+def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], codes: npt.NDArray[np.int16]) -> pa.Table:
+    """A kind's candidates in their table's own order, with their outcomes."""
     order = np.argsort(row)
     rows = candidates.select(["query-id", "corpus-id"]).take(pa.array(row[order]))
-    return _fates_table(kind, rows, told[order])
+    return _outcome_table(kind, rows, codes[order])
 
 
 def _became(result: Draw, kind: str) -> tuple[Line, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The candidates that a kind's rows hold, the column of each, and the part of a mix that it comes from."""
     drawn = result.kinds[kind]
     taken = drawn.line.at(drawn.places)
-    number = taken.place_in_query() + 1
-    became = np.flatnonzero(result.keep[taken.query] & (number <= result.columns))
-    return taken.at(became), number[became], drawn.part[drawn.places][became]
+    became = np.flatnonzero(result.keep[taken.query])
+    return taken.at(became), taken.place_in_query()[became] + 1, drawn.part[drawn.places][became]
 
 
 def _taken_of_parts(kind: str, result: Draw) -> dict[str, int]:
@@ -146,26 +121,26 @@ def _mixed_ledger(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[st
         mine = part == place
         pool_row = judged[name].pool.row[taken.source[mine]]
         rows = sources[name].select(["query-id", "corpus-id"]).take(pa.array(pool_row))
-        tables.append(_fates_table(kind, rows, -number[mine].astype(np.int16)))
+        tables.append(_outcome_table(kind, rows, -number[mine].astype(np.int16)))
     return pa.concat_tables(tables)
 
 
-def _fates_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> pa.Table:
+def _outcome_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> pa.Table:
     most = max(0, -int(codes.min(initial=0)))
-    names = pa.array([*FATES, *(f"negative_{number}" for number in range(most, 0, -1))])
-    told = names.take(pa.array(np.where(codes < 0, len(names) + codes, codes)))
+    names = pa.array([*OUTCOMES, *(f"negative_{number}" for number in range(most, 0, -1))])
+    words = names.take(pa.array(np.where(codes < 0, len(names) + codes, codes)))
     kinds = pa.array([kind]).take(pa.array(np.zeros(len(codes), np.int8)))
-    return pa.table([kinds, rows["query-id"], rows["corpus-id"], told], schema=schema.FATES)
+    return pa.table([kinds, rows["query-id"], rows["corpus-id"], words], schema=schema.FATES)
 
 
 def _counts(codes: npt.NDArray[np.int16]) -> dict[str, int]:
-    """Fate -> how many; all columns together as `chosen`."""
-    counts = Counter({FATES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
+    """Counts outcomes; all columns together as `chosen`."""
+    counts = Counter({OUTCOMES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
     return {"chosen": int((codes < 0).sum()), **counts}
 
 
-def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArray[np.int64]) -> pa.Table:
-    columns = 0 if kind == NO_NEGATIVES else result.columns
+def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArray[np.int64], columns: int) -> pa.Table:
+    """A kind's training rows; their texts are taken `ROWS` rows at a time."""
     chosen = np.empty((len(result.keep), columns), np.int64)
     if columns:
         taken, number, _ = _became(result, kind)
@@ -177,7 +152,7 @@ def _rows(inputs: Inputs, frame: Frame, result: Draw, kind: str, kept: npt.NDArr
             queries = kept[start : start + ROWS]
             codes = np.column_stack([frame.positive[queries], chosen[queries]])
             texts = [inputs.passages.texts(frame.positions[column]) for column in codes.T]
-            asked = inputs.queries["text"].take(pa.array(queries)).combine_chunks()
+            asked = take(inputs.queries["text"], queries)
             yield pa.record_batch([asked, *texts], schema=form)
 
     return spooled(form, batches())
@@ -196,14 +171,13 @@ def _qrels(inputs: Inputs, frame: Frame, known: Frame) -> pa.Table:
     return pa.concat_tables([inputs.qrels, pa.table(found, schema=schema.QRELS)])
 
 
-def _drops(queries: pa.Table, result: Draw, plan: Plan) -> pa.Table:
+def _drops(queries: pa.Table, result: Draw, per_query: int) -> pa.Table:
     """Queries that left, once for each kind that had too few."""
     tables = [schema.DROPS.empty_table()]
-    least = 1 if any(rules.shortfall == "fewer" for rules in plan.rules.values()) else plan.per_query
     for kind, drawn in result.kinds.items():
-        short = np.flatnonzero(~result.keep & (drawn.counts < least))
+        short = np.flatnonzero(~result.keep & (drawn.counts < per_query))
         ids = queries["_id"].take(pa.array(short)).combine_chunks()
-        details = [f"{kind}: {count} of {plan.per_query}" for count in drawn.counts[short].tolist()]
+        details = [f"{kind}: {count} of {per_query}" for count in drawn.counts[short].tolist()]
         stage, reason = ([word] * len(short) for word in (STAGE, "too-few-negatives"))
         tables.append(pa.table([stage, ids, reason, details], schema=schema.DROPS))
     return pa.concat_tables(tables)

@@ -5,7 +5,7 @@
 
 `--set` takes the keys of the building recipe's `[selection]`, and `negatives.kinds`, `negatives.per_query`,
 `negatives.shares`, `negatives.variants` and `seed`. `--explain` shows one query's candidates with the scores of every
-scorer and their fates, and writes nothing.
+scorer and their outcomes, and writes nothing.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     Args:
         folder: a data set.
         overrides: `key=value`, as for a building recipe.
-        out: where the changed data set shall lie; without it, in the place of the old one.
+        out: where to write the changed data set; without it, in the place of the old one.
         explained: a query's id.
 
     Raises:
@@ -61,8 +61,8 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     started = perf_counter()
     selection = select(inputs, wanted_by(config))
     total = sum(table.num_rows for table in inputs.candidates.values())
-    told = f"{len(selection.queries):,} of {inputs.queries.num_rows:,} queries"
-    logger.info("%s with negatives, from %s candidates, in %.1f s", told, f"{total:,}", perf_counter() - started)
+    kept = f"{len(selection.queries):,} of {inputs.queries.num_rows:,} queries"
+    logger.info("%s with negatives, from %s candidates, in %.1f s", kept, f"{total:,}", perf_counter() - started)
     if explained is not None:
         print(explain(inputs, selection, config.negatives.variants, explained))
         return
@@ -112,7 +112,7 @@ def _write(
         "funnel": {**manifest["funnel"], "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
         "mixes": selection.mixes,
-        "audit": None,  # it spoke of other rows
+        "audit": None,  # it was of other rows
     }
     gone = {kind: pa.table({}) for kind in training_configs(manifest)}
     leakage = manifest.get("leakage")
@@ -133,7 +133,7 @@ def _entry() -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="a rule; may be repeated"
     )
-    parser.add_argument("--out", type=Path, help="where the changed data set shall lie; default: in place")
+    parser.add_argument("--out", type=Path, help="where to write the changed data set; default: in place")
     parser.add_argument("--explain", metavar="QUERY_ID", help="show one query's candidates and write nothing")
     arguments = parser.parse_args()
     main(arguments.folder, arguments.overrides, arguments.out, arguments.explain)

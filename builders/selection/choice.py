@@ -1,6 +1,6 @@
 """Which usable candidates are taken: an order for each query, and at most n from its front.
 
-Nothing here depends on the order in which candidates or queries come: lots are drawn by hashes of ids and the seed.
+Nothing here depends on the order of candidates or queries: random keys are hashes of ids and the seed.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from builders.corpus import keyed_hash
 from builders.selection.config import Rules
-from builders.selection.frame import Floats, Frame, Numbers, Pool
-from builders.selection.kernels import take_together
-from builders.selection.rules import CODE, OUTSIDE, Judged
+from builders.selection.frame import Flags, Floats, Frame, Numbers, Pool
+from builders.selection.rules import Judged
 
 _TINY = 2.0**-54
 
@@ -26,17 +26,15 @@ class Line(NamedTuple):
         query: `(n_usable,)`.
         passage: `(n_usable,)`.
         source: `(n_usable,)` where the candidate stands in its pool.
-        is_reserve: `(n_usable,)` taken only when the others do not suffice.
     """
 
     query: Numbers
     passage: Numbers
     source: Numbers
-    is_reserve: npt.NDArray[np.bool_]
 
     def at(self, places: Numbers) -> "Line":
-        """The candidates at some places."""
-        return Line(self.query[places], self.passage[places], self.source[places], self.is_reserve[places])
+        """Returns the candidates at some places."""
+        return Line(*(column[places] for column in self))
 
     def place_in_query(self) -> Numbers:
         """`(n_usable,)` 0 for the first of each query, 1 for the second, ..."""
@@ -49,37 +47,30 @@ def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) ->
 
     Args:
         frame: for the hashes of ids.
-        kind: kinds draw different lots.
-        judged: candidates with their fates.
-        rules: `sampling` and `shortfall`.
+        kind: each kind has random keys of its own.
+        judged: candidates with what the rules say of them.
+        rules: how candidates are sampled.
         seed: any integer.
     """
-    pool, usable = judged.pool, judged.fate == 0
-    reserve = np.zeros(len(usable), np.bool_)
-    if rules.shortfall == "fill" and rules.rank_max is not None:
-        reserve = (judged.fate == CODE[OUTSIDE]) & (pool.rank > rules.rank_max)
-    places = np.flatnonzero(usable | reserve)
+    pool, places = judged.pool, np.flatnonzero(judged.outcome == 0)
     key = _sampling_keys(frame, kind, judged, rules, seed)[places]
-    late = reserve[places]
-    key[late] = pool.rank[places][late]
-    order = np.lexsort((pool.passage[places], key, late, pool.query[places]))
-    chosen = places[order]
-    return Line(pool.query[chosen], pool.passage[chosen], chosen, late[order])
+    chosen = places[np.lexsort((pool.passage[places], key, pool.query[places]))]
+    return Line(pool.query[chosen], pool.passage[chosen], chosen)
 
 
 def take(
-    frame: Frame, lines: Sequence[Line], max_uses: Sequence[int | None], limits: tuple[int, int], seed: int
+    frame: Frame, lines: Sequence[Line], max_uses: Sequence[int | None], wanted: int, seed: int
 ) -> list[tuple[Numbers, Numbers]]:
     """What is taken of all kinds: from each query's front, passing over passages that serve too often.
 
-    Queries have their turn in an order drawn by lot. One that some kind cannot serve takes nothing, so that it uses up
+    Queries have their turns in random order. One that some kind cannot serve takes nothing, so that it uses up
     nothing that others may still take.
 
     Args:
         frame: for the hashes of ids.
         lines: each kind's.
         max_uses: how often each kind may take a passage; None = no limit.
-        limits: the least that a query takes of every kind, and the most.
+        wanted: what a query takes of every kind.
         seed: any integer.
 
     Returns:
@@ -93,9 +84,49 @@ def take(
     turns = np.lexsort((frame.query_keys, drawn(frame.query_keys, seed, "turns")))
     caps = np.array([-1 if cap is None else cap for cap in max_uses])
     passage = np.concatenate([line.passage for line in lines])
-    taken, counts = take_together(passage, np.array(bounds), turns, limits, len(frame.positions), caps)
+    taken, counts = _take_together(passage, np.array(bounds), turns, wanted, len(frame.positions), caps)
     parts = (np.flatnonzero(taken[start:end]) for start, end in pairwise(starts))
     return list(zip(parts, counts, strict=True))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # the one loop of selection that no array operation expresses
+def _take_together(
+    passage: Numbers, bounds: Numbers, turns: Numbers, wanted: int, passages: int, max_uses: Numbers
+) -> tuple[Flags, Numbers]:
+    """Lets the queries take turns: each takes what still may serve, from every kind, or nothing at all.
+
+    Args:
+        passage: `(n,)` of the candidates, all kinds' one behind the other.
+        bounds: `(n_kinds, n_queries + 1)`, where each query's candidates begin.
+        turns: `(n_queries,)`.
+        wanted: what a query takes of each kind.
+        passages: how many there are.
+        max_uses: `(n_kinds,)`, below 0 where there is no limit.
+
+    Returns:
+        `(n,)` whether a candidate is taken, and `(n_kinds, n_queries)` how many each query found that still might
+        serve, at most `wanted`.
+    """
+    kinds = len(bounds)
+    uses = np.zeros((kinds, passages if max_uses.max() >= 0 else 0), np.int32)
+    taken = np.zeros(len(passage), np.bool_)
+    counts = np.zeros((kinds, len(turns)), np.int64)
+    for query in turns:
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if counts[kind, query] == wanted:
+                    break
+                if max_uses[kind] < 0 or uses[kind, passage[place]] < max_uses[kind]:
+                    taken[place] = True
+                    counts[kind, query] += 1
+        stays = counts[:, query].min() == wanted
+        for kind in range(kinds):
+            for place in range(bounds[kind, query], bounds[kind, query + 1]):
+                if taken[place] and not stays:
+                    taken[place] = False
+                elif taken[place] and max_uses[kind] >= 0:
+                    uses[kind, passage[place]] += 1
+    return taken, counts
 
 
 def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.uint64]:
@@ -124,15 +155,15 @@ def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: 
     pool = judged.pool
     if rules.sampling == "top":
         return pool.rank.astype(np.float64)
-    lots = uniform(_pair_lots(frame, pool, seed, kind))
+    randoms = uniform(_pair_bits(frame, pool, seed, kind))
     if rules.sampling == "random":
-        return lots
+        return randoms
     # Sampling without replacement by weight (Efraimidis & Spirakis 2006): the smallest of -log(u) / w, here as
     # logarithms, so that no weight vanishes.
     gap = judged.scores[rules.around_scorer] - judged.positive_scores[rules.around_scorer] - rules.around_b
-    return np.asarray(np.log(-np.log(lots)) + rules.around_a * np.square(np.nan_to_num(gap)))
+    return np.asarray(np.log(-np.log(randoms)) + rules.around_a * np.square(np.nan_to_num(gap)))
 
 
-def _pair_lots(frame: Frame, pool: Pool, seed: int, kind: str) -> npt.NDArray[np.uint64]:
+def _pair_bits(frame: Frame, pool: Pool, seed: int, kind: str) -> npt.NDArray[np.uint64]:
     queries = drawn(frame.query_keys, seed, kind)
     return _splitmix(queries[pool.query] + frame.passage_keys[pool.passage])

@@ -1,6 +1,7 @@
 """The rules by which candidates become negatives: the recipe's `[selection]`."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -8,9 +9,10 @@ from msgspec import Meta, Struct
 from foils.errors import UserError
 from foils.recipe import decode_config
 
+NO_NEGATIVES = "none"
 JOINT = "+"
 """Between the parts of a mix's name."""
-OF_MIXES = frozenset({"max_uses", "shortfall"})
+OF_MIXES = frozenset({"max_uses"})
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rank = Annotated[int, Meta(ge=1)]
 
@@ -19,10 +21,10 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """The rules for one kind of negatives. Scorers are named by what they score: `bm25`, `dense`, `cross-encoder`, ...
 
     Attributes:
-        rank_min: candidates that the miner ranks better are passed over; likewise worse ones than `rank_max`.
-        rank_max: see there; None = no limit.
-        sampling: which of the usable candidates are taken: `top`, the best-ranked; `random`, by lot;
-            `around-positive`, by lot, those about as good as the positive most likely (SimANS, arXiv 2210.11773):
+        rank_min: the best rank of the miner that is taken.
+        rank_max: the worst rank that is taken; None = no limit.
+        sampling: which of the usable candidates are taken: `top`, the best-ranked; `random`, at random;
+            `around-positive`, at random, most likely those about as good as the positive (SimANS, arXiv 2210.11773):
             with probability proportional to `exp(-a (s - s+ - b)^2)`, s and s+ the scores of candidate and positive.
         around_scorer: whose scores `around-positive` looks at.
         around_a: how narrow that curve is; 0 makes all equally likely.
@@ -30,16 +32,15 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
         relative_margin: scorer -> m: candidates with a score above s+ - m |s+| are too close to the positive. With
             positive scores this is NV-Retriever's TopK-PercPos with a share of 1 - m (arXiv 2407.15831); with negative
             scores, where a share of the score would lie above the positive, it stays below it.
-        absolute_margin: scorer -> m: likewise above s+ - m (NV-Retriever's TopK-MarginPos).
+        absolute_margin: scorer -> m: candidates with a score above s+ - m are too close (NV-Retriever's
+            TopK-MarginPos).
         floor: scorer -> lowest score that is allowed.
         ceiling: scorer -> highest score that is allowed.
         relabel: scorer -> score from which on a passage of the corpus counts as a further positive (RLHN,
-            arXiv 2505.16967): it joins the judgements and is no negative of any kind. A generated one only drops out.
+            arXiv 2505.16967): it joins the judgements and is no kind's negative. A generated one only drops out.
         near_duplicate: candidates that share this much of their three-word shingles (Jaccard) with a positive are
             dropped; 0 = no check. Equal texts are dropped in any case.
         max_uses: how often one passage may serve as a negative of this kind; None = no limit.
-        shortfall: what becomes of a query without enough usable candidates: `drop` takes it out of all kinds; `fill`
-            goes on behind `rank_max` first; `fewer` gives all rows as few negatives as the poorest query has.
     """
 
     rank_min: Rank = 1
@@ -55,7 +56,6 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     relabel: dict[str, float] = {}
     near_duplicate: Share = 0.8
     max_uses: Annotated[int, Meta(ge=1)] | None = None
-    shortfall: Literal["drop", "fill", "fewer"] = "drop"
 
     @property
     def scorers(self) -> set[str]:
@@ -68,19 +68,48 @@ class SelectionConfig(Rules, frozen=True, forbid_unknown_fields=True):
     """The rules for all kinds, and where kinds differ.
 
     Attributes:
-        kinds: kind -> those of the rules that are other for it, such as `{"random" = {"relative_margin" = {}}}`.
+        kinds: kind -> the rules that differ for it, such as `{"random" = {"relative_margin" = {}}}`.
     """
 
     kinds: dict[str, dict[str, Any]] = {}
 
     def rules_for(self, kind: str) -> Rules:
-        """The rules that hold for a kind.
+        """Returns the rules that hold for a kind.
 
         Raises:
             UserError: a kind's own rules have an unknown key or a wrong value.
         """
         shared = {field: getattr(self, field) for field in Rules.__struct_fields__}
         return decode_config(msgspec.to_builtins(shared) | self.kinds.get(kind, {}), Rules, f"selection.kinds.{kind}")
+
+
+class Wanted(NamedTuple):
+    """What is to be selected.
+
+    Attributes:
+        kinds: kinds and mixes of the data set; `none` for queries and positives alone.
+        per_query: negatives a row.
+        seed: any integer.
+        config: the rules.
+        shares: mix -> part -> weight; equal ones where a mix is missing.
+        variants: kind -> the kind whose candidates it takes, by rules of its own.
+    """
+
+    kinds: tuple[str, ...]
+    per_query: int
+    seed: int
+    config: SelectionConfig = SelectionConfig()
+    shares: Mapping[str, Mapping[str, float]] = {}
+    variants: Mapping[str, str] = {}
+
+    @property
+    def drawn_kinds(self) -> tuple[str, ...]:
+        """Kinds and mixes that have negatives."""
+        return tuple(kind for kind in self.kinds if kind != NO_NEGATIVES)
+
+    def source_of(self, kind: str) -> str:
+        """Returns the kind under whose name the candidates were mined."""
+        return self.variants.get(kind, kind)
 
 
 def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:
@@ -111,8 +140,3 @@ def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:
                     f"recipe: selection for {kind}: floor {rules.floor[scorer]} of {scorer} is above its ceiling "
                     f"{rules.ceiling[scorer]}"
                 )
-    if len({config.rules_for(kind).shortfall for kind in kinds}) > 1:
-        raise UserError(
-            "recipe: selection: shortfall differs between kinds, and all kinds share their rows; set it once, in "
-            "[selection]"
-        )

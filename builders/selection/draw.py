@@ -9,31 +9,13 @@ import pyarrow as pa
 
 from builders.passages import Passages
 from builders.selection.choice import Line, line_up, take
-from builders.selection.config import Rules
+from builders.selection.config import Rules, Wanted
 from builders.selection.frame import Flags, Frame, Numbers
-from builders.selection.mixes import blend, is_mix, parts_of, quotas
+from builders.selection.mixes import blend, is_mix, parts_of, quotas, shares_of
 from builders.selection.rules import CODE, USABLE, Judged
 from builders.texts import jaccard
 
 PAIRS = 20_000  # compared at once: their texts are in memory
-
-
-class Plan(NamedTuple):
-    """What is to be drawn.
-
-    Attributes:
-        kinds: the kinds of the data set, mixes among them, without `none`.
-        rules: kind -> its rules.
-        shares: mix -> its parts' shares.
-        per_query: negatives a row.
-        seed: any integer.
-    """
-
-    kinds: tuple[str, ...]
-    rules: Mapping[str, Rules]
-    shares: Mapping[str, list[float]]
-    per_query: int
-    seed: int
 
 
 class Drawn(NamedTuple):
@@ -58,69 +40,68 @@ class Draw(NamedTuple):
     Attributes:
         kinds: kind -> what it takes.
         keep: `(n_queries,)` whether a query stays.
-        columns: negatives a row, `per_query` unless a shortfall makes it fewer.
     """
 
     kinds: dict[str, Drawn]
     keep: Flags
-    columns: int
 
 
-def draw(frame: Frame, judged: Mapping[str, Judged], passages: Passages, plan: Plan) -> tuple[Draw, dict[str, Judged]]:
+def draw(
+    frame: Frame, judged: Mapping[str, Judged], passages: Passages, wanted: Wanted, rules: Mapping[str, Rules]
+) -> tuple[Draw, dict[str, Judged]]:
     """Draws until nothing that is taken is a near-duplicate of a positive of its query.
 
-    Only what would be taken is compared, since that takes reading texts. The candidates come back with the fates of
-    those that were found out.
+    Only what would be taken is compared, since that takes reading texts.
+
+    Args:
+        frame: what all kinds share.
+        judged: the candidates of plain kinds and variants.
+        passages: their texts.
+        wanted: kinds, number, shares and seed.
+        rules: of kinds and mixes.
+
+    Returns:
+        What is taken, and the candidates with the near-duplicates marked.
     """
-    judged = {kind: found._replace(fate=found.fate.copy()) for kind, found in judged.items()}
-    compared = {kind: np.zeros(len(found.fate), np.bool_) for kind, found in judged.items()}
+    judged = {kind: found._replace(outcome=found.outcome.copy()) for kind, found in judged.items()}
+    compared = {kind: np.zeros(len(found.outcome), np.bool_) for kind, found in judged.items()}
     while True:
-        result = _draw_once(frame, judged, plan)
+        result = _draw_once(frame, judged, wanted, rules)
         found_out = 0
         for kind, drawn in result.kinds.items():
             for number, part in enumerate(parts_of(kind)):
-                threshold = plan.rules[part].near_duplicate
-                ahead = np.flatnonzero(drawn.line.place_in_query() <= plan.per_query)  # one more spares rounds
+                threshold = rules[part].near_duplicate
+                ahead = np.flatnonzero(drawn.line.place_in_query() <= wanted.per_query)  # one more spares rounds
                 places = np.union1d(drawn.places, ahead) if threshold else ahead[:0]
                 sources = drawn.line.source[places[drawn.part[places] == number]]
                 fresh = sources[~compared[part][sources]]
                 compared[part][fresh] = True
                 twins = fresh[_closest(frame, passages, judged[part], fresh) >= threshold]
-                judged[part].fate[twins] = CODE["near-duplicate-of-a-positive"]
+                judged[part].outcome[twins] = CODE["near-duplicate-of-a-positive"]
                 found_out += len(twins)
         if not found_out:
             return result, judged
 
 
-def _draw_once(frame: Frame, judged: Mapping[str, Judged], plan: Plan) -> Draw:
+def _draw_once(frame: Frame, judged: Mapping[str, Judged], wanted: Wanted, rules: Mapping[str, Rules]) -> Draw:
     lines: dict[str, tuple[Line, npt.NDArray[np.int64]]] = {}
     for kind, found in judged.items():
-        line = line_up(frame, kind, found, plan.rules[kind], plan.seed)
+        line = line_up(frame, kind, found, rules[kind], wanted.seed)
         lines[kind] = line, np.zeros(len(line.query), np.int64)
-    for kind in filter(is_mix, plan.kinds):
-        wanted = quotas(frame, kind, plan.shares[kind], plan.per_query, plan.seed)
+    for kind in filter(is_mix, wanted.kinds):
+        numbers = quotas(frame, kind, shares_of(kind, wanted.shares), wanted.per_query, wanted.seed)
         parts = [lines[part][0] for part in parts_of(kind)]
-        lines[kind] = blend(frame, parts, wanted, fill=_may_fill(plan.rules[kind]))
-    lines = {kind: lines[kind] for kind in plan.kinds}
-    fewer = any(plan.rules[kind].shortfall == "fewer" for kind in plan.kinds)
-    least = 1 if fewer else plan.per_query
-    caps = [plan.rules[kind].max_uses for kind in lines]
-    drawn = take(frame, [line for line, _ in lines.values()], caps, (least, plan.per_query), plan.seed)
+        # With a cap on uses a part may stand in for another whose passages the cap has taken away.
+        lines[kind] = blend(frame, parts, numbers, fill=rules[kind].max_uses is not None)
+    lines = {kind: lines[kind] for kind in wanted.drawn_kinds}
+    caps = [rules[kind].max_uses for kind in lines]
+    drawn = take(frame, [line for line, _ in lines.values()], caps, wanted.per_query, wanted.seed)
     kinds = {kind: Drawn(*lines[kind], *found) for kind, found in zip(lines, drawn, strict=True)}
-    keep = np.all([found.counts >= least for found in kinds.values()], axis=0)
-    columns = plan.per_query
-    if fewer and keep.any():
-        columns = int(min(found.counts[keep].min() for found in kinds.values()))
-    return Draw(kinds, keep, columns)
+    return Draw(kinds, np.all([found.counts == wanted.per_query for found in kinds.values()], axis=0))
 
 
-def _may_fill(rules: Rules) -> bool:
-    """Whether a mix may take more of one part than its quota: to fill, or because a cap takes the quota's own away."""
-    return rules.shortfall == "fill" or rules.max_uses is not None
-
-
-def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
-    """`(n_candidates,)` of a plain kind: places in `rules.FATES`, or `-N` for what became `negative_N`.
+def outcomes(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> npt.NDArray[np.int16]:
+    """Returns the outcomes of a kind's candidates, `(n_candidates,)`: places in `OUTCOMES`, or -N for `negative_N`.
 
     Args:
         judged: its candidates.
@@ -128,20 +109,20 @@ def fates(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -> n
         result: which queries stay.
         max_uses: how often a passage may serve.
     """
-    fate, query = judged.fate.astype(np.int16), judged.pool.query
-    usable = fate == CODE[USABLE]
-    fate[usable] = CODE["not-needed"]
+    outcome, query = judged.outcome.astype(np.int16), judged.pool.query
+    usable = outcome == CODE[USABLE]
+    outcome[usable] = CODE["not-needed"]
     taken = drawn.line.at(drawn.places)
     if max_uses is not None:
         uses = np.bincount(taken.passage, minlength=judged.pool.passage.max(initial=0) + 1)
-        fate[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]
-    took = np.zeros(len(fate), np.bool_)
+        outcome[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]
+    took = np.zeros(len(outcome), np.bool_)
     took[taken.source] = True
-    fate[usable & ~result.keep[query] & (took | (fate == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
+    outcome[usable & ~result.keep[query] & (took | (outcome == CODE["not-needed"]))] = CODE["its-query-was-left-out"]
     number = taken.place_in_query() + 1
-    became = result.keep[taken.query] & (number <= result.columns)
-    fate[taken.source[became]] = -number[became]
-    return fate
+    became = result.keep[taken.query]
+    outcome[taken.source[became]] = -number[became]
+    return outcome
 
 
 def _closest(frame: Frame, passages: Passages, judged: Judged, sources: Numbers) -> npt.NDArray[np.float64]:

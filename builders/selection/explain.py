@@ -1,7 +1,7 @@
-"""One query's candidates as a table for the terminal: rank, scores of every scorer, fate, and how the text begins."""
+"""One query's candidates as a table for the terminal: rank, all scores, outcome, and how the text begins."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +11,8 @@ from builders.selection import Selection
 from builders.selection.frame import Inputs
 from builders.selection.mixes import is_mix
 from foils.errors import UserError
-
-TEXT_CHARS = 60
+from foils.words import shortened
+from foils.words import table as aligned
 
 
 def explain(inputs: Inputs, selection: Selection, variants: Mapping[str, str], query_id: str) -> str:
@@ -49,7 +49,8 @@ def explain(inputs: Inputs, selection: Selection, variants: Mapping[str, str], q
             rows.append([*cells, fates[passage_id], _start(inputs, passage_id)])
     stays = query_id in set(selection.queries.to_pylist())
     lines = [f"{query_id}: {inputs.queries['text'][place].as_py()}", ""]
-    lines += _aligned(rows, numbers=range(3, 3 + len(scorers)))
+    width = max(shutil.get_terminal_size((200, 24)).columns, 80)
+    lines += [line[:width] for line in aligned(rows, left=(0, 2, 3 + len(scorers), 4 + len(scorers)))]
     lines += ["", "This query is in the training rows." if stays else "This query is in no training row:"]
     if not stays:
         drops = selection.drops.filter(pc.equal(selection.drops["id"], query_id)).to_pylist()
@@ -69,20 +70,4 @@ def _cells(scores: dict[str, dict[str, Any]], passage_id: str) -> list[str]:
 
 
 def _start(inputs: Inputs, passage_id: str) -> str:
-    text = inputs.passages.texts(inputs.passages.positions([passage_id]))[0].as_py()
-    line = " ".join(text.split())
-    return line if len(line) <= TEXT_CHARS else line[: TEXT_CHARS - 1] + "…"
-
-
-def _aligned(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> list[str]:
-    """Columns side by side, numbers to the right; what is wider than the terminal is cut."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    terminal = shutil.get_terminal_size((200, 24)).columns
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in (1, *numbers) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip()[: max(terminal, 80)])
-    return lines
+    return shortened(inputs.passages.texts(inputs.passages.positions([passage_id]))[0].as_py())

@@ -19,7 +19,7 @@ BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
 
 
-_NOBODY = pa.array([], pa.string())
+_NO_IDS = pa.array([], pa.string())
 
 
 class Inputs(NamedTuple):
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
     scores: Mapping[str, pa.Table]
     passages: Passages
     corpus_size: int
-    kept_out: pa.Array = _NOBODY
+    kept_out: pa.Array = _NO_IDS
 
 
 class Pool(NamedTuple):
@@ -64,8 +64,8 @@ class Frame(NamedTuple):
     """What all kinds share. A passage's code is its place among all passages that occur here, in the order of ids.
 
     Attributes:
-        query_keys: `(n_queries,)` hashes of query ids, for draws by lot.
-        passage_keys: `(n_codes,)` likewise of passages.
+        query_keys: `(n_queries,)` hashes of query ids, for random keys.
+        passage_keys: `(n_codes,)` hashes of passage ids.
         positions: `(n_codes,)` positions in the passages.
         in_corpus: `(n_codes,)` whether a passage is one of the corpus.
         text: `(n_codes,)` equal numbers for passages that are the same as models read them.
@@ -86,15 +86,15 @@ class Frame(NamedTuple):
     kept_out: Flags
 
     def pair(self, query: Numbers, passage: Numbers) -> Numbers:
-        """One number for a query and a passage."""
+        """Returns one number for each query and passage."""
         return query * len(self.positions) + passage
 
     def text_pair(self, query: Numbers, text: Numbers) -> Numbers:
-        """One number for a query and one of `text` or `body`."""
+        """Returns one number for each query and one of `text` or `body`."""
         return query * (2 * len(self.positions)) + text
 
     def with_positives(self, pairs: Numbers) -> "Frame":
-        """The same with further positives."""
+        """Returns the same with further positives."""
         return self._replace(positives=np.union1d(self.positives, pairs))
 
 
@@ -149,14 +149,14 @@ class Scored(NamedTuple):
 
     @classmethod
     def read(cls, table: pa.Table, frame: Frame, query_of: "_Lookup", code_of: "_Lookup") -> "Scored":
-        """Reads `schema.SCORES`; pairs that nobody asks about are left out."""
+        """Reads `schema.SCORES`; pairs of other queries or passages are left out."""
         query, passage = query_of(table["query-id"]), code_of(table["corpus-id"])
         known = (query >= 0) & (passage >= 0) & table["score"].is_valid().to_numpy()
         pairs, first = np.unique(frame.pair(query[known], passage[known]), return_index=True)
         return cls(pairs, table["score"].to_numpy()[known][first].astype(np.float64))
 
     def of(self, pairs: Numbers) -> Floats:
-        """Scores of pairs; NaN where there is none."""
+        """Returns scores of pairs; NaN where one is missing."""
         scores = np.full(len(pairs), np.nan)
         if len(self.pairs):
             places = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from builders.selection.choice import Line, drawn, uniform
 from builders.selection.config import JOINT
-from builders.selection.frame import Frame, Numbers
+from builders.selection.frame import Flags, Frame, Numbers
 from foils.errors import UserError
 
 
@@ -45,14 +45,14 @@ def quotas(frame: Frame, kind: str, shares: Sequence[float], per_query: int, see
 
     Systematic sampling (Madow 1949): the expected numbers are exactly the shares, and no query is off by more than one.
     """
-    lots = uniform(drawn(frame.query_keys, seed, f"quotas {kind}"))
+    randoms = uniform(drawn(frame.query_keys, seed, f"quotas {kind}"))
     bounds = np.round(np.cumsum([0.0, *shares]) * per_query, 9)
-    steps = np.floor(bounds[:, None] + lots[None, :]).astype(np.int64)
+    steps = np.floor(bounds[:, None] + randoms[None, :]).astype(np.int64)
     return np.diff(steps, axis=0)
 
 
 def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -> tuple[Line, Numbers]:
-    """One line out of several kinds': first each part's quota, and behind it what may fill a shortfall.
+    """One line out of several kinds': first each part's quota, and behind it what may stand in for it.
 
     A text that an earlier part gives a query is not taken from a later one.
 
@@ -66,18 +66,20 @@ def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -
         The line, and `(n_line,)` the part that each candidate comes from.
     """
     taken = np.empty(0, np.int64)
-    parts: list[Line] = []
+    parts, reserves = list[Line](), list[Flags]()
     for line, quota in zip(lines, wanted, strict=True):
         fresh = line.at(np.flatnonzero(~np.isin(_texts(frame, line), taken)))
         behind = fresh.place_in_query() >= quota[fresh.query]
         taken = np.concatenate([taken, _texts(frame, fresh)[~behind]])
-        parts.append(fresh._replace(is_reserve=fresh.is_reserve | behind))
+        parts.append(fresh)
+        reserves.append(behind)
     part = np.repeat(np.arange(len(parts)), [len(line.query) for line in parts])
     within = np.concatenate([line.place_in_query() for line in parts])
     joined = Line(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    order = np.lexsort((part, within, joined.is_reserve, joined.query))
+    reserve = np.concatenate(reserves)
+    order = np.lexsort((part, within, reserve, joined.query))
     if not fill:
-        order = order[~joined.is_reserve[order]]
+        order = order[~reserve[order]]
     _, first = np.unique(_texts(frame, joined)[order], return_index=True)
     order = order[np.sort(first)]
     return joined.at(order), part[order]

@@ -1,6 +1,6 @@
 """Why a candidate cannot be a negative: one rule after the other, over all candidates of a kind at once.
 
-A candidate's fate is that of the first rule it breaks.
+The first rule that a candidate breaks is its outcome.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,7 @@ from builders.selection.frame import Flags, Floats, Frame, Pool, Scored
 from foils.errors import UserError
 
 USABLE = ""
-OUTSIDE = "outside-the-ranks"
-FATES = (
+OUTCOMES = (
     USABLE,
     "is-a-positive",
     "same-text-as-a-positive",
@@ -26,13 +25,13 @@ FATES = (
     "below-the-floor",
     "above-the-ceiling",
     "too-close-to-the-positive",
-    OUTSIDE,
+    "outside-the-ranks",
     "near-duplicate-of-a-positive",
     "served-too-often",
     "not-needed",
     "its-query-was-left-out",
 )
-CODE = {fate: code for code, fate in enumerate(FATES)}
+CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 
 
 class Judged(NamedTuple):
@@ -40,13 +39,13 @@ class Judged(NamedTuple):
 
     Attributes:
         pool: the candidates.
-        fate: `(n_candidates,)` places in `FATES`.
+        outcome: `(n_candidates,)` places in `OUTCOMES`.
         scores: scorer -> `(n_candidates,)`; NaN where there is none.
         positive_scores: scorer -> `(n_candidates,)`, of the positive of the candidate's query.
     """
 
     pool: Pool
-    fate: np.ndarray[tuple[int], np.dtype[np.int8]]
+    outcome: np.ndarray[tuple[int], np.dtype[np.int8]]
     scores: Mapping[str, Floats]
     positive_scores: Mapping[str, Floats]
 
@@ -54,7 +53,7 @@ class Judged(NamedTuple):
 def relabelled(
     frame: Frame, pools: Mapping[str, Pool], scored: Mapping[str, Scored], rules: Mapping[str, Rules]
 ) -> Frame:
-    """The frame with the further positives that the rules find, of all kinds: a positive is no kind's negative."""
+    """Returns the frame with the further positives that the rules of all kinds find: no kind may have them."""
     for kind, pool in pools.items():
         pairs = frame.pair(pool.query, pool.passage)
         for scorer, threshold in rules[kind].relabel.items():
@@ -69,7 +68,7 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
 
     Args:
         frame: with the positives that relabelling found.
-        known: without them, to tell the two apart.
+        known: without them.
         kind: for the wording of errors.
         pool: the kind's candidates.
         scored: scorer -> its scores.
@@ -85,32 +84,30 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     for scorer, values in scores.items():
         if len(values) and np.isnan(values).all():
             raise UserError(_nothing_scored(kind, scorer, scored))
-    fate = np.zeros(len(pairs), np.int8)
+    outcome = np.zeros(len(pairs), np.int8)
 
     def mark(flags: Flags, reason: str) -> None:
-        fate[flags & (fate == 0)] = CODE[reason]
+        outcome[flags & (outcome == 0)] = CODE[reason]
 
-    mark(_member(pairs, known.positives), "is-a-positive")
-    mark(_member(pairs, frame.positives), "relabelled-as-positive")
+    mark(np.isin(pairs, known.positives), "is-a-positive")
+    mark(np.isin(pairs, frame.positives), "relabelled-as-positive")
     mark(_says_what_a_positive_says(frame, pool), "same-text-as-a-positive")
     mark(_is_the_query(frame, pool), "is-the-query-itself")
     mark(frame.kept_out[pool.passage], "in-an-evaluation-set")
-    mark(_repeated(frame, pool, fate == 0), "repeated")
+    mark(_repeated(frame, pool, outcome == 0), "repeated")
     outside = (pool.rank < rules.rank_min) | (pool.rank > (rules.rank_max or np.iinfo(np.int64).max))
-    if rules.shortfall != "fill":  # else those behind are a reserve, for which the rules on scores hold too
-        mark(outside, OUTSIDE)
-    for scorer, threshold in rules.relabel.items():  # generated passages: judged relevant, and yet none of the corpus
+    mark(outside, "outside-the-ranks")
+    for scorer, threshold in rules.relabel.items():  # those generated passages that were judged relevant
         mark(scores[scorer] >= threshold, "relabelled-as-positive")
     for flags, reason in _by_scores(scores, positive_scores, rules):
         mark(flags, reason)
-    mark(outside, OUTSIDE)
-    return Judged(pool, fate, scores, positive_scores)
+    return Judged(pool, outcome, scores, positive_scores)
 
 
 def _by_scores(
     scores: Mapping[str, Floats], positive_scores: Mapping[str, Floats], rules: Rules
 ) -> Iterator[tuple[Flags, str]]:
-    """The rules that look at scores, in their order; a comparison with a score that is not there breaks none."""
+    """Yields the rules that look at scores, in their order; a score that is missing breaks no comparison."""
     for scorer, values in scores.items():
         yield np.isnan(values), "unscored"
         if scorer in (*rules.relative_margin, *rules.absolute_margin, *_around(rules)):
@@ -127,7 +124,7 @@ def _by_scores(
 
 
 def scores_for(kind: str, scorer: str, scored: Mapping[str, Scored]) -> Scored:
-    """A scorer's scores.
+    """Returns a scorer's scores.
 
     Raises:
         UserError: there are none.
@@ -155,31 +152,23 @@ def _around(rules: Rules) -> tuple[str, ...]:
 
 
 def _is_the_query(frame: Frame, pool: Pool) -> Flags:
-    """Which candidates have their query's id: where queries stand in the corpus, these are neither right nor wrong."""
+    """Whether candidates have their query's id: where queries stand in the corpus, these are not judged."""
     return np.asarray(frame.query_keys[pool.query] == frame.passage_keys[pool.passage])
 
 
-def _member(values: np.ndarray, among: np.ndarray) -> Flags:
-    """Whether values are among sorted ones."""
-    if not len(among):
-        return np.zeros(len(values), np.bool_)
-    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
-    return np.asarray(among[places] == values)
-
-
 def _says_what_a_positive_says(frame: Frame, pool: Pool) -> Flags:
-    """Which candidates are a positive once more; one that has no title, or the positive has none, by the text alone.
+    """Whether candidates repeat a positive; where one of the two has no title, by the text alone.
 
     What an LLM writes has no title: it copies a positive's text. Where both have titles, these count.
     """
     query, passage = np.divmod(frame.positives, len(frame.positions))
     texts, bodies = (np.unique(frame.text_pair(query, column[passage])) for column in (frame.text, frame.body))
     read, bare = (frame.text_pair(pool.query, column[pool.passage]) for column in (frame.text, frame.body))
-    return _member(read, texts) | _member(read, bodies) | _member(bare, texts)
+    return np.isin(read, texts) | np.isin(read, bodies) | np.isin(bare, texts)
 
 
 def _repeated(frame: Frame, pool: Pool, left: Flags) -> Flags:
-    """All but the first of a query's candidates with one text; the pool is in the order of ranks."""
+    """Whether an earlier candidate of the query has the same text; the pool is in the order of ranks."""
     places = np.flatnonzero(left)
     texts = frame.text_pair(pool.query, frame.text[pool.passage])
     _, first = np.unique(texts[places], return_index=True)

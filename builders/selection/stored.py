@@ -1,7 +1,7 @@
 """What selection reads, from a build that has just mined it or from a data set's folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,18 +9,16 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.folder import read_config
+from builders.mining import Candidates
 from builders.passages import Passages
 from builders.queries import TABLE
-from builders.selection import Wanted
+from builders.recipe import BuildRecipe
+from builders.selection.config import Wanted
 from builders.selection.frame import Inputs
-
-if TYPE_CHECKING:
-    from builders.mining import Candidates
-    from builders.recipe import BuildRecipe
 
 
 def inputs_from(
-    queries: pa.Table, found: "Candidates", qrels: pa.Table | None = None, kept_out: pa.Array | None = None
+    queries: pa.Table, found: Candidates, qrels: pa.Table | None = None, kept_out: pa.Array | None = None
 ) -> Inputs:
     """What a build has just mined.
 
@@ -65,7 +63,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     )
 
 
-def wanted_by(config: "BuildRecipe") -> Wanted:
+def wanted_by(config: BuildRecipe) -> Wanted:
     """What a recipe wants selected."""
     negatives = config.negatives
     rules, shares, variants = config.selection, negatives.shares, negatives.variants

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 Features = dict[str, Any]
 _CHUNK = 512
 
@@ -105,24 +104,3 @@ def planned(lengths: Numbers, budget: int) -> list[Numbers]:
         batches.append(order[:size])
         order = order[size:]
     return batches
-
-
-def left_over(lengths: Numbers, missing: Flags, budget: int) -> list[Numbers]:
-    """Batches of the missing texts.
-
-    Where all of a batch is missing it is as it would be if everything were: a run that goes on after a kill gives the
-    very same scores, to the last bit. The rest makes batches among itself.
-
-    >>> [batch.tolist() for batch in left_over(np.array([5, 5, 4, 4]), np.array([True, False, True, True]), 10)]
-    [[2, 3], [0]]
-    """
-    whole, rest = [], []
-    for batch in planned(lengths, budget):
-        if missing[batch].all():
-            whole.append(batch)
-        else:
-            rest.append(batch[missing[batch]])
-    if rest:
-        others = np.concatenate(rest)
-        whole += [others[batch] for batch in planned(lengths[others], budget)]
-    return whole

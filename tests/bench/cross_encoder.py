@@ -32,10 +32,9 @@ from scipy.stats import spearmanr
 
 from builders import schema
 from builders.passages import Passages
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.cross_encoder import _located
-from builders.scoring.lanes import CONVERTED
-from builders.scoring.scorer import Scorer
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.cross_encoder import Scorer
+from builders.scores.pairs import locate
 from tests.bench.memory import peak_mb
 from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
@@ -64,7 +63,7 @@ def pairs_of(count):
     columns = {"_id": [str(n) for n in range(len(passages))], "title": [""] * len(passages), "text": passages}
     pairs = pa.table({"query-id": [str(q) for q, _ in rows], "corpus-id": [str(p) for _, p in rows]})
     asked = pa.table({"_id": [str(n) for n in range(len(queries))], "text": queries})
-    return _located(pairs, asked, Passages(pa.table(columns, schema.CORPUS)))
+    return locate(pairs, asked, Passages(pa.table(columns, schema.CORPUS)))
 
 
 def ours(model, lane, pairs):
@@ -75,7 +74,7 @@ def ours(model, lane, pairs):
 
     def run():
         fresh = Scorer(CrossEncoderConfig(model=model), lane, Path(tempfile.mkdtemp()))
-        fresh._model, fresh._run = scorer._model, scorer._run
+        fresh._lane = scorer._lane
         return fresh.scores(pairs), len(pairs)
 
     return run
@@ -173,7 +172,7 @@ def matrix_rates(size=2048, times=5):
 def main(options):
     """Runs all ways in turns and prints a table."""
     pairs = pairs_of(options.pairs)
-    lanes = ["fp32", "bf16", *(lane for lane, needed in CONVERTED.items() if all(map(find_spec, needed)))]
+    lanes = ["fp32", "bf16", *(["openvino"] if find_spec("openvino") else [])]
     tell(f"{len(pairs)} pairs, {options.rounds} rounds; loading and converting for {', '.join(lanes)}")
     ways = {**theirs(options.model, pairs), **{f"ours {lane}": ours(options.model, lane, pairs) for lane in lanes}}
     rates, scores = {name: [] for name in ways}, {}

@@ -1,11 +1,10 @@
-"""Embedding and searching for dense negatives: speed beside the plain ways, memory, recall.
+"""Embedding and searching for dense negatives: speed beside the plain ways, and memory.
 
     python -m tests.bench.dense [--passages 2000] [--vectors 100000,1000000] [--queries 2000]
 
 Encoding: passages a second of `SentenceTransformer.encode` and of ours, which also stores what it computes, on the same
 texts by turns, in fp32 and, where the hardware has it, in bf16; then the second run, which finds all of it. Searching:
-made vectors of 384 numbers around shared centres, top 50, exact and by index, each in a process of its own: seconds
-(the index's without and with building it), recall, and peak memory.
+made vectors of 384 numbers around shared centres, top 50, in a process of its own: seconds and peak memory.
 """
 
 import argparse
@@ -21,11 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from builders.embeddings.approximate import nearest, recall_of
-from builders.embeddings.embedder import Embedder, Reading, as_texts
-from builders.embeddings.search import exact
-from builders.embeddings.vectors import Vectors
-from builders.hits import Hits
+from builders.retrieval.embeddings import Embedder, Reading, as_texts
+from builders.retrieval.nearest import Vectors, nearest
 from foils.hardware import has_native_bf16
 from foils.models import resolve_model
 from tests.bench.memory import peak_mb
@@ -101,43 +97,25 @@ def made_vectors(file, size):
     rows.flush()
 
 
-def one_search(folder, size, asked, way):
-    """Searches in this process; what it took."""
+def one_search(folder, size, asked):
+    """Searches in this process and returns what it took."""
     rows = np.memmap(Path(folder) / "rows.bin", np.float32, "r", shape=(size + asked, DIM))
     passages, queries = Vectors(rows, np.arange(size)), Vectors(rows, np.arange(size, size + asked))
-    ties, before = np.arange(size), peak_mb()
-    answer, index, building = Path(folder) / "exact.npz", Path(folder) / "index", 0.0
-    started = time.perf_counter()
-    if way == "exact":
-        found = exact(queries, passages, ties, K)
-        seconds = time.perf_counter() - started
-        np.savez(answer, *found)
-        return {"way": way, "seconds": seconds, "peak": peak_mb(), "before": before, "recall": 1.0}
-    index.mkdir()
-    whole = timed(lambda: nearest(queries, passages, ties, K, 1, index))
-    seconds = timed(lambda: nearest(queries, passages, ties, K, 1, index))
-    building = whole - seconds
-    found = nearest(queries, passages, ties, K, 1, index)
-    with np.load(answer) as wanted:
-        recall = recall_of(found, Hits(*wanted.values()))
-    peaks = {"peak": peak_mb(), "before": before}
-    return {"way": f"index (built in {building:.1f} s)", "seconds": seconds, "recall": recall, **peaks}
+    before = peak_mb()
+    seconds = timed(lambda: nearest(queries, passages, np.arange(size), K))
+    return {"seconds": seconds, "peak": peak_mb(), "before": before}
 
 
 def searching(sizes, asked):
-    """Exact and by index at each size."""
-    print("\n| vectors | queries | way | s | recall | peak MB | above its start |\n|---:|---:|---|---:|---:|---:|---:|")
+    """Searches at each size."""
+    print("\n| vectors | queries | s | peak MB | above its start |\n|---:|---:|---:|---:|---:|")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             made_vectors(Path(folder) / "rows.bin", size + asked)
-            for way in ("exact", "index"):
-                command = [sys.executable, "-m", "tests.bench.dense", "--one", folder, str(size), str(asked), way]
-                one = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-                print(
-                    f"| {size:,} | {asked:,} | {one['way']} | {one['seconds']:.1f} | {one['recall']:.3f} "
-                    f"| {one['peak']:.0f} | {one['peak'] - one['before']:.0f} |",
-                    flush=True,
-                )
+            command = [sys.executable, "-m", "tests.bench.dense", "--one", folder, str(size), str(asked)]
+            one = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            grown = one["peak"] - one["before"]
+            print(f"| {size:,} | {asked:,} | {one['seconds']:.1f} | {one['peak']:.0f} | {grown:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
@@ -145,11 +123,11 @@ if __name__ == "__main__":
     parser.add_argument("--passages", type=int, default=2000)
     parser.add_argument("--vectors", type=lambda text: [int(n) for n in text.split(",")], default=[100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=2000)
-    parser.add_argument("--one", nargs=4, metavar=("FOLDER", "SIZE", "QUERIES", "WAY"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("FOLDER", "SIZE", "QUERIES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        folder, size, asked, way = options.one
-        print(json.dumps(one_search(folder, int(size), int(asked), way)))
+        folder, size, asked = options.one
+        print(json.dumps(one_search(folder, int(size), int(asked))))
     else:
         encoding(options.passages)
         searching(options.vectors, options.queries)

@@ -3,7 +3,7 @@
     python -m tests.bench.selection [--queries 20000] [--depth 50] [--passages 200000] [--rounds 3]
 
 Candidates of `bm25` are passages drawn by lot with made scores of a cross-encoder, the positive among them where it
-falls. Rules: margin below the positive's score, near-duplicates, a cap on uses, a fill rule; a `random` kind and a mix
+falls. Rules: margin below the positive's score, near-duplicates, a cap on uses; a `random` kind and a mix
 beside it. Each round has a process of its own; the corpus lies memory-mapped on disk, as in a build.
 """
 
@@ -19,15 +19,15 @@ import pyarrow as pa
 
 from builders import schema
 from builders.passages import Passages
-from builders.selection import Wanted, select
-from builders.selection.config import SelectionConfig
+from builders.selection import select
+from builders.selection.config import SelectionConfig, Wanted
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
 from builders.spool import spooled
 from tests.bench.made_corpus import made_passages, made_queries
 from tests.bench.memory import peak_mb
 
-RULES = SelectionConfig(relative_margin={"cross-encoder": 0.05}, max_uses=20, shortfall="fill", rank_max=40)
+RULES = SelectionConfig(relative_margin={"cross-encoder": 0.05}, max_uses=20, rank_max=40)
 
 
 def candidates(queries, passages, depth, seed):
@@ -51,7 +51,7 @@ def measured(options):
     scored = pa.table([pairs["query-id"], pairs["corpus-id"], pa.array(scores)], schema=schema.SCORES)
     given = Inputs(queries, own_positives(queries), tables, {"cross-encoder": scored}, passages, len(passages))
     rules = SelectionConfig(
-        **{name: getattr(RULES, name) for name in ("relative_margin", "max_uses", "shortfall", "rank_max")},
+        **{name: getattr(RULES, name) for name in ("relative_margin", "max_uses", "rank_max")},
         kinds={"random": {"relative_margin": {}, "rank_max": None}},
     )
     small = given._replace(queries=queries.slice(0, 10))

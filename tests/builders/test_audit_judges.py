@@ -15,11 +15,9 @@ import pyarrow as pa
 import pytest
 
 from builders import schema
-from builders.audit import llm_judge
 from builders.audit.__main__ import Options, main
 from builders.audit.false_negatives import AuditConfig, audit
 from builders.audit.judges import CrossEncoderJudge, Truth, cross_encoder, qrels, score
-from builders.audit.llm_judge import LlmJudgeConfig, verdict_in
 from builders.audit.sampling import DataSet
 from builders.corpus import keyed_hash
 from builders.llm.chat import ChatAnswer, answer_of
@@ -27,6 +25,8 @@ from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import load_prompt
+from builders.scores import llm_judge
+from builders.scores.llm_judge import LlmJudgeConfig, verdict_in
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.builders.audited import a_dataset, numbered, pairs, write_qrels

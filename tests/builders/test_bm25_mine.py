@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import queries, schema
-from builders.negatives import bm25, random
+from builders.negatives import bm25, sampled
 from builders.negatives.material import Material
 from tests.builders.test_bm25_index import made
 
@@ -50,14 +50,14 @@ def test_candidates_are_ranked_and_every_pair_is_scored_once(material):
 
 def test_nothing_depends_on_batches_or_order(material, monkeypatch):
     table = asked(material, 60)
-    whole = bm25.mine(table, material, bm25.Bm25Config()), random.mine(table, material, random.RandomConfig())
+    whole = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
     monkeypatch.setattr(bm25, "BATCH", 7)
-    monkeypatch.setattr(random, "_BATCH", 7)
-    parts = bm25.mine(table, material, bm25.Bm25Config()), random.mine(table, material, random.RandomConfig())
+    monkeypatch.setattr(sampled, "_BATCH", 7)
+    parts = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
     for one, other in zip(whole, parts, strict=True):
         assert one.candidates.equals(other.candidates)
         assert one.scores.equals(other.scores)
-    backwards = random.mine(table.take(list(range(59, -1, -1))), material, random.RandomConfig())
+    backwards = sampled.mine(table.take(list(range(59, -1, -1))), material, sampled.RandomConfig())
     order = [("query-id", "ascending"), ("rank", "ascending")]
     assert backwards.candidates.sort_by(order).equals(whole[1].candidates.sort_by(order))
 
@@ -65,11 +65,11 @@ def test_nothing_depends_on_batches_or_order(material, monkeypatch):
 def test_no_queries(material):
     none = queries.TABLE.empty_table()
     assert bm25.mine(none, material, bm25.Bm25Config()).candidates.equals(schema.CANDIDATES.empty_table())
-    assert random.mine(none, material, random.RandomConfig()).candidates.equals(schema.CANDIDATES.empty_table())
+    assert sampled.mine(none, material, sampled.RandomConfig()).candidates.equals(schema.CANDIDATES.empty_table())
 
 
 def test_lots_are_distinct_and_fill_the_ranks(material):
-    mined = random.mine(asked(material, 60), material, random.RandomConfig()).candidates
+    mined = sampled.mine(asked(material, 60), material, sampled.RandomConfig()).candidates
     rows = mined.to_pandas()
     assert mined.schema == schema.CANDIDATES
     assert (rows.groupby("query-id")["corpus-id"].nunique() == 20).all()
@@ -81,7 +81,7 @@ def test_lots_are_distinct_and_fill_the_ranks(material):
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=5), st.integers(1, 40), st.integers(0, 40))
 def test_draw_is_a_sample_without_repeats(seeds, total, size):
     size = min(size, total)
-    drawn = random.draw(np.array(seeds, np.uint64), total, size)
+    drawn = sampled.draw(np.array(seeds, np.uint64), total, size)
     assert drawn.shape == (len(seeds), size)
     for row in drawn.tolist():
         assert len(set(row)) == size
@@ -89,7 +89,7 @@ def test_draw_is_a_sample_without_repeats(seeds, total, size):
 
 
 def test_draw_is_fair_in_every_place():
-    drawn = random.draw(np.arange(40_000, dtype=np.uint64), 8, 3)
+    drawn = sampled.draw(np.arange(40_000, dtype=np.uint64), 8, 3)
     for place in range(3):
         counts = np.bincount(drawn[:, place], minlength=8)
         assert abs(counts - 5000).max() < 5 * np.sqrt(5000)

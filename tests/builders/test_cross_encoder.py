@@ -7,7 +7,7 @@ import pytest
 from builders import schema
 from builders.negatives.cross_encoder import mine
 from builders.negatives.material import Material
-from builders.scoring.config import CrossEncoderConfig
+from builders.scores.config import CrossEncoderConfig
 from foils.errors import UserError
 from foils.recipe import decode_config
 from tests.builders.test_scoring import tiny_model
@@ -80,6 +80,18 @@ def test_a_query_without_hits_has_its_positive_scored(model, material):
     assert mined.scores["corpus-id"].to_pylist() == ["elk"]
 
 
+def test_a_positive_outside_the_corpus_is_nobody_elses_passage(model, material):
+    """Its position, -1, beside a query's number is not the pair of the query before it and the last passage."""
+    last = material.corpus.ids[-1].as_py()
+    queries = pa.table({"_id": ["q1", "q2"], "text": [ANIMALS[last], "w1 w2 hunt"], "corpus-id": ["owl", "elsewhere"]})
+    mined = mine(queries, material, CrossEncoderConfig(model=model, pool=4, max_length=32))
+    scores = {(row["query-id"], row["corpus-id"]): row["score"] for row in mined.scores.to_pylist()}
+    pool = [name for name in material.corpus.ids.to_pylist() if ("q1", name) in scores and name != "owl"]
+    assert last in pool
+    below = sum(scores["q1", name] < scores["q1", "owl"] for name in pool)
+    assert mined.record["own passage above the pool"] == pytest.approx(below / len(pool), abs=1e-4)
+
+
 def test_pools_of_bm25_and_dense_are_joined(model, material):
     config = CrossEncoderConfig(model=model, pool=3, pool_from=("bm25", "dense"), dense_model=BASE, max_length=32)
     mined = mine(QUERIES, material, config)
@@ -105,7 +117,8 @@ def test_pools_of_bm25_and_dense_are_joined(model, material):
         ({"pool_from": []}, r"pool_from \[\]: wanted bm25, dense or both, each once"),
         ({"pool_from": ["bm25", "bm25"]}, r"pool_from \['bm25', 'bm25'\]: wanted"),
         ({"pool_from": ["dense"]}, 'pool_from names "dense" without dense_model; add an embedding model'),
-        ({"batch_size": 32}, "unknown key batch_size; allowed here: .*batch_tokens"),
+        ({"batch_size": 32}, "unknown key batch_size; allowed here: .*precision"),
+        ({"precision": "onnx"}, "precision: invalid enum value 'onnx'; allowed: fp32, bf16, openvino, auto"),
     ],
 )
 def test_values_that_contradict_are_refused(values, message):

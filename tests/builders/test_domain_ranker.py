@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders import schema
-from builders.domain_ranker import titled
 from builders.folder import read_config, read_manifest
+from builders.negatives.domain_ranker import titled
 from tests.conftest import ANIMALS, BASE
 
 TITLES = ["How owls hunt", "Bees", "How bees dance", "How bees dance", "", "Eels swim far away"]

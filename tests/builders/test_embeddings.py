@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from builders.embeddings.embedder import Embedder, Reading, as_texts, own_prompts
 from builders.passages import Passages
+from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_prompts, retriever
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.conftest import BASE
@@ -155,9 +155,9 @@ def test_what_is_no_embedding_model_is_refused(copied, tmp_path):
 ENCODE = """
 import sys
 from pathlib import Path
-from builders.embeddings import embedder
+from builders.retrieval import embeddings as embedder
 from tests.builders.test_embeddings import BASE, many
-embedder._SAVE_ROWS, embedder._TOKENS = 16, 512
+embedder.AT_ONCE["cpu"] = 16
 embedder.Embedder(embedder.Reading(BASE), Path(sys.argv[1])).embed(many(), "document")
 """
 
@@ -190,3 +190,22 @@ def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
 def test_queries_are_texts_without_titles():
     texts = as_texts(pa.chunked_array([["a"], ["b"]]), pa.chunked_array([["one"], ["two"]]))
     assert texts.texts(np.array([1, 0])).to_pylist() == ["two", "one"]
+
+
+class Counted(Passages):
+    """Passages that count how many texts were read."""
+
+    read = 0
+
+    def texts(self, positions):
+        self.read += len(positions)
+        return super().texts(positions)
+
+
+def test_a_retriever_reads_its_corpus_once(tmp_path):
+    passages = Counted(corpus().table)
+    retrieve = retriever(BASE, passages, tmp_path)
+    first = retrieve(["what does an owl hunt?"], 3)
+    read = passages.read
+    assert retrieve(["what does an owl hunt?", "another"], 3)[0] == first[0]
+    assert passages.read == read > 0

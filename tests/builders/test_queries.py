@@ -6,12 +6,12 @@ import pyarrow as pa
 import pytest
 
 from builders import queries, schema
-from builders.bm25.search import Bm25Index
-from builders.embeddings import retriever
 from builders.llm.chat import ChatAnswer
 from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig
+from builders.retrieval.bm25.search import Bm25Index
+from builders.retrieval.embeddings import retriever
 from foils.errors import UserError
 from tests.conftest import BASE
 from tests.scripted_llm import ScriptedLlm

@@ -133,3 +133,11 @@ def test_an_unknown_query_and_folder(built, tmp_path):
         reselection.main(built, [], explained="nobody")
     with pytest.raises(UserError, match=r"build it first: python -m builders\.build RECIPE"):
         reselection.main(tmp_path / "nothing", [])
+
+
+def test_a_data_set_with_settings_of_an_earlier_version_is_selected_again(built, tmp_path):
+    manifest = manifest_of(built)
+    manifest["settings"]["negatives"]["dense"]["rounds"] = 1
+    (built / "manifest.json").write_text(json.dumps(manifest))
+    reselection.main(built, [], tmp_path / "again")
+    assert "rounds" not in manifest_of(tmp_path / "again")["settings"]["negatives"]["dense"]

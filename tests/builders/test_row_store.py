@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.row_store import RowStore, keys_of
+from builders.retrieval.row_store import RowStore, keys_of
 from foils.errors import UserError
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
@@ -19,7 +19,7 @@ ABOUT = {"model": "m"}
 
 
 def store_in(folder, width=3):
-    return RowStore(folder, np.float32, width, ABOUT)
+    return RowStore(folder, width, ABOUT)
 
 
 @given(st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=30))
@@ -55,8 +55,8 @@ def test_a_torn_tail_is_cut_off(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from builders.row_store import RowStore, keys_of
-store = RowStore(Path(sys.argv[1]), np.float32, 64, {"model": "m"})
+from builders.retrieval.row_store import RowStore, keys_of
+store = RowStore(Path(sys.argv[1]), 64, {"model": "m"})
 for n in range(100000):
     texts = [f"{sys.argv[2]} {n} {i}" for i in range(50)]
     store.add(keys_of(texts), np.full((50, 64), n % 1000, np.float32))
@@ -86,4 +86,4 @@ def test_two_writers_that_are_killed_leave_whole_rows(tmp_path):
 def test_other_rows_are_refused(tmp_path):
     store_in(tmp_path)
     with pytest.raises(UserError, match="it holds other rows"):
-        RowStore(tmp_path, np.float32, 4, ABOUT)
+        RowStore(tmp_path, 4, ABOUT)

@@ -1,13 +1,13 @@
-"""A cross-encoder's scores: predict()'s, whatever the batching; each text pair once, over kills and processes."""
+"""A cross-encoder's scores: predict()'s, whatever the batching; each text pair once, over kills and devices."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import schema
+from builders.mining import SCORERS
 from builders.negatives.material import Material
 from builders.passages import Passages
-from builders.scorers import SCORERS
-from builders.scoring import processes
-from builders.scoring.agreement import Agreement, check_agreement, compare, sampled
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.cross_encoder import score_and_check, score_pairs
-from builders.scoring.lanes import CONVERTED, lane_name, lane_of
+from builders.scores import lanes
+from builders.scores.agreement import Agreement, check_agreement, compare, sampled
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.cross_encoder import score_located, score_pairs
+from builders.scores.lanes import in_torch, lane_name
+from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.models import ModelReference
 from tests.test_architecture import ROOT
@@ -96,14 +97,12 @@ def expected(model):
 
 
 @settings(max_examples=6)
-@given(
-    rows=st.lists(st.sampled_from(ROWS), min_size=1, max_size=40), split=st.integers(0, 40), budget=st.integers(1, 400)
-)
-def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows, split, budget):
-    with TemporaryDirectory() as cache:
+@given(rows=st.lists(st.sampled_from(ROWS), min_size=1, max_size=40), split=st.integers(0, 40), size=st.integers(1, 40))
+def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows, split, size):
+    with TemporaryDirectory() as cache, mock.patch.dict(lanes.AT_ONCE, cpu=size):
         for part in (rows[:split], rows):
             given_tables = tables(QUERIES, PASSAGES, part)
-            found = score_pairs(*given_tables, material(cache), config(model, batch_tokens=budget))
+            found = score_pairs(*given_tables, material(cache), config(model))
             assert found.schema == schema.SCORES
             assert found.select(["query-id", "corpus-id"]).equals(given_tables[0])
             assert np.allclose(found["score"].to_numpy(), [expected[row] for row in part], atol=1e-4, rtol=0)
@@ -127,12 +126,12 @@ def test_no_pairs_are_no_scores(model, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from builders.scoring import scorer
+from builders.scores import cross_encoder, lanes
 from tests.builders import test_scoring as t
-scorer._KEEP_EVERY, scorer.BLOCK = 0.02, 75
+cross_encoder.BLOCK, lanes.AT_ONCE["cpu"] = 75, 10
 rows = [(q, p) for q in range(5) for p in range(100)]
 given = t.tables(t.made(5), t.made(100, 4), rows)
-found = t.score_pairs(*given, t.material(sys.argv[2]), t.config(sys.argv[1], batch_tokens=64))
+found = t.score_pairs(*given, t.material(sys.argv[2]), t.config(sys.argv[1]))
 print(found["score"].to_pylist())
 """
 
@@ -160,106 +159,65 @@ def test_a_killed_run_goes_on_where_it_was(model, tmp_path):
     assert stored(cache) == stored(whole) == [500]  # rows are only ever added: none was scored twice
 
 
-def test_two_processes_score_what_one_does(model, expected, tmp_path):
-    given_tables = tables(QUERIES, PASSAGES, ROWS)
-    found = score_pairs(*given_tables, material(tmp_path), config(model, processes=2))
-    assert np.allclose(found["score"].to_numpy(), [expected[row] for row in ROWS], atol=1e-4, rtol=0)
-    assert stored(tmp_path) == [len(ROWS)]
-    assert not list(tmp_path.glob("scoring-*"))
+def test_several_devices_score_what_one_does(model, expected):
+    from sentence_transformers import CrossEncoder
+
+    encoder = CrossEncoder(str(model), max_length=32, device="cpu")
+    pairs = [(QUERIES[q], PASSAGES[p]) for q, p in ROWS]
+    for number in (1, 3):
+        found = in_torch(encoder, ["cpu"] * number, 8)(pairs)
+        assert np.allclose(found, [expected[row] for row in ROWS], atol=1e-5, rtol=0)
 
 
 def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path):
     pytest.importorskip("openvino")
     given_tables = tables(QUERIES, PASSAGES, ROWS)
-    asked = config(model, precision="openvino", batch_tokens=100)
-    found = score_and_check(*given_tables, material(tmp_path), asked)
-    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=0.1, rtol=0)
+    asked, ids = config(model, precision="openvino"), given_tables[1]["_id"]
+    found = score_located(locate(*given_tables), ids, material(tmp_path), asked)
+    assert np.allclose(found.scores, [expected[row] for row in ROWS], atol=0.1, rtol=0)
     assert found.agreement.lane == "openvino"
     assert found.agreement.spearman >= 0.99
     (converted,) = tmp_path.rglob("openvino_model.xml")
     before = converted.stat().st_mtime_ns
-    again = score_and_check(*given_tables, material(tmp_path), asked)
-    assert again.table.equals(found.table)
+    again = score_located(locate(*given_tables), ids, material(tmp_path), asked)
+    assert (again.scores == found.scores).all()
     assert again.agreement == found.agreement
     assert converted.stat().st_mtime_ns == before
     assert stored(tmp_path) == [len(ROWS), len(ROWS)]  # the lane's, and the fp32 scores of the sample
-
-
-def test_onnx_scores_are_those_of_predict_and_it_is_exported_once(model, expected, tmp_path):
-    for package in CONVERTED["onnx"]:
-        pytest.importorskip(package)
-    given_tables = tables(QUERIES, PASSAGES, ROWS)
-    asked = config(model, precision="onnx", batch_tokens=100)
-    found = score_and_check(*given_tables, material(tmp_path), asked)
-    assert np.allclose(found.table["score"].to_numpy(), [expected[row] for row in ROWS], atol=1e-4, rtol=0)
-    assert found.agreement == Agreement("onnx", 6, len(ROWS), 1.0, 1.0)
-    (exported,) = tmp_path.rglob("model.onnx")
-    assert [path.name for path in (tmp_path / "onnx").iterdir()] == [exported.parents[1].name]
-    before = exported.stat().st_mtime_ns
-    (scores,) = (file for file in tmp_path.rglob("keys.bin") if file.parent.name == exported.parents[1].name)
-    shutil.rmtree(scores.parent)  # the scores alone: the exported model gives them again, in batches of other shapes
-    again = score_pairs(*given_tables, material(tmp_path), config(model, precision="onnx", batch_tokens=33))
-    assert np.allclose(again["score"].to_numpy(), found.table["score"].to_numpy(), atol=1e-5, rtol=0)
-    assert exported.stat().st_mtime_ns == before
 
 
 WITHOUT = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-sys.modules.update(dict.fromkeys(sys.argv[3:]))  # as if not installed
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.lanes import lane_name
+sys.modules["openvino"] = None  # as if not installed
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.lanes import lane_name
 try:
-    lane_name(CrossEncoderConfig(model="m", precision=sys.argv[2]), SimpleNamespace(location=sys.argv[1]))
+    lane_name(CrossEncoderConfig(model="m", precision="openvino"), SimpleNamespace(location=sys.argv[1]))
 except Exception as refused:
     print(f"{type(refused).__name__}: {refused}", end="")
 """
 
 
-@pytest.mark.parametrize(
-    ("lane", "missing"), [("onnx", ["onnxruntime", "onnx", "onnxscript"]), ("openvino", ["openvino"])]
-)
-def test_a_lane_without_its_packages_names_them(model, lane, missing):
-    command = [sys.executable, "-c", WITHOUT, model, lane, *missing]
+def test_a_lane_without_its_package_names_it(model):
+    command = [sys.executable, "-c", WITHOUT, model]
     assert subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout == (
-        f"UserError: negatives.cross-encoder.precision {lane}: not installed: {', '.join(missing)}; run: pip install "
-        f"{' '.join(missing)} (or pip install -e '.[fast]')"
+        "UserError: negatives.cross-encoder.precision openvino: not installed; run: pip install openvino (or pip "
+        "install -e '.[fast]'), or set precision = \"fp32\""
     )
 
 
-@pytest.mark.parametrize("lane", sorted(CONVERTED))
-def test_a_model_that_is_no_plain_classifier_is_not_converted(tmp_path, lane):
-    for package in CONVERTED[lane]:
-        pytest.importorskip(package)
+def test_a_model_that_is_no_plain_classifier_is_not_converted(tmp_path):
+    pytest.importorskip("openvino")
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
-    asked = CrossEncoderConfig(model="some/model", precision=lane)
+    asked = CrossEncoderConfig(model="some/model", precision="openvino")
     with pytest.raises(UserError) as refused:
         lane_name(asked, ModelReference("some/model", "", str(tmp_path), "", ""))
     assert str(refused.value) == (
-        f"negatives.cross-encoder.precision {lane}: some/model is not a plain sequence classifier, so it cannot be "
+        "negatives.cross-encoder.precision openvino: some/model is not a plain sequence classifier, so it cannot be "
         'converted; set precision = "fp32" or "bf16"'
     )
-
-
-def test_a_model_that_torch_cannot_export_is_refused(tmp_path):
-    import torch
-
-    for package in CONVERTED["onnx"]:
-        pytest.importorskip(package)
-
-    class Branching(torch.nn.Module):
-        def preprocess(self, pairs):
-            return {"input_ids": torch.ones(len(pairs), 4, dtype=torch.int64)}
-
-        def forward(self, features):
-            ids = features["input_ids"].float()
-            found = ids if ids.sum() > 3 else -ids
-            return {"token_embeddings": found, "sentence_embedding": found}
-
-    with pytest.raises(UserError, match=r"onnx: torch cannot export this model \(.+\); try openvino"):
-        lane_of("onnx", Branching(), tmp_path / "onnx" / "model")
-    assert not list((tmp_path / "onnx").iterdir())
 
 
 def test_a_lane_that_ranks_otherwise_is_refused():
@@ -293,9 +251,3 @@ def test_a_model_with_several_scores_is_refused(tmp_path):
 def test_unknown_ids_are_named(model, tmp_path):
     with pytest.raises(UserError, match="pairs to score: corpus-id 'p1' is not among the passages"):
         score_pairs(*tables(["w1"], ["w2"], [(0, 1)]), material(tmp_path), config(model))
-
-
-def test_a_failed_process_is_told(tmp_path):
-    pairs = processes.Pairs(pa.chunked_array([["w1"]]), tables([], ["w2"], [])[2], np.array([0]), np.array([0]))
-    with pytest.raises(UserError, match=r"processes 2: scoring ended with exit code 1; .* What was scored is kept"):
-        processes.fill_side_by_side(pairs, config(tmp_path / "absent"), "fp32", tmp_path, 2)

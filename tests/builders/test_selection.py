@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from builders import schema
 from builders.passages import Passages
 from builders.queries import TABLE
-from builders.selection import Wanted, select
-from builders.selection.config import SelectionConfig
+from builders.selection import select
+from builders.selection.config import SelectionConfig, Wanted
 from builders.selection.frame import Inputs
 from foils.errors import UserError
 from foils.recipe import decode_config
@@ -99,7 +99,6 @@ def cases(draw):
         "rank_min": draw(st.integers(1, 2)),
         "rank_max": draw(st.none() | st.integers(2, 8)),
         "max_uses": draw(st.none() | st.integers(1, 3)),
-        "shortfall": draw(st.sampled_from(["drop", "fill", "fewer"])),
         **draw(
             st.sampled_from(
                 [{}, {"relative_margin": {"s": 0.05}}, {"absolute_margin": {"s": 0.5}}, {"floor": {"s": -1}}]
@@ -122,9 +121,7 @@ def test_rules_hold_for_all_candidates(case):
     id_of = {text: passage for passage, text in TEXTS.items()}
     for kind, rows in selection.rows.items():
         negatives = len(rows.column_names) - 2
-        assert negatives <= (0 if kind == "none" else wanted.per_query)
-        if wanted.config.shortfall != "fewer" and kind != "none":
-            assert negatives == wanted.per_query
+        assert negatives == (0 if kind == "none" else wanted.per_query)
         assert rows.schema == schema.training(negatives)
         assert rows["query"].to_pylist() == [f"text {query}" for query in kept]
         uses = {}
@@ -173,7 +170,7 @@ def test_neither_order_nor_batches_matter(case, lots):
 @given(cases(), st.integers(0, 5))
 def test_a_query_fares_the_same_in_any_batch_of_queries(case, cut):
     given_, wanted = case
-    if wanted.config.max_uses is not None or wanted.config.shortfall == "fewer":
+    if wanted.config.max_uses is not None:
         return  # what one query takes there depends on the others, by definition
     whole = select(given_, wanted)
     parts = [select(given_._replace(queries=part), wanted) for part in (given_.queries[:cut], given_.queries[cut:])]
@@ -223,7 +220,6 @@ BELOW_ZERO = {("q0", "p0"): -2.0, ("q0", "p2"): -2.05, ("q0", "p3"): -1.95, ("q0
         ({"ceiling": {"s": 1.6}}, SCORED, ["above-the-ceiling", "negative_1", "not-needed"]),
         ({"relabel": {"s": 1.9}}, SCORED, ["relabelled-as-positive", "negative_1", "not-needed"]),
         ({"rank_min": 3}, {}, ["outside-the-ranks", "negative_1", "not-needed"]),
-        ({"rank_max": 1, "shortfall": "fill"}, {}, ["negative_1", "outside-the-ranks", "outside-the-ranks"]),
         ({"ceiling": {"s": 3}}, {("q0", "p2"): 1.0}, ["negative_1", "unscored", "unscored"]),
     ],
 )
@@ -318,19 +314,6 @@ def test_a_query_that_is_left_out_uses_up_nothing(seed):
     rules = config(max_uses=1, near_duplicate=0)
     selection = select(given_, Wanted(("bm25", "dense"), 1, seed, rules))
     assert selection.queries.to_pylist() in (["q0", "q2"], ["q1"])
-
-
-def test_fewer_columns_rather_than_fewer_rows():
-    rankings = {
-        "bm25": {"q0": ["p2", "p3", "p4"], "q1": ["p2", "p3"], "q2": []},
-        "random": dict.fromkeys(("q0", "q1", "q2"), IDS[3:6]),
-    }
-    given_ = inputs({"q0": "p0", "q1": "p0", "q2": "p0"}, rankings)
-    selection = select(given_, Wanted(("bm25", "random"), 3, 42, config(shortfall="fewer", near_duplicate=0)))
-    assert selection.queries.to_pylist() == ["q0", "q1"]
-    assert {tuple(rows.column_names) for rows in selection.rows.values()} == {
-        ("query", "positive", "negative_1", "negative_2")
-    }
 
 
 def test_mixes_draw_by_share():

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.embeddings import Embedder, Reading, as_texts
-from builders.scoring.config import CrossEncoderConfig
-from builders.scoring.lanes import load
+from builders.retrieval.embeddings import Embedder, Reading, as_texts
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.lanes import load
 from eval.measure.encoder import Encoder
 from eval.run import _load
 from foils.encode.convert import load as load_to_convert

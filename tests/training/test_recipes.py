@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.embeddings.embedder import own_prompts
 from builders.folder import write_config
+from builders.retrieval.embeddings import own_prompts
 from foils.errors import UserError
 from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe

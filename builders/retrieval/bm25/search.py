@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builders.bm25.index import Stored, stored_index, threads
-from builders.bm25.search_kernels import LAST, Asked, Found, best
-from builders.bm25.tokens import Language, Vocabulary, query_words
-from builders.hits import Hits
 from builders.passages import Passages, Positions
+from builders.retrieval.bm25.index import Stored, stored_index, threads
+from builders.retrieval.bm25.kernels import LAST, Asked, Found, best
+from builders.retrieval.bm25.tokens import Language, query_words
+from builders.retrieval.hits import Hits
 
 BATCH = 10_000
 """Queries searched at once: what they hold besides their hits stays this small however many there are."""
@@ -37,8 +37,6 @@ class Bm25Index:
         self._passages = passages
         self._stored: Stored = stored_index(passages, language, folder)
         self._language = Language(language)
-        self._words = Vocabulary()
-        self._words.add(self._stored.words)
         self._ranks = np.empty(len(passages), np.int32)
         self._ranks[self._stored.order] = np.arange(len(passages), dtype=np.int32)
 
@@ -47,7 +45,7 @@ class Bm25Index:
 
         Args:
             texts: the queries.
-            k: at most so many for each.
+            k: how many passages a query gets at most.
             at: one passage per query (-1 for none) whose score is wanted wherever it ranks.
         """
         texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
@@ -76,7 +74,7 @@ class Bm25Index:
         self, texts: pa.Array, at: Positions, width: int, sums: list[npt.NDArray[np.int32]], pool: ThreadPoolExecutor
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Hits per query, their keys, and the scores of the passages at `at`."""
-        words = query_words(texts, self._language, self._words)
+        words = query_words(texts, self._language, self._stored.words)
         asked = Asked(words.ids, np.concatenate([[0], np.cumsum(words.lengths)]).astype(np.int64), at)
         found = Found(
             np.empty((len(texts), width), np.int64),

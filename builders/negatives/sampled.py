@@ -1,4 +1,4 @@
-"""`random`: passages drawn by lot, the control that every mined or written negative must beat."""
+"""`random`: passages drawn at random, the control that every mined or written negative must beat."""
 
 from typing import Annotated
 
@@ -8,9 +8,9 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.bm25.compiled import compiled
 from builders.corpus import keyed_hash
 from builders.negatives.material import Material, Mined
+from builders.retrieval.bm25.kernels import compiled
 
 _BATCH = 10_000
 
@@ -58,12 +58,12 @@ def draw(seeds: npt.NDArray[np.uint64], total: int, size: int) -> npt.NDArray[np
             mixed ^= mixed >> np.uint64(31)
             if n < size:
                 highest = total - size + n
-                lot = np.int64(mixed % np.uint64(highest + 1))
+                number = np.int64(mixed % np.uint64(highest + 1))
                 for earlier in range(n):
-                    if result[row, earlier] == lot:
-                        lot = np.int64(highest)
+                    if result[row, earlier] == number:
+                        number = np.int64(highest)
                         break
-                result[row, n] = lot
+                result[row, n] = number
             else:  # the sample is fair, its order is not yet: shuffled from the end
                 last = 2 * size - 1 - n
                 other = np.int64(mixed % np.uint64(last + 1))

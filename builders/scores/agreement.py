@@ -1,4 +1,4 @@
-"""Does a fast lane rank as fp32 does? Asked of a sample before anything is built on it."""
+"""The check that a fast lane ranks as fp32 does, on a sample, before anything is built on it."""
 
 import logging
 
@@ -27,7 +27,8 @@ class Agreement(msgspec.Struct, frozen=True):
 
     Attributes:
         lane: which one.
-        queries: in the sample; likewise `pairs`.
+        queries: how many the sample has.
+        pairs: how many the sample has.
         spearman: rank correlation of all pairs' scores, within -1 and 1.
         same_top_5: share of queries with the same five best passages, in any order.
     """
@@ -49,34 +50,36 @@ def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Number
     [0, 1, 2, 3, 4]
     """
     limit = min(SAMPLE_PAIRS, max(_LEAST_PAIRS, int(len(query_positions) * _SHARE)))
-    present = np.unique(query_positions)
-    chosen = sorted(present.tolist(), key=lambda query: keyed_hash(seed, "rank-agreement", query_ids[query]))
-    rows: list[Numbers] = []
-    for query in chosen[:SAMPLE_QUERIES]:
-        if sum(map(len, rows)) >= limit:
+    present = np.unique(query_positions).tolist()
+    rows = np.empty(0, np.int64)
+    for query in sorted(present, key=lambda query: keyed_hash(seed, "rank-agreement", query_ids[query]))[
+        :SAMPLE_QUERIES
+    ]:
+        if len(rows) >= limit:
             break
-        rows.append(np.flatnonzero(query_positions == query))
-    return np.concatenate(rows)[:SAMPLE_PAIRS] if rows else np.empty(0, np.int64)
+        rows = np.concatenate([rows, np.flatnonzero(query_positions == query)])
+    return rows[:SAMPLE_PAIRS]
 
 
 def compare(lane: str, scores: Scores, reference: Scores, query_positions: Numbers) -> Agreement:
-    """Compares a lane's scores `(n_pairs,)` with fp32's."""
+    """Compares a lane's scores `(n_pairs,)` with the scores of fp32."""
     from scipy.stats import spearmanr
 
     if np.ptp(reference) == 0 or np.ptp(scores) == 0:  # no ranking to compare: alike only if neither has one
         rho = float(np.ptp(reference) == np.ptp(scores))
     else:
         rho = float(spearmanr(scores, reference).statistic)
-    queries = np.unique(query_positions)
-    same = [
-        set(np.argsort(-scores[rows], kind="stable")[:TOP]) == set(np.argsort(-reference[rows], kind="stable")[:TOP])
-        for rows in (np.flatnonzero(query_positions == query) for query in queries)
-    ]
-    return Agreement(lane, len(queries), len(scores), round(rho, 4), round(float(np.mean(same)), 4))
+
+    def top(values: Scores, rows: Numbers) -> set[int]:
+        return set(np.argsort(-values[rows], kind="stable")[:TOP].tolist())
+
+    by_query = [np.flatnonzero(query_positions == query) for query in np.unique(query_positions)]
+    same = [top(scores, rows) == top(reference, rows) for rows in by_query]
+    return Agreement(lane, len(by_query), len(scores), round(rho, 4), round(float(np.mean(same)), 4))
 
 
 def check_agreement(found: Agreement) -> None:
-    """Refuses a lane that ranks otherwise than fp32.
+    """Refuses a lane that ranks pairs otherwise than fp32 does.
 
     Raises:
         UserError: the rank correlation is below 0.99.

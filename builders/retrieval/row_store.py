@@ -1,6 +1,6 @@
-"""Rows of numbers by the hash of what they were computed from: embeddings, scores. Computed once, kept over kills.
+"""Rows of fp32 numbers by the hash of what they were computed from: embeddings, scores. Computed once, kept over kills.
 
-    store = RowStore(folder, np.float32, width=384, about={"model": "..."})
+    store = RowStore(folder, width=384, about={"model": "..."})
     known = store.find(keys)          # positions, -1 where a row is missing
     store.add(keys[known < 0], rows)  # on disk before this returns
 
@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,11 @@ from foils.errors import UserError
 Keys = npt.NDArray[np.uint64]  # (n, 2)
 KEY_BYTES = 16
 _CHUNKS = 8
+_DTYPE = np.dtype(np.float32)
 
 
 def keys_of(texts: Iterable[str]) -> Keys:
-    """128-bit keys of texts, shape `(n, 2)`.
+    """Returns 128-bit keys of texts, shape `(n, 2)`.
 
     >>> keys_of(["a", "b"]).shape
     (2, 2)
@@ -41,7 +43,6 @@ class RowStore:
 
     Args:
         folder: made if it is missing.
-        dtype: of a row's numbers.
         width: numbers in a row.
         about: what the rows are, in words; refused if the folder's says otherwise.
 
@@ -49,12 +50,11 @@ class RowStore:
         UserError: the folder holds rows of another form, or cannot be written.
     """
 
-    def __init__(self, folder: Path, dtype: npt.DTypeLike, width: int, about: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._dtype, self._width = np.dtype(dtype), width
+    def __init__(self, folder: Path, width: int, about: Mapping[str, str]) -> None:
+        self._folder, self._width = folder, width
         self._sorted: list[tuple[Keys, npt.NDArray[np.int64]]] = []  # first halves in order, and their positions
         self._known = 0
-        form = {"dtype": self._dtype.name, "width": width, **about}
+        form = {"dtype": _DTYPE.name, "width": width, **about}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
@@ -67,14 +67,14 @@ class RowStore:
         except OSError as error:
             raise UserError(f"store {folder}: cannot be written ({error.strerror}); name a writable folder") from None
         except ValueError:
-            raise UserError(f"store {folder}: about.json is no JSON; delete the folder (it is only a cache)") from None
+            raise UserError(f"store {folder}: about.json is not JSON; delete the folder (it is only a cache)") from None
         self._learn()
 
     def __len__(self) -> int:
         return self._known
 
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """Positions of keys `(n, 2)` in `rows()`; -1 for those that have no row yet."""
+        """Returns the positions of keys `(n, 2)` in `rows()`; -1 for those that have no row yet."""
         found = np.full(len(keys), -1, np.int64)
         halves = self._halves()
         for firsts, positions in self._sorted:
@@ -84,13 +84,13 @@ class RowStore:
             found[hit] = candidates[hit]
         return found
 
-    def rows(self) -> npt.NDArray[np.generic]:
-        """All rows, `(n, width)`, mapped from disk."""
+    def rows(self) -> npt.NDArray[np.float32]:
+        """Returns all rows, `(n, width)`, mapped from disk."""
         if not self._known:
-            return np.empty((0, self._width), self._dtype)
-        return np.memmap(self._folder / "rows.bin", self._dtype, "r", shape=(self._known, self._width))
+            return np.empty((0, self._width), _DTYPE)
+        return np.memmap(self._folder / "rows.bin", _DTYPE, "r", shape=(self._known, self._width))
 
-    def add(self, keys: Keys, rows: npt.NDArray[np.generic]) -> None:
+    def add(self, keys: Keys, rows: npt.NDArray[Any]) -> None:
         """Appends rows `(n, width)` under keys `(n, 2)`; on disk when this returns.
 
         Raises:
@@ -101,7 +101,7 @@ class RowStore:
         try:
             with self._locked():
                 self._cut_off_unfinished()
-                self._append("rows.bin", np.ascontiguousarray(rows, self._dtype).tobytes())
+                self._append("rows.bin", np.ascontiguousarray(rows, _DTYPE).tobytes())
                 self._append("keys.bin", np.ascontiguousarray(keys).tobytes())
         except OSError as error:
             raise UserError(
@@ -128,11 +128,11 @@ class RowStore:
 
     def _complete(self) -> int:
         rows, keys = (_size(self._folder / name) for name in ("rows.bin", "keys.bin"))
-        return min(rows // (self._width * self._dtype.itemsize), keys // KEY_BYTES)
+        return min(rows // (self._width * _DTYPE.itemsize), keys // KEY_BYTES)
 
     def _cut_off_unfinished(self) -> None:
         total = self._complete()
-        for name, width in (("rows.bin", self._width * self._dtype.itemsize), ("keys.bin", KEY_BYTES)):
+        for name, width in (("rows.bin", self._width * _DTYPE.itemsize), ("keys.bin", KEY_BYTES)):
             path = self._folder / name
             if _size(path) != total * width:
                 os.truncate(path, total * width)

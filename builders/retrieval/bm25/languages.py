@@ -1,8 +1,12 @@
 """Stemmers and stop words by language."""
 
+import logging
+
 from bm25s import stopwords
 
 from foils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # Two-letter code -> Snowball stemmer.
 STEMMERS = {
@@ -49,19 +53,26 @@ STOP_WORDS: dict[str, tuple[str, ...]] = {
     "sv": stopwords.STOPWORDS_SWEDISH,
     "tr": stopwords.STOPWORDS_TURKISH,
 }
-# Splitting at what is no letter, digit or underscore tells no words apart here: they are written without spaces, in
-# one word with their particles, or with vowel signs that are no letters to Python.
+# bm25s has no stemmer for these, and their words are written apart: they are searched unstemmed.
+UNSTEMMED = ("bg", "bs", "cs", "fa", "he", "hr", "is", "lv", "mk", "pl", "sk", "sl", "sq", "uk", "ur", "vi")
+# Their words cannot be told apart by what is no letter, digit or underscore: they are written without spaces, in one
+# word with their particles, or with vowel signs that Python does not count as letters.
 NOT_SPLIT = ("hi", "ja", "km", "ko", "lo", "my", "ne", "ta", "th", "zh")
 
 
 def check_language(language: str) -> None:
-    """Refuses a language that BM25 cannot serve.
+    """Refuses a language that BM25 cannot serve, and says where its words are not stemmed.
 
     Raises:
-        UserError: its words cannot be split, or there is no stemmer for it.
+        UserError: its words cannot be split, or the code is not known.
     """
-    allowed = f"allowed: {', '.join(STEMMERS)}"
     if language in NOT_SPLIT:
-        raise UserError(f"corpus.language {language!r}: BM25 cannot tell this language's words apart; {allowed}")
-    if language not in STEMMERS:
-        raise UserError(f"corpus.language {language!r}: BM25 has no stemmer for it; {allowed}")
+        raise UserError(
+            f"corpus.language {language!r}: BM25 cannot split this language into words; take the kind dense, "
+            'pool_from = ["dense"] and queries.round_trip_model in its place'
+        )
+    if language in UNSTEMMED:
+        logger.warning("corpus.language %r: BM25 has no stemmer for it and compares words as they are", language)
+    elif language not in STEMMERS:
+        allowed = ", ".join(sorted({*STEMMERS, *UNSTEMMED}))
+        raise UserError(f"corpus.language {language!r}: BM25 does not know it; allowed: {allowed}")

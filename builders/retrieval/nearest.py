@@ -1,9 +1,11 @@
 """The `k` nearest passages of each query by cosine: exact, by blocks, whatever the size of the corpus.
 
 A block of queries meets the corpus a block of passages at a time, in single precision. That only says which passages
-may be among the best; those few are scored again, pair by pair, in double precision (`vectors.cosines`), and kept while
+may be among the best; those few are scored again, pair by pair, in double precision (`cosines`), and kept while
 they are among the best `k`. So neither the sizes of blocks nor the number of threads can change a score or an order.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,57 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from tqdm import tqdm
 
-from builders.embeddings.vectors import DIGITS, Doubles, Floats, Vectors, cosines
-from builders.hits import Hits
 from builders.passages import Passages, Positions
+from builders.retrieval.hits import Hits
 
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+DIGITS = 6
+"""Digits of a similarity that count: what lies beyond is noise of a sum, and must not order passages."""
+_AT_ONCE = 8192
 _UNIT = 2.0**-24  # rounding of single precision
 _CROWD = 8  # times k: more passages of a block than that which may be among the best are thinned first
 _PAIRS = 1_000_000
+
+
+class Vectors(NamedTuple):
+    """Embeddings of length 1, one per text.
+
+    Attributes:
+        rows: `(n_stored, dim)`, usually mapped from disk, with rows of other texts among them.
+        places: `(n_texts,)`: the row of each text.
+    """
+
+    rows: Floats
+    places: Positions
+
+    def take(self, numbers: Positions) -> Floats:
+        """The vectors of texts by their numbers, `(len(numbers), dim)`."""
+        return np.asarray(self.rows[self.places[numbers]])
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return int(self.rows.shape[1])
+
+
+def cosines(queries: Vectors, passages: Vectors, query_numbers: Positions, passage_numbers: Positions) -> Doubles:
+    """Cosine similarity of pairs, `(n_pairs,)`, within -1 and 1, rounded to 6 digits.
+
+    Summed in double precision pair by pair, so that a pair's score is the same in whatever company it is computed: the
+    sum's own noise (1e-16) is ten orders below the last digit.
+
+    >>> vectors = Vectors(np.array([[1, 0], [0.6, 0.8]], np.float32), np.array([0, 1]))
+    >>> cosines(vectors, vectors, np.array([0, 1]), np.array([1, 1])).tolist()
+    [0.6, 1.0]
+    """
+    scores = np.empty(len(query_numbers), np.float64)
+    for start in range(0, len(scores), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        left = queries.take(query_numbers[part]).astype(np.float64)
+        scores[part] = np.einsum("ij,ij->i", left, passages.take(passage_numbers[part]).astype(np.float64))
+    return np.round(scores, DIGITS)
 
 
 class Blocks(Struct, frozen=True):
@@ -37,7 +83,7 @@ def id_order(passages: Passages) -> Positions:
     return order
 
 
-def exact(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: Blocks = Blocks()) -> Hits:  # noqa: B008 - frozen
+def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: Blocks = Blocks()) -> Hits:  # noqa: B008 - frozen
     """Each query's `k` best passages, best first, equal ones (to 6 digits) in the order of ids.
 
     Args:

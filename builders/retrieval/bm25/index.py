@@ -1,7 +1,7 @@
-"""A BM25 index in a folder: made once for a corpus, mapped from disk ever after.
+"""A BM25 index in a folder: made once for a corpus, then mapped from disk.
 
-Its files are those of `bm25s.BM25.save`, so that `bm25s.BM25.load(folder, mmap=True)` reads it too, and beside them
-`words.arrow` (the vocabulary) and `order.npy` (positions in the order of passage ids, the rule for ties).
+Scores by word lie in `data.npy`, `indices.npy` and `indptr.npy` (a sparse matrix by columns), the vocabulary in
+`words.arrow`, and positions in the order of passage ids, which breaks ties, in `order.npy`.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from builders.bm25.index_kernels import Longs, Postings, Weights, count, fill
-from builders.bm25.languages import check_language
-from builders.bm25.token_kernels import translated
-from builders.bm25.tokens import VERSION, Language, Vocabulary, Words, split_by_threads
 from builders.passages import Passages
+from builders.retrieval.bm25.kernels import Longs, Postings, Weights, count, fill
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.bm25.tokens import VERSION, Language, Vocabulary, Words, split, with_meaning
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
 
@@ -46,7 +45,7 @@ class Stored(NamedTuple):
         postings: scores by word, mapped.
         order: positions of passages in the order of their ids, mapped.
         words: the vocabulary.
-        passages: how many there are.
+        passages: how many passages it has.
     """
 
     postings: Postings
@@ -56,12 +55,13 @@ class Stored(NamedTuple):
 
 
 def threads() -> int:
-    """Cores that this process may use, at most 16: beyond that memory is the limit."""
+    """Returns how many cores this process may use, at most 16: beyond that memory is the limit."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
 
 
 def index_key(passages: Passages, language: str) -> str:
-    """What an index depends on, as a name: ids, titles and texts in order (in whatever chunks), language, settings."""
+    """Returns a name for all that an index depends on: ids, titles and texts in order, language, settings."""
+    # The stop words are those of bm25s.
     total = hashlib.sha256(json.dumps([VERSION, bm25s.__version__, language, K1, B, len(passages)]).encode())
     for name in ("_id", "title", "text"):
         lengths, content = hashlib.sha256(), hashlib.sha256()
@@ -78,7 +78,7 @@ def index_key(passages: Passages, language: str) -> str:
 
 
 def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
-    """The index over passages, made now unless `folder` has it.
+    """Returns the index over passages, made now unless `folder` has it.
 
     Several processes may ask at once: one makes it, the others wait.
 
@@ -109,7 +109,7 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
 def _opened(place: Path) -> Stored:
     data, indices, indptr, order = (
         np.asarray(np.load(place / name, mmap_mode="r"))
-        for name in ("data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy", "order.npy")
+        for name in ("data.npy", "indices.npy", "indptr.npy", "order.npy")
     )
     with pa.OSFile(str(place / "words.arrow")) as file:
         words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
@@ -122,58 +122,38 @@ def _write(passages: Passages, language: str, folder: Path) -> None:
         words, texts = _stemmed(passages, language, pool)
         postings = _postings(texts, len(words), pool)
     del texts
-    total = len(postings.indptr) - 1
-    np.save(folder / "data.csc.index.npy", postings.data)
-    np.save(folder / "indices.csc.index.npy", postings.indices)
-    np.save(folder / "indptr.csc.index.npy", postings.indptr)
+    for name, values in postings._asdict().items():
+        np.save(folder / f"{name}.npy", values)
     del postings
     np.save(folder / "order.npy", pc.sort_indices(passages.ids).to_numpy().astype(np.int32))
     with pa.OSFile(str(folder / "words.arrow"), "wb") as file:
         table = pa.table({"word": words})
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
-    with (folder / "vocab.index.json").open("w", encoding="utf-8") as file:
-        # As bm25s does: the empty word stands for queries without any.
-        for number, word in enumerate(words):
-            file.write(f"{',' if number else '{'}{json.dumps(word.as_py(), ensure_ascii=False)}:{number}")
-        empty = pc.index(words, "").as_py() >= 0
-        file.write("}" if empty else f'{"," if len(words) else "{"}"":{len(words)}}}')
-    about = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numba")
-    names = ("k1", "b", "delta", "method", "idf_method", "dtype", "int_dtype", "backend")
-    params = {name: getattr(about, name) for name in names}
-    params |= {"num_docs": len(passages), "version": bm25s.__version__}
-    (folder / "params.index.json").write_text(json.dumps(params, indent=4), "utf-8")
-    logger.info("BM25 index: %d passages, %d words", len(passages), total)
+    logger.info("BM25 index: %d passages, %d words", len(passages), len(words))
 
 
 def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tuple[pa.Array, list[Words]]:
-    """The vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
-    vocabularies = [Vocabulary() for _ in range(threads())]
-    split: list[Words] = []
+    """Returns the vocabulary of stems in the order of their bytes, and the passages' stems by batch."""
+    vocabulary, texts = Vocabulary(Language(language)), list[Words]()
+    batches = passages.batches(_BATCH)
     with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
-        for batch in passages.batches(_BATCH):
-            split += split_by_threads(batch, vocabularies, pool)
-            bar.update(len(batch))
-    tongue, stems = Language(language), Vocabulary()
-    meanings = [tongue.meanings(vocabulary.words(), stems, add=True) for vocabulary in vocabularies]
-    found = stems.words()
-    # Numbers by the order of bytes: how many threads there were leaves no trace.
-    order = pc.sort_indices(found)
-    places = np.empty(len(found) + 1, np.int32)
-    places[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
-    places[-1] = -1
-    meanings = [places[meaning] for meaning in meanings]
-
-    def renumber(part: int) -> None:
-        words = split[part]
-        split[part] = Words(translated(words.ids, words.lengths, meanings[part % len(meanings)]), words.lengths)
-
-    list(pool.map(renumber, range(len(split))))
-    return found.take(order), split
+        while window := list(islice(batches, threads())):
+            for found in pool.map(split, window):
+                texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
+            bar.update(sum(map(len, window)))
+    stems = vocabulary.stems()
+    # Numbers by the order of bytes: how the passages were cut into batches leaves no trace.
+    order = pc.sort_indices(stems)
+    places = np.empty(len(stems), np.int32)
+    places[order.to_numpy()] = np.arange(len(stems), dtype=np.int32)
+    for part, words in enumerate(texts):
+        texts[part] = Words(places[words.ids], words.lengths)
+    return stems.take(order), texts
 
 
 def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> Postings:
-    """Scores by word: counted and then written by as many threads as there are, each for passages in a row."""
+    """Counts and then writes scores by word; each thread does so for passages in a row."""
     starts = np.cumsum([0, *(len(words.lengths) for words in texts)])
     edges = [len(texts) * part // threads() for part in range(threads() + 1)]
     parts = [range(start, end) for start, end in pairwise(edges)]
@@ -186,8 +166,7 @@ def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> 
 
     found = list(pool.map(counted, parts))
     holding = np.sum(found, axis=0)
-    # One more than words, for the empty word, which no passage holds.
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(holding), [holding.sum()]]).astype(np.int64)
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(holding)]).astype(np.int64)
     passages, length = int(starts[-1]), sum(len(words.ids) for words in texts)
     weights = Weights(_idf(holding, passages), K1, B, length / max(passages, 1) or 1.0)
     postings = Postings(np.empty(indptr[-1], np.float32), np.empty(indptr[-1], np.int32), indptr)
@@ -202,7 +181,7 @@ def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> 
 
 
 def _idf(holding: Longs, passages: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Lucene's idf by word, from how many passages hold it; by Python's own logarithm, as bm25s has it."""
+    """Returns Lucene's idf by word, from how many passages hold it; by Python's logarithm, as in bm25s."""
     counts, places = np.unique(holding, return_inverse=True)
     values = [math.log(1 + (passages - n + 0.5) / (n + 0.5)) for n in counts.tolist()]
     return np.array(values, np.float32)[places]

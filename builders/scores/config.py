@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Precision = Literal["fp32", "bf16", "onnx", "openvino", "auto"]
+Precision = Literal["fp32", "bf16", "openvino", "auto"]
 Retriever = Literal["bm25", "dense"]
 SHALLOW = 100
 
@@ -15,9 +15,9 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         model: any sentence-transformers CrossEncoder: a folder or a Hub id.
         train_with: in its place, a training recipe: the build trains one on its own queries, their passages and
-            BM25's negatives before it mines (see `builders/domain_ranker.py`).
-        train_titles: so many passages' titles are further queries that it is trained on, as some hundred queries alone
-            teach it little; all, if the corpus has fewer.
+            BM25's negatives before it mines (see `negatives.domain_ranker`).
+        train_titles: how many passages' titles are further queries that it is trained on, as some hundred queries
+            alone teach it little; all, if the corpus has fewer.
         pool_from: what finds the passages that are scored: `bm25`, `dense` or both, whose hits are then joined.
         dense_model: the embedding model of `dense`.
         pool: hits of each of them that are scored. At most 100 unless `deep_pool` is set: on deeper pools
@@ -25,13 +25,9 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
         deep_pool: whether `pool` may be above 100 all the same.
         depth: candidates kept per query, counted from the best.
         max_length: tokens of a pair that are read.
-        batch_tokens: padded tokens scored at once; 0 for what suits lane and device (8,192 on a CPU, 65,536 on a GPU,
-            2,048 for `onnx` and `openvino`).
-        precision: `fp32`; `bf16` weights; `onnx`, fp32 by ONNX Runtime on the CPU, whose scores differ from `fp32`'s by
-            rounding alone; `openvino`, the fastest on most CPUs; or `auto`, of `openvino`, `bf16` and `fp32` the first
-            that this machine has and is good at. All but `fp32` are refused where they rank a sample of pairs otherwise
-            than `fp32` does.
-        processes: that score side by side, launched by accelerate; 0 for one per GPU.
+        precision: `fp32`; `bf16` weights; `openvino`, the fastest on most CPUs; or `auto`, of `openvino`, `bf16` and
+            `fp32` the first that this machine has and is good at. All but `fp32` are refused where they rank a sample
+            of pairs otherwise than `fp32` does. In torch all GPUs that the process sees share the pairs.
     """
 
     model: str | None = None
@@ -43,12 +39,10 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     deep_pool: bool = False
     depth: Annotated[int, Meta(ge=1)] = 50
     max_length: Annotated[int, Meta(ge=16)] = 256
-    batch_tokens: Annotated[int, Meta(ge=0)] = 0
     precision: Precision = "fp32"
-    processes: Annotated[int, Meta(ge=0)] = 1
 
     def __post_init__(self) -> None:
-        """Refuses values that contradict each other; a recipe's reader tells the user which key."""
+        """Refuses values that contradict each other; whoever reads the recipe adds the key."""
         if self.pool > SHALLOW and not self.deep_pool:
             raise ValueError(
                 f"pool {self.pool} is above {SHALLOW}, where cross-encoders start to favour irrelevant passages; set "

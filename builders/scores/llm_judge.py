@@ -4,7 +4,6 @@ An answer that is neither yes nor no is asked for again, and then counts as no v
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -13,15 +12,12 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import SHORTENED, texts_of
-from builders.audit.judges import Judge, Verdicts
-from builders.audit.sampling import DataSet, places
 from builders.corpus import keyed_hash
-from builders.folder import cache_of
-from builders.llm.chat import ChatAnswer, ChatRequest, Converse
-from builders.llm.config import LlmConfig
+from builders.llm.chat import ChatAnswer, ChatRequest
 from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.scores.pairs import locate
 from builders.wrapping import is_lead_in
 
 STAGE = "llm-judge"
@@ -125,44 +121,15 @@ def score(
         UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.
     """
     how = How(load_prompt(in_language(config.prompt, material.language)), material.seed, config)
-    verdicts = np.full(pairs.num_rows, np.nan)
+    located = locate(pairs, queries, passages)
+    verdicts = np.full(len(located), np.nan)
 
     def done(task: JudgeTask) -> None:
         if task.verdict is not None:
             verdicts[task.place] = task.verdict
 
-    tasks = _tasks(pairs, queries, passages, how)
-    material.converse(STAGE, tasks, total=pairs.num_rows, attempts=config.attempts, done=done)
+    texts = (pair for block in located.blocks(BATCH) for pair in block.texts())
+    tasks = (JudgeTask(place, query, passage, how) for place, (query, passage) in enumerate(texts))
+    material.converse(STAGE, tasks, total=len(located), attempts=config.attempts, done=done)
     scores = pa.array(verdicts, pa.float64(), from_pandas=True)
     return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
-
-
-def _tasks(pairs: pa.Table, queries: pa.Table, passages: Passages, how: How) -> Iterator[JudgeTask]:
-    """The pairs' tasks; texts of `BATCH` of them are in memory at once."""
-    asked, read = places(pairs, queries, passages)
-    for start in range(0, pairs.num_rows, BATCH):
-        texts = queries["text"].take(pa.array(asked[start : start + BATCH])).to_pylist()
-        bodies = passages.texts(read[start : start + BATCH]).to_pylist()
-        for place, (query, passage) in enumerate(zip(texts, bodies, strict=True), start=start):
-            yield JudgeTask(place, query, passage, how)
-
-
-def llm(dataset: DataSet, model: LlmConfig, converse: Converse, config: LlmJudgeConfig, seed: int) -> Judge:
-    """The LLM as a judge of a data set.
-
-    Args:
-        dataset: for the texts.
-        model: which LLM it is, for the record.
-        converse: has it answer.
-        config: prompt and sampling.
-        seed: of its answers.
-    """
-
-    def verdicts(pairs: pa.Table) -> Verdicts:
-        queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-        material = Material(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
-        scores = score(pairs, queries, passages, material, config)["score"]
-        return np.asarray(scores.to_numpy(), np.float64)
-
-    known = {"name": model.model, "revision": model.revision or "not stated", "prompt": config.prompt}
-    return Judge("llm", known, f"it answers yes to the prompt {config.prompt}", verdicts, can_judge_more=True)

@@ -4,12 +4,10 @@ A text's vector is found again by the model's identity, the prompt, the length t
 precision, whichever corpus the text stands in: a grown corpus, another data set or a second run encodes what is new.
 """
 
-import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache as kept
 from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import Any, Literal
 
 import numpy as np
@@ -20,23 +18,23 @@ from msgspec import Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.embeddings.vectors import Floats, Vectors
 from builders.passages import Passages, Positions
-from builders.row_store import Keys, RowStore, keys_of
+from builders.retrieval.nearest import Floats, Vectors, id_order, nearest
+from builders.retrieval.row_store import Keys, RowStore, keys_of
 from foils.errors import UserError
+from foils.loading import json_object, load_retriever, modules_of
 from foils.models import resolve_model
 from foils.provenance import sha256_json
-
-logger = logging.getLogger(__name__)
 
 Role = Literal["query", "document"]
 Precision = Literal["fp32", "bf16", "auto"]
 BLOCK = 20_000
 _PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
-_TOKENS, _ACCELERATOR = 8192, 8  # tokens of a batch, and how much more an accelerator takes
+AT_ONCE = {"cpu": 256, "gpu": 8192}
+"""Texts that are encoded and then stored: what a kill may cost."""
+_TOKENS = {"cpu": 8192, "gpu": 65_536}  # of a batch
 _BYTES_PER_TOKEN = 3  # few, so that no language overfills a batch
 _MOST_TOKENS = 512
-_SAVE_ROWS, _SAVE_SECONDS = 4096, 5.0
 
 
 class Reading(Struct, frozen=True):
@@ -45,7 +43,7 @@ class Reading(Struct, frozen=True):
     Attributes:
         model: any sentence-transformers model, see `foils.models.resolve_model`.
         query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
-        passage_prompt: likewise before every passage.
+        passage_prompt: put before every passage; without it, the model's own.
         max_seq_length: tokens of a text that are read; without it, the model's own.
         precision: of the weights; `auto` is bf16 where the hardware has it, else fp32.
     """
@@ -85,11 +83,11 @@ class Embedder:
         }
 
     def folder(self, role: Role) -> Path:
-        """Where the vectors of texts in a role lie; queries and passages share it if they are read alike."""
+        """Returns where the vectors of texts in a role lie; queries and passages share it if they are read alike."""
         return self._root / sha256_json(self._about(role))[:16]
 
     def embed(self, texts: Passages, role: Role, positions: Positions | None = None) -> Vectors:
-        """The vectors of texts, of length 1; those that are not stored yet are computed and stored.
+        """Returns the vectors of texts, of length 1; those that are not stored yet are computed and stored.
 
         Longest texts first, so that a batch holds little padding and what does not fit in memory fails at once. Which
         batches there are depends on the texts alone, and rows are stored by whole batches: a run that was killed goes
@@ -101,53 +99,37 @@ class Embedder:
             positions: of some of the texts; without them all.
 
         Raises:
-            UserError: the model cannot be loaded, it gives a vector that is no number, or the disk is full.
+            UserError: the model cannot be loaded, it gives a vector that is not a number, or the disk is full.
         """
-        keys, sizes = self._keys(texts, positions)
-        store = RowStore(self.folder(role), np.float32, self._width(role), self._about(role))
+        keys, sizes = _keys(texts, positions)
+        store = RowStore(self.folder(role), self._width(role), self._about(role))
         places = store.find(keys)
         missing = _longest_first(keys, sizes, np.flatnonzero(places < 0))
         if len(missing):
             self._compute(texts, role, missing if positions is None else positions[missing], keys[missing], store)
             places = store.find(keys)
-        rows: Floats = store.rows()  # type: ignore[assignment]  # of the store's dtype
-        return Vectors(rows, places)
+        return Vectors(store.rows(), places)
 
     def _compute(self, texts: Passages, role: Role, positions: Positions, keys: Keys, store: RowStore) -> None:
         """Encodes texts, longest first, and stores them under their keys."""
+        at_once = AT_ONCE["cpu" if self._model.device.type == "cpu" else "gpu"]
         label = f"embedding {'queries' if role == 'query' else 'passages'}"
-        unsaved: list[Floats] = []
-        first, done, saved = 0, 0, monotonic()
         with tqdm(total=len(positions), desc=label, unit="text", dynamic_ncols=True, disable=None) as bar:
-            for batch in self._batches(texts, positions):
-                unsaved.append(self._encode(batch, role, texts, positions[done : done + len(batch)]))
-                done += len(batch)
-                bar.update(len(batch))
-                if done == len(positions) or done - first >= _SAVE_ROWS or monotonic() - saved > _SAVE_SECONDS:
-                    store.add(keys[first:done], np.concatenate(unsaved))
-                    unsaved, first, saved = [], done, monotonic()
+            for start in range(0, len(positions), at_once):
+                part = slice(start, start + at_once)
+                store.add(keys[part], self._encode(texts, role, positions[part]))
+                bar.update(len(positions[part]))
 
-    def _batches(self, texts: Passages, positions: Positions) -> Iterator[list[str]]:
-        """Texts in batches of about as many tokens each; a batch's size follows from its first, longest text."""
-        ahead: list[str] = []
-        taken = 0
+    def _encode(self, texts: Passages, role: Role, positions: Positions) -> Floats:
+        """Encodes texts in batches of about as many tokens each; the first text is the longest."""
+        asked: list[str] = texts.texts(positions).to_pylist()
         longest = min(self._model.max_seq_length or _MOST_TOKENS, _MOST_TOKENS)
-        budget = _TOKENS * (_ACCELERATOR if self._model.device.type != "cpu" else 1)
-        while ahead or taken < len(positions):
-            if len(ahead) < budget and taken < len(positions):
-                ahead += texts.texts(positions[taken : taken + BLOCK]).to_pylist()
-                taken += BLOCK
-            tokens = min(len(ahead[0].encode()) // _BYTES_PER_TOKEN + 2, longest)
-            size = max(1, budget // tokens)
-            yield ahead[:size]
-            del ahead[:size]
-
-    def _encode(self, batch: Sequence[str], role: Role, texts: Passages, positions: Positions) -> Floats:
+        budget = _TOKENS["cpu" if self._model.device.type == "cpu" else "gpu"]
         encode = self._model.encode_query if role == "query" else self._model.encode_document
         encoded = encode(
-            list(batch),
+            asked,
             prompt=self.prompts[role],
-            batch_size=len(batch),
+            batch_size=max(1, budget // min(len(asked[0].encode()) // _BYTES_PER_TOKEN + 2, longest)),
             convert_to_tensor=True,
             show_progress_bar=False,
         )
@@ -157,54 +139,63 @@ class Embedder:
             name = texts.ids_at(positions[broken[:1]])[0].as_py()
             raise UserError(
                 f"model {self._reading.model}: its embedding of {'query' if role == 'query' else 'passage'} {name!r} "
-                f"is not a number ({batch[broken[0]][:60]!r}...); wanted finite numbers: set precision to fp32, or "
+                f"is not a number ({asked[broken[0]][:60]!r}...); wanted finite numbers: set precision to fp32, or "
                 "name another model"
             )
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
 
-    def _keys(self, texts: Passages, positions: Positions | None) -> tuple[Keys, npt.NDArray[np.int64]]:
-        """Keys `(n, 2)` and sizes in bytes `(n,)` of texts."""
-        batches = texts.batches(BLOCK) if positions is None else _taken(texts, positions)
-        keys, sizes = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
-        for batch in batches:
-            keys.append(keys_of(batch.to_pylist()))
-            sizes.append(pc.binary_length(batch).to_numpy().astype(np.int64))
-        return np.concatenate(keys), np.concatenate(sizes)
-
     def _about(self, role: Role) -> dict[str, str]:
-        """All that a vector depends on beside its text."""
+        """Returns all that a vector depends on beside its text."""
+        # Queries and passages may take different ways through the model.
+        has_routes = any(str(module).endswith("Router") for module in modules_of(str(self._location)))
         return {
             "model": self.reference.identity,
             "prompt": self.prompts[role],
-            "route": role if self._has_routes else "",
+            "route": role if has_routes else "",
             "max_seq_length": str(self._reading.max_seq_length or "the model's own"),
             "norm": "1",
             "precision": self._precision,
         }
 
-    @cached_property
-    def _has_routes(self) -> bool:
-        """Whether queries and passages take different ways through the model."""
-        modules: Any = _json(self._location / "modules.json")
-        return any(module.get("type", "").endswith("Router") for module in modules)
-
     def _width(self, role: Role) -> int:
-        """Numbers in a vector: as stored, so that a model that has nothing to do need not be loaded."""
-        about = self.folder(role) / "about.json"
-        if about.exists():
-            return int(_json(about).get("width", 0))
+        """Returns how many numbers a vector has: as stored, so that a model that has nothing to do is not loaded."""
+        stored = json_object(self.folder(role) / "about.json")
+        if stored:
+            return int(stored.get("width", 0))
         encode = self._model.encode_query if role == "query" else self._model.encode_document
         return int(encode(["width"], show_progress_bar=False).shape[1])
 
     @cached_property
     def _model(self) -> Any:
-        from foils.loading import load_retriever
-
         model = load_retriever(str(self._location))
         if self._reading.max_seq_length is not None:
             model.max_seq_length = self._reading.max_seq_length
         return model.bfloat16() if self._precision == "bf16" else model
+
+
+def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[str], int], list[list[str]]]:
+    """`(query texts, k)` to the ids of each query's `k` nearest passages, best first, ties by id.
+
+    Args:
+        model: any sentence-transformers model, see `foils.models.resolve_model`.
+        corpus: the passages.
+        cache: keeps the embeddings.
+    """
+
+    @kept
+    def embedded() -> tuple[Embedder, Vectors]:
+        embedder = Embedder(Reading(model), cache)
+        return embedder, embedder.embed(corpus, "document")
+
+    def retrieve(texts: Sequence[str], k: int) -> list[list[str]]:
+        embedder, answering = embedded()
+        asking = embedder.embed(as_texts([str(number) for number in range(len(texts))], texts), "query")
+        hits = nearest(asking, answering, id_order(corpus), k)
+        ids = corpus.ids_at(hits.positions)
+        return [ids[start:end].to_pylist() for start, end in zip(hits.offsets[:-1], hits.offsets[1:], strict=True)]
+
+    return retrieve
 
 
 def own_prompts(folder: Path) -> dict[Role, str]:
@@ -213,7 +204,7 @@ def own_prompts(folder: Path) -> dict[Role, str]:
     sentence-transformers passes over a stored prompt named `passage` or `corpus`, as it always finds an (empty) one
     named `document`; here the first that is not empty counts, since that is what the model was trained with.
     """
-    stored = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    stored = json_object(folder / "config_sentence_transformers.json").get("prompts") or {}
     return {
         role: next((stored[name] for name in names if stored.get(name)), "") for role, names in _PROMPT_NAMES.items()
     }
@@ -242,9 +233,16 @@ def _longest_first(keys: Keys, sizes: npt.NDArray[np.int64], among: Positions) -
     return ordered[np.concatenate([[True], ~again])] if len(ordered) else ordered
 
 
-def _taken(texts: Passages, positions: Positions) -> Iterator[pa.Array]:
-    for start in range(0, len(positions), BLOCK):
-        yield texts.texts(positions[start : start + BLOCK])
+def _keys(texts: Passages, positions: Positions | None) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """Keys `(n, 2)` and sizes in bytes `(n,)` of texts."""
+    keys, sizes = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
+    count = len(texts) if positions is None else len(positions)
+    chosen = np.arange(count) if positions is None else positions
+    for start in range(0, count, BLOCK):
+        batch = texts.texts(chosen[start : start + BLOCK])
+        keys.append(keys_of(batch.to_pylist()))
+        sizes.append(pc.binary_length(batch).to_numpy().astype(np.int64))
+    return np.concatenate(keys), np.concatenate(sizes)
 
 
 def _resolved(precision: Precision) -> str:
@@ -253,7 +251,3 @@ def _resolved(precision: Precision) -> str:
     from foils.hardware import has_native_bf16
 
     return "bf16" if has_native_bf16() else "fp32"
-
-
-def _json(file: Path) -> Any:
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}

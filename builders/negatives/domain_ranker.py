@@ -2,7 +2,8 @@
 
 For users who have no cross-encoder for their domain or language: queries with their own passages are the positives;
 passages that BM25 finds and random ones are the negatives. It is trained by `training/train.py` in a process of its
-own, from a folder in the data set's layout, as any other training is.
+own, from a folder in the data set's layout, as any other training is. So a finished run whose rows, recipe and code
+have not changed is found and not trained again.
 
 A cross-encoder from a small base learns next to nothing from some hundred queries, and suddenly a lot from some
 thousand: hence the titles, each a query for its passage's text without it. What training cannot know is which of
@@ -11,6 +12,8 @@ cross-encoder where one fits.
 """
 
 import logging
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,15 +22,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.folder import write_config
-from builders.negatives import bm25, random
+from builders.negatives import bm25, sampled
 from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE
-from builders.scoring.config import CrossEncoderConfig
-from builders.selection import Wanted, select
-from builders.selection.config import SelectionConfig
+from builders.scores.config import CrossEncoderConfig
+from builders.selection import select
+from builders.selection.config import SelectionConfig, Wanted
 from builders.selection.frame import Inputs
 from builders.selection.stored import own_positives
-from builders.training_run import run_training
+from foils.errors import UserError
+from foils.provenance import ROOT, sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,17 @@ TRAIN_WITH = "negatives.cross-encoder.train_with"
 # BM25's first hits answer more often than the others; any of the next fifty or so are hard enough.
 RULES = SelectionConfig(kinds={"bm25": {"rank_min": 3, "sampling": "random"}})
 TITLE_WORDS = 3
+
+
+def recipe_revision(recipe: str | None) -> str:
+    """Returns `sha256:...` of the training recipe.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    if recipe is None or not Path(recipe).is_file():
+        raise UserError(f"{TRAIN_WITH} {recipe}: no such file; wanted a training recipe")
+    return f"sha256:{sha256_file(Path(recipe))}"
 
 
 def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, folder: Path) -> Path:
@@ -54,17 +69,23 @@ def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, fol
     pairs = folder.with_name(f"{folder.name}-data")
     for kind, rows in by_query.items():
         write_config(pairs, kind, pa.concat_tables([rows, by_title[kind]]))
-    logger.info(
-        "training a cross-encoder on %d queries and %d titles by %s",
-        *(by_query["bm25"].num_rows, by_title["bm25"].num_rows, config.train_with),
-    )
-    return run_training(str(config.train_with), {"dataset": str(pairs)}, folder, TRAIN_WITH)
+    numbers = by_query["bm25"].num_rows, by_title["bm25"].num_rows
+    logger.info("training a cross-encoder on %d queries and %d titles by %s", *numbers, config.train_with)
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
+        *(str(ROOT / "training" / "train.py"), str(config.train_with)),
+        *("--set", f"dataset={pairs}", "--out", str(folder)),
+    ]
+    code = subprocess.run(command, check=False).returncode
+    if code != 0:
+        raise UserError(f"{TRAIN_WITH} {config.train_with}: training ended with exit code {code}; see its output above")
+    return folder
 
 
 def titled(passages: pa.Table, wanted: int, seed: int) -> pa.Table:
-    """`queries.TABLE` of so many titles of `schema.CORPUS` by lot, each that of its own passage alone; or all.
+    """Samples up to `wanted` unique titles (`schema.CORPUS`) as queries for their passages (`queries.TABLE`).
 
-    A title of one or two words names a topic, and one that two passages have does not tell which is meant.
+    A title of one or two words names a topic, and one that two passages have does not say which is meant.
     """
     counts = passages["title"].value_counts()
     once = counts.filter(pc.equal(counts.field("counts"), 1)).field("values")
@@ -80,16 +101,15 @@ def _without_titles(material: Material) -> Material:
     """The same passages by their texts alone: with its title in it, a passage would be found by matching words."""
     empty = pa.array([""] * material.passages.num_rows, pa.string())
     at = material.passages.schema.get_field_index("title")
-    return Material(
-        material.passages.set_column(at, "title", empty), material.language, material.seed, no_llm, material.cache
-    )
+    passages = material.passages.set_column(at, "title", empty)
+    return Material(passages, material.language, material.seed, no_llm, material.cache)
 
 
 def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
     """Training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
-        "random": random.mine(queries, material, random.RandomConfig()).candidates,
+        "random": sampled.mine(queries, material, sampled.RandomConfig()).candidates,
     }
     given = Inputs(queries, own_positives(queries), candidates, {}, material.corpus, len(material.corpus))
     return select(given, Wanted(tuple(candidates), 1, material.seed, RULES)).rows

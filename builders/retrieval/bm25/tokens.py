@@ -1,0 +1,154 @@
+"""Texts to stems by bm25s's rule: Python's lower case, two or more word characters, no stop words.
+
+Unlike there, a text's form does not count: letters are composed (NFC), invisible characters left out, and marks that
+have no composed form (vowels of Arabic and Hindi) belong to the word that they stand in.
+"""
+
+import unicodedata
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import Stemmer
+
+from builders.retrieval.bm25.kernels import Ids, translated
+from builders.retrieval.bm25.languages import STEMMERS, STOP_WORDS
+from foils.texts import INVISIBLE
+
+VERSION = "4"
+"""Changes with the rule: an index of another version is built anew."""
+SHORTEST = 2  # letters of a word
+_BETWEEN = r"[^\pL\pN_\pM]+"
+_MARKS_AHEAD = r"^\pM+"  # a mark belongs to a word that has begun; asked of each distinct word, as it costs much
+_ASSIGNED = (*range(0x80, 0xD800), *range(0xE000, 0x33480), *range(0xE0000, 0xE0200))  # and private use
+
+
+class Words(NamedTuple):
+    """Ids of the words of some texts.
+
+    Attributes:
+        ids: all texts' words in order.
+        lengths: words of each text.
+    """
+
+    ids: Ids
+    lengths: Ids
+
+
+class Split(NamedTuple):
+    """The words of some texts, and what stands for a word between two separators at a text's ends: an empty one.
+
+    Attributes:
+        distinct: the words; each once, but for those that began with marks.
+        words: their numbers in `distinct`.
+    """
+
+    distinct: pa.Array
+    words: Words
+
+
+def split(texts: pa.Array) -> Split:
+    """Splits texts into lower-case words.
+
+    >>> found = split(pa.array(["Straße_1, a straße_1 ÉTÉ", ""]))
+    >>> found.distinct.to_pylist(), found.words.ids.tolist(), found.words.lengths.tolist()
+    (['straße_1', 'a', 'été', ''], [0, 1, 0, 2, 3], [4, 1])
+    """
+    parts = pc.split_pattern_regex(pc.utf8_lower(_in_one_form(texts)), _BETWEEN)
+    found = parts.flatten().dictionary_encode()
+    lengths = np.diff(parts.offsets.to_numpy()).astype(np.int32)
+    distinct = pc.replace_substring_regex(found.dictionary, _MARKS_AHEAD, "")
+    return Split(distinct, Words(found.indices.to_numpy(), lengths))
+
+
+class Language:
+    """Stop words and stems of one language.
+
+    Args:
+        code: two letters; one without a stemmer keeps its words as they are.
+    """
+
+    def __init__(self, code: str) -> None:
+        self._stemmer = Stemmer.Stemmer(STEMMERS[code]) if code in STEMMERS else None
+        self._stop_words = pa.array(STOP_WORDS.get(code, ()), pa.string())
+
+    def stems(self, words: pa.Array) -> pa.Array:
+        """Returns the stem of each word; null for stop words and for single letters."""
+        kept = pc.and_(
+            pc.greater_equal(pc.utf8_length(words), SHORTEST), pc.invert(pc.is_in(words, value_set=self._stop_words))
+        )
+        stems = words.filter(kept)
+        if self._stemmer is not None:
+            stems = pa.array(self._stemmer.stemWords(stems.to_pylist()), pa.string())
+        return pc.replace_with_mask(pa.nulls(len(words), pa.string()), kept, stems)
+
+
+class Vocabulary:
+    """The stems of a language, numbered as they come.
+
+    Args:
+        language: stems words.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._of_word: dict[str, int] = {}
+        self._of_stem: dict[str, int] = {}
+
+    def numbers(self, words: pa.Array) -> Ids:
+        """Returns the number of each word's stem, -1 for words that do not count; new stems are added."""
+        listed = words.to_pylist()
+        new = [word for word in listed if word not in self._of_word]
+        stems = self._language.stems(pa.array(new, pa.string())).to_pylist()
+        for word, stem in zip(new, stems, strict=True):
+            self._of_word[word] = -1 if stem is None else self._of_stem.setdefault(stem, len(self._of_stem))
+        return np.fromiter(map(self._of_word.__getitem__, listed), np.int32, len(listed))
+
+    def stems(self) -> pa.Array:
+        """Returns all stems by number."""
+        return pa.array(self._of_stem, pa.string())
+
+
+def query_words(texts: pa.Array, language: Language, stems: pa.Array) -> Words:
+    """Returns the stems of texts by their places in `stems`; words that are not there are left out."""
+    found = split(texts)
+    places = pc.fill_null(pc.index_in(language.stems(found.distinct), value_set=stems), -1)
+    return with_meaning(found.words, places.to_numpy().astype(np.int32))
+
+
+def with_meaning(words: Words, meanings: Ids) -> Words:
+    """Replaces ids by their meanings; words whose meaning is -1 are left out."""
+    lengths = words.lengths.copy()
+    return Words(translated(words.ids, lengths, meanings), lengths)
+
+
+def _in_one_form(texts: pa.Array) -> pa.Array:
+    """Texts of which those beyond ASCII are composed and lower-cased by Python where Arrow would do otherwise."""
+    rows = np.flatnonzero(pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts)).to_numpy(zero_copy_only=False))
+    beyond = texts.take(pa.array(rows))
+    rows = rows[pc.match_substring_regex(beyond, _special()).to_numpy(zero_copy_only=False)]
+    if not len(rows):
+        return texts
+    chosen = pa.array(map(composed, texts.take(pa.array(rows)).to_pylist()), texts.type)
+    mask = np.zeros(len(texts), np.bool_)
+    mask[rows] = True
+    return pc.replace_with_mask(texts, pa.array(mask), chosen)
+
+
+def composed(text: str) -> str:
+    """Returns a text in lower case, composed, without invisible characters."""
+    invisible = INVISIBLE.intersection(text)
+    if invisible:
+        text = text.translate(dict.fromkeys(map(ord, invisible)))
+    # Python's lower case of the Turkish capital would be two characters.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).replace("\u0130", "i").lower())
+
+
+@cache
+def _special() -> str:
+    """The pattern of what Python must prepare: parts of letters, what is invisible, and lower case by neighbours."""
+    letters = {chr(point) for point in _ASSIGNED if not unicodedata.is_normalized("NFC", chr(point))}
+    letters |= {"\u0130", "\u03a3", *map(chr, range(0x1160, 0x1200)), *INVISIBLE}
+    return r"[\pM" + "".join(f"\\x{{{ord(letter):x}}}" for letter in sorted(letters)) + "]"

@@ -1,0 +1,171 @@
+"""Scores of any pairs of texts by a cross-encoder: each computed once, stored as they come, found again by content."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tqdm import tqdm
+
+from builders import schema
+from builders.negatives.material import Material
+from builders.passages import Passages
+from builders.retrieval.row_store import Keys, RowStore, keys_of
+from builders.scores.agreement import Agreement, check_agreement, compare, sampled
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.lanes import Lane, lane_name, load_lane
+from builders.scores.pairs import Pairs, locate
+from foils.models import resolve_model
+from foils.provenance import package_versions, sha256_json
+
+BLOCK = 20_000
+"""Pairs that are in memory as texts at one time, and sorted by length among each other."""
+DIGITS = 6
+_FORM = "3"  # counted up with what changes the last digits of scores, or a converted model
+
+Scores = npt.NDArray[np.float64]
+
+
+class Scored(NamedTuple):
+    """The scores of pairs.
+
+    Attributes:
+        scores: `(n_pairs,)`, rounded to 6 digits, so that noise in the last bits of a sum cannot reorder passages.
+        agreement: how the lane compares with fp32; None for fp32 itself.
+    """
+
+    scores: Scores
+    agreement: Agreement | None
+
+
+def score_pairs(
+    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: CrossEncoderConfig
+) -> pa.Table:
+    """Scores pairs that are given by id.
+
+    Args:
+        pairs: `query-id`, `corpus-id`.
+        queries: `_id`, `text`; at least those of the pairs.
+        passages: at least those of the pairs, generated ones too.
+        material: for its cache and seed.
+        config: model and lane.
+
+    Returns:
+        `schema.SCORES`, one row a pair, in their order.
+
+    Raises:
+        UserError: as `score_located`; a pair names a query or a passage that is not there.
+    """
+    found = score_located(locate(pairs, queries, passages), queries["_id"], material, config)
+    columns = {name: pairs[name] for name in ("query-id", "corpus-id")}
+    return pa.table({**columns, "score": found.scores}, schema.SCORES)
+
+
+def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, config: CrossEncoderConfig) -> Scored:
+    """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
+
+    Equal texts are scored once. What any build has scored before is not scored again. A lane other than fp32 first
+    shows on a sample that it ranks as fp32 does.
+
+    Args:
+        pairs: the pairs; scores are usually within 0 and 1.
+        query_ids: ids of `pairs.queries`; with the seed they choose the sample.
+        material: for its cache and seed.
+        config: model and lane.
+
+    Raises:
+        UserError: the model cannot be loaded or gives more than one score, a lane's package is missing, a lane ranks
+            otherwise than fp32, or the cache cannot be written.
+    """
+    lane = lane_name(config, resolve_model(config.model or ""))
+    scorer, agreement = Scorer(config, lane, material.cache), None
+    if lane != "fp32" and len(pairs):
+        sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, material.seed))
+        reference = Scorer(config, "fp32", material.cache).scores(sample)
+        agreement = compare(lane, scorer.scores(sample), reference, sample.query_positions)
+        check_agreement(agreement)
+    return Scored(scorer.scores(pairs), agreement)
+
+
+class Scorer:
+    """A cross-encoder in one lane, and the scores that it has given before.
+
+    Args:
+        config: names the model, which is loaded only if a score is missing.
+        lane: one of `lanes.lane_name`'s.
+        cache: the folder for what is computed once.
+
+    Raises:
+        UserError: there is no such model, or the store cannot be written.
+    """
+
+    def __init__(self, config: CrossEncoderConfig, lane: str, cache: Path) -> None:
+        self._config, self._lane_name, self._cache = config, lane, cache
+        self._reference = resolve_model(config.model or "")
+        packages = {name: package_versions()[name] for name in ("sentence-transformers", "torch", "transformers")}
+        if lane == "openvino":
+            packages[lane] = version(lane)
+        about = {
+            "model": self._reference.identity,
+            "max_length": str(config.max_length),
+            "lane": lane,
+            "form": _FORM,
+            "packages": sha256_json(packages),
+        }
+        self.folder = cache / "scores" / f"cross-encoder-{sha256_json(about)[:16]}"
+        self._store = RowStore(self.folder, 1, about)
+        self._lane: Lane | None = None
+
+    def scores(self, pairs: Pairs) -> Scores:
+        """Returns the scores of pairs, `(n_pairs,)`; the missing ones are computed and stored first."""
+        found = np.empty(len(pairs), np.float64)
+        with tqdm(total=len(pairs), desc=f"cross-encoder, {self._lane_name}", unit=" pairs", disable=None) as bar:
+            for start, block in zip(range(0, len(pairs), BLOCK), pairs.blocks(BLOCK), strict=True):
+                texts = block.texts()
+                keys = pair_keys(texts)
+                self._complete(texts, keys, bar)
+                found[start : start + len(block)] = self._store.rows()[self._store.find(keys), 0]
+        return found.round(DIGITS)
+
+    def _complete(self, texts: list[tuple[str, str]], keys: Keys, bar: Any) -> None:
+        """Computes and stores what is missing of a block; equal texts once, the longest first.
+
+        What is stored at once depends on the block alone. A run that goes on after a kill has the very same batches
+        left, and so gives the same scores to the last bit.
+        """
+        keys, firsts = np.unique(keys, axis=0, return_index=True)
+        known = self._store.find(keys) >= 0
+        _forget(bar, len(texts) - int((~known).sum()))
+        if known.all():
+            return
+        lane = self._lane = self._lane or load_lane(self._config, self._reference, self._lane_name, self._converted())
+        order = np.argsort([-len(texts[i][0]) - len(texts[i][1]) for i in firsts], kind="stable")
+        for start in range(0, len(order), lane.at_once):
+            rows = order[start : start + lane.at_once]
+            rows = rows[~known[rows]]
+            if len(rows):
+                scores = lane.score([texts[firsts[row]] for row in rows])
+                self._store.add(keys[rows], scores[:, None])
+                bar.update(len(rows))
+
+    def _converted(self) -> Path:
+        return self._cache / self._lane_name / self.folder.name
+
+
+def pair_keys(texts: list[tuple[str, str]]) -> Keys:
+    """Keys `(n_pairs, 2)` of query and passage texts; the query's length keeps the two apart.
+
+    >>> keys = pair_keys([("a b", "c"), ("a", "b c"), ("a b", "c")])
+    >>> bool((keys[0] == keys[1]).any()), bool((keys[0] == keys[2]).all())
+    (False, True)
+    """
+    return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)
+
+
+def _forget(bar: Any, pairs: int) -> None:
+    """Takes pairs that need no scoring out of a bar, so that its rate and time left are those of the work."""
+    if bar.total is not None:
+        bar.total -= pairs
+        bar.refresh()

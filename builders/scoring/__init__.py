@@ -1,1 +1,0 @@
-"""A cross-encoder at full speed: batches across queries, several lanes and processes, scores kept as they come."""
