@@ -156,9 +156,9 @@ def _explain(message: str, config_type: type) -> str:
     if missing:
         return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
     allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
-    hints = [f"allowed: {', '.join(allowed)}"] if allowed else []
-    hints += [removed[place]] if place in removed else []  # of a value that earlier versions took
-    return "; ".join([f"{place}: {problem[:1].lower()}{problem[1:]}", *hints])
+    remedy = f"; allowed: {', '.join(allowed)}" if allowed else ""
+    remedy += f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
+    return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 
 def _struct_at(config_type: type, keys: Sequence[str]) -> type:

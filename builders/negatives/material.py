@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from builders import schema
-from builders.llm.chat import Converse
+from builders.llm.messages import Converse
 from builders.passages import Passages
 from builders.retrieval.bm25.search import Bm25Index
 from builders.stages import Stages
