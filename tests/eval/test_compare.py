@@ -14,7 +14,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.builders.test_publish import local, published
 from tests.eval.conftest import compare
-from tests.training.test_train_hub import put_dataset
+from tests.fixtures.training import put_dataset
 
 
 def stamps(compared):
