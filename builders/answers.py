@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from builders.llm.chat import ChatAnswer
+from builders.llm.messages import ChatAnswer
 from builders.prompts import Prompt, answer_keys
 from builders.wrapping import KEY, LIST_MARK, is_lead_in, unwrapped, without_mark
 

@@ -5,8 +5,8 @@
     python -m builders.build builders/recipes/quickstart.toml --dry-run [--sample-rows 24]
     python -m builders.build builders/recipes/quickstart.toml --doctor
 
-The last tries the LLM endpoint and advises settings. The one before asks the LLM for a few rows alone and says what the
-whole build will take: calls, tokens, money and time.
+The last tries the LLM endpoint. The one before asks the LLM for a few rows alone and says what the whole build will
+take: calls, tokens, money and time.
 A killed build can be started again: no LLM call that was answered is made twice. So can a killed publication.
 """
 
@@ -258,7 +258,7 @@ def _entry() -> None:
     )
     add_push_arguments(parser, licence=True, dry_run_alone="without it: say what the build will cost")
     parser.add_argument("--sample-rows", type=int, metavar="N", help="passages that --dry-run tries; default: 24")
-    parser.add_argument("--doctor", action="store_true", help="try the LLM endpoint, advise settings, build nothing")
+    parser.add_argument("--doctor", action="store_true", help="try the LLM endpoint, build nothing")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
     if arguments.doctor:

@@ -14,7 +14,7 @@ from builders import schema
 from builders.answers import SHORTENED, texts_of
 from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
-from builders.llm.chat import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
+from builders.llm.messages import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.meta_talk import refusals, uses
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.wrapping import is_lead_in

@@ -116,6 +116,8 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One build of one data set."""
 
     REMOVED: ClassVar[Mapping[str, str]] = {
+        "llm.base_url": "name one address; nginx, vLLM's router or LiteLLM spread load over several servers",
+        "llm.server": "openai is the form of vLLM, llama.cpp and transformers serve too; raw completions are gone",
         "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
         "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
         "negatives.dense.rounds": REMINE,
@@ -125,7 +127,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
         "leakage.embed_passages": "leave it out; leakage.model compares queries, leakage.ngram_share passages",
     }
-    """Keys of earlier versions, and what to use instead."""
+    """Keys, and values of keys, that earlier versions took, and what to use instead."""
     name: str
     corpus: CorpusConfig
     seed: Seed = 42

@@ -153,12 +153,11 @@ def _explain(message: str, config_type: type) -> str:
         if key in removed:
             return f"removed key {key}: {removed[key]}"
         return f"unknown key {key}; allowed here: {', '.join(_fields(config_type, keys))}"
-    allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
-    if allowed:
-        return f"{place}: {problem[:1].lower()}{problem[1:]}; allowed: {', '.join(allowed)}"
     if missing:
         return f"missing key {'.'.join([*keys, missing[1]])}; add it to the recipe or give it with --set"
-    remedy = f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
+    allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
+    remedy = f"; allowed: {', '.join(allowed)}" if allowed else ""
+    remedy += f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
     return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 

@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 from builders.audit.pairs import distinct, keys
 from builders.dataset.read import PAIRS, DataSet
 from builders.folder import cache_of
-from builders.llm.chat import Converse
 from builders.llm.config import LlmConfig
+from builders.llm.messages import Converse
 from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scores import llm_judge

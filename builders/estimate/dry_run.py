@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from builders import queries
 from builders.corpus import sample
-from builders.estimate.forecast import Forecast
-from builders.estimate.rehearsal import Recorder, rehearse
 from builders.estimate.table import check_budget, report
-from builders.llm.chat import Llm, body_of
+from builders.estimate.trial import Recorder, run_trial
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import body_of
 from builders.llm.session import llm_session
 from builders.llm.store import keyed
 from builders.negatives.material import Material
@@ -59,16 +59,13 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        recorder = Recorder(session)
-        material = Material(
-            passages, config.corpus.language, config.seed, recorder.converse, store_file.with_name("cache")
-        )
+        material = Material(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
-        rehearsal = rehearse(config, sampled, seeds.num_rows, recorder, material, retriever(material))
+        recorder = Recorder(session, sampled["_id"].to_pylist())
+        trial = run_trial(config, sampled, seeds.num_rows, recorder, material, retriever(material))
         stored = _first_calls_stored(config, seeds, session, material)
-    forecast = Forecast(rehearsal.measured, llm.prices, config.seed)
-    print(report(config, rehearsal, forecast, stored, recorder.new))
-    check_budget(llm, forecast)
+    print(report(config, trial, stored, recorder.new))
+    check_budget(llm, trial.measured)
 
 
 def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material: Material) -> int:
@@ -76,6 +73,6 @@ def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material
     tasks = queries.query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
     stored = 0
     while batch := [keyed(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
-        found = llm.stored(dict(batch))
+        found = llm.caller.stored(dict(batch))
         stored += sum(key in found for key, _ in batch)
     return stored

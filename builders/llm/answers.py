@@ -19,7 +19,7 @@ def read_answers(file: Path) -> dict[str, dict[str, Any]]:
     """Answers by key.
 
     Raises:
-        UserError: there is no such file, or it is none of this form.
+        UserError: there is no such file, or it has another form.
     """
     try:
         rows = pq.read_table(file, columns=ANSWERS.names).cast(ANSWERS)
@@ -32,12 +32,12 @@ def read_answers(file: Path) -> dict[str, dict[str, Any]]:
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"llm.answers {file}: not a file of answers ({str(error).splitlines()[0]:.120}); make one with `python -m "
-            "builders.calls export STORE FILE.parquet --answers-only`"
+            "builders.calls export STORE FILE.parquet`"
         ) from None
 
 
 def _object(text: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise TypeError(f"{text[:40]!r} is no JSON object")
+        raise TypeError(f"{text[:40]!r} is not a JSON object")
     return value

@@ -1,265 +1,244 @@
-"""The calling loop: a bounded number of workers keep the endpoint full, and a journal stores what it answers.
+"""One request and its answer: looked up in the store, else paid for, sent, tried again, and stored before it is used.
 
-What can be lost: `kill -9` loses the requests in flight and what the journal has not written yet, some 20 milliseconds'
-worth. Any other end writes all that was answered: Ctrl-C waits for the requests in flight (a second one does not), and
-so does a failure, for a few seconds.
+What can be lost: `kill -9` loses the requests in flight and what has not been written yet, some 20 milliseconds' worth.
 """
 
 import asyncio
 import logging
+import math
 import time
-from collections import deque
-from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from builders.llm.backlog import Backlog, Call
-from builders.llm.chat import Endpoint
 from builders.llm.completion import is_same_model
 from builders.llm.config import LlmConfig
-from builders.llm.gate import Address, Gate
-from builders.llm.interrupts import ctrl_c
-from builders.llm.journal import Journal
-from builders.llm.lines import NO_KEY, api_key, open_line
-from builders.llm.pressure import Failure, GaveUpError, Pressure, backoff, failure_of
-from builders.llm.store import CallStore
-from builders.llm.wires import WIRES
+from builders.llm.endpoints import NO_KEY, api_key
+from builders.llm.failures import Failure, backoff, failure_of
+from builders.llm.ledger import Ledger, bytes_of, tokens_of
+from builders.llm.limiter import GaveUpError, Limiter
+from builders.llm.messages import ChatAnswer, ChatRequest, Endpoint, answer_of, body_of
+from builders.llm.posting import PostingClient
+from builders.llm.progress import Progress
+from builders.llm.store import CallStore, keyed
+from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-DRAIN_S = 10.0
 REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
-"""So many, without an answer between, are no matter of single rows: later on, and before there is any answer."""
+"""Refusals without an answer between, from which on the endpoint and not the row is at fault; before any answer."""
+
+Stored = dict[str, Any]
+"""An answer as the store keeps it."""
+
+
+class RefusedError(Exception):
+    """The endpoint will not answer this request; the text says why."""
+
+
+class Call(NamedTuple):
+    """A request that has to be sent.
+
+    Attributes:
+        key: in the store.
+        request: as the store keeps it.
+        body: the same, see `body_of`.
+        prompt_bytes: length of its messages.
+    """
+
+    key: str
+    request: str
+    body: dict[str, Any]
+    prompt_bytes: int
 
 
 class Caller:
-    """One run of many calls against one endpoint, which may have several addresses."""
+    """Has requests answered, for the stages of one build after each other.
+
+    Attributes:
+        limiter: how many requests are in flight.
+        is_stopping: nothing new is sent any more.
+        sending: the rows whose request is in flight.
+        storing: the rows whose answer is about to be stored.
+        writes: answers on their way into the store.
+    """
 
     def __init__(
-        self, config: LlmConfig, endpoints: Sequence[Endpoint], store: CallStore, pressures: dict[str, Pressure]
+        self,
+        config: LlmConfig,
+        store: CallStore,
+        connect: Callable[[], Endpoint],
+        ledger: Ledger,
+        given: Mapping[str, Stored],
     ) -> None:
-        """Opens lines to all endpoints; what `pressures` knows of them from earlier runs, a hold say, goes on."""
-        self._config = config
-        self._store = store
-        self._send = WIRES[config.server].send
-        each = -(-config.concurrency // len(endpoints))
-        self._addresses = [
-            Address(
-                endpoint,
-                open_line(config, endpoint),
-                pressures.setdefault(endpoint.place, Pressure(each, config.down_after_s)),
-            )
-            for endpoint in endpoints
-        ]
-        self._gate = Gate(self._addresses)
-        self._backlog: Backlog[Any]
-        self._workers: set[asyncio.Task[None]] = set()
-        self._sending: set[asyncio.Task[None]] = set()
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._reserved: dict[str, float] = {}
-        self._problem: Exception | None = None
-        self._interrupts = 0
-        self._stopping = False
-        self._has_answered = False
-        self._secret = api_key(config)
+        self.limiter = Limiter(config.concurrency, config.down_after_s)
+        self.is_stopping = False
+        self.sending: set[asyncio.Task[Any]] = set()
+        self.storing: set[asyncio.Task[Any]] = set()
+        self._config, self._store, self._connect, self._ledger, self._given = config, store, connect, ledger, given
+        self._endpoint: Endpoint | None = None
+        self._secret = NO_KEY
         self._refusals = 0  # since the last answer
 
-    async def run(self, backlog: Backlog[Any]) -> bool:
-        """Makes the calls of a backlog and stores their answers.
-
-        Returns:
-            Whether Ctrl-C ended it.
+    @asynccontextmanager
+    async def stage(self, name: str, progress: Progress) -> AsyncIterator[None]:
+        """Makes ready for the calls of a stage; at the end all that was answered is written.
 
         Raises:
-            UserError: the endpoint refuses, or has failed too often, or the budget is spent.
+            UserError: at the end: answers could not be written.
         """
-        self._backlog, progress = backlog, backlog.progress
-        self._has_answered = backlog.account.calls > 0
-        progress.in_flight = lambda: self._gate.in_flight
-        journal = Journal(self._store, self._written, self._fail)
-        async with AsyncExitStack() as stack:
-            for address in self._addresses:
-                await stack.enter_async_context(address.line.client)
-            helpers = [asyncio.create_task(journal.write_often()), asyncio.create_task(progress.show())]
-            for helper in helpers:
-                helper.add_done_callback(self._ended)
-            workers = min(self._config.concurrency, max(progress.left, 1))
-            self._workers = {asyncio.create_task(self._work(journal)) for _ in range(workers)}
-            for worker in self._workers:
-                worker.add_done_callback(self._ended)
-            with ctrl_c(self._interrupt):
-                try:
-                    await self._settled()
-                finally:
-                    await _cancelled(self._workers)
-                    journal.write()
-                    await _cancelled(helpers)
-        if self._stopping:
-            logger.warning(
-                "%s: %d of %d rows are done, %d left; %d new answers are stored",
-                *(backlog.stage, progress.done, progress.total, progress.left, progress.calls),
-            )
-        if self._problem is not None:
-            raise self._problem
-        return self._interrupts > 0
-
-    async def _settled(self) -> None:
-        """Waits for the workers; after a failure, only a little longer for the answers that are still under way."""
-        waiting = self._workers
-        while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=DRAIN_S if self._problem is not None else 1.0)
-            if self._problem is not None and waiting:
-                _, waiting = await asyncio.wait(waiting, timeout=DRAIN_S)
-                return
-
-    async def _work(self, journal: Journal) -> None:
-        """One worker: takes a call after the other, until all tasks are settled or the run is stopped."""
-        worker: Any = asyncio.current_task()
-        while not self._stopping and not self._backlog.is_finished:
-            call = self._backlog.next()
-            if call is None and self._backlog.is_finished:
-                break
-            if call is None or not self._is_funded(call):
-                await self._something_new()
-                continue
-            answer = await self._answered(call, journal, worker)
-            if answer is not None:
-                journal.add(call, answer)
-        self._wake()
-
-    def _is_funded(self, call: Call) -> bool:
-        """Sets money aside for a call; else puts it back until another call has left some.
-
-        Raises:
-            UserError: no other call is under way, so there will be none.
-        """
-        ledger = self._backlog.ledger
-        bound = ledger.bound(call.prompt_bytes, call.body["max_tokens"])
-        if ledger.reserve(bound):
-            self._reserved[call.key] = bound
-            return True
-        self._backlog.put_back(call)
-        if not self._reserved:
-            raise ledger.budget_spent(self._backlog.progress.left, self._backlog.stage)
-        return False
-
-    async def _something_new(self) -> None:
-        """Waits until there may be work again, or none any more."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._idle.append(turn)
-        await turn
-
-    def _wake(self) -> None:
-        ready = self._backlog.ready()
-        free = len(self._idle) if self._backlog.is_finished else ready
-        while free > 0 and self._idle:
-            turn = self._idle.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                free -= 1
-
-    def _written(self, call: Call, answer: dict[str, Any]) -> None:
-        """An answer is in the store: now it may be used."""
+        self.is_stopping = False
+        self.limiter.begin()
+        self._stage, self._progress, self._account = name, progress, self._ledger.account(name)
+        self.writes = WriteBuffer(self._store)
+        self._client: PostingClient | None = None
+        self._asked: dict[str, asyncio.Future[ChatAnswer]] = {}
+        self._connecting, self._released = asyncio.Lock(), asyncio.Event()
+        self._funded = 0  # calls with money set aside
         try:
-            self._backlog.answered(call, answer)
-            self._close(call)
-        except Exception as error:  # noqa: BLE001 - raised once the others have ended
-            self._fail(error)
+            yield
+        finally:
+            lost = self.writes.write()
+            if self._client is not None:
+                await self._client.close()
+        if lost is not None:
+            raise lost
 
-    def _close(self, call: Call) -> None:
-        self._backlog.ledger.release(self._reserved.pop(call.key, 0.0))
-        if self._idle:
-            self._wake()
+    def stored(self, calls: Mapping[str, str]) -> dict[str, Stored]:
+        """The answers that are there already, of requests by key."""
+        found = self._store.get_many(calls)
+        given = [(key, calls[key], self._given[key]) for key in calls if key in self._given and key not in found]
+        if given:
+            self._store.put_many(given)
+            found |= {key: answer for key, _, answer in given}
+        return found
 
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        error = None if worker.cancelled() else worker.exception()
-        if isinstance(error, Exception):
-            self._fail(error)  # our own bugs too: raised once the others have ended
+    async def ask(self, request: ChatRequest) -> ChatAnswer:
+        """An answer, from the store or the endpoint; equal requests at the same time are one call.
 
-    def _fail(self, error: Exception) -> None:
-        if self._problem is None:
-            self._problem = error
-        self._stop()
+        Raises:
+            RefusedError: the endpoint will not answer this request.
+            UserError: it refuses, stays busy or away, or the budget is spent.
+        """
+        body = body_of(request, self._config)
+        call = Call(*keyed(body), body, bytes_of(request.messages))
+        if call.key in self._asked:
+            return await asyncio.shield(self._asked[call.key])
+        stored = self.stored({call.key: call.request}).get(call.key)
+        return await self._shared(call) if stored is None else self._counted(call, stored, new=False)
 
-    def _interrupt(self) -> None:
-        self._interrupts += 1
-        if self._interrupts == 1:
-            self._stop()
-            logger.warning(
-                "interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", len(self._sending)
-            )
+    async def _shared(self, call: Call) -> ChatAnswer:
+        """Makes a call, while others that ask the same wait for its answer."""
+        shared = self._asked[call.key] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await self._paid(call)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                shared.set_exception(error)
+                shared.exception()  # there may be nobody else
+            else:
+                shared.cancel()
+            raise
         else:
-            for worker in self._workers:
-                worker.cancel()
+            shared.set_result(answer)
+            return answer
+        finally:
+            del self._asked[call.key]
 
-    def _stop(self) -> None:
-        """Nothing new is sent: what waits is cancelled, what is under way may finish."""
-        self._stopping = True
-        for worker in self._workers - self._sending:
-            if worker is not asyncio.current_task():
-                worker.cancel()
+    async def _paid(self, call: Call) -> ChatAnswer:
+        """Makes a call with money set aside for it, and stores the answer."""
+        bound = self._ledger.bound(call.prompt_bytes, call.body["max_tokens"])
+        while not self._ledger.reserve(bound):
+            if not self._funded:
+                raise self._ledger.budget_spent(self._progress.left, self._stage)
+            self._released.clear()
+            await self._released.wait()
+        self._funded += 1
+        try:
+            stored = await self._answered(call)
+            await self._doing(self.storing, self.writes.put(call.key, call.request, stored))
+            return self._counted(call, stored, new=True)
+        finally:
+            self._funded -= 1
+            self._ledger.release(bound)
+            self._released.set()
 
-    async def _answered(self, call: Call, journal: Journal, worker: asyncio.Task[Any]) -> dict[str, Any] | None:
-        """One call, tried again where that can help; None if there is no answer: refused, or the run was stopped."""
-        gate = self._gate
+    def _counted(self, call: Call, stored: Stored, *, new: bool) -> ChatAnswer:
+        """An answer, which is in the ledger now."""
+        answer = answer_of(call.key, stored)
+        self._ledger.learn(answer, call.prompt_bytes)
+        if self._ledger.is_first(call.key):  # rows may share a call
+            self._account.add(answer, new=new, prompt_bytes=call.prompt_bytes)
+        if new:
+            self._progress.add(sum(tokens_of(answer, call.prompt_bytes)))
+        return answer
+
+    async def _answered(self, call: Call) -> Stored:
+        """One call, tried again where that can help."""
+        endpoint, client = await self._connected()
+        limiter, patience = self.limiter, self._config.row_deadline_s
         tries = failures = 0
-        address = None
-        patience = self._config.row_deadline_s
-        deadline = time.monotonic() + patience
+        deadline = math.inf  # a row's time starts when it is first sent
         try:
             while True:
-                until = deadline if failures else None  # a row's time starts when it is first sent
-                address = gate.try_enter(address) or await gate.enter(patience, until, address)
-                if not failures:
-                    deadline = time.monotonic() + patience
-                elif time.monotonic() >= deadline:
-                    gate.leave(address)
-                    raise self._too_late("waited for its turn", failures, address.endpoint)
+                await limiter.enter(min(patience, deadline - time.monotonic()))
                 started = time.monotonic()
+                if started >= deadline:
+                    limiter.leave()
+                    raise self._too_late("waited for its turn", failures, endpoint)
+                deadline = min(deadline, started + patience)
+                if self.is_stopping:
+                    limiter.leave()
+                    raise asyncio.CancelledError
                 try:
-                    answer = await self._sent(call, address, worker, deadline if failures else None)
-                except Exception as error:  # noqa: BLE001 - those that are no failures are raised again
+                    answer = await self._doing(self.sending, client.complete(call.body, deadline - started))
+                except Exception as error:  # noqa: BLE001 - those that are not failures are raised again
                     failure = self._failure_of(error)
                     is_objection = failure.of_request and self._may_be_this_request(call, failure)
-                    journal.note(call.key, failure.words)
-                    if self._stopping:
-                        return None
-                    failures += 1
+                    self.writes.note(call.key, failure.words)
+                    if self.is_stopping:
+                        raise asyncio.CancelledError from None
                     if is_objection:
-                        self._backlog.refused(call, failure.brief)
-                        self._close(call)
-                        return None
-                    tries += gate.failed(address, failure, started)
-                    pause = self._pause(failure, failures, tries, deadline, address.endpoint)
+                        raise RefusedError(failure.brief) from None
+                    failures += 1
+                    tries += limiter.failed(failure, started)
+                    pause = self._pause(failure, failures, tries, deadline, endpoint)
                 else:
-                    gate.succeeded(address)
-                    self._check_model(answer, address.endpoint)
-                    self._has_answered, self._refusals = True, 0
+                    limiter.succeeded()
+                    self._check_model(answer, endpoint)
+                    self._refusals = 0
                     about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
-                    if failures:
-                        about["failed_tries"] = failures
-                    return {**answer, **about}
+                    return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+                finally:
+                    limiter.leave()
                 await asyncio.sleep(pause)
         except GaveUpError as error:
-            raise self._error(f"{error}", address.endpoint if address else self._addresses[0].endpoint) from None
+            raise self._error(f"{error}", endpoint) from None
 
-    async def _sent(
-        self, call: Call, address: Address, worker: asyncio.Task[Any], deadline: float | None
-    ) -> dict[str, Any]:
-        """One request and its answer, in a place that the gate gave."""
-        self._sending.add(worker)
+    async def _connected(self) -> tuple[Endpoint, PostingClient]:
+        """The endpoint, which is looked for when the first request has to be sent, and a client of it."""
+        if self._endpoint is not None and self._client is not None:
+            return self._endpoint, self._client
+        async with self._connecting:
+            if self._endpoint is None:
+                self._secret = api_key(self._config)
+                self._endpoint = await asyncio.to_thread(self._connect)  # may start a server
+            if self._client is None:
+                self._client = PostingClient(self._endpoint, self._secret, self._config.timeout_s, self.limiter.heard)
+        return self._endpoint, self._client
+
+    async def _doing(self, rows: set[asyncio.Task[Any]], work: Coroutine[Any, Any, T]) -> T:
+        """Does a part of a row's work, with the row among `rows` meanwhile."""
+        row: Any = asyncio.current_task()
+        rows.add(row)
         try:
-            if deadline is None:
-                return await self._send(address.line, call.body, address.pressure)
-            # The client has a time-out for each try; only a later one can hit the deadline first.
-            async with asyncio.timeout(deadline - time.monotonic()):
-                return await self._send(address.line, call.body, address.pressure)
+            return await work
         finally:
-            self._sending.discard(worker)
-            self._gate.leave(address)
+            rows.discard(row)
 
     def _failure_of(self, error: Exception) -> Failure:
         """What an exception means, without the key, whoever repeats it; our own bugs are raised again."""
@@ -273,16 +252,16 @@ class Caller:
     def _may_be_this_request(self, call: Call, failure: Failure) -> bool:
         """Whether a refusal is about one request and not all: a passage that a content filter objects to, say.
 
-        One that an earlier run has seen already tells nothing new.
+        One that an earlier run has seen already says nothing new.
         """
-        if any(known.problem.startswith(failure.brief) for known in self._store.failures(call.key)):
+        if any(problem.startswith(failure.brief) for problem in self._store.failures(call.key)):
             return True
         self._refusals += 1
         if self._refusals == 1:
             logger.warning("a request was refused, and its row goes without an answer: %s", failure.words)
-        return self._refusals < (REFUSALS_IN_A_ROW if self._has_answered else REFUSALS_AT_FIRST)
+        return self._refusals < (REFUSALS_IN_A_ROW if self._account.calls else REFUSALS_AT_FIRST)
 
-    def _check_model(self, answer: dict[str, Any], endpoint: Endpoint) -> None:
+    def _check_model(self, answer: Stored, endpoint: Endpoint) -> None:
         answered = answer.get("model")
         # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
         if answered is None or self._config.is_embedded or endpoint.provider is not None:
@@ -297,13 +276,13 @@ class Caller:
         """Seconds before the next try.
 
         Raises:
-            UserError: there is none: the endpoint refuses, or this request has had its tries or its time.
+            UserError: there is no next try: the endpoint refuses, or this request has had its tries or its time.
         """
         if failure.refused:
             raise self._error(failure.words, endpoint)
         if tries >= self._config.attempts:
             raise self._error(f"{failure.words} ({tries} tries)", endpoint)
-        # Where the endpoint said how long, the pressure holds every request for that time; hence the short one.
+        # Where the endpoint said how long, the limiter holds every request for that time; hence the short one.
         pause = backoff(failures, first=0.05 if failure.asked_to_wait else 0.5)
         if time.monotonic() + pause >= deadline:
             raise self._too_late(failure.words, failures, endpoint)
@@ -319,9 +298,3 @@ class Caller:
             "llm.model and llm.api_key_env (--doctor tries them), then run the same command again: answers so far are "
             "stored"
         )
-
-
-async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,7 @@
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -21,8 +21,7 @@ class _Message(Struct):
 
 
 class _Choice(Struct):
-    message: _Message | None = None
-    text: Any = None
+    message: _Message
     finish_reason: Any = None
 
 
@@ -34,15 +33,7 @@ class _Completion(Struct):
     model: Any = None
 
 
-class _Generated(Struct):
-    """TGI's answer to `generate`."""
-
-    generated_text: str
-    details: Any = None
-
-
 _COMPLETION = msgspec.json.Decoder(_Completion)
-_GENERATED = msgspec.json.Decoder(Annotated[list[_Generated], msgspec.Meta(min_length=1)] | _Generated)
 
 
 def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
@@ -57,9 +48,7 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     """
     answer = _decoded(body.removeprefix(BOM_UTF8))
     choice = answer.choices[0]
-    message = choice.message or _Message(choice.text)
-    if choice.message is None and choice.text is None:
-        raise msgspec.DecodeError("a choice has neither a message nor a text")
+    message = choice.message
     said, thought = _parts(message.content)
     text, is_ended = ended(said or (message.refusal if isinstance(message.refusal, str) else ""), stop)
     reason = choice.finish_reason
@@ -121,26 +110,6 @@ def _count(usage: Any, name: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     return tokens if tokens is not None and tokens >= 0 else None
-
-
-def generated(body: bytes, headers: Mapping[str, str], stop: Sequence[str]) -> dict[str, Any]:
-    """The same for TGI's `generate`, which counts the prompt's tokens in a header.
-
-    Raises:
-        msgspec.DecodeError: it is something other than its answer.
-        UnicodeDecodeError: it is not UTF-8.
-    """
-    answer = _GENERATED.decode(body.removeprefix(BOM_UTF8))
-    one = answer[0] if isinstance(answer, list) else answer
-    details = one.details if isinstance(one.details, dict) else {}
-    text, is_ended = ended(one.generated_text, stop)
-    prompt_tokens = headers.get("x-prompt-tokens", "")
-    return {
-        "text": text,
-        "finish_reason": "length" if details.get("finish_reason") == "length" and not is_ended else "stop",
-        "prompt_tokens": int(prompt_tokens) if prompt_tokens.isdecimal() else None,
-        "completion_tokens": _count(details, "generated_tokens"),
-    }
 
 
 def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:

@@ -2,22 +2,22 @@
 
 import json
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from builders.llm.wires import WIRES, Server, chat
 from foils.errors import UserError
 
 OWN_FIELDS = frozenset(
     {
-        *("model", "messages", "prompt", "inputs", "max_tokens", "max_completion_tokens", "max_new_tokens"),
-        *("temperature", "seed", "stop", "stream", "n", "best_of", "details", "return_full_text", "do_sample"),
+        *("model", "messages", "max_tokens", "max_completion_tokens"),
+        *("temperature", "seed", "stop", "stream", "n", "best_of"),
     }
 )
 """Of a request's body: what Foils sets, or relies on being left alone."""
 
+NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -28,7 +28,8 @@ class PricesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What the LLM costs, for the ledger and the budget.
 
     Attributes:
-        input: money per million tokens that it reads; likewise `output` for those it writes.
+        input: money per million tokens that it reads.
+        output: money per million tokens that it writes.
         hour: money per hour in which requests are in flight, for rented machines.
         currency: its name.
     """
@@ -52,38 +53,38 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The LLM endpoint. Without `base_url`, `provider` or `endpoint` the embedded model is served for the run.
 
     Attributes:
-        base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`, or several that serve the same
-            model; load is spread over them, and one that fails rests.
+        base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`.
         provider: in its place, a provider that Hugging Face routes to, such as `together`, or `auto`.
         endpoint: in its place, a Hugging Face Inference Endpoint, `owner/name`.
         model: the model's id as the endpoint knows it; also its name in cards and in the call store.
         revision: what else identifies the model's weights, for cards and the call store.
         answers_as: the name that the server gives the model in its answers, where that is quite another one.
         api_key_env: name of the environment variable that holds the key; never the key.
-        server: what kind of server it is, see `builders/llm/wires.py`; `openai` is what all have in common.
-        thinking: false switches a reasoning model's thinking off where `server` has a way; true leaves room for it.
+        server: in which form it takes a JSON schema: `openai` (vLLM, llama.cpp and others too) or `tgi`.
+        thinking: false asks vLLM, llama.cpp, SGLang and `transformers serve` to switch a reasoning model's thinking
+            off; for others name the provider's own parameter in `extra_body`. True leaves room for it.
         extra_body: goes into every request as it stands, such as `{ top_p = 0.9 }`.
-        concurrency: requests in flight at once, at most, over all addresses; fewer while the endpoint pushes back.
+        concurrency: requests in flight at once, at most; fewer while the endpoint pushes back.
         timeout_s: seconds that one request may take.
-        attempts: tries per request when the endpoint fails; 429 is none, nor is 503 while others are in flight.
+        attempts: tries per request when the endpoint fails; 429 does not count, nor 503 while others are in flight.
         row_deadline_s: seconds that a request may take with all its tries and waits.
         down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
             down and the build stops.
-        answers: a file of answers by their requests' hashes (`python -m builders.calls export --answers-only`): what
-            it has is taken from it, and the endpoint is not asked.
+        answers: a file of answers by their requests' hashes (`python -m builders.calls export`): what it has is taken
+            from it, and the endpoint is not asked.
         prices: what its tokens or hours cost.
         budget: money that the calls of a data set may cost, those already in the store included. No call is begun
             that might pass it by its tokens; hours count once a call is over, so those in flight may pass it.
     """
 
-    base_url: str | tuple[str, ...] | None = None
+    base_url: str | None = None
     provider: str | None = None
     endpoint: str | None = None
     model: str = EMBEDDED_LLM
     revision: str | None = None
     answers_as: str | None = None
     api_key_env: str | None = None
-    server: Server = "openai"
+    server: Literal["openai", "tgi"] = "openai"
     thinking: bool | None = None
     extra_body: dict[str, Any] = {}
     concurrency: Positive = 8
@@ -96,14 +97,9 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     budget: Annotated[float, Meta(gt=0)] | None = None
 
     @property
-    def base_urls(self) -> tuple[str, ...]:
-        """The addresses, one or more; none where they are found in another way."""
-        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
-
-    @property
     def is_embedded(self) -> bool:
         """Whether the embedded model is served for the run."""
-        return not self.base_urls and self.provider is None and self.endpoint is None
+        return self.base_url is None and self.provider is None and self.endpoint is None
 
     def shaping(self) -> "LlmConfig":
         """What shapes the answers: not how fast, over which way and for how much the LLM is asked."""
@@ -117,10 +113,12 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     def as_is(self, schema: dict[str, Any] | None) -> dict[str, Any]:
         """What goes into a request's body as it stands: the schema, no thinking, and what the recipe says."""
-        wire = WIRES[self.server]
-        as_is = dict(wire.no_thinking or {}) if self.thinking is False else {}
-        if schema is not None and wire.schema is not None:
-            as_is |= wire.schema(schema)
+        as_is: dict[str, Any] = dict(NO_THINKING) if self.thinking is False else {}
+        if schema is not None and self.server == "tgi":
+            as_is["response_format"] = {"type": "json_object", "value": schema}
+        elif schema is not None:
+            named = {"name": "answer", "strict": True, "schema": schema}
+            as_is["response_format"] = {"type": "json_schema", "json_schema": named}
         return as_is | self.extra_body
 
 
@@ -143,15 +141,11 @@ def _check_place(llm: LlmConfig) -> None:
     ways = [name for name in ("base_url", "provider", "endpoint") if getattr(llm, name)]
     if len(ways) > 1:
         raise UserError(f"recipe: llm: {' and '.join(ways)} are set; wanted one of base_url, provider and endpoint")
-    if llm.base_url is not None and not llm.base_urls:
-        raise UserError("recipe: llm.base_url []: wanted one or more addresses")
-    if not all(map(_is_address, llm.base_urls)):
+    if llm.base_url is not None and not _is_address(llm.base_url):
         raise UserError(
             "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
             "a key goes into an environment variable that llm.api_key_env names"
         )
-    if len({url.rstrip("/") for url in llm.base_urls}) < len(llm.base_urls):
-        raise UserError(f"recipe: llm.base_url {list(llm.base_urls)}: wanted each address once")
     if llm.is_embedded and llm.model != EMBEDDED_LLM:
         raise UserError(
             f"llm.model {llm.model!r}: needs llm.base_url, llm.provider or llm.endpoint; without one of them only "
@@ -159,10 +153,10 @@ def _check_place(llm: LlmConfig) -> None:
         )
     if llm.endpoint is not None and not re.fullmatch(r"[^/\s]+/[^/\s]+", llm.endpoint):
         raise UserError(f"recipe: llm.endpoint {llm.endpoint!r}: wanted owner/name of an Inference Endpoint")
-    if llm.provider is not None and (llm.api_key_env is None or WIRES[llm.server].send is not chat):
+    if llm.provider is not None and llm.api_key_env is None:
         raise UserError(
             f"recipe: llm.provider {llm.provider!r}: wanted llm.api_key_env, which names the environment variable with "
-            "your Hugging Face token or the provider's key, and an llm.server that is asked by chat"
+            "your Hugging Face token or the provider's key"
         )
 
 
@@ -183,12 +177,6 @@ def _is_address(url: str) -> bool:
 
 
 def _check_asking(llm: LlmConfig) -> None:
-    if llm.thinking is False and WIRES[llm.server].no_thinking is None:
-        able = ", ".join(server for server, wire in WIRES.items() if wire.no_thinking is not None)
-        raise UserError(
-            f"recipe: llm.thinking false: llm.server {llm.server!r} has no common way to switch it off; allowed with "
-            f"{able}; for others name the provider's own parameter in llm.extra_body"
-        )
     clash = sorted(set(llm.extra_body) & OWN_FIELDS)
     try:
         json.dumps(llm.extra_body)

@@ -18,7 +18,7 @@ from os import environ
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from builders.llm.chat import Endpoint
+from builders.llm.messages import Endpoint
 from foils.errors import UserError
 from foils.provenance import ROOT, sha256_file
 

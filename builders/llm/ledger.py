@@ -1,30 +1,31 @@
 """What a build's LLM calls cost: tokens, tries, time and money per stage, and a budget.
 
-All figures come from the stored answers, so a build that finds its answers in the store tells the same as the one that
+All figures come from the stored answers: a build that finds its answers in the store reports the same as the one that
 asked for them.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from builders.columns import Hashes, hash_of
 from builders.llm.config import PricesConfig
+from builders.llm.messages import ChatAnswer
 from foils.errors import UserError
-
-if TYPE_CHECKING:
-    from builders.llm.chat import ChatAnswer
 
 BYTES_PER_TOKEN = 4.0
 """Where an endpoint does not count, and in estimates: English text and its markup, in UTF-8."""
 SAFE_BYTES_PER_TOKEN = 2.0
-"""The fewest that a prompt is taken to have before any answer has told."""
+"""The fewest that a prompt is taken to have before the first answer."""
 MILLION = 1_000_000
 HOUR_S = 3600.0
 
 
 class Spans:
     """Stretches of time, joined where they touch: how long at least one call was in flight.
+
+    Attributes:
+        seconds: the length of all stretches together.
 
     >>> spans = Spans()
     >>> for span in [(0.0, 2.0), (5.0, 6.0), (1.0, 3.0), (6.0, 7.0)]:
@@ -34,19 +35,17 @@ class Spans:
     """
 
     def __init__(self) -> None:
+        self.seconds = 0.0
         self._starts: list[float] = []
         self._ends: list[float] = []
-
-    @property
-    def seconds(self) -> float:
-        """The length of all stretches together."""
-        return sum(self._ends) - sum(self._starts)
 
     def add(self, start: float, end: float) -> None:
         """Adds a stretch."""
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
         if first < last:
             start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        joined = zip(self._starts[first:last], self._ends[first:last], strict=True)
+        self.seconds += end - start - sum(old_end - old_start for old_start, old_end in joined)
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
@@ -69,7 +68,7 @@ class Account:
         self._call_seconds = 0.0
         self._busy = Spans()
 
-    def add(self, answer: "ChatAnswer", *, new: bool, prompt_bytes: int) -> None:
+    def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts one answer.
 
         Args:
@@ -149,7 +148,7 @@ class Ledger:
         """Calls that this run made."""
         return sum(account.new_calls for account in self._accounts.values())
 
-    def learn(self, answer: "ChatAnswer", prompt_bytes: int) -> None:
+    def learn(self, answer: ChatAnswer, prompt_bytes: int) -> None:
         """Notes how dense the tokens of a prompt are, at the densest."""
         if answer.prompt_tokens:
             seen = prompt_bytes / answer.prompt_tokens
@@ -172,7 +171,7 @@ class Ledger:
         self._reserved = max(0.0, self._reserved - bound)
 
     def budget_spent(self, left: int, stage: str) -> UserError:
-        """What the user is told when the next call might pass the budget."""
+        """The error for a run whose next call might pass the budget."""
         account = self._accounts[stage]
         per_row = account.money / account.accepted if account.accepted else 0.0
         more = f"; about {left * per_row:,.2f} more for the {left:,} rows left of this stage" if per_row else ""
@@ -183,7 +182,7 @@ class Ledger:
         )
 
 
-def tokens_of(answer: "ChatAnswer", prompt_bytes: int) -> tuple[int, int]:
+def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
     """Tokens in and out, guessed from bytes where the endpoint did not count them."""
     prompt = answer.prompt_tokens
     completion = answer.completion_tokens

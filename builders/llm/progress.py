@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from foils.words import duration
+
 logger = logging.getLogger(__name__)
 
 REDRAW_S = 0.25
@@ -64,15 +66,16 @@ class Progress:
         return self.total - self.done
 
     async def show(self) -> None:
-        """Shows progress until it is cancelled; draws a bar only where somebody can see it move."""
+        """Shows progress until it is cancelled; draws a bar only on a terminal, and only if it takes a moment."""
         self._started = time.perf_counter()
+        await asyncio.sleep(REDRAW_S)
         if sys.stderr.isatty():
             await self._draw()
         else:
             await self._log()
 
     async def _draw(self) -> None:
-        initial = self.done  # found in the store, and no sign of the endpoint's speed
+        initial = self.done  # found in the store, which says nothing of the endpoint's speed
         with tqdm(total=self.total, initial=initial, desc=self._label, unit="row", dynamic_ncols=True) as bar:
             try:
                 while True:
@@ -84,7 +87,7 @@ class Progress:
     def _redraw(self, bar: "tqdm[None]") -> None:
         seconds = max(time.perf_counter() - self._started, 1e-9)
         bar.set_postfix_str(
-            f"{self.in_flight()} in flight, {self._tokens / seconds:,.0f} tokens/s{self._told()}", refresh=False
+            f"{self.in_flight()} in flight, {self._tokens / seconds:,.0f} tokens/s{self._footer()}", refresh=False
         )
         bar.update(self.done - bar.n)
         bar.refresh()
@@ -98,30 +101,18 @@ class Progress:
     def line(self, done_before: int, calls_before: int, tokens_before: int, seconds: float) -> str:
         """The state in words, with the rates of the last `seconds`."""
         rate = (self.done - done_before) / seconds
-        left = _duration(self.left / rate) if rate else "?"
+        left = duration(self.left / rate) if rate else "?"
         return (
             f"{self._label}: {self.done:,} of {self.total:,} rows, {(self.calls - calls_before) / seconds:,.1f} "
             f"calls/s, {left} left, {self.in_flight()} in flight, {(self._tokens - tokens_before) / seconds:,.0f} "
-            f"tokens/s{self._told()}"
+            f"tokens/s{self._footer()}"
         )
 
-    def _told(self) -> str:
+    def _footer(self) -> str:
         """What was rejected, for which reasons above all, and the cost so far."""
-        told = ""
+        footer = ""
         if self._reasons:
             top = ", ".join(f"{reason} {count:,}" for reason, count in self._reasons.most_common(TOP_REASONS))
-            told += f", {self._reasons.total():,} rejected ({top})"
+            footer += f", {self._reasons.total():,} rejected ({top})"
         cost = self._cost()
-        return f"{told}, {cost}" if cost else told
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the unit that says most.
-
-    >>> _duration(90), _duration(7200)
-    ('90 s', '2.0 h')
-    """
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 2:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"  # noqa: PLR2004
+        return f"{footer}, {cost}" if cost else footer

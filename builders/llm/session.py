@@ -8,9 +8,10 @@ import msgspec
 
 from builders.llm import embedded
 from builders.llm.answers import read_answers
-from builders.llm.chat import Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
-from builders.llm.lines import endpoints_of
+from builders.llm.endpoints import endpoint_of
+from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 
 
@@ -26,12 +27,8 @@ def llm_session(llm: LlmConfig, store_file: Path) -> Iterator[Llm]:
     """Opens the call store; the embedded server starts with the first call that the store cannot answer."""
     with ExitStack() as stack:
         store = stack.enter_context(CallStore(store_file))
-        endpoints: list[Endpoint] = []
 
-        def connect() -> list[Endpoint]:
-            if not endpoints:
-                served = [stack.enter_context(embedded.serve_embedded())] if llm.is_embedded else endpoints_of(llm)
-                endpoints.extend(served)
-            return endpoints
+        def connect() -> Endpoint:
+            return stack.enter_context(embedded.serve_embedded()) if llm.is_embedded else endpoint_of(llm)
 
         yield Llm(llm, store, connect, given=read_answers(Path(llm.answers)) if llm.answers else None)

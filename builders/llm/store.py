@@ -1,46 +1,87 @@
 """The call store: every answer of the LLM, kept on disk before it is used, keyed by the request's content.
 
-A killed build that is started again finds all that was answered. The file may be shared between builds:
+A killed build that is started again finds all that was answered. Builds may share the file, also at the same time:
 equal requests have equal keys, whichever build made them.
 """
 
+import errno
 import hashlib
 import json
 import os
-import re
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
-from builders.llm.store_file import DamagedError, StoreFile
-from builders.llm.store_format import Call, Failure, checksum, insert
-from foils.errors import scrub
-from foils.provenance import canonical_json, sha256_json
+from builders.llm.redaction import without_secrets
+from foils.errors import UserError
+from foils.provenance import canonical_json
 
+VERSION = 2
+"""Those of versions 0 and 1 are read and written as well. Version 1 has one more column, `crc`, which may be empty."""
+WAIT_S = 60
+"""How long a process waits for another one that writes."""
 FAILURES_KEPT = 20
-"""Of one key, the latest; their numbers tell how many there were."""
+"""The failed tries that are kept of one request: the latest; their numbers go on counting."""
 
-_LONGEST_PROBLEM, _SHORTEST_SECRET = 200, 6  # characters
-_VARIABLES = 900
+_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL, stored_at TEXT NOT NULL DEFAULT ({_NOW})
+);
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL, attempt INTEGER NOT NULL, problem TEXT NOT NULL, at TEXT NOT NULL DEFAULT ({_NOW}),
+    PRIMARY KEY (key, attempt)
+)"""
+_CHECKED_BYTES = 32 * 2**20  # a file up to this size is checked as a whole when it is opened, in under 0.1 s
+_SMALLEST_PAGE = 512  # that SQLite knows
+_VARIABLES = 900  # SQLite's limit was 999 for long
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REFUSED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
+
+
+class Call(NamedTuple):
+    """A stored call: `request` and `answer` are JSON."""
+
+    key: str
+    request: str
+    answer: str
 
 
 class CallStore:
-    """An append-only SQLite table of requests and answers, both JSON; threads may share a store, processes its file."""
+    """An append-only SQLite table of requests and answers."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Opens the store at `path`, or makes it, and repairs it where it is damaged.
+        """Opens the store at `path`, or makes it.
 
         Args:
-            path: its file. Beside it lie SQLite's `-wal` and `-shm`, and `.lock`, which keeps repairs from other users.
-            read_only: opens it where nothing can be written; then nothing is made, migrated or repaired.
+            path: its file. SQLite's `-wal` and `-shm` lie beside it while it is in use.
+            read_only: opens a store that is there, also where nothing can be written.
 
         Raises:
-            StoreNotWritableError: the disk is full, or the place cannot be written to.
-            UserError: the file is something other than a call store, or of a newer version.
+            UserError: the file is damaged, not a call store or of a newer version, or cannot be read or written.
         """
-        self._file = StoreFile(path, read_only=read_only)
+        self._path = path
+        self._db = sqlite3.connect(":memory:")
+        try:
+            with self._explained():
+                if read_only:
+                    self._db = self._opened_to_read()
+                else:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._db = sqlite3.connect(path, WAIT_S, isolation_level=None)
+                tables = self._check()
+                if not read_only:
+                    self._prepare()
+                elif "failures" not in tables:  # of the first version
+                    self._db.execute("CREATE TEMP TABLE failures (key, attempt, problem)")
+        except BaseException:
+            self._db.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -48,68 +89,46 @@ class CallStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._db.close()
 
     def __len__(self) -> int:
-        return self._file.do(lambda db: int(db.execute("SELECT count(*) FROM calls").fetchone()[0]))
+        with self._explained():
+            return int(self._db.execute("SELECT count(*) FROM calls").fetchone()[0])
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The stored answer, or None."""
-        return self.get_many([key]).get(key)
+    def __iter__(self) -> Iterator[Call]:
+        """All calls in the order of their keys."""
+        query, last = "SELECT key, request, answer FROM calls WHERE key > ? ORDER BY key LIMIT ?", ""
+        while True:
+            with self._explained():
+                calls = [Call(*row) for row in self._db.execute(query, (last, _VARIABLES))]
+            if not calls:
+                return
+            yield from calls
+            last = calls[-1].key
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The stored answers of those of `keys` that have one."""
-        wanted = list(dict.fromkeys(keys))
-        return self._file.do(lambda db: {key: _object(key, answer) for key, answer in _answers(db, wanted)})
+        wanted = sorted(set(keys))  # neighbours in the index: twice as fast
+        found: dict[str, dict[str, Any]] = {}
+        with self._explained():
+            for start in range(0, len(wanted), _VARIABLES):
+                some = wanted[start : start + _VARIABLES]
+                query = f"SELECT key, answer FROM calls WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608
+                found |= {key: _object(key, answer) for key, answer in self._db.execute(query, some)}
+        return found
 
-    def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that have no answer yet, each once, in their order.
-
-        Answers are read for this and not only looked up: a damaged one is missing, so that it is asked for again, and
-        all others can be had afterwards.
-        """
-        wanted = list(dict.fromkeys(keys))
-        known = self._file.do(lambda db: {key for key, _ in _answers(db, wanted)})
-        return [key for key in wanted if key not in known]
-
-    def put(self, key: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
-        """Keeps an answer; the first one stored under a key stays."""
-        self.put_many([(key, request, answer)])
-
-    def put_many(self, rows: Sequence[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:
+    def put_many(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
         """Keeps several answers in one transaction, all or none; the first one stored under a key stays.
 
         Args:
-            rows: key, request and answer of each. The key must be `call_key(request)`: by that, repairs and imports
-                know a sound row.
+            rows: the key and the request as `keyed` returns them, and the answer.
 
         Raises:
-            StoreNotWritableError: the disk is full, or the place cannot be written to.
+            UserError: the disk is full, or the place cannot be written to.
         """
-        self.add([Call(key, _json(request), _json(answer)) for key, request, answer in rows])
-
-    def put_keyed(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
-        """As `put_many`, of requests as `keyed` gives them."""
-        self.add([Call(key, request, _json(answer)) for key, request, answer in rows])
-
-    def add(self, calls: Sequence[Call]) -> int:
-        """Keeps calls as another store had them, all or none; returns how many were new."""
-        return self._file.transact(lambda db: insert(db, calls))
-
-    def calls(self, after: str, count: int) -> list[Call]:
-        """The next `count` calls behind a key, in the order of keys: with "" to begin with, the store in portions."""
-        query = "SELECT key, request, answer, stored_at, crc FROM calls WHERE key > ? ORDER BY key LIMIT ?"
-        return self._file.do(lambda db: [_call(*row) for row in db.execute(query, (after, count))])
-
-    def calls_of(self, keys: Iterable[str]) -> list[Call]:
-        """The calls under these keys as far as they are here, in the order of keys."""
-        wanted = list(dict.fromkeys(keys))
-        query = "SELECT key, request, answer, stored_at, crc FROM calls WHERE key IN "
-        return self._file.do(lambda db: sorted(_call(*row) for row in _select(db, query, wanted)))
-
-    def note_failure(self, key: str, problem: str) -> None:
-        """Keeps one failed try, see `note_failures`."""
-        self.note_failures([(key, problem)])
+        insert = "INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)"
+        with self._transaction():
+            self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
 
     def note_failures(self, failures: Sequence[tuple[str, str]]) -> None:
         """Keeps that tries of requests failed, and why; of one key the latest `FAILURES_KEPT` stay.
@@ -118,91 +137,146 @@ class CallStore:
             failures: the request's key, and what kind of failure, such as `answered 503`, of each; addresses and
                 secrets are struck out of the latter.
         """
-        note = (
-            "INSERT INTO failures (key, attempt, problem) "
-            "SELECT ?1, coalesce(max(attempt), 0) + 1, ?2 FROM failures WHERE key = ?1"
-        )
-        trim = (
-            "DELETE FROM failures WHERE key = ?1 AND attempt <= (SELECT max(attempt) FROM failures WHERE key = ?1) - ?2"
-        )
+        latest = "(SELECT coalesce(max(attempt), 0) FROM failures WHERE key = ?1)"
+        note = f"INSERT INTO failures (key, attempt, problem) VALUES (?1, {latest} + 1, ?2)"  # noqa: S608
+        trim = f"DELETE FROM failures WHERE key = ?1 AND attempt <= {latest} - {FAILURES_KEPT}"  # noqa: S608
+        with self._transaction():
+            self._db.executemany(note, [(key, without_secrets(problem)) for key, problem in failures])
+            self._db.executemany(trim, [(key,) for key in {key for key, _ in failures}])
 
-        def work(db: sqlite3.Connection) -> None:
-            for key, problem in failures:
-                db.execute(note, (key, without_secrets(problem)))
-            for key in {key for key, _ in failures}:
-                db.execute(trim, (key, FAILURES_KEPT))
-
-        self._file.transact(work)
-
-    def failures(self, key: str) -> list[Failure]:
-        """The failed tries of a request, the earliest first."""
-        query = "SELECT key, attempt, problem, at FROM failures WHERE key = ? ORDER BY attempt"
-        return self._file.do(lambda db: [Failure(*row) for row in db.execute(query, (key,))])
+    def failures(self, key: str) -> list[str]:
+        """The problems of a request's failed tries, the earliest first."""
+        query = "SELECT problem FROM failures WHERE key = ? ORDER BY attempt"
+        with self._explained():
+            return [problem for (problem,) in self._db.execute(query, (key,))]
 
     def failure_kinds(self) -> dict[str, int]:
         """Problem -> how often it was noted, the most frequent first."""
         query = "SELECT problem, count(*) FROM failures GROUP BY problem ORDER BY 2 DESC, 1"
-        return self._file.do(lambda db: dict(db.execute(query).fetchall()))
+        with self._explained():
+            return dict(self._db.execute(query).fetchall())
+
+    def _opened_to_read(self) -> sqlite3.Connection:
+        if not self._path.is_file():
+            raise UserError(f"call store {self._path}: no such file; name the --store of an earlier build")
+        log = self._path.with_name(f"{self._path.name}-wal")
+        has_log = log.exists() and log.stat().st_size > 0
+        # Without a log nobody writes, so the file can be taken as it is; with one, SQLite has to look into it, for
+        # which it may have to write beside it.
+        way = "ro" if has_log or os.access(self._path.parent, os.W_OK) else "ro&immutable=1"
+        return sqlite3.connect(f"file:{quote(str(self._path))}?mode={way}", WAIT_S, uri=True)
+
+    def _check(self) -> set[str]:
+        """Returns the tables' names; refuses a file that is not a call store, and looks for damage in a small one.
+
+        Raises:
+            UserError: it is not a call store, or a newer one.
+            sqlite3.DatabaseError: it is damaged.
+        """
+        size = self._path.stat().st_size
+        if 0 < size < _SMALLEST_PAGE:
+            raise self._damaged("it is shorter than a page")
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "calls" not in tables:
+            raise UserError(
+                f"call store {self._path}: it is a database of another kind (its tables: {', '.join(sorted(tables))}); "
+                "name another file with --store"
+            )
+        if tables:
+            self._db.execute("SELECT key, request, answer, stored_at FROM calls LIMIT 0")
+        if not 0 <= version <= VERSION:
+            raise UserError(
+                f"call store {self._path}: it is of version {version}, and this Foils knows versions up to {VERSION}; "
+                "use the newer Foils that made it, or name another file with --store"
+            )
+        if size <= _CHECKED_BYTES:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise self._damaged(" ".join(str(found).split()))
+        return tables
+
+    def _prepare(self) -> None:
+        """Makes the tables that are missing, and lets several processes use the file at once.
+
+        The write-ahead log survives killed processes. SQLite syncs at checkpoints: only a power cut can cost answers.
+        """
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite's own time-out does not hold for this: it fails at once while another process does the same.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+        self._db.execute("PRAGMA synchronous=NORMAL")
+
+        with self._transaction():
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes meanwhile."""
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # the first error is the one that matters
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns an error of SQLite or of the system into the one that the user reads."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise  # the caller's mistake
+        except (sqlite3.Error, OSError, _NotAnAnswerError) as error:
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> UserError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, _NotAnAnswerError) or code in _DAMAGED or "decode to UTF-8" in str(error):
+            return self._damaged(str(error))
+        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+            problem = "the disk is full; free some space and run the same command again: answers so far are kept"
+        elif code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            problem = (
+                f"another process has kept it locked for {WAIT_S} s; end that one, then run the same command again"
+            )
+        elif isinstance(error, OSError) or code in {*_REFUSED, sqlite3.SQLITE_IOERR}:
+            why = getattr(error, "strerror", None) or ("it is a folder" if self._path.is_dir() else str(error))
+            problem = (
+                f"it cannot be read or written to ({why}); name a file in another place with --store, or copy it "
+                "there, and the -wal beside it; answers so far are kept"
+            )
+        else:
+            problem = f"cannot be used: {error}; name another file with --store"
+        return UserError(f"call store {self._path}: {problem}")
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(
+            f"call store {self._path}: it is damaged, or not a call store ({why}); name another file with --store. To "
+            f"save its answers: sqlite3 {self._path} .recover | sqlite3 NEW, then name NEW"
+        )
 
 
-def call_key(request: dict[str, Any]) -> str:
-    """The key of a request: SHA-256 of all that shapes its answer (model, messages, sampling)."""
-    return sha256_json(request)
+class _NotAnAnswerError(Exception):
+    """What stands in place of an answer is something else."""
 
 
 def keyed(request: dict[str, Any]) -> tuple[str, str]:
-    """A request's key, and the request as the store keeps it: the text that the key is the hash of."""
+    """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of."""
     text = canonical_json(request)
     return hashlib.sha256(text.encode()).hexdigest(), text
-
-
-def without_secrets(problem: str) -> str:
-    """A failure in short, without addresses (they may hold credentials), keys and tokens.
-
-    >>> without_secrets("POST https://me:pass@host/v1?key=1: answered 401, Bearer sk-abc refused")
-    'POST (address) answered 401, Bearer *** refused'
-    """
-    for name, value in os.environ.items():
-        if re.search(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", name) and len(value) >= _SHORTEST_SECRET:
-            problem = problem.replace(value, "***")
-    problem = re.sub(r"\S*://\S+|\S+:\S+@\S+", "(address)", scrub(problem))
-    problem = re.sub(
-        r"(?i)\b((?:proxy-)?authorization|(?:\w+[-_ ])?(?:api[-_ ]?key|token|secret)|password)\b[\"']?\s*[:=]\s*"
-        r"(?:(?:bearer|basic)\s+)?\S+",
-        r"\1 ***",
-        problem,
-    )
-    problem = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", problem)
-    problem = re.sub(r"\b(?:sk|pk|hf|gsk|xai|nvapi|ghp|r8)[-_]\S+", "***", problem)
-    problem = re.sub(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{24,}", "***", problem)
-    return " ".join(problem.split())[:_LONGEST_PROBLEM]
-
-
-def _select(db: sqlite3.Connection, query: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Runs `query`, which ends in `IN`, for lists of keys within SQLite's limit on variables (999 for long)."""
-    for start in range(0, len(keys), _VARIABLES):
-        some = keys[start : start + _VARIABLES]
-        yield from db.execute(f"{query} ({','.join('?' * len(some))})", some)
-
-
-def _answers(db: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Key and answer (JSON) of those that are here; an answer that is not as it was stored is damage."""
-    keys = sorted(keys)  # neighbours in the index: twice as fast
-    for key, answer, crc in _select(db, "SELECT key, answer, crc FROM calls WHERE key IN", keys):
-        yield key, _sound(key, answer, crc)
-
-
-def _call(key: str, request: str, answer: str, stored_at: str, crc: int | None) -> Call:
-    return Call(key, request, _sound(key, answer, crc), stored_at)
-
-
-def _sound(key: str, answer: str, crc: int | None) -> str:
-    """The answer, if it is the one that was stored; rows of the first stores have no checksum and must only be JSON."""
-    if crc is None:
-        _object(key, answer)
-    elif checksum(key, answer.encode()) != crc:
-        raise DamagedError(f"the answer under {key} is not as it was stored")
-    return answer
 
 
 def _object(key: str, text: str) -> dict[str, Any]:
@@ -211,7 +285,7 @@ def _object(key: str, text: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise DamagedError(f"the answer under {key} is no JSON object")
+        raise _NotAnAnswerError(f"the answer under {key} is not a JSON object")
     return value
 
 

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from builders.answers import texts_of
 from builders.columns import BATCH
 from builders.corpus import keyed_hash
-from builders.llm.chat import REFUSED, ChatAnswer, ChatRequest
+from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import written_checks
 from builders.negatives.material import Material, Mined
 from builders.negatives.sentences import tidy

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from builders import schema
 from builders.dataset.costs import Stages
-from builders.llm.chat import Converse
+from builders.llm.messages import Converse
 from builders.passages import Passages
 from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError

@@ -24,12 +24,12 @@ from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
-from huggingface_hub import AsyncInferenceClient, set_async_client_factory
-from huggingface_hub.utils._http import default_async_client_factory
+from huggingface_hub import AsyncInferenceClient
 
 from builders import schema
-from builders.llm.chat import Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.queries import query_tasks, write
@@ -87,7 +87,6 @@ async def bare(url, todo, concurrency):
 
 async def as_it_comes(url, todo, concurrency):
     """AsyncInferenceClient with the transport that it brings; keeps nothing."""
-    set_async_client_factory(default_async_client_factory)
     async with AsyncInferenceClient(base_url=url, api_key="none-needed", timeout=120) as client:
 
         async def call(request):
@@ -108,7 +107,7 @@ def ours(url, table, concurrency):
     """All that a build does: prompts, keys, store, checks, duplicates, progress."""
     config = LlmConfig(base_url=url, model="stub", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
-        llm = Llm(config, store, lambda: [Endpoint(url, "stub")])
+        llm = Llm(config, store, lambda: Endpoint(url, "stub"))
         written = write(table, table.num_rows, QueriesConfig(), stage(llm))
         assert written.table.num_rows == len(store) == table.num_rows
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from builders import queries, schema
-from builders.llm.chat import Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.recipe import QueriesConfig
@@ -42,14 +43,14 @@ def measured(rows, url, concurrency, store_file):
     before = peak_mb()
     started = time.perf_counter()
     with CallStore(store_file) as store:
-        llm = Llm(config, store, lambda: [Endpoint(url, "stub")])
+        llm = Llm(config, store, lambda: Endpoint(url, "stub"))
         material = Material(schema.CORPUS.empty_table(), "en", 42, llm.run)
         written = queries.write(passages(rows), rows, QueriesConfig(), material)
     seconds = time.perf_counter() - started
     assert written.table.num_rows == rows, written.drops.to_pylist()[:3]
     opened = time.perf_counter()
     with CallStore(store_file) as store:
-        store.missing(["nothing"])
+        store.get_many(["nothing"])
     opened = time.perf_counter() - opened
     return {"rows": rows, "before": before, "peak": peak_mb(), "calls/s": rows / seconds, "open_s": opened}
 
@@ -57,7 +58,7 @@ def measured(rows, url, concurrency, store_file):
 def warm_up(config, store_file):
     """Imports, pools and caches are no rows."""
     with CallStore(store_file) as store:
-        llm = Llm(config, store, lambda: [Endpoint(config.base_url, "stub")])
+        llm = Llm(config, store, lambda: Endpoint(config.base_url, "stub"))
         material = Material(schema.CORPUS.empty_table(), "en", 43, llm.run)
         queries.write(passages(1000), 1000, QueriesConfig(), material)
 

@@ -24,11 +24,13 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.embedded import _gguf_file, serve_embedded
+from builders.llm.messages import ChatRequest, Endpoint
 from builders.llm.store import CallStore
 from tests.bench.llm_calls import on_a_terminal
+from tests.builders.asking import ask
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ async def bare(config, todo):
 def ours(config, todo):
     """All that a build does: keys, store, checks, progress."""
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
-        answers = Llm(config, store, lambda: [Endpoint(config.base_url, config.model)]).ask("bench", todo)
+        answers = ask(Llm(config, store, lambda: Endpoint(config.base_url, config.model)), "bench", todo)
         assert len(answers) == len(store) == len(todo)
     return [answer.completion_tokens for answer in answers]
 
@@ -90,7 +92,7 @@ CLIENTS = {"bare aiohttp loop": lambda *about: asyncio.run(bare(*about)), "foils
 def transformers_serve():
     """`transformers serve`, as the builds start it."""
     with serve_embedded() as endpoint:
-        yield LlmConfig(base_url=endpoint.base_url, model=endpoint.served_model, server="transformers")
+        yield LlmConfig(base_url=endpoint.base_url, model=endpoint.served_model)
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def llama_server(binary, slots, threads):
     ) as server:
         try:
             _wait_until_up(server, f"http://127.0.0.1:{port}/health")
-            yield LlmConfig(base_url=f"http://127.0.0.1:{port}/v1", model=model.stem, server="llama.cpp")
+            yield LlmConfig(base_url=f"http://127.0.0.1:{port}/v1", model=model.stem)
         finally:
             server.terminate()
 

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from builders.llm.store import CallStore, call_key
+from builders.llm.store import CallStore, keyed
 from tests.fixtures import commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,13 +22,25 @@ def a_call(number, words=60):
     return call_key(request), request, answer | {"seconds": 0.5}
 
 
+def call_key(request):
+    return keyed(request)[0]
+
+
+def put(store, *rows):
+    store.put_many([(key, keyed(request)[1], answer) for key, request, answer in rows])
+
+
+def get(store, key):
+    return store.get_many([key]).get(key)
+
+
 def answers_of(rows):
     return {key: answer for key, _, answer in rows}
 
 
 def filled(path, rows):
     with CallStore(path) as store:
-        store.put_many(rows)
+        put(store, *rows)
     return path
 
 
@@ -70,7 +82,7 @@ def damaged_store(path, count=400, words=60):
     rows = [a_call(n, words) for n in range(count)]
     filled(path, rows)
     with CallStore(path) as store:
-        store.note_failure(rows[0][0], "answered 503")
+        store.note_failures([(rows[0][0], "answered 503")])
     assert not path.with_name(path.name + "-wal").exists()
     return rows
 

@@ -8,16 +8,17 @@ import pytest
 from builders import build, queries
 from builders.corpus import load, sample
 from builders.llm.answers import read_answers
-from builders.llm.chat import Llm, body_of
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
-from builders.llm.store import CallStore, call_key
+from builders.llm.messages import body_of
+from builders.llm.store import CallStore
 from builders.negatives.llm import Ask, NegativesTask, Writing
 from builders.negatives.material import Material
 from builders.prompts import load_prompt
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.stores import ROOT, a_call, filled
+from tests.builders.stores import ROOT, a_call, call_key, filled
 from tests.builders.test_calls import command
 from tests.conftest import ANIMALS, SHARED
 
@@ -26,7 +27,7 @@ NOBODY = "http://127.0.0.1:9/v1"
 
 def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_server, tmp_path):
     build.main(load_recipe(write_recipe(), (), BuildRecipe), tmp_path / "asked", tmp_path / "calls.sqlite")
-    done = command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet", "--answers-only")
+    done = command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "answers.parquet")
     assert table.column_names == ["call-key", "answer"]
@@ -41,7 +42,7 @@ def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_s
         tables = [pq.read_table(tmp_path / out / config) for out in ("asked", "given")]
         assert tables[0].equals(tables[1]), config
     with CallStore(tmp_path / "calls.sqlite") as first, CallStore(tmp_path / "fresh.sqlite") as second:
-        assert [call[:3] for call in second.calls("", 1000)] == [call[:3] for call in first.calls("", 1000)]
+        assert list(second) == list(first)
 
 
 def test_the_stores_own_answer_comes_first(tmp_path):
@@ -51,7 +52,7 @@ def test_the_stores_own_answer_comes_first(tmp_path):
 
     with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
         llm = Llm(LlmConfig(), store, list, given=read_answers(file))
-        assert llm.stored({key: "{}"}) == {key: answer}
+        assert llm.caller.stored({key: "{}"}) == {key: answer}
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
@@ -80,7 +81,7 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
         (pa.table({"call-key": ["k"]}), "not a file of answers"),
         (
             pa.table({"call-key": ["k"], "answer": ["[]"]}),
-            r"not a file of answers \('\[\]' is no JSON object\); make one",
+            r"not a file of answers \('\[\]' is not a JSON object\); make one",
         ),
     ],
 )

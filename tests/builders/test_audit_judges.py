@@ -20,7 +20,7 @@ from builders.audit.false_negatives import AuditConfig, audit
 from builders.audit.judges import CrossEncoderJudge, Truth, cross_encoder, qrels, score
 from builders.corpus import keyed_hash
 from builders.dataset.read import DataSet
-from builders.llm.chat import ChatAnswer, answer_of
+from builders.llm.messages import ChatAnswer, answer_of
 from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.passages import Passages

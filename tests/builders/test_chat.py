@@ -7,11 +7,14 @@ import time
 
 import pytest
 
-from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.store import CallStore, call_key
+from builders.llm.messages import ChatRequest, Endpoint
+from builders.llm.store import CallStore
 from foils.errors import UserError
+from tests.builders.asking import ask as ask_all
+from tests.builders.stores import call_key
 from tests.chat_server import completion, last_user_message, reset_mid_body
 
 
@@ -26,7 +29,8 @@ def ask(chat_server, tmp_path):
     def run(requests, **settings):
         config = LlmConfig(base_url=chat_server.url, model="scripted", **{"timeout_s": 5.0, **settings})
         with CallStore(tmp_path / "calls.sqlite") as store:
-            return Llm(config, store, lambda: [Endpoint(chat_server.url, "scripted")], ledger).ask("test", requests)
+            llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"), ledger)
+            return ask_all(llm, "test", requests)
 
     run.ledger = ledger
     return run
@@ -116,7 +120,7 @@ def test_refusals_are_not_asked_again_and_show_no_key(ask, chat_server, monkeypa
 def test_an_unreachable_endpoint(tmp_path):
     config = LlmConfig(base_url="http://127.0.0.1:9/v1", model="m", attempts=1)
     with CallStore(tmp_path / "c.sqlite") as store, pytest.raises(UserError, match="cannot be reached"):
-        Llm(config, store, lambda: [Endpoint(config.base_url, "m")]).ask("test", [request("q")])
+        ask_all(Llm(config, store, lambda: Endpoint(config.base_url, "m")), "test", [request("q")])
 
 
 def test_a_hanging_endpoint_is_given_up(ask, chat_server):

@@ -17,10 +17,12 @@ from tests.fixtures import commands
 ASK = """
 import sys
 from pathlib import Path
-from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import ChatRequest, Endpoint
 from builders.llm.store import CallStore
 from foils.errors import run_entry
+from tests.builders.asking import ask
 
 url, store_file, count, concurrency = sys.argv[1:]
 
@@ -31,7 +33,7 @@ def entry():
         for n in range(int(count))
     ]
     with CallStore(Path(store_file)) as store:
-        answers = Llm(config, store, lambda: [Endpoint(url, "scripted")]).ask("numbers", requests)
+        answers = ask(Llm(config, store, lambda: Endpoint(url, "scripted")), "numbers", requests)
     print(len(answers))
 
 sys.exit(run_entry(entry))

@@ -1,19 +1,13 @@
-"""The endpoint doctor against servers of many kinds, each a real one on loopback."""
+"""The endpoint doctor against servers of many sorts, each a real one on loopback."""
 
 import json
 import re
 import sys
-import threading
 import time
-import tomllib
 
-import msgspec
 import pytest
 
-from builders.doctor.examine import examine
-from builders.doctor.findings import WIDTH
-from builders.doctor.speed import Level, best_of
-from builders.llm.config import check_llm
+from builders.doctor.examine import WIDTH, examine
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
@@ -38,9 +32,6 @@ def is_held(body):
 
 def healthy(body, number):
     """Follows schema, prompt and seed as a good server and model would."""
-    asked = body["messages"][-1]["content"]
-    if asked.startswith("Write the first sentence"):
-        return f"Story {body['seed']}."
     text = about_animals(body, number)
     return json.dumps({"text": text}) if is_held(body) or "JSON" in body["messages"][0]["content"] else text
 
@@ -53,7 +44,7 @@ class Table:
         self.error = error
         self.rows = {}
         for line in self.text.splitlines():
-            found = re.match(r"([A-Za-z]+) +(ok|warning|failed|not tried)(?: +(.*))?$", line)
+            found = re.match(r"([A-Za-z ]+?) +(ok|warning|failed|not tried)(?: +(.*))?$", line)
             if found:
                 name = found[1]
                 self.rows[name] = [found[2], found[3] or ""]
@@ -65,11 +56,6 @@ class Table:
 
     def found(self, name):
         return self.rows[name][1]
-
-    @property
-    def advised(self):
-        _, _, toml = self.text.partition("Settings to change in the recipe:")
-        return tomllib.loads(toml.partition("The recipe can run")[0])
 
 
 @pytest.fixture
@@ -87,13 +73,10 @@ def doctor(write_recipe, chat_server):
             error = str(problem)
         table = Table(lines, error)
         assert max(map(len, table.text.splitlines())) <= WIDTH
-        if len(config.llm.base_urls) == 1:
-            assert (error is not None) == any(status == "failed" for status, _ in table.rows.values())
+        assert (error is not None) == any(status == "failed" for status, _ in table.rows.values())
         assert KEY not in table.text
         most = int(re.search(r"at most (\d+) calls", lines[0])[1])
         assert len(chat_server.bodies) <= most
-        changes = table.advised.get("llm", {})
-        check_llm(msgspec.convert(msgspec.to_builtins(config.llm) | changes, type(config.llm)))
         return table
 
     chat_server.pages["/v1/models"] = LISTED
@@ -105,14 +88,11 @@ def test_a_healthy_server(doctor, chat_server):
     table = doctor()
     assert table.error is None
     assert {status for status, _ in table.rows.values()} == {"ok"}
-    assert list(table.rows) == [
-        *("reachable", "key", "model", "server", "answer", "JSON", "seed", "usage", "context", "speed", "limits"),
-        *("concurrency", "cost"),
-    ]
-    assert "what about the animal" in table.found("answer")
-    assert "held to a schema" in table.found("JSON")
-    assert "7 tokens read, 3 written" in table.found("usage")
-    assert "4 at once" in table.found("speed") or "2 at once" in table.found("speed")
+    assert list(table.rows) == ["reachable", "key", "model", "answers", "JSON", "longest prompt", "speed", "cost"]
+    assert '3 of 3 usable, the first: "what about the animal' in table.found("answers")
+    assert "7 tokens read, 3 written" in table.found("answers")
+    assert "the answer is JSON" in table.found("JSON")
+    assert "4 at once" in table.found("speed")
     assert f"{len(chat_server.bodies)} answers" in table.found("cost")
     assert table.text.endswith("The recipe can run as it is; 0 warnings.")
 
@@ -133,20 +113,13 @@ def test_the_doctors_own_calls_cost(doctor, chat_server):
 def test_a_server_that_is_down(doctor):
     table = doctor("llm.base_url=http://127.0.0.1:9/v1")
     assert table.status("reachable") == "failed"
-    assert "cannot be reached" in table.found("reachable")
-    assert "efused" in table.found("reachable")
-    assert {table.status(name) for name in ("key", "model", "answer", "JSON", "seed", "context")} == {"not tried"}
+    assert "cannot be reached (Connection refused)" in table.found("reachable")
+    assert list(table.rows) == ["reachable", "cost"]
     assert "failed: reachable" in table.error
 
 
-def test_one_of_two_addresses_is_down(doctor, chat_server):
-    table = doctor(f'llm.base_url=["{chat_server.url}", "http://127.0.0.1:9/v1"]', script=healthy)
-    assert "http://127.0.0.1:9/v1, model scripted" in table.text
-    assert "can run as it is, without http://127.0.0.1:9/v1" in table.text
-
-
 @pytest.mark.parametrize("open_listing", [True, False])
-def test_a_server_that_wants_a_key(doctor, chat_server, monkeypatch, open_listing):
+def test_a_server_that_wants_a_key(doctor, chat_server, write_recipe, monkeypatch, open_listing):
     def guarded(body, number):
         if chat_server.headers[number].get("Authorization", chat_server.headers[number].get("authorization")) != (
             f"Bearer {KEY}"
@@ -163,9 +136,8 @@ def test_a_server_that_wants_a_key(doctor, chat_server, monkeypatch, open_listin
     table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
     assert "answered 401 to the key in CANARY_KEY" in table.found("key")
     monkeypatch.delenv("CANARY_KEY")
-    table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
-    assert "variable CANARY_KEY is not set" in table.found("key")
-    assert table.status("reachable") == "ok"
+    with pytest.raises(UserError, match="variable CANARY_KEY is not set"):
+        examine(load_recipe(write_recipe(), ["llm.api_key_env=CANARY_KEY"], BuildRecipe).config)
     monkeypatch.setenv("CANARY_KEY", KEY)
     table = doctor("llm.api_key_env=CANARY_KEY", script=guarded)
     assert table.status("key") == "ok"
@@ -177,11 +149,10 @@ def test_a_key_that_the_server_repeats_is_not_printed(doctor, monkeypatch):
 
     def repeats(body, number):
         text = healthy(body, number)
-        return reply(f"what about {KEY} {text}", headers={"x-ratelimit-owner": KEY}, model=f"model-of-{KEY}")
+        return reply(f"what about {KEY} {text}", model=f"model-of-{KEY}")
 
     table = doctor("llm.api_key_env=CANARY_KEY", script=repeats)
     assert "what about ***" in table.text
-    assert "x-ratelimit-owner" in table.text
 
 
 def test_a_model_that_is_not_served(doctor, chat_server):
@@ -190,55 +161,16 @@ def test_a_model_that_is_not_served(doctor, chat_server):
     table = doctor("llm.model=Qwen/Qwen2.5-7B-Instuct", script=lambda *_: reply("no such model", 404))
     assert table.status("model") == "failed"
     assert all(name in table.text for name in names)
-    assert table.advised["llm"]["model"] == names[0]
-    assert table.status("answer") == "failed"
-    assert table.status("speed") == "not tried"
+    assert "set llm.model to one of them" in table.found("model")
+    assert table.status("answers") == "failed"
+    assert "speed" not in table.rows
 
 
 def test_a_model_that_answers_under_another_name(doctor):
     table = doctor("llm.model=my-model")
     assert table.status("model") == "failed"
     assert "llm.answers_as = 'scripted'" in table.found("model")
-    assert table.advised["llm"]["model"] == "scripted"
     assert doctor("llm.model=my-model", "llm.answers_as=scripted").status("model") == "ok"
-
-
-def test_an_address_without_its_path(doctor, chat_server):
-    table = doctor(f"llm.base_url={chat_server.root}", script=lambda *_: reply("not found", 404))
-    assert table.status("reachable") == "failed"
-    assert table.advised["llm"]["base_url"] == chat_server.url
-
-
-KINDS = {
-    "vllm": {"/v1/models": {"data": [{"id": "scripted", "owned_by": "vllm", "max_model_len": 4096}]}},
-    "tgi": {
-        "/v1/models": {"data": [{"id": "scripted", "owned_by": "scripted"}]},
-        "/info": {"model_id": "scripted", "max_concurrent_requests": 128, "max_total_tokens": 4096, "version": "3"},
-    },
-    "llama.cpp": {
-        "/v1/models": {"data": [{"id": "scripted", "owned_by": "llamacpp", "meta": {"n_ctx": 4096}}]},
-        "/props": {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 4},
-    },
-    "transformers": {"/openapi.json": {"paths": {"/v1/chat/completions": {}, "/load_model": {}}}},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_server(doctor, chat_server, kind):
-    chat_server.pages.update({path: (200, value) for path, value in KINDS[kind].items()})
-    table = doctor()
-    assert table.status("server") == "warning"
-    assert f"{kind}" in table.found("server")
-    assert table.advised["llm"]["server"] == kind
-    assert ("context is 4096" in table.found("context")) == (kind != "transformers")
-    assert table.error is None
-    assert doctor(f"llm.server={kind}").status("server") == "ok"
-
-
-def test_an_old_vllm_behind_another_list(doctor, chat_server):
-    chat_server.pages["/v1/models"] = (200, {"data": [{"id": "scripted"}]})
-    chat_server.pages["/version"] = (200, {"version": "0.9.1"})
-    assert doctor().advised["llm"]["server"] == "vllm"
 
 
 def test_the_schema_form_that_holds_is_found(doctor):
@@ -250,44 +182,28 @@ def test_the_schema_form_that_holds_is_found(doctor):
         return healthy(body, number)
 
     table = doctor("queries.output=json", script=holds_tgi_only)
-    assert "the form of tgi does" in table.found("JSON")
-    assert table.advised["llm"]["server"] == "tgi"
+    assert table.status("JSON") == "failed"
+    assert 'llm.server to "tgi"' in table.found("JSON")
+    assert doctor("queries.output=json", "llm.server=tgi", script=holds_tgi_only).status("JSON") == "ok"
 
 
 def test_json_that_cannot_be_had(doctor):
-    def talks(body, number):
-        return "Once." if body["messages"][-1]["content"].startswith("Write") else about_animals(body, number)
-
-    assert doctor(script=talks).status("JSON") == "ok"
-    table = doctor("queries.output=json", script=talks)
+    assert doctor(script=about_animals).status("JSON") == "ok"
+    table = doctor("queries.output=json", script=about_animals)
     assert table.status("JSON") == "failed"
-    assert table.advised["queries"]["output"] == "text"
-
-
-def test_seeds_that_are_ignored(doctor):
-    def random(body, number):
-        return (
-            f"Story {number}." if body["messages"][-1]["content"].startswith("Write") else about_animals(body, number)
-        )
-
-    table = doctor(script=random)
-    assert table.status("seed") == "warning"
-    assert "rebuilds repeatable all the same" in table.found("seed")
-    assert table.error is None
+    assert 'set queries.output to "text"' in table.found("JSON")
 
 
 def test_no_usage_figures(doctor):
     table = doctor(script=lambda body, n: reply(healthy(body, n), usage=None))
-    assert table.status("usage") == "warning"
-    assert "guessed from bytes" in table.found("usage")
+    assert "guessed from bytes" in table.found("answers")
     assert table.error is None
 
 
 @pytest.mark.parametrize("limit", [1, 500])
-def test_a_context_that_is_too_short(doctor, chat_server, write_corpus, limit):
+def test_a_context_that_is_too_short(doctor, write_corpus, limit):
     facts = [("long", "Long", "word " * 600), *((f"s{n}", f"T{n}", f"Short fact {n} is here.") for n in range(9))]
     source = write_corpus(facts, "mixed")
-    chat_server.pages["/v1/models"] = (200, {"data": [{"id": "scripted", "max_model_len": limit}]})
 
     def short(body, _):
         tokens = sum(len(turn["content"]) for turn in body["messages"]) // 4
@@ -297,13 +213,12 @@ def test_a_context_that_is_too_short(doctor, chat_server, write_corpus, limit):
         return reply("what is this short fact about?", usage=usage)
 
     table = doctor(f"corpus.source={source}", "corpus.sample=0", "queries.passage_chars=2500", script=short)
-    assert table.status("context") == "failed"
-    assert f"maximum context length is {limit} tokens" in table.found("context")
-    assert "queries.passage_chars" in table.found("context")
+    assert table.status("longest prompt") == "failed"
+    assert f"maximum context length is {limit} tokens" in table.found("longest prompt")
+    assert "lower passage_chars or max_tokens of [queries]" in table.found("longest prompt")
     if limit > 1:
-        chars = table.advised["queries"]["passage_chars"]
-        overrides = (f"corpus.source={source}", "corpus.sample=0", f"queries.passage_chars={chars}")
-        assert doctor(*overrides, script=short).status("context") == "ok"
+        overrides = (f"corpus.source={source}", "corpus.sample=0", "queries.passage_chars=500")
+        assert doctor(*overrides, script=short).status("longest prompt") == "ok"
 
 
 def test_a_server_that_refuses_many_at_once(doctor, chat_server):
@@ -315,22 +230,9 @@ def test_a_server_that_refuses_many_at_once(doctor, chat_server):
 
     table = doctor("llm.concurrency=16", script=busy)
     assert table.status("speed") == "warning"
-    assert "refused: answered 429" in table.found("speed")
-    assert table.advised["llm"]["concurrency"] in {2, 4}
-    assert "retry-after" in table.found("limits")
-    assert "x-ratelimit-limit" in table.found("limits")
+    assert "answered 429" in table.found("speed")
+    assert "try a lower llm.concurrency" in table.found("speed")
     assert table.error is None
-
-
-def test_a_server_that_works_on_two_at_once(doctor):
-    places = threading.Semaphore(2)
-
-    def narrow(body, number):
-        with places:
-            time.sleep(0.15)
-            return healthy(body, number)
-
-    assert doctor("llm.concurrency=16", script=narrow).advised["llm"]["concurrency"] in {2, 4}
 
 
 def thinks(body, _, needs=10**6):
@@ -340,51 +242,36 @@ def thinks(body, _, needs=10**6):
     return reply(choices=[{"index": 0, "finish_reason": "stop" if text else "length", "message": message}])
 
 
-def test_thoughts_without_an_answer(doctor, chat_server):
-    table = doctor(script=lambda body, n: thinks(body, n, needs=1000))
-    assert table.status("answer") == "failed"
-    assert table.advised["llm"]["thinking"] is True
-    assert table.advised["queries"]["max_tokens"] > 1000
-    chat_server.pages.update({path: (200, value) for path, value in KINDS["llama.cpp"].items()})
+def test_thoughts_without_an_answer(doctor):
     table = doctor(script=thinks)
-    assert table.advised["llm"]["thinking"] is False
-    assert table.advised["llm"]["server"] == "llama.cpp"
-    table = doctor("llm.server=llama.cpp", "llm.thinking=false", script=thinks)
-    assert table.status("answer") == "ok"
+    assert table.status("answers") == "failed"
+    assert "set llm.thinking to false, or to true with a larger queries.max_tokens" in table.found("answers")
+    assert doctor("llm.thinking=false", script=thinks).status("answers") == "ok"
+    room = lambda body, n: thinks(body, n, needs=1000)  # noqa: E731
+    assert doctor("llm.thinking=true", "queries.max_tokens=2000", script=room).status("answers") == "ok"
 
 
 def test_answers_that_no_stage_can_use(doctor):
     table = doctor(script=lambda *_: "no\x1b[2J")
-    assert table.status("answer") == "warning"
-    assert "too-short, too-short, too-short" in table.found("answer")
+    assert table.status("answers") == "warning"
+    assert "too-short, too-short, too-short" in table.found("answers")
     assert "\x1b" not in table.text
-    assert doctor(script=lambda *_: " ").status("answer") == "failed"
+    assert doctor(script=lambda *_: " ").status("answers") == "failed"
 
 
 def test_something_else_than_a_chat_server(doctor, chat_server):
     chat_server.pages.clear()
     table = doctor(script=lambda *_: (200, {"Content-Type": "text/html"}, "<html>hello</html>"))
-    assert table.status("answer") == "failed"
-    assert "something other than a chat completion" in table.found("answer")
+    assert table.status("answers") == "failed"
+    assert "something other than a chat completion" in table.found("answers")
 
 
 def test_a_slow_server_is_not_waited_for_long(doctor):
-    def late(body, number):
-        time.sleep(0.5 if number else 0)
-        return healthy(body, number)
-
     started = time.monotonic()
-    table = doctor("llm.timeout_s=0.2", script=late)
+    table = doctor("llm.timeout_s=0.2", script=lambda body, n: time.sleep(0.5) or healthy(body, n))
     assert time.monotonic() - started < 5
-    assert "more than 0.2 s" in table.text
-    assert table.status("speed") == "not tried"
-
-
-def test_the_smallest_level_within_a_tenth_of_the_best():
-    levels = [Level(n, 100, None, seconds, 0, 0.1, False) for n, seconds in ((1, 8.0), (2, 4.2), (4, 4.0), (8, 3.9))]
-    assert best_of(levels) == 2
-    assert best_of([levels[0], levels[1]._replace(failed="answered 429")]) == 1
-    assert best_of([]) == 0
+    assert "did not answer in time" in table.found("answers")
+    assert "speed" not in table.rows
 
 
 def test_the_command(write_recipe, tmp_path):
@@ -401,7 +288,7 @@ def test_the_command(write_recipe, tmp_path):
     assert good.returncode == 0, good.stderr
     assert good.stdout.startswith("The doctor makes at most ")
     assert bad.returncode == 2
-    assert "reachable      ok" in bad.stdout
+    assert "reachable       ok" in bad.stdout
     assert bad.stderr.startswith("error: the recipe cannot run as it is: failed: model;")
     assert not (tmp_path / "calls.sqlite").exists()
 
@@ -413,10 +300,8 @@ def test_the_embedded_llm(animals, tmp_path):
     lines = []
     examine(config, lines.append)
     table = Table(lines, None)
-    assert table.found("server") == "transformers"
-    assert table.status("key") == table.status("model") == table.status("usage") == "ok"
-    assert "no form of schema holds" in table.found("JSON")
-    assert "[llm]" not in table.text
+    assert table.status("key") == table.status("model") == table.status("speed") == "ok"
+    assert "JSON" in table.rows
 
 
 def labelled(tmp_path, *overrides):
@@ -429,22 +314,22 @@ def labelled(tmp_path, *overrides):
 def test_a_build_with_labelled_queries_is_tried_by_what_it_asks(doctor, chat_server, tmp_path):
     table = doctor(*labelled(tmp_path))
     assert table.error is None
-    assert table.status("answer") == "ok"
-    assert "longest prompt (llm)" in table.found("context")
+    assert table.status("answers") == "ok"
+    assert table.found("longest prompt").startswith("llm, ")
     asked = [body["messages"][-1]["content"] for body in chat_server.bodies]
     assert "Query: who hunts at night" in asked
     assert not [text for text in asked if text.startswith("Passage:")]
 
     table = doctor(*labelled(tmp_path), script=lambda *_: reply(**cut("Owls hunt")))
-    assert table.advised["negatives"]["llm"]["max_tokens"] == 512
+    assert "set negatives.llm.max_tokens higher" in table.found("answers")
 
 
 def test_a_build_that_only_judges_is_tried_by_pairs(doctor, chat_server, tmp_path):
     rule = 'selection.kinds.bm25.ceiling={"llm-judge"=0.5}'
     kinds = 'negatives.kinds=["bm25"]'
     table = doctor(*labelled(tmp_path, kinds, rule), script=lambda body, n: healthy(body, n) if n < 0 else "yes")
-    assert table.status("answer") == "ok"
-    assert "longest prompt (llm-judge)" in table.found("context")
+    assert table.status("answers") == "ok"
+    assert table.found("longest prompt").startswith("llm-judge, ")
     assert chat_server.bodies[0]["messages"][-1]["content"].startswith("Query: who hunts at night\nPassage: ")
 
 

@@ -11,18 +11,20 @@ import psutil
 import pytest
 
 from builders.llm import embedded
-from builders.llm.chat import ChatRequest, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
+from builders.llm.messages import ChatRequest
 from builders.llm.store import CallStore
 from builders.prompts import load_prompt
 from foils.errors import UserError
+from tests.builders.asking import ask
 
 
 def test_it_answers_in_one_line(tmp_path):
     messages = load_prompt("question-v1").messages("bisect. Locate the insertion point for x in a sorted list.")
     request = ChatRequest(messages, max_tokens=30, temperature=0.2, seed=1, stop=("\n",))
     with embedded.serve_embedded() as endpoint, CallStore(tmp_path / "c.sqlite") as store:
-        (answer,) = Llm(LlmConfig(), store, lambda: [endpoint]).ask("test", [request])
+        (answer,) = ask(Llm(LlmConfig(), store, lambda: endpoint), "test", [request])
     assert len(answer.text.split()) > 3
     assert answer.prompt_tokens > 50
     with pytest.raises(urllib.error.URLError):

@@ -110,7 +110,7 @@ def test_kill_9_at_random_moments_of_a_build(kills, command, tmp_path):
             killed += 1
             time.sleep(0.1)  # requests under way reach the server before it is read
             with CallStore(tmp_path / "killed" / "calls.sqlite") as store:
-                # Answered but not written yet: what was in flight, and the journal's few milliseconds.
+                # Answered but not written yet: what was in flight, and the write buffer's few milliseconds.
                 assert len(set(map(json.dumps, server.bodies))) - len(store) <= CONCURRENCY + BATCH
         finished = commands.run(command(server, "killed"), capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr

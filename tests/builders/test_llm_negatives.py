@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
-from builders.llm.chat import ChatAnswer, answer_of, body_of
 from builders.llm.config import LlmConfig
-from builders.llm.store import call_key
+from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.material import Material
 from builders.negatives.written_checks import Manner, WrittenChecks
 from builders.prompts import load_prompt
 from foils.errors import UserError
+from tests.builders.stores import call_key
 from tests.scripted_llm import ScriptedLlm
 
 CORPUS = pa.Table.from_pylist(

@@ -7,7 +7,7 @@ import pytest
 
 from builders import prompts
 from builders.answers import texts_of
-from builders.llm.chat import ChatAnswer
+from builders.llm.messages import ChatAnswer
 from builders.prompts import Prompt, Turn, answer_keys, answer_schema, in_language, load_prompt
 from foils.errors import UserError
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from builders import queries, schema
-from builders.llm.chat import ChatAnswer
+from builders.llm.messages import ChatAnswer
 from builders.passages import Passages
 from builders.prompts import Prompt, load_prompt
 from builders.recipe import QueriesConfig

@@ -8,11 +8,11 @@ from itertools import count
 
 import pytest
 
-from builders.llm import backlog
-from builders.llm.chat import REFUSED, ChatRequest, Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, PricesConfig
 from builders.llm.ledger import Ledger, Spans
-from builders.llm.store import CallStore
+from builders.llm.messages import REFUSED, ChatRequest, Endpoint, body_of
+from builders.llm.store import CallStore, keyed
 from foils.errors import UserError
 from tests.chat_server import completion, last_user_message
 
@@ -49,7 +49,7 @@ def run(chat_server, tmp_path):
         out = []
         run.ledger = Ledger(config.prices, config.budget)
         with CallStore(tmp_path / "calls.sqlite") as store:
-            llm = Llm(config, store, lambda: [Endpoint(chat_server.url, "scripted")], run.ledger)
+            llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"), run.ledger)
             llm.run("rows", some, total=total or len(some), attempts=attempts, done=out.append)
         return out
 
@@ -97,24 +97,45 @@ def test_what_is_stored_is_not_asked_again_and_tells_the_same(run, chat_server):
     assert run.ledger.new_calls == 0
 
 
-def test_only_a_window_of_rows_is_held(run, chat_server, monkeypatch):
-    monkeypatch.setattr(backlog, "SMALLEST_WINDOW", 96)
-    asked_meanwhile = []
+def test_a_request_that_hangs_stalls_no_other_row(run, chat_server, tmp_path):
+    rows = [Row(number) for number in range(3000)]
+    config, answer = LlmConfig(model="scripted"), {"text": "good", "finish_reason": "stop", "seconds": 0.1}
+    answer |= {"prompt_tokens": 7, "completion_tokens": 3}
+    known = [(*keyed(body_of(row.request(0), config)), answer) for row in rows[1:2900]]
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        store.put_many(known)  # so that this takes a moment
+    seen = []
 
     def script(body, _):
         if last_user_message(body).startswith("row 0 "):
-            until = time.monotonic() + 10
-            while len(chat_server.bodies) < 96 and time.monotonic() < until:
+            until = time.monotonic() + 8
+            while len(chat_server.bodies) < 101 and time.monotonic() < until:
                 time.sleep(0.01)
-            time.sleep(0.3)
-            asked_meanwhile.extend(int(last_user_message(body).split()[1]) for body in chat_server.bodies)
+            seen.append(len(chat_server.bodies))
         return "good"
 
     chat_server.script = script
-    out = run((Row(number) for number in range(400)), total=400, concurrency=4)
-    assert [row.number for row in out] == list(range(400))
-    # While row 0 was slow, the others went on as far as the window reaches, and no further.
-    assert sorted(asked_meanwhile) == list(range(96))
+    out = run(rows, concurrency=4)
+    assert [row.number for row in out] == list(range(3000))
+    assert seen == [101]  # all others were asked while it hung
+
+
+def test_a_bounded_number_of_rows_is_open(run, chat_server):
+    taken, answered, most = [0], [0], [0]
+
+    def rows():
+        for number in range(200):
+            taken[0] += 1
+            most[0] = max(most[0], taken[0] - answered[0])
+            yield Row(number)
+
+    def script(*_):
+        answered[0] += 1
+        return "good"
+
+    chat_server.script = script
+    assert len(run(rows(), total=200, concurrency=4)) == 200
+    assert most[0] <= 2 * 4
 
 
 def test_a_request_that_the_endpoint_objects_to_costs_its_row_and_no_other(run, chat_server, caplog):
@@ -160,18 +181,6 @@ def test_a_failure_in_taking_rows_in_ends_the_run(run, chat_server):
         run(rows(), total=300, concurrency=4)
 
 
-def test_a_dead_address_beside_a_live_one_stops_nothing(chat_server, tmp_path):
-    chat_server.script = lambda *_: time.sleep(0.05) or "good"
-    config = LlmConfig(
-        base_url=("http://127.0.0.1:9/v1", chat_server.url), model="scripted", concurrency=8, row_deadline_s=3.0
-    )
-    out = []
-    with CallStore(tmp_path / "calls.sqlite") as store:
-        llm = Llm(config, store, lambda: [Endpoint(url, "scripted") for url in config.base_urls])
-        llm.run("rows", [Row(number) for number in range(500)], total=500, attempts=1, done=out.append)
-    assert [row.number for row in out] == list(range(500))
-
-
 def test_an_endpoint_that_objects_to_every_request_stops_the_run_soon(run, chat_server):
     chat_server.script = lambda *_: (422, {}, json.dumps({"detail": "max_tokens: extra fields not permitted"}))
     with pytest.raises(UserError, match=r"answered 422 .*extra fields not permitted.*check llm.base_url"):
@@ -194,12 +203,12 @@ def test_failed_tries_are_kept_with_their_reason(run, chat_server, tmp_path):
     assert account(run)["failed_tries"] == 1
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert store.failure_kinds() == {"answered 500 (error)": 1}
-        (call,) = store.calls("", 10)
-        assert [failure.problem for failure in store.failures(call.key)] == ["answered 500 (error)"]
+        (call,) = store
+        assert store.failures(call.key) == ["answered 500 (error)"]
 
 
 def test_an_answer_without_end_is_given_up_by_its_size(run, chat_server, monkeypatch):
-    monkeypatch.setattr("builders.llm.transport.MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("builders.llm.posting.MAX_ANSWER_BYTES", 100_000)
     sent = []
 
     def flood(handler):
@@ -275,6 +284,14 @@ def test_spans_join_in_any_order():
     for span in spans:
         joined.add(*span)
     assert joined.seconds == len({second for start, end in spans for second in range(start, end)})
+
+
+def test_money_is_known_at_once_however_many_calls_there_were():
+    spans, started = Spans(), time.perf_counter()
+    for number in range(50_000):
+        spans.add(2.0 * number, 2.0 * number + 1)
+        assert spans.seconds == number + 1
+    assert time.perf_counter() - started < 5  # minutes, where the spans were added up each time
 
 
 def test_a_call_that_rows_share_is_paid_once(run, chat_server):

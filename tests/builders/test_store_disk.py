@@ -1,20 +1,17 @@
 """Call stores on a disk that is full, and where nothing can be written."""
 
-import json
+import asyncio
 import os
-import re
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from builders.llm.backlog import Call
-from builders.llm.journal import Journal
 from builders.llm.store import CallStore
-from builders.llm.store_file import StoreNotWritableError
+from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
-from tests.builders.stores import PAGE, ROOT, a_call, answers_of, damaged_store, noise, overwrite
+from tests.builders.stores import ROOT, a_call, answers_of, put
 
 MOUNT = ["unshare", "--map-root-user", "--mount", "sh", "-euc"]
 
@@ -58,10 +55,9 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
         """
         from contextlib import suppress
         from pathlib import Path
-        from builders.calls import _open_to_read
         from builders.llm.store import CallStore
-        from builders.llm.store_file import StoreNotWritableError
-        from tests.builders.stores import a_call
+        from foils.errors import UserError
+        from tests.builders.stores import a_call, put
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(500_000))
         stored = []
@@ -69,26 +65,26 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
             try:
                 while True:
                     row = a_call(len(stored))
-                    store.put(*row)
+                    put(store, row)
                     stored.append(row)
-            except StoreNotWritableError as error:
+            except UserError as error:
                 print(error)
             keys = [key for key, _, _ in stored]
             assert len(keys) > 100
             assert store.get_many(keys) == {key: answer for key, _, answer in stored}
         with suppress(OSError), (disk / "rest").open("wb") as file:
             file.write(bytes(2_000_000))  # to the last byte
-        with _open_to_read(disk / "c") as store:
+        with CallStore(disk / "c", read_only=True) as store:
             assert store.get_many(keys) == {key: answer for key, _, answer in stored}
         try:
             CallStore(disk / "new")
-        except StoreNotWritableError as error:
+        except UserError as error:
             print(error)
         (disk / "other").unlink()
         (disk / "rest").unlink()
         with CallStore(disk / "c") as store:
-            store.put(*a_call(len(stored)))
-            assert store.missing(keys) == []
+            put(store, a_call(len(stored)))
+            assert len(store.get_many(keys)) == len(keys)
         """,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -109,10 +105,12 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         import json
         from collections import Counter
         from pathlib import Path
-        from builders.llm.chat import ChatRequest, Endpoint, Llm
+        from builders.llm.client import Llm
         from builders.llm.config import LlmConfig
+        from builders.llm.messages import ChatRequest, Endpoint
         from builders.llm.store import CallStore
         from foils.errors import UserError
+        from tests.builders.asking import ask as ask_all
         from tests.chat_server import ChatServer
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(1_000_000))
@@ -122,7 +120,7 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         def ask(server):
             config = LlmConfig(base_url=server.url, model="scripted", concurrency=8)
             with CallStore(disk / "calls.sqlite") as store:
-                return Llm(config, store, lambda: [Endpoint(server.url, "scripted")]).ask("rows", requests)
+                return ask_all(Llm(config, store, lambda: Endpoint(server.url, "scripted")), "rows", requests)
         with ChatServer() as server:
             try:
                 ask(server)
@@ -156,81 +154,70 @@ def test_a_read_only_place(tmp_path):
         """
         from pathlib import Path
         from builders.llm.store import CallStore
-        from builders.llm.store_file import StoreNotWritableError
-        from tests.builders.stores import a_call, filled, in_first_form
+        from foils.errors import UserError
+        from tests.builders.stores import a_call, filled, in_first_form, put
         disk = Path(sys.argv[1])
         rows = [a_call(n) for n in range(40)]
         filled(disk / "closed", rows)
         in_first_form(disk / "first", rows)
         if os.fork() == 0:  # dies with a log, whose index is lost as well
-            CallStore(disk / "killed").put_many(rows)
+            put(CallStore(disk / "killed"), *rows)
             os._exit(0)
         os.wait()
         (disk / "killed-shm").unlink()
         assert (disk / "killed-wal").stat().st_size
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        for name in ("closed", "first", "killed"):
+        for name in ("closed", "first"):
             with CallStore(disk / name, read_only=True) as store:
                 assert store.get_many(key for key, _, _ in rows) == {key: answer for key, _, answer in rows}, name
-                assert len(store) == len(rows)
-                for write in (lambda: store.put(*a_call(99)), lambda: store.note_failure("k", "p")):
-                    try:
-                        write()
-                    except StoreNotWritableError as error:
-                        print(error)
+                assert (len(store), store.failure_kinds()) == (len(rows), {})
+        try:
+            CallStore(disk / "killed", read_only=True)
+        except UserError as error:
+            print(error)
         for name in ("closed", "new", "folder/new"):
             try:
                 CallStore(disk / name)
-            except StoreNotWritableError as error:
+            except UserError as error:
                 print(error)
-        subprocess.run([sys.executable, "-m", "builders.calls", "show", disk / "killed"], check=True)
+        subprocess.run([sys.executable, "-m", "builders.calls", "show", disk / "closed"], check=True)
         """,
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     refused = [line for line in lines if line.startswith("call store")]
-    assert len(refused) == 9
-    assert all(
-        "cannot be written to" in line and "name a file in another place with --store" in line for line in refused
-    )
-    assert all("Read-only file system" in line for line in refused[6:])
+    assert len(refused) == 4
+    assert all("cannot be read or written to" in line and "in another place with --store" in line for line in refused)
+    assert "copy it there, and the -wal beside it" in refused[0]
+    assert "Read-only file system" in refused[-1]
     assert "calls     40" in lines
 
 
 def test_a_file_that_may_not_grow(tmp_path):
     rows = [a_call(n) for n in range(500)]
     with CallStore(tmp_path / "c") as store:
-        store.put_many(rows[:50])
-        store._file._connection.execute("PRAGMA max_page_count = 60")  # SQLite then fails as on a full disk
-        with pytest.raises(StoreNotWritableError, match="the disk is full; free some space and run the same command"):
-            store.put_many(rows)
+        put(store, *rows[:50])
+        store._db.execute("PRAGMA max_page_count = 60")  # SQLite then fails as on a full disk
+        with pytest.raises(UserError, match="the disk is full; free some space and run the same command"):
+            put(store, *rows)
         assert store.get_many(answers_of(rows)) == answers_of(rows[:50])
-        store.put(*rows[60])
+        put(store, rows[60])
     with CallStore(tmp_path / "c") as store:
-        store.put_many(rows)
-        assert store.missing(answers_of(rows)) == []
-
-
-def test_damage_in_a_place_to_be_read_only_is_told(tmp_path):
-    path = tmp_path / "c"
-    damaged_store(path)
-    overwrite(path, 0, noise(PAGE))
-    before = path.read_bytes()
-    with pytest.raises(UserError, match=r"it is damaged .*; copy it, .* it is repaired when it is opened there"):
-        CallStore(path, read_only=True)
-    assert path.read_bytes() == before
-    with pytest.raises(UserError, match="no such file"):
-        CallStore(tmp_path / "none", read_only=True)
+        put(store, *rows)
+        assert len(store.get_many(answers_of(rows))) == len(rows)
 
 
 def test_answers_that_a_full_disk_loses_are_counted(tmp_path):
-    call, failed = a_call(1), []
+    async def lose(store):
+        writes = WriteBuffer(store)
+        waiting = asyncio.create_task(writes.put(a_call(1)[0], "{}", {"text": "x" * 100_000}))
+        await asyncio.sleep(0)
+        lost = writes.write()
+        with pytest.raises(UserError, match=r"the disk is full; .* \(1 answers that had come are lost\)"):
+            await waiting
+        return lost
+
     with CallStore(tmp_path / "c") as store:
-        store.put_many([a_call(n) for n in range(2, 52)])
-        store._file._connection.execute("PRAGMA max_page_count = 1")
-        written = []
-        journal = Journal(store, lambda *answered: written.append(answered), failed.append)
-        journal.add(Call(call[0], json.dumps(call[1]), call[1], 7), {"text": "x" * 100_000})
-        journal.write()
-    assert not written
-    assert re.search(r"the disk is full; .* \(1 answers that had come are lost\)", str(failed[0]))
+        put(store, *(a_call(n) for n in range(2, 52)))
+        store._db.execute("PRAGMA max_page_count = 1")
+        assert "1 answers" in str(asyncio.run(lose(store)))

@@ -3,7 +3,7 @@
 import pytest
 
 from builders.answers import texts_of
-from builders.llm.chat import ChatAnswer, answer_of
+from builders.llm.messages import ChatAnswer, answer_of
 from builders.llm.thoughts import without_thoughts
 from builders.meta_talk import phrases, refusals, uses
 from builders.prompts import load_prompt

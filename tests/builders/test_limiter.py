@@ -1,5 +1,6 @@
 """How an endpoint that pushes back is treated: what the gate does by itself, and what a real server sees of it."""
 
+import asyncio
 import json
 import threading
 import time
@@ -8,12 +9,15 @@ from itertools import pairwise
 
 import pytest
 
-from builders.llm.chat import ChatRequest, Endpoint, Llm
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, PricesConfig
-from builders.llm.pressure import Failure, GaveUpError, Pressure, asked_wait, backoff
+from builders.llm.failures import Failure, asked_wait, backoff
+from builders.llm.limiter import GaveUpError, Limiter
+from builders.llm.messages import ChatRequest, Endpoint
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
 from foils.errors import UserError
+from tests.builders.asking import ask as ask_all
 from tests.chat_server import ChatServer, completion, last_user_message
 
 BUSY = Failure("answered 429", status=429, pushed_back=True)
@@ -40,7 +44,7 @@ def ask(chat_server, tmp_path):
             for n in range(count)
         ]
         with CallStore(tmp_path / "calls.sqlite") as store:
-            return Llm(config, store, lambda: [Endpoint(url, "scripted")]).ask("test", requests)
+            return ask_all(Llm(config, store, lambda: Endpoint(url, "scripted")), "test", requests)
 
     return run
 
@@ -91,32 +95,32 @@ def test_backoff_doubles_with_chance_up_to_a_minute():
 
 def test_a_burst_of_refusals_halves_once_and_a_later_one_again():
     clock = Clock()
-    pressure = Pressure(64, 100.0, clock)
+    limiter = Limiter(64, 100.0, clock)
     sent = clock.now
     clock.now += 1
     for _ in range(60):
-        pressure.failed(BUSY, started=sent)
-    assert pressure.limit == 32
+        limiter.failed(BUSY, started=sent)
+    assert limiter.limit == 32
     clock.now += 1
-    pressure.failed(BUSY, started=clock.now - 0.5)
-    assert pressure.limit == 16
+    limiter.failed(BUSY, started=clock.now - 0.5)
+    assert limiter.limit == 16
     for _ in range(20):
         clock.now += 1
-        pressure.failed(BUSY, started=clock.now)
-    assert pressure.limit == 1
+        limiter.failed(BUSY, started=clock.now)
+    assert limiter.limit == 1
 
 
 def test_answers_raise_the_limit_step_by_step_up_to_the_ceiling():
     clock = Clock()
-    pressure = Pressure(64, 100.0, clock)
-    pressure.failed(BUSY, started=clock.now)
-    assert pressure.limit == 32
+    limiter = Limiter(64, 100.0, clock)
+    limiter.failed(BUSY, started=clock.now)
+    assert limiter.limit == 32
     for _ in range(32):
-        pressure.succeeded()
-    assert 35 < pressure.limit < 37  # 64 / 16 more after about one round
+        limiter.succeeded()
+    assert 35 < limiter.limit < 37  # 64 / 16 more after about one round
     for _ in range(1000):
-        pressure.succeeded()
-    assert pressure.limit == 64
+        limiter.succeeded()
+    assert limiter.limit == 64
 
 
 def test_what_counts_as_a_try_of_a_request():
@@ -124,40 +128,40 @@ def test_what_counts_as_a_try_of_a_request():
     full = Failure("answered 503", status=503, pushed_back=True)
     broken = Failure("answered 500", status=500)
     clock = Clock()
-    pressure = Pressure(2, 1000.0, clock)
-    assert pressure.failed(gone, clock.now)  # never was there
-    assert not pressure.failed(full, clock.now)  # there may be too many at once
-    assert pressure.limit == 1
-    assert pressure.failed(full, clock.now)  # it was alone
-    assert not pressure.failed(BUSY, clock.now)
-    pressure.succeeded()
-    assert not pressure.failed(gone, clock.now)  # it was there a moment ago
-    assert pressure.failed(broken, clock.now)
+    limiter = Limiter(2, 1000.0, clock)
+    assert limiter.failed(gone, clock.now)  # never was there
+    assert not limiter.failed(full, clock.now)  # there may be too many at once
+    assert limiter.limit == 1
+    assert limiter.failed(full, clock.now)  # it was alone
+    assert not limiter.failed(BUSY, clock.now)
+    limiter.succeeded()
+    assert not limiter.failed(gone, clock.now)  # it was there a moment ago
+    assert limiter.failed(broken, clock.now)
 
 
 def test_the_breaker_wants_several_failures_and_time_without_an_answer():
     clock = Clock()
-    pressure = Pressure(4, 100.0, clock)
+    limiter = Limiter(4, 100.0, clock)
     for _ in range(50):
-        pressure.failed(BUSY, clock.now)
+        limiter.failed(BUSY, clock.now)
     clock.now += 99
-    pressure.failed(BUSY, clock.now)
-    pressure.succeeded()
+    limiter.failed(BUSY, clock.now)
+    limiter.succeeded()
     for _ in range(4):
-        pressure.failed(BUSY, clock.now)
+        limiter.failed(BUSY, clock.now)
         clock.now += 60
     with pytest.raises(GaveUpError, match="is down: no answer for 240 s, 5 failures, the last: answered 429"):
-        pressure.failed(BUSY, clock.now)
+        limiter.failed(BUSY, clock.now)
 
 
 def test_time_that_the_endpoint_asked_for_does_not_count_as_down():
     clock = Clock()
-    pressure = Pressure(4, 100.0, clock)
+    limiter = Limiter(4, 100.0, clock)
     for _ in range(8):
-        pressure.heard(429, {"retry-after": "60"})
-        pressure.failed(BUSY, clock.now)
+        limiter.heard(429, {"retry-after": "60"})
+        limiter.failed(BUSY, clock.now)
         clock.now += 61
-    assert not pressure.failed(BUSY, clock.now)
+    assert not limiter.failed(BUSY, clock.now)
 
 
 def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
@@ -167,8 +171,8 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
     neutral = identity()
     fast = {"concurrency": 99, "timeout_s": 1.0, "attempts": 9, "row_deadline_s": 3.0, "down_after_s": 4.0}
     paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
-    elsewhere = {"base_url": ("http://a/v1", "http://b/v1"), "answers_as": "alias"}
-    shaping = {"model": "m", "revision": "r", "server": "vllm", "thinking": False, "extra_body": {"top_p": 0.9}}
+    elsewhere = {"base_url": "http://a/v1", "answers_as": "alias"}
+    shaping = {"model": "m", "revision": "r", "server": "tgi", "thinking": False, "extra_body": {"top_p": 0.9}}
     way = {"provider": "auto", "endpoint": "me/mine", "answers": "answers.parquet"}
     assert {*fast, *paid, *elsewhere, *shaping, *way} == set(LlmConfig.__struct_fields__)
     assert identity(**fast, **paid, **elsewhere, **way) == neutral
@@ -297,7 +301,7 @@ def test_a_server_that_never_comes_back_is_named(ask, stored):
     with ChatServer() as server:
         url = server.url
         ask(3, url=url)
-    with pytest.raises(UserError, match=r"cannot be reached \(ConnectError\) \(2 tries\)"):
+    with pytest.raises(UserError, match=r"cannot be reached \(Connection refused\) \(2 tries\)"):
         ask(6, url=url, attempts=2)
     assert stored() == 3
 
@@ -306,3 +310,71 @@ def test_halving_on_time_outs(ask, chat_server):
     """A server that hangs while more than two requests are in flight."""
     chat_server.script = lambda *_: (time.sleep(1.0) if chat_server.in_flight > 2 else None) or "text"
     assert len(ask(30, concurrency=8, timeout_s=0.5, attempts=20)) == 30
+
+
+def test_whoever_waits_longest_is_next():
+    """A worker that comes from a call must not take the place of one that has waited."""
+
+    async def work(limiter, served, number, until):
+        while time.monotonic() < until:
+            await limiter.enter(60.0)
+            await asyncio.sleep(0.002)
+            served[number] += 1
+            limiter.leave()
+
+    async def main():
+        limiter, served = Limiter(4, 100.0), Counter()
+        until = time.monotonic() + 1.0
+        await asyncio.gather(*(work(limiter, served, number, until) for number in range(12)))
+        assert limiter.in_flight == 0
+        return served
+
+    served = asyncio.run(main())
+    assert len(served) == 12
+    assert min(served.values()) > max(served.values()) / 2
+
+
+def test_a_place_that_nobody_wants_any_more_is_given_back():
+    async def main():
+        limiter = Limiter(1, 100.0)
+        await limiter.enter(60.0)
+        waiting = [asyncio.create_task(limiter.enter(60.0)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        limiter.leave()
+        waiting[1].cancel()
+        await waiting[2]
+        assert limiter.in_flight == 1
+        limiter.leave()
+        assert limiter.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_the_endpoint_asks_for_is_kept_by_all_or_ends_the_run():
+    async def main():
+        limiter = Limiter(2, 100.0)
+        limiter.heard(429, {"retry-after": "1"})
+        with pytest.raises(GaveUpError, match="asks to wait 1 s"):
+            await limiter.enter(0.5)
+        started = time.monotonic()
+        await asyncio.gather(limiter.enter(60.0), limiter.enter(60.0))
+        assert 0.99 <= time.monotonic() - started < 3
+
+    asyncio.run(main())
+
+
+def test_what_is_known_of_an_endpoint_goes_from_one_stage_to_the_next(chat_server, tmp_path):
+    def requests(name):
+        return [ChatRequest(({"role": "user", "content": f"{name} {n}"},), 9, 0.5, seed=1) for n in range(8)]
+
+    came = []
+    config = LlmConfig(base_url=chat_server.url, model="scripted", concurrency=1)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"))
+        ask_all(llm, "first", requests("first")[:3])
+        llm.caller.limiter.heard(429, {"retry-after": "1"})
+        started = time.monotonic()
+        chat_server.script = lambda *_: came.append(time.monotonic()) or "text"
+        ask_all(llm, "second", requests("second"))
+    assert came[0] - started >= 0.9

@@ -1,4 +1,4 @@
-"""Every kind of server as a real HTTP server sees it: what arrives, what is made of its answer, whose key it gets."""
+"""What a real HTTP server sees of the client: what arrives, what is made of its answer, whose key it gets."""
 
 import asyncio
 import json
@@ -6,15 +6,18 @@ import time
 
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
+from huggingface_hub.utils import _http
 
-from builders.llm.chat import ChatRequest, Endpoint, Llm, answer_of, body_of
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
-from builders.llm.lines import endpoints_of, open_line
-from builders.llm.pressure import failure_of
+from builders.llm.endpoints import api_key, endpoint_of
+from builders.llm.failures import failure_of
+from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
+from builders.llm.posting import PostingClient
 from builders.llm.store import CallStore
-from builders.llm.wires import WIRES
 from builders.prompts import answer_schema
 from foils.errors import UserError
+from tests.builders.asking import ask as ask_all
 from tests.chat_server import completion
 from tests.conftest import CANARY
 
@@ -24,39 +27,17 @@ MESSAGES = [
     {"role": "assistant", "content": "what are owls?"},
     {"role": "user", "content": "Passage: eels"},
 ]
-AS_ONE_TEXT = "Write queries.\n\nPassage: owls\nAnswer: what are owls?\n\nPassage: eels\nAnswer:"
 SCHEMA = answer_schema(1)
 BY_OPENAI = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 THINKS_NOT = {"chat_template_kwargs": {"enable_thinking": False}}
 
 SAMPLING = {"max_tokens": 9, "temperature": 0.5, "seed": 7}
 CHAT = {"model": "scripted", "messages": MESSAGES, **SAMPLING, "stop": ["\n"], "stream": False, "top_p": 0.9}
-GENERATE = {
-    "inputs": AS_ONE_TEXT,
-    "parameters": {
-        "details": True,
-        "do_sample": True,
-        "grammar": {"type": "json", "value": SCHEMA},
-        "max_new_tokens": 9,
-        "return_full_text": False,
-        "seed": 7,
-        "stop": ["\n", "\n\n"],
-        "temperature": 0.5,
-        "top_p": 0.9,
-    },
-    "stream": False,
-}
-COMPLETE = {"model": "scripted", "prompt": AS_ONE_TEXT, **SAMPLING, "stop": ["\n", "\n\n"], "top_p": 0.9}
 ARRIVES = {
-    "openai": ("/v1/chat/completions", {**CHAT, "response_format": BY_OPENAI}),
-    "vllm": ("/v1/chat/completions", {**CHAT, "structured_outputs": {"json": SCHEMA}, **THINKS_NOT}),
-    "tgi": ("/v1/chat/completions", {**CHAT, "response_format": {"type": "json_object", "value": SCHEMA}}),
-    "tgi-generate": ("/", GENERATE),
-    "llama.cpp": ("/v1/chat/completions", {**CHAT, "response_format": BY_OPENAI, **THINKS_NOT}),
-    "transformers": ("/v1/chat/completions", {**CHAT, **THINKS_NOT}),
-    "completions": ("/v1/completions", COMPLETE),
+    "openai": {**CHAT, "response_format": BY_OPENAI},
+    "tgi": {**CHAT, "response_format": {"type": "json_object", "value": SCHEMA}},
 }
-CHATS = [kind for kind, (path, _) in ARRIVES.items() if path == "/v1/chat/completions"]
+PATH = "/v1/chat/completions"
 
 
 def request(**changes):
@@ -64,41 +45,25 @@ def request(**changes):
     return ChatRequest(**asked)
 
 
-def answered(kind, text, finish_reason="stop", **message):
-    """A server's whole answer, in the form that its kind has."""
-    if kind == "tgi-generate":
-        value = [{"generated_text": text, "details": {"finish_reason": finish_reason, "generated_tokens": 3}}]
-    elif kind == "completions":
-        value = completion(text, finish_reason)
-        value["choices"] = [{"index": 0, "finish_reason": finish_reason, "text": text}]
-    else:
-        value = completion(text, finish_reason)
-        value["choices"][0]["message"].update(message)
-    return 200, {"Content-Type": "application/json", "X-Prompt-Tokens": "7"}, json.dumps(value)
-
-
-class Ears:
-    """A watch that keeps the statuses."""
-
-    def __init__(self):
-        self.statuses = []
-
-    def heard(self, status, headers):
-        assert headers
-        self.statuses.append(status)
+def answered(text, finish_reason="stop", **message):
+    """A server's whole answer."""
+    value = completion(text, finish_reason)
+    value["choices"][0]["message"].update(message)
+    return 200, {"Content-Type": "application/json"}, json.dumps(value)
 
 
 @pytest.fixture
 def send(chat_server):
-    """Sends one request over a wire, and returns what the store would keep."""
+    """Sends one request, and returns what the store would keep."""
 
-    def run(kind, asked, watch=None, **settings):
-        config = LlmConfig(**{"base_url": chat_server.url, "model": "scripted", "server": kind, **settings})
+    def run(asked, heard=None, **settings):
+        config = LlmConfig(**{"base_url": chat_server.url, "model": "scripted", **settings})
 
         async def exchange():
-            line = open_line(config, Endpoint(config.base_urls[0], config.model))
-            async with line.client:
-                return await WIRES[kind].send(line, body_of(asked, config), watch or Ears())
+            endpoint = Endpoint(config.base_url, config.model)
+            heard_by = heard or (lambda *_: None)
+            async with PostingClient(endpoint, api_key(config), config.timeout_s, heard_by) as client:
+                return await client.complete(body_of(asked, config))
 
         return asyncio.run(exchange())
 
@@ -107,126 +72,81 @@ def send(chat_server):
 
 @pytest.fixture
 def failure(send, chat_server):
-    """What the calling loop makes of an answer that is none."""
+    """What the caller makes of an answer that is none."""
 
-    def run(kind, script, **settings):
+    def run(script, **settings):
         chat_server.script = script
         try:
-            kept = send(kind, request(), **settings)
-        except Exception as error:  # noqa: BLE001 - which one is the wire's business
+            kept = send(request(), **settings)
+        except Exception as error:  # noqa: BLE001 - which one is the client's business
             return failure_of(error)
         pytest.fail(f"taken for an answer: {kept}")
 
     return run
 
 
-def test_no_kind_is_left_out():
-    assert list(ARRIVES) == list(WIRES)
-
-
-@pytest.mark.parametrize("kind", WIRES)
-def test_what_arrives(send, chat_server, kind):
-    chat_server.script = lambda *_: answered(kind, "what are eels?")
-    watch = Ears()
-    thinking = False if WIRES[kind].no_thinking else None
-    kept = send(kind, request(schema=SCHEMA), watch, thinking=thinking, extra_body={"top_p": 0.9})
-    path, body = ARRIVES[kind]
-    assert (chat_server.paths, chat_server.bodies) == ([path], [body])
+@pytest.mark.parametrize("server", ARRIVES)
+def test_what_arrives(send, chat_server, server):
+    chat_server.script = lambda *_: answered("what are eels?")
+    heard = []
+    asked = request(schema=SCHEMA)
+    kept = send(asked, lambda *about: heard.append(about), server=server, thinking=False, extra_body={"top_p": 0.9})
+    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**ARRIVES[server], **THINKS_NOT}])
     assert {name.lower(): value for name, value in chat_server.headers[0].items()}["content-type"] == "application/json"
-    assert watch.statuses == [200]
-    named = {} if kind == "tgi-generate" else {"model": "scripted"}
+    ((status, headers),) = heard
+    assert (status, headers["content-type"]) == (200, "application/json")
     assert kept == {
         "text": "what are eels?",
         "finish_reason": "stop",
         "prompt_tokens": 7,
         "completion_tokens": 3,
-        **named,
+        "model": "scripted",
     }
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_what_is_not_asked_for_does_not_arrive(send, chat_server, kind):
-    chat_server.script = lambda *_: answered(kind, "what are eels?")
-    send(kind, request(stop=(), temperature=0.0))
+def test_what_is_not_asked_for_does_not_arrive(send, chat_server):
+    send(request(stop=(), temperature=0.0))
     (body,) = chat_server.bodies
-    if kind == "tgi-generate":  # it refuses a temperature of 0
-        assert body["parameters"] == {
-            "details": True,
-            "do_sample": False,
-            "max_new_tokens": 9,
-            "return_full_text": False,
-            "seed": 7,
-            "stop": ["\n\n"],
-        }
-    else:
-        wanted = {"model", "prompt", "stop"} if kind == "completions" else {"model", "messages", "stream"}
-        assert set(body) == wanted | set(SAMPLING)
-        assert body["temperature"] == 0.0
+    assert set(body) == {"model", "messages", "stream"} | set(SAMPLING)
+    assert body["temperature"] == 0.0
 
 
-@pytest.mark.parametrize("kind", WIRES)
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_a_slash_at_the_end_of_the_address_changes_nothing(send, chat_server, kind, slash):
-    chat_server.script = lambda *_: answered(kind, "x")
-    send(kind, request(), base_url=chat_server.url + slash)
-    assert chat_server.paths == [ARRIVES[kind][0]]
+@pytest.mark.parametrize("end", ["/v1", "/v1/", "", "/", "/v1/chat/completions"])
+def test_the_end_of_the_address_changes_nothing(send, chat_server, end):
+    send(request(), base_url=chat_server.root + end)
+    assert chat_server.paths == [PATH]
 
 
-def test_generate_is_found_at_the_root_too(send, chat_server):
-    chat_server.script = lambda *_: answered("tgi-generate", "x")
-    send("tgi-generate", request(), base_url=chat_server.root)
-    assert chat_server.paths == ["/"]
+def test_a_cut_answer_is_marked(send, chat_server):
+    chat_server.script = lambda *_: answered("what are", "length")
+    assert send(request())["finish_reason"] == "length"
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_a_cut_answer_is_marked(send, chat_server, kind):
-    chat_server.script = lambda *_: answered(kind, "what are", "length")
-    assert send(kind, request())["finish_reason"] == "length"
-
-
-@pytest.mark.parametrize("kind", WIRES)
-def test_what_comes_after_a_stop_string_is_no_answer(send, chat_server, kind):
+def test_what_comes_after_a_stop_string_is_no_answer(send, chat_server):
     """`transformers serve` does not look for them, TGI leaves them in."""
-    chat_server.script = lambda *_: answered(kind, " what are eels?\nPassage: bees", "length")
-    kept = send(kind, request())
+    chat_server.script = lambda *_: answered(" what are eels?\nPassage: bees", "length")
+    kept = send(request())
     assert (kept["text"], kept["finish_reason"]) == (" what are eels?", "stop")
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}])
-@pytest.mark.parametrize("kind", [*CHATS, "completions"])
-def test_a_server_that_counts_no_tokens(send, chat_server, kind, usage):
+def test_a_server_that_counts_no_tokens(send, chat_server, usage):
     def uncounted(*_):
-        status, headers, text = answered(kind, "x")
+        status, headers, text = answered("x")
         return status, headers, json.dumps({**json.loads(text), "usage": usage})
 
     chat_server.script = uncounted
-    kept = send(kind, request())
+    kept = send(request())
     assert (kept["prompt_tokens"], kept["completion_tokens"]) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("headers", "value", "tokens"),
-    [
-        ({"x-prompt-tokens": "12"}, [{"generated_text": "x", "details": {"generated_tokens": 4}}], (12, 4)),
-        ({}, {"generated_text": "x", "details": {"generated_tokens": 4}}, (None, 4)),
-        ({"x-prompt-tokens": "many"}, {"generated_text": "x", "details": None}, (None, None)),
-    ],
-)
-def test_generate_counts_in_a_header_if_at_all(send, chat_server, headers, value, tokens):
-    chat_server.script = lambda *_: (200, headers, json.dumps(value))
-    kept = send("tgi-generate", request())
-    assert (kept["text"], kept["prompt_tokens"], kept["completion_tokens"]) == ("x", *tokens)
-
-
-@pytest.mark.parametrize("kind", CHATS)
 @pytest.mark.parametrize("place", ["reasoning_content", "reasoning"])
 @pytest.mark.parametrize("content", [None, "", "\n"])
-def test_a_model_that_only_thinks(send, chat_server, kind, place, content):
-    chat_server.script = lambda *_: answered(kind, content, "length", **{place: "Let me think about eels."})
-    assert answer_of("key", {**send(kind, request(stop=())), "seconds": 0.1}).only_reasoning
+def test_a_model_that_only_thinks(send, chat_server, place, content):
+    chat_server.script = lambda *_: answered(content, "length", **{place: "Let me think about eels."})
+    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
 
 
-@pytest.mark.parametrize("kind", WIRES)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -235,35 +155,34 @@ def test_a_model_that_only_thinks(send, chat_server, kind, place, content):
         ("<think>\nEels are", ""),
     ],
 )
-def test_thoughts_in_the_text_are_taken_out(send, chat_server, kind, text, said):
-    chat_server.script = lambda *_: answered(kind, text)
-    answer = answer_of("key", {**send(kind, request()), "seconds": 0.1})
+def test_thoughts_in_the_text_are_taken_out(send, chat_server, text, said):
+    chat_server.script = lambda *_: answered(text)
+    answer = answer_of("key", {**send(request()), "seconds": 0.1})
     assert (answer.text, answer.only_reasoning) == (said, not said)
 
 
 NO_ANSWERS = {
-    "cut JSON": lambda kind: answered(kind, "half of it")[2][:-9],
-    "HTML": lambda _: "<html>welcome</html>",
-    "nothing": lambda _: "",
-    "an empty object": lambda _: "{}",
-    "an empty list": lambda _: "[]",
-    "no choices": lambda _: '{"choices": []}',
-    "an empty choice": lambda _: '{"choices": [{}]}',
-    "bytes": lambda _: '{"choices": "\udcff"}',
+    "cut JSON": lambda: answered("half of it")[2][:-9],
+    "HTML": lambda: "<html>welcome</html>",
+    "nothing": lambda: "",
+    "an empty object": lambda: "{}",
+    "an empty list": lambda: "[]",
+    "no choices": lambda: '{"choices": []}',
+    "an empty choice": lambda: '{"choices": [{}]}',
+    "bytes": lambda: '{"choices": "\udcff"}',
 }
 
 
 @pytest.mark.parametrize("what", NO_ANSWERS)
-@pytest.mark.parametrize("kind", WIRES)
-def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, kind, what):
+def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, what):
     def raw(handler):
-        data = NO_ANSWERS[what](kind).encode("utf-8", "surrogateescape")
+        data = NO_ANSWERS[what]().encode("utf-8", "surrogateescape")
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
 
-    found = failure(kind, lambda *_: raw)
+    found = failure(lambda *_: raw)
     assert found.words == "answered with something other than a chat completion"
     assert not found.refused
 
@@ -272,18 +191,16 @@ BUSY = {"error": "Model is overloaded", "error_type": "overloaded"}  # as TGI sa
 WRONG = {"error": "Input validation error: too long", "error_type": "validation"}
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_a_busy_server_is_told_from_a_wrong_request(failure, kind):
-    found = failure(kind, lambda *_: (429, {"Retry-After": "1"}, json.dumps(BUSY)))
+def test_a_busy_server_is_told_from_a_wrong_request(failure):
+    found = failure(lambda *_: (429, {"Retry-After": "1"}, json.dumps(BUSY)))
     assert (found.status, found.pushed_back, found.asked_to_wait, found.refused) == (429, True, True, False)
-    found = failure(kind, lambda *_: (422, {}, json.dumps(WRONG)))
+    found = failure(lambda *_: (422, {}, json.dumps(WRONG)))
     assert (found.status, found.of_request, found.refused) == (422, True, True)
     assert "Input validation error: too long" in found.words
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_a_server_that_does_not_answer_in_time(failure, kind):
-    found = failure(kind, lambda *_: time.sleep(0.6) or "late", timeout_s=0.1)
+def test_a_server_that_does_not_answer_in_time(failure):
+    found = failure(lambda *_: time.sleep(0.6) or "late", timeout_s=0.1)
     assert (found.words, found.pushed_back) == ("did not answer in time", True)
 
 
@@ -294,12 +211,11 @@ def authorizations(server):
     return [{name.lower(): value for name, value in sent.items()}.get("authorization") for sent in server.headers]
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_the_hub_token_reaches_no_server(send, chat_server, monkeypatch, kind):
-    chat_server.script = lambda *_: answered(kind, "x")
+def test_the_hub_token_reaches_no_server(send, chat_server, monkeypatch):
+    chat_server.script = lambda *_: answered("x")
     monkeypatch.setenv("MY_KEY", "sk-mine")
-    send(kind, request())
-    send(kind, request(), api_key_env="MY_KEY")
+    send(request())
+    send(request(), api_key_env="MY_KEY")
     assert authorizations(chat_server) == ["Bearer none-needed", "Bearer sk-mine"]
     assert CANARY not in json.dumps([chat_server.headers, chat_server.bodies, chat_server.paths])
 
@@ -331,7 +247,8 @@ def hosted(chat_server, tmp_path, monkeypatch):
     def ask(asked=None, **settings):
         config = LlmConfig(**{"api_key_env": "MY_KEY", "answers_as": "scripted", "attempts": 1, **settings})
         with CallStore(tmp_path / "calls.sqlite") as store:
-            return Llm(config, store, lambda: endpoints_of(config)).ask("test", [asked or request()])[0]
+            llm = Llm(config, store, lambda: endpoint_of(config))
+            return ask_all(llm, "test", [asked or request()])[0]
 
     return ask
 
@@ -403,12 +320,11 @@ def endpoint(server, state="running", repository="acme/model", url=True):
     server.pages["/endpoints/endpoint/acme/mine"] = (200, value)
 
 
-@pytest.mark.parametrize("kind", WIRES)
-def test_a_running_inference_endpoint_is_asked(hosted, chat_server, kind):
-    chat_server.script = lambda *_: answered(kind, "yes")
+def test_a_running_inference_endpoint_is_asked(hosted, chat_server):
+    chat_server.script = lambda *_: answered("yes")
     endpoint(chat_server)
-    assert hosted(model="acme/model", endpoint="acme/mine", server=kind).text == "yes"
-    assert chat_server.paths == [ARRIVES[kind][0]]
+    assert hosted(model="acme/model", endpoint="acme/mine").text == "yes"
+    assert chat_server.paths == [PATH]
     ((path, headers),) = chat_server.gets
     assert (path, headers["authorization"]) == ("/endpoints/endpoint/acme/mine", f"Bearer {KEY}")
     assert authorizations(chat_server) == [f"Bearer {KEY}"]
@@ -444,18 +360,18 @@ CONTENTS = {
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 def test_a_content_in_parts_is_its_texts(send, chat_server, content):
-    chat_server.script = lambda *_: answered("openai", content)
-    assert send("openai", request(stop=()))["text"] == "what are eels?"
+    chat_server.script = lambda *_: answered(content)
+    assert send(request(stop=()))["text"] == "what are eels?"
 
 
 def test_a_content_of_thoughts_alone_is_only_reasoning(send, chat_server):
-    chat_server.script = lambda *_: answered("openai", [THOUGHT], "length")
-    assert answer_of("key", {**send("openai", request(stop=())), "seconds": 0.1}).only_reasoning
+    chat_server.script = lambda *_: answered([THOUGHT], "length")
+    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
 
 
 def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
-    chat_server.script = lambda *_: answered("openai", None, refusal="I can't help with that.")
-    assert send("openai", request())["text"] == "I can't help with that."
+    chat_server.script = lambda *_: answered(None, refusal="I can't help with that.")
+    assert send(request())["text"] == "I can't help with that."
 
 
 @pytest.mark.parametrize(
@@ -474,13 +390,14 @@ def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):
     message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
     whole = {"choices": [{"message": message, "finish_reason": 3}], "usage": usage, "model": ["scripted"], "id": 7}
     chat_server.script = lambda *_: (200, {}, "\ufeff" + json.dumps(whole))
-    kept = send("openai", request())
+    kept = send(request())
     assert (kept["text"], kept["finish_reason"]) == ("what are eels?", "stop")
     assert (kept["prompt_tokens"], kept["completion_tokens"]) == tokens
     assert "model" not in kept
     assert "only_reasoning" not in kept
 
 
-def test_details_of_generate_may_be_anything(send, chat_server):
-    chat_server.script = lambda *_: (200, {}, json.dumps({"generated_text": "eels", "details": "none"}))
-    assert send("tgi-generate", request())["text"] == "eels"
+def test_no_other_client_of_this_process_is_changed(send):
+    before = _http._GLOBAL_ASYNC_CLIENT_FACTORY
+    assert send(request())["text"] == "an answer"
+    assert _http._GLOBAL_ASYNC_CLIENT_FACTORY is before

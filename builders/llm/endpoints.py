@@ -1,54 +1,32 @@
-"""Lines to the LLM: where it is, as the recipe says it, and a client with a key of its own for each address."""
+"""Where the LLM is, as the recipe says it, and the key for it."""
 
 import os
 import re
 
 import httpx2
-from huggingface_hub import AsyncInferenceClient, get_inference_endpoint, set_async_client_factory
+from huggingface_hub import get_inference_endpoint
 from huggingface_hub.errors import HfHubHTTPError
 
-from builders.llm.chat import Endpoint
 from builders.llm.config import LlmConfig
-from builders.llm.transport import http_client
-from builders.llm.wires import Line
+from builders.llm.messages import Endpoint
 from foils.errors import UserError
 
 NO_KEY = "none-needed"
 
 
-def endpoints_of(llm: LlmConfig) -> list[Endpoint]:
+def endpoint_of(llm: LlmConfig) -> Endpoint:
     """Where the recipe's LLM is; not for the embedded one.
 
     Raises:
         UserError: an Inference Endpoint does not exist, does not run, or serves another model.
     """
     if llm.endpoint is not None:
-        return [_inference_endpoint(llm.endpoint, llm)]
-    if llm.provider is not None:
-        return [Endpoint(None, llm.model, llm.provider)]
-    return [Endpoint(url, llm.model) for url in llm.base_urls]
-
-
-def open_line(llm: LlmConfig, endpoint: Endpoint) -> Line:
-    """A client for one address. It gets a key always: without one it would send the user's Hub token there.
-
-    Raises:
-        UserError: the key is not in the environment.
-    """
-    set_async_client_factory(http_client)
-    key = api_key(llm)
-    if endpoint.provider is not None:
-        provider: dict[str, str | None] = {"provider": endpoint.provider}
-    else:
-        provider = {"base_url": endpoint.base_url}
-    client = AsyncInferenceClient(**provider, api_key=key, timeout=llm.timeout_s)  # type: ignore[arg-type]
-    # vLLM refuses a body of unnamed type.
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    return Line(client, endpoint.base_url, endpoint.served_model, headers, llm.timeout_s, {})
+        return _inference_endpoint(llm.endpoint, llm)
+    return Endpoint(llm.base_url, llm.model, llm.provider)
 
 
 def api_key(llm: LlmConfig) -> str:
-    """The key that the recipe names, or a word that is none.
+    """The key that the recipe names, or `NO_KEY`.
 
     Raises:
         UserError: it is not in the environment, or cannot stand in a header.

@@ -1,0 +1,134 @@
+"""What a recipe will ask of its LLM: its first requests, and the largest that it can make."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from builders import labelled, queries
+from builders.corpus import load, sample
+from builders.llm.ledger import BYTES_PER_TOKEN, bytes_of
+from builders.llm.messages import ChatRequest, Task
+from builders.negatives import config_of
+from builders.negatives.llm import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of, rows_of
+from builders.negatives.llm_with_positive import shown
+from builders.negatives.material import Material
+from builders.prompts import in_language, load_prompt
+from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
+from builders.scores.llm_judge import How, JudgeTask
+
+MOST_TASKS = 128
+JSON_TOKENS = 128
+Staged = tuple[str, ChatRequest]
+"""A stage, and a request that it makes."""
+
+
+class Requests(NamedTuple):
+    """What the recipe asks of an endpoint.
+
+    Attributes:
+        table: the recipe's table that says how the tasks are asked for, such as `queries`.
+        tasks: the first tasks of the build, one at least: queries, or negatives or pairs for labelled queries.
+        requests: what each of them asks first.
+        as_json: the first task's request, made for an answer in JSON.
+        longest: the largest request that the build can make.
+        longest_stage: which stage makes that.
+    """
+
+    table: str
+    tasks: Sequence[Task]
+    requests: Sequence[ChatRequest]
+    as_json: ChatRequest
+    longest: ChatRequest
+    longest_stage: str
+
+
+def requests_of(recipe: BuildRecipe) -> Requests:
+    """The requests of a recipe, from the passages that get a query, or from the queries that are given.
+
+    Raises:
+        UserError: the corpus or the queries cannot be read, or a prompt is missing.
+    """
+    corpus = load(recipe.corpus)
+    material = Material(corpus.passages, recipe.corpus.language, recipe.seed, _ask_nobody)
+    if recipe.queries.source is not None:
+        return _of_labelled(recipe, labelled.read(recipe.queries, corpus, recipe.seed).queries, material)
+    seeds = sample(corpus.passages, recipe.corpus.sample, recipe.seed)
+    few = seeds.slice(0, MOST_TASKS).to_batches()
+    tasks = list(islice(queries.query_tasks(few, recipe.queries, material), MOST_TASKS))
+    as_json = next(queries.query_tasks(few, _as_json(recipe.queries), material)).request(0)
+    passage = _longest(seeds, recipe.queries.passage_chars)
+    seen = queries.shown(passage["title"], passage["text"], recipe.queries.passage_chars)
+    prompts = [load_prompt(in_language(name, recipe.corpus.language)) for name in recipe.queries.weights()]
+    query = " ".join(["question"] * max(queries.word_range(recipe.queries, prompt)[1] for prompt in prompts))
+    requests, is_json = [task.request(0) for task in tasks], recipe.queries.output == "json"
+    written = [
+        msgspec.structs.replace(requests[0], messages=prompt.messages(seen, as_json=is_json)) for prompt in prompts
+    ]
+    staged = [*((queries.STAGE, request) for request in written), *_of_negatives(recipe, passage, query)]
+    stage, longest = max(staged, key=_tokens)
+    return Requests(queries.STAGE, tasks, requests, as_json, longest, stage)
+
+
+def _of_labelled(recipe: BuildRecipe, given: pa.Table, material: Material) -> Requests:
+    """The requests of a build whose queries are given: for negatives, or for verdicts where none is written."""
+    kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
+    asking = config_of(recipe.negatives, kind)
+    rows = list(rows_of(given.slice(0, MOST_TASKS), material))
+    tasks = [_task(recipe, kind, row, asking) for row in rows]
+    as_json = _task(recipe, kind, rows[0], _as_json(asking)).request(0)
+    query = max(given["text"].to_pylist(), key=lambda text: len(text.encode()))
+    passage = _longest(material.passages, recipe.negatives.llm_judge.passage_chars)
+    staged = list(_of_negatives(recipe, passage, query))
+    if LLM_JUDGE in recipe.scorers:
+        row = {"_id": "longest", "text": query, "positive": f"{passage['title']} {passage['text']}"}
+        staged.append((LLM_JUDGE, _task(recipe, LLM_JUDGE, row, recipe.negatives.llm_judge).request(0)))
+    stage, longest = max(staged, key=_tokens)
+    requests = [task.request(0) for task in tasks]
+    return Requests(f"negatives.{kind}", tasks, requests, as_json, longest, stage)
+
+
+def _task(recipe: BuildRecipe, kind: str, row: dict[str, str], asking: Any, primed: str | None = None) -> Task:
+    """The first task of a query."""
+    language = recipe.corpus.language
+    if kind == LLM_JUDGE:
+        how = How(load_prompt(in_language(asking.prompt, language)), recipe.seed, asking)
+        return JudgeTask(0, row["text"], row["positive"], how)
+    seen = shown(row["text"], row["positive"], asking) if kind == "llm-with-positive" else row["text"]
+    writing = Writing(kind, prompt_of(asking, language, kind), primed, recipe.seed, asking)
+    numbers = range(1, min(asking.per_call, asking.count) + 1)
+    return NegativesTask(Ask(row["_id"], row["text"], seen, row["positive"]), numbers, writing)
+
+
+def _of_negatives(recipe: BuildRecipe, passage: dict[str, Any], query: str) -> Iterator[Staged]:
+    """A request of each kind of written negatives, with as long a query as the build may have."""
+    row = {"_id": "longest", "text": query, "positive": f"{passage['title']} {passage['text']}"}
+    for kind in recipe.negatives.kinds:
+        if kind in WRITTEN:
+            config: LlmNegativesConfig = config_of(recipe.negatives, kind)
+            has_priming = prompt_of(config, recipe.corpus.language, kind).priming is not None
+            primed = " ".join(["word"] * 2 * config.max_tokens) if has_priming else None
+            yield kind, _task(recipe, kind, row, config, primed).request(0)
+
+
+def _tokens(staged: Staged) -> float:
+    """About how many tokens a request and its answer are."""
+    return bytes_of(staged[1].messages) / BYTES_PER_TOKEN + staged[1].max_tokens
+
+
+def _longest(seeds: pa.Table, chars: int) -> dict[str, Any]:
+    """The passage of which an LLM is shown most, in bytes."""
+    rows: Iterator[dict[str, Any]] = (row for batch in seeds.to_batches() for row in batch.to_pylist())
+    return max(rows, key=lambda row: len(queries.shown(row["title"], row["text"], chars).encode()))
+
+
+def _as_json(asking: Any) -> Any:
+    """The settings for answers in JSON, with room for it."""
+    return msgspec.structs.replace(asking, output="json", max_tokens=max(asking.max_tokens, JSON_TOKENS))
+
+
+def _ask_nobody(stage: str, tasks: Iterable[Any], **_: Any) -> None:
+    """Stands for the LLM where requests are made and not sent."""
+    raise AssertionError(stage, tasks)

@@ -1,0 +1,209 @@
+"""The LLM client: rows ask for what they need, many at once, and each answer is stored before it is used.
+
+    with CallStore(path) as store:
+        llm = Llm(config, store, connect, ledger)
+        llm.run("queries", tasks, total=len(tasks), attempts=3, done=results.append)
+
+A `Task` says what it asks and judges what it gets; a rejected answer is asked for again. Each row is a coroutine, twice
+as many as requests may be in flight. `connect` is called only if a request is not in the store, so a repeated build
+starts no server.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any, Generic
+
+from uvloop import new_event_loop
+
+from builders.llm.caller import Caller, RefusedError
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Ledger
+from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, Endpoint, Task, TaskT
+from builders.llm.progress import Progress
+from builders.llm.store import CallStore
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 20.0
+"""For how long a failed run waits for the requests in flight: they are paid for."""
+_BREATHE = 64  # rows from the store, after which others have their turn
+
+
+Watch = Callable[[str, Task, ChatRequest, ChatAnswer | None, str | None], None]
+
+
+class Llm:
+    """An LLM behind a store: the session of one build.
+
+    Args:
+        config: of the LLM.
+        store: where answers are kept.
+        connect: finds the endpoint.
+        ledger: counts the costs.
+        given: answers by key that are taken over where the store has none.
+
+    Attributes:
+        watch: is shown each row's stage, task, request, answer (None if refused), and why the answer was rejected.
+    """
+
+    def __init__(
+        self,
+        config: LlmConfig,
+        store: CallStore,
+        connect: Callable[[], Endpoint],
+        ledger: Ledger | None = None,
+        given: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.config = config
+        self.ledger = ledger or Ledger(config.prices, config.budget)
+        self.watch: Watch | None = None
+        self.caller = Caller(config, store, connect, self.ledger, given or {})
+
+    def run(
+        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
+    ) -> None:
+        """Has tasks answered, from the store where it can, and shows progress.
+
+        Tasks are taken from `tasks` as they are needed, and a bounded number is open at once.
+
+        Args:
+            stage: names the progress bar and the account.
+            tasks: what is to be asked.
+            total: how many they are, for the progress bar.
+            attempts: how often a task may ask.
+            done: is given every task that is settled, in the order of `tasks`.
+
+        Raises:
+            UserError: the endpoint cannot be reached, refuses the key or the model, stays busy, or the budget is
+                spent. All answers that came before are in the store.
+            KeyboardInterrupt: after Ctrl-C, once the requests in flight are answered and stored; a second Ctrl-C does
+                not wait for them.
+        """
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            if runner.run(_Rows(self, stage, tasks, total, attempts, done).run()):
+                raise KeyboardInterrupt
+
+
+class _Rows(Generic[TaskT]):
+    """The rows of one stage on their way."""
+
+    def __init__(
+        self, llm: Llm, stage: str, tasks: Iterable[TaskT], total: int, attempts: int, done: Callable[[TaskT], None]
+    ) -> None:
+        self._stage, self._attempts, self._done = stage, attempts, done
+        self._caller, self._account = llm.caller, llm.ledger.account(stage)
+        self._watch: Watch = llm.watch or (lambda *_: None)
+        self._progress = Progress(stage, total, llm.ledger.cost)
+        self._progress.in_flight = lambda: self._caller.limiter.in_flight
+        self._workers_wanted = max(1, min(2 * llm.config.concurrency, total))
+        self._tasks = iter(tasks)
+        self._numbers = count()
+        self._settled: dict[int, TaskT] = {}  # those that wait for an earlier one
+        self._next = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        self._interrupts = 0
+
+    async def run(self) -> bool:
+        """Settles all tasks; returns whether Ctrl-C ended it."""
+        async with self._caller.stage(self._stage, self._progress):
+            shown = asyncio.create_task(self._progress.show())
+            self._workers = {asyncio.create_task(self._work()) for _ in range(self._workers_wanted)}
+            with _ctrl_c(self._interrupt):
+                try:
+                    await self._ended()
+                finally:
+                    self._cancel(self._workers)
+                    self._cancel({shown})
+                    await asyncio.gather(shown, *self._workers, return_exceptions=True)
+        return self._interrupts > 0
+
+    async def _ended(self) -> None:
+        """Waits for the workers; after a failure, only a little longer for the answers that are still under way.
+
+        Raises:
+            Exception: the first failure.
+        """
+        ended, waiting = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [worker for worker in ended if not worker.cancelled() and worker.exception() is not None]
+        if failed:
+            self._stop()
+        if waiting:
+            await asyncio.wait(waiting, timeout=DRAIN_S)
+        if self._caller.is_stopping:
+            progress = self._progress
+            logger.warning(
+                "%s: %d of %d rows are done, %d left; %d new answers are stored",
+                *(self._stage, progress.done, progress.total, progress.left, progress.calls),
+            )
+        for worker in failed:
+            worker.result()
+
+    async def _work(self) -> None:
+        """Settles one row after the other, until there are no more or the run is stopped."""
+        for task in self._tasks:
+            number = next(self._numbers)
+            await self._settle(task)
+            self._settled[number] = task
+            while (settled := self._settled.pop(self._next, None)) is not None:
+                self._next += 1
+                self._done(settled)
+            if self._caller.is_stopping:
+                return
+            if number % _BREATHE == 0:
+                await asyncio.sleep(0)
+
+    async def _settle(self, task: TaskT) -> None:
+        """Asks until nothing is missing or the attempts are used up."""
+        for attempt in range(self._attempts):
+            request = task.request(attempt)
+            try:
+                answer = await self._caller.ask(request)
+            except RefusedError as error:
+                task.refused(f"{error}")
+                self._watch(self._stage, task, request, None, REFUSED)
+                self._progress.rejected(REFUSED)
+                return
+            reason = task.take(answer)
+            self._watch(self._stage, task, request, answer, reason)
+            if reason is None:
+                self._account.accepted += 1
+                self._progress.accepted()
+                return
+            self._progress.rejected(reason, again=attempt + 1 < self._attempts)
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            in_flight = len(self._caller.sending)
+            logger.warning("interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", in_flight)
+            self._stop()
+        else:
+            self._caller.writes.write()
+            self._cancel(self._caller.sending)
+
+    def _stop(self) -> None:
+        """Sends nothing new: rows that wait are cancelled, requests that are under way may finish."""
+        self._caller.is_stopping = True
+        self._cancel(self._workers - self._caller.sending - self._caller.storing)
+
+    @staticmethod
+    def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+        for task in list(tasks):
+            task.cancel()
+
+
+@contextmanager
+def _ctrl_c(handle: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls `handle`, where the platform and the thread allow it; elsewhere it stops at once."""
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError, ValueError, RuntimeError):
+        loop.add_signal_handler(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.remove_signal_handler(signal.SIGINT)

@@ -1,0 +1,137 @@
+"""How many requests are in flight, for how long nothing may be sent, and when the endpoint counts as down.
+
+The limit starts at the recipe's concurrency, halves when the endpoint pushes back, and climbs again with every answer
+(additive increase, multiplicative decrease). What the endpoint asks for in its headers (`Retry-After`, `RateLimit`)
+holds for all requests, because limits are set per account and not per request.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from builders.llm.failures import Failure, asked_wait
+
+DOWN_AFTER_FAILURES = 5
+ROUNDS_TO_RECOVER = 16
+
+
+class GaveUpError(Exception):
+    """Waiting longer is of no use; the text says why."""
+
+
+class Limiter:
+    """Gives permissions to send one request, in turn.
+
+    Attributes:
+        limit: requests that may be in flight now, between 1 and `ceiling`; fractions add up to a whole one.
+        in_flight: requests that are in flight.
+    """
+
+    def __init__(self, ceiling: int, down_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = float(ceiling)
+        self.in_flight = 0
+        self._ceiling = ceiling
+        self._down_after_s = down_after_s
+        self._clock = clock
+        self._held_until = clock()
+        self._lowered_at = clock()
+        self._answered = False
+        self._failures = 0  # since the last answer
+        self._failing_since = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins a stage, in an event loop of its own: what is known of the endpoint, a hold say, goes on."""
+        self.in_flight = 0
+        self._turn = asyncio.Lock()  # held by the one who is next
+        self._freed = asyncio.Event()
+
+    async def enter(self, patience_s: float) -> None:
+        """Waits in turn until a request may be sent.
+
+        Raises:
+            GaveUpError: the endpoint asks for a wait that is longer than `patience_s`.
+        """
+        if not self._turn.locked() and self.room > 0:
+            self.in_flight += 1
+            return
+        patient_until = self._clock() + patience_s
+        async with self._turn:
+            while self.room <= 0:
+                hold = self.wait_s
+                if hold > 0 and self._held_until > patient_until:
+                    raise GaveUpError(f"asks to wait {hold:.0f} s, which llm.row_deadline_s does not leave")
+                if hold > 0:
+                    # Other clients may wait for the same moment.
+                    await asyncio.sleep(hold + random.random() * min(hold / 10, 1.0))
+                else:
+                    self._freed.clear()
+                    await self._freed.wait()
+            self.in_flight += 1
+
+    def leave(self) -> None:
+        """Gives a permission back."""
+        self.in_flight -= 1
+        self._freed.set()
+
+    @property
+    def room(self) -> int:
+        """Requests that may be sent now, on top of those in flight; below 0 after the limit fell."""
+        return int(self.limit) - self.in_flight if self.wait_s <= 0 else 0
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds for which nothing may be sent."""
+        return self._held_until - self._clock()
+
+    def heard(self, status: int, headers: Mapping[str, str]) -> None:
+        """Notes what a response's headers ask for."""
+        wait = asked_wait(status, headers)
+        if wait is not None:
+            now = self._clock()
+            until = max(self._held_until, now + wait)
+            # Time that the endpoint asked for is no sign that it is down.
+            self._failing_since += until - max(self._held_until, now)
+            self._held_until = until
+
+    def succeeded(self) -> None:
+        """Notes an answer: the limit climbs, by about a sixteenth of the ceiling for every `limit` answers."""
+        self._answered = True
+        self._failures = 0
+        if self.limit < self._ceiling:
+            step = max(1.0, self._ceiling / ROUNDS_TO_RECOVER)
+            self.limit = min(float(self._ceiling), self.limit + step / self.limit)
+            self._freed.set()
+
+    def failed(self, failure: Failure, started: float) -> bool:
+        """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.
+
+        Requests that were already under way when the limit was halved tell nothing new: a burst of refusals
+        halves it once.
+
+        Returns:
+            Whether this was a try of the request: not if the endpoint was busy or away for all of them.
+
+        Raises:
+            GaveUpError: nothing has been answered for `down_after_s` seconds and several failures.
+        """
+        now = self._clock()
+        self._failures += 1
+        if self._failures == 1:
+            self._failing_since = max(now, self._held_until)
+        crowded = self.limit > 1
+        if failure.pushed_back and started >= self._lowered_at:
+            self.limit = max(1.0, self.limit / 2)
+            self._lowered_at = now
+        away = now - self._failing_since
+        if self._failures >= DOWN_AFTER_FAILURES and away >= self._down_after_s:
+            raise GaveUpError(
+                f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
+            )
+        if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return False
+        if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return not crowded
+        return not (failure.unconnected and self._answered)
