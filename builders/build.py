@@ -12,7 +12,6 @@ A killed build can be started again: no LLM call that was answered is made twice
 
 import logging
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import labelled, queries
-from builders.contents import configs_of, inputs_of, models_of, record_of
 from builders.corpus import Corpus, load, sample
+from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
+from builders.dataset.costs import Stages, costs_file
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
@@ -33,19 +33,20 @@ from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
-from builders.mining import Candidates, mine_all
+from builders.mining import mine_all
 from builders.negatives import domain_ranker
 from builders.negatives.material import Material
 from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe, identity_hash
-from builders.recipe_checks import check, check_enough
+from builders.recipe_checks import check, check_sizes
+from builders.remains import check_queries, check_rows
 from builders.retrieval.bm25.languages import check_language
 from builders.retrieval.embeddings import retriever
-from builders.selection import Selection, chosen_by_kind, select
+from builders.selection import chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
-from builders.stages import Stages, costs_file
+from builders.spool import spool_beside
 from cards.publish.release import add_push_arguments, push_target
 from foils.errors import UserError, run_entry
 from foils.folders import locked
@@ -95,7 +96,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
-    _check_some_left(asked, selection, candidates)
+    check_rows(selection.queries, selection.drops, candidates.mined)
     leaked = leaked and leaked.and_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
         session.ledger.account(queries.STAGE).accepted = asked.usable
@@ -175,7 +176,7 @@ class _Asked(NamedTuple):
 
 def _checked(config: BuildRecipe) -> _Checked:
     corpus = load(config.corpus)
-    _check_sizes(config, corpus)
+    check_sizes(config, corpus.passages.num_rows)
     if config.searches_words:
         check_language(config.corpus.language)
     warn_of_language(corpus.passages, config.corpus.language, config.seed)
@@ -202,7 +203,7 @@ def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked
         **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
     }
     found = _Asked(accepted.table, written.table.num_rows, [written.drops, accepted.drops], steps, None)
-    _check_some_left(found)
+    check_queries(found.accepted, found.drops, leaked=found.leaked is not None)
     if not checked.guard.sets:
         return found
     with material.stages.timed("leakage guard"):
@@ -212,7 +213,7 @@ def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked
     found = found._replace(accepted=left, leaked=leaked)
     if leaked.config.policy == "drop":
         found = found._replace(steps={**steps, "queries in no evaluation set": left.num_rows})
-    _check_some_left(found)
+    check_queries(found.accepted, found.drops, leaked=found.leaked is not None)
     return found
 
 
@@ -224,50 +225,6 @@ def _written(config: BuildRecipe, given: Labelled | None, material: Material) ->
     written = queries.write(seeds, seeds.num_rows, config.queries, material)
     asked = seeds.num_rows * config.queries.per_passage
     return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
-
-
-def _check_some_left(asked: _Asked, selection: Selection | None = None, candidates: Candidates | None = None) -> None:
-    if selection is not None and len(selection.queries) == 0:
-        reasons = Counter(row["detail"] for row in selection.drops.to_pylist() if row["reason"] == "too-few-negatives")
-        most = reasons.most_common(1)[0][0]
-        found = candidates.mined.get(most.partition(":")[0]) if candidates is not None else None
-        why = f", answers dropped: {_reasons(found.drops)}" if found is not None and found.drops.num_rows else ""
-        raise UserError(
-            f"no query has enough negatives of every kind ({most} for most of them{why}); set "
-            "negatives.per_query lower, loosen [selection], or leave that kind out of negatives.kinds"
-        )
-    if asked.accepted.num_rows == 0 and asked.leaked is not None:
-        raise UserError(
-            "no query was accepted: all of them stand in evaluation sets (leakage.against); build from another corpus, "
-            "or set leakage.policy to allow"
-        )
-    if asked.accepted.num_rows == 0:
-        written, round_trip = (drops.num_rows for drops in asked.drops)
-        why = f" ({_reasons(asked.drops[0])})" if written else ""
-        raise UserError(
-            f"no query was accepted: {written} were not usable{why} and {round_trip} did not find their passage; try "
-            "another LLM or a larger queries.round_trip_k (--doctor tries the LLM)"
-        )
-
-
-def _reasons(drops: pa.Table) -> str:
-    """Why texts were dropped, the most frequent reasons first."""
-    return ", ".join(f"{reason}: {number}" for reason, number in Counter(drops["reason"].to_pylist()).most_common(4))
-
-
-def _check_sizes(config: BuildRecipe, corpus: Corpus) -> None:
-    size = corpus.passages.num_rows
-    if config.queries.round_trip_k >= size:
-        raise UserError(
-            f"queries.round_trip_k {config.queries.round_trip_k}: the corpus has {size} passages, so the filter would "
-            f"keep everything; set it below {size}, or to 0 for no filter"
-        )
-    if config.negatives.per_query >= size:
-        raise UserError(
-            f"negatives.per_query {config.negatives.per_query}: the corpus has {size} passages, so a query has at most "
-            f"{size - 1} negatives; set it lower"
-        )
-    check_enough(config, size)
 
 
 def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
@@ -314,6 +271,7 @@ def _entry() -> None:
     if arguments.sample_rows is not None:
         raise UserError("--sample-rows belongs to --dry-run without --push; add the one, or leave out the other")
     out = arguments.out or Path("outputs") / recipe.config.name / "dataset"
+    spool_beside(out)
     main(recipe, out, arguments.store)
     if target is not None:
         publish_dataset(out, target)

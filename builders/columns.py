@@ -1,6 +1,6 @@
 """Rows that come one by one and end as an Arrow table, with memory that does not grow with their number.
 
-A hundred thousand texts are no Python objects and no heap: batches go to a temporary file, which is mapped back.
+Texts do not stay as Python objects: batches go to a temporary file, which is mapped back.
 """
 
 import hashlib
@@ -84,7 +84,7 @@ def hash_of(text: str) -> int:
 
 
 class Hashes:
-    """A set of 64-bit numbers at eight bytes each.
+    """A set of 64-bit numbers at some sixteen bytes each.
 
     >>> seen = Hashes()
     >>> [seen.add(number) for number in (7, 8, 7)]
@@ -103,8 +103,11 @@ class Hashes:
         if number in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == number):
             return False
         self._recent.add(number)
-        if len(self._recent) == self.RECENT:
-            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
-            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
-            self._recent = set()
+        if len(self._recent) >= max(self.RECENT, len(self._sorted) // 8):  # so that merging stays linear in all
+            self._merge()
         return True
+
+    def _merge(self) -> None:
+        recent = np.fromiter(self._recent, np.uint64, len(self._recent))
+        self._sorted = np.sort(np.concatenate([self._sorted, recent]))
+        self._recent = set()

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,13 @@ from tqdm import tqdm
 
 from builders import schema
 from builders.first_seen import FirstSeen, hashed
-from builders.sources import BATCH_ROWS, Rows, Source, open_source
+from builders.passages import take
+from builders.sources import CorpusConfig, Rows, Source, open_source
 from builders.spool import Spool, spooled
 from foils.errors import UserError
 from foils.hub import licence_of
-from foils.provenance import row_bytes, sha256_texts
+from foils.provenance import row_bytes
 from foils.texts import normalised, passage_text
-
-if TYPE_CHECKING:
-    from builders.recipe import CorpusConfig
 
 MIN_PASSAGES = 2
 DUPLICATE, SAME_TEXT = "duplicate", "same text as "
@@ -44,7 +42,7 @@ class Corpus(NamedTuple):
         drops: `schema.DROPS`; mapped from disk.
         source: what the recipe called it.
         revision: the Hub commit, the interpreter's version, or `sha256:...` of the passages that are kept.
-        sha256: `content_hash` of the passages.
+        sha256: of ids, titles and texts in order (hex).
         license: what the source itself says, as the Hub spells it; None where it says nothing.
     """
 
@@ -57,14 +55,14 @@ class Corpus(NamedTuple):
 
 
 class Cleaned(NamedTuple):
-    """What cleaning leaves: passages (`schema.CORPUS`), drops (`schema.DROPS`), and the passages' `content_hash`."""
+    """What cleaning leaves: passages (`schema.CORPUS`), drops (`schema.DROPS`), and the passages' SHA-256."""
 
     passages: pa.Table
     drops: pa.Table
     sha256: str
 
 
-def load(config: "CorpusConfig") -> Corpus:
+def load(config: CorpusConfig) -> Corpus:
     """Reads and cleans the corpus that a recipe names.
 
     Raises:
@@ -80,17 +78,12 @@ def load(config: "CorpusConfig") -> Corpus:
             f"at least {MIN_PASSAGES} are needed, so that a query can have a negative; check min_chars and max_chars"
         )
     revision = source.revision or "sha256:" + sha256
-    # The path tells nothing to whoever reads the card elsewhere: the content hash does.
+    # A path means nothing to a reader of the card elsewhere; the content hash does.
     name = config.source if config.revision or config.source == "python-docs" else Path(config.source).resolve().name
     return Corpus(passages, drops, name, revision, sha256, licence)
 
 
-def content_hash(passages: pa.Table) -> str:
-    """SHA-256 (hex) of ids, titles and texts in order; how the table is cut into chunks does not count."""
-    return sha256_texts(row.values() for batch in passages.to_batches(BATCH_ROWS) for row in batch.to_pylist())
-
-
-def clean(batches: Iterable[Rows], config: "CorpusConfig") -> Cleaned:
+def clean(batches: Iterable[Rows], config: CorpusConfig) -> Cleaned:
     """Drops empty, short, over-long and repeated passages, each with its reason.
 
     A passage is its title and its text, as models read it. Two are the same when they are once `normalised`; the first
@@ -108,7 +101,7 @@ def clean(batches: Iterable[Rows], config: "CorpusConfig") -> Cleaned:
 class _Cleaning:
     """What has to be remembered from one batch to the next."""
 
-    def __init__(self, config: "CorpusConfig") -> None:
+    def __init__(self, config: CorpusConfig) -> None:
         self._config = config
         self._kept, self._dropped = Spool(schema.CORPUS), Spool(schema.DROPS)
         self._ids, self._texts = FirstSeen(), FirstSeen()
@@ -160,11 +153,11 @@ class _Cleaning:
         self._usable += len(usable)
         if not len(again):
             return {}
-        originals = pa.chunked_array(self._usable_ids).take(pa.array(firsts[again])).to_pylist()
+        originals = take(pa.chunked_array(self._usable_ids), firsts[again]).to_pylist()
         return {usable[at]: (DUPLICATE, SAME_TEXT + original) for at, original in zip(again, originals, strict=True)}
 
 
-def _unfit(chars: int, config: "CorpusConfig") -> tuple[str, str] | None:
+def _unfit(chars: int, config: CorpusConfig) -> tuple[str, str] | None:
     """Why a passage of this many characters is dropped: reason and detail."""
     if chars == 0:
         return "empty", ""
@@ -178,7 +171,7 @@ def _unfit(chars: int, config: "CorpusConfig") -> tuple[str, str] | None:
 def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:
     """Chooses the passages that get a query: those with the smallest keyed hash, in the corpus's order.
 
-    A passage's fate depends on its id and the seed alone, so a growing corpus keeps most of its sample.
+    Whether a passage is chosen depends on its id and the seed alone, so a growing corpus keeps most of its sample.
 
     Args:
         rows: `schema.CORPUS`, or anything else with an `_id`.
@@ -187,9 +180,9 @@ def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:
     """
     if size == 0 or size >= rows.num_rows:
         return rows
-    lots = np.concatenate([keyed_hashes(seed, "sample", ids=ids.to_pylist()) for ids in rows["_id"].chunks])
+    random_keys = np.concatenate([keyed_hashes(seed, "sample", ids=ids.to_pylist()) for ids in rows["_id"].chunks])
     chosen = np.zeros(rows.num_rows, np.bool_)
-    chosen[np.argsort(lots, kind="stable")[:size]] = True
+    chosen[np.argsort(random_keys, kind="stable")[:size]] = True
     return spooled(rows.schema, _where(rows, chosen))
 
 
@@ -241,7 +234,7 @@ def _with_bar(source: Source) -> Iterator[Rows]:
             bar.update(rows.size)
 
 
-def _license(config: "CorpusConfig", revision: str | None) -> str | None:
+def _license(config: CorpusConfig, revision: str | None) -> str | None:
     """What the source says of its licence: the Hub's card, or Python's own."""
     if config.source == "python-docs":
         return "psf-2.0"

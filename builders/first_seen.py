@@ -36,7 +36,7 @@ class FirstSeen:
         self._rows = 0
 
     def add(self, hashes: Hashed) -> npt.NDArray[np.int64]:
-        """Adds rows `(n,)` and tells, for each, the first row of all that had its hash; itself where it is new."""
+        """Adds rows `(n,)` and returns, for each, the first row of all that had its hash: itself where it is new."""
         unique, index, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         firsts = index.astype(np.int64) + self._rows
         for known, rows in self._runs:

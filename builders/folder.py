@@ -58,7 +58,7 @@ def write_folder(
         folder: where the data set shall lie; an older build of the same recipe there is replaced.
         configs: configuration -> rows; one without rows is left out, since `datasets` cannot load it.
         record: the manifest's content but for `format`, `configs` and `files`, which are added.
-        files: path in the folder -> content, of what is no rows, such as figures.
+        files: path in the folder -> content, of files without rows, such as figures.
     """
     partial = partial_folder(folder)
     about = {config: _write_about(partial, config, table) for config, table in configs.items() if table.num_rows}
@@ -79,7 +79,7 @@ def amend(
         folder: a complete data set.
         record: entries of the manifest that change; None takes one out.
         configs: configurations that change; one without rows goes.
-        files: path in the folder -> content, of what is no rows; None takes one out, all others stay.
+        files: path in the folder -> content, of files without rows; None takes one out, all others stay.
         out: where the changed data set shall lie; without it, in the place of the old one.
 
     Raises:

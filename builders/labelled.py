@@ -16,13 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.columns import Columns
-from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, sample
-from builders.first_seen import FirstSeen, hashed
+from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
+from builders.first_seen import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
-from builders.sources import BATCH_ROWS
-from builders.spool import Spool
 from foils.beir import jsonl, judgements, stated, text_of
 from foils.errors import UserError
 from foils.provenance import sha256_file
@@ -32,6 +29,8 @@ if TYPE_CHECKING:
     from builders.recipe import QueriesConfig
 
 Mask = npt.NDArray[np.bool_]
+Drop = tuple[str, str, str]
+"""Id, reason and detail of what is left out."""
 _PAIR = ["query-id", "corpus-id"]
 
 
@@ -39,9 +38,9 @@ class Labelled(NamedTuple):
     """Queries and what is known of them.
 
     Attributes:
-        queries: `queries.TABLE`, in the file's order; `corpus-id` is the best judged passage, of equals the first id.
+        queries: `queries.TABLE`, in the file's order; `corpus-id` is the passage with the highest score,
+            ties broken by id.
         qrels: `schema.QRELS`: all positives of these queries, or the rows' own alone where the others are held out.
-        not_relevant: `schema.QRELS`: passages that were judged, with a score of 0 or below.
         drops: `schema.DROPS`: queries that have no positive, and judgements of the others that make no known positive.
         judged: how many queries the split judges.
         with_positive: how many of them have a positive, before `queries.sample`.
@@ -50,7 +49,6 @@ class Labelled(NamedTuple):
 
     queries: pa.Table
     qrels: pa.Table
-    not_relevant: pa.Table
     drops: pa.Table
     judged: int
     with_positive: int
@@ -58,7 +56,7 @@ class Labelled(NamedTuple):
 
     def about(self, config: "QueriesConfig") -> dict[str, object]:
         """Where they come from, as manifests keep it."""
-        # As with the corpus, the path tells nothing to whoever reads the card elsewhere: the hashes do.
+        # As with the corpus, a path means nothing to a reader of the card elsewhere; the hashes do.
         name = Path(config.source or "").resolve().name
         return {"source": name, "split": config.split, "files": dict(self.files)}
 
@@ -82,9 +80,9 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     """
     folder = Path(config.source or "")
     files = _files(folder, config.split)
-    stated = _of_originals(_judgements(files[1]), corpus.drops)
-    judged = _once(stated)
-    asked = _asked(files[0], judged["query-id"])
+    found = _of_originals(_judgements(files[1]), corpus.drops)
+    judged = _once(found)
+    asked = _judged_queries(files[0], judged["query-id"])
     here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
     positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
     table, drops = _with_positive(asked, _best(positives), judged)
@@ -99,14 +97,13 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     qrels = _with_twins(positives, asked)
     qrels = qrels.filter(pa.array(_among(qrels["query-id"], chosen["_id"])))
     lost = judged.filter(pa.array(_among(judged["query-id"], chosen["_id"]) & ~_among(_pairs(judged), _pairs(qrels))))
-    _judgement_drops(lost, corpus, drops)
-    for row in _outdone(stated, judged).to_pylist():
-        drops.add(STAGE, f"{row['query-id']} {row['corpus-id']}", "judged-higher-too", f"score {row['score']}")
+    drops += _judgement_drops(lost, corpus)
+    outdone = _outdone(found, judged).to_pylist()
+    drops += [(_pair_id(row), "judged-higher-too", f"score {row['score']}") for row in outdone]
     return Labelled(
         chosen,
         qrels,
-        lost.filter(pa.array(_among(lost["corpus-id"], corpus.passages["_id"]) & (lost["score"].to_numpy() <= 0))),
-        drops.table(),
+        drops_table(STAGE, drops),
         pc.count_distinct(judged["query-id"]).as_py(),
         table.num_rows,
         {file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
@@ -128,13 +125,12 @@ def _files(folder: Path, split: str) -> tuple[Path, Path]:
 
 def _judgements(path: Path) -> pa.Table:
     """`schema.QRELS` as the file has them."""
-    rows = Columns(schema.QRELS)
-    for judgement in judgements(path):
-        rows.add(*judgement)
-    table = rows.table()
-    if not table.num_rows:
+    rows = [*zip(*judgements(path), strict=True)]
+    if not rows:
         raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
-    return table
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(rows, schema.QRELS, strict=True)], schema.QRELS
+    )
 
 
 def _of_originals(judged: pa.Table, drops: pa.Table) -> pa.Table:
@@ -177,67 +173,55 @@ def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
     return _once(pa.concat_tables([positives, more]))
 
 
-def _asked(path: Path, judged: pa.ChunkedArray) -> pa.Table:
+def _judged_queries(path: Path, judged: pa.ChunkedArray) -> pa.Table:
     """The queries of a file that were judged (`schema.QUERIES`), in its order."""
-    kept, seen, rows = Spool(schema.QUERIES), FirstSeen(), 0
-    for ids, texts in _query_batches(path):
-        again = np.flatnonzero(seen.add(hashed(ids)) != np.arange(rows, rows + len(ids)))
-        if len(again):
-            raise UserError(f"queries {path}: id {ids[again[0]]!r} occurs twice; ids must be unique")
-        rows += len(ids)
-        batch = pa.record_batch([pa.array(ids, pa.string()), pa.array(texts, pa.string())], schema=schema.QUERIES)
-        kept.add(*batch.filter(pc.is_in(batch["_id"], value_set=judged)).columns)
-    return kept.table()
-
-
-def _query_batches(path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    ids: list[str] = []
-    texts: list[str] = []
-    found: dict[str, None] = {}
-    for line in jsonl(path, "queries"):
-        where = f"queries {path}: line {line.number}"
-        found.update(dict.fromkeys(line.record))
-        ids.append(stated(line.record, "_id", where))
-        text = text_of(line.record.get("text"), f"{where}: 'text'") or ""
-        texts.append(text.strip() if normalised(text) else "")
-        if len(ids) == BATCH_ROWS:
-            yield ids, texts
-            ids, texts = [], []
-    if found and "text" not in found:
+    wanted = set(judged.to_pylist())
+    ids: set[str] = set()
+    columns: dict[str, None] = {}
+    rows = []
+    for number, record, _ in jsonl(path, "queries"):
+        where = f"queries {path}: line {number}"
+        query_id = stated(record, "_id", where)
+        if query_id in ids:
+            raise UserError(f"queries {path}: id {query_id!r} occurs twice; ids must be unique")
+        ids.add(query_id)
+        columns |= dict.fromkeys(record)
+        text = text_of(record.get("text"), f"{where}: 'text'") or ""
+        if query_id in wanted:
+            rows.append({"_id": query_id, "text": text.strip() if normalised(text) else ""})
+    if columns and "text" not in columns:
         raise UserError(
-            f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, found))}); wanted objects with _id "
-            "and text"
+            f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, columns))}); wanted objects with "
+            "_id and text"
         )
-    if ids:
-        yield ids, texts
+    return pa.Table.from_pylist(rows, schema.QUERIES)
 
 
 def _best(positives: pa.Table) -> pa.Table:
-    """Each query's positive with the highest score, of equals the first by id."""
+    """Each query's positive with the highest score; ties broken by id."""
     keys = [("query-id", "ascending"), ("score", "descending"), ("corpus-id", "ascending")]
     ordered = positives.take(pc.sort_indices(positives, sort_keys=keys))
     codes = pc.index_in(ordered["query-id"], value_set=pc.unique(ordered["query-id"])).to_numpy()
     return ordered.filter(pa.array(np.diff(codes, prepend=-1) != 0))
 
 
-def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[pa.Table, Columns]:
+def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[pa.Table, list[Drop]]:
     """Queries as rows of `queries.TABLE`, and the drops of those that cannot be."""
-    drops = Columns(schema.DROPS)
     positives = best["corpus-id"].take(pc.index_in(asked["_id"], value_set=best["query-id"]))
     empty = pc.equal(asked["text"], "")
-    for row in asked.filter(empty).to_pylist():
-        drops.add(STAGE, row["_id"], "empty", "")
-    for row in asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist():
-        drops.add(STAGE, row["_id"], "no-positive", f"no passage in the corpus is judged relevant to it: {row['text']}")
+    drops = [(query_id, "empty", "") for query_id in asked["_id"].filter(empty).to_pylist()]
+    why = "no passage in the corpus is judged relevant to it: "
+    unanswered = asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist()
+    drops += [(row["_id"], "no-positive", why + row["text"]) for row in unanswered]
     all_judged = pc.unique(judged["query-id"])
-    for query_id in all_judged.filter(pc.invert(pc.is_in(all_judged, value_set=asked["_id"]))).to_pylist():
-        drops.add(STAGE, query_id, "query-not-found", "judged, but not in queries.jsonl")
+    missing = all_judged.filter(pc.invert(pc.is_in(all_judged, value_set=asked["_id"]))).to_pylist()
+    drops += [(query_id, "query-not-found", "judged, but not in queries.jsonl") for query_id in missing]
     rows = pa.table([*asked.columns, positives], schema=TABLE)
     return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
 
 
-def _judgement_drops(lost: pa.Table, corpus: Corpus, drops: Columns) -> None:
-    """Says of each judgement that is no known positive why."""
+def _judgement_drops(lost: pa.Table, corpus: Corpus) -> Iterator[Drop]:
+    """Why each judgement did not become a known positive."""
     here, cleaned_away = (
         _among(lost["corpus-id"], corpus.passages["_id"]),
         _among(lost["corpus-id"], corpus.drops["id"]),
@@ -247,7 +231,11 @@ def _judgement_drops(lost: pa.Table, corpus: Corpus, drops: Columns) -> None:
             reason = "held-out" if row["score"] > 0 else "judged-not-relevant"
         else:
             reason = "judged-passage-was-dropped" if was_dropped else "judged-passage-not-in-corpus"
-        drops.add(STAGE, f"{row['query-id']} {row['corpus-id']}", reason, f"score {row['score']}")
+        yield _pair_id(row), reason, f"score {row['score']}"
+
+
+def _pair_id(row: Mapping[str, object]) -> str:
+    return f"{row['query-id']} {row['corpus-id']}"
 
 
 def _is_own(judged: pa.Table, rows: pa.Table) -> Mask:

@@ -1,4 +1,4 @@
-"""Passages by id and by position, held in Arrow: a million of them are no Python objects."""
+"""Passages by id and by position, held in Arrow and not as Python objects."""
 
 from collections.abc import Iterator
 from functools import cached_property

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from builders import versioning
+from builders.dataset import versioning
 from builders.folder import FORMAT, MANIFEST, read_manifest
 from cards.comparison import carried, publish_told, without_block
 from cards.dataset import USE, card_for_version
@@ -115,7 +115,7 @@ def _load(repo_id: str, manifest: Mapping[str, Any], back: ReadBack, tag: str) -
 
 
 def _warn_of_paths(manifest: Mapping[str, Any]) -> None:
-    """A recipe is published as it is, and may tell more of a machine than its owner wants."""
+    """A recipe is published as it is, and may say more of a machine than its owner wants."""
     paths = re.findall(r"""["'](/[^"']+|~/[^"']*)["']""", manifest["recipe"]["text"])
     if paths:
         logger.warning("the recipe in card and manifest names %s: a path of this machine", paths[0])

@@ -16,6 +16,7 @@ from builders.negatives.sampled import RandomConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
+from builders.sources import CorpusConfig
 from foils.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
@@ -24,36 +25,6 @@ WRITTEN = frozenset({"llm", "llm-with-positive"})
 LLM_JUDGE = "llm-judge"
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
-
-
-class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where passages come from and which of them are kept.
-
-    Attributes:
-        source: a BEIR folder, a `.jsonl` or `.parquet` file, a Hub data set id, or `python-docs`.
-        revision: the Hub commit or tag; required for a Hub id.
-        config: the configuration of a Hub data set that holds the passages.
-        split: its split.
-        id_column: the column with the passage ids; likewise `title_column` (may be absent) and `text_column`.
-        sample: passages that get a query; 0 = all. With `queries.source`, `queries.sample` says how many queries.
-        min_chars: passages with a shorter text, or a shorter title and no text, are dropped; so are those with more
-            than `max_chars`.
-        license: the corpus's licence for the card, as the Hub spells it.
-        language: two-letter code of the corpus's language; chooses stemmer and stop words.
-    """
-
-    source: str
-    revision: str | None = None
-    config: str | None = None
-    split: str = "train"
-    id_column: str = "_id"
-    title_column: str = "title"
-    text_column: str = "text"
-    sample: Natural = 300
-    min_chars: Positive = 1
-    max_chars: Positive = 20_000
-    license: str | None = None
-    language: str = "en"
 
 
 ROUND_TRIP_K = 20
@@ -78,8 +49,8 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         max_tokens: length limit of an answer in tokens.
         output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
         passage_chars: how much of a passage the LLM sees, in characters.
-        min_words: shorter queries are rejected; likewise longer ones than `max_words`. Without them the prompt's own
-            range holds, and without that 3 to 32.
+        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
+        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
             Without it 20; with `source` 0, since who judged a passage knew what an index does not.
         round_trip_model: an embedding model for that check; without it, BM25 makes it.

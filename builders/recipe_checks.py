@@ -5,9 +5,10 @@ import re
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives.dense import check_dense
-from builders.recipe import KINDS, WRITTEN, BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig, QueriesConfig
 from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
+from builders.sources import CorpusConfig
 from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError
 
@@ -143,6 +144,25 @@ def _check_prompts(queries: QueriesConfig) -> None:
         raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
     if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:
         raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
+
+
+def check_sizes(recipe: BuildRecipe, passages: int) -> None:
+    """Refuses what a corpus of this size cannot give.
+
+    Raises:
+        UserError: names the key, the value and what is allowed.
+    """
+    if recipe.queries.round_trip_k >= passages:
+        raise UserError(
+            f"queries.round_trip_k {recipe.queries.round_trip_k}: the corpus has {passages} passages, so the filter "
+            f"would keep everything; set it below {passages}, or to 0 for no filter"
+        )
+    if recipe.negatives.per_query >= passages:
+        raise UserError(
+            f"negatives.per_query {recipe.negatives.per_query}: the corpus has {passages} passages, so a query has at "
+            f"most {passages - 1} negatives; set it lower"
+        )
+    check_enough(recipe, passages)
 
 
 def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:

@@ -3,23 +3,53 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Meta, Struct
 
 from builders import python_docs
 from foils.beir import jsonl, text_of
 from foils.errors import UserError
 from foils.hub import load_parquet, pin
 
-if TYPE_CHECKING:
-    from builders.recipe import CorpusConfig
-
 MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 BATCH_ROWS = 4000
 BATCH_BYTES = 16_000_000
-"""As far as lines tell; Parquet comes by rows alone."""
+"""Of JSON lines; Parquet comes by rows alone."""
+
+
+class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where passages come from and which of them are kept.
+
+    Attributes:
+        source: a BEIR folder, a `.jsonl` or `.parquet` file, a Hub data set id, or `python-docs`.
+        revision: the Hub commit or tag; required for a Hub id.
+        config: the configuration of a Hub data set that holds the passages.
+        split: its split.
+        id_column: the column with the passage ids.
+        title_column: the column with their titles; the default may be absent.
+        text_column: the column with their texts.
+        sample: passages that get a query; 0 = all. With `queries.source`, `queries.sample` says how many queries.
+        min_chars: passages with a shorter text, or a shorter title and no text, are dropped; so are those with more
+            than `max_chars`.
+        license: the corpus's licence for the card, as the Hub spells it.
+        language: two-letter code of the corpus's language; chooses stemmer and stop words.
+    """
+
+    source: str
+    revision: str | None = None
+    config: str | None = None
+    split: str = "train"
+    id_column: str = "_id"
+    title_column: str = "title"
+    text_column: str = "text"
+    sample: Annotated[int, Meta(ge=0)] = 300
+    min_chars: Annotated[int, Meta(ge=1)] = 1
+    max_chars: Annotated[int, Meta(ge=1)] = 20_000
+    license: str | None = None
+    language: str = "en"
 
 
 class Rows(NamedTuple):
@@ -53,7 +83,7 @@ class Source(NamedTuple):
     unit: str = "passages"
 
 
-def open_source(config: "CorpusConfig") -> Source:
+def open_source(config: CorpusConfig) -> Source:
     """Opens the source that a recipe names.
 
     Raises:
@@ -83,7 +113,7 @@ def open_source(config: "CorpusConfig") -> Source:
     return _hub(config)
 
 
-def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: "CorpusConfig") -> Iterator[Rows]:
+def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: CorpusConfig) -> Iterator[Rows]:
     """Batches of rows that come one by one, each with its size."""
     columns = config.id_column, config.title_column, config.text_column
     found: dict[str, None] = {}
@@ -101,7 +131,7 @@ def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: "CorpusCo
         yield _rows([*zip(*values, strict=True)], start, filled, config)
 
 
-def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: "CorpusConfig") -> Rows:
+def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: CorpusConfig) -> Rows:
     """Values as text.
 
     Args:
@@ -127,7 +157,7 @@ def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: "Corp
     return Rows(names, strings(titles, config.title_column), strings(texts, config.text_column), size)
 
 
-def _check_columns(found: Sequence[str], config: "CorpusConfig") -> None:
+def _check_columns(found: Sequence[str], config: CorpusConfig) -> None:
     """Refuses a source none of whose rows has a column that the recipe names, or which has it twice."""
     for column in (config.id_column, config.text_column, config.title_column):
         if found.count(column) > 1:
@@ -139,7 +169,7 @@ def _check_columns(found: Sequence[str], config: "CorpusConfig") -> None:
             )
 
 
-def _parquet(path: Path, config: "CorpusConfig") -> Iterator[Rows]:
+def _parquet(path: Path, config: CorpusConfig) -> Iterator[Rows]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -151,7 +181,7 @@ def _parquet(path: Path, config: "CorpusConfig") -> Iterator[Rows]:
         raise UserError(f"corpus {path}: cannot be read: {error}; fetch or copy the file again") from None
 
 
-def _hub(config: "CorpusConfig") -> Source:
+def _hub(config: CorpusConfig) -> Source:
     if config.revision is None:
         raise UserError(
             f"corpus {config.source}: a Hub data set needs corpus.revision (a commit or tag), so that the build can "
@@ -165,11 +195,11 @@ def _hub(config: "CorpusConfig") -> Source:
     return Source(_of_batches(batches, names, config), commit, total=len(loaded))
 
 
-def _columns(config: "CorpusConfig") -> set[str]:
+def _columns(config: CorpusConfig) -> set[str]:
     return {config.id_column, config.title_column, config.text_column}
 
 
-def _of_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str], config: "CorpusConfig") -> Iterator[Rows]:
+def _of_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str], config: CorpusConfig) -> Iterator[Rows]:
     """Batches of rows that come in Arrow; `names` are all columns that the source has."""
     _check_columns(names, config)
     start = 1

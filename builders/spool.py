@@ -1,8 +1,10 @@
 """Arrow batches that go to a temporary file and come back as one memory-mapped table."""
 
 import mmap
+import os
+import tempfile
 from collections.abc import Iterable
-from tempfile import TemporaryFile
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -18,7 +20,7 @@ class Spool:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._file = TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
+        self._file = tempfile.TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
         self._writer = pa.ipc.new_stream(self._file, schema)
 
     def add(self, *columns: object) -> None:
@@ -45,3 +47,13 @@ def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
     for batch in batches:
         spool.add(*batch.columns)
     return spool.table()
+
+
+def spool_beside(out: Path) -> None:
+    """Puts this process's temporary files beside an output folder, unless `TMPDIR` names another place.
+
+    The system's temporary folder is memory on many machines, which would then hold the whole corpus.
+    """
+    if "TMPDIR" not in os.environ:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(out.parent)

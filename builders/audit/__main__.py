@@ -7,14 +7,14 @@
     python -m builders.audit DATASET --import sample.csv [--qrels FILE ...]
 
 Judgements that the user has (--qrels) are a judge of their own, or measure another one. --export writes the sample for
-a person (.csv, or .jsonl for Argilla), who fills in the column `relevant`; --import takes the filled file. The same
+a person, who fills in the column `relevant`; --import takes the filled file. The same
 --sample and --seed give the same pairs to every judge. The result goes into the data set's manifest and card.
 """
 
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from msgspec import Struct
 
 from builders.audit import exchange, judges
 from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
-from builders.audit.sampling import DataSet
-from builders.audit.table import lines
+from builders.dataset.read import DataSet
 from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe
 from builders.scores.llm_judge import LlmJudgeConfig
+from cards.templates import section
 from foils.errors import UserError, run_entry
 from foils.recipe import load_recipe
 
@@ -55,21 +55,21 @@ class Options(Struct, frozen=True):
     model: str | None = None
     threshold: float | None = None
     recipe: Path | None = None
-    overrides: tuple[str, ...] = ()
+    overrides: Sequence[str] = ()
     store: Path = Path("outputs/calls.sqlite")
-    qrels: tuple[Path, ...] = ()
+    qrels: Sequence[Path] = ()
     export_to: Path | None = None
     import_from: Path | None = None
     config: AuditConfig = AuditConfig()
 
 
 def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | None:
-    """Audits a data set, prints the table and stores the result in its manifest.
+    """Audits a data set, prints the card's section and stores the result in its manifest.
 
     Args:
         folder: the data set's.
         options: who judges, and what.
-        say: takes the table's lines.
+        say: takes the section.
 
     Returns:
         The result; None where the sample was only exported.
@@ -86,8 +86,7 @@ def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | N
         return None
     truth = judges.Truth(_files(options.qrels), dataset.written()) if options.qrels else None
     result = _judged(dataset, options, truth)
-    for line in lines(result):
-        say(line)
+    say(section("dataset_audit.md", audit={"false_negatives": {result["judge"]: result}}))
     _store_result(folder, result)
     return result
 
@@ -137,7 +136,7 @@ def _check(options: Options) -> None:
         raise UserError("--threshold belongs to --judge cross-encoder; leave it out")
 
 
-def _files(paths: tuple[Path, ...]) -> list[Path]:
+def _files(paths: Sequence[Path]) -> list[Path]:
     """The judgements' files; of a folder in BEIR's layout, all its splits."""
     files = []
     for path in paths:
@@ -165,30 +164,29 @@ def _entry() -> None:
     parser.add_argument("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
     parser.add_argument("--threshold", type=float, help="its score from which on a passage counts as relevant")
     parser.add_argument("--recipe", type=Path, help="of --judge llm: a building recipe, for its table [llm]")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the recipe")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="replace a value of the recipe",
+    )
     parser.add_argument("--store", type=Path, default=Options().store, help="the LLM's answers; default: %(default)s")
     parser.add_argument("--qrels", type=Path, nargs="+", default=[], metavar="FILE", help="judgements that you have")
-    parser.add_argument("--export", type=Path, metavar="FILE", help="write the sample for a person: .csv or .jsonl")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", dest="export_to", help="write the sample for a person, as .csv"
+    )
     parser.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
     parser.add_argument("--sample", type=int, default=100, help="pairs per kind; default: %(default)s")
     parser.add_argument("--seed", type=int, default=42, help="of the sample; default: %(default)s")
     parser.add_argument("--reference", metavar="KIND", help="the kind that the others' rates are compared with")
-    given = parser.parse_args()
-    if given.sample < 1:
-        raise UserError(f"--sample {given.sample}: wanted 1 or more pairs per kind")
-    options = Options(
-        judge=given.judge,
-        model=given.model,
-        threshold=given.threshold,
-        recipe=given.recipe,
-        overrides=tuple(given.set),
-        store=given.store,
-        qrels=tuple(given.qrels),
-        export_to=given.export,
-        import_from=given.import_from,
-        config=AuditConfig(given.sample, given.seed, given.reference),
-    )
-    main(given.dataset, options)
+    given = vars(parser.parse_args())
+    folder, sample = given.pop("dataset"), given.pop("sample")
+    if sample < 1:
+        raise UserError(f"--sample {sample}: wanted 1 or more pairs per kind")
+    config = AuditConfig(sample, given.pop("seed"), given.pop("reference"))
+    main(folder, Options(**given, config=config))
 
 
 if __name__ == "__main__":

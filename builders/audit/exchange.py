@@ -1,4 +1,4 @@
-"""A sample to a person and back: a CSV for any spreadsheet, JSONL for Argilla, and the filled file read again.
+"""A sample to a person and back: a CSV for any spreadsheet, and the filled file read again.
 
 The person sees query, positive and passage, and not which kind of negative it is. Spreadsheets reorder rows, drop some,
 and rewrite values; what cannot be mistaken is accepted, and the rest is refused with its line.
@@ -16,16 +16,15 @@ import pyarrow as pa
 
 from builders import schema
 from builders.audit.judges import own_positives
-from builders.audit.sampling import PAIRS, DataSet, in_lots_order
+from builders.audit.pairs import shuffled
+from builders.dataset.read import PAIRS, DataSet
 from builders.passages import Passages
 from foils.errors import UserError
 
 COLUMNS = ("pair", "query", "positive", "passage", "relevant")
 CELL_CHARS = 32_000
 """Spreadsheets cut a cell at 32,767 characters."""
-YES = frozenset({"yes", "y", "true", "1", "1.0", "1,0", "wahr", "vrai", "verdadero"})
-NO = frozenset({"no", "n", "false", "0", "0.0", "0,0", "falsch", "faux", "falso"})
-"""Some spreadsheets write TRUE and FALSE in their user's language."""
+YES, NO = frozenset({"yes", "y", "true", "1"}), frozenset({"no", "n", "false", "0"})
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,32 +46,23 @@ def pair_id(query_id: str, passage_id: str) -> str:
 
 
 def export(dataset: DataSet, pairs: pa.Table, file: Path, seed: int) -> None:
-    """Writes pairs for a person, in an order that tells nothing: `.csv`, or `.jsonl` for Argilla.
-
-    A record of the JSONL has `id` and the fields `query`, `positive` and `passage`, as Argilla 2's
-    `dataset.records.log` takes them; the data set there needs a question `relevant` with the labels yes and no.
+    """Writes pairs for a person, in a random order that does not show their kinds.
 
     Args:
         dataset: for the texts.
         pairs: `PAIRS`, each once.
-        file: where to; its ending decides the form.
+        file: the `.csv` to write.
         seed: of the order.
 
     Raises:
         UserError: another ending, a file that is there already, or one that cannot be written.
     """
-    if file.suffix not in {".csv", ".jsonl"}:
-        raise UserError(f"--export {file}: wanted a name that ends in .csv or, for Argilla, .jsonl")
+    if file.suffix != ".csv":
+        raise UserError(f"--export {file}: wanted a name that ends in .csv")
     if file.exists():
         raise UserError(f"--export {file}: is there already, maybe with answers in it; name another file")
-    rows = _rows(dataset, in_lots_order(pairs, "export", seed))
+    rows = _rows(dataset, shuffled(pairs, "export", seed))
     try:
-        if file.suffix == ".jsonl":
-            with file.open("w", encoding="utf-8") as lines:
-                for pair, *texts in rows:
-                    record = {"id": pair, **dict(zip(COLUMNS[1:4], texts, strict=True))}
-                    lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-            return
         with file.open("w", encoding="utf-8-sig", newline="") as lines:  # without the mark, Excel takes it for Latin-1
             writer = csv.writer(lines)
             writer.writerow(COLUMNS)
@@ -85,8 +75,7 @@ def import_verdicts(file: Path, pairs: pa.Table) -> pa.Table:
     """Reads a filled export: `schema.SCORES` with 1 (relevant) or 0 (not), for those of `pairs` that have an answer.
 
     Args:
-        file: `.csv` as exported, however its rows and columns are ordered, or `.jsonl` as Argilla gives it back from
-            `dataset.records.to_list(flatten=True)`.
+        file: the export, filled in; its rows and columns may be reordered, and left out where they hold no answer.
         pairs: `PAIRS` that were exported.
 
     Raises:
@@ -161,26 +150,21 @@ def _verdict(answer: str, where: str) -> bool:
 
 
 def _filled(file: Path) -> Iterator[Filled]:
+    """A CSV's rows, with commas or semicolons; ids and answers are ASCII, so another encoding of texts does no harm."""
     try:
-        content = file.read_bytes()
+        text = file.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"--import {file}: cannot be read ({error.strerror}); wanted a filled export") from None
-    if file.suffix == ".jsonl":
-        return _from_records(file, content)
-    return _from_cells(file, content)
-
-
-def _from_cells(file: Path, content: bytes) -> Iterator[Filled]:
-    """A CSV's rows; ids and answers are ASCII, so texts in a wrong encoding do no harm."""
-    is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = content.decode("utf-16" if is_wide else "utf-8-sig", "replace")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)  # some countries' spreadsheets write semicolons
+    delimiter = max(",;", key=text.partition("\n")[0].count)  # some countries' spreadsheets write semicolons
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip().strip('"').casefold() for name in next(reader, [])]
+    header = [name.strip().casefold() for name in next(reader, [])]
     for column in ("pair", "relevant"):
         if header.count(column) != 1:
             found = ", ".join(filter(None, header)) or "nothing"
-            raise UserError(f"--import {file}: line 1 has no column {column!r}, or two; it has {found}")
+            raise UserError(
+                f"--import {file}: line 1 has no column {column!r}, or two; it has {found}; save the filled export as "
+                "CSV in UTF-8"
+            )
     pair, relevant = header.index("pair"), header.index("relevant")
     begins = reader.line_num + 1
     try:
@@ -191,25 +175,3 @@ def _from_cells(file: Path, content: bytes) -> Iterator[Filled]:
             begins = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"--import {file}: line {begins} is not CSV: {error}") from None
-
-
-def _from_records(file: Path, content: bytes) -> Iterator[Filled]:
-    """Argilla's records, flattened; of several people's responses the first one counts if all agree."""
-    for line, text in enumerate(content.decode("utf-8-sig", "replace").split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"--import {file}: line {line} is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise UserError(f"--import {file}: line {line} is no JSON object with id and relevant.responses")
-        answers = record.get("relevant.responses", record.get("relevant"))
-        answers = answers if isinstance(answers, list) else [answers]
-        given = {str(answer).strip().casefold() for answer in answers if answer is not None}
-        if len(given) > 1:
-            raise UserError(
-                f"--import {file}: line {line}: people disagree on pair {record.get('id')!r} "
-                f"({', '.join(sorted(given))}); keep one response"
-            )
-        yield Filled(line, str(record.get("id", "")), next(iter(given), ""))

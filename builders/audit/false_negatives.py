@@ -16,8 +16,9 @@ from msgspec import Meta, Struct
 
 from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_gladen, wilson
 from builders.audit.judges import Judge, Truth, Verdicts, own_positives
-from builders.audit.sampling import PAIRS, DataSet, distinct, in_lots_order, keys
+from builders.audit.pairs import distinct, keys, shuffled
 from builders.corpus import keyed_hash
+from builders.dataset.read import PAIRS, DataSet
 from foils.errors import UserError
 
 CONTROL = "random"
@@ -28,8 +29,8 @@ class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What is drawn.
 
     Attributes:
-        sample: pairs per kind; likewise of known positives, and of pairs that should be rejected.
-        seed: of the lots.
+        sample: pairs per kind, known positives, and pairs that should be rejected.
+        seed: of the random order.
         reference: the kind that the others' rates are compared with; by default `random`, where there is one.
     """
 
@@ -42,7 +43,7 @@ class Drawn(NamedTuple):
     """The pairs of one kind.
 
     Attributes:
-        all: its chosen pairs, in the order of the lots.
+        all: its chosen pairs, in their random order.
         sample: the first of them, which are judged.
     """
 
@@ -58,7 +59,7 @@ def draw(dataset: DataSet, config: AuditConfig) -> dict[str, Drawn]:
     """
     drawn = {}
     for kind, pairs in dataset.chosen().items():
-        ordered = in_lots_order(pairs, kind, config.seed)
+        ordered = shuffled(pairs, kind, config.seed)
         drawn[kind] = Drawn(ordered, ordered.slice(0, config.sample))
     if not drawn:
         raise UserError(f"data set {dataset.folder}: no candidate became a negative, so there is nothing to audit")
@@ -160,7 +161,7 @@ def _accuracy(pairs: pa.Table, found: _Found, truth: Truth) -> Rate:
 def _checks(
     dataset: DataSet, drawn: Mapping[str, Drawn], judge: Judge, config: AuditConfig, truth: Truth | None
 ) -> dict[str, pa.Table]:
-    """Pairs beside the samples that tell how often the judge errs; none where it cannot be asked about more.
+    """Pairs beside the samples that show how often the judge errs; none where it cannot judge more pairs.
 
     `positives` are known to be relevant. With judgements, `rejects <kind>` are chosen negatives outside the sample that
     are known not to be: as hard as those of the sample, and independent of it. Without, `random` are random passages,
@@ -170,12 +171,12 @@ def _checks(
         return {}
     queries = pc.unique(pa.chunked_array([chunk for kind in drawn.values() for chunk in kind.all["query-id"].chunks]))
     positives = _known_positives(dataset, drawn, queries, judge, truth)
-    checks = {"positives": in_lots_order(positives, "positives", config.seed).slice(0, config.sample)}
+    checks = {"positives": shuffled(positives, "positives", config.seed).slice(0, config.sample)}
     if truth is None:
         passages = dataset.random_passages(config.sample, config.seed)
-        lots = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))
-        size = min(len(passages), len(lots))
-        random = pa.table([pa.array(lots[:size]), pa.array(passages[:size])], schema=PAIRS)
+        drawn_queries = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))
+        size = min(len(passages), len(drawn_queries))
+        random = pa.table([pa.array(drawn_queries[:size]), pa.array(passages[:size])], schema=PAIRS)
         checks["random"] = _without(random, keys(dataset.positives(queries)))
     else:
         for kind, pairs in drawn.items():

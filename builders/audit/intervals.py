@@ -6,7 +6,8 @@ All intervals are two-sided and hold with `LEVEL` probability.
 from math import sqrt
 
 from msgspec import Struct
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 LEVEL = 0.95
 DIGITS = 6
@@ -45,8 +46,8 @@ def wilson(relevant: int, judged: int) -> Rate:
     """
     if not judged:
         return Rate(0, 0, None, 0.0, 1.0)
-    interval = binomtest(relevant, judged).proportion_ci(LEVEL, method="wilson")
-    return Rate(judged, relevant, *(round(float(x), DIGITS) for x in (relevant / judged, interval.low, interval.high)))
+    low, high = proportion_confint(relevant, judged, 1 - LEVEL, method="wilson")
+    return Rate(judged, relevant, *(round(float(x), DIGITS) for x in (relevant / judged, low, high)))
 
 
 def difference(rate: Rate, reference: Rate | None) -> Estimate | None:
@@ -59,11 +60,9 @@ def difference(rate: Rate, reference: Rate | None) -> Estimate | None:
     """
     if reference is None or rate.rate is None or reference.rate is None:
         return None
-    first, second = _exact(rate), _exact(reference)
-    gap = first[0] - second[0]
-    low = gap - sqrt((first[0] - first[1]) ** 2 + (second[2] - second[0]) ** 2)
-    high = gap + sqrt((first[2] - first[0]) ** 2 + (second[0] - second[1]) ** 2)
-    return _estimate(gap, low, high)
+    counts = rate.relevant, rate.judged, reference.relevant, reference.judged
+    low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - LEVEL)
+    return _estimate(rate.relevant / rate.judged - reference.relevant / reference.judged, low, high)
 
 
 def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None) -> Estimate | None:
@@ -77,7 +76,7 @@ def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None
     Args:
         found: the judge's rate over the sample.
         sensitivity: of relevant pairs, how many the judge calls relevant; from other pairs than the sample's.
-        specificity: of pairs that are not, how many it calls so; likewise.
+        specificity: of pairs that are not, how many it calls so; from other pairs too.
 
     Returns:
         None where one of them is not known, or the judge is no better than a coin.
@@ -107,10 +106,5 @@ def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None
     return _estimate(clipped[0], min(low, *clipped), max(high, *clipped))
 
 
-def _exact(rate: Rate) -> tuple[float, float, float]:
-    interval = binomtest(rate.relevant, rate.judged).proportion_ci(LEVEL, method="wilson")
-    return rate.relevant / rate.judged, float(interval.low), float(interval.high)
-
-
 def _estimate(rate: float, low: float, high: float) -> Estimate:
-    return Estimate(round(rate, DIGITS), round(low, DIGITS), round(high, DIGITS))
+    return Estimate(*(round(float(x), DIGITS) for x in (rate, low, high)))

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders.audit.sampling import PAIRS, DataSet, distinct, keys
+from builders.audit.pairs import distinct, keys
+from builders.dataset.read import PAIRS, DataSet
 from builders.folder import cache_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
@@ -32,7 +33,7 @@ DIGITS = 6
 
 
 class Judge(NamedTuple):
-    """Somebody or something that tells relevant passages from others.
+    """A model, a person or judgements that say whether a passage is relevant.
 
     Attributes:
         name: `cross-encoder`, `llm`, `qrels` or `person`.
@@ -55,7 +56,7 @@ class CrossEncoderJudge(Struct, frozen=True, forbid_unknown_fields=True):
     """How a cross-encoder judges.
 
     Without `threshold` a passage counts as relevant if it scores at least as high as the query's own positive. That
-    needs no calibration and holds for any model, but it is no even-handed rule. Of two equally relevant passages one
+    needs no calibration and holds for any model, but the rule is not even-handed. Of two equally relevant passages one
     scores lower, so it misses about half of the second positives, and more where queries were written from their
     positive and share its words: the rate is too low. A model that prefers some irrelevant passages to the positive
     works the other way. A `threshold` is free of the first of these, but must be known for the model and the domain.

@@ -23,11 +23,12 @@ from builders.folder import read_config, read_manifest
 from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
 from builders.leakage.guard import ROWS, Guard
-from builders.leakage.report import table
+from builders.leakage.report import summary
 from builders.passages import Passages
 from builders.selection import chosen_by_kind
 from builders.selection.stored import stored_inputs
 from cards.dataset import training_configs
+from cards.templates import section
 from foils.errors import UserError, run_entry
 from foils.recipe import decode_config, overridden
 
@@ -74,9 +75,7 @@ def _entry() -> None:
     values: dict[str, Any] = overridden({}, arguments.overrides)
     values.setdefault("against", arguments.against)
     found = examine(arguments.dataset, decode_config(values, LeakageConfig, "--set"))
-    print(table(found))
-    seen = found.training_datasets
-    print(f"not zero-shot: {', '.join(seen)}" if seen else "no overlap: zero-shot on all of these")
+    print(section("dataset_leakage.md", leakage=summary(found)))
     if arguments.out is not None:
         pq.write_table(found.hits, arguments.out)
     found.forbid()

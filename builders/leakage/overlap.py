@@ -120,7 +120,7 @@ class Overlap:
 
     def _embedded(self, texts: pa.Array) -> Pairs:
         vectors, pairs = self._encoded(texts), []
-        step = max(1, _COSINES // len(self._vectors))
+        step = max(1, _COSINES // max(1, len(self._vectors)))
         for start in range(0, len(vectors), step):
             cosine = vectors[start : start + step] @ self._vectors.T
             rows, found = np.nonzero(cosine >= self._config.cosine)

@@ -1,4 +1,4 @@
-"""The guard's report: as the manifest holds it, and as a table for the terminal."""
+"""The guard's report, as the manifest holds it."""
 
 from typing import Any
 
@@ -6,11 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.leakage.found import Found
-from foils import words
 
 VERSION = 2
 """1 also had a MinHash test, and one threshold of n-grams for texts of all lengths."""
-NAMES = {"query": "queries", "positive": "positives", "corpus": "corpus passages", "generated": "generated passages"}
 
 
 def summary(found: Found) -> dict[str, Any]:
@@ -59,41 +57,10 @@ def counts(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def table(found: Found) -> str:
-    """The counts for the terminal."""
-    tests = list(_tests(found))
-    head = ["evaluation set", "training texts", "compared", *(_title(test, found) for test in tests), "any", "share"]
-    lines = [
-        [
-            row["set"],
-            in_words(row["what"]),
-            f"{row['texts']:,}",
-            *(f"{row[test]:,}" for test in tests),
-            f"{row['any']:,}",
-            f"{row['share']:.2%}",
-        ]
-        for row in counts(found)
-    ]
-    return "\n".join(words.table([head, *lines], left=(0, 1)))
-
-
-def in_words(what: str) -> str:
-    """A sort of training text in words.
-
-    >>> in_words("query"), in_words("negative-bm25")
-    ('queries', 'negatives of bm25')
-    """
-    return NAMES.get(what) or what.replace("negative-", "negatives of ")
-
-
 def _tests(found: Found) -> dict[str, float | str]:
     config = found.config
     tests: dict[str, float | str] = {"exact": 1.0, "ngram": config.ngram_share}
     return tests if config.model is None else {**tests, "embedding": config.cosine}
-
-
-def _title(test: str, found: Found) -> str:
-    return f"{found.config.ngram}-gram" if test == "ngram" else test
 
 
 def _texts(hits: pa.Table) -> int:

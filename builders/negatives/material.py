@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from builders import schema
+from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
 from builders.retrieval.bm25.search import Bm25Index
-from builders.stages import Stages
 from foils.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Material:
         seed: the recipe's.
         converse: has the LLM answer many tasks at once.
         cache: a folder for what is computed once and kept: indexes, embeddings, scores.
-        stages: told how long each took.
+        stages: records how long each took.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Mined(NamedTuple):
         generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
         drops: `schema.DROPS`, of answers that could not be used.
         scores: `schema.SCORES` that the kind's own scorer gave, to the candidates and to each query's positive.
-        record: what the manifest should tell of how they were found.
+        record: how they were found, for the manifest.
     """
 
     candidates: pa.Table

@@ -14,7 +14,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import Annotated, NamedTuple
 
-import bm25s.stopwords as lists
 import numpy as np
 import pyarrow as pa
 from msgspec import Meta, Struct
@@ -22,25 +21,13 @@ from msgspec import Meta, Struct
 from builders.corpus import sample
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
+from builders.retrieval.bm25 import languages
 from builders.texts import Shingles, containment, shingles, similarity
 from builders.writing_systems import script
 
 logger = logging.getLogger(__name__)
 
-STOP_WORDS = {
-    "da": frozenset(lists.STOPWORDS_DANISH),
-    "de": frozenset(lists.STOPWORDS_GERMAN),
-    "en": frozenset(lists.STOPWORDS_EN_PLUS),
-    "es": frozenset(lists.STOPWORDS_SPANISH),
-    "fr": frozenset(lists.STOPWORDS_FRENCH),
-    "it": frozenset(lists.STOPWORDS_ITALIAN),
-    "nl": frozenset(lists.STOPWORDS_DUTCH),
-    "no": frozenset(lists.STOPWORDS_NORWEGIAN),
-    "pt": frozenset(lists.STOPWORDS_PORTUGUESE),
-    "ru": frozenset(lists.STOPWORDS_RUSSIAN),
-    "sv": frozenset(lists.STOPWORDS_SWEDISH),
-    "tr": frozenset(lists.STOPWORDS_TURKISH),
-}
+STOP_WORDS = {language: frozenset(words) for language, words in languages.STOP_WORDS.items()}
 SCRIPTS = {
     "ar": ("ARABIC",),
     "el": ("GREEK",),
@@ -52,7 +39,7 @@ SCRIPTS = {
 """Of languages that are not written in Latin letters."""
 SAMPLED = 2000
 """Passages that stand for the corpus."""
-LANGUAGE_WORDS = 20  # shorter texts tell too little of their language
+LANGUAGE_WORDS = 20  # shorter texts say too little about their language
 LEAST_STOP_WORDS = 0.05
 OTHER_LANGUAGE = 1.5
 USED_BY_CORPUS = 0.005
@@ -72,9 +59,9 @@ class WrittenChecks(Struct, frozen=True, forbid_unknown_fields=True):
         positive: compares with the query's own passage; false keeps `llm` wholly apart from the corpus's texts.
         max_repeats: queries that may have the very same text as a negative; 0 = any number.
         shortest: an answer has at least this share of the words of a short passage (the corpus's 5th percentile); no
-            more than an eighth of `max_tokens` is ever asked for, since a few sentences are no long document.
-        longest: and at most so many times the words of a long passage (99th percentile), or half of `max_tokens` where
-            that is more; 0 = any length.
+            more than an eighth of `max_tokens` is ever asked for, since a few sentences are not a long document.
+        longest: and at most this many times the words of a long passage (99th percentile), or half of `max_tokens`
+            where that is more; 0 = any length.
         language: the corpus's script, and its language by the share of stop words in answers of 20 words or more.
         meta_talk: refuses phrases such as "hard negative", "Sure, here is", "This passage does not answer".
     """
@@ -94,7 +81,7 @@ class Manner(NamedTuple):
 
     Attributes:
         fewest: words of an answer.
-        most: likewise; 0 = any number.
+        most: words of an answer; 0 = any number.
         script: as `writing_systems.script` names it; empty = any.
         language: two-letter code; empty = any.
         told_by: phrases by which a text speaks of itself, without those that the corpus uses.
@@ -110,8 +97,8 @@ class Manner(NamedTuple):
 def manner_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks, max_tokens: int) -> Manner:
     """How a corpus is written, from a seeded sample of it.
 
-    A rule that the corpus itself breaks is no rule: a phrase that more than one passage in 200 uses gives nothing away,
-    and a corpus of which more than one passage in 20 is in another script or language holds nobody to its own.
+    A rule that the corpus itself breaks is not applied: a phrase that more than one passage in 200 uses gives nothing
+    away, and a corpus of which more than one passage in 20 is in another script or language is not held to its own.
 
     Args:
         passages: `schema.CORPUS`.
@@ -248,7 +235,7 @@ def warn_of_language(passages: pa.Table, language: str, seed: int) -> None:
 
 @lru_cache(maxsize=16)
 def _ordered(language: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """The lists of stop words, without those of other languages that are no other's: Danish and Norwegian are close."""
+    """Stop-word lists to compare with: this language's, and those that share fewer than half of its words."""
     own = STOP_WORDS[language]
     return tuple(
         (code, listed)

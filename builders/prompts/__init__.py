@@ -1,8 +1,10 @@
 """Prompts: versioned TOML files in this folder. A published prompt is never edited; a better one gets a new number.
 
-`NAME.LANGUAGE.toml` beside `NAME.toml` is the same prompt in another language, and serves corpora in that language.
+A file holds the prompt in English and, each below a line `# language: de` and in a table of that name, its editions in
+other languages, which serve corpora in those. An edition is called `NAME.LANGUAGE`.
 """
 
+import hashlib
 import json
 import re
 import tomllib
@@ -14,11 +16,11 @@ from typing import Any
 from msgspec import Struct
 
 from foils.errors import UserError
-from foils.provenance import sha256_file
 from foils.recipe import decode_config
 
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
+_EDITION = re.compile(r"^# language: ([a-z]+)\n", re.MULTILINE)
 # What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
 _TURN_MARKS = re.compile(
@@ -46,12 +48,13 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     """A prompt file.
 
     Attributes:
-        system: what the LLM is told first.
+        system: the instructions.
         user: the wrapping of each input; holds `{input}` once, and `{count}` once if `several`.
         turns: worked examples, sent as earlier turns of the conversation.
         several: whether an answer holds several texts, one a line.
         priming: a question that the LLM may be asked first; its own answer then opens every conversation.
-        min_words: what an answer must have, where the recipe does not say; likewise `max_words`.
+        min_words: what an answer must have, where the recipe does not say.
+        max_words: what an answer may have, where the recipe does not say.
     """
 
     system: str
@@ -86,7 +89,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         return re.compile(rf"^[\s*_#>]*{mark}", re.MULTILINE) if before else None
 
     def leaks(self, text: str) -> bool:
-        """Whether a text repeats what the LLM was told: `LEAK_WORDS` words in a row of it, or an example's answer."""
+        """Whether a text repeats its instructions: `LEAK_WORDS` words in a row of it, or an example's answer."""
         words, told = _folded(text), _told(self)
         rows = [" ".join(words[start : start + LEAK_WORDS]) for start in range(len(words) - LEAK_WORDS + 1)]
         return " ".join(words) in told[1:] or any(row in part for row in rows for part in told)
@@ -107,7 +110,7 @@ def answer_keys(count: int) -> list[str]:
 
 
 def answer_schema(count: int) -> dict[str, Any]:
-    """JSON schema of an answer with so many texts; a key for each, since not every server can count array items."""
+    """JSON schema of an answer with `count` texts; a key for each, since not every server can count array items."""
     keys = answer_keys(count)
     return {
         "type": "object",
@@ -159,8 +162,7 @@ def load_prompt(name: str) -> Prompt:
     Raises:
         UserError: there is no such prompt, or it lacks its `{input}`, or its `{count}`.
     """
-    path = _file(name)
-    prompt = decode_config(tomllib.loads(path.read_text("utf-8")), Prompt, str(path))
+    prompt = decode_config(tomllib.loads(prompt_text(name)), Prompt, name)
     if prompt.user.count("{input}") != 1 or prompt.user.count("{count}") != prompt.several:
         raise UserError(
             f"prompt {name!r}: user must hold {{input}} exactly once, and {{count}} exactly once where several = true"
@@ -175,7 +177,7 @@ def in_language(name: str, language: str) -> str:
     ('question-v1.de', 'question-v1')
     """
     edition = f"{name}.{language}"
-    return edition if edition in _files() else name
+    return edition if edition in _texts() else name
 
 
 def without_edition(names: Iterable[str], language: str) -> list[str]:
@@ -184,19 +186,27 @@ def without_edition(names: Iterable[str], language: str) -> list[str]:
     >>> without_edition(["question-v1", "relevance-judge-v1"], "sv"), without_edition(["question-v1"], "de")
     (['question-v1'], [])
     """
-    translated = {file.partition(".")[0] for file in _files() if "." in file}
+    translated = {known.partition(".")[0] for known in _texts() if "." in known}
     lacks = (name for name in names if name in translated and in_language(name, language) == name)
     return sorted(lacks) if language != "en" else []
 
 
 def prompt_hash(name: str) -> str:
-    """SHA-256 (hex) of a prompt's file."""
-    return sha256_file(_file(name))
+    """SHA-256 (hex) of a prompt's text."""
+    return hashlib.sha256(prompt_text(name).encode()).hexdigest()
 
 
 def prompt_text(name: str) -> str:
-    """A prompt's file, for cards."""
-    return _file(name).read_text("utf-8")
+    """The TOML of a prompt, or of one of its editions, as if it had a file of its own.
+
+    Raises:
+        UserError: there is no such prompt.
+    """
+    texts = _texts()
+    if name not in texts:
+        allowed = ", ".join(known for known in texts if "." not in known)
+        raise UserError(f"prompt {name!r}: no such prompt; allowed: {allowed}; add yours to builders/prompts/")
+    return texts[name]
 
 
 @lru_cache(maxsize=64)
@@ -210,13 +220,12 @@ def _folded(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def _files() -> dict[str, Path]:
-    return {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
-
-
-def _file(name: str) -> Path:
-    files = _files()
-    if name not in files:
-        allowed = ", ".join(known for known in files if "." not in known)
-        raise UserError(f"prompt {name!r}: no such prompt; allowed: {allowed}; add yours to builders/prompts/")
-    return files[name]
+def _texts() -> dict[str, str]:
+    """The text of every prompt and edition, by name."""
+    found = {}
+    for file in sorted(FOLDER.glob("*.toml")):
+        found[file.stem], *editions = _EDITION.split(file.read_text("utf-8"))
+        for language, text in zip(editions[::2], editions[1::2], strict=True):
+            plain = text.replace(f"[{language}]\n", "", 1).replace(f"[[{language}.turns]]", "[[turns]]")
+            found[f"{file.stem}.{language}"] = plain
+    return found

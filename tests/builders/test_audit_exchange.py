@@ -1,7 +1,6 @@
 """A sample to a person and back, through spreadsheets that damage it."""
 
 import csv
-import json
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from builders import schema
 from builders.audit.__main__ import Options, main
 from builders.audit.exchange import CELL_CHARS, import_verdicts, pair_id, verdict_scores
 from builders.audit.false_negatives import AuditConfig, draw, sampled_pairs
-from builders.audit.sampling import DataSet
+from builders.dataset.read import DataSet
 from foils.errors import UserError
 from tests.builders.audited import a_dataset, fill, numbered
 
@@ -75,7 +74,6 @@ def test_a_filled_export_comes_back(exported):
     "form",
     [
         {"encoding": "utf-8-sig"},
-        {"encoding": "utf-16", "delimiter": "\t"},
         {"encoding": "cp1252", "delimiter": ";"},
         {"lineterminator": "\n", "quoting": csv.QUOTE_ALL},
     ],
@@ -91,7 +89,7 @@ def test_it_comes_back_as_any_spreadsheet_saves_it(exported, form):
 
 def test_rows_and_columns_may_be_reordered_and_answers_spelt_as_one_likes(exported):
     houses, file = exported
-    yes = iter(["yes", "YES", "1", "TRUE", "true", "y", "WAHR", "1.0"] * 9)
+    yes = iter(["yes", "YES", "1", "TRUE", "true", "y", "Yes", "True"] * 9)
     no = iter(["no", "NO", "0", "FALSE", "false", "n"] * 9)
     damaged = file.with_name("damaged.csv")
     damaged.write_bytes(file.read_bytes())
@@ -149,7 +147,7 @@ def test_files_that_are_no_exports_are_refused(exported, tmp_path):
     with pytest.raises(UserError, match=r"--import .*none.csv: cannot be read \(No such file or directory\)"):
         kinds_of(houses, tmp_path / "none.csv")
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(UserError, match=r"empty.csv: line 1 has no column 'pair', or two; it has nothing"):
+    with pytest.raises(UserError, match=r"empty.csv: line 1 has no column 'pair', or two; it has nothing; save the"):
         kinds_of(houses, tmp_path / "empty.csv")
 
 
@@ -176,33 +174,6 @@ def test_lines_are_counted_as_an_editor_shows_them_and_texts_cannot_break_out(tm
     line = next(n for n, text in enumerate(file.read_bytes().split(b"\n"), 1) if rows[2]["pair"].encode() in text)
     with pytest.raises(UserError, match=rf"line {line}: relevant is 'perhaps'"):
         kinds_of(folder, file)
-
-
-def test_argilla_gets_records_and_gives_them_back(houses, tmp_path):
-    file, config = tmp_path / "sample.jsonl", AuditConfig(sample=20)
-    main(houses, Options(export_to=file, config=config))
-    records = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    assert len(records) == 40
-    assert all(list(record) == ["id", "query", "positive", "passage"] for record in records)
-
-    def answered(record, number):
-        if number % 4 == 3:
-            return record | {"status": "pending", "relevant.responses": None}
-        return record | {"status": "completed", "relevant.responses": [by_hand(record)] * (1 + number % 2)}
-
-    back = [answered(record, number) for number, record in enumerate(records)]
-    file.write_text("\n".join(map(json.dumps, back)) + "\n")
-    kinds = kinds_of(houses, file)
-    assert kinds["bm25"]["unjudged"] + kinds["random"]["unjudged"] == 10
-    assert kinds["bm25"]["relevant"] == sum(
-        "owners" in row["passage"] for number, row in enumerate(back) if number % 4 != 3
-    )
-    file.write_text(json.dumps(back[0] | {"relevant.responses": ["yes", "no"]}))
-    with pytest.raises(UserError, match=r"line 1: people disagree on pair 'p\w+' \(no, yes\); keep one response"):
-        kinds_of(houses, file)
-    file.write_text(json.dumps(back[0]) + "\n{")
-    with pytest.raises(UserError, match=r"sample.jsonl: line 2 is not JSON"):
-        kinds_of(houses, file)
 
 
 ID = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

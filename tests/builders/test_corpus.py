@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import corpus, python_docs, schema
+from builders.columns import Hashes
 from builders.first_seen import FirstSeen
 from builders.recipe import CorpusConfig
 from builders.sources import Rows
+from builders.spool import Spool, spool_beside
 from foils.errors import UserError
 from foils.provenance import sha256_texts
 from foils.texts import normalised
@@ -208,7 +211,7 @@ def test_cleaning_does_not_depend_on_batches(texts, size):
         for row in cleaned.drops.to_pylist()
     ]
     assert found == drops
-    assert cleaned.sha256 == corpus.content_hash(cleaned.passages) == sha256_texts(row.values() for row in kept)
+    assert cleaned.sha256 == sha256_texts(row.values() for row in kept)
 
 
 def test_an_id_that_occurs_again_in_another_batch_is_refused():
@@ -218,10 +221,40 @@ def test_an_id_that_occurs_again_in_another_batch_is_refused():
 
 
 def test_the_content_hash_stays_what_published_data_sets_say():
-    table = pa.table({"_id": ["a", "ü"], "title": ["A", ""], "text": ['say "hi"\n', "two"]}, schema.CORPUS)
-    expected = hashlib.sha256(b'["a", "A", "say \\"hi\\"\\n"]' + '["ü", "", "two"]'.encode()).hexdigest()
-    assert corpus.content_hash(table) == expected
-    assert corpus.content_hash(pa.concat_tables([table.slice(0, 1), table.slice(1)])) == expected
+    rows = [{"_id": "a", "title": "A", "text": 'say "hi"'}, {"_id": "ü", "title": "", "text": "two"}]
+    expected = hashlib.sha256(b'["a", "A", "say \\"hi\\""]' + '["ü", "", "two"]'.encode()).hexdigest()
+    for size in (1, 2):
+        assert corpus.clean(batches(rows, size), CorpusConfig("x")).sha256 == expected
+
+
+class Merging(Hashes):
+    """Counts how often all numbers are sorted."""
+
+    RECENT = 4
+    merges = 0
+
+    def _merge(self):
+        self.merges += 1
+        super()._merge()
+
+
+def test_the_numbers_of_a_set_are_sorted_seldom():
+    numbers = Merging()
+    assert sum(map(numbers.add, [*range(1000), *range(0, 2000, 2)])) == 1500
+    assert numbers.merges < 60
+
+
+def test_rows_are_spooled_beside_the_output_and_not_into_memory(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # and is put back
+    with pytest.raises(FileNotFoundError):
+        Spool(schema.CORPUS)
+    spool_beside(tmp_path / "outputs" / "dataset")
+    assert tempfile.gettempdir() == str(tmp_path / "outputs")
+    assert Spool(schema.CORPUS).table().num_rows == 0
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    spool_beside(tmp_path / "other" / "dataset")
+    assert tempfile.gettempdir() == str(tmp_path / "outputs")
 
 
 @given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 50))

@@ -2,7 +2,6 @@
 
 import json
 
-from builders.realism.examine import AuditConfig, examine
 from builders.selection import __main__ as reselection
 
 
@@ -46,11 +45,3 @@ def test_queries_are_dropped_once_however_many_kinds_lack_negatives(build_animal
     dropped = manifest["configs"]["queries"]["rows"] - manifest["configs"]["bm25"]["rows"]
     assert dropped > 0
     assert f"| selection | too-few-negatives | {dropped} |" in card(folder)
-
-
-def test_the_prompts_of_queries_after_another_seed_selected(build_animals):
-    folder = build_animals("types", 'queries.types={"question-v1" = 1, "keywords-v1" = 1}')
-    before = examine(folder, AuditConfig())[0]["queries"]["asked_for"]
-    for seed in range(5):
-        reselection.main(folder, [f"seed={seed}"])
-        assert examine(folder, AuditConfig())[0]["queries"]["asked_for"] == before

@@ -58,7 +58,6 @@ def test_the_best_judged_is_the_positive_and_all_are_known(tmp_path, animals):
         {"_id": "q2", "text": QUERIES["q2"], "corpus-id": "bee"},
     ]
     assert pairs(found.qrels) == {("q1", "owl", 1), ("q1", "bat", 2), ("q1", "ant", 2), ("q2", "bee", 1)}
-    assert pairs(found.not_relevant) == {("q1", "cow", 0)}
     drops = {(row["stage"], row["id"]): row["reason"] for row in found.drops.to_pylist()}
     assert drops == {
         ("queries", "q3"): "no-positive",

@@ -11,7 +11,7 @@ from builders.llm.messages import ChatAnswer
 from builders.prompts import Prompt, Turn, answer_keys, answer_schema, in_language, load_prompt
 from foils.errors import UserError
 
-NAMES = sorted(file.stem for file in prompts.FOLDER.glob("*.toml"))
+NAMES = sorted(prompts._texts())
 ENGLISH = [name for name in NAMES if "." not in name]
 WRITERS = [name for name in ENGLISH if "judge" not in name]  # a judge says yes or no of texts in any language
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pt")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from builders.realism import gaps, query_manner, separability
+from builders.realism import gaps, queries, separability
 from builders.realism.separability import Text, by_embeddings, by_words, joined, telling_words
 from foils.errors import UserError
 
@@ -107,47 +107,29 @@ def test_repeated_texts():
     assert gaps.near_duplicates(["", " "]) == 0.0
 
 
-def test_overlap_with_the_passage_and_types_of_queries():
-    queries = ["how do owls hunt?", "Do owls sleep?", "owl mouse night", "Owls turn their heads.", "what is the of"]
+def test_overlap_with_the_passage_and_lengths_of_queries():
+    asked = ["how do owls hunt?", "Do owls sleep?", "owl mouse night", "Owls turn their heads.", "what is the of"]
     passages = ["Owls hunt mice.", "Bees dance.", "A mouse at night.", "Owls turn heads.", "Anything."]
-    told = query_manner.describe(queries, passages, "en")
-    assert told["sampled"] == 5
-    assert told["overlap"] == {"q1": 0.5, "median": 0.8333, "q3": 1.0}
-    assert told["types"] == {"question": 0.6, "keywords": 0.2, "title": 0.0, "claim": 0.2}
-    assert told["words"] == {"q1": 3, "median": 4, "q3": 4}
-
-
-@pytest.mark.parametrize(
-    ("language", "query", "expected"),
-    [
-        ("de", "wie jagen Eulen", "question"),
-        ("de", "Eulen Jagd Nacht", "title"),  # capitals tell little in German
-        ("de", "eulen jagd nacht", "keywords"),
-        ("es", "¿cómo cazan los búhos?", "question"),
-        ("fr", "comment chassent les chouettes", "question"),
-        ("en", "Hunting", "keywords"),
-        ("en", "", "keywords"),
-        ("xx", "any words at all", "keywords"),
-    ],
-)
-def test_types_in_other_languages(language, query, expected):
-    assert query_manner.type_of(query, language) == expected
+    found = queries.describe(asked, passages, "en")
+    assert found["sampled"] == 5
+    assert found["overlap"] == {"q1": 0.5, "median": 0.8333, "q3": 1.0}
+    assert found["words"] == {"q1": 3, "median": 4, "q3": 4}
 
 
 def test_a_query_log_is_read_and_compared(tmp_path):
     real = [f"{text}" for text in texts(100, 4, length=4)]
     (tmp_path / "log.txt").write_text("\n".join([*real, "", real[0]]))
     (tmp_path / "log.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in real))
-    log = query_manner.read_log(tmp_path / "log.txt")
-    assert log == query_manner.read_log(tmp_path / "log.jsonl") == real
+    log = queries.read_log(tmp_path / "log.txt")
+    assert log == queries.read_log(tmp_path / "log.jsonl") == real
     like = [Text(text, f"p{number}") for number, text in enumerate(texts(100, 5, length=4))]
-    near = query_manner.distance_to_log(like, log, "en", 42, None)
+    near = queries.distance_to_log(like, log, 42, None)
     assert near["auc"]["words"]["low"] <= 0.5 <= near["auc"]["words"]["high"]
-    assert (near["types_apart"], near["lengths_apart"], near["length_gap"]) == (0.0, 0.0, 0.0)
+    assert near["length_gap"] == 0.0
     unlike = [Text(f"what about {query.text}?", query.group) for query in like]
-    far = query_manner.distance_to_log(unlike, log, "en", 42, None)
+    far = queries.distance_to_log(unlike, log, 42, None)
     assert far["auc"]["words"]["auc"] > 0.99
-    assert (far["types_apart"], far["lengths_apart"], far["length_gap"]) == (1.0, 1.0, 1.0)
+    assert far["length_gap"] == 1.0
     assert {word["word"] for word in far["telling"]["ours"]} >= {"what", "about"}
 
 
@@ -161,12 +143,12 @@ def test_a_query_log_is_read_and_compared(tmp_path):
         ),
         ("latin.txt", "caf\xe9".encode("latin-1"), r"cannot be read \(not UTF-8\); wanted a text file with a query"),
         ("empty.txt", b"\n \n", r"empty\.txt: it holds no query; wanted a query a line"),
-        ("bad.jsonl", b'{"text": "a"}\n{"query": "b"}\n', r"bad\.jsonl: line 2 is no JSON object with a text under"),
-        ("list.jsonl", b"[1]\n", r"list\.jsonl: line 1 is no JSON object with a text under `text`; correct it"),
+        ("bad.jsonl", b'{"text": "a"}\n{"query": "b"}\n', r"bad\.jsonl: line 2 has no 'text', or null in it"),
+        ("list.jsonl", b"[1]\n", r"list\.jsonl: line 1 is not a JSON object such as"),
     ],
 )
 def test_a_log_that_is_none_is_refused(tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=words):
-        query_manner.read_log(tmp_path / name)
+        queries.read_log(tmp_path / name)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from builders.stages import Stages, costs_file
+from builders.dataset.costs import Stages, costs_file
 
 
 def test_seconds_add_up_over_attempts(tmp_path, caplog):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from builders.versioning import compare
+from builders.dataset.versioning import compare
 
 
 @pytest.mark.parametrize(

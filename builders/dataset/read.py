@@ -1,6 +1,6 @@
-"""What of a data set is audited: its chosen pairs, a sample of them by lot, and the texts behind it.
+"""The folder of a data set, read as far as an audit needs it.
 
-Nothing here holds all passages: a sample needs a few hundred of what may be a million.
+Only `table` holds a configuration whole: a sample needs a few hundred rows of what may be a million.
 """
 
 import heapq
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builders import schema
 from builders.corpus import keyed_hash
-from builders.folder import read_manifest
-from builders.passages import Passages, Positions
+from builders.folder import read_config, read_manifest
+from builders.passages import Passages
 from foils.errors import UserError
 
 PAIRS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string())])
@@ -25,7 +24,11 @@ BECAME_NEGATIVE = "negative_"
 
 
 class DataSet:
-    """A data set's folder, read as far as an audit needs it.
+    """A data set's folder.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its manifest.
 
     Raises:
         UserError: there is none, or it does not say which candidates became negatives.
@@ -48,11 +51,13 @@ class DataSet:
         """Two-letter code."""
         return str(self.manifest.get("language", "en"))
 
+    def table(self, config: str) -> pa.Table | None:
+        """A configuration's rows; None where the data set does not have it."""
+        return read_config(self.folder, self.manifest, config) if config in self.manifest["configs"] else None
+
     def chosen(self) -> dict[str, pa.Table]:
         """Kind -> its rows' negatives as `PAIRS`, kinds in the order of their names."""
-        kept = [
-            batch.filter(pc.starts_with(batch["fate"], BECAME_NEGATIVE)) for batch in self._batches("fates", "fate")
-        ]
+        kept = [batch.filter(pc.starts_with(batch["fate"], BECAME_NEGATIVE)) for batch in self._batches("fates")]
         table = pa.Table.from_batches(kept, schema.FATES)
         kinds = sorted(pc.unique(table["kind"]).to_pylist())
         return {kind: table.filter(pc.equal(table["kind"], kind)).select(PAIRS.names) for kind in kinds}
@@ -85,7 +90,7 @@ class DataSet:
         return pa.chunked_array([batch["_id"] for batch in batches], pa.string())
 
     def random_passages(self, size: int, seed: int) -> list[str]:
-        """Ids of corpus passages drawn by lot."""
+        """Ids of corpus passages, drawn at random."""
         ids = (passage_id for batch in self._batches("corpus", "_id") for passage_id in batch["_id"].to_pylist())
         return heapq.nsmallest(size, ids, key=lambda passage_id: keyed_hash(seed, "audit", "random", passage_id))
 
@@ -94,58 +99,7 @@ class DataSet:
         return pa.Table.from_batches(kept, columns)
 
     def _batches(self, config: str, *only: str) -> Iterator[pa.RecordBatch]:
-        """A configuration's rows; `fates` whole but for rows that became none, `only` of others its columns."""
-        columns = None if config == "fates" else list(only) or None
+        """A configuration's rows; all columns, or some."""
         for path in sorted(self.manifest["configs"][config]["files"]):
             with pq.ParquetFile(self.folder / path) as file:
-                yield from file.iter_batches(columns=columns)
-
-
-def keys(pairs: pa.Table) -> pa.Array:
-    """One text for each pair, which no other pair has."""
-    joined = pc.binary_join_element_wise(pairs["query-id"], pairs["corpus-id"], "\0")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-
-def distinct(tables: list[pa.Table]) -> pa.Table:
-    """All pairs of some tables, each once, in the order in which they first come."""
-    table = pa.concat_tables([table.select(PAIRS.names) for table in tables]).combine_chunks()
-    encoded = keys(table).dictionary_encode()
-    codes = encoded.indices.to_numpy()
-    first = np.unique(codes, return_index=True)[1]
-    return table.take(pa.array(np.sort(first)))
-
-
-def in_lots_order(pairs: pa.Table, kind: str, seed: int) -> pa.Table:
-    """Pairs of a kind in an order that seed, kind and ids decide, whatever the order they come in.
-
-    Its first n are a simple random sample of n without replacement, and those of a larger n contain them.
-
-    >>> table = pa.table({"query-id": ["a", "b", "c"], "corpus-id": ["1", "2", "3"]}, PAIRS)
-    >>> in_lots_order(table, "bm25", 1).equals(in_lots_order(table.take([2, 0, 1]), "bm25", 1))
-    True
-    """
-    lots = np.fromiter(_lots(pairs, kind, seed), np.uint64, pairs.num_rows)
-    order: npt.NDArray[np.int64] = np.argsort(lots, kind="stable")
-    return pairs.take(pa.array(order))
-
-
-def _lots(pairs: pa.Table, kind: str, seed: int) -> Iterator[int]:
-    for batch in pairs.to_batches(max_chunksize=10_000):
-        for query_id, passage_id in zip(batch["query-id"].to_pylist(), batch["corpus-id"].to_pylist(), strict=True):
-            yield keyed_hash(seed, "audit", kind, query_id, passage_id)
-
-
-def places(pairs: pa.Table, queries: pa.Table, passages: Passages) -> tuple[Positions, Positions]:
-    """Where each pair's query lies among `queries` (`_id`, `text`), and its passage among `passages`.
-
-    Raises:
-        UserError: a pair names one that is not there.
-    """
-    found = pc.fill_null(pc.index_in(pairs["query-id"], value_set=queries["_id"]), -1)
-    asked, read = np.asarray(found.to_numpy(), np.int64), passages.positions(pairs["corpus-id"])
-    for what, column, at in (("query", "query-id", asked), ("passage", "corpus-id", read)):
-        if (at < 0).any():
-            unknown = pairs[column][int(np.argmax(at < 0))].as_py()
-            raise UserError(f"a pair names {what} {unknown!r}, which the data set does not hold; build it again")
-    return asked, read
+                yield from file.iter_batches(columns=list(only) or None)

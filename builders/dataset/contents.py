@@ -1,6 +1,6 @@
 """What a data set folder holds beside its rows: the manifest's account of all that went in.
 
-Equal inputs give equal bytes, so nothing here tells a time or a place.
+Equal inputs give equal bytes, so nothing here names a time or a place.
 """
 
 import logging

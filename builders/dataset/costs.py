@@ -27,22 +27,22 @@ class Stages:
     another build left in the cache costs nothing again.
 
     Args:
-        file: keeps the costs; without it they are told and forgotten.
+        file: keeps the costs; without it they are only logged.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
 
     @contextmanager
-    def timed(self, stage: str, told: str | None = None) -> Iterator[None]:
-        """Logs and keeps how long a stage took; `told` stands for it in the log."""
+    def timed(self, stage: str, label: str | None = None) -> Iterator[None]:
+        """Logs and keeps how long a stage took; `label` stands for it in the log."""
         started = perf_counter()
         try:
             yield
         finally:
             seconds = perf_counter() - started
             self._keep(stage, seconds)
-        logger.info("%s: %.1f s", told or stage, seconds)
+        logger.info("%s: %.1f s", label or stage, seconds)
 
     def _keep(self, stage: str, seconds: float) -> None:
         if self._file is None:
@@ -61,7 +61,7 @@ def _read(file: Path) -> tuple[dict[str, float], int]:
     try:
         found = json.loads(file.read_text("utf-8"))
         return dict(found["seconds"]), int(found["peak_memory_mb"])
-    except (OSError, ValueError, KeyError, TypeError):  # costs are told, never needed: a broken file begins anew
+    except (OSError, ValueError, KeyError, TypeError):  # costs are reported, never needed: a broken file begins anew
         return {}, 0
 
 
