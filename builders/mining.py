@@ -50,7 +50,7 @@ class Candidates(NamedTuple):
 
     @property
     def generated(self) -> pa.Table:
-        """`schema.GENERATED` of all kinds."""
+        """The generated passages of all kinds, `schema.GENERATED`."""
         return pa.concat_tables([schema.GENERATED.empty_table(), *(found.generated for found in self.mined.values())])
 
 
@@ -86,7 +86,7 @@ def mine_all(queries: pa.Table, material: Material, config: BuildRecipe) -> Cand
 
 
 def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: BuildRecipe) -> pa.Table:
-    """Pairs that rules look at and the scorer has not seen: positives, and candidates within their rank window."""
+    """Returns pairs that rules look at and the scorer has not seen: positives, and candidates within their ranks."""
     pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
     for kind in config.negatives.kinds:
         rules, source = config.selection.rules_for(kind), config.negatives.variants.get(kind, kind)

@@ -7,41 +7,30 @@ Every training and every evaluation is a process of its own. What is finished is
 killed and started again, and a new arm, seed or base costs only itself.
 """
 
-import logging
 import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from eval.gathering import gathered
 from eval.measure.encoder import resolve_precision
-from eval.measure.prompts import Prompts
-from eval.measure.results import MEASURING, read_result, read_scores
-from eval.measure.search import Measurable
+from eval.measure.results import MEASURING
 from eval.measure.task_data import Reading
 from eval.measure.tasks import Task, load_tasks
 from eval.recipe import CompareRecipe
-from eval.report import cards, dataset, trainings
+from eval.report import cards
 from eval.report.files import write_comparison
-from eval.report.queries import task_queries
 from eval.report.terminal import bases_table, comparison_text
-from eval.run import base_pooling, base_prompts
 from eval.runs import READING, Plan, Run, check, execute, forecast
-from eval.statistics.tables import Measured, tables
 from foils.comparison import BASE, Comparison, RecipeText
 from foils.errors import UserError, run_entry
-from foils.evidence import read_rankings
 from foils.hub import pin
-from foils.models import resolve_model
-from foils.provenance import package_versions, sha256_file, sha256_json
+from foils.provenance import sha256_file, sha256_json
 from foils.recipe import Recipe, load_recipe, recipe_arguments
-from foils.records import RunRecord, read_record
-
-logger = logging.getLogger(__name__)
 
 
 def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:
@@ -179,7 +168,7 @@ def _dataset_revision(config: CompareRecipe) -> str:
 
 def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
     """Writes and prints what the finished runs found, and puts it into the cards of their models."""
-    comparison = _comparison(plan, recipe, tasks)
+    comparison = gathered(plan, RecipeText(recipe.text, recipe.overrides), tasks)
     out = plan.config.folder()
     write_comparison(out, comparison)
     content = cards.for_card(comparison)
@@ -189,93 +178,6 @@ def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) ->
     print(f"\ndata set  {comparison.dataset}\nmodels    {out / 'models'} (each with its card)")
     print(f"report    {out / 'report.html'}")
     return comparison
-
-
-def _comparison(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
-    """Reads what the finished runs left, and compares."""
-    config = plan.config
-    records = {run.name: _record(Path(plan.model(run))) for run in plan.runs()}
-    by_arm = {arm: [records[Run(arm, seed).name] for seed in config.seeds] for arm in config.arms}
-    account = dataset.read_account(config.dataset, config.revision)
-    folders = _results(plan, tasks)
-    measured = [
-        Measured(
-            task.name,
-            task.revision,
-            {
-                arm: {seed: read_scores(folders[Run(arm, seed), task.name]) for seed in seeds}
-                for arm, seeds in ((BASE, (0,)), *((arm, config.seeds) for arm in config.arms))
-            },
-        )
-        for task in tasks
-    ]
-    known = read_result(folders[Run(BASE, 0), tasks[0].name])
-    return Comparison(
-        name=config.name,
-        recipe=RecipeText(recipe.text, recipe.overrides),
-        dataset=config.dataset,
-        revision=config.revision,
-        training=plan.training,
-        base=plan.base,
-        base_name=resolve_model(plan.base).name,
-        arms=config.arms,
-        seeds=config.seeds,
-        margin=config.margin,
-        precision=resolve_precision(config.precision),
-        drift_of_base=known.drift if known else None,
-        guarantees=trainings.guarantees(records),
-        tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
-        costs=dataset.costs(account, by_arm),
-        tables=tables(measured, config.margin, logger.info),
-        packages=dict(package_versions()),
-        losses=trainings.losses(by_arm),
-        funnel=account.manifest.funnel if account else {},
-        reasons=dataset.reasons(account, config.arms),
-        examples=dataset.examples(account, config.arms),
-        hardness=dataset.hardness(account),
-        queries=[
-            task_queries(task, scored.runs, *_rankings(plan, folders, task))
-            for task, scored in zip(tasks, measured, strict=True)
-        ],
-    )
-
-
-def _record(folder: Path) -> RunRecord:
-    """A trained model's run record.
-
-    Raises:
-        UserError: it is missing or broken.
-    """
-    remedy = f"delete {folder} and run again"
-    record = read_record(folder / "run.json", RunRecord, remedy)
-    if record is None:
-        raise UserError(f"{folder / 'run.json'}: no such file; {remedy}")
-    return record
-
-
-def _results(plan: Plan, tasks: Sequence[Task]) -> dict[tuple[Run, str], Path]:
-    """Run and task -> the folder of the result."""
-    precision, root = resolve_precision(plan.config.precision), plan.config.folder() / "results"
-    found = {}
-    for run in [Run(BASE, 0), *plan.runs()]:
-        model = resolve_model(plan.model(run))
-        how: tuple[Prompts | None, str | None] = (None, None)
-        if run.arm == BASE:
-            recipe = plan.evaluation(run)
-            how = base_prompts(recipe, model, model), base_pooling(recipe, model, model)
-        for task in tasks:
-            found[run, task.name] = Measurable(model, task, precision, *how).key().folder(root)
-    return found
-
-
-def _rankings(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> tuple[Any, dict[str, Any]]:
-    """The rankings of the base, and of each arm's first seed."""
-    seed = plan.config.seeds[0]
-    base, *arms = (
-        read_rankings(folders[run, task.name] / "rankings.parquet")
-        for run in (Run(BASE, 0), *(Run(arm, seed) for arm in plan.config.arms))
-    )
-    return base, dict(zip(plan.config.arms, arms, strict=True))
 
 
 def _entry() -> None:

@@ -38,7 +38,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 ATTEMPTS = 6
 LONGEST_PAUSE_S = 300
 LONG_TRY_S = 60
-CLIENTS = {"huggingface_hub", "hf_xet", "httpx2", "datasets", "fsspec"}
+CLIENTS = {"huggingface_hub", "hf_xet", "httpx2", "datasets", "fsspec", "mteb"}
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja")
 """What a model is loaded from: weights that cannot hold code, and plain text."""
 
@@ -118,9 +118,11 @@ def explained(what: str) -> Iterator[None]:
 
 
 def _is_of_clients(error: Exception) -> bool:
-    """Whether an error was raised within the Hub's clients, or by what they read."""
+    """Whether an error was raised within the Hub's clients, or by a file that was read."""
+    if isinstance(error, pa.ArrowException | json.JSONDecodeError | UnicodeError):
+        return True
     modules = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)}
-    return isinstance(error, pa.ArrowException) or not modules.isdisjoint(CLIENTS)
+    return not modules.isdisjoint(CLIENTS)
 
 
 def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:

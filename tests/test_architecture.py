@@ -17,7 +17,7 @@ ALLOWED = {
     "eval": {"eval", "cards", "foils"},
 }
 # Lines of Python a package may have. They only ever get smaller; a new capability earns its lines elsewhere.
-BUDGETS = {"foils": 3_200, "cards": 2_800, "builders": 15_450, "training": 7_300, "eval": 3_650, "tests": 25_650}
+BUDGETS = {"foils": 3_200, "cards": 2_800, "builders": 15_450, "training": 5_900, "eval": 3_650, "tests": 25_200}
 MODULE_LINES, FUNCTION_LINES = 330, 70
 JUNK_DRAWERS = {"utils", "common", "helpers", "types", "misc"}
 

@@ -11,14 +11,13 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import msgspec
-from datasets import Dataset
 from sentence_transformers import CrossEncoder
 
 from cards.model import merge_model_cards, model_card
@@ -28,25 +27,10 @@ from foils.encode.drift import Texts, compare, in_torch, sample_texts, score
 from foils.encode.runtimes import runner
 from foils.errors import UserError, run_entry
 from foils.provenance import sha256_file
-from training.data import load_rows, resolve
-from training.publish import RUN_RECORD
+from training.publish import RUN_RECORD, finished_record
+from training.rows.source import load_rows, resolve
 
 logger = logging.getLogger(__name__)
-
-
-def check(formats: Sequence[Format]) -> None:
-    """Refuses what cannot be written here: to be asked before a night of training.
-
-    Raises:
-        UserError: a package is missing.
-    """
-    for name in formats:
-        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
-        if missing:
-            raise UserError(
-                f"export {name}: not installed: {', '.join(missing)}; run: pip install {' '.join(missing)} "
-                "(or pip install -e '.[fast,int8]')"
-            )
 
 
 def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[str, Any]]:
@@ -65,7 +49,7 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
     Raises:
         UserError: a package is missing, or the model cannot be converted.
     """
-    check(formats)
+    _check_packages(formats)
     model = load(folder)
     reading = {
         "max_length": model.max_seq_length,
@@ -105,36 +89,11 @@ def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) ->
     Raises:
         UserError: the folder holds no finished run, its rows cannot be found, or the model cannot be converted.
     """
-    record = _record(folder)
+    record = finished_record(folder)
     try:
         rows = load_rows(_source(record, dataset), record["dataset"]["kind"])
     except (OSError, ValueError, KeyError):
         raise UserError(f"model {folder}: its rows cannot be read again; name them with --dataset") from None
-    add(folder, record, formats, rows)
-
-
-def add_missing(folder: Path, wanted: Sequence[Format], rows: Callable[[], Dataset]) -> None:
-    """Adds those formats that a finished model lacks; `rows` gives training rows.
-
-    Raises:
-        UserError: the model cannot be converted; it stays as it is.
-    """
-    record = _record(folder)
-    there = {each["format"] for each in record.get("exports", [])}
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        try:
-            add(folder, record, missing, rows())
-        except UserError as error:
-            raise UserError(f"{error}. The trained model is in {folder} all the same") from None
-
-
-def add(folder: Path, record: dict[str, Any], formats: Sequence[Format], rows: Dataset) -> None:
-    """Converts a model, and adds the formats to its run record and card.
-
-    Raises:
-        UserError: the model cannot be converted.
-    """
     fresh = export(folder, formats, sample_texts(rows))
     names = {each["format"] for each in fresh}
     record["exports"] = [*(each for each in record.get("exports", []) if each["format"] not in names), *fresh]
@@ -148,15 +107,14 @@ def add(folder: Path, record: dict[str, Any], formats: Sequence[Format], rows: D
     logger.info("%s: %s written, with their figures in run record and card", folder, ", ".join(names))
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UserError(
-            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
-            "training/train.py RECIPE --out FOLDER"
-        ) from None
-    return record
+def _check_packages(formats: Sequence[Format]) -> None:
+    for name in formats:
+        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+        if missing:
+            raise UserError(
+                f"export {name}: not installed: {', '.join(missing)}; run: pip install {' '.join(missing)} "
+                "(or pip install -e '.[fast,int8]')"
+            )
 
 
 def _source(record: Mapping[str, Any], dataset: str | None) -> Any:

@@ -1,9 +1,10 @@
-"""Which run a folder holds. Rows, base and recipe decide; all else is recorded, and reported where it differs.
+"""The identity of a run. Rows, base and recipe decide; all else is recorded, and reported where it differs.
 
 So an upgrade of a package, an edit of the code or another machine never costs trained hours. Records of earlier
 versions, which hold a hash of the recipe and other hashes of the data, are read too.
 """
 
+import hashlib
 import json
 import logging
 import platform
@@ -19,27 +20,29 @@ from foils.errors import UserError
 from foils.loading import saved_format
 from foils.models import ModelReference, resolve_model
 from foils.provenance import code_version, package_versions, sha256_file, sha256_json
-from foils.recipe import Recipe, config_hash, overridden
-from training.data import Source, draws_of, files_of
-from training.losses import LOSSES
+from foils.recipe import Recipe, overridden, without_removed
+from foils.words import duration, listed
+from training.losses.table import LOSSES
 from training.publish import RUN_RECORD
 from training.recipe import TrainRecipe
-from training.seen import manifest_of
-from training.sources import Plain
-from training.watch import duration
+from training.rows.further import Plain
+from training.rows.seen import manifest_of
+from training.rows.source import Source, draws_of, files_of
 
 logger = logging.getLogger(__name__)
 
 REMEDY = "name another output folder, or pass --fresh to train from the start and replace it"
-# What does not shape the model, in the recipe and in its [trainer] table; with [dev], saving decides what is chosen.
-_BESIDE: dict[str, Any] = {"watch": "none", "checkpoint_minutes": 0, "allow": ()}
-_LOOKS_ON = ("logging_", "log_level", "dataloader_num", "dataloader_pin", "dataloader_pref", "dataloader_pers")
+# Keys of [trainer] that do not shape the model; with [dev], saving decides what is chosen.
+_LOOKS_ON = (
+    *("logging_", "log_level", "report_to", "project", "trackio_"),
+    *("dataloader_num", "dataloader_pin", "dataloader_pref", "dataloader_pers"),
+)
 _ROOM = (
     *("save_total_limit", "disable_tqdm", "run_name", "per_device_eval_batch_size", "ddp_timeout"),
     *("gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_empty_cache_steps", "skip_memory_metrics"),
 )
 _SAVING = ("save_strategy", "save_steps")
-_SHOWN, _SHOWN_LETTERS = 5, 24
+_SHOWN_LETTERS = 24
 
 
 class Run(NamedTuple):
@@ -60,7 +63,7 @@ class Run(NamedTuple):
     processes: int
 
     def inputs(self) -> dict[str, Any]:
-        """What shapes the model; where data, base and guide lie does not count, their content does."""
+        """Returns what shapes the model: the content of data, base and guide, and not where they lie."""
         config = self.recipe.config
         recipe, guide = shaping(config), config.loss_options.guide
         if guide is not None:
@@ -78,7 +81,7 @@ class Run(NamedTuple):
         }
 
     def surroundings(self) -> dict[str, Any]:
-        """What is recorded beside, as it may shift the last bits of the weights."""
+        """Returns what is recorded beside, since it may shift the last bits of the weights."""
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
         hardware = {"device": str(device), "name": name, "processes": self.processes}
@@ -89,12 +92,12 @@ class Run(NamedTuple):
         }
 
     def differing(self, earlier: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> list[str]:
-        """Where an earlier run's inputs differ from this one's; `record` is its record, if it finished."""
+        """Lists where an earlier run's inputs differ from this one's; `record` is its record, if it finished."""
         if not isinstance(earlier["recipe"], str):
             return differences({**earlier, "recipe": _read_again(earlier["recipe"])}, self.inputs())
         config = self.recipe.config  # a record of version 0.1
         now = {
-            "recipe": config_hash(_without(config)),
+            "recipe": first_hash(config),
             "dataset": self.source.revision,
             "also": [each.revision for each in self.also],
             "base": earlier["base"] if earlier["base"] == self.base.weights else self.base.revision,
@@ -144,7 +147,7 @@ class Run(NamedTuple):
 
 
 def rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
-    """What pins the rows of a kind, and a teacher's scores of them, wherever they lie.
+    """A hash of the rows of a kind, and of a teacher's scores of them, wherever they lie.
 
     Other configurations of a folder may come and go, and what is published has the rows of its folder.
 
@@ -184,7 +187,7 @@ def read_record(out: Path) -> dict[str, Any]:
 
 def shaping(config: TrainRecipe) -> dict[str, Any]:
     """The part of a recipe that shapes the model, as plain values."""
-    values: dict[str, Any] = json.loads(msgspec.json.encode(msgspec.structs.replace(_without(config), exports=())))
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_places(config)))
     beside = {*_ROOM, "gradient_accumulation_steps", *(() if config.dev.queries else _SAVING)}
     values["trainer"] = {
         key: value for key, value in values["trainer"].items() if key not in beside and not key.startswith(_LOOKS_ON)
@@ -192,8 +195,14 @@ def shaping(config: TrainRecipe) -> dict[str, Any]:
     return values
 
 
+def first_hash(config: TrainRecipe) -> str:
+    """The hash of a recipe that version 0.1 wrote."""
+    values = {**msgspec.to_builtins(_without_places(config)), "watch": "none", "exports": ()}
+    return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, each as `key before -> now`, nested keys joined by dots.
+    """Lists what differs, each as `key before -> now`, nested keys joined by dots.
 
     >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
     ['a.b 1 -> 3']
@@ -206,15 +215,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def listed(found: Sequence[str]) -> str:
-    """The first of them in one line."""
-    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-
-
-def _without(config: TrainRecipe) -> TrainRecipe:
+def _without_places(config: TrainRecipe) -> TrainRecipe:
     """A recipe without what only watches, and without the places of data and base, whose content counts."""
     also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
-    return msgspec.structs.replace(config, **_BESIDE, dataset="", base="", revision=None, also=also)
+    return msgspec.structs.replace(
+        config, checkpoint_minutes=0, allow=(), dataset="", base="", revision=None, also=also
+    )
 
 
 def _batches_a_step(config: TrainRecipe, processes: int) -> int:
@@ -225,15 +231,17 @@ def _batches_a_step(config: TrainRecipe, processes: int) -> int:
 def _recipe_of(record: Mapping[str, Any]) -> TrainRecipe:
     """The configuration of a record's seed, from the recipe's text."""
     values = overridden(tomllib.loads(record["recipe"]["text"]), record["recipe"]["overrides"])
-    return msgspec.convert({"dataset": "", **values, "seed": record["seed"], "seeds": []}, TrainRecipe)
+    values = {"dataset": "", **values, "seed": record["seed"], "seeds": []}
+    return msgspec.convert(without_removed(values, TrainRecipe), TrainRecipe)
 
 
 def _read_again(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of an earlier version's recipe with the defaults of keys that have come since."""
+    """Values of an earlier version's recipe without removed keys, and with the defaults of new ones."""
+    kept = without_removed(dict(values), TrainRecipe)
     try:
-        return shaping(msgspec.convert(values, TrainRecipe))
-    except msgspec.ValidationError:  # a key was removed since: it is shown as a difference
-        return dict(values)
+        return shaping(msgspec.convert(kept, TrainRecipe))
+    except msgspec.ValidationError:  # shown as a difference
+        return kept
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -28,6 +28,22 @@ logger = logging.getLogger(__name__)
 RUN_RECORD = "run.json"
 
 
+def finished_record(folder: Path) -> dict[str, Any]:
+    """Reads the run record of a model folder.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
+            "training/train.py RECIPE --out FOLDER"
+        ) from None
+    return record
+
+
 def publish_model(folder: Path, target: Target) -> None:
     """Publishes a model folder, or finds it published.
 
@@ -35,13 +51,7 @@ def publish_model(folder: Path, target: Target) -> None:
         UserError: the folder holds no finished run, the version breaks the rules or exists with other content, or the
             Hub refuses.
     """
-    try:
-        record = json.loads((folder / RUN_RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UserError(
-            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
-            "training/train.py RECIPE --out FOLDER"
-        ) from None
+    record = finished_record(folder)
     release = plan_release(target, "model", RUN_RECORD, record, compare)
     logger.info("%s: %s", target.repo_id, release.told())
     if target.dry_run:
@@ -97,7 +107,7 @@ def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Ch
 
 
 def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
-    """What was measured on weights that the new version has not."""
+    """The files that hold figures of earlier weights."""
     if not earlier or earlier["model"] == model:
         return []
     return [path for path in paths if path.startswith(("evaluation/", ".eval_results/", "comparison/"))]

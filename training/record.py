@@ -17,15 +17,15 @@ from foils.errors import UserError
 from foils.hub import download
 from foils.models import ModelReference, weights_hash
 from foils.provenance import file_hashes
-from training.data import Source
 from training.identity import Run
-from training.mixture import Training
 from training.publish import RUN_RECORD
-from training.seen import Seen, manifest_of
+from training.rows.mixture import Training
+from training.rows.seen import Seen, manifest_of
+from training.rows.source import Source
 
 
 class Finished(NamedTuple):
-    """What came of a run.
+    """The results of a run.
 
     Attributes:
         training: the rows that it was trained on.
@@ -47,7 +47,7 @@ def write_record(run: Run, folder: Path, finished: Finished) -> None:
     config, base, outcome = run.recipe.config, run.base, finished.outcome
     record = {
         "inputs": run.inputs(),
-        "recipe": {"text": run.recipe.text, "overrides": _telling(run.recipe.overrides, run.source)},
+        "recipe": {"text": run.recipe.text, "overrides": _shaping_overrides(run.recipe.overrides, run.source)},
         "dataset": finished.training.record(),
         "base": {
             "name": base.name,
@@ -71,13 +71,13 @@ def write_record(run: Run, folder: Path, finished: Finished) -> None:
     (folder / RUN_RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
-def _telling(overrides: Sequence[str], source: Source) -> list[str]:
-    """The overrides that say what was trained; in which folder the data lay is not told, its revision is."""
+def _shaping_overrides(overrides: Sequence[str], source: Source) -> list[str]:
+    """The overrides without the folder of the data, whose revision is recorded."""
     return [override for override in overrides if source.tag is not None or not override.startswith("dataset=")]
 
 
 def _for_card(run: Run) -> dict[str, Any]:
-    """What is known of license, language and origin of the queries, of the latter only what holds for all data."""
+    """The license, language and origin of the queries, as far as they are known; an origin must hold for all data."""
     manifests = [manifest_of(source) if isinstance(source, Source) else {} for source in (run.source, *run.also)]
     origins = {_origin(manifest) for manifest in manifests}
     known = {
@@ -89,7 +89,7 @@ def _for_card(run: Run) -> dict[str, Any]:
 
 
 def _origin(manifest: Mapping[str, Any]) -> str | None:
-    """Where a build's queries come from: `labelled`, `llm`, or None where its manifest does not say."""
+    """The origin of a build's queries: `labelled`, `llm`, or None where its manifest does not say."""
     inputs = manifest.get("inputs") or {}
     if "queries" in inputs:
         return "labelled"

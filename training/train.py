@@ -8,7 +8,7 @@ code or hardware are recorded and reported. A folder with a run of other rows, b
 `--fresh`.
 
 Several processes on one machine without a GPU: accelerate launch --config_file training/accelerate/cpu.yaml
---num_processes 2 training/train.py RECIPE (`--cpu --num_processes 2` starts one process only, which is refused).
+--num_processes 2 training/train.py RECIPE (`--cpu --num_processes 2` starts one process only).
 """
 
 import sys
@@ -19,36 +19,24 @@ if __package__ in (None, ""):  # run as a script: `training/` would stand in for
 
 import logging
 import os
-from functools import partial
+import time
+from typing import TYPE_CHECKING
 
-import msgspec
-import torch
-from accelerate import PartialState
-from datasets import Dataset
-from transformers import set_seed
+from msgspec.structs import replace
 
 from cards.publish.release import add_push_arguments, push_target
-from foils.errors import run_entry
-from foils.hardware import PeakMemory
-from foils.models import resolve_model
+from foils.errors import UserError, run_entry
 from foils.recipe import Recipe, load_recipe, recipe_arguments
-from training import cross_encoder, mixture, preflight, retriever
-from training.checkpoints import MODEL, changes, finish, run_folder
-from training.data import resolve
-from training.export import add_missing, check
-from training.identity import Run
-from training.mixture import Training
-from training.processes import refuse_fewer_than_asked
-from training.publish import publish_model
 from training.recipe import TrainRecipe
-from training.record import Finished, write_record
-from training.seen import seen_by
-from training.trainer import Job, train
-from training.trainer_table import check_trainer
+
+if TYPE_CHECKING:
+    from training.identity import Run
 
 logger = logging.getLogger(__name__)
 
-MAKE = {"retriever": retriever.make, "cross-encoder": cross_encoder.make}
+RANK = int(os.environ.get("RANK", "0"))
+"""The number of this process, which `accelerate launch` sets."""
+FIRST_REPORTS_S = 10.0
 
 
 def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False) -> list[Path]:
@@ -57,7 +45,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
     Args:
         recipe: what to train.
         out: the model's folder; with several seeds, `-seedN` is put behind its name for each.
-        threads: CPU threads per process; without it, the machine's cores shared between the processes.
+        threads: CPU threads per process; the machine's cores shared between the processes by default.
         fresh: trains from the start and replaces what an earlier run has left at `out`.
 
     Returns:
@@ -66,61 +54,69 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
     """
-    config = recipe.config
+    # These take ten seconds to import, which nobody should wait for only to read of a misspelt key.
+    import torch
+    from accelerate import PartialState
+
+    from foils.models import resolve_model
+    from training.identity import Run
+    from training.loop.checkpoints import run_folder
+    from training.loop.trainer_table import check_trainer
+    from training.preflight import check_base
+    from training.rows import mixture
+    from training.rows.source import resolve
+
+    config, folders = recipe.config, []
     state = PartialState(cpu=not torch.accelerator.is_available())
-    refuse_fewer_than_asked(state.num_processes)
-    # accelerate launch gives each process one thread unless told otherwise, which wastes a machine without a GPU.
+    # accelerate launch gives each process one thread by default, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
-    check(config.exports)
     check_trainer(config)
     source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
     base = resolve_model(config.base)
-    preflight.check_base(base, config.task)
-    runs = {
-        folder: Run(msgspec.structs.replace(recipe, config=single), source, also, base, state.num_processes)
-        for folder, single in _by_seed(config, out).items()
-    }
-    for folder, run in runs.items():
-        with run_folder(folder, run, fresh=fresh) as place:
-            if place is not None:
-                _train(run, mixture.load(run.recipe.config, source, also), folder, place)
-    state.wait_for_everyone()
-    if state.is_main_process:  # last, as a conversion that fails must not cost a training
-        for folder, run in runs.items():
-            add_missing(folder, config.exports, partial(_rows, run))
-    return list(runs)
+    check_base(base, config.task)
+    for seed in config.seeds or (config.seed,):
+        folder = out.with_name(f"{out.name}-seed{seed}") if config.seeds else out
+        single = replace(recipe, config=replace(config, seed=seed, seeds=()))
+        run = Run(single, source, also, base, state.num_processes)
+        with run_folder(folder, run, fresh=fresh) as partial:
+            if partial is not None:
+                _train(run, folder, partial)
+        folders.append(folder)
+    return folders
 
 
-def _train(run: Run, training: Training, folder: Path, place: Path) -> None:
-    """Trains one model in `place` and moves it to its `folder`."""
-    config, memory = run.recipe.config, PeakMemory()
+def _train(run: "Run", folder: Path, partial: Path) -> None:
+    """Trains one model in `partial` and moves it to its `folder`."""
+    from accelerate import PartialState
+    from transformers import set_seed
+
+    from foils.hardware import PeakMemory
+    from training.job import Job
+    from training.loop import cross_encoder, retriever
+    from training.loop.checkpoints import MODEL, changes, finish
+    from training.loop.trainer import train
+    from training.record import Finished, write_record
+    from training.rows import mixture
+    from training.rows.seen import seen_by
+
+    config = run.recipe.config
+    data = mixture.load(config, run.source, run.also)
     seen = seen_by(run.source, run.base, run.also)
-    logger.info("%s, base %s, seed %d", training.told(), run.base.name, config.seed)
+    logger.info("%s, base %s, seed %d", data.summary(), run.base.name, config.seed)
     set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    job = Job(config, training, run.base, seen, place, folder)
-    with memory:
-        outcome = train(job, MAKE[config.task](job))
+    job = Job(config, data, run.base, seen, partial, folder)
+    make = cross_encoder.make if config.task == "cross-encoder" else retriever.make
+    with PeakMemory() as memory:
+        outcome = train(make(job))
     if PartialState().is_main_process:
-        write_record(run, place / MODEL, Finished(training, seen, outcome, memory.figures(), changes(place)))
-        finish(place, folder)
+        write_record(run, partial / MODEL, Finished(data, seen, outcome, memory.figures(), changes(partial)))
+        finish(partial, folder)
         logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
 
 
-def _rows(run: Run) -> Dataset:
-    return mixture.load(run.recipe.config, run.source, run.also).some()
-
-
-def _by_seed(config: TrainRecipe, out: Path) -> dict[Path, TrainRecipe]:
-    """Each model's folder with its configuration, the same as that of a run with this seed alone."""
-    if not config.seeds:
-        return {out: config}
-    return {
-        out.with_name(f"{out.name}-seed{seed}"): msgspec.structs.replace(config, seed=seed, seeds=())
-        for seed in config.seeds
-    }
-
-
 def _entry() -> None:
+    if RANK:
+        logging.getLogger().setLevel(logging.ERROR)
     parser = recipe_arguments(__doc__)
     parser.add_argument("--out", type=Path, help="the model's folder; default: outputs/models/KIND-seedN")
     parser.add_argument("--threads", type=int, help="CPU threads per process; default: all cores, shared")
@@ -135,8 +131,15 @@ def _entry() -> None:
     default = Path("outputs") / "models" / (config.kind if config.seeds else f"{config.kind}-seed{config.seed}")
     if target is not None and len(config.seeds) > 1:
         parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
-    (*_, folder) = main(recipe, arguments.out or default, arguments.threads, fresh=arguments.fresh)
-    if target is not None and PartialState().is_main_process:
+    try:
+        (*_, folder) = main(recipe, arguments.out or default, arguments.threads, fresh=arguments.fresh)
+    except UserError:
+        if RANK:  # the first process reports what all have met; the launcher then ends the others
+            time.sleep(FIRST_REPORTS_S)
+        raise
+    if target is not None and not RANK:
+        from training.publish import publish_model
+
         publish_model(folder, target)
 
 

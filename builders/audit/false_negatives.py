@@ -102,11 +102,7 @@ def audit(dataset: DataSet, judge: Judge, config: AuditConfig, truth: Truth | No
         specificity = None if rejects is None else found.rate(rejects, counted=0)
         base = None if reference in {None, kind} else rates[str(reference)]
         kinds[kind] = {
-            "pairs": pairs.all.num_rows,
-            "sampled": pairs.sample.num_rows,
-            "unjudged": pairs.sample.num_rows - rates[kind].judged,
-            "whole": rates[kind].judged == pairs.all.num_rows,
-            **msgspec.to_builtins(rates[kind]),
+            **_counts(pairs, rates[kind]),
             "true": None if truth is None else _true_share(truth.of(pairs.all)),
             "accuracy": None if measured_by is None else _plain(_accuracy(pairs.sample, found, measured_by)),
             "specificity": _plain(specificity),
@@ -143,6 +139,17 @@ class _Found:
         """Of the judged ones among pairs, the share with the verdict that is counted."""
         verdicts = self.of(pairs)
         return wilson(int((verdicts == counted).sum()), int((~np.isnan(verdicts)).sum()))
+
+
+def _counts(pairs: Drawn, rate: Rate) -> dict[str, Any]:
+    """How many pairs of a kind there are, were drawn and have no verdict, and the rate of the others."""
+    return {
+        "pairs": pairs.all.num_rows,
+        "sampled": pairs.sample.num_rows,
+        "unjudged": pairs.sample.num_rows - rate.judged,
+        "whole": rate.judged == pairs.all.num_rows,
+        **msgspec.to_builtins(rate),
+    }
 
 
 def _true_share(right: Verdicts) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _LONG = 10_000  # queries that are worth a bar
 
 
 class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """`depth`: candidates kept per query, counted from the best."""
+    """The settings: `depth`, how many candidates a query keeps, counted from the best."""
 
     depth: Annotated[int, Meta(ge=1)] = 50
 
@@ -41,7 +41,7 @@ def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
 
 
 def _mined(queries: pa.Table, material: Material, depth: int) -> tuple[pa.Table, pa.Table]:
-    """Candidates of some queries, and scores of those positives that are not among them."""
+    """Returns candidates of some queries, and scores of those positives that are not among them."""
     index, corpus = material.bm25, material.corpus
     at = corpus.positions(queries["corpus-id"])
     hits = index.search_arrow(queries["text"], depth, at)

@@ -67,7 +67,7 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
 
 
 def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
-    """Mean over queries of the share of the pool that scores below the query's own passage; None without a pool.
+    """Returns the share of a pool that scores below the query's own passage, mean over queries; None without pools.
 
     >>> _own_above(np.array([0, 0, 0, 1, 1]), np.array([1, 0, 0, 0, 1], bool), np.array([0.5, 0.1, 0.9, 0.2, 0.3]))
     0.75
@@ -85,7 +85,7 @@ def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArra
 def _ranked(
     asked: Numbers, answering: Numbers, scores: npt.NDArray[np.float64], ties: Numbers, depth: int
 ) -> tuple[Numbers, Numbers]:
-    """Places of the best `depth` pairs of each query, in the queries' order, and their ranks from 1.
+    """Returns the places of the best `depth` pairs of each query, in the queries' order, and their ranks from 1.
 
     >>> _ranked(np.array([0, 0, 1]), np.array([5, 3, 5]), np.array([0.1, 0.1, 0.7]), np.arange(6), 1)
     (array([1, 2]), array([1, 1]))
@@ -98,7 +98,7 @@ def _ranked(
 def _table(
     queries: pa.Table, corpus: Passages, asked: Numbers, answering: Numbers, columns: Mapping[str, npt.NDArray[Any]]
 ) -> pa.Table:
-    """Pairs by id with further columns; ids are looked up a part at a time."""
+    """Returns pairs by id with further columns; ids are looked up a part at a time."""
     parts = []
     for start in range(0, len(asked) or 1, _ROWS):
         rows = slice(start, start + _ROWS)

@@ -78,7 +78,7 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
 
 
 def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
-    """Cosine similarity of any pairs, by `config.model`, within -1 and 1, rounded to 6 digits.
+    """Scores any pairs by cosine similarity, by `config.model`, within -1 and 1, rounded to 6 digits.
 
     Args:
         pairs: `query-id`, `corpus-id`.
@@ -117,7 +117,7 @@ def _embedded(queries: pa.Table, material: Material, config: DenseConfig) -> tup
 
 
 def table_of(hits: Hits, query_ids: pa.ChunkedArray, corpus: Passages) -> pa.Table:
-    """Hits as `schema.CANDIDATES`."""
+    """Returns hits as `schema.CANDIDATES`."""
     numbers = hits.query_numbers
     return pa.table(
         {

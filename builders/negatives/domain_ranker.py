@@ -5,7 +5,7 @@ passages that BM25 finds and random ones are the negatives. It is trained by `tr
 own, from a folder in the data set's layout, as any other training is. So a finished run whose rows, recipe and code
 have not changed is found and not trained again.
 
-A cross-encoder from a small base learns next to nothing from some hundred queries, and suddenly a lot from some
+A cross-encoder from a small base learns next to nothing from some hundred queries, and suddenly much from some
 thousand: hence the titles, each a query for its passage's text without it. What training cannot know is which of
 BM25's hits do answer a query: it learns to rank them low, and so BM25's very best are not used. Prefer a published
 cross-encoder where one fits.
@@ -106,7 +106,7 @@ def _without_titles(material: Material) -> Material:
 
 
 def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
-    """Training rows with one negative from BM25 and with a random one, for the queries that have both."""
+    """Returns training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
         "random": sampled.mine(queries, material, sampled.RandomConfig()).candidates,

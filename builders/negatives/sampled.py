@@ -16,7 +16,7 @@ _BATCH = 10_000
 
 
 class RandomConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Nothing to set: `depth` passages are drawn per query, enough to lose the positive and still fill a row."""
+    """The settings: `depth`, how many passages a query gets, enough to lose the positive and still fill a row."""
 
     depth: Annotated[int, Meta(ge=1)] = 20
 

@@ -175,7 +175,7 @@ class Embedder:
 
 
 def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[str], int], list[list[str]]]:
-    """`(query texts, k)` to the ids of each query's `k` nearest passages, best first, ties by id.
+    """Returns a function from query texts and `k` to the ids of each query's `k` nearest passages, ties broken by id.
 
     Args:
         model: any sentence-transformers model, see `foils.models.resolve_model`.
@@ -213,7 +213,7 @@ def own_prompts(folder: Path) -> dict[Role, str]:
 def as_texts(
     ids: Sequence[str] | pa.Array | pa.ChunkedArray, texts: Sequence[str] | pa.Array | pa.ChunkedArray
 ) -> Passages:
-    """Texts without titles, such as queries, in the form that passages have.
+    """Puts texts without titles, such as queries, into the form that passages have.
 
     >>> as_texts(["q1"], ["what is it?"]).texts(np.array([0])).to_pylist()
     ['what is it?']
@@ -222,7 +222,7 @@ def as_texts(
 
 
 def _longest_first(keys: Keys, sizes: npt.NDArray[np.int64], among: Positions) -> Positions:
-    """Those of some texts that differ, by falling size, equal ones by key: whatever order they came in.
+    """Returns each distinct text once, the longest first, ties broken by key: whatever order they came in.
 
     >>> keys = np.array([[7, 0], [5, 0], [7, 0], [6, 0]], np.uint64)
     >>> _longest_first(keys, np.array([4, 9, 4, 4]), np.arange(4)).tolist()

@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 
 class Hits(NamedTuple):
-    """Passages found for queries, best first within each query.
+    """The passages found for queries, best first within each query.
 
     Attributes:
         offsets: `(n_queries + 1,)`; query i's hits are `offsets[i]` to `offsets[i + 1]` of the other two.
         positions: `(n_hits,)`, of passages in the corpus.
         scores: `(n_hits,)`; higher is nearer.
-        given: `(n_queries,)`, the score of one further passage a query that was asked for; empty if none was.
+        given: `(n_queries,)`, the score of the passage that each query asked about; empty if they asked about none.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -23,5 +23,5 @@ class Hits(NamedTuple):
 
     @property
     def query_numbers(self) -> npt.NDArray[np.int64]:
-        """`(n_hits,)`: the query that each hit belongs to."""
+        """The query that each hit belongs to, `(n_hits,)`."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))

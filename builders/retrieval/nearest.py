@@ -28,7 +28,7 @@ _PAIRS = 1_000_000
 
 
 class Vectors(NamedTuple):
-    """Embeddings of length 1, one per text.
+    """The embeddings of texts, of length 1.
 
     Attributes:
         rows: `(n_stored, dim)`, usually mapped from disk, with rows of other texts among them.
@@ -39,17 +39,17 @@ class Vectors(NamedTuple):
     places: Positions
 
     def take(self, numbers: Positions) -> Floats:
-        """The vectors of texts by their numbers, `(len(numbers), dim)`."""
+        """Returns the vectors of texts by their numbers, `(len(numbers), dim)`."""
         return np.asarray(self.rows[self.places[numbers]])
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """How many numbers a vector has."""
         return int(self.rows.shape[1])
 
 
 def cosines(queries: Vectors, passages: Vectors, query_numbers: Positions, passage_numbers: Positions) -> Doubles:
-    """Cosine similarity of pairs, `(n_pairs,)`, within -1 and 1, rounded to 6 digits.
+    """Returns the cosine similarity of pairs, `(n_pairs,)`, within -1 and 1, rounded to 6 digits.
 
     Summed in double precision pair by pair, so that a pair's score is the same in whatever company it is computed: the
     sum's own noise (1e-16) is ten orders below the last digit.
@@ -77,14 +77,14 @@ class Blocks(Struct, frozen=True):
 
 
 def id_order(passages: Passages) -> Positions:
-    """Each passage's place in the order of ids, `(n_passages,)`: equal scores are ordered by it."""
+    """Returns each passage's place in the order of ids, `(n_passages,)`: it breaks ties."""
     order = np.empty(len(passages), np.int64)
     order[pc.sort_indices(passages.ids).to_numpy()] = np.arange(len(passages))
     return order
 
 
 def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: Blocks = Blocks()) -> Hits:  # noqa: B008 - frozen
-    """Each query's `k` best passages, best first, equal ones (to 6 digits) in the order of ids.
+    """Returns each query's `k` best passages, best first; ties (to 6 digits) are broken by id.
 
     Args:
         queries: of length 1.

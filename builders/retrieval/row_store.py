@@ -39,7 +39,7 @@ def keys_of(texts: Iterable[str]) -> Keys:
 
 
 class RowStore:
-    """Rows of one width in a folder.
+    """The rows of one width in a folder.
 
     Args:
         folder: made if it is missing.

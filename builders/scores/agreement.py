@@ -41,7 +41,7 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Numbers:
-    """Rows of pairs to compare: whole queries, chosen by the seed and their ids.
+    """Returns the rows of pairs to compare: whole queries, chosen by the seed and their ids.
 
     At most 32 queries and 600 pairs; where there are few pairs at most a twentieth of them, but no less than 100, so
     that the check costs little beside the work.

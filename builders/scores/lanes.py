@@ -13,7 +13,7 @@ import numpy as np
 from builders.scores.config import CrossEncoderConfig
 from foils.encode.batches import Features, Floats, Numbers, planned, tokenise
 from foils.encode.convert import FILES, convert
-from foils.encode.runtimes import lane_of_file
+from foils.encode.runtimes import openvino_lane
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
 from foils.loading import json_object, load_reranker, modules_of
@@ -137,7 +137,7 @@ def _openvino(model: Any, folder: Path) -> Callable[[list[tuple[str, str]]], Flo
         except UserError as problem:
             raise UserError(f"{KEY} openvino: {problem}") from None
         put_in_place(partial, folder)
-    run = lane_of_file("openvino", folder / FILES["openvino"])
+    run = openvino_lane(folder / FILES["openvino"])
     model.to("meta")  # the converted file has the weights
 
     def score(pairs: list[tuple[str, str]]) -> Floats:

@@ -55,7 +55,7 @@ class How(NamedTuple):
 
 
 class JudgeTask:
-    """One pair.
+    """A pair that is judged.
 
     Attributes:
         place: its row.
@@ -96,7 +96,7 @@ class JudgeTask:
 
 
 def verdict_in(text: str) -> float | None:
-    """1.0 for yes, 0.0 for no, None for what is neither.
+    """Returns 1.0 for yes, 0.0 for no, None for what is neither.
 
     >>> [verdict_in(text) for text in ("Yes.", '"no"', "No, it is about rye.", "No doubt it is.", "yes and no", "7")]
     [1.0, 0.0, 0.0, None, None, None]

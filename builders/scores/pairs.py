@@ -13,7 +13,7 @@ from foils.errors import UserError
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs by the positions of their texts.
+    """The pairs, by the positions of their texts.
 
     Attributes:
         queries: the queries' texts.

@@ -28,11 +28,11 @@ ROWS = 5000  # written at once: their texts are in memory
 
 
 class Selection(NamedTuple):
-    """Training-ready rows, and what became of everything else.
+    """The training-ready rows, and what became of everything else.
 
     Attributes:
         queries: `(n_rows,)` ids of the queries that stay, in their order.
-        rows: kind -> `schema.training(...)`, row i of each for query i.
+        rows: kind -> `schema.training(...)`; row i of each is of query i.
         qrels: `schema.QRELS`: the known positives and those that relabelling found.
         fates: `schema.FATES`: every candidate of every kind; of mixes, what they take.
         drops: `schema.DROPS`: queries that left, with the kind that could not serve them.
@@ -172,7 +172,7 @@ def _qrels(inputs: Inputs, frame: Frame, known: Frame) -> pa.Table:
 
 
 def _drops(queries: pa.Table, result: Draw, per_query: int) -> pa.Table:
-    """Queries that left, once for each kind that had too few."""
+    """The queries that left, once for each kind that had too few."""
     tables = [schema.DROPS.empty_table()]
     for kind, drawn in result.kinds.items():
         short = np.flatnonzero(~result.keep & (drawn.counts < per_query))

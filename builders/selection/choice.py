@@ -37,7 +37,7 @@ class Line(NamedTuple):
         return Line(*(column[places] for column in self))
 
     def place_in_query(self) -> Numbers:
-        """`(n_usable,)` 0 for the first of each query, 1 for the second, ..."""
+        """Returns `(n_usable,)` 0 for the first of each query, 1 for the second, ..."""
         starts = np.flatnonzero(np.r_[True, self.query[1:] != self.query[:-1]]) if len(self.query) else self.query
         return np.arange(len(self.query)) - np.repeat(starts, np.diff(np.r_[starts, len(self.query)]))
 
@@ -61,7 +61,7 @@ def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) ->
 def take(
     frame: Frame, lines: Sequence[Line], max_uses: Sequence[int | None], wanted: int, seed: int
 ) -> list[tuple[Numbers, Numbers]]:
-    """What is taken of all kinds: from each query's front, passing over passages that serve too often.
+    """Takes candidates of all kinds from each query's front, passing over passages that serve too often.
 
     Queries have their turns in random order. One that some kind cannot serve takes nothing, so that it uses up
     nothing that others may still take.
@@ -130,7 +130,7 @@ def _take_together(
 
 
 def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.uint64]:
-    """64 random bits for each key, determined by key, seed and what they are for.
+    """Returns 64 random bits for each key, determined by key, seed and what they are for.
 
     >>> bool((drawn(np.arange(3, dtype=np.uint64), 1, "a") == drawn(np.arange(3, dtype=np.uint64), 1, "b")).any())
     False
@@ -139,7 +139,7 @@ def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.
 
 
 def uniform(bits: npt.NDArray[np.uint64]) -> Floats:
-    """64 random bits as numbers between 0 and 1, both excluded."""
+    """Turns 64 random bits into numbers between 0 and 1, both excluded."""
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53 + _TINY)
 
 
@@ -151,7 +151,7 @@ def _splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Floats:
-    """`(n_candidates,)` numbers; smaller ones are taken first."""
+    """Returns `(n_candidates,)` numbers; smaller ones are taken first."""
     pool = judged.pool
     if rules.sampling == "top":
         return pool.rank.astype(np.float64)

@@ -104,7 +104,7 @@ class Wanted(NamedTuple):
 
     @property
     def drawn_kinds(self) -> tuple[str, ...]:
-        """Kinds and mixes that have negatives."""
+        """The kinds and mixes that have negatives."""
         return tuple(kind for kind in self.kinds if kind != NO_NEGATIVES)
 
     def source_of(self, kind: str) -> str:

@@ -59,7 +59,7 @@ def explain(inputs: Inputs, selection: Selection, variants: Mapping[str, str], q
 
 
 def _of_query(table: pa.Table, query_id: str, column: str) -> dict[str, Any]:
-    """Passage id -> value, for one query."""
+    """Returns one query's values by passage id."""
     mine = table.filter(pc.equal(table["query-id"], query_id))
     return dict(zip(mine["corpus-id"].to_pylist(), mine[column].to_pylist(), strict=True))
 

@@ -166,7 +166,7 @@ class Scored(NamedTuple):
 
 
 class _Lookup:
-    """Ids to positions among `ids`; -1 for others."""
+    """A function from ids to their positions among `ids`; -1 for others."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
         self._ids = ids
@@ -185,13 +185,13 @@ def _pool(table: pa.Table, query_of: _Lookup, code_of: _Lookup) -> Pool:
 
 
 def _keys(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
-    """64 bits that stand for an id, and for nothing but it."""
+    """Returns 64 bits for each id."""
     parts = [hashed(ids.slice(start, BLOCK).to_pylist()) for start in range(0, len(ids), BLOCK)]
     return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
 def _text_hashes(passages: Passages, positions: Positions) -> npt.NDArray[np.uint64]:
-    """64 bits for each passage as models read it, and behind them for each without its title, `(2 * n,)`."""
+    """Returns 64 bits for each passage as models read it, then for each without its title, `(2 * n,)`."""
     blocks = [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
     texts = (column(block).to_pylist() for column in (passages.texts, passages.bodies) for block in blocks)
     return np.concatenate([np.empty(0, np.uint64), *(hashed(map(normalised, block)) for block in texts)])

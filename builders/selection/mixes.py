@@ -11,7 +11,7 @@ from foils.errors import UserError
 
 
 def parts_of(kind: str) -> list[str]:
-    """The kinds that a mix draws from; a plain kind is its own part.
+    """Returns the kinds that a mix draws from; a plain kind is its own part.
 
     >>> parts_of("llm+bm25"), parts_of("bm25")
     (['llm', 'bm25'], ['bm25'])
@@ -25,7 +25,7 @@ def is_mix(kind: str) -> bool:
 
 
 def shares_of(kind: str, shares: Mapping[str, Mapping[str, float]]) -> list[float]:
-    """The parts' shares, which sum to 1: the recipe's, else equal ones.
+    """Returns the parts' shares, which sum to 1: the recipe's, else equal ones.
 
     >>> shares_of("llm+bm25", {"llm+bm25": {"llm": 3, "bm25": 1}})
     [0.75, 0.25]
@@ -41,7 +41,7 @@ def shares_of(kind: str, shares: Mapping[str, Mapping[str, float]]) -> list[floa
 
 
 def quotas(frame: Frame, kind: str, shares: Sequence[float], per_query: int, seed: int) -> Numbers:
-    """How many negatives of each part a query gets, `(n_parts, n_queries)`; each column sums to `per_query`.
+    """Returns how many negatives of each part a query gets, `(n_parts, n_queries)`; each column sums to `per_query`.
 
     Systematic sampling (Madow 1949): the expected numbers are exactly the shares, and no query is off by more than one.
     """
@@ -52,7 +52,7 @@ def quotas(frame: Frame, kind: str, shares: Sequence[float], per_query: int, see
 
 
 def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -> tuple[Line, Numbers]:
-    """One line out of several kinds': first each part's quota, and behind it what may stand in for it.
+    """Makes one line of several kinds' lines: first each part's quota, and behind it what may stand in for it.
 
     A text that an earlier part gives a query is not taken from a later one.
 
@@ -86,5 +86,5 @@ def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -
 
 
 def _texts(frame: Frame, line: Line) -> Numbers:
-    """One number for each candidate's query and text."""
+    """Returns one number for each candidate's query and text."""
     return frame.text_pair(line.query, frame.text[line.passage])

@@ -20,7 +20,7 @@ from builders.selection.frame import Inputs
 def inputs_from(
     queries: pa.Table, found: Candidates, qrels: pa.Table | None = None, kept_out: pa.Array | None = None
 ) -> Inputs:
-    """What a build has just mined.
+    """Returns what a build has just mined.
 
     Args:
         queries: `queries.TABLE`.
@@ -36,7 +36,7 @@ def inputs_from(
 
 
 def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
-    """What a data set's folder holds; judgements that relabelling had added are taken back."""
+    """Returns what a data set's folder holds; judgements that relabelling had added are taken back."""
     corpus = read_config(folder, manifest, "corpus")
     generated = read_config(folder, manifest, "generated")
     passages = Passages(corpus)
@@ -64,34 +64,34 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
 
 
 def wanted_by(config: BuildRecipe) -> Wanted:
-    """What a recipe wants selected."""
+    """Returns what a recipe wants selected."""
     negatives = config.negatives
     rules, shares, variants = config.selection, negatives.shares, negatives.variants
     return Wanted(negatives.kinds, negatives.per_query, config.seed, rules, shares, variants)
 
 
 def own_positives(queries: pa.Table) -> pa.Table:
-    """`schema.QRELS` of each query's own positive."""
+    """Returns each query's own positive as `schema.QRELS`."""
     scores = pa.array(np.ones(queries.num_rows), pa.int32())
     return pa.table([queries["_id"], queries["corpus-id"], scores], schema=schema.QRELS)
 
 
 def with_positives(queries: pa.Table, qrels: pa.Table) -> pa.Table:
-    """`queries.TABLE`: a query's own positive is the first that the judgements name."""
+    """Returns `queries.TABLE`; a query's own positive is the first that the judgements name."""
     first = qrels.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
     places = pc.index_in(queries["_id"], value_set=first["query-id"])
     return pa.table([queries["_id"], queries["text"], first["corpus-id_first"].take(places)], schema=TABLE)
 
 
 def own_first(queries: pa.Table, qrels: pa.Table) -> pa.Table:
-    """Judgements in the order that the data set has them in: each query's own positive before its others."""
+    """Puts judgements into the data set's order: own positives before all others."""
     own = own_positives(queries)
     is_own = pc.is_in(_pairs(qrels), value_set=_pairs(own))
     return pa.concat_tables([qrels.filter(is_own), qrels.filter(pc.invert(is_own))])
 
 
 def _without(qrels: pa.Table, others: pa.Table) -> pa.Table:
-    """Judgements but for those of some pairs, in their order."""
+    """Returns the judgements without those of some pairs, in their order."""
     return qrels.filter(pc.invert(pc.is_in(_pairs(qrels), value_set=_pairs(others))))
 
 

@@ -1,7 +1,7 @@
-"""Converted models at full speed on a CPU: batches in, a model's last output out, as it comes.
+"""Converted models on a CPU: OpenVINO at full speed for scoring, and any format batch by batch for measuring it.
 
-ONNX Runtime runs one batch after the other on all threads. OpenVINO runs one stream a thread, so that threads never
-wait for each other, and in bf16 where the processor has instructions for it.
+OpenVINO runs one stream a thread, so that threads never wait for each other, and in bf16 where the processor has
+instructions for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,50 +16,24 @@ from foils.encode.drift import Run
 from foils.hardware import has_native_bf16
 
 Lane = Callable[[Iterable[tuple[Numbers, Features]]], Iterator[tuple[Numbers, Floats]]]
-"""Batches, each the places of its texts and their features as arrays, to the places and the outputs; in any order."""
-
-
-def lane_of_file(name: Format, file: Path, streams: int | None = None) -> Lane:
-    """The runtime's for a format.
-
-    Args:
-        name: the format.
-        file: the converted model.
-        streams: batches that OpenVINO reads at the same time; without it, one a thread.
-    """
-    return _openvino(file, streams) if name.startswith("openvino") else _onnx(file)
+"""Takes batches (the places of their texts, and features as arrays) and gives places and outputs, in any order."""
 
 
 def runner(name: Format, file: Path) -> Run:
     """A converted model as a function of one batch's features, all threads on it."""
-    lane = lane_of_file(name, file, streams=1)
-
-    def run(features: Features) -> Floats:
-        arrays = {key: value.numpy() for key, value in features.items() if isinstance(value, torch.Tensor)}
-        ((_, values),) = lane([(np.arange(0), arrays)])
-        return values
-
-    return run
+    run = _openvino(file) if name.startswith("openvino") else _onnx(file)
+    return lambda features: run(
+        {key: value.numpy() for key, value in features.items() if isinstance(value, torch.Tensor)}
+    )
 
 
-def _onnx(file: Path) -> Lane:
-    import onnxruntime
+def openvino_lane(file: Path, streams: int | None = None) -> Lane:
+    """A converted model that reads several batches at the same time.
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors alone
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names, output = [port.name for port in session.get_inputs()], session.get_outputs()[-1].name
-
-    def run(batches: Iterable[tuple[Numbers, Features]]) -> Iterator[tuple[Numbers, Floats]]:
-        for places, features in batches:
-            (values,) = session.run([output], {name: features[name] for name in names})
-            yield places, values
-
-    return run
-
-
-def _openvino(file: Path, streams: int | None) -> Lane:
+    Args:
+        file: the model.
+        streams: batches at the same time; without it, one a thread.
+    """
     import openvino
 
     threads = torch.get_num_threads()
@@ -84,6 +58,33 @@ def _openvino(file: Path, streams: int | None) -> Lane:
         queue.wait_all()
         while finished:
             yield finished.pop()
+
+    return run
+
+
+def _openvino(file: Path) -> Run:
+    lane = openvino_lane(file, streams=1)
+
+    def run(arrays: Features) -> Floats:
+        ((_, values),) = lane([(np.arange(0), arrays)])
+        return values
+
+    return run
+
+
+def _onnx(file: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names, output = [port.name for port in session.get_inputs()], session.get_outputs()[-1].name
+
+    def run(arrays: Features) -> Floats:
+        (values,) = session.run([output], {name: arrays[name] for name in names})
+        found: Floats = values
+        return found
 
     return run
 

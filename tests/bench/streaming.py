@@ -2,12 +2,12 @@
 
     python -m tests.bench.streaming [--rows 50000,500000] [--hub] [--work DIR]
 
-For each size a data set with one negative a row is written, once over about 1.5 kB of text a row, and read by a process
-of its own through `training.mixture` as the trainer reads it, in batches of 64, but not trained on: from the folder,
-with --hub also from a Hub on loopback. `in memory` is the same without `streaming`: `datasets` converts the files and
-maps them, and mapped pages count as the process's where they were touched. Peak memory is told less
-what the process held before it opened the data; speed is told by its own processor time, which other jobs on the
-machine hardly change.
+For each size a data set with one negative a row is written, once over about 1.5 kB of text a row, and read by a
+process of its own through `training.rows.mixture` as the trainer reads it, in batches of 64, but not trained on: from
+the folder, with --hub also from a Hub on loopback. `in memory` is the same without `streaming`: `datasets` converts
+the files and maps them, and mapped pages count as the process's where they were touched. Peak memory is told less what
+the process held before it opened the data; speed is told by its own processor time, which other jobs on the machine
+hardly change.
 """
 
 import argparse
@@ -50,9 +50,9 @@ def measured(dataset, revision, streaming, rows):
     """Reads all rows once, by batches, in this process."""
     from torch.utils.data import DataLoader
 
-    from training import mixture
-    from training.data import resolve
     from training.recipe import TrainRecipe
+    from training.rows import mixture
+    from training.rows.source import resolve
 
     trainer = {"per_device_train_batch_size": BATCH, "max_steps": rows // BATCH}
     values = {"dataset": dataset, "revision": revision, "kind": "bm25", "base": "x", "trainer": trainer}

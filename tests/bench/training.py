@@ -132,8 +132,7 @@ def quality(options):
     from builders.folder import write_config
     from foils.recipe import Recipe
     from training import train
-    from training.dev import DevConfig
-    from training.recipe import TrainRecipe
+    from training.recipe import DevConfig, TrainRecipe
 
     folder = Path(tempfile.mkdtemp())
     write_config(folder / "data", "claims", pa.table(rows()))
@@ -145,7 +144,6 @@ def quality(options):
             seeds=(1, 2, 3),
             max_seq_length=options.tokens,
             dev=DevConfig(queries=100, every=0.5),
-            watch="none",
             trainer=table,
             **WAYS[way],
         )

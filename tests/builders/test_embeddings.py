@@ -61,9 +61,9 @@ def test_only_new_texts_are_encoded_and_no_model_is_loaded_for_none(tmp_path):
     encoded = []
 
     class Counting(Embedder):
-        def _encode(self, batch, role, texts, positions):
-            encoded.extend(batch)
-            return super()._encode(batch, role, texts, positions)
+        def _encode(self, texts, role, positions):
+            encoded.extend(texts.texts(positions).to_pylist())
+            return super()._encode(texts, role, positions)
 
     first = Counting(Reading(BASE), tmp_path).embed(corpus(TEXTS[:30]), "document")
     assert sorted(encoded) == sorted(TEXTS[:30])

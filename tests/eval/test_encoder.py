@@ -13,8 +13,8 @@ from eval.measure.tasks import load_task
 from foils.encode.drift import Texts
 from foils.models import resolve_model
 from tests.conftest import BASE
+from tests.fixtures import tiny
 from tests.fixtures.tasks import task_folder
-from tests.training import tiny
 
 TEXTS = [f"{'owls hunt mice at night, ' * (number % 7 + 1)}number {number}" for number in range(30)]
 TEXTS += ["", TEXTS[3], "a passage longer than all that is read " * 60]

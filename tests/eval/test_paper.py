@@ -6,10 +6,9 @@ import re
 import sys
 
 from tests.chat_server import about_animals
-from tests.fixtures import commands
+from tests.fixtures import commands, tiny
 from tests.fixtures.tasks import QRELS, QUERIES, task_folder
 from tests.test_architecture import ROOT
-from tests.training import tiny
 
 WORDS = [
     *("meadow", "forest", "river", "harbour", "garden", "desert", "island", "valley", "glacier", "lagoon", "village"),

@@ -22,8 +22,8 @@ from foils.metrics import means, per_query_scores
 from foils.models import resolve_model
 from foils.recipe import Recipe
 from tests.conftest import ANIMALS, BASE, as_corpus, beir
+from tests.fixtures import tiny
 from tests.fixtures.tasks import task_folder
-from tests.training import tiny
 
 ENCODING = run.Encoding()
 OWN = Reading(ignore_identical_ids=True)

@@ -1,5 +1,6 @@
 """Errors around the Hub: the clients' are explained, our own are not blamed on it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,5 @@ def test_what_the_clients_raise_is_explained():
         HfApi().repo_info("not/a/name")
     with pytest.raises(UserError, match=r"model x: this machine says: .*No such file"), explained("model x"):
         Path("/no/such/file").read_text()
+    with pytest.raises(UserError, match=r"file x: .*cannot be read"), explained("file x"):
+        json.loads("{")

@@ -19,9 +19,9 @@ from foils.errors import UserError
 from foils.loading import load_reranker, load_retriever
 from foils.models import resolve_model
 from tests.eval.test_encoder import SAMPLE
-from tests.training import tiny
-from training.base import load_cross_encoder
-from training.base import load_retriever as load_base
+from tests.fixtures import tiny
+from training.model.base import load_cross_encoder
+from training.model.base import load_retriever as load_base
 
 TEXTS = ["owls hunt mice", "bees dance"]
 

@@ -9,7 +9,7 @@ import pytest
 from foils.errors import UserError
 from foils.models import EMBEDDED_MODELS, remote_identity, resolve_model
 from tests.conftest import BASE
-from tests.training import tiny
+from tests.fixtures import tiny
 
 NAME = EMBEDDED_MODELS[BASE.removeprefix("package:")][2]
 

@@ -7,11 +7,13 @@ from sentence_transformers import SentenceTransformer
 from builders.folder import write_config
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.training import tiny
-from tests.training.test_identity import ROWS, TEXTS
-from training import mixture, train
-from training.data import load_rows, resolve
+from tests.fixtures import tiny
+from tests.fixtures.training import TWELVE as TEXTS
+from tests.fixtures.training import TWELVE_ROWS as ROWS
+from training import train
 from training.recipe import TrainRecipe
+from training.rows import mixture
+from training.rows.source import load_rows, resolve
 
 IDS = [f"d{number}" for number in range(len(TEXTS))]
 WIDE = {
@@ -31,7 +33,7 @@ def recipe(tmp_path):
     write_config(tmp_path / "dataset", "bm25", pa.table(WIDE))
     path = tmp_path / "train.toml"
     path.write_text(
-        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "nowhere"\nprecision = "fp32"\nwatch = "none"\n'
+        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "nowhere"\nprecision = "fp32"\n'
         "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
     )
     return lambda *overrides: load_recipe(path, overrides, TrainRecipe)
@@ -45,7 +47,7 @@ def test_ids_and_scores_beside_negatives_are_reported_and_not_trained_on(recipe,
     assert "columns qid, negative_2_id, negative_score, hard_negative_source are not trained on" in caplog.text
     config = recipe("streaming=true").config
     streamed = mixture.load(config, resolve(config.dataset, None))
-    assert streamed.columns == {"dataset/bm25": ["query", "positive", "negative_2", "negative_10"]}
+    assert streamed.columns == {"dataset/bm25": USED}
     also = recipe(f'also=[{{dataset="{tmp_path / "dataset" / "bm25"}"}}]').config
     assert all(columns == USED for columns in mixture.load(also, resolve(also.dataset, None)).columns.values())
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import yaml
 from safetensors.torch import load_file
 
 from builders.folder import write_config
@@ -18,8 +17,6 @@ from tests.conftest import ANIMALS, BASE
 from tests.test_architecture import ROOT
 from training import train
 from training.recipe import TrainRecipe
-
-CONFIGS = sorted((ROOT / "training" / "accelerate").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def recipe(tmp_path_factory):
     # SGD: Adam makes a whole step of a gradient that is nothing but rounding.
     path.write_text(
         f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\nprecision = "fp32"\n'
-        'dropout = 0.0\nwatch = "none"\n[trainer]\nmax_steps = 2\nlearning_rate = 0.1\noptim = "sgd"\n'
+        'dropout = 0.0\n[trainer]\nmax_steps = 2\nlearning_rate = 0.1\noptim = "sgd"\n'
         'dataloader_drop_last = true\nlr_scheduler_type = "constant"\n'
     )
     return path
@@ -65,16 +62,8 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
     assert moved > 1e-4
     assert apart < 0.01 * moved
-    refused = two_processes(recipe, one, "trainer.per_device_train_batch_size=32")  # by both, and neither waits
+    refused = two_processes(
+        recipe, one, "trainer.per_device_train_batch_size=32"
+    )  # by both, reported once, and neither waits
     assert refused.returncode != 0
-    assert refused.stderr.count("that differs: trainer.per_device_train_batch_size 64 -> 32") == 2
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_accelerate_reads_every_config(path):
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    written = yaml.safe_load(path.read_text())
-    read = load_config_from_file(str(path)).to_dict()
-    assert read["distributed_type"] == written["distributed_type"]
-    assert read["num_processes"] == written["num_processes"]
+    assert refused.stderr.count("that differs: trainer.per_device_train_batch_size 64 -> 32") == 1

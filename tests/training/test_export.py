@@ -22,7 +22,7 @@ from foils.encode.convert import FILES, load, write_onnx
 from foils.encode.drift import Scored, compare, sample_texts
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.training import tiny
+from tests.fixtures import tiny
 from training import export as exporting
 from training import train
 from training.export import export, main

@@ -15,17 +15,15 @@ import pytest
 from builders.folder import write_config
 from foils.errors import UserError
 from foils.models import resolve_model
-from foils.provenance import sha256_file
-from foils.recipe import config_hash, load_recipe
-from tests.training import tiny
+from foils.recipe import load_recipe
+from tests.fixtures import tiny
+from tests.fixtures.training import TWELVE as TEXTS
+from tests.fixtures.training import TWELVE_ROWS as ROWS
 from training import train
-from training.checkpoints import CHECKPOINTS, INPUTS, MARK
-from training.data import resolve
-from training.identity import Run, _without, shaping
-from training.recipe import TrainRecipe
-
-TEXTS = [f"{animal} {verb}" for animal in ("owls", "bees", "eels", "ants") for verb in ("hunt", "dance", "swim")]
-ROWS = {"query": [f"who? {text}" for text in TEXTS], "positive": TEXTS, "negative_1": TEXTS[3:] + TEXTS[:3]}
+from training.identity import Run, first_hash, shaping
+from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK
+from training.recipe import LoraConfig, TrainRecipe
+from training.rows.source import resolve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +38,7 @@ def recipe(tmp_path, base):
     write_config(tmp_path / "dataset", "bm25", pa.table(ROWS))
     file = tmp_path / "train.toml"
     file.write_text(
-        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\nwatch = "none"\n'
+        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\n'
         "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
     )
     return lambda *overrides: load_recipe(file, overrides, TrainRecipe)
@@ -104,6 +102,14 @@ def test_an_upgrade_costs_no_step_of_an_interrupted_run_and_is_recorded(recipe, 
     assert not partial.exists()
 
 
+def test_a_checkpoint_is_made_by_the_clock_where_the_table_says_nothing(recipe, tmp_path):
+    short = ("trainer.max_steps=60", "checkpoint_minutes=0.0001")
+    partial = interrupt(recipe(*short), tmp_path / "m")
+    assert list(partial.glob(f"{CHECKPOINTS}/*/{MARK}"))
+    train.main(recipe(*short), tmp_path / "m", 1)
+    assert record(tmp_path / "m")["training"]["resumed_from"] > 0
+
+
 def test_another_recipe_does_not_empty_an_interrupted_run(recipe, tmp_path):
     partial = interrupt(recipe(*LONG), tmp_path / "m")
     before = files_of(partial)
@@ -154,11 +160,12 @@ def test_a_finished_model_stays_whatever_is_around_it(recipe, tmp_path, caplog):
         content["hardware"]["processes"] = 2
         content["inputs"]["batches_a_step"] = 2
         content["inputs"]["recipe"].pop("length_buckets")  # a key that came later
+        content["inputs"]["recipe"] |= {"watch": "none", "exports": []}  # keys that were removed since
 
     edit(out / "run.json", older)
     write_config(tmp_path / "dataset", "dense", pa.table(ROWS))  # another kind of the same data set
     before = files_of(out)
-    train.main(recipe("watch=auto", "trainer.save_total_limit=1"), out, 1)
+    train.main(recipe("trainer.report_to=none", "trainer.save_total_limit=1"), out, 1)
     assert files_of(out) == before
     assert "nothing to do (it was made with others: hardware.processes 2 -> 1" in caplog.text
     assert "packages.transformers 4.0.0 -> " in caplog.text
@@ -209,13 +216,18 @@ def test_another_base_of_the_same_weights_is_another_run(recipe, tmp_path):
 def of_version_0_1(run):
     """Inputs as version 0.1 wrote them."""
     return {
-        "recipe": config_hash(_without(run.recipe.config)),
+        "recipe": first_hash(run.recipe.config),
         "dataset": run.source.revision,
         "base": run.base.weights,
         "processes": 1,
         "code": "0" * 64,
         "packages": {"torch": "2.1"},
     }
+
+
+def test_the_hash_of_a_recipe_is_that_of_version_0_1():
+    config = TrainRecipe("data", "bm25", "base", dropout=0.1, lora=LoraConfig(rank=4), trainer={"max_steps": 3})
+    assert first_hash(config) == "aca224e036fd1989bae17808095f3f40c42bb92093686225980d428f1f160fc7"
 
 
 def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
@@ -230,6 +242,7 @@ def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
 
     def older(content):
         content["inputs"] = {**of_version_0_1(run), "recipe": "of a recipe with exports or other keys"}
+        content["recipe"]["text"] = f'watch = "none"\nexports = ["onnx"]\n{content["recipe"]["text"]}'
         content["energy_kwh"], content["peak_memory_mb"] = None, 900
 
     edit(tmp_path / "m" / "run.json", older)
@@ -243,23 +256,6 @@ def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
     edit(half / "config.json", lambda content: content.update(dtype="bfloat16"))
     with pytest.raises(UserError, match=r"that differs: weights bfloat16 -> float32; "):
         train.main(recipe(*LONG, f"base={half}"), tmp_path / "m", 1)
-
-
-def test_an_export_that_fails_costs_nothing_and_one_that_lacks_is_made(recipe, tmp_path):
-    static = tiny.static(tmp_path / "static")
-    with pytest.raises(UserError, match=r"cannot be converted.*The trained model is in .*/m all the same"):
-        train.main(recipe(f"base={static}", 'exports=["onnx"]'), tmp_path / "m", 1)
-    weights = sha256_file(tmp_path / "m" / "model.safetensors")
-    train.main(recipe(f"base={static}"), tmp_path / "m", 1)
-    assert sha256_file(tmp_path / "m" / "model.safetensors") == weights
-    train.main(recipe(), tmp_path / "n", 1)
-    before = record(tmp_path / "n")["model"]
-    train.main(recipe('exports=["onnx"]'), tmp_path / "n", 1)
-    found = record(tmp_path / "n")
-    assert found["model"] == before
-    assert [each["format"] for each in found["exports"]] == ["onnx"]
-    assert (tmp_path / "n" / "onnx" / "model.onnx").exists()
-    assert "onnx/model.onnx" in found["files"]
 
 
 def test_each_seed_has_a_peak_of_its_own(recipe, tmp_path):

@@ -15,16 +15,11 @@ from foils.errors import UserError
 from foils.kinds import parse
 from foils.recipe import load_recipe
 from tests.conftest import BASE
-from training import mixture
-from training.data import load_rows, resolve
+from tests.fixtures.training import NUMBERED as MAIN
+from tests.fixtures.training import N
 from training.recipe import TrainRecipe
-
-N = 40
-MAIN = {
-    "query": [f"question {n}" for n in range(N)],
-    "positive": [f"answer {n}" for n in range(N)],
-    "negative_1": [f"lexical {n}" for n in range(N)],
-}
+from training.rows import mixture
+from training.rows.source import load_rows, resolve
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +219,8 @@ def test_the_main_data_set_is_not_named_again(load, data):
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"title": ["a"], "body": ["b"]}, "title, body do not tell which column is the query and which the positive"),
-        ({"query": ["a"], "question": ["a"], "answer": ["b"]}, "query, question, answer do not tell"),
+        ({"title": ["a"], "body": ["b"]}, "title, body leave a doubt which column is the query and which the positive"),
+        ({"query": ["a"], "question": ["a"], "answer": ["b"]}, "query, question, answer leave a doubt"),
         (
             {"query": ["a"], "answer": ["b"], "label": [0]},
             "column 'label' may say that not every row's answer is a right",
@@ -252,7 +247,11 @@ def test_columns_and_texts(load, tmp_path, columns, words, streaming):
 def test_empty_and_missing_texts_of_the_main_data_set(load, data):
     for name, rows, words in (
         ("hole", {**MAIN, "positive": [*MAIN["positive"][:-1], ""]}, "dataset ours/hole: row 40: positive is empty"),
-        ("short", {"query": ["a"], "negative_1": ["b"]}, "ours, kind short: has no column 'positive'; its columns are"),
+        (
+            "short",
+            {"query": ["a"], "negative_1": ["b"]},
+            "ours, kind short: query, negative_1 leave a doubt",
+        ),
         ("numbers", {**MAIN, "negative_1": list(range(N))}, "column 'negative_1' holds int64 and not text"),
     ):
         write_config(data / "ours", name, pa.table(rows))
@@ -336,8 +335,10 @@ from itertools import chain, islice
 from pathlib import Path
 from torch.utils.data import DataLoader
 from foils.recipe import load_recipe
-from training import mixture
-from training.data import resolve
+from tests.fixtures.training import NUMBERED as MAIN
+from tests.fixtures.training import N
+from training.rows import mixture
+from training.rows.source import resolve
 from training.recipe import TrainRecipe
 
 config = load_recipe(Path(sys.argv[1]), ["streaming=true", "trainer.max_steps=9"], TrainRecipe).config

@@ -21,12 +21,14 @@ from foils.errors import UserError
 from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.conftest import BASE, CANARY
+from tests.fixtures.training import NUMBERED as MAIN
+from tests.fixtures.training import N
 from tests.test_architecture import ROOT
-from tests.training.test_mixture import MAIN, N
-from training import mixture, train
-from training.data import resolve
+from training import train
 from training.publish import compare, publish_model
 from training.recipe import TrainRecipe
+from training.rows import mixture
+from training.rows.source import resolve
 
 pytestmark = pytest.mark.hub
 
@@ -196,8 +198,8 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from foils.recipe import load_recipe
-from training import mixture
-from training.data import resolve
+from training.rows import mixture
+from training.rows.source import resolve
 from training.recipe import TrainRecipe
 
 state = PartialState(cpu=True)

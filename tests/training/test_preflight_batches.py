@@ -1,109 +1,21 @@
-"""Batches are foretold exactly: against sentence-transformers' own samplers, gone through to their end."""
+"""Batches and steps are counted on the trainer's own sampler, and are those that training takes."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
-import torch
 from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.base.sampler import (
-    DefaultBatchSampler,
-    NoDuplicatesBatchSampler,
-    ProportionalBatchSampler,
-    RoundRobinBatchSampler,
-)
 from sentence_transformers.losses import MultipleNegativesRankingLoss
-from torch.utils.data import ConcatDataset, RandomSampler
 
-from tests.training.small_models import small_retriever
-from training.preflight.batches import Plan, codes_of, foretell, plan_of
-from training.preflight.hashes import hashed
-
-EPOCHS = 2
-column = st.integers(1, 30)
+from tests.fixtures.small_models import small_retriever
+from training.preflight.batches import counted
+from training.rows.samplers import LengthBatches
 
 
-@st.composite
-def tables(draw, rows):
-    """Three columns; the texts of one may stand in another."""
-    distinct = [draw(st.sampled_from([2, 5, 15, 1000])) for _ in range(3)]
-    return {
-        name: [
-            f"{name if high == 1000 else ''}{at if high == 1000 else draw(st.integers(0, high))}" for at in range(rows)
-        ]
-        for name, high in zip(("query", "positive", "negative_1"), distinct, strict=True)
-    }
-
-
-@st.composite
-def cases(draw):
-    parts = [draw(column.flatmap(tables)) for _ in range(draw(st.sampled_from([1, 1, 2, 3])))]
-    processes = draw(st.sampled_from([1, 1, 2]))
-    plan = Plan(
-        sampler=draw(st.sampled_from(["no_duplicates", "no_duplicates", "batch_sampler"])),
-        several=draw(st.sampled_from(["proportional", "round_robin"])),
-        batch_size=draw(st.sampled_from([1, 2, 4, 8])),
-        processes=processes,
-        accumulation=1,
-        epochs=EPOCHS,
-        max_steps=-1,
-        drop_last=processes > 1 or draw(st.booleans()),  # several processes force it
-        seed=draw(st.integers(0, 99)),
-    )
-    return [Dataset.from_dict(part) for part in parts], plan
-
-
-def codes(parts):
-    return {
-        str(number): codes_of([each.exact for each in hashed(part, part.column_names).values()])
-        for number, part in enumerate(parts)
-    }
-
-
-def real_epochs(parts, plan):
-    """Of each epoch: what is announced, and the batches of each process up to there."""
-    generator = torch.Generator()
-    options = {"batch_size": plan.batch_size, "drop_last": plan.drop_last, "generator": generator, "seed": plan.seed}
-    if plan.sampler == "batch_sampler":
-        samplers = [DefaultBatchSampler(RandomSampler(part, generator=generator), **options) for part in parts]
-    else:
-        samplers = [NoDuplicatesBatchSampler(part, **options) for part in parts]
-    sampler = samplers[0]
-    if len(parts) > 1:
-        kind = RoundRobinBatchSampler if plan.several == "round_robin" else ProportionalBatchSampler
-        sampler = kind(ConcatDataset(parts), samplers, generator=generator, seed=plan.seed)
-    for epoch in range(EPOCHS):
-        sampler.set_epoch(epoch)
-        shards = [BatchSamplerShard(sampler, plan.processes, at, even_batches=False) for at in range(plan.processes)]
-        shards = shards if plan.processes > 1 else [sampler]
-        taken = []
-        for shard in shards:
-            generator.manual_seed(plan.seed)  # the plain sampler's order, alike in all processes
-            taken.append(list(shard)[: len(shard)])
-        yield len(shards[0]), taken
-
-
-@settings(max_examples=150)
-@given(cases())
-def test_every_epoch_of_the_real_samplers_is_foretold(case):
-    parts, plan = case
-    total, found = sum(map(len, parts)), foretell(codes(parts), plan)
-    unused, repeats, batch_counts = [], [], []
-    for announced, taken in real_epochs(parts, plan):
-        assert announced == found.announced
-        assert len({len(each) for each in taken}) == 1
-        used = [row for each in taken for batch in each for row in batch]
-        batch_counts.append(len(taken[0]))
-        unused.append(total - len(set(used)))
-        repeats.append(len(used) - len(set(used)))
-    assert found.exact
-    assert found.batches == batch_counts[0]
-    assert found.steps == sum(batch_counts)
-    if found.announced:
-        assert found.unused == pytest.approx(np.mean(unused))
-        assert found.repeats == pytest.approx(np.mean(repeats))
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_retriever(tmp_path_factory.mktemp("model"))
 
 
 def starved(rows=400, negatives=8):
@@ -116,72 +28,91 @@ def starved(rows=400, negatives=8):
     )
 
 
-def plan(**changed):
-    values = Plan("no_duplicates", "proportional", 32, 1, 1, 1, -1, drop_last=False, seed=1)
-    return values._replace(**changed)
+@pytest.fixture
+def trainer(model, tmp_path):
+    def make(rows, **changed):
+        options = {
+            "per_device_train_batch_size": 32, "batch_sampler": "no_duplicates", "num_train_epochs": 1, "seed": 1,
+            "use_cpu": True, "save_strategy": "no", "report_to": "none",
+        }  # fmt: skip
+        arguments = SentenceTransformerTrainingArguments(str(tmp_path), **{**options, **changed})
+        loss = MultipleNegativesRankingLoss(model)
+        return SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
+
+    return make
 
 
-def test_shared_negatives_starve_the_sampler():
-    found = foretell(codes([starved()]), plan())
-    assert (found.announced, found.batches, found.rows - found.unused) == (13, 13, 104)
-    dropped = foretell(codes([starved()]), plan(drop_last=True))
+def test_shared_negatives_starve_the_sampler(trainer):
+    found = counted(trainer(starved()))
+    assert (found.announced, found.batches, found.rows - found.unused, found.exact) == (13, 13, 104, True)
+    dropped = counted(trainer(starved(), dataloader_drop_last=True))
     assert (dropped.announced, dropped.batches, dropped.steps, dropped.unused) == (12, 0, 0, 400)
 
 
-def test_labels_do_not_count_but_the_same_text_in_another_column_does():
+def test_labels_do_not_count_but_the_same_text_in_another_column_does(trainer):
     rows = Dataset.from_dict({"query": ["a", "b"], "positive": ["b", "c"], "label": [1.0, 1.0]})
-    found = foretell(
-        {"": codes_of([x.exact for x in hashed(rows, ["query", "positive"]).values()])}, plan(batch_size=2)
-    )
+    found = counted(trainer(rows, per_device_train_batch_size=2))
     assert (found.announced, found.batches, found.unused) == (1, 1, 1)  # "b" keeps them apart; the second is cut off
 
 
 @pytest.mark.parametrize(
     ("changed", "steps", "planned", "epochs"),
     [
-        ({"epochs": 3}, 39, 39, 3),
-        ({"epochs": 0.5}, 7, 7, 1),
-        ({"accumulation": 4}, 4, 4, 1),
+        ({"num_train_epochs": 3}, 39, 39, 3),
+        ({"num_train_epochs": 0.5}, 7, 7, 1),
+        ({"gradient_accumulation_steps": 4}, 4, 4, 1),
         ({"max_steps": 30}, 30, 30, 3),
-        ({"drop_last": True, "processes": 3}, 4, 4, 1),
+        ({"batch_sampler": LengthBatches}, 13, 13, 1),
     ],
 )
-def test_steps_of_rows_without_duplicates(changed, steps, planned, epochs):
-    found = foretell(codes([starved(negatives=400)]), plan(**changed))
-    assert (found.steps, found.planned_steps, found.epochs) == (steps, planned, epochs)
+def test_steps_of_rows_without_duplicates(trainer, changed, steps, planned, epochs):
+    found = counted(trainer(starved(negatives=400), **changed))
+    assert (found.steps, found.planned_steps, found.epochs, found.exact) == (steps, planned, epochs, True)
+
+
+@pytest.mark.parametrize("several", ["proportional", "round_robin"])
+@pytest.mark.parametrize("sampler", ["no_duplicates", "batch_sampler"])
+def test_two_processes_share_the_batches(trainer, sampler, several):
+    parts = {"a": starved(60, 7), "b": starved(31, 31)}
+    from datasets import DatasetDict
+
+    made = trainer(
+        DatasetDict(parts), per_device_train_batch_size=4, dataloader_drop_last=True, batch_sampler=sampler,
+        multi_dataset_batch_sampler=several,
+    )  # fmt: skip
+    shares = vars(made.args) | {"world_size": 2, "train_batch_size": 4}
+    found = counted(
+        SimpleNamespace(
+            args=SimpleNamespace(**shares), train_dataset=made.train_dataset, _build_dataloader=made._build_dataloader
+        )
+    )
+    loader = made._build_dataloader(made.train_dataset, 4, dataset_kind="train")
+    shards = []
+    for rank in range(2):
+        loader.batch_sampler.set_epoch(0)
+        shard = BatchSamplerShard(loader.batch_sampler, 2, rank, even_batches=False)
+        loader.batch_sampler.generator.manual_seed(made.args.seed)
+        shards.append(list(shard)[: len(shard)])
+    used = {row for shard in shards for batch in shard for row in batch}
+    assert found.batches == len(shards[0]) == len(shards[1])
+    assert found.unused == 91 - len(used)
+    assert sum(found.of_parts.values()) == 2 * found.batches
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_the_trainer_takes_the_steps_that_are_foretold(tmp_path, accumulation, drop_last):
-    rows = starved(rows=41, negatives=6)
-    arguments = SentenceTransformerTrainingArguments(
-        str(tmp_path),
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=accumulation,
-        num_train_epochs=2,
-        batch_sampler="no_duplicates",
-        dataloader_drop_last=drop_last,
-        use_cpu=True,
-        save_strategy="no",
-        report_to="none",
-        seed=5,
-    )
-    model = small_retriever(tmp_path / "model")
-    trainer = SentenceTransformerTrainer(
-        model=model, args=arguments, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)
-    )
-    found = foretell(codes([rows]), plan_of(arguments))
-    assert trainer.train().global_step == found.steps
-    assert trainer.state.max_steps == found.planned_steps
+def test_the_trainer_takes_the_steps_that_were_counted(trainer, accumulation, drop_last):
+    made = trainer(
+        starved(rows=41, negatives=6), per_device_train_batch_size=4, gradient_accumulation_steps=accumulation,
+        num_train_epochs=2, dataloader_drop_last=drop_last, seed=5,
+    )  # fmt: skip
+    found = counted(made)
+    assert made.train().global_step == found.steps
+    assert made.state.max_steps == found.planned_steps
 
 
-def test_what_is_too_much_to_go_through_is_said_to_be_estimated():
-    found = foretell(codes([starved()]), plan(epochs=50, drop_last=True), budget=100)
+def test_what_takes_too_long_is_extrapolated_and_said_to_be(trainer):
+    found = counted(trainer(starved(4000, 4000), num_train_epochs=50), budget_s=0.001)
     assert not found.exact
-    assert found.epochs == 50
-
-
-def test_a_sampler_of_ones_own_is_counted_as_if_each_row_were_used_once():
-    found = foretell(codes([starved()]), plan(sampler="LengthBatches"))
-    assert (found.batches, found.unused, found.exact) == (13, 0, False)
+    assert (found.batches, found.steps, found.epochs) == (125, 50 * 125, 50)
+    assert found.sampler_seconds > 0.001

@@ -11,10 +11,10 @@ from builders.retrieval.embeddings import own_prompts
 from foils.errors import UserError
 from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe
+from tests.fixtures import tiny
 from tests.test_architecture import ROOT
-from tests.training import tiny
 from training import train
-from training.base import load_retriever, prompts_of, read_at_most
+from training.model.base import load_retriever, prompts_of, read_at_most
 from training.recipe import TrainRecipe
 
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.toml"))
@@ -123,8 +123,6 @@ def test_pooling_attention_and_length_are_refused_where_they_mean_nothing(bases)
         load_retriever(str(bases["bge-base"]), attention="flash_attention_2")
     with pytest.raises(UserError, match="reads texts of any length"):
         read_at_most(load_retriever(str(bases["static"])), 64)
-    with pytest.raises(UserError, match="the base has 512 positions"):
-        read_at_most(load_retriever(str(bases["bge-base"])), 1024)
 
 
 def test_attention_and_pooling_are_those_that_were_asked_for(bases):

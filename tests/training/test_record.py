@@ -7,8 +7,8 @@ import pytest
 
 from builders.folder import write_config
 from foils.recipe import load_recipe
-from tests.training import tiny
-from tests.training.test_identity import ROWS
+from tests.fixtures import tiny
+from tests.fixtures.training import TWELVE_ROWS as ROWS
 from training import train
 from training.recipe import TrainRecipe
 
@@ -33,7 +33,7 @@ def test_the_card_says_what_base_and_manifest_say(tmp_path, manifest, known, wor
         (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(manifest))
     path = tmp_path / "train.toml"
     path.write_text(
-        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\nwatch = "none"\n'
+        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\n'
         "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
     )
     (folder,) = train.main(load_recipe(path, [], TrainRecipe), tmp_path / "m", 1)

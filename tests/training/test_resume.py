@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -17,14 +16,13 @@ from safetensors.torch import load_file
 from builders.folder import write_config
 from foils.recipe import load_recipe
 from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
-from tests.conftest import BASE
-from tests.fixtures import commands
+from tests.fixtures import commands, tiny
+from tests.fixtures.training import TEXTS
 from tests.test_architecture import ROOT
-from tests.training.test_train import TEXTS
 from training import train
-from training.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
+from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
+from training.loop.trainer import _remedy
 from training.recipe import TrainRecipe
-from training.trainer import _told
 
 EIGHT = [f"{text}, {where}" for where in ("by day", "at night") for text in TEXTS][:8]
 STEPS = 10  # of 4 an epoch: the order of rows in the third must come out right too
@@ -35,9 +33,10 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     rows = {"query": [f"who? {text}" for text in EIGHT], "positive": EIGHT, "negative_1": EIGHT[1:] + EIGHT[:1]}
     write_config(folder / "dataset", "bm25", pa.table(rows))
+    base = tiny.retriever("mean", folder / "base")
     path = folder / "train.toml"
     path.write_text(
-        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\nprecision = "fp32"\n'
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nmax_seq_length = 32\nprecision = "fp32"\n'
         f"[trainer]\nmax_steps = {STEPS}\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
         'save_strategy = "steps"\nsave_steps = 1\nlogging_steps = 3\nwarmup_steps = 2\n'
     )
@@ -94,15 +93,10 @@ def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed):
     assert not (out / INPUTS).exists()
 
 
-def test_training_changes_the_weights(undisturbed):
-    base, trained = load_file(base_weights()), load_file(undisturbed / "model.safetensors")
+def test_training_changes_the_weights(recipe, undisturbed):
+    base = load_file(recipe.parent / "base" / "model" / "model.safetensors")
+    trained = load_file(undisturbed / "model.safetensors")
     assert any(not base[name].equal(trained[name]) for name in trained)
-
-
-def base_weights():
-    from foils.models import resolve_model
-
-    return str(Path(resolve_model(BASE).location) / "model.safetensors")
 
 
 def test_two_commands_do_not_train_the_same_folder(recipe):
@@ -142,20 +136,20 @@ def test_several_seeds_are_as_each_alone(recipe, undisturbed):
 
 
 @pytest.mark.usefixtures("_own_mounts")
-def test_a_full_disk_is_told_with_the_remedy(tmp_path):
+def test_a_full_disk_is_remedy_with_the_remedy(tmp_path):
     done = on_a_small_disk(
         tmp_path,
         """
         from pathlib import Path
         import torch
         from safetensors.torch import save_file
-        from training.trainer import _told
+        from training.loop.trainer import _remedy
         weights, folder = {"a": torch.zeros(3_000_000)}, Path(sys.argv[1])
         for write in (lambda: save_file(weights, folder / "s"), lambda: torch.save(weights, folder / "t")):
             try:
                 write()
             except Exception as error:
-                print(_told(error, 8, folder))
+                print(_remedy(error, 8, folder))
             for file in folder.iterdir():
                 file.unlink()
         """,
@@ -168,7 +162,7 @@ def test_a_full_disk_is_told_with_the_remedy(tmp_path):
         assert line.endswith("run again and training goes on from the last whole checkpoint")
 
 
-def test_memory_that_ran_out_is_told_and_other_errors_are_not(tmp_path):
-    told = _told(torch.OutOfMemoryError("CUDA out of memory"), 8, tmp_path)
+def test_memory_that_ran_out_is_remedy_and_other_errors_are_not(tmp_path):
+    told = _remedy(torch.OutOfMemoryError("CUDA out of memory"), 8, tmp_path)
     assert told.startswith("recipe: trainer.per_device_train_batch_size 8: memory ran out; set it lower")
-    assert _told(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8, tmp_path) is None
+    assert _remedy(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8, tmp_path) is None

@@ -11,10 +11,10 @@ from foils.models import ModelReference, resolve_model
 from foils.recipe import load_recipe
 from tests.conftest import BASE
 from training import train
-from training.data import Source, resolve
 from training.recipe import TrainRecipe
-from training.seen import Seen, seen_by
-from training.sources import MoreData, resolve_more
+from training.rows.further import MoreData, resolve_more
+from training.rows.seen import Seen, seen_by
+from training.rows.source import Source, resolve
 
 TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus"]
 
@@ -95,7 +95,7 @@ def test_names_that_mteb_does_not_know(dataset, tmp_path):
     source = resolve(str(dataset(report([], "SciFact"))), None)
     assert seen_by(source, model(tmp_path / "m", name="owner/unheard-of")).base is None
     (tmp_path / "m" / "run.json").write_text("no JSON")
-    with pytest.raises(UserError, match=r"base .*run\.json: is no JSON; build or train it again, or name another"):
+    with pytest.raises(UserError, match=r"base .*run\.json: not JSON; build or train it again, or name another"):
         seen_by(source, ModelReference("m", "sha256:0", str(tmp_path / "m"), "sha256:0", "sha256:0"))
 
 

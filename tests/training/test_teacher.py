@@ -14,8 +14,8 @@ from foils.recipe import load_recipe
 from tests.builders.test_scoring import tiny_model
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, SHARED, as_corpus
-from training.data import load_rows, resolve
-from training.teacher import scorers_of, with_scores
+from training.rows.source import load_rows, resolve
+from training.rows.teacher import scorers_of, with_scores
 
 RANKER = SHARED / "models" / "cross-encoder-mini"
 SCORE_ALL = "selection.floor={cross-encoder=-1000}"
@@ -80,13 +80,11 @@ def test_a_kind_that_nobody_scored_is_refused_and_the_remedy_helps(made):
     ) as told:
         with_scores(load_rows(plain, "llm"), plain, "llm", "cross-encoder")
     assert f"--set '{SCORE_ALL}'" in str(told.value)  # which is how `scored` was built
-    with pytest.raises(UserError, match=r"has no scores of 'llm-judge' \(it has bm25, cross-encoder\); build it again"):
-        with_scores(load_rows(plain, "llm"), plain, "llm", "llm-judge")
 
 
-def test_texts_from_elsewhere_are_not_taken_for_unscored_ones(scored):
+def test_texts_from_elsewhere_have_no_scores(scored):
     rows = Dataset.from_dict({"query": ["who?"], "positive": [next(iter(ANIMALS.values()))]})
-    with pytest.raises(UserError, match=r"1 of 1 \(100.0%\) of its pairs .* texts that animals does not hold"):
+    with pytest.raises(UserError, match=r"1 of 1 \(100.0%\) of its pairs .*; distil from rows as they were built"):
         with_scores(rows, scored, "bm25", "cross-encoder")
 
 

@@ -1,6 +1,7 @@
 """Training through accelerate, for real, and what bad input is told before any time is lost."""
 
 import json
+import subprocess
 import sys
 
 import pyarrow as pa
@@ -11,20 +12,13 @@ from builders.folder import write_config
 from foils.errors import UserError
 from foils.models import weights_hash
 from foils.recipe import load_recipe
-from tests.conftest import BASE
-from tests.fixtures import commands
+from tests.fixtures import commands, tiny
+from tests.fixtures.training import ROWS, TEXTS, launch
 from tests.test_architecture import ROOT
 from training import train
-from training.cross_encoder import labelled_pairs
-from training.data import load_rows, resolve
+from training.loop.cross_encoder import labelled_pairs
 from training.recipe import TrainRecipe
-
-TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus", "bats hear moths", "cows chew twice"]
-ROWS = {
-    "query": [f"who is it? {text}" for text in TEXTS],
-    "positive": TEXTS,
-    "negative_1": TEXTS[1:] + TEXTS[:1],
-}
+from training.rows.source import load_rows, resolve
 
 
 @pytest.fixture
@@ -36,31 +30,26 @@ def dataset(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny.retriever("mean", tmp_path_factory.mktemp("base"))
+
+
 @pytest.fixture
-def recipe(tmp_path, dataset):
+def recipe(tmp_path, dataset, base):
     path = tmp_path / "train.toml"
     path.write_text(
-        f'dataset = "{dataset}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        f'dataset = "{dataset}"\nkind = "bm25"\nbase = "{base}"\nmax_seq_length = 32\n'
         "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
     )
     return path
-
-
-def launch(*arguments, processes=1):
-    several = ["--multi_gpu"] if processes > 1 else []
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", str(processes), *several),
-        *(str(ROOT / "training" / "train.py"), *map(str, arguments)),
-    ]
-    return commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
 
 
 def record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, dataset, tmp_path):
-    base = SentenceTransformer(resolve_base())
+def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, dataset, base, tmp_path):
     for name in ("first", "again"):
         finished = launch(recipe, "--out", tmp_path / name, "--set", f"dataset={dataset}")
         assert finished.returncode == 0, finished.stderr
@@ -73,17 +62,11 @@ def test_one_process_trains_and_the_same_seed_gives_the_same_weights(recipe, dat
     assert first["model"]["revision"] != first["base"]["revision"]
     assert first["model"] == record(tmp_path / "again")["model"]
     model = SentenceTransformer(str(tmp_path / "first"))
-    assert model.max_seq_length == base.max_seq_length
+    assert model.max_seq_length == SentenceTransformer(str(base)).max_seq_length
     card = (tmp_path / "first" / "README.md").read_text()
     assert "configuration `bm25`, 6 rows" in card
     assert "--set dataset" not in card
     assert not (tmp_path / "first.partial").exists()
-
-
-def resolve_base():
-    from foils.models import resolve_model
-
-    return resolve_model(BASE).location
 
 
 def test_two_cpu_processes_train_together(recipe, tmp_path):
@@ -111,6 +94,12 @@ def test_a_cross_encoder_is_the_same_for_the_same_seed(recipe, tmp_path):
         train.main(config, tmp_path / name)
     hashes = {name: record(tmp_path / name)["model"]["revision"] for name in ("first", "again", "other")}
     assert hashes["first"] == hashes["again"] != hashes["other"]
+
+
+def test_a_tracker_gets_the_curves_and_its_files_stay(recipe, tmp_path):
+    train.main(load_recipe(recipe, ["trainer.report_to=tensorboard", "seeds=[1, 2]"], TrainRecipe), tmp_path / "m")
+    for name in ("m-seed1", "m-seed2"):
+        assert list((tmp_path / "tensorboard" / name).glob("events.out.tfevents.*"))
 
 
 def test_prompts_are_saved_with_the_model(recipe, tmp_path):
@@ -145,12 +134,17 @@ def test_rows_by_kind(dataset):
         ("trainer.learning_rat=1", "learning_rat"),
         ("trainer.seed=3", "set seed at the recipe's top level"),
         ("trainer.output_dir=x", "give --out"),
-        ("trainer.dataloader_drop_last=true", None),
     ],
 )
 def test_bad_input_is_named_before_training(recipe, tmp_path, override, words):
-    overrides = [override, *(["trainer.per_device_train_batch_size=64"] if words is None else [])]
-    with pytest.raises(UserError, match=words or "need 64 rows for one batch and the data set has 6; set it lower"):
+    with pytest.raises(UserError, match=words):
+        train.main(load_recipe(recipe, [override], TrainRecipe), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_the_rows_cannot_fill_is_named_before_training(recipe, tmp_path):
+    overrides = ["trainer.dataloader_drop_last=true", "trainer.per_device_train_batch_size=64"]
+    with pytest.raises(UserError, match="batch_size 64: sampler batch_sampler makes no batch of 6 rows"):
         train.main(load_recipe(recipe, overrides, TrainRecipe), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -165,6 +159,41 @@ def test_a_finished_run_is_found_and_other_folders_are_left_alone(recipe, tmp_pa
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="holds no finished run"):
         train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "mine")
+
+
+def test_pairs_are_kept_in_a_file_where_the_rows_are(dataset):
+    rows = load_rows(resolve(str(dataset), None), "bm25")
+    assert rows.cache_files
+    assert labelled_pairs(rows).cache_files  # and not in memory
+
+
+HEAVY = """
+import runpy, sys
+sys.argv = ["train.py", sys.argv[1], "--set", "knid=bm25"]
+try:
+    runpy.run_path("training/train.py", run_name="__main__")
+except SystemExit as ended:
+    print(ended.code, *({"torch", "transformers", "sentence_transformers", "datasets"} & {*sys.modules}))
+"""
+
+
+def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(recipe):
+    command = [sys.executable, "-c", HEAVY, str(recipe)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert finished.stdout.split() == ["2"]
+    assert "unknown key knid; allowed here: dataset, kind" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("watch=auto", r"removed key watch: set report_to in \[trainer\], such as trainer.report_to = \"trackio\""),
+        ('exports=["onnx"]', "removed key exports: convert the finished model with: python -m training.export"),
+    ],
+)
+def test_a_key_of_an_earlier_version_names_what_replaced_it(recipe, override, words):
+    with pytest.raises(UserError, match=words):
+        load_recipe(recipe, [override], TrainRecipe)
 
 
 def test_the_command_ends_with_2_and_one_line(recipe, tmp_path):

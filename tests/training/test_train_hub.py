@@ -21,28 +21,15 @@ from foils.provenance import sha256_file
 from foils.recipe import load_recipe
 from tests.cards.test_comparison import TOLD
 from tests.conftest import BASE, CANARY
-from tests.fixtures import commands
+from tests.fixtures import commands, tiny
+from tests.fixtures.training import ROWS, launch, put_dataset
 from tests.hub import Fault
 from tests.test_architecture import ROOT
-from tests.training import tiny
-from tests.training.test_train import ROWS, launch
 from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
 
 pytestmark = pytest.mark.hub
-
-
-def put_dataset(hub, tmp_path, repo_id, tag="v1.0.0", rows=ROWS):
-    """A Hub data set of one kind, as plain as can be."""
-    (file,) = write_config(tmp_path / "rows", "bm25", pa.table(rows))
-    if ("dataset", repo_id) not in hub.repos():
-        hub.create_repo("dataset", repo_id)
-    card = "---\nconfigs:\n- config_name: bm25\n  data_files: bm25/*.parquet\n---\n"
-    commit = hub.commit("dataset", repo_id, {"README.md": card.encode(), f"bm25/{file.name}": file.read_bytes()})
-    if tag is not None:
-        hub.tag("dataset", repo_id, tag, commit)
-    return commit
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ SHORT = "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\n"
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "train.toml"
-    path.write_text(f'dataset = "nowhere"\nkind = "bm25"\nbase = "nowhere"\nwatch = "none"\n{SHORT}')
+    path.write_text(f'dataset = "nowhere"\nkind = "bm25"\nbase = "nowhere"\n{SHORT}')
     return lambda *overrides: load_recipe(path, overrides, TrainRecipe)
 
 
@@ -52,6 +52,7 @@ def recipe(tmp_path):
         "auto_find_batch_size=true",
         "use_liger_kernel=true",
         "parallelism_config={}",
+        "report_to=wandb",
     ],
 )
 @pytest.mark.parametrize("task", ["retriever", "cross-encoder"])

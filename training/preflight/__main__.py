@@ -8,7 +8,6 @@ Ends with 0, or with 2 and the problems, as training would.
 import sys
 from pathlib import Path
 
-import msgspec
 import torch
 from accelerate import PartialState
 
@@ -16,13 +15,13 @@ from foils.errors import run_entry
 from foils.models import resolve_model
 from foils.recipe import load_recipe, recipe_arguments
 from training import preflight
-from training.data import resolve
-from training.mixture import load, resolve_also
+from training.job import Job
+from training.loop import cross_encoder, retriever
+from training.loop.trainer_table import check_trainer
 from training.recipe import TrainRecipe
-from training.seen import seen_by
-from training.train import MAKE
-from training.trainer import Job
-from training.trainer_table import check_trainer
+from training.rows.mixture import load, resolve_also
+from training.rows.seen import seen_by
+from training.rows.source import resolve
 
 
 def main(config: TrainRecipe, out: Path) -> None:
@@ -35,9 +34,9 @@ def main(config: TrainRecipe, out: Path) -> None:
     check_trainer(config)
     source, also, base = resolve(config.dataset, config.revision), resolve_also(config), resolve_model(config.base)
     preflight.check_base(base, config.task)
-    config = msgspec.structs.replace(config, watch="none")
     job = Job(config, load(config, source, also), base, seen_by(source, base, also), out, out)
-    report = preflight.examine(MAKE[config.task](job).asked)
+    make = cross_encoder.make if config.task == "cross-encoder" else retriever.make
+    report = preflight.examine(make(job))
     print(preflight.table(report))
     preflight.refuse(report, config.allow)
 
@@ -45,7 +44,7 @@ def main(config: TrainRecipe, out: Path) -> None:
 def _entry() -> None:
     parser = recipe_arguments(__doc__)
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs"), help="where the model would go, for the disk's sake"
+        "--out", type=Path, default=Path("outputs"), help="where the model would go, to look at its disk"
     )
     options = parser.parse_args()
     main(load_recipe(options.recipe, options.overrides, TrainRecipe).config, options.out)

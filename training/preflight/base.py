@@ -5,9 +5,9 @@ from pathlib import Path
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from foils.errors import UserError
 from foils.loading import json_object, modules_of
 from foils.models import ModelReference
-from training.preflight.findings import Problem
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 ALLOWED = "an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
@@ -18,8 +18,8 @@ _ENCODERS_OF_TWO = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "m2m_1
 _MODEL_TYPES = {"CrossEncoder": "a reranker", "SparseEncoder": "a sparse encoder", "MultiVectorEncoder": "a ColBERT"}
 
 
-def examined(base: ModelReference, task: str) -> list[Problem]:
-    """What speaks against a base.
+def check_base(base: ModelReference, task: str) -> None:
+    """Refuses a base that cannot be trained for a task, before it is loaded.
 
     A decoder, a reranker or a classifier would be loaded without its head, given mean pooling and trained, with a
     warning at most.
@@ -27,44 +27,46 @@ def examined(base: ModelReference, task: str) -> list[Problem]:
     Args:
         base: its folder is read.
         task: `retriever` or `cross-encoder`.
+
+    Raises:
+        UserError: it is a decoder, has another head, or no tokenizer; says what was found.
     """
     folder = Path(base.location)
-    found = _incomplete(folder) or _not_an_encoder(folder, task)
+    remedy, found = "name another base", _incomplete(folder) or _not_an_encoder(folder, task)
     if found is not None:
-        remedy = (
-            "name such a base, or train one with task = 'cross-encoder'" if "reranker" in found else "name another base"
-        )
-        return [Problem("base", f"base {base.name}: is {found}", ALLOWED, remedy)]
-    if not any(any(folder.rglob(name)) for name in TOKENIZERS):
+        remedy = "name such a base, or train one with task = 'cross-encoder'" if "reranker" in found else remedy
+        found = f"is {found}"
+    elif not any(any(folder.rglob(name)) for name in TOKENIZERS):
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         remedy = "save its tokenizer beside it (tokenizer.save_pretrained(FOLDER))"
-        return [Problem("base", f"base {base.name}: has no tokenizer; it holds {held}", ALLOWED, remedy)]
-    return []
+        found = f"has no tokenizer; it holds {held}"
+    if found is not None:
+        raise UserError(f"base {base.name}: {found}; allowed: {ALLOWED}; {remedy}")
 
 
 def _not_an_encoder(folder: Path, task: str) -> str | None:
-    """What a base is, if it is nothing to train for the task."""
+    """Says what a base is, if it cannot be trained for the task."""
     kind = json_object(folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
     if task == "retriever" and kind in _MODEL_TYPES:
         return f"{_MODEL_TYPES[kind]} (model_type {kind} in config_sentence_transformers.json)"
-    if (folder / "modules.json").exists():  # somebody made it an embedding model, of whatever architecture
+    if (folder / "modules.json").exists():  # it is an embedding model, of whatever architecture
         return None
     config = json_object(folder / "config.json")
     architectures = ", ".join(config.get("architectures") or []) or "no architecture"
     model_type = str(config.get("model_type", "none"))
-    told = f"{architectures} (model_type {model_type} in config.json)"
+    found = f"{architectures} (model_type {model_type} in config.json)"
     masked = model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if config.get("is_decoder") or (architectures.endswith(_DECODERS) and not masked):
-        return f"a decoder, which reads a text from left to right only: {told}"
+        return f"a decoder, which reads a text from left to right only: {found}"
     if task == "retriever" and architectures.endswith(_CLASSIFIERS):
-        return f"a reranker or classifier, whose head would be thrown away: {told}"
+        return f"a reranker or classifier, whose head would be thrown away: {found}"
     if model_type in _ENCODERS_OF_TWO or (masked and not config.get("is_encoder_decoder")):
         return None
-    return f"no encoder of text that transformers knows: {told}"
+    return f"no encoder of text that transformers knows: {found}"
 
 
 def _incomplete(folder: Path) -> str | None:
-    """What a base needs beside its weights: those of another model, or Python files, which are never run."""
+    """Says what a base needs beside its weights: those of another model, or Python files, which are never run."""
     adapter = next(folder.glob("**/adapter_config.json"), None)
     if adapter is not None:
         return f"an adapter ({adapter.relative_to(folder)}) and no whole model; merge it into its base and save that"

@@ -1,25 +1,22 @@
-"""What pre-flight objects to: problems, which stop a training, and warnings, which do not."""
+"""The figures of pre-flight, and the result of a check: lines of the table, problems and warnings."""
 
-from typing import Literal
+from typing import get_args
 
 from msgspec import Struct
 
-Judgement = Literal[
-    "batch-size",
-    "memory",
-    "positive-as-negative",
-    "reused-negatives",
-    "slow-sampler",
-    "unused-rows",
-]
-"""Problems that a recipe may let through with `allow`; all others cannot be trained with, or never pay."""
+from training.preflight.batches import Batches
+from training.preflight.room import Disk, Memory
+from training.preflight.texts import Texts
+from training.preflight.tokens import Lengths
+from training.recipe import Allowable
+from training.rows.seen import Seen
 
 
 class Problem(Struct, frozen=True):
     """Something that would waste the time of a training.
 
     Attributes:
-        key: stable, such as `no-batches`; `allow` in a recipe takes those of `Judgement`.
+        key: stable, such as `no-batches`; `allow` in a recipe takes those of `Allowable`.
         found: the value.
         allowed: what would be in its place.
         remedy: what to do.
@@ -32,17 +29,70 @@ class Problem(Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        """All of it on one line."""
-        return " ".join(f"{self.found}; allowed: {self.allowed}; {self.remedy}".split())
+        """The problem on one line."""
+        allow = f", or set allow = [{self.key!r}]" if self.key in get_args(Allowable) else ""
+        return " ".join(f"{self.found}; allowed: {self.allowed}; {self.remedy}{allow}".split())
 
 
-class Notice(Struct, frozen=True):
-    """Something to know before a night is spent.
+class Check(Struct, frozen=True):
+    """The result of one check.
 
     Attributes:
-        key: stable, such as `missing-prompts`.
-        line: what it is and what to do.
+        lines: of the table, each a label and a text.
+        problems: to solve before training.
+        warnings: to know before training.
     """
 
-    key: str
-    line: str
+    lines: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    warnings: list[str] = []
+
+
+class Plan(Struct, frozen=True):
+    """The settings that the figures depend on.
+
+    Attributes:
+        base: its name.
+        sampler: of batches.
+        batch_size: of one process.
+        processes: that train.
+        accumulation: batches to a step.
+        max_seq_length: tokens that are read; None without a limit.
+        loss: its name.
+        in_batch_negatives: whether the loss compares each query with all passages of the batch.
+        prompts: column -> prompt.
+    """
+
+    base: str
+    sampler: str
+    batch_size: int
+    processes: int
+    accumulation: int
+    max_seq_length: int | None
+    loss: str
+    in_batch_negatives: bool
+    prompts: dict[str, str]
+
+
+class Figures(Struct, frozen=True):
+    """All that was counted; `msgspec.to_builtins` gives what the run record holds.
+
+    Attributes:
+        plan: what the recipe asks for.
+        batches: batches and steps.
+        memory: None where the lengths of texts are not known.
+        disk: for model and checkpoints.
+        tokens: data set -> a column each.
+        texts: data set -> what its texts say.
+        seen: overlap with evaluation sets; None where it was not looked up.
+        streamed: rows that were looked at where the data is streamed; None where it is not.
+    """
+
+    plan: Plan
+    batches: Batches
+    memory: Memory | None
+    disk: Disk
+    tokens: dict[str, list[Lengths]]
+    texts: dict[str, Texts]
+    seen: Seen | None
+    streamed: int | None = None

@@ -1,84 +1,50 @@
-"""Which bases were trained with prompts, and read worse without them."""
+"""The prompts that bases were trained with, and without which they read worse."""
 
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from sentence_transformers import CrossEncoder
 
-
-class Known(NamedTuple):
-    """Prompts of a family of bases: for queries, for passages, and where it says so."""
-
-    query: str
-    passage: str
-    source: str
-
-
-_BGE = "Represent this sentence for searching relevant passages: "
-KNOWN = {
-    # pattern of the name, in lower case: what its model card says; a test compares them with mteb's registry
-    r"(^|/)(e5-mistral-7b|multilingual-e5-large)-instruct$": Known(
-        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
-        "",
-        "https://huggingface.co/intfloat/multilingual-e5-large-instruct",
-    ),
-    r"(^|/)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$": Known(
-        "query: ", "passage: ", "https://huggingface.co/intfloat/e5-base-v2"
-    ),
-    r"bge-.*-en(-v1\.5)?$": Known(_BGE, "", "https://huggingface.co/BAAI/bge-base-en-v1.5"),
-    r"bge-.*-zh(-v1\.5)?$": Known(
-        "为这个句子生成表示以用于检索相关文章\uff1a", "", "https://huggingface.co/BAAI/bge-base-zh-v1.5"
-    ),
-    r"(^|/)mxbai-embed-large-v1$": Known(_BGE, "", "https://huggingface.co/mixedbread-ai/mxbai-embed-large-v1"),
-    r"arctic-embed-(xs|s|m|l)(-v1\.5)?$|arctic-embed-m-long": Known(
-        _BGE, "", "https://huggingface.co/Snowflake/snowflake-arctic-embed-m"
-    ),
-    r"arctic-embed-.*-v2": Known("query: ", "", "https://huggingface.co/Snowflake/snowflake-arctic-embed-m-v2.0"),
-    r"(^|/)(nomic-embed-text-v|modernbert-embed-(base|large)$)": Known(
-        "search_query: ", "search_document: ", "https://huggingface.co/nomic-ai/nomic-embed-text-v1.5"
-    ),
-    r"embeddinggemma": Known(
-        "task: search result | query: ", "title: none | text: ", "https://huggingface.co/google/embeddinggemma-300m"
-    ),
-}
 _QUERY_NAMES, _PASSAGE_NAMES = ("query", "s2p_query", "search_query"), ("document", "passage", "search_document")
 
 
-def wanted(base: str, model: Any) -> Known | None:
-    """The prompts that a base was trained with, as its model card or its own configuration says; None for none.
+def wanted(base: str, model: Any) -> tuple[str, str, str]:
+    """The prompts that a base was trained with, for queries and for passages, and where that is said.
 
-    >>> wanted("intfloat/multilingual-e5-small", None).query
-    'query: '
-    >>> wanted("BAAI/bge-m3", None) is None
-    True
+    mteb's registry knows those of published models; other bases may have some in their own configuration.
+
+    >>> wanted("intfloat/multilingual-e5-small", None)
+    ('query: ', 'passage: ', 'https://huggingface.co/intfloat/multilingual-e5-small')
+    >>> wanted("BAAI/bge-m3", None)[:2]
+    ('', '')
     """
-    known = next((known for pattern, known in KNOWN.items() if re.search(pattern, base.lower())), None)
-    if known is not None:
-        return known
-    own = getattr(model, "prompts", None) or {}
+    own, source = getattr(model, "prompts", None) or {}, "the base's config_sentence_transformers.json"
+    if "/" in base:
+        import mteb
+
+        try:
+            meta = mteb.get_model_meta(base, fetch_from_hf=False)
+        except KeyError:
+            meta = None
+        registered = (meta.loader_kwargs or {}).get("model_prompts") if meta is not None else None
+        own, source = (registered, str(meta.reference)) if registered else (own, source)
     query, passage = (next((own[n] for n in names if own.get(n)), "") for names in (_QUERY_NAMES, _PASSAGE_NAMES))
-    return Known(query, passage, "the base's config_sentence_transformers.json") if query or passage else None
+    return query, passage, source
 
 
 def missing(base: str, model: Any, prompts: Mapping[str, str], query_column: str = "query") -> str | None:
-    """What to say where a base knows prompts and the recipe leaves them out; None where all is well."""
+    """The warning where a base knows prompts and the recipe leaves them out; None where all is well."""
     if isinstance(model, CrossEncoder):
         return None
-    known = wanted(base, model)
-    if known is None:
-        return None
+    query, passage, source = wanted(base, model)
     passages = [text for column, text in prompts.items() if column != query_column]
-    query_lacks = bool(known.query) and not prompts.get(query_column)
-    passages_lack = bool(known.passage) and not (passages and all(passages))
-    if not query_lacks and not passages_lack:
-        return None
-    advice = " and ".join(
-        f"{key} = {text!r}"
-        for key, text, lacks in (
-            ("query_prompt", known.query, query_lacks),
-            ("passage_prompt", known.passage, passages_lack),
-        )
-        if lacks
+    lacking = {
+        "query_prompt": "" if prompts.get(query_column) else query,
+        "passage_prompt": "" if passages and all(passages) else passage,
+    }
+    advice = " and ".join(f"{key} = {text!r}" for key, text in lacking.items() if text)
+    return (
+        f"base {base}: was trained with prompts and the recipe sets none; set {advice} (see {source})"
+        if advice
+        else None
     )
-    return f"base {base}: was trained with prompts and the recipe sets none; set {advice} (see {known.source})"

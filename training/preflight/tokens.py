@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from datasets import Dataset
 from msgspec import Struct
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 
-from training.preflight.hashes import Column
-from training.preflight.texts import shortened, taken
+from foils.words import shortened
+from training.preflight.texts import text_columns
 
 SAMPLE = 1_500
 """Rows whose tokens are counted; a share of them is off by 2.5 percentage points at most, 19 times out of 20."""
@@ -30,10 +31,10 @@ class Lengths(Struct, frozen=True):
         counted: texts of the sample.
         p50: the median.
         p95: the length that 95 of 100 do not exceed.
-        mean: of the tokens that are read, those behind the cut left out.
+        mean: of the tokens that are read, without those behind the cut.
         longest: of the sample and of the column's five longest texts by bytes.
         cut: the share of texts that are longer than the model reads, 0 to 1.
-        read: what the model reads of the first row, as it reads it.
+        read: what the model reads of the first row.
     """
 
     column: str
@@ -46,14 +47,11 @@ class Lengths(Struct, frozen=True):
     read: str
 
 
-def counted(
-    rows: Dataset, columns: Mapping[str, Column], model: Any, prompts: Mapping[str, str], seed: int
-) -> list[Lengths]:
+def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) -> list[Lengths]:
     """Counts the tokens of a seeded sample of rows.
 
     Args:
         rows: the data set.
-        columns: the hashes of its text columns, for their sizes.
         model: a SentenceTransformer, which reads columns one by one, or a CrossEncoder, which reads the first two
             together.
         prompts: column -> what is put before its texts.
@@ -64,24 +62,24 @@ def counted(
     places = np.arange(len(rows))
     if len(rows) > SAMPLE:
         places = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE, replace=False))
+    columns = text_columns(rows)
+    sizes = {name: _sizes(rows, name) for name in columns}
     if isinstance(model, CrossEncoder):
         first, second, *_ = columns
-        sizes = columns[first].sizes + columns[second].sizes
-        return [_of(rows, (first, second), _Reader(model, ""), places, _longest(sizes))]
+        return [_of(rows, (first, second), _Reader(model, ""), places, _longest(sizes[first] + sizes[second]))]
     return [
-        _of(rows, (name,), _Reader(model, prompts.get(name, "")), places, _longest(column.sizes))
-        for name, column in columns.items()
+        _of(rows, (name,), _Reader(model, prompts.get(name, "")), places, _longest(sizes[name])) for name in columns
     ]
 
 
 def limit_of(model: Any) -> int | None:
-    """Tokens that a model reads of a text; None without a limit."""
+    """The tokens that a model reads of a text; None without a limit."""
     limit = model.max_seq_length
     return int(limit) if limit is not None and limit < _NEVER_CUT else None
 
 
 def positions_of(model: Any) -> int | None:
-    """Tokens that a model has positions for; None where they are relative or rotary without a stated end.
+    """The tokens that a model has positions for; None where they are relative, or rotary without a stated end.
 
     RoBERTa's and MPNet's tables of positions start behind the padding's, so the last two cannot be used.
     """
@@ -103,7 +101,7 @@ class _Reader:
         self._tokenizer, self._prompt, self.limit = model.tokenizer, prompt, limit_of(model)
 
     def lengths(self, texts: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
-        """Tokens of each text, or pair of texts, uncut."""
+        """The tokens of each text, or pair of texts, uncut."""
         first = [self._prompt + text for text in texts[0]]
         if isinstance(self._tokenizer, Tokenizer):  # of a static embedding, which adds no special tokens
             return np.array([len(each) for each in self._tokenizer.encode_batch_fast(first, add_special_tokens=False)])
@@ -113,7 +111,7 @@ class _Reader:
         return np.array([len(each) for each in encoded["input_ids"]])
 
     def read(self, texts: Sequence[str]) -> str:
-        """What is read of a text: decoded tokens, special ones included."""
+        """Returns the part of a text that is read: decoded tokens, special ones included."""
         first = self._prompt + texts[0]
         if isinstance(self._tokenizer, Tokenizer):
             return first
@@ -121,17 +119,27 @@ class _Reader:
         return str(self._tokenizer.decode(self._tokenizer(first, *texts[1:], verbose=False, **cut)["input_ids"]))
 
 
+def _sizes(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
+    """The bytes of each text, `(n_rows,)`."""
+    batches = rows.select_columns([name]).with_format("arrow").iter(10_000)
+    return np.concatenate([pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy() for batch in batches])
+
+
 def _longest(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     count = min(LONGEST, len(sizes))
     return np.argpartition(sizes, -count)[-count:]
 
 
+def _taken(rows: Dataset, name: str, places: npt.NDArray[np.int64]) -> list[str]:
+    return [text or "" for text in rows.select(places)[name]]
+
+
 def _of(
     rows: Dataset, names: Sequence[str], reader: _Reader, places: npt.NDArray[np.int64], longest: npt.NDArray[np.int64]
 ) -> Lengths:
-    texts = [taken(rows, name, places) for name in names]
+    texts = [_taken(rows, name, places) for name in names]
     found = reader.lengths(texts)
-    extremes = reader.lengths([[text[:_LONGEST_CHARACTERS] for text in taken(rows, name, longest)] for name in names])
+    extremes = reader.lengths([[text[:_LONGEST_CHARACTERS] for text in _taken(rows, name, longest)] for name in names])
     p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
     return Lengths(
         column="+".join(names),
@@ -146,7 +154,7 @@ def _of(
 
 
 def _both_ends(text: str) -> str:
-    """A text on one line, its middle left out where it is long: prompts stand at the start, separators at the end."""
+    """A text on one line, without its middle where it is long: prompts stand at the start, separators at the end."""
     text = " ".join(text.split())
     if len(text) <= _READ:
         return text

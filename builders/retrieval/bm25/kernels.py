@@ -50,7 +50,7 @@ class Weights(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Queries: query `n` has the words from `starts[n]` up to `starts[n + 1]`; its passage `at[n]`, -1 for none."""
+    """The queries: query `n` has the words from `starts[n]` up to `starts[n + 1]`; its passage `at[n]`, -1 for none."""
 
     ids: Ids
     starts: Longs
@@ -58,7 +58,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Best passages: `keys[n, :counts[n]]`, best first, and the score of the passage that was asked for."""
+    """The best passages, `keys[n, :counts[n]]`, best first, and the score of the passage that was asked about."""
 
     keys: npt.NDArray[np.int64]
     counts: Longs

@@ -22,7 +22,7 @@ _SHARE = 64  # queries that a thread takes at a time
 
 
 class Bm25Index:
-    """BM25 in Lucene's form (Kamphuis et al. 2020) over a corpus.
+    """A corpus that is searched by BM25 in Lucene's form (Kamphuis et al. 2020).
 
     Args:
         passages: what is searched.
@@ -41,7 +41,7 @@ class Bm25Index:
         self._ranks[self._stored.order] = np.arange(len(passages), dtype=np.int32)
 
     def search_arrow(self, texts: pa.Array | pa.ChunkedArray, k: int, at: Positions | None = None) -> Hits:
-        """The best `k` passages of each query; fewer where fewer share a word with it. Ties are in the order of ids.
+        """Returns the best `k` passages of each query, or those that share a word with it; ties are broken by id.
 
         Args:
             texts: the queries.
@@ -64,7 +64,7 @@ class Bm25Index:
         return Hits(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), positions, scores, given)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
-        """As `search_arrow`, for a few queries: `(id, score)` of each one's hits."""
+        """Returns `(id, score)` of each query's hits; see `search_arrow`, for a few queries."""
         hits = self.search_arrow(pa.array(queries, pa.string()), k)
         found = list(zip(self._passages.ids_at(hits.positions).to_pylist(), hits.scores.tolist(), strict=True))
         edges = hits.offsets.tolist()
@@ -73,7 +73,7 @@ class Bm25Index:
     def _batch(
         self, texts: pa.Array, at: Positions, width: int, sums: list[npt.NDArray[np.int32]], pool: ThreadPoolExecutor
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Hits per query, their keys, and the scores of the passages at `at`."""
+        """Returns hits per query, their keys, and the scores of the passages at `at`."""
         words = query_words(texts, self._language, self._stored.words)
         asked = Asked(words.ids, np.concatenate([[0], np.cumsum(words.lengths)]).astype(np.int64), at)
         found = Found(

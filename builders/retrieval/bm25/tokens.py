@@ -26,7 +26,7 @@ _ASSIGNED = (*range(0x80, 0xD800), *range(0xE000, 0x33480), *range(0xE0000, 0xE0
 
 
 class Words(NamedTuple):
-    """Ids of the words of some texts.
+    """The words of some texts, by id.
 
     Attributes:
         ids: all texts' words in order.
@@ -38,7 +38,7 @@ class Words(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The words of some texts, and what stands for a word between two separators at a text's ends: an empty one.
+    """The words of some texts; a separator at a text's end leaves an empty word beside it.
 
     Attributes:
         distinct: the words; each once, but for those that began with marks.
@@ -64,7 +64,7 @@ def split(texts: pa.Array) -> Split:
 
 
 class Language:
-    """Stop words and stems of one language.
+    """The stop words and stems of one language.
 
     Args:
         code: two letters; one without a stemmer keeps its words as they are.
@@ -125,7 +125,7 @@ def with_meaning(words: Words, meanings: Ids) -> Words:
 
 
 def _in_one_form(texts: pa.Array) -> pa.Array:
-    """Texts of which those beyond ASCII are composed and lower-cased by Python where Arrow would do otherwise."""
+    """Composes and lower-cases the texts that Arrow would treat otherwise than Python."""
     rows = np.flatnonzero(pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts)).to_numpy(zero_copy_only=False))
     beyond = texts.take(pa.array(rows))
     rows = rows[pc.match_substring_regex(beyond, _special()).to_numpy(zero_copy_only=False)]

@@ -1,0 +1,156 @@
+"""Bases that are nothing to train, told apart by their files."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
+from transformers import (
+    AutoTokenizer,
+    BartConfig,
+    BartModel,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
+
+from builders.folder import write_config
+from foils.errors import UserError
+from foils.models import resolve_model
+from foils.recipe import load_recipe
+from tests.conftest import BASE, SHARED
+from tests.fixtures import tiny
+from tests.fixtures.small_models import save_small_encoder
+from tests.fixtures.training import TWELVE_ROWS as ROWS
+from training import preflight, train
+from training.recipe import TrainRecipe
+
+ALLOWED = (
+    "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
+)
+
+
+def refused(folder, task="retriever"):
+    with pytest.raises(UserError) as error:
+        preflight.check_base(resolve_model(str(folder)), task)
+    return str(error.value)
+
+
+def test_encoders_pass(tmp_path):
+    preflight.check_base(resolve_model(BASE), "retriever")
+    preflight.check_base(resolve_model(BASE), "cross-encoder")
+    preflight.check_base(resolve_model(str(save_small_encoder(tmp_path / "mlm", BertForMaskedLM))), "retriever")
+
+
+def test_decoders(tmp_path):
+    folder = save_small_encoder(tmp_path / "gpt", GPT2LMHeadModel, GPT2Config, n_embd=32, n_layer=1, n_head=2)
+    assert refused(folder) == (
+        "base gpt: is a decoder, which reads a text from left to right only: GPT2LMHeadModel (model_type gpt2 in "
+        f"config.json){ALLOWED}; name another base"
+    )
+    (folder / "modules.json").write_text("[]")  # somebody made an embedding model of it
+    preflight.check_base(resolve_model(str(folder)), "retriever")
+
+
+def test_encoders_and_decoders_in_one(tmp_path):
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    folder = save_small_encoder(tmp_path / "bart", BartModel, BartConfig, **sizes)
+    assert "base bart: is no encoder of text that transformers knows: BartModel (model_type bart" in refused(folder)
+
+
+def test_heads(tmp_path):
+    folder = save_small_encoder(tmp_path / "nli", BertForSequenceClassification)
+    assert "base nli: is a reranker or classifier, whose head would be thrown away: BertForSeq" in refused(folder)
+    preflight.check_base(resolve_model(str(folder)), "cross-encoder")
+
+
+@pytest.mark.skipif(not (SHARED / "models" / "cross-encoder-mini").exists(), reason="needs the shared reranker")
+def test_a_reranker_that_sentence_transformers_saved():
+    folder = SHARED / "models" / "cross-encoder-mini"
+    assert refused(folder) == (
+        "base cross-encoder-mini: is a reranker (model_type CrossEncoder in config_sentence_transformers.json)"
+        f"{ALLOWED}; name such a base, or train one with task = 'cross-encoder'"
+    )
+    preflight.check_base(resolve_model(str(folder)), "cross-encoder")
+
+
+def test_no_tokenizer(tmp_path):
+    folder = save_small_encoder(tmp_path / "dumb")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    for name in ("vocab.txt", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    assert refused(folder) == (
+        f"base dumb: has no tokenizer; it holds config.json, model.safetensors{ALLOWED}; save its tokenizer beside it "
+        "(tokenizer.save_pretrained(FOLDER))"
+    )
+
+
+def test_a_config_that_is_none(tmp_path):
+    folder = save_small_encoder(tmp_path / "odd")
+    (folder / "config.json").write_text(json.dumps({"model_type": "my-own"}))
+    assert "is no encoder of text that transformers knows: no architecture (model_type my-own" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("adapter", r"is an adapter \(adapter_config.json\) and no whole model; merge it"),
+        ("code", r"code of its own \(auto_map in config.json\), which is never run"),
+        ("module", r"code of its own \(mine.Module in modules.json\), which is never run"),
+        ("pad", "its tokenizer has no pad token"),
+        ("tokens", r"its tokenizer has \d+ tokens and the model embeddings of \d+; call"),
+    ],
+)
+@pytest.mark.usefixtures("one_thread")
+def test_a_base_that_cannot_be_trained_is_one_line(tmp_path, spoil, words):
+    base = tiny.retriever("mean", tmp_path / "base")
+    with pytest.raises(UserError, match=words) as refused:
+        train.main(_spoilt(base, spoil, tmp_path), tmp_path / "m", 1)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_base_of_two_ways_is_trained_and_loads(tmp_path):
+    ways = [[Transformer(str(tiny.raw("bert", tmp_path / name))), Pooling(32, "mean")] for name in ("query", "passage")]
+    router = Router.for_query_document(query_modules=ways[0], document_modules=ways[1])
+    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "router"))
+    train.main(_recipe(tmp_path / "router", tmp_path), tmp_path / "m", 1)
+    before, after = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("router", "m"))
+    for encode in ("encode_query", "encode_document"):
+        assert abs(getattr(before, encode)(["owls"]) - getattr(after, encode)(["owls"])).max() > 0
+
+
+def _recipe(base, folder):
+    write_config(folder / "dataset", "bm25", pa.table(ROWS))
+    path = folder / "train.toml"
+    path.write_text(
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
+    )
+    return load_recipe(path, [], TrainRecipe)
+
+
+def _spoilt(base, spoil, folder):
+    """A recipe with a base that was fine before."""
+
+    def edit(file, **values):
+        content = json.loads((base / file).read_text())
+        (base / file).write_text(json.dumps({**content, **values}))
+
+    if spoil == "adapter":
+        (base / "adapter_config.json").write_text("{}")
+    elif spoil == "code":
+        edit("config.json", auto_map={"AutoModel": "m.M"}, model_type="of-mine")
+    elif spoil == "module":
+        modules = json.loads((base / "modules.json").read_text())
+        (base / "modules.json").write_text(json.dumps([*modules, {**modules[0], "type": "mine.Module"}]))
+    elif spoil == "pad":
+        edit("tokenizer_config.json", pad_token=None)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens(["zzznew"])
+        tokenizer.save_pretrained(base)
+    return _recipe(base, folder)

@@ -1,0 +1,136 @@
+"""Curves in the model's card: drawn, told in words, published with it, and checked against the run record."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from builders.folder import write_config
+from cards.model import model_card, write_model_card
+from cards.publish.release import Target
+from cards.verify.__main__ import verify
+from foils.provenance import sha256_file
+from foils.recipe import load_recipe
+from tests.conftest import BASE
+from tests.fixtures.training import ROWS
+from training import train
+from training.loop import curves
+from training.publish import publish_model
+from training.recipe import TrainRecipe
+
+HISTORY = [
+    {"step": 0, "epoch": 0.0, "dev_loss": 1.5, "dev_ndcg": 0.61},
+    {"step": 5, "epoch": 0.5, "loss": 2.25, "lr": 1e-5, "dev_loss": 1.2, "dev_ndcg": 0.67},
+    {"step": 10, "epoch": 1.0, "loss": 1.75, "lr": 5e-6, "dev_loss": 1.1, "dev_ndcg": 0.65},
+]
+DEV = {
+    "metric": "nDCG@10",
+    "queries": 300,
+    "measured": 2,
+    "base": {"step": 0, "value": 0.61, "low": 0.58, "high": 0.64},
+    "best": {
+        "step": 5,
+        "value": 0.67,
+        "low": 0.64,
+        "high": 0.7,
+        "difference": 0.06,
+        "difference_low": 0.03,
+        "difference_high": 0.09,
+    },
+    "last": {"step": 10, "value": 0.65},
+    "patience": 1,
+    "stopped_early": True,
+    "beats_base": True,
+}
+
+
+def test_the_picture_is_light_wide_and_the_same_each_time(tmp_path):
+    told = curves.add_curves(tmp_path, HISTORY, 1)
+    assert told["figure"] == "figures/training.png"
+    first = (tmp_path / told["figure"]).read_bytes()
+    assert first == curves.draw(HISTORY)
+    assert first != curves.draw(HISTORY[:2])
+    with Image.open(tmp_path / told["figure"]) as picture:
+        assert picture.size == (1200, 840)
+        assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+    assert told["alt"] == (
+        "Training curves of seed 1: loss 2.25 at step 5, 1.75 at step 10; nDCG@10 of held-out queries "
+        "0.6100 untouched, 0.6700 at best (step 5), 0.6500 at the end (step 10)."
+    )
+
+
+def test_without_held_out_queries_there_is_the_loss_alone_and_without_a_step_nothing(tmp_path):
+    rows = [{"step": 5, "loss": 2.0}, {"step": 10, "loss": float("nan")}]
+    told = curves.add_curves(tmp_path, rows, 1)
+    assert told["alt"] == "Training curves of seed 1: loss 2 at step 5."
+    with Image.open(tmp_path / told["figure"]) as picture:
+        assert picture.size == (1200, 465)
+    assert curves.add_curves(tmp_path / "none", [{"step": 1, "lr": 1.0}], 1) == {}
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model that was trained without curves, as by an earlier version."""
+    write_config(tmp_path / "rows", "bm25", pa.table(ROWS))
+    recipe = tmp_path / "train.toml"
+    recipe.write_text(
+        f'dataset = "{tmp_path / "rows"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
+        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
+    )
+    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.hub
+def test_the_card_shows_them_and_publishing_carries_them(hub, model):
+    record = json.loads((model / "run.json").read_text())
+    plain = {key: record["training"][key] for key in ("steps", "batch_size", "mean_loss")}
+    without = model_card({**record, "training": plain}, None, None)
+    assert "held out" not in without
+    assert "![" not in without
+    assert "\n\n\nRecipe" not in without
+
+    record["training"] = {**plain, "history": HISTORY, "dev": DEV, **curves.add_curves(model, HISTORY, 1)}
+    record["files"]["figures/training.png"] = sha256_file(model / "figures" / "training.png")
+    (model / "run.json").write_text(json.dumps(record))
+    write_model_card(model, record)
+    card = (model / "README.md").read_text()
+    assert "![Training curves of seed 1: loss 2.25 at step 5" in card
+    assert "](figures/training.png)" in card
+    assert "chosen by 300 queries of the data set that were held out of training" in card
+    assert "| untouched base | 0 | 0.6100 (0.5800 to 0.6400) | |" in card
+    assert "| best, this model | 5 | 0.6700 (0.6400 to 0.7000) | +0.0600 (+0.0300 to +0.0900) |" in card
+    assert "| last | 10 | 0.6500 | - |" in card
+    assert "Training stopped early, after 1 measurements in a row without a better one." in card
+    assert "No checkpoint beats" not in card
+    assert [link for link in verify(str(model)) if link.status == "broken"] == []
+
+    publish_model(model, Target("alice/curves"))
+    repo = hub.repo("model", "alice/curves")
+    assert repo.read(repo.tags["v1.0.0"], "figures/training.png") == (model / "figures/training.png").read_bytes()
+    assert "](figures/training.png)" in repo.read(repo.tags["v1.0.0"], "README.md").decode()
+    assert [link for link in verify("alice/curves") if link.status == "broken"] == []
+
+    (model / "README.md").write_text(card.replace("| 0.6700 (", "| 0.9700 ("))
+    (broken,) = [link for link in verify(str(model)) if link.status == "broken"]
+    assert "does not show the best dev score, 0.6700, of run.json" in broken.detail
+
+
+def test_a_better_base_is_said_plainly(model):
+    record = json.loads((model / "run.json").read_text())
+    dev = {**DEV, "beats_base": False, "stopped_early": False}
+    card = model_card({**record, "training": {**record["training"], "dev": dev}}, None, None)
+    assert "**No checkpoint beats the untouched base on these queries.**" in card
+    assert "it did not come to that" in card
+
+
+def test_long_histories_are_thinned_but_measurements_stay():
+    log = [{"step": step, "epoch": step / 1e4, "loss": float(step)} for step in range(1, 10_001)]
+    log += [{"step": step, "epoch": step / 1e4, "eval_nDCG@10": 0.5} for step in range(1000, 10_001, 1000)]
+    rows = curves.history(log)
+    assert len(rows) == 200
+    assert rows[0] == {"step": 50, "epoch": 0.005, "loss": 25.5}
+    assert sum("dev_ndcg" in row for row in rows) == 10
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)

@@ -1,0 +1,1 @@
+"""The training itself: arguments, trainers, checkpoints, guards, held-out queries, curves."""

@@ -1,0 +1,221 @@
+"""Checkpoints that a killed training goes on from, to the weights that it would have had undisturbed.
+
+transformers writes a checkpoint file by file, so that a kill leaves a folder that looks like one. Here the last file
+of a checkpoint is a mark; a folder without it is deleted. The mark also carries the seconds that training had taken by
+then, so that a run record holds the time of all attempts.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from cards.publish.files import write_files
+from foils.errors import UserError
+from foils.folders import locked, put_in_place, recover
+from foils.words import duration, listed
+from training.identity import REMEDY, Run, differences, read_record
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json", "model"
+
+
+@contextmanager
+def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | None]:
+    """The folder that a run writes to, with what an earlier attempt at it left there; None for a run that is done.
+
+    No other run writes there meanwhile. Every process of a run must enter; the first one decides for all.
+
+    Args:
+        out: the model's folder.
+        run: what is to be trained.
+        fresh: starts over, whatever lies there.
+
+    Raises:
+        UserError: another process is writing there, or it holds work of another run.
+    """
+    partial, refusal, done = out.with_name(f"{out.name}.partial"), None, False
+    with ExitStack() as held:
+        if PartialState().is_main_process:
+            try:
+                recover(out)
+                done = not fresh and not partial.exists() and run.is_done(out)
+                if not done:
+                    held.enter_context(locked(out))
+                    partial.mkdir(parents=True, exist_ok=True)
+                    done = _prepared(partial, out, run, fresh=fresh)
+            except UserError as error:
+                refusal = str(error)
+        refusal, done = broadcast_object_list([refusal, done])
+        if refusal is not None:
+            raise UserError(refusal)
+        yield None if done else partial
+
+
+def finish(partial: Path, out: Path) -> None:
+    """Moves a finished model, with its record, to its place; only then the checkpoints go.
+
+    Raises:
+        UserError: something has been put there while the model was trained.
+    """
+    if out.exists() and not _read(partial / INPUTS)["fresh"]:
+        raise UserError(
+            f"output folder {out}: something was put there during training, and stays; the trained model is in "
+            f"{partial / MODEL}: move it where you want it"
+        )
+    put_in_place(partial / MODEL, out)
+    _remove(partial)
+
+
+def changes(partial: Path) -> list[str]:
+    """Lists what differed around a run each time that it was resumed."""
+    found: list[str] = _read(partial / INPUTS)["changes"]
+    return found
+
+
+def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
+    """Makes the folder ready for a run, and says whether there is nothing left to do.
+
+    Raises:
+        UserError: it holds work of another run or what no run wrote, or `out` holds something else.
+    """
+    earlier = _read(partial / INPUTS) or {}
+    inputs = earlier.get("inputs", earlier)  # version 0.1 wrote nothing beside them
+    others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", CHECKPOINTS, MODEL})
+    if others and not inputs:
+        raise UserError(
+            f"output folder {partial}: it holds {listed(others)}, and no run; move that away, or name another output "
+            "folder"
+        )
+    differing = run.differing(inputs) if "recipe" in inputs else ["inputs.json is missing or unreadable"]
+    work = _work(partial)
+    replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other
+    if replaces and out.exists():
+        read_record(out)  # a folder without a record is not ours to replace
+    elif run.is_done(out):
+        if not inputs or not differing:  # what a kill left when the model was in its place already
+            _remove(partial)
+        return True
+    if fresh or not work:
+        _empty(partial)
+        earlier = inputs = {}
+    elif differing:
+        raise UserError(
+            f"output folder {partial}: it holds {work} of a run that differs: {listed(differing)}; {REMEDY}"
+        )
+    around = run.surroundings()
+    before = earlier.get("surroundings", {"packages": inputs.get("packages", around["packages"])})
+    changed = differences(before, {key: around[key] for key in before})
+    if changed:
+        logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
+    noted = {"changes": [*earlier.get("changes", []), *changed], "fresh": replaces}
+    known = {"inputs": run.inputs(), "surroundings": around, **noted}
+    write_files(partial, {INPUTS: json.dumps(known).encode()})
+    return False
+
+
+def _work(partial: Path) -> str | None:
+    """Says what would be lost with an interrupted run's folder."""
+    checkpoint = last_checkpoint(partial)
+    if checkpoint is not None:
+        return f"{checkpoint.name.rpartition('-')[2]} steps ({duration(seconds_before(checkpoint))})"
+    saved = any((folder / "config.json").exists() for folder in (partial, partial / MODEL))
+    return "a trained model" if saved else None
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a run's folder; what a kill left half written is deleted."""
+    found = {}
+    for path in (folder / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if _read(path / MARK):
+            found[int(path.name.rpartition("-")[2])] = path
+        else:
+            shutil.rmtree(path)
+    return found[max(found)] if found else None
+
+
+def seconds_before(checkpoint: Path | None) -> float:
+    """The seconds that training had taken up to a checkpoint, over all attempts."""
+    return 0.0 if checkpoint is None else float(json.loads((checkpoint / MARK).read_text("utf-8"))["seconds"])
+
+
+class Checkpoints(TrainerCallback):
+    """Marks checkpoints as whole, and asks for one every few minutes.
+
+    Args:
+        before: seconds of earlier attempts.
+        minutes: between two checkpoints; 0 asks for none.
+    """
+
+    def __init__(self, before: float, minutes: float) -> None:
+        self._started = perf_counter() - before
+        self._minutes = minutes
+        self._saved = perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time that training has taken so far, over all attempts."""
+        return perf_counter() - self._started
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Counts the minutes from here."""
+        self._saved = perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Asks for a checkpoint when it is time by the first process's clock: all must save at the same step."""
+        if self._minutes:
+            (due,) = broadcast_object_list([perf_counter() - self._saved >= 60 * self._minutes])
+            if due:
+                control.should_save, self._saved = True, perf_counter()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Marks the checkpoint that was just written, once every process has written its part."""
+        PartialState().wait_for_everyone()
+        if not state.is_world_process_zero:
+            return
+        folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        for file in folder.iterdir():
+            _to_disk(file)
+        write_files(folder, {MARK: json.dumps({"seconds": self.seconds}).encode()})
+
+
+def _to_disk(path: Path) -> None:
+    """A mark must not outlive, in a crash of the machine, what it vouches for."""
+    if path.is_file():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(partial: Path) -> None:
+    """Deletes a run's folder; without its inputs it holds nothing that counts, should a kill leave the rest."""
+    (partial / INPUTS).unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,65 @@
+"""An embedding model, trained with in-batch negatives and the data set's hard negatives."""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
+
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.losses.merged_forward import column_merging_disabled
+from sentence_transformers.sentence_transformer.modules import Router
+
+from training.job import Job, Ready
+from training.loop.arguments import training_arguments
+from training.loop.trainer import evaluator, parted, prepare
+from training.losses import table as losses
+from training.model.base import load_retriever, prompts_of, read_at_most
+
+
+class Trainer(SentenceTransformerTrainer):
+    """sentence-transformers' trainer, without its padding of passages to those of other columns on a CPU.
+
+    It puts a batch's positives and negatives into one forward pass, each text padded to the longest of all. That keeps
+    a GPU busy; a CPU is busy anyway, and computes the padding.
+    """
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Computes the loss of one batch."""
+        with column_merging_disabled() if self.args.use_cpu else nullcontext():
+            return super().compute_loss(*args, **kwargs)
+
+
+def routes(model: Any, columns: Iterable[str]) -> dict[str, Any]:
+    """The trainer's argument for a base that reads queries and passages by different modules."""
+    if not isinstance(model[0], Router):
+        return {}
+    return {"router_mapping": {name: "query" if name == "query" else "document" for name in columns}}
+
+
+def make(job: Job) -> Ready:
+    """Makes a trainer for `query`, `positive`, `negative_1` ...
+
+    Raises:
+        UserError: the base cannot be loaded as the recipe asks, the data has too few queries to hold some out, or
+            `[trainer]` holds an argument that sentence-transformers does not know or refuses.
+    """
+    config, training = job.config, job.training
+    rows, held_out = parted(job)
+    model = load_retriever(job.base.location, config.attention, config.pooling)
+    model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
+    columns = dict.fromkeys(name for names in training.columns.values() for name in names if name != "label")
+    prompts = {name: model.prompts["query" if name == "query" else "document"] for name in columns}
+    more = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
+    more |= {} if "router_mapping" in config.trainer else routes(model, columns)
+    arguments = training_arguments(SentenceTransformerTrainingArguments, job, more)
+    own_length = model.max_seq_length if config.max_seq_length is not None else None
+    read_at_most(model, config.max_seq_length)
+    prepare(model, config)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=held_out,
+        loss=losses.make(config, model, training.some()),
+        evaluator=evaluator(job, rows, held_out, arguments),
+    )
+    return Ready(job, trainer, prompts, max_seq_length=own_length)

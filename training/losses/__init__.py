@@ -1,0 +1,1 @@
+"""The losses, and how they compare embeddings."""

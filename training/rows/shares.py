@@ -1,0 +1,48 @@
+"""The number of rows that a share of the whole takes of each source, and which rows those are."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from datasets import Dataset
+
+from foils.errors import UserError
+from training.rows.kinds import random_key
+
+
+def rows_for_shares(shares: Mapping[str, float | None], rows: Mapping[str, int]) -> dict[str, int]:
+    """The number of rows of each source that make the shares come true.
+
+    >>> rows_for_shares({"ours": None, "general": 0.2}, {"ours": 800, "general": 1000})
+    {'ours': 800, 'general': 200}
+
+    Args:
+        shares: of each source; None for all its rows.
+        rows: that each has.
+
+    Raises:
+        UserError: a source has too few rows for its share, or a share is less than one row.
+    """
+    whole = sum(rows[name] for name, share in shares.items() if share is None)
+    given = math.fsum(share or 0 for share in shares.values())
+    taken = {name: rows[name] if s is None else round(s * whole / (1 - given)) for name, s in shares.items()}
+    for name, share in shares.items():
+        there, number = rows[name], taken[name]
+        asked = f"recipe: also: {name}: a share of {share or 1:g} beside {whole:,} rows takes"
+        if share is not None and number > there:
+            most = math.floor(there * (1 - given + share) / (whole + there) * 1e4) / 1e4
+            raise UserError(
+                f"{asked} {number:,} rows; it has {there:,}: {number - there:,} are missing, and no row is used twice; "
+                f"lower the share to at most {most:g}, or leave it out to use all rows"
+            )
+        if share is not None and number == 0:
+            raise UserError(f"{asked} not one row; give more")
+    return taken
+
+
+def sample(rows: Dataset, number: int, seed: int) -> Dataset:
+    """Takes the rows whose texts have the smallest random keys, in the data's order."""
+    if number == len(rows):
+        return rows
+    keys = np.fromiter((random_key(tuple(row.values()), seed) for row in rows), np.uint64, len(rows))
+    return rows.select(np.sort(np.argsort(keys, kind="stable")[:number]))

@@ -1,0 +1,153 @@
+"""A teacher's stored scores beside the texts that it scored: the column `label`, which distillation learns from.
+
+    rows = with_scores(load_rows(source, kind), source, kind, "cross-encoder")
+
+Rows hold texts and scores hold ids. They meet by text: equal texts have equal scores, whatever their ids, and rows may
+come in any order, be a part of a kind, or mix several. Nothing here makes Python objects of rows.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, concatenate_datasets
+
+from foils.errors import UserError
+from training.losses.similarity import DEFAULT_SCALE
+from training.losses.table import build_scores
+from training.rows.source import Source, load_config
+
+LABEL = "label"
+PREFIX = "scores-"
+EMBEDDINGS = "dense"
+"""The scorer whose scores are cosines."""
+SATURATED = 1e-6
+"""Scores have six digits: a probability nearer to 0 or 1 than this is stored as 0 or 1, whose logits are infinite."""
+BLOCK = 10_000
+
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def scorers_of(source: Source) -> tuple[str, ...]:
+    """The scorers whose scores a data set has stored, such as `cross-encoder`."""
+    return tuple(name.removeprefix(PREFIX) for name in source.configs() if name.startswith(PREFIX))
+
+
+def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Dataset:
+    """Adds `label`: the teacher's logits for each row's passages, positive first, as the rows' columns have them.
+
+    Args:
+        rows: `query`, `positive`, `negative_1` ...
+        source: the data set that they come from, with its scores.
+        kind: theirs, for errors.
+        scorer: the teacher.
+
+    Raises:
+        UserError: some of these texts have no score.
+    """
+    columns = [name for name in rows.column_names if name != "query"]
+    asked = _Texts(_column(rows, ["query"]))
+    answering = _Texts(_column(rows, columns))
+    stored = load_config(source, f"{PREFIX}{scorer}").data.table
+    query = asked.codes_of_ids(stored["query-id"], _queries(source))
+    passage = answering.codes_of_ids(stored["corpus-id"], _passages(source))
+    pairs = query * len(answering.unique) + passage
+    usable = np.flatnonzero((query >= 0) & (passage >= 0) & stored["score"].is_valid().to_numpy())
+    wanted = np.tile(asked.codes, len(columns)) * len(answering.unique) + answering.codes
+    scores = _looked_up(wanted, pairs[usable], _logits(stored["score"], scorer)[usable])
+    labels = scores.reshape(len(columns), len(rows)).T
+    missing = np.isnan(labels)
+    if missing.any():
+        raise UserError(
+            f"kind {kind!r}: {int(missing.sum()):,} of {missing.size:,} ({missing.mean():.1%}) of its pairs of query "
+            f"and passage have no score of {scorer!r} in {source.name}; distil from rows as they were built, or "
+            f"{build_scores(scorer)}"
+        )
+    values = pa.array(np.ascontiguousarray(labels, np.float32).ravel())
+    starts = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * len(columns))
+    column = Dataset(pa.table({LABEL: pa.ListArray.from_arrays(starts, values)}))
+    return concatenate_datasets([rows, column], axis=1)
+
+
+class _Texts:
+    """Texts as numbers: `codes[i]` is the place of text i among the different ones.
+
+    Args:
+        texts: `(n,)`, with 64-bit offsets: all of them together may be longer than 2 GB.
+    """
+
+    def __init__(self, texts: pa.ChunkedArray) -> None:
+        encoded = texts.dictionary_encode()  # all chunks share the last one's dictionary
+        self.unique: pa.Array = encoded.chunk(encoded.num_chunks - 1).dictionary
+        self.codes: Codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
+
+    def codes_of_ids(self, wanted: pa.ChunkedArray, texts: tuple[pa.ChunkedArray, pa.ChunkedArray]) -> Codes:
+        """`(n_wanted,)` codes of the texts behind ids, -1 for all others.
+
+        Args:
+            wanted: ids.
+            texts: all ids, and their texts.
+        """
+        ids, values = texts
+        codes = np.asarray(pc.fill_null(pc.index_in(values, value_set=self.unique), -1).to_numpy(), np.int64)
+        here = np.flatnonzero(codes >= 0)
+        places = pc.fill_null(pc.index_in(wanted, value_set=ids.take(pa.array(here))), -1).to_numpy()
+        return np.where(places >= 0, np.r_[codes[here], -1][places], -1)
+
+
+def _column(rows: Dataset, columns: Sequence[str]) -> pa.ChunkedArray:
+    """Columns one below the other, in the rows' own order, which may not be that of their table."""
+    batches = list(rows.select_columns(list(columns)).with_format("arrow").iter(BLOCK))
+    chunks = [chunk.cast(pa.large_string()) for name in columns for batch in batches for chunk in batch[name].chunks]
+    return pa.chunked_array(chunks, pa.large_string())
+
+
+def _queries(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    table = load_config(source, "queries", "queries").data.table
+    return table["_id"].cast(pa.string()), table["text"].cast(pa.large_string())
+
+
+def _passages(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Ids and texts of corpus and LLM-written negatives, joined with their titles as rows have them."""
+    corpus = load_config(source, "corpus", "corpus").data.table
+    ids, texts = corpus["_id"].chunks, list(_joined(corpus))
+    if "generated" in source.configs():
+        written = load_config(source, "generated").data.table
+        ids = ids + written["_id"].chunks
+        texts += [pc.utf8_trim_whitespace(chunk).cast(pa.large_string()) for chunk in written["text"].chunks]
+    return pa.chunked_array(ids, pa.string()), pa.chunked_array(texts, pa.large_string())
+
+
+def _joined(corpus: pa.Table) -> Iterator[pa.Array]:
+    for batch in corpus.select(["title", "text"]).to_batches(max_chunksize=BLOCK):
+        joined = pc.binary_join_element_wise(batch["title"], batch["text"], " ")
+        yield pc.utf8_trim_whitespace(joined).cast(pa.large_string())
+
+
+def _logits(scores: pa.ChunkedArray, scorer: str) -> Floats:
+    """Scores as logits: probabilities by the inverse of the sigmoid, cosines times 20, all others as they are.
+
+    Most cross-encoders of one label give probabilities, some (ms-marco's) logits: where no score of a whole data set is
+    below 0 or above 1, they are probabilities. A softmax over probabilities would be all but uniform whatever they say.
+    """
+    values = np.asarray(scores.to_numpy(), np.float64)
+    if scorer == EMBEDDINGS:
+        return values * DEFAULT_SCALE
+    if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=1) > 1:
+        return values
+    values = np.clip(values, SATURATED, 1 - SATURATED)
+    return np.asarray(np.log(values) - np.log1p(-values))
+
+
+def _looked_up(wanted: Codes, pairs: Codes, scores: Floats) -> Floats:
+    """`(n_wanted,)` scores of pairs; NaN where there is none."""
+    found = np.full(len(wanted), np.nan)
+    if len(pairs):
+        order = np.argsort(pairs, kind="stable")
+        places = np.minimum(np.searchsorted(pairs, wanted, sorter=order), len(pairs) - 1)
+        hit = pairs[order[places]] == wanted
+        found[hit] = scores[order[places[hit]]]
+    return found
