@@ -15,7 +15,7 @@ from builders.answers import SHORTENED, texts_of
 from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
 from builders.corpus import drops_table, keyed_hash
 from builders.llm.messages import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
-from builders.meta_talk import refusals, uses
+from builders.meta_talk import folded, refusals, uses
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.wrapping import is_lead_in
 from builders.writing_systems import script
@@ -308,7 +308,8 @@ def reject(
 
 def _foreign(text: str, passage: Mapping[str, str], phrases: Sequence[re.Pattern[str]]) -> str | None:
     """Why a text of any length is not a query for a passage: it speaks of the task, or is in another script."""
-    used = [phrase for phrase in phrases if uses(text, [phrase])]
+    plain = folded(text)
+    used = [phrase for phrase in phrases if phrase.search(plain)]
     if used and not uses(f"{passage['title']} {passage['text']}", used):
         return "meta-talk"
     scripts = {script(passage["title"]), script(passage["text"])} - {""}

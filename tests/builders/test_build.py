@@ -144,7 +144,7 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
         ("llm.base_url=http://127.0.0.1:99999/v1", r"llm.base_url: wanted http://host:port/v1"),
         ("llm.base_url=https://h/v1?api_key=SECRET", r"llm.base_url: wanted http://host:port/v1"),
         ("llm.budget=3.0", r"llm.budget 3: needs prices to count with"),
-        ("corpus.language=xx", "BM25 has no stemmer"),
+        ("corpus.language=xx", "BM25 does not know it; allowed: "),
         ("queries.prompt=nope", "no such prompt"),
         ("llm.base_url=http://127.0.0.1:9/v1", "cannot be reached"),
     ],
