@@ -83,7 +83,7 @@ def code_version(*places: str) -> Mapping[str, str | None]:
         path
         for place in places
         for path in [ROOT / place, *(ROOT / place).rglob("*")]
-        if path.suffix in {".py", ".md", ".toml", ".html"} and "recipes" not in path.parts
+        if path.suffix in {".py", ".md", ".toml", ".html"} and "recipes" not in path.parts and path.name != "README.md"
     )
     digest = sha256_json({str(path.relative_to(ROOT)): sha256_file(path) for path in files})
     try:

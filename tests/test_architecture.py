@@ -104,3 +104,18 @@ def test_no_personal_paths_and_no_remote_code():
     for path in FILES:
         assert "/home/" not in path.read_text()
         assert "trust_remote_code=True" not in path.read_text()
+
+
+def test_the_first_page_is_read_in_five_minutes():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_commands_and_recipes_name_nothing_outside_the_checkout():
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("*/studies/*/*.*ml"),
+        *ROOT.glob("*/recipes/*.toml"),
+    ]
+    assert len(pages) > 20
+    assert not [page for page in pages if "../shared" in page.read_text()]

@@ -1,4 +1,4 @@
-"""The code in the README runs as it stands, with nothing but the libraries it names."""
+"""The code in the READMEs runs as it stands, with nothing but the libraries that it names."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.test_architecture import ROOT
 
 pytestmark = pytest.mark.hub
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "cards" / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture

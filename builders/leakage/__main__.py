@@ -1,6 +1,6 @@
 """Checks a built data set's folder for queries and passages of evaluation sets.
 
-    python -m builders.leakage outputs/quickstart/dataset --against SciFact --against ../collections/cranfield:test
+    python -m builders.leakage outputs/quickstart/dataset --against SciFact --against collections/cranfield:test
         [--set policy=allow] [--set ngram_share=0.7] [--out leakage.parquet]
 
 Ends with 2 where the data set holds what its policy forbids: `refuse` and `drop` (the default) forbid leaked queries,
