@@ -36,7 +36,6 @@ _IN_GUILLEMETS = re.compile("(»[^«»]*«)|«\\s*([^«»]*?)\\s*»")
 _SPACED_MARK = re.compile(r"(?<=[^\W\d_]{2})\s+(?=[:;](?:\s|\Z)|[!?]+\s*(?:\Z|\s[^\sa-zà-ÿ]))")
 """White space before a mark that ends a clause, as in French; before a small letter the mark may be the subject."""
 _AMID_IDEOGRAPHS = re.compile("[.,;:!?。、]+(?=[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff])")
-_FIRST_IDEOGRAPH = "\u3000"
 
 
 def _replacement(point: int) -> str | None:
@@ -85,7 +84,7 @@ def folded(text: str) -> str:
     text = unicodedata.normalize("NFKC", _in_one_form(text)).casefold()
     text = unicodedata.normalize("NFKC", text)  # case folding may decompose
     text = _in_one_form(text).replace("i\u0307", "i")  # what composing has brought, such as letters of Arabic
-    return _AMID_IDEOGRAPHS.sub(" ", text) if max(text, default="") > _FIRST_IDEOGRAPH else text
+    return _AMID_IDEOGRAPHS.sub(" ", text)
 
 
 def _in_one_form(text: str) -> str:

