@@ -48,6 +48,13 @@ def hub():
     HUB.reset()
 
 
+def pytest_collection_modifyitems(items):
+    """Gives what runs at full size an hour."""
+    for item in items:
+        if item.get_closest_marker("nightly") is not None:
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 def pytest_generate_tests(metafunc):
     """Runs what moves large files with each of the Hub's storages."""
     if metafunc.definition.get_closest_marker("storage") is not None:
