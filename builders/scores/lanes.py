@@ -12,8 +12,6 @@ import numpy as np
 
 from builders.scores.config import CrossEncoderConfig
 from foils.encode.batches import Features, Floats, Numbers, planned, tokenise
-from foils.encode.convert import FILES, convert
-from foils.encode.runtimes import openvino_lane
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
 from foils.loading import json_object, load_reranker, modules_of
@@ -128,6 +126,9 @@ def in_torch(model: Any, devices: Sequence[str], batch_size: int) -> Callable[[l
 def _openvino(model: Any, folder: Path) -> Callable[[list[tuple[str, str]]], Floats]:
     """Scores by a model that is converted once; what is left in torch is tokeniser and activation."""
     import torch
+
+    from foils.encode.convert import FILES, convert
+    from foils.encode.runtimes import openvino_lane
 
     if not (folder / FILES["openvino"]).exists():
         logger.info("converting the cross-encoder for openvino")
