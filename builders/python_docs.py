@@ -1,20 +1,24 @@
 """Python's own documentation as a corpus: several thousand real passages, no download.
 
 The passages are the docstrings of the standard library's public modules, classes, functions and methods,
-and the language reference's topics (`pydoc_data.topics`). They are read from the running interpreter, so
+and the language reference's topics (`pydoc_data.topics`). They are read from an interpreter of the running version, so
 the corpus differs a little between Python versions; the ids are the qualified names and do not.
 """
 
 import importlib
 import inspect
+import json
 import logging
 import platform
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pydoc_data.topics import topics
 from types import ModuleType
 
+from foils.provenance import ROOT
 from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ def passages() -> Iterator[dict[str, str]]:
     """
     ids: set[str] = set()
     texts: set[str] = set()
-    for name, text in [*_docstrings(), *_topics()]:
+    for name, text in [*_docstrings_of_a_fresh_interpreter(), *_topics()]:
         for number, chunk in enumerate(_chunks(text), start=1):
             passage_id = name if number == 1 else f"{name}#{number}"
             said = normalised(chunk)
@@ -73,7 +77,19 @@ def passages() -> Iterator[dict[str, str]]:
                 yield {"_id": passage_id, "title": name.removeprefix("topic:"), "text": chunk}
 
 
-def _docstrings() -> Iterator[tuple[str, str]]:
+def _docstrings_of_a_fresh_interpreter() -> list[tuple[str, str]]:
+    """The docstrings without those that libraries put into the standard library, as transformers does in `logging`."""
+    code = "import json, logging; logging.basicConfig(level='INFO', format='%(message)s')\n"
+    code += "from builders.python_docs import docstrings; print(json.dumps([*docstrings()]))"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for line in finished.stderr.splitlines():
+        logger.info(line)
+    found: list[tuple[str, str]] = json.loads(finished.stdout)
+    return found
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Yields qualified names and docstrings, as this interpreter has them."""
     for module_name in MODULES:
         try:
             with warnings.catch_warnings():

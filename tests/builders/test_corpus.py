@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import tempfile
 
 import numpy as np
@@ -307,6 +308,14 @@ def test_sampling_depends_on_ids_and_seed_alone():
     assert sorted(map(int, first)) == sorted(by_hand)
     chunks = pa.concat_tables([table.slice(0, 7), table.slice(7, 150), table.slice(157)])
     assert corpus.sample(chunks, 20, 42).to_pylist() == corpus.sample(table, 20, 42).to_pylist()
+
+
+def test_python_docs_hold_nothing_that_a_library_put_into_the_standard_library(monkeypatch):
+    method = lambda: None  # noqa: E731
+    method.__doc__ = "Logs a message once, however often it is called, as some libraries have it. " * 3
+    monkeypatch.setattr(logging.Logger, "log_once", method, raising=False)
+    assert "logging.Logger.log" in {each["_id"] for each in python_docs.passages()}
+    assert "logging.Logger.log_once" not in {each["_id"] for each in python_docs.passages()}
 
 
 def test_python_docs_are_thousands_of_passages_with_stable_ids():
