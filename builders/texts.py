@@ -107,9 +107,6 @@ def word_hashes(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
     """
     column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     column = pc.fill_null(column.cast(pa.string()), "")
-    distinct = column.dictionary_encode()
-    if len(distinct.dictionary) < len(column):  # a positive stands beside each of its query's candidates
-        return _taken(*word_hashes(distinct.dictionary), distinct.indices.to_numpy())
     special = pc.invert(pc.match_substring_regex(column, _PLAIN))
     own = pa.array(map(folded, column.filter(special).to_pylist()), pa.string())
     column = pc.replace_with_mask(pc.ascii_lower(column), special, own)
@@ -119,13 +116,6 @@ def word_hashes(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
     ends = np.concatenate([[0], np.cumsum(is_word.to_numpy(zero_copy_only=False))])
     encoded = pieces.filter(is_word).dictionary_encode()
     return hashed(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()], ends[lists.offsets.to_numpy()]
-
-
-def _taken(found: Hashes, offsets: Offsets, rows: npt.NDArray[np.int32]) -> tuple[Hashes, Offsets]:
-    """The words of some texts, in the order of `rows`; arguments and result as of `runs`."""
-    counts = np.diff(offsets)[rows]
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    return found[np.arange(ends[-1]) + np.repeat(offsets[rows] - ends[:-1], counts)], ends
 
 
 def runs(found: Hashes, offsets: Offsets, length: int) -> tuple[Hashes, Offsets]:

@@ -17,7 +17,7 @@ ALLOWED = {
     "eval": {"eval", "cards", "foils"},
 }
 # Lines of Python a package may have. They only ever get smaller; a new capability earns its lines elsewhere.
-BUDGETS = {"foils": 3_150, "cards": 2_750, "builders": 15_500, "training": 5_950, "eval": 3_650, "tests": 25_250}
+BUDGETS = {"foils": 3_150, "cards": 2_750, "builders": 15_450, "training": 5_950, "eval": 3_650, "tests": 25_250}
 MODULE_LINES, FUNCTION_LINES = 330, 70
 JUNK_DRAWERS = {"utils", "common", "helpers", "types", "misc"}
 
