@@ -99,12 +99,11 @@ class Run(NamedTuple):
         """Whether `out` holds this very run.
 
         Raises:
-            UserError: it holds something else, or the data set's tag has moved since.
+            UserError: it holds something else.
         """
         if not out.exists():
             return False
         record = finished_record(out)
-        self._refuse_moved_tags(out, record["dataset"])
         differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"])
         if differing:
             raise UserError(
@@ -117,16 +116,6 @@ class Run(NamedTuple):
             *(out, f" (it was made with others: {listed(others)})" if others else ""),
         )
         return True
-
-    def _refuse_moved_tags(self, out: Path, dataset: Mapping[str, Any]) -> None:
-        trained_on = {(each["name"], each.get("tag")): each["revision"] for each in (dataset, *dataset.get("also", []))}
-        for source in (self.source, *self.also):
-            before = trained_on.get((source.name, source.tag), source.revision)
-            if source.tag is not None and source.revision != before:
-                raise UserError(
-                    f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
-                    f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
-                )
 
 
 def shaping(config: TrainRecipe) -> dict[str, Any]:

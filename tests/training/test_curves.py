@@ -2,22 +2,18 @@
 
 import json
 
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from builders.folder import write_config
 from cards.model import model_card, write_model_card
 from cards.publish.release import Target
 from cards.verify.__main__ import verify
 from foils.provenance import sha256_file
-from foils.recipe import load_recipe
 from tests.conftest import BASE
-from tests.fixtures.training import ROWS
+from tests.fixtures.training import ROWS, recipe_for
 from training import train
 from training.loop import curves
 from training.publish import publish_model
-from training.recipe import TrainRecipe
 
 HISTORY = [
     {"step": 0, "epoch": 0.0, "dev_loss": 1.5, "dev_ndcg": 0.61},
@@ -72,14 +68,7 @@ def test_without_held_out_queries_there_is_the_loss_alone_and_without_a_step_not
 
 @pytest.fixture
 def model(tmp_path):
-    """A model that was trained without curves, as by an earlier version."""
-    write_config(tmp_path / "rows", "bm25", pa.table(ROWS))
-    recipe = tmp_path / "train.toml"
-    recipe.write_text(
-        f'dataset = "{tmp_path / "rows"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "model")
+    train.main(recipe_for(tmp_path, BASE, ROWS, top="max_seq_length = 32\n")(), tmp_path / "model")
     return tmp_path / "model"
 
 

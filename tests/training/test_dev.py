@@ -165,7 +165,7 @@ def run(tmp_path_factory):
         eval_dataset=held,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[dev.EarlyStop(CONFIG.patience), guards.StopOnNaN(loss, model.tokenizer)],
+        callbacks=[dev.EarlyStop(CONFIG.patience), guards.StopOnNaN(loss)],
     )
     trainer.train()
     return out, trainer, evaluator, untouched

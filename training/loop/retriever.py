@@ -51,7 +51,7 @@ def make(job: Job) -> Ready:
         args=arguments,
         train_dataset=rows,
         eval_dataset=held_out,
-        loss=losses.make(config, model, training.some()),
+        loss=losses.make(config, model, training.main()),
         evaluator=evaluator(job, rows, held_out, arguments),
     )
     return Ready(job, trainer, prompts, max_seq_length=own_length)

@@ -137,7 +137,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
     trainer.add_callback(_LogsAll())
-    trainer.add_callback(StopOnNaN(trainer.loss, trainer.model.tokenizer if config.task == "retriever" else None))
+    trainer.add_callback(StopOnNaN(trainer.loss))
     if config.dev.patience:
         trainer.add_callback(dev.EarlyStop(config.dev.patience))
     # The card that sentence-transformers writes into each checkpoint would ask the Hub for the base.

@@ -10,8 +10,7 @@ A stream has no epochs: batches come in the shares without end, and small data c
 
 import logging
 import math
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,26 +66,16 @@ class Training(NamedTuple):
             first = {key: value for key, value in first.items() if key not in {"used", "share"}}
         return {**first, "also": others} if others else first
 
-    def some(self, most: int = 500) -> Dataset:
-        """Rows of the recipe's own data set; of a stream, its first."""
+    def main(self) -> Dataset | None:
+        """The rows of the recipe's own data set; None for a stream."""
         if self.streaming:
-            first, *rows = islice(self.rows, most)
-            return Dataset.from_list([first, *(row for row in rows if row.keys() == first.keys())])
+            return None
         return next(iter(self.rows.values())) if isinstance(self.rows, DatasetDict) else self.rows
 
     @property
     def streaming(self) -> bool:
         """Whether rows are read while training goes on."""
         return isinstance(self.rows, IterableDataset)
-
-
-def resolve_also(config: TrainRecipe) -> list[Source | Table]:
-    """Pins the recipe's further data, in the recipe's order.
-
-    Raises:
-        UserError: one of them cannot be found, see `training.rows.source`.
-    """
-    return [resolve_more(more) for more in config.also]
 
 
 def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | None = None) -> Training:
@@ -101,13 +90,13 @@ def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | N
         UserError: data cannot be read or lacks what the recipe names, has an empty text, comes twice, or has too few
             rows for its share; or the recipe asks for what a stream cannot do.
     """
-    ingredients = _ingredients(config, source, resolve_also(config) if also is None else also)
+    ingredients = _ingredients(config, source, map(resolve_more, config.also) if also is None else also)
     if len(ingredients) > 1 and "multi_dataset_batch_sampler" in config.trainer:
         raise UserError("recipe: trainer.multi_dataset_batch_sampler: the shares decide whose turn it is; leave it out")
     return _streamed(config, ingredients) if config.streaming else _in_memory(config, ingredients)
 
 
-def _ingredients(config: TrainRecipe, source: Source, also: Sequence[Source | Table]) -> list[Ingredient]:
+def _ingredients(config: TrainRecipe, source: Source, also: Iterable[Source | Table]) -> list[Ingredient]:
     """The main data set first; refuses what comes twice and shares that leave it nothing."""
     given = math.fsum(more.share or 0 for more in config.also)
     if given >= 1 - 1e-9:
