@@ -40,15 +40,7 @@ _SHOWN_LETTERS = 24
 
 
 class Run(NamedTuple):
-    """One model to train.
-
-    Attributes:
-        recipe: the text with its overrides, and the configuration of this run's seed.
-        source: the data set.
-        also: further data.
-        base: the model to start from.
-        processes: that train together.
-    """
+    """One model to train: the recipe with the configuration of this run's seed, and what it names, pinned."""
 
     recipe: Recipe[TrainRecipe]
     source: Source
@@ -150,9 +142,6 @@ def _rows_revision(source: Source, kind: str, teacher: str | None = None) -> str
     """A hash of the rows of a kind, and of a teacher's scores of them, wherever they lie.
 
     Other configurations of a folder may come and go, and what is published has the rows of its folder.
-
-    Raises:
-        UserError: the data set has no such kind.
     """
     names = {name for draw in source.draws(kind) for name in draw.parts}
     names |= set() if teacher is None else {f"scores-{teacher}"}

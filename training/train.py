@@ -58,7 +58,7 @@ def main(
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
     """
-    # These take ten seconds to import, which nobody should wait for only to read of a misspelt key.
+    # These take ten seconds to import, which a misspelt key is not worth.
     import torch
     from accelerate import PartialState
 

@@ -1,10 +1,11 @@
-"""Bases that are nothing to train, told apart by their files."""
+"""Bases that cannot be trained, recognised by their files."""
 
 import json
 
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
+from torch import nn
 from transformers import (
     AutoTokenizer,
     BartConfig,
@@ -22,6 +23,7 @@ from tests.fixtures import tiny
 from tests.fixtures.small_models import save_small_encoder
 from tests.fixtures.training import recipe_for
 from training import preflight, train
+from training.loop.trainer import set_dropout
 
 ALLOWED = (
     "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
@@ -46,7 +48,7 @@ def test_decoders(tmp_path):
         "base gpt: is a decoder, which reads a text from left to right only: GPT2LMHeadModel (model_type gpt2 in "
         f"config.json){ALLOWED}; name another base"
     )
-    (folder / "modules.json").write_text("[]")  # somebody made an embedding model of it
+    (folder / "modules.json").write_text("[]")  # now it is an embedding model
     preflight.check_base(resolve_model(str(folder)), "retriever")
 
 
@@ -118,6 +120,16 @@ def test_a_base_of_two_ways_is_trained_and_loads(tmp_path):
     before, after = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("router", "m"))
     for encode in ("encode_query", "encode_document"):
         assert abs(getattr(before, encode)(["owls"]) - getattr(after, encode)(["owls"])).max() > 0
+
+
+def test_dropout_is_set_wherever_it_is(tmp_path):
+    model = SentenceTransformer(resolve_model(BASE).location)
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert {layer.p for layer in layers} == {0.1}
+    set_dropout(model, 0.0)
+    assert {layer.p for layer in layers} == {0.0}
+    model.save_pretrained(str(tmp_path), create_model_card=False)
+    assert SentenceTransformer(str(tmp_path))[0].auto_model.config.hidden_dropout_prob == 0.1
 
 
 def _spoil(base, spoil):

@@ -102,11 +102,11 @@ def test_another_recipe_does_not_empty_an_interrupted_run(recipe, tmp_path):
     before = files_of(partial)
     with pytest.raises(UserError) as refused:
         train.main(recipe(*LONG, "trainer.learning_rate=2e-3"), tmp_path / "m", 1)
-    told = str(refused.value)
-    assert "it holds " in told
-    assert " steps (" in told
-    assert "trainer.learning_rate 0.001 -> 0.002" in told
-    assert told.endswith("name another output folder, or pass --fresh to train from the start and replace it")
+    said = str(refused.value)
+    assert "it holds " in said
+    assert " steps (" in said
+    assert "trainer.learning_rate 0.001 -> 0.002" in said
+    assert said.endswith("name another output folder, or pass --fresh to train from the start and replace it")
     write_config(tmp_path / "dataset", "bm25", pa.table({**ROWS, "negative_1": TEXTS[::-1]}))
     with pytest.raises(UserError, match=r"that differs: rows.1 "):
         train.main(recipe(*LONG), tmp_path / "m", 1)
@@ -146,8 +146,8 @@ def test_a_finished_model_stays_whatever_is_around_it(recipe, tmp_path, caplog):
         content["code"]["sha256"] = "0" * 64
         content["hardware"]["processes"] = 2
         content["inputs"]["batches_a_step"] = 2
-        content["inputs"]["recipe"].pop("length_buckets")  # a key that came later
-        content["inputs"]["recipe"] |= {"watch": "none", "exports": []}  # keys that were removed since
+        content["inputs"]["recipe"].pop("pooling")  # a key that came later
+        content["inputs"]["recipe"] |= {"watch": "none", "length_buckets": False}  # keys that were removed since
 
     edit(out / "run.json", older)
     write_config(tmp_path / "dataset", "dense", pa.table(ROWS))  # another kind of the same data set

@@ -120,12 +120,7 @@ LOSSES: Mapping[LossName, Loss] = {
 
 
 def check(config: TrainRecipe, columns: Sequence[str], scorers: Sequence[str] = ()) -> None:
-    """Refuses a recipe whose loss the rows cannot serve.
-
-    Args:
-        config: `loss` and `loss_options`.
-        columns: of the rows.
-        scorers: whose scores the data set has, see `teacher.scorers_of`.
+    """Refuses a recipe whose loss rows of these columns cannot serve, in data with scores of these scorers.
 
     Raises:
         UserError: says what to change, or what to build first.
@@ -162,12 +157,9 @@ def build_scores(scorer: str) -> str:
 
 
 def make(config: TrainRecipe, model: SentenceTransformer, rows: Dataset | None = None) -> torch.nn.Module:
-    """The recipe's loss for a model, which from now on compares by cosine.
+    """The recipe's loss for a model, which from now on compares by cosine; it must not be wrapped yet.
 
-    Args:
-        config: `loss` and `loss_options`.
-        model: to be trained, with its prompts; not wrapped yet.
-        rows: with their teacher's `label`: a distillation's scale is measured on some, where the recipe gives none.
+    A distillation's scale is measured on some of the rows, with their teacher's `label`, where the recipe gives none.
 
     Raises:
         UserError: the guide cannot be loaded, or the loss cannot work with this model.

@@ -79,12 +79,7 @@ class Training(NamedTuple):
 
 
 def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | None = None) -> Training:
-    """Loads what a recipe trains on.
-
-    Args:
-        config: the recipe.
-        source: its data set, pinned.
-        also: its further data, pinned; looked up by default.
+    """Loads what a recipe trains on; its further data is looked up by default.
 
     Raises:
         UserError: data cannot be read or lacks what the recipe names, has an empty text, comes twice, or has too few
@@ -140,11 +135,7 @@ def _in_memory(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Traini
 
 
 def _for_loss(config: TrainRecipe, each: Ingredient, rows: Dataset) -> Dataset:
-    """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation.
-
-    Raises:
-        UserError: the rows cannot serve the loss.
-    """
+    """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation."""
     if config.task != "retriever":
         return rows
     source = each.source if LOSSES[config.loss].needs == "scores" else None
@@ -190,7 +181,6 @@ def _check_streamable(config: TrainRecipe, ingredients: Sequence[Ingredient]) ->
     sampler = config.trainer.get("batch_sampler", "batch_sampler")
     for asked, what in (
         (config.task != "retriever", f"task = {config.task!r}"),
-        (config.length_buckets, "length_buckets"),
         (sampler != "batch_sampler", f"trainer.batch_sampler = {sampler!r}"),
         (LOSSES[config.loss].needs == "scores", f"loss = {config.loss!r}"),
     ):

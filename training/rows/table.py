@@ -66,11 +66,7 @@ class Table(Struct, frozen=True):
             return load_dataset(self.form, data_files=list(self.local), split="train")
 
     def files(self) -> tuple[str, ...]:
-        """Paths, or `hf://` addresses at the commit.
-
-        Raises:
-            UserError: they cannot be listed.
-        """
+        """Paths, or `hf://` addresses at the commit."""
         if self.tag is None:
             return self.local
         return tuple(parquet_builder(self.location, self.config, self.revision).config.data_files[self.split])
@@ -112,11 +108,7 @@ class Part(Struct, frozen=True):
         return rows.rename_columns({old: new for old, new in columns.items() if old != new})
 
     def first_columns(self) -> Row:
-        """As `columns`, from the first row of the first file.
-
-        Raises:
-            UserError: it cannot be read, or holds no row.
-        """
+        """As `columns`, from the first row of the first file."""
         file = self.table.files()[0]
         with explained(f"dataset {self.name}, {Path(file).name}"):
             first = next(_batches(file, self.table.form), None)
@@ -141,11 +133,7 @@ class Part(Struct, frozen=True):
                     yield from texts.rename_columns(list(columns.values())).to_pylist()
 
     def count_rows(self) -> int:
-        """Counts the rows of all files, from the Parquet files' footers.
-
-        Raises:
-            UserError: a file cannot be read.
-        """
+        """Counts the rows of all files, from the Parquet files' footers."""
         count = _rows_of_parquet if self.table.form == "parquet" else _rows_of_lines
         with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
             return sum(pool.map(count, self.table.files()))
