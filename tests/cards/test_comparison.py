@@ -1,20 +1,10 @@
 """A comparison's block in a card: rendered, replaced, carried, taken out."""
 
-from cards.comparison import Content, carried, with_comparison, without_block
+from cards.comparison import carried, with_comparison, without_block
 from cards.merging import block, blocks, parse_card
 from cards.publish.files import write_files
+from tests.fixtures.comparison import TOLD, VALUES
 
-VALUES = {
-    "name": "owls",
-    "summary": ["Three arms were trained.", "One was better."],
-    "rows": [("untouched base", 0.5, "", "", ""), ("llm", 0.625, "+0.1250", "+0.1 to +0.15", "better")],
-    "against": "`none`",
-    "alt": "a forest",
-    "caption": "Each arm's nDCG@10 less that of none.",
-    "meaning": "Intervals speak of other queries.",
-    "dataset": "`alice/owls` at v1.0.0",
-}
-TOLD = Content(VALUES, b"\x89PNG picture", b"{}\n")
 CARD = "---\nlicense: mit\n---\n\n# Owls\n\nAsk Ann.\n"
 
 
