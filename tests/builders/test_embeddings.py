@@ -187,11 +187,6 @@ def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
         assert killed.read_bytes() == whole.read_bytes()
 
 
-def test_queries_are_texts_without_titles():
-    texts = as_texts(pa.chunked_array([["a"], ["b"]]), pa.chunked_array([["one"], ["two"]]))
-    assert texts.texts(np.array([1, 0])).to_pylist() == ["two", "one"]
-
-
 class Counted(Passages):
     """Passages that count how many texts were read."""
 

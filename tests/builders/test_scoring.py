@@ -97,7 +97,7 @@ def expected(model):
 
 
 @settings(max_examples=6)
-@given(rows=st.lists(st.sampled_from(ROWS), min_size=1, max_size=40), split=st.integers(0, 40), size=st.integers(1, 40))
+@given(rows=st.lists(st.sampled_from(ROWS), max_size=40), split=st.integers(0, 40), size=st.integers(1, 40))
 def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows, split, size):
     with TemporaryDirectory() as cache, mock.patch.dict(lanes.AT_ONCE, cpu=size):
         for part in (rows[:split], rows):
@@ -106,7 +106,7 @@ def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows
             assert found.schema == schema.SCORES
             assert found.select(["query-id", "corpus-id"]).equals(given_tables[0])
             assert np.allclose(found["score"].to_numpy(), [expected[row] for row in part], atol=1e-4, rtol=0)
-        assert stored(cache) == [len(set(rows))]
+        assert sum(stored(cache)) == len(set(rows))
 
 
 def test_equal_texts_are_scored_once(model, tmp_path):
@@ -117,10 +117,6 @@ def test_equal_texts_are_scored_once(model, tmp_path):
     assert stored(tmp_path) == [2]
     assert scores == [scores[0], scores[1], scores[0]] * 2
     assert scores[0] != scores[1]
-
-
-def test_no_pairs_are_no_scores(model, tmp_path):
-    assert score_pairs(*tables(["w1"], ["w2"], []), material(tmp_path), config(model)).num_rows == 0
 
 
 KILLED = """

@@ -4,15 +4,12 @@ Scores by word lie in `data.npy`, `indices.npy` and `indptr.npy` (a sparse matri
 `words.arrow`, and positions in the order of passage ids, which breaks ties, in `order.npy`.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +18,7 @@ import bm25s
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock
 from tqdm import tqdm
 
 from builders.passages import Passages
@@ -95,7 +93,7 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
-            with _locked(place.with_suffix(".lock")):
+            with FileLock(place.with_suffix(".lock")):
                 if not place.is_dir():
                     # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
                     partial = partial_folder(place)
@@ -185,10 +183,3 @@ def _idf(holding: Longs, passages: int) -> np.ndarray[tuple[int], np.dtype[np.fl
     counts, places = np.unique(holding, return_inverse=True)
     values = [math.log(1 + (passages - n + 0.5) / (n + 0.5)) for n in counts.tolist()]
     return np.array(values, np.float32)[places]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
