@@ -33,13 +33,7 @@ Scores = npt.NDArray[np.float64]
 
 
 class DevSet(Struct, frozen=True):
-    """Queries and passages, both in the order of their hashes.
-
-    Attributes:
-        queries: texts.
-        passages: texts.
-        relevant: for each query the numbers of its positives among `passages`.
-    """
+    """Queries and passages, in the order of their hashes; `relevant` has each query's places among `passages`."""
 
     queries: list[str]
     passages: list[str]
@@ -49,10 +43,7 @@ class DevSet(Struct, frozen=True):
 def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config: DevConfig) -> DevSet:
     """Makes a small collection of the held-out queries and passages that are searched for them.
 
-    Args:
-        dev_rows: of the held-out queries.
-        train_rows: further passages come from them; of several sources, from the first.
-        config: `passages` says how many.
+    `config.passages` further passages come from the rows to train on; of several sources, from the first.
     """
     query_keys, positive_keys = (text_keys(dev_rows, column).tolist() for column in ("query", "positive"))
     queries = _by_key(query_keys, dev_rows["query"])
@@ -73,16 +64,9 @@ def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config:
 
 
 class DevEvaluator(BaseEvaluator):
-    """Measures a model when the trainer asks for it.
+    """Measures a model when the trainer asks for it, in the precision of `autocast`, if any.
 
     An embedding model searches all passages; a cross-encoder ranks `config.rerank` of them for each query.
-
-    Args:
-        dev: queries and passages.
-        task: `retriever` or `cross-encoder`.
-        config: of the recipe.
-        batch_size: texts or pairs that are encoded at once.
-        autocast: the precision of matrix products, if lower than the weights'.
     """
 
     def __init__(
@@ -97,8 +81,7 @@ class DevEvaluator(BaseEvaluator):
         self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """Returns the mean over the queries, 0 to 1; stores each query's nDCG@10 in `output_path`."""
-        rankings = self._retrieved(model) if self._likely is None else self._reranked(model, self._likely)
-        scores = measure(rankings, self.dev.relevant)
+        scores = measure(self._retrieved(model) if self._likely is None else self._reranked(model), self.dev.relevant)
         if output_path is not None and steps >= 0 and PartialState().is_main_process:
             Path(output_path).mkdir(parents=True, exist_ok=True)
             np.save(score_file(Path(output_path), steps), np.array(scores))
@@ -112,15 +95,12 @@ class DevEvaluator(BaseEvaluator):
         hits = zip(found.indices.cpu().tolist(), found.values.cpu().tolist(), strict=True)
         return {str(query): dict(zip(map(str, at), scores, strict=True)) for query, (at, scores) in enumerate(hits)}
 
-    def _reranked(self, model: Any, likely: Sequence[Sequence[int]]) -> Rankings:
-        """The scores of each query's likely passages, numbers among `dev.passages`."""
-        pairs = [(query, passage) for query, passages in enumerate(likely) for passage in passages]
-        texts = [(self.dev.queries[query], self.dev.passages[passage]) for query, passage in pairs]
-        scores = self._in_lower(model, model.predict, texts)
-        rankings: dict[str, dict[str, float]] = {str(query): {} for query in range(len(likely))}
-        for (query, passage), score in zip(pairs, scores.tolist(), strict=True):
-            rankings[str(query)][str(passage)] = score
-        return rankings
+    def _reranked(self, model: Any) -> Rankings:
+        """The scores of each query's likely passages."""
+        likely = self._likely or []
+        texts = [(self.dev.queries[query], self.dev.passages[at]) for query, some in enumerate(likely) for at in some]
+        scores = iter(self._in_lower(model, model.predict, texts).tolist())
+        return {str(query): {str(passage): next(scores) for passage in some} for query, some in enumerate(likely)}
 
     def _in_lower(self, model: Any, function: Callable[..., Any], texts: list[Any]) -> torch.Tensor:
         """A function of the model over all texts, computed in the lower precision and returned in fp32."""
@@ -155,9 +135,7 @@ def measure(rankings: Rankings, relevant: Sequence[Sequence[int]]) -> list[float
 def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
     """The trainer's arguments with which it measures as often as wanted, and keeps the best checkpoint.
 
-    Args:
-        config: of the recipe.
-        batch_size: rows of a training batch per device, for which alone a dev loss with in-batch negatives compares.
+    Dev losses with in-batch negatives compare for the same `batch_size` alone, that of training, per device.
 
     Raises:
         UserError: `every` is above 1 and not a whole number.
@@ -208,10 +186,7 @@ def measurements(log_history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, Any]:
     """Sums up the measurements for the run record, and warns where no checkpoint beats the base.
 
-    Args:
-        state: the trainer's, after training.
-        config: of the recipe.
-        folder: where the evaluator stored each query's score (the trainer's `output_dir/eval`).
+    The evaluator stored each query's scores in `folder`.
 
     Returns:
         `base`, `best` and `last`, each with step, value and 95 % interval; best and last with their difference from
@@ -219,15 +194,15 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
     """
     scores = measurements(state.log_history)
     trained = {step: value for step, value in scores.items() if step > 0}
-    best, last = max(trained, key=lambda step: trained[step]), max(trained)  # the first of equals, as the trainer's
-    base = _per_query(folder, 0)
+    best, last = max(trained, key=lambda step: trained[step]), max(trained)  # ties broken by step, as by the trainer
+    base = np.load(score_file(folder, 0)) if 0 in scores else None
     found: dict[str, Any] = {
         "metric": METRIC,
         "queries": config.queries,
         "measured": len(trained),
-        "base": _estimate(0, scores[0], base) if 0 in scores else None,
-        "best": _estimate(best, scores[best], _per_query(folder, best), base),
-        "last": _estimate(last, scores[last], _per_query(folder, last), base),
+        "base": _estimate(folder, 0, scores[0]) if 0 in scores else None,
+        "best": _estimate(folder, best, scores[best], base),
+        "last": _estimate(folder, last, scores[last], base),
         "patience": config.patience,
         "stopped_early": state.global_step < state.max_steps,
         "beats_base": scores[best] > scores[0] if 0 in scores else None,
@@ -246,17 +221,12 @@ def score_file(folder: Path, step: int) -> Path:
     return folder / f"dev-{step:08d}.npy"
 
 
-def _per_query(folder: Path, step: int) -> Scores | None:
-    file = score_file(folder, step)
-    return np.load(file, allow_pickle=False) if file.is_file() else None
-
-
-def _estimate(step: int, value: float, queries: Scores | None, base: Scores | None = None) -> dict[str, Any]:
-    """A score with its interval; without one where the queries' own scores are missing."""
+def _estimate(folder: Path, step: int, value: float, base: Scores | None = None) -> dict[str, Any]:
+    """A score with its interval, and its difference from the base's."""
+    queries = np.load(score_file(folder, step))
     found: dict[str, Any] = {"step": step, "value": round(value, 6)}
-    if queries is not None:
-        found["low"], found["high"] = (round(end, 6) for end in mean_interval(queries.tolist()))
-    if queries is not None and base is not None:
+    found["low"], found["high"] = (round(end, 6) for end in mean_interval(queries.tolist()))
+    if base is not None:
         ends = mean_interval((queries - base).tolist())
         found["difference"] = round(float((queries - base).mean()), 6)
         found["difference_low"], found["difference_high"] = (round(end, 6) for end in ends)

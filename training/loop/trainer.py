@@ -2,12 +2,13 @@
 
 import errno
 import logging
-import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -19,6 +20,7 @@ from foils.errors import UserError
 from training import preflight
 from training.job import Job, Ready
 from training.loop import curves, dev
+from training.loop.arguments import training_arguments
 from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, last_checkpoint, seconds_before
 from training.loop.guards import StopOnNaN
 from training.model import lora
@@ -31,12 +33,13 @@ logger = logging.getLogger(__name__)
 _SAME = 0.005
 
 
-def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
-    """The rows to train on, and those of held-out queries; None where the recipe holds out none.
+def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
+    """The trainer's arguments; `more` goes before the recipe's."""
+    return training_arguments(job.config, job.folder / CHECKPOINTS, job.out, more)
 
-    Raises:
-        UserError: the data has too few queries, or is a stream.
-    """
+
+def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
+    """The rows to train on, and those of held-out queries; None where the recipe holds out none."""
     rows, held_out = hold_out(job.training.rows, job.config.dev)
     return DatasetDict(rows) if isinstance(rows, dict) else rows, held_out
 
@@ -53,17 +56,7 @@ def evaluator(job: Job, rows: Any, held_out: Dataset | None, arguments: Training
 
 
 def prepare(model: Any, config: TrainRecipe) -> None:
-    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
-
-    Raises:
-        UserError: adapters cannot be put on it, or it has no weights that `[trainer]` names.
-    """
-    for pattern in config.trainer.get("learning_rate_mapping") or {}:
-        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
-            raise UserError(
-                f"recipe: trainer.learning_rate_mapping: no weight of the base has {pattern!r} in its name; one is "
-                f"{next(model.named_parameters())[0]!r}"
-            )
+    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout."""
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:
@@ -84,11 +77,7 @@ def set_dropout(model: torch.nn.Module, probability: float) -> None:
 
 
 def train(ready: Ready) -> dict[str, Any]:
-    """Trains, and saves the model in the run's folder.
-
-    Returns:
-        The run record's `training`: see `_fit`; the history; what the held-out queries said; the curves' picture; the
-        hash of queries and positives; pre-flight's figures.
+    """Trains, and saves the model in the run's folder; returns the run record's `training`.
 
     Raises:
         UserError: pre-flight refuses, memory or disk space runs out, or the loss is not a number.
@@ -111,10 +100,10 @@ def _checked(ready: Ready) -> Any:
     figures, refusal = None, None
     if PartialState().is_main_process:
         report = preflight.examine(ready)
-        logger.info("pre-flight\n%s", preflight.table(report))
+        logger.info("pre-flight\n%s", report.table())
         figures = msgspec.to_builtins(report.figures)
         try:
-            preflight.refuse(report, ready.job.config.allow)
+            report.refuse(ready.job.config.allow)
         except UserError as error:
             refusal = str(error)
     figures, refusal = broadcast_object_list([figures, refusal])
@@ -127,8 +116,8 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     """Trains to the end, from the last whole checkpoint where there is one.
 
     Returns:
-        For the run record: steps, batch size over all processes and gradient accumulation, mean loss, the seconds of
-        all attempts up to here, and the step that this attempt went on from (0 for the start).
+        For the run record: the batch size is over all processes and gradient accumulation; mean loss and seconds are of
+        all attempts; `resumed_from` is the step that this one went on from (0 for the start).
     """
     arguments, config = trainer.args, job.config
     (start,) = broadcast_object_list([last_checkpoint(job.folder) if PartialState().is_main_process else None])
@@ -136,7 +125,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
     trainer.add_callback(_LogsAll())
-    trainer.add_callback(StopOnNaN(trainer.loss, trainer.model.tokenizer if config.task == "retriever" else None))
+    trainer.add_callback(StopOnNaN(trainer.loss))
     if config.dev.patience:
         trainer.add_callback(dev.EarlyStop(config.dev.patience))
     # The card that sentence-transformers writes into each checkpoint would ask the Hub for the base.
@@ -151,7 +140,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     return {
         "steps": outcome.global_step,
         "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
-        "mean_loss": _mean_loss(trainer),
+        "mean_loss": _mean_loss(trainer.state.log_history),
         "seconds": round(marks.seconds, 1),
         "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
     }
@@ -190,16 +179,13 @@ class _LogsAll(TrainerCallback):
             control.should_log = True
 
 
-def _mean_loss(trainer: Trainer) -> float | None:
+def _mean_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
     """The mean over all steps from the log, which a checkpoint carries; transformers' own forgets earlier attempts."""
-    logged: list[tuple[int, float]] = [
-        (entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry
-    ]
-    steps = [step for step, _ in logged]
-    weights = [step - before for step, before in zip(steps, [0, *steps], strict=False)]
-    if not sum(weights):
+    logged = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
+    if not logged:
         return None
-    return round(sum(loss * weight for (_, loss), weight in zip(logged, weights, strict=True)) / sum(weights), 6)
+    steps, losses = zip(*logged, strict=True)
+    return round(float(np.average(losses, weights=np.diff([0, *steps]))), 6)
 
 
 def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
@@ -212,8 +198,7 @@ def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
             "max_seq_length"
         )
     # torch reports a file that it cannot write by its own source line, and safetensors by the error's number.
-    full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text
-    if full:
+    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text:
         free = shutil.disk_usage(folder).free / 1e6
         return (
             f"output folder {folder / CHECKPOINTS}: a checkpoint cannot be written, with {free:,.0f} MB free; free "
