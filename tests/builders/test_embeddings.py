@@ -9,7 +9,6 @@ import sys
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
