@@ -43,18 +43,18 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
     positives = corpus.positions(queries["corpus-id"])
     # A pair is one number, so that joining pools and positives is one sort.
     own = (np.arange(len(positives)) * size + positives)[positives >= 0]
-    pooled = np.unique(np.concatenate([found.query_numbers * size + found.positions for found in hits]))
+    pooled = np.unique(np.concatenate([each.query_numbers * size + each.positions for each in hits]))
     wanted = np.union1d(pooled, own)
     asked, answering = np.divmod(wanted, size)
-    found = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
-    scores = scores_table(queries, corpus, (asked, answering), found.scores)
+    found, agreement = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
+    scores = scores_table(queries, corpus, (asked, answering), found)
     in_pool, is_own = (np.isin(wanted, some, assume_unique=True) for some in (pooled, own))
-    best, ranks = _ranked(asked[in_pool], answering[in_pool], found.scores[in_pool], id_order(corpus), config.depth)
+    best, ranks = _ranked(asked[in_pool], answering[in_pool], found[in_pool], id_order(corpus), config.depth)
     candidates = scores.take(pa.array(np.flatnonzero(in_pool)[best])).add_column(2, "rank", pa.array(ranks, pa.int32()))
     record: dict[str, Any] = {}
-    if found.agreement is not None:
-        record["agreement with fp32"] = msgspec.to_builtins(found.agreement)
-    above = _own_above(asked, is_own, found.scores)
+    if agreement is not None:
+        record["agreement with fp32"] = msgspec.to_builtins(agreement)
+    above = _own_above(asked, is_own, found)
     if above is not None:
         record["own passage above the pool"] = round(above, 4)
         if above < LEAST_ABOVE:

