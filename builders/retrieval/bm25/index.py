@@ -43,13 +43,11 @@ class Stored(NamedTuple):
         postings: scores by word, mapped.
         order: positions of passages in the order of their ids, mapped.
         words: the vocabulary.
-        passages: how many passages it has.
     """
 
     postings: Postings
     order: np.ndarray[tuple[int], np.dtype[np.int32]]
     words: pa.Array
-    passages: int
 
 
 def threads() -> int:
@@ -101,17 +99,13 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
                     put_in_place(partial, place)
     except OSError as error:
         raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
-    return _opened(place)
-
-
-def _opened(place: Path) -> Stored:
     data, indices, indptr, order = (
         np.asarray(np.load(place / name, mmap_mode="r"))
         for name in ("data.npy", "indices.npy", "indptr.npy", "order.npy")
     )
     with pa.OSFile(str(place / "words.arrow")) as file:
         words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
-    return Stored(Postings(data, indices, indptr), order, words, len(order))
+    return Stored(Postings(data, indices, indptr), order, words)
 
 
 def _write(passages: Passages, language: str, folder: Path) -> None:
