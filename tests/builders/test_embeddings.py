@@ -1,12 +1,9 @@
 """Embeddings: those of sentence-transformers, each computed once, kept over a kill."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -145,12 +142,6 @@ def test_a_model_that_gives_no_numbers_is_refused_with_the_passage(copied, tmp_p
     assert rows_in(tmp_path) == 0
 
 
-def test_what_is_no_embedding_model_is_refused(copied, tmp_path):
-    (copied / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"sentence-transformers cannot load it .*name a model that it can load"):
-        Embedder(Reading(str(copied)), tmp_path).embed(corpus(), "document")
-
-
 ENCODE = """
 import sys
 from pathlib import Path
@@ -169,13 +160,7 @@ def many() -> Passages:
 def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
     command = [sys.executable, "-c", ENCODE]
     process = commands.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while rows_in(tmp_path / "killed") < 60:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    commands.kill_once(process, lambda: rows_in(tmp_path / "killed") >= 60)
     stored = rows_in(tmp_path / "killed")
     assert 60 <= stored < 400
     for name in ("killed", "whole"):

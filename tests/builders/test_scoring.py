@@ -1,11 +1,8 @@
 """A cross-encoder's scores: predict()'s, whatever the batching; each text pair once, over kills and devices."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
@@ -28,6 +25,7 @@ from builders.scores.lanes import in_torch, lane_name
 from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.models import ModelReference
+from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -142,13 +140,7 @@ def test_a_killed_run_goes_on_where_it_was(model, tmp_path):
     whole, cache = tmp_path / "whole", tmp_path / "killed"
     undisturbed = scoring(model, whole).communicate()[0]
     run = scoring(model, cache)
-    deadline = time.monotonic() + 60
-    while sum(stored(cache)) < 125:
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
+    commands.kill_once(run, lambda: sum(stored(cache)) >= 125)
     (kept,) = stored(cache)
     assert 125 <= kept < 500
     assert scoring(model, cache).communicate()[0] == undisturbed

@@ -349,15 +349,14 @@ def test_around_the_positive_prefers_scores_near_its_own():
     rankings = {"bm25": {query: ["p1", "p2", "p3"] for query in positives}}
     near = {"p0": 1.0, "p1": 4.0, "p2": 1.5, "p3": -3.0}
     scored = {(query, passage): score for query in positives for passage, score in near.items()}
-    rules = config(sampling="around-positive", around_scorer="s", around_a=1.0, near_duplicate=0)
-    rows = select(inputs(positives, rankings, {"s": scored}), Wanted(("bm25",), 1, 42, rules)).rows["bm25"]
-    counts = [rows["negative_1"].to_pylist().count(TEXTS[passage]) for passage in ("p1", "p2", "p3")]
-    # Weights exp(-9), exp(-.25), exp(-16): nearly all draws fall on p2.
-    assert counts[1] >= 297
-    flat = config(sampling="around-positive", around_scorer="s", around_a=0.0, near_duplicate=0)
-    rows = select(inputs(positives, rankings, {"s": scored}), Wanted(("bm25",), 1, 42, flat)).rows["bm25"]
-    counts = [rows["negative_1"].to_pylist().count(TEXTS[passage]) for passage in ("p1", "p2", "p3")]
-    assert min(counts) >= 70
+
+    def counts(narrow):
+        rules = config(sampling="around-positive", around_scorer="s", around_a=narrow, near_duplicate=0)
+        rows = select(inputs(positives, rankings, {"s": scored}), Wanted(("bm25",), 1, 42, rules)).rows["bm25"]
+        return [rows["negative_1"].to_pylist().count(TEXTS[passage]) for passage in ("p1", "p2", "p3")]
+
+    assert counts(1.0)[1] >= 297  # weights exp(-9), exp(-.25), exp(-16): nearly all draws fall on p2
+    assert min(counts(0.0)) >= 70
 
 
 @pytest.mark.parametrize(

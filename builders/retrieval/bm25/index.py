@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from pathlib import Path
@@ -130,10 +131,13 @@ def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tup
     vocabulary, texts = Vocabulary(Language(language)), list[Words]()
     batches = passages.batches(_BATCH)
     with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
-        while window := list(islice(batches, threads())):
-            for found in pool.map(split, window):
-                texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
-            bar.update(sum(map(len, window)))
+        # The threads split the next batches while the words of this one are numbered.
+        waiting = deque(pool.submit(split, batch) for batch in islice(batches, threads() + 1))
+        while waiting:
+            found = waiting.popleft().result()
+            waiting.extend(pool.submit(split, batch) for batch in islice(batches, 1))
+            texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
+            bar.update(len(found.words.lengths))
     stems = vocabulary.stems()
     # Numbers by the order of bytes: how the passages were cut into batches leaves no trace.
     order = pc.sort_indices(stems)
