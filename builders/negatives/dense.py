@@ -11,7 +11,7 @@ from builders.negatives.material import Material, Mined
 from builders.passages import Passages
 from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.retrieval.hits import Hits
-from builders.retrieval.nearest import Vectors, cosines, id_order, nearest
+from builders.retrieval.nearest import cosines, id_order, nearest
 from builders.scores.pairs import locate
 
 
@@ -30,14 +30,20 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
     Raises:
         UserError: the model cannot be loaded.
     """
-    corpus = material.corpus
-    asking, answering = _embedded(queries, material, config)
-    hits = nearest(asking, answering, id_order(corpus), config.depth)
-    positives = corpus.positions(queries["corpus-id"])
+    hits = search(queries, material, config, config.depth)
+    candidates, missing = hits.tables(queries, material.corpus, material.corpus.positions(queries["corpus-id"]))
+    return Mined(candidates, scores=pa.concat_tables([candidates.select(schema.SCORES.names), missing]))
+
+
+def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
+    """Returns the `k` nearest passages of each query (`queries.TABLE`), and what its positive scores."""
+    embedder = Embedder(config, material.cache)
+    asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
+    answering = embedder.embed(material.corpus, "document")
+    positives = material.corpus.positions(queries["corpus-id"])
     given, known = np.full(len(positives), np.nan), np.flatnonzero(positives >= 0)
     given[known] = cosines(asking, answering, known, positives[known])
-    candidates, missing = hits._replace(given=given).tables(queries, corpus, positives)
-    return Mined(candidates, scores=pa.concat_tables([candidates.select(schema.SCORES.names), missing]))
+    return nearest(asking, answering, id_order(material.corpus), k)._replace(given=given)
 
 
 def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
@@ -54,16 +60,3 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
     answering = embedder.embed(passages, "document", needed)
     found = cosines(asking, answering, query_numbers, passage_numbers)
     return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
-
-
-def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
-    """Returns the `k` nearest passages of each query, positives among them."""
-    asking, answering = _embedded(queries, material, config)
-    return nearest(asking, answering, id_order(material.corpus), k)
-
-
-def _embedded(queries: pa.Table, material: Material, config: DenseConfig) -> tuple[Vectors, Vectors]:
-    """Embeds queries and the corpus."""
-    embedder = Embedder(config, material.cache)
-    asked = as_texts(queries["_id"], queries["text"])
-    return embedder.embed(asked, "query"), embedder.embed(material.corpus, "document")
