@@ -19,14 +19,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import labelled, queries
+from builders.context import Context
 from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
 from builders.folder import read_manifest, write_folder
-from builders.labelled import Labelled
+from builders.language import warn_of_language
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.leakage.report import summary
@@ -35,10 +35,12 @@ from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import mine_all
 from builders.negatives import domain_ranker
-from builders.negatives.material import Material
-from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
 from builders.publish import publish_dataset
+from builders.queries import STAGE, Queries, labelled
+from builders.queries.labelled import Labelled
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check, check_sizes
 from builders.remains import check_queries, check_rows
@@ -80,7 +82,7 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
 def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
     config = recipe.config
     with llm_session(checked.llm, store_file) as session:
-        material = Material(
+        material = Context(
             checked.corpus.passages,
             config.corpus.language,
             config.seed,
@@ -99,7 +101,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     check_rows(selection.queries, selection.drops, candidates.mined)
     leaked = leaked and leaked.and_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
-        session.ledger.account(queries.STAGE).accepted = asked.usable
+        session.ledger.account(STAGE).accepted = asked.usable
     for stage, found in candidates.mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
@@ -189,13 +191,13 @@ def _checked(config: BuildRecipe) -> _Checked:
     return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
 
 
-def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
+def _asked(config: BuildRecipe, checked: _Checked, material: Context) -> _Asked:
     """Has queries written, or takes those that are given, and filters them."""
     corpus = checked.corpus
     with material.stages.timed("queries"):
         written, steps = _written(config, checked.given, material)
     with material.stages.timed("round trip"):
-        accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
+        accepted = round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
     steps = {
         "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
         "passages kept": corpus.passages.num_rows,
@@ -217,24 +219,24 @@ def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked
     return found
 
 
-def _written(config: BuildRecipe, given: Labelled | None, material: Material) -> tuple[queries.Queries, dict[str, int]]:
+def _written(config: BuildRecipe, given: Labelled | None, material: Context) -> tuple[Queries, dict[str, int]]:
     """The queries, labelled ones or the LLM's, and their steps of the funnel."""
     if given is not None:
-        return queries.Queries(given.queries, given.drops), given.steps()
+        return Queries(given.queries, given.drops), given.steps()
     seeds = sample(material.passages, config.corpus.sample, config.seed)
-    written = queries.write(seeds, seeds.num_rows, config.queries, material)
+    written = write(seeds, config.queries, material)
     asked = seeds.num_rows * config.queries.per_passage
     return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
 
 
-def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
+def _retriever(config: BuildRecipe, material: Context) -> Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
         return retriever(model, material.corpus, material.cache)
     return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
 
 
-def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
+def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Context, out: Path) -> BuildRecipe:
     """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
     ranker = config.negatives.cross_encoder
     if not config.uses("cross-encoder"):

@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
 from builders.audit.pairs import distinct, keys
+from builders.context import Context, no_llm
 from builders.dataset.read import PAIRS, DataSet
 from builders.folder import cache_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
-from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scores import llm_judge
 from builders.scores.config import CrossEncoderConfig, Precision
@@ -132,7 +132,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, config: CrossE
     Raises:
         UserError: the model gives more than one score, or a pair names a query or passage that is not there.
     """
-    material = Material(passages.table, "en", 0, no_llm, cache)
+    material = Context(passages.table, "en", 0, no_llm, cache)
     settings = CrossEncoderConfig(model=config.model, max_length=config.max_length, precision=config.precision)
     return score_pairs(pairs, queries, passages, material, settings)
 
@@ -150,7 +150,7 @@ def llm(dataset: DataSet, model: LlmConfig, converse: Converse, config: llm_judg
 
     def verdicts(pairs: pa.Table) -> Verdicts:
         queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-        material = Material(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
+        material = Context(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
         scores = llm_judge.score(pairs, queries, passages, material, config)["score"]
         return np.asarray(scores.to_numpy(), np.float64)
 

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from builders import labelled, queries
+from builders.context import Context
 from builders.corpus import load, sample
 from builders.llm.ledger import BYTES_PER_TOKEN, bytes_of
 from builders.llm.messages import ChatRequest, Task
 from builders.negatives import config_of
-from builders.negatives.llm import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of, rows_of
 from builders.negatives.llm_with_positive import shown
-from builders.negatives.material import Material
+from builders.negatives.written import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of, rows_of
 from builders.prompts import in_language, load_prompt
+from builders.queries import STAGE, labelled
+from builders.queries.written import query_tasks, word_range
+from builders.queries.written import shown as shown_of
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
 from builders.scores.llm_judge import How, JudgeTask
 
@@ -52,27 +54,27 @@ def requests_of(recipe: BuildRecipe) -> Requests:
         UserError: the corpus or the queries cannot be read, or a prompt is missing.
     """
     corpus = load(recipe.corpus)
-    material = Material(corpus.passages, recipe.corpus.language, recipe.seed, _ask_nobody)
+    material = Context(corpus.passages, recipe.corpus.language, recipe.seed, _ask_nobody)
     if recipe.queries.source is not None:
         return _of_labelled(recipe, labelled.read(recipe.queries, corpus, recipe.seed).queries, material)
     seeds = sample(corpus.passages, recipe.corpus.sample, recipe.seed)
     few = seeds.slice(0, MOST_TASKS).to_batches()
-    tasks = list(islice(queries.query_tasks(few, recipe.queries, material), MOST_TASKS))
-    as_json = next(queries.query_tasks(few, _as_json(recipe.queries), material)).request(0)
+    tasks = list(islice(query_tasks(few, recipe.queries, material), MOST_TASKS))
+    as_json = next(query_tasks(few, _as_json(recipe.queries), material)).request(0)
     passage = _longest(seeds, recipe.queries.passage_chars)
-    seen = queries.shown(passage["title"], passage["text"], recipe.queries.passage_chars)
+    seen = shown_of(passage["title"], passage["text"], recipe.queries.passage_chars)
     prompts = [load_prompt(in_language(name, recipe.corpus.language)) for name in recipe.queries.weights()]
-    query = " ".join(["question"] * max(queries.word_range(recipe.queries, prompt)[1] for prompt in prompts))
+    query = " ".join(["question"] * max(word_range(recipe.queries, prompt)[1] for prompt in prompts))
     requests, is_json = [task.request(0) for task in tasks], recipe.queries.output == "json"
     written = [
         msgspec.structs.replace(requests[0], messages=prompt.messages(seen, as_json=is_json)) for prompt in prompts
     ]
-    staged = [*((queries.STAGE, request) for request in written), *_of_negatives(recipe, passage, query)]
+    staged = [*((STAGE, request) for request in written), *_of_negatives(recipe, passage, query)]
     stage, longest = max(staged, key=_tokens)
-    return Requests(queries.STAGE, tasks, requests, as_json, longest, stage)
+    return Requests(STAGE, tasks, requests, as_json, longest, stage)
 
 
-def _of_labelled(recipe: BuildRecipe, given: pa.Table, material: Material) -> Requests:
+def _of_labelled(recipe: BuildRecipe, given: pa.Table, material: Context) -> Requests:
     """The requests of a build whose queries are given: for negatives, or for verdicts where none is written."""
     kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
     asking = config_of(recipe.negatives, kind)
@@ -121,7 +123,7 @@ def _tokens(staged: Staged) -> float:
 def _longest(seeds: pa.Table, chars: int) -> dict[str, Any]:
     """The passage of which an LLM is shown most, in bytes."""
     rows: Iterator[dict[str, Any]] = (row for batch in seeds.to_batches() for row in batch.to_pylist())
-    return max(rows, key=lambda row: len(queries.shown(row["title"], row["text"], chars).encode()))
+    return max(rows, key=lambda row: len(shown_of(row["title"], row["text"], chars).encode()))
 
 
 def _as_json(asking: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders import queries
+from builders.context import Context
 from builders.corpus import sample
 from builders.estimate.table import check_budget, report
 from builders.estimate.trial import Recorder, run_trial
@@ -15,7 +15,8 @@ from builders.llm.config import LlmConfig
 from builders.llm.messages import body_of
 from builders.llm.session import llm_session
 from builders.llm.store import keyed
-from builders.negatives.material import Material
+from builders.queries.round_trip import Retrieve
+from builders.queries.written import query_tasks
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
 
@@ -28,7 +29,7 @@ def dry_run(
     passages: pa.Table,
     llm: LlmConfig,
     store_file: Path,
-    retriever: Callable[[Material], queries.Retrieve],
+    retriever: Callable[[Context], Retrieve],
     sample_rows: int = SAMPLE_ROWS,
 ) -> None:
     """Prints an estimate of the whole build; writes nothing but answers, into the call store.
@@ -59,7 +60,7 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        material = Material(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
+        material = Context(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         recorder = Recorder(session, sampled["_id"].to_pylist())
         trial = run_trial(config, sampled, seeds.num_rows, recorder, material, retriever(material))
@@ -68,9 +69,9 @@ def dry_run(
     check_budget(llm, trial.measured)
 
 
-def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material: Material) -> int:
+def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material: Context) -> int:
     """How many of the build's queries need not be paid for at their first attempt: the store has the answers."""
-    tasks = queries.query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
+    tasks = query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
     stored = 0
     while batch := [keyed(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
         found = llm.caller.stored(dict(batch))

@@ -10,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from builders import queries
+from builders.context import Context
 from builders.estimate.forecast import FIGURES, ROWS, Floats, Measured
 from builders.llm.client import Llm
 from builders.llm.ledger import Spans, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
 from builders.mining import MINERS
 from builders.negatives import config_of
-from builders.negatives.material import Material
+from builders.queries import STAGE, Queries
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
 from builders.recipe import WRITTEN, BuildRecipe
 
 ROUND_TRIP, ACCEPTED = "round trip", "accepted"
@@ -114,8 +116,8 @@ def run_trial(
     sampled: pa.Table,
     population: int,
     recorder: Recorder,
-    material: Material,
-    retrieve: queries.Retrieve,
+    material: Context,
+    retrieve: Retrieve,
 ) -> Trial:
     """Runs the LLM's stages and the round trip on some passages; negatives only if a query was accepted.
 
@@ -127,8 +129,8 @@ def run_trial(
         material: asks through that session.
         retrieve: the build's own, for the round trip.
     """
-    written = queries.write(sampled, sampled.num_rows, config.queries, material)
-    accepted = queries.round_trip(written.table, retrieve, config.queries.round_trip_k)
+    written = write(sampled, config.queries, material)
+    accepted = round_trip(written.table, retrieve, config.queries.round_trip_k)
     found: dict[str, pa.Table] = {}
     for kind in writers_of(config):
         if accepted.table.num_rows:
@@ -145,15 +147,15 @@ def writers_of(config: BuildRecipe) -> list[str]:
 def _outcomes(
     config: BuildRecipe,
     passages: int,
-    written: queries.Queries,
-    accepted: queries.Queries,
+    written: Queries,
+    accepted: Queries,
     found: Mapping[str, pa.Table],
     recorder: Recorder,
 ) -> Iterator[Outcome]:
     usable, left = written.table.num_rows, accepted.table.num_rows
     duplicates = written.drops["reason"].to_pylist().count("duplicate")
-    reasons = recorder.reasons[queries.STAGE] + Counter(duplicate=duplicates)
-    yield Outcome(queries.STAGE, passages * config.queries.per_passage, usable, reasons)
+    reasons = recorder.reasons[STAGE] + Counter(duplicate=duplicates)
+    yield Outcome(STAGE, passages * config.queries.per_passage, usable, reasons)
     yield Outcome(ROUND_TRIP, usable, left, Counter(accepted.drops["reason"].to_pylist()))
     for kind, generated in found.items():
         texts = left * config_of(config.negatives, kind).count
@@ -163,7 +165,7 @@ def _outcomes(
 def _measured(config: BuildRecipe, population: int, recorder: Recorder, passing: Mapping[str, pa.Table]) -> Measured:
     """What was recorded, by passage and stage; `passing` has the queries of the stages without calls."""
     kinds = writers_of(config)
-    stages = (queries.STAGE, ROUND_TRIP, ACCEPTED, *kinds)
+    stages = (STAGE, ROUND_TRIP, ACCEPTED, *kinds)
     figures = np.stack([recorder.figures[stage] for stage in stages], axis=1)
     figures[:-1, 0, ROWS] = config.queries.per_passage
     for stage, table in passing.items():

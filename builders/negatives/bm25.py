@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined
 from builders.retrieval.bm25.search import BATCH
 
 _LONG = 10_000  # queries that are worth a bar
@@ -20,7 +21,7 @@ class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 50
 
 
-def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
+def mine(queries: pa.Table, material: Context, config: Bm25Config) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by BM25; scores are above 0 and have no upper bound.
 
     Among the scores is each query's positive, with 0 where it shares no word with the query, and once where it is
@@ -40,7 +41,7 @@ def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
     return Mined(ranked, scores=scores)
 
 
-def _mined(queries: pa.Table, material: Material, depth: int) -> tuple[pa.Table, pa.Table]:
+def _mined(queries: pa.Table, material: Context, depth: int) -> tuple[pa.Table, pa.Table]:
     """Returns candidates of some queries, and scores of those positives that are not among them."""
     index, corpus = material.bm25, material.corpus
     at = corpus.positions(queries["corpus-id"])

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders import schema
-from builders.negatives import dense
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined, dense
 from builders.passages import Passages, take
 from builders.retrieval.hits import Hits
 from builders.retrieval.nearest import id_order
@@ -31,7 +31,7 @@ _ROWS = 1_000_000  # whose ids are looked up at once
 Numbers = npt.NDArray[np.int64]
 
 
-def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Mined:
+def mine(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Mined:
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
     Ties are broken by id. `scores` holds the whole pool and each query's positive, if the corpus has it. `record` says
@@ -107,15 +107,15 @@ def _table(
     return pa.concat_tables(parts)
 
 
-def _bm25_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+def _bm25_pool(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Hits:
     return material.bm25.search_arrow(queries["text"], config.pool)
 
 
-def _dense_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+def _dense_pool(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Hits:
     return dense.search(queries, material, dense.DenseConfig(model=str(config.dense_model)), config.pool)
 
 
-POOLS: Mapping[str, Callable[[pa.Table, Material, CrossEncoderConfig], Hits]] = {
+POOLS: Mapping[str, Callable[[pa.Table, Context, CrossEncoderConfig], Hits]] = {
     "bm25": _bm25_pool,
     "dense": _dense_pool,
 }

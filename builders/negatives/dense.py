@@ -7,7 +7,8 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined
 from builders.passages import Passages
 from builders.retrieval.embeddings import Embedder, Precision, Reading, as_texts
 from builders.retrieval.hits import Hits
@@ -53,7 +54,7 @@ def check_dense(config: DenseConfig) -> None:
         )
 
 
-def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
+def mine(queries: pa.Table, material: Context, config: DenseConfig) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity.
 
     Scores are rounded to 6 digits; ties are broken by id. `scores` also holds each query's positive, if the corpus
@@ -77,7 +78,7 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
     return Mined(candidates, scores=pa.concat_tables([known, pa.table(scores, schema.SCORES)]))
 
 
-def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: DenseConfig) -> pa.Table:
     """Scores any pairs by cosine similarity, by `config.model`, within -1 and 1, rounded to 6 digits.
 
     Args:
@@ -103,13 +104,13 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Mate
     return pa.table({**{name: pairs[name] for name in schema.SCORES.names[:2]}, "score": found}, schema.SCORES)
 
 
-def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
+def search(queries: pa.Table, material: Context, config: DenseConfig, k: int) -> Hits:
     """Returns the `k` nearest passages of each query, positives among them."""
     asking, answering = _embedded(queries, material, config)
     return nearest(asking, answering, id_order(material.corpus), k)
 
 
-def _embedded(queries: pa.Table, material: Material, config: DenseConfig) -> tuple[Vectors, Vectors]:
+def _embedded(queries: pa.Table, material: Context, config: DenseConfig) -> tuple[Vectors, Vectors]:
     """Embeds queries and the corpus."""
     embedder = Embedder(config.reading(), material.cache)
     asked = as_texts(queries["_id"], queries["text"])

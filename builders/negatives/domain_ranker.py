@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from builders.context import Context, no_llm
 from builders.folder import write_config
 from builders.negatives import bm25, sampled
-from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE
 from builders.scores.config import CrossEncoderConfig
 from builders.selection import select
@@ -52,7 +52,7 @@ def recipe_revision(recipe: str | None) -> str:
     return f"sha256:{sha256_file(Path(recipe))}"
 
 
-def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, folder: Path) -> Path:
+def train(config: CrossEncoderConfig, queries: pa.Table, material: Context, folder: Path) -> Path:
     """Trains a cross-encoder and returns its folder; an unchanged one is not trained again.
 
     Args:
@@ -97,15 +97,15 @@ def titled(passages: pa.Table, wanted: int, seed: int) -> pa.Table:
     return pa.table([names, chosen["title"], chosen["_id"]], schema=TABLE)
 
 
-def _without_titles(material: Material) -> Material:
+def _without_titles(material: Context) -> Context:
     """The same passages by their texts alone: with its title in it, a passage would be found by matching words."""
     empty = pa.array([""] * material.passages.num_rows, pa.string())
     at = material.passages.schema.get_field_index("title")
     passages = material.passages.set_column(at, "title", empty)
-    return Material(passages, material.language, material.seed, no_llm, material.cache)
+    return Context(passages, material.language, material.seed, no_llm, material.cache)
 
 
-def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
+def _rows(queries: pa.Table, material: Context) -> Mapping[str, pa.Table]:
     """Returns training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
         "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from builders.negatives.written_checks import STOP_WORDS
+from builders.language import STOP_WORDS
 from builders.realism.gaps import length_gap, lengths
 from builders.realism.separability import Text, by_embeddings, by_words, encode, joined, telling_words, tokens_of
 from foils.beir import jsonl, stated

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from builders import schema
-from builders.negatives.material import Material
+from builders.context import Context
 from builders.passages import Passages
 from builders.retrieval.row_store import Keys, RowStore, keys_of
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
@@ -41,7 +41,7 @@ class Scored(NamedTuple):
 
 
 def score_pairs(
-    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: CrossEncoderConfig
+    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: CrossEncoderConfig
 ) -> pa.Table:
     """Scores pairs that are given by id.
 
@@ -63,7 +63,7 @@ def score_pairs(
     return pa.table({**columns, "score": found.scores}, schema.SCORES)
 
 
-def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, config: CrossEncoderConfig) -> Scored:
+def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Context, config: CrossEncoderConfig) -> Scored:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 
     Equal texts are scored once. What any build has scored before is not scored again. A lane other than fp32 first

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 import Stemmer
 
 from builders import queries, schema
+from builders.context import Context
 from builders.negatives import bm25, sampled
-from builders.negatives.material import Material
 from builders.retrieval.bm25.index import K1, B
 from builders.retrieval.bm25.languages import STOP_WORDS
 
@@ -84,7 +84,7 @@ def made_queries(corpus, count):
 def ours(corpus, asked, k, folder):
     """Seconds of index and mining, and the candidates."""
     started = time.perf_counter()
-    material = Material(corpus, "en", 42, None, folder / "cache")
+    material = Context(corpus, "en", 42, None, folder / "cache")
     _ = material.bm25
     indexed = time.perf_counter()
     mined = bm25.mine(asked, material, bm25.Bm25Config(depth=k))
@@ -141,7 +141,7 @@ def measure(folder, passages, count, k):
     again = statistics.median([mining, *(ours(corpus, asked, k, place)[1] for _ in range(2))])
     twice = ours(corpus, made_queries(corpus, 2 * count), k, place)[1]
     started = time.perf_counter()
-    sampled.mine(asked, Material(corpus, "en", 42, None), sampled.RandomConfig())
+    sampled.mine(asked, Context(corpus, "en", 42, None), sampled.RandomConfig())
     lots = time.perf_counter() - started
     child = [sys.executable, "-m", "tests.bench.bm25", "--peak", str(path), "--queries", str(count), "--k", str(k)]
     peak = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
@@ -190,7 +190,7 @@ def main():
         small = pq.read_table(Path(folder) / "small.parquet")
         started = time.perf_counter()
         ours(small, made_queries(small, 50), 10, Path(folder))
-        sampled.mine(made_queries(small, 50), Material(small, "en", 42, None), sampled.RandomConfig())
+        sampled.mine(made_queries(small, 50), Context(small, "en", 42, None), sampled.RandomConfig())
         print(f"first use on 500 passages: {time.perf_counter() - started:.1f} s, compilation where there was none yet")
         for size in arguments.passages.split(","):
             measure(Path(folder), int(size), arguments.queries, arguments.k)

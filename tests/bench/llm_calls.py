@@ -27,13 +27,13 @@ import pyarrow as pa
 from huggingface_hub import AsyncInferenceClient
 
 from builders import schema
+from builders.context import Context
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
-from builders.negatives.material import Material
-from builders.queries import query_tasks, write
-from builders.recipe import QueriesConfig
+from builders.queries.config import QueriesConfig
+from builders.queries.written import query_tasks, write
 
 NUMBERS = count()
 
@@ -47,7 +47,7 @@ def passages(calls):
 
 def stage(llm):
     """What the query stage needs besides passages; only its seed, language and LLM are used."""
-    return Material(schema.CORPUS.empty_table(), "en", 42, llm.run)
+    return Context(schema.CORPUS.empty_table(), "en", 42, llm.run)
 
 
 def requests(table):

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders import queries, schema
+from builders import schema
+from builders.context import Context
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
-from builders.negatives.material import Material
-from builders.recipe import QueriesConfig
+from builders.queries.config import QueriesConfig
+from builders.queries.written import write
 from tests.bench.llm_calls import stub
 from tests.bench.memory import peak_mb
 
@@ -44,8 +45,8 @@ def measured(rows, url, concurrency, store_file):
     started = time.perf_counter()
     with CallStore(store_file) as store:
         llm = Llm(config, store, lambda: Endpoint(url, "stub"))
-        material = Material(schema.CORPUS.empty_table(), "en", 42, llm.run)
-        written = queries.write(passages(rows), rows, QueriesConfig(), material)
+        material = Context(schema.CORPUS.empty_table(), "en", 42, llm.run)
+        written = write(pa.Table.from_batches(passages(rows)), QueriesConfig(), material)
     seconds = time.perf_counter() - started
     assert written.table.num_rows == rows, written.drops.to_pylist()[:3]
     opened = time.perf_counter()
@@ -59,8 +60,8 @@ def warm_up(config, store_file):
     """Imports, pools and caches are no rows."""
     with CallStore(store_file) as store:
         llm = Llm(config, store, lambda: Endpoint(config.base_url, "stub"))
-        material = Material(schema.CORPUS.empty_table(), "en", 43, llm.run)
-        queries.write(passages(1000), 1000, QueriesConfig(), material)
+        material = Context(schema.CORPUS.empty_table(), "en", 43, llm.run)
+        write(pa.Table.from_batches(passages(1000)), QueriesConfig(), material)
 
 
 def main(options):

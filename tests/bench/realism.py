@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from builders import schema
 from builders.folder import FORMAT, write_config
-from builders.negatives.written_checks import WrittenChecks, manner_of
+from builders.negatives.written_checks import WrittenChecks, style_of
 from builders.realism.examine import AuditConfig, examine
 from tests.bench.memory import peak_mb
 
@@ -93,8 +93,8 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         corpus = make(Path(place), sizes.passages, sizes.queries, sizes.depth)
         started = perf_counter()
-        manner_of(corpus, "en", 1, WrittenChecks(), 128)
-        print(f"manner of the corpus: {perf_counter() - started:.1f} s")
+        style_of(corpus, "en", 1, WrittenChecks(), 128)
+        print(f"style of the corpus: {perf_counter() - started:.1f} s")
         del corpus
         started = perf_counter()
         result, _ = examine(Path(place), AuditConfig())

@@ -5,16 +5,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build, queries
+from builders import build
+from builders.context import Context
 from builders.corpus import load, sample
 from builders.llm.answers import read_answers
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import body_of
 from builders.llm.store import CallStore
-from builders.negatives.llm import Ask, NegativesTask, Writing
-from builders.negatives.material import Material
+from builders.negatives.written import Ask, NegativesTask, Writing
 from builders.prompts import load_prompt
+from builders.queries.written import write
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
@@ -62,9 +63,9 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
     answers = read_answers(ROOT / recipe.llm.answers)
     with CallStore(tmp_path / "calls.sqlite") as store:
         llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"), given=answers)
-        material = Material(passages, "en", recipe.seed, llm.run)
+        material = Context(passages, "en", recipe.seed, llm.run)
         seeds = sample(passages, recipe.corpus.sample, recipe.seed)
-        written = queries.write(seeds, seeds.num_rows, recipe.queries, material).table
+        written = write(seeds, recipe.queries, material).table
     assert written.num_rows == 715
     config = recipe.negatives.llm
     writing = Writing("llm", load_prompt(config.prompt), None, recipe.seed, config)

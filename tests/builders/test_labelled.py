@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build, corpus, labelled
+from builders import build, corpus
 from builders.doctor.examine import examine
 from builders.llm import embedded
-from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.queries import labelled
+from builders.queries.config import QueriesConfig
+from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 from builders.recipe_checks import check
 from cards.verify.__main__ import verify
 from foils.errors import UserError

@@ -1,13 +1,10 @@
-"""What every miner is given, and what it gives back."""
+"""What the steps of a build share: the corpus, the LLM, a cache, and the clock."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from builders import schema
 from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
@@ -15,8 +12,8 @@ from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
 
 
-class Material:
-    """The corpus and the tools that miners share; each is made once, when first asked for.
+class Context:
+    """The corpus and the tools that steps share. Each tool is made when it is first asked for.
 
     Attributes:
         passages: `schema.CORPUS`.
@@ -37,10 +34,10 @@ class Material:
         stages: Stages | None = None,
     ) -> None:
         self.passages = passages
-        self.cache = cache
         self.language = language
         self.seed = seed
         self.converse = converse
+        self.cache = cache
         self.stages = stages or Stages()
 
     @cached_property
@@ -50,28 +47,10 @@ class Material:
 
     @cached_property
     def bm25(self) -> Bm25Index:
-        """The BM25 index over the corpus, from the cache or made for it."""
+        """The BM25 index over the corpus, read from the cache or built."""
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 
-class Mined(NamedTuple):
-    """What one kind of negative found for a batch of queries.
-
-    Attributes:
-        candidates: `schema.CANDIDATES`, ranked from 1 within each query.
-        generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
-        drops: `schema.DROPS`, of answers that could not be used.
-        scores: `schema.SCORES` that the kind's own scorer gave, to the candidates and to each query's positive.
-        record: how they were found, for the manifest.
-    """
-
-    candidates: pa.Table
-    generated: pa.Table = schema.GENERATED.empty_table()
-    drops: pa.Table = schema.DROPS.empty_table()
-    scores: pa.Table = schema.SCORES.empty_table()
-    record: Mapping[str, Any] = {}
-
-
 def no_llm(*_: object, **__: object) -> None:
-    """In place of `Material.converse` where nothing is asked of an LLM."""
+    """Stands for `Context.converse` where nothing is asked of an LLM."""
     raise UserError("this step asks no LLM, and something did; please report it")

@@ -8,7 +8,7 @@ becomes a negative. A passage that was dropped as a repeat is known by the one t
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,11 @@ from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
 from builders.first_seen import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
+from builders.queries.config import QueriesConfig
 from foils.beir import jsonl, judgements, stated, text_of
 from foils.errors import UserError
 from foils.provenance import sha256_file
 from foils.texts import normalised
-
-if TYPE_CHECKING:
-    from builders.recipe import QueriesConfig
 
 Mask = npt.NDArray[np.bool_]
 Drop = tuple[str, str, str]
@@ -54,7 +52,7 @@ class Labelled(NamedTuple):
     with_positive: int
     files: Mapping[str, str]
 
-    def about(self, config: "QueriesConfig") -> dict[str, object]:
+    def about(self, config: QueriesConfig) -> dict[str, object]:
         """Where they come from, as manifests keep it."""
         # As with the corpus, a path means nothing to a reader of the card elsewhere; the hashes do.
         name = Path(config.source or "").resolve().name
@@ -71,7 +69,7 @@ class Labelled(NamedTuple):
         return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
 
 
-def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
+def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
     """Reads the queries and judgements that a recipe names, and fits them to the corpus.
 
     Raises:
