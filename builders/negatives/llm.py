@@ -1,6 +1,6 @@
 """`llm`: hard negatives that the LLM writes from the query's text alone; the corpus is never shown to it.
 
-The idea is arXiv 2504.21015's first version: the LLM is told what a hard negative is and then gets the query. The
+The idea is arXiv 2504.21015's first version: the LLM learns what a hard negative is and then gets the query. The
 answers are checked afterwards (`written_checks`), also against the query's own passage.
 """
 

@@ -19,7 +19,7 @@ from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import Mined, written_checks
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
-from builders.negatives.written_checks import Style, WrittenChecks, are_copies, style_of, without_talk
+from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.rounds import Settled, in_rounds
 from builders.texts import Shingles, shingles
@@ -37,7 +37,7 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
             that first (`hard-negative-primed-v1`).
         count: candidates written per query.
         per_call: how many of them one request asks for; above 1 with a prompt for several, `hard-negatives-v1`.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a negative is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
         max_tokens: length limit of one negative in tokens.
@@ -140,7 +140,7 @@ class NegativesTask:
         writing, wanted = self._writing, self.missing
         as_json, shown = writing.config.output == "json", self._ask.shown
         texts, problem = texts_of(
-            answer, len(wanted), as_json=as_json, prompt=writing.prompt, beside=shown, passages=True
+            answer, len(wanted), as_json=as_json, prompt=writing.prompt, source=shown, passages=True
         )
         for number, raw in zip(wanted, [*texts, *[""] * (len(wanted) - len(texts))], strict=True):
             text = tidy(without_talk(raw, writing.style), is_cut=answer.is_cut and len(wanted) == 1)
@@ -161,17 +161,14 @@ class NegativesTask:
         """The rows of the task, or None while negatives are missing and an attempt is left.
 
         A negative is missing again if it is nearly another one of its query, or a stock answer: the text that
-        `max_repeats` queries have already (`stock`).
+        `MAX_REPEATS` queries have already (`stock`).
         """
-        config = self._writing.config
         for number in sorted(self._written.keys() - self._kept):
-            text, own = self._written[number][0], shingles(self._written[number][0])
-            reason = None
-            if any(are_copies(own, other, config.checks) for other in self._ask.kept):
+            text, reason = self._written[number][0], None
+            own = shingles(text)
+            if any(are_copies(own, other) for other in self._ask.kept):
                 reason = "near-copy"
-            elif (most := config.checks.max_repeats) and not any(
-                stock.add(hash_of(f"{copy} {normalised(text)}")) for copy in range(most)
-            ):
+            elif not any(stock.add(hash_of(f"{copy} {normalised(text)}")) for copy in range(MAX_REPEATS)):
                 reason = "stock-answer"
             if reason is None:
                 self._kept.add(number)
@@ -179,7 +176,7 @@ class NegativesTask:
             else:
                 del self._written[number]
                 self._rejected[number] = (reason, text)
-        if self.missing and self.attempt < config.attempts:
+        if self.missing and self.attempt < self._writing.config.attempts:
             return None
         kind, query_id, written = self._writing.kind, self.query_id, sorted(self._written.items())
         generated = [(self._id(number), text, query_id, key) for number, (text, key) in written]
@@ -203,7 +200,7 @@ class NegativesTask:
         if normalised(text) in map(normalised, others):
             return "repeated"
         own = shingles(text)
-        return "near-copy" if any(are_copies(own, shingles(other), config.checks) for other in others) else None
+        return "near-copy" if any(are_copies(own, shingles(other)) for other in others) else None
 
 
 def write(asks: Iterator[Ask], total: int, context: Context, config: LlmNegativesConfig, kind: str) -> Mined:

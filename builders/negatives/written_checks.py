@@ -4,17 +4,17 @@
     reason = reject(text, positive, style, config.checks)
 
 The LLM of kind `llm` never sees the corpus. These checks do: they compare its answers with the query's own passage and
-with figures over the corpus. That changes no request; an answer that fails is asked for again. Each check can be
-switched off.
+with figures over the corpus. That changes no request; an answer that fails is asked for again.
 """
 
 import re
+import sys
 from collections import Counter
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from builders.corpus import sample
 from builders.language import is_in, script
@@ -26,33 +26,30 @@ SAMPLED = 2000
 """Passages that stand for the corpus."""
 USED_BY_CORPUS = 0.005
 MIXED_CORPUS = 0.05
+NEAR_COPY, QUOTED = 0.6, 0.8
+"""Texts are copies if their word triples have this Jaccard similarity, or if one holds this share of the other's."""
+MAX_REPEATS = 3
+"""Queries that may have the very same text as a negative."""
+SHORTEST, ROOM_FOR_SHORT = 0.25, 8
+"""An answer has this share of the words of a short passage (the corpus's 5th percentile). It need not have more words
+than an eighth of `max_tokens`, since a few sentences are not a long document."""
+LONGEST, ROOM_FOR_LONG = 2, 2
+"""It has at most this many times the words of a long passage (99th percentile), or half of `max_tokens`."""
 _RULE = re.compile(r"\s*[-*_=\u2014]*\s*")
-_ROOM_FOR_SHORT = 8
-_ROOM_FOR_LONG = 2
 
 
 class WrittenChecks(Struct, frozen=True, forbid_unknown_fields=True):
     """What a written negative must not be. One that is, is asked for again, and dropped after the last attempt.
 
+    Copies of another negative of the query, stock answers and lengths unlike the corpus's are always refused.
+
     Attributes:
-        near_copy: texts that share so large a part of their word triples (Jaccard similarity) are copies of each other.
-        quoted: so are two of which one holds so large a part of the other's word triples.
         positive: compares with the query's own passage; false keeps `llm` wholly apart from the corpus's texts.
-        max_repeats: queries that may have the very same text as a negative; 0 = any number.
-        shortest: an answer has at least this share of the words of a short passage (the corpus's 5th percentile); no
-            more than an eighth of `max_tokens` is ever asked for, since a few sentences are not a long document.
-        longest: and at most this many times the words of a long passage (99th percentile), or half of `max_tokens`
-            where that is more; 0 = any length.
         language: the corpus's script, and its language by the share of stop words in answers of 20 words or more.
         meta_talk: refuses phrases such as "hard negative", "Sure, here is", "This passage does not answer".
     """
 
-    near_copy: Annotated[float, Meta(gt=0, le=1)] = 0.6
-    quoted: Annotated[float, Meta(gt=0, le=1)] = 0.8
     positive: bool = True
-    max_repeats: Annotated[int, Meta(ge=0)] = 3
-    shortest: Annotated[float, Meta(ge=0)] = 0.25
-    longest: Annotated[float, Meta(ge=0)] = 2.0
     language: bool = True
     meta_talk: bool = True
 
@@ -62,7 +59,7 @@ class Style(NamedTuple):
 
     Attributes:
         fewest: words of an answer.
-        most: words of an answer; 0 = any number.
+        most: words of an answer.
         script: as `language.script` names it; empty = any.
         language: two-letter code; empty = any.
         phrases: by which a text speaks of itself, without those that the corpus uses.
@@ -70,7 +67,7 @@ class Style(NamedTuple):
     """
 
     fewest: int = 0
-    most: int = 0
+    most: int = sys.maxsize
     script: str = ""
     language: str = ""
     phrases: tuple[re.Pattern[str], ...] = ()
@@ -93,8 +90,8 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
     sampled = Passages(sample(passages, SAMPLED, seed))
     texts = [text for batch in sampled.batches() for text in batch.to_pylist()]
     short, long = np.percentile([len(text.split()) for text in texts], [5, 99])
-    fewest = min(int(checks.shortest * short), max_tokens // _ROOM_FOR_SHORT)
-    most = max(int(checks.longest * long), max_tokens // _ROOM_FOR_LONG) if checks.longest else 0
+    fewest = min(int(SHORTEST * short), max_tokens // ROOM_FOR_SHORT)
+    most = max(int(LONGEST * long), max_tokens // ROOM_FOR_LONG)
     lifted, main, own = [], "", ""
     if checks.language:
         scripts = Counter(map(script, texts))
@@ -120,19 +117,17 @@ def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str
         text: of the negative.
         positive: the passage that answers the query; empty = none to compare with.
         style: the corpus's.
-        checks: limits.
+        checks: which of them are made.
 
     >>> reject("Sure, here is one: owls hunt at dusk.", "", Style(phrases=phrases("en")), WrittenChecks())
     'meta-talk'
     """
     words = len(text.split())
-    if words < style.fewest:
-        return "too-short"
-    if style.most and words > style.most:
-        return "too-long"
+    if not style.fewest <= words <= style.most:
+        return "too-short" if words < style.fewest else "too-long"
     if uses(text, style.phrases):
         return "meta-talk"
-    if positive and checks.positive and are_copies(shingles(text), shingles(positive), checks):
+    if positive and checks.positive and are_copies(shingles(text), shingles(positive)):
         return "positive-copy"
     if style.script and script(text) not in {"", style.script}:
         return "other-script"
@@ -153,10 +148,10 @@ def without_talk(text: str, style: Style) -> str:
     return "\n".join(lines).strip()
 
 
-def are_copies(one: Shingles, other: Shingles, checks: WrittenChecks) -> bool:
+def are_copies(one: Shingles, other: Shingles) -> bool:
     """Whether two texts are nearly one, or one of them nearly stands within the other (Broder 1997's two measures).
 
-    >>> are_copies(shingles("a b c d e f"), shingles("x y z a b c d e f u v w x y z"), WrittenChecks())
+    >>> are_copies(shingles("a b c d e f"), shingles("x y z a b c d e f u v w x y z"))
     True
     """
-    return similarity(one, other) >= checks.near_copy or containment(one, other) >= checks.quoted
+    return similarity(one, other) >= NEAR_COPY or containment(one, other) >= QUOTED

@@ -27,7 +27,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: how often a query is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         passage_chars: how much of a passage the LLM sees, in characters.
         min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
         max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.

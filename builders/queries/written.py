@@ -84,8 +84,8 @@ class QueryTask:
         """Judges an answer by itself; `write` finds out whether another passage has the same query."""
         self.attempt += 1
         config, passage = self._writing.config, self.passage
-        beside = f"{passage['title']} {passage['text']}"
-        texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, beside=beside)
+        source = f"{passage['title']} {passage['text']}"
+        texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, source=source)
         text = texts[0] if texts else ""
         if reason is None:
             limits = word_range(config, self._prompt)

@@ -162,10 +162,9 @@ def test_numbered_negatives_may_have_several_lines():
 def test_checks_that_the_corpus_breaks_are_reported(caplog):
     texts = [f"{PLAIN} {number}" if number % 3 else "Совы охотятся ночью на мышей" for number in range(30)]
     mixed = pa.concat_tables([CORPUS, corpus_of(texts)])
-    checks = WrittenChecks(longest=0, shortest=0)
-    assert mined_from(OTHERS[0], corpus=mixed, checks=checks)[0].record == {"checks lifted": ["script"]}
+    assert mined_from(OTHERS[0], corpus=mixed)[0].record == {"checks lifted": ["script"]}
     assert "not checked for what the corpus itself breaks: script" in caplog.text
-    assert mined_from(OTHERS[0], corpus=BROAD_AND_OURS, checks=checks)[0].record == {}
+    assert mined_from(OTHERS[0], corpus=BROAD_AND_OURS)[0].record == {}
 
 
 def test_an_answer_that_repeats_its_instructions_is_dropped():
@@ -302,7 +301,7 @@ def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     once = corpus_of([*BROAD["text"].to_pylist() * 11, text])  # one passage in 300 is no use of a phrase
     for table, reason in ((faq, None), (BROAD, "meta-talk"), (once, "meta-talk")):
         assert written_checks.reject(text, "", Style(phrases=style(table).phrases), WrittenChecks()) == reason
-    assert written_checks.reject("Sure, here is one.", "", style(faq, longest=0), WrittenChecks()) == "meta-talk"
+    assert written_checks.reject("Sure, here is one.", "", style(faq), WrittenChecks()) == "meta-talk"
 
 
 @pytest.mark.parametrize(
@@ -352,14 +351,13 @@ def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
     assert length(1000) == (16, 2000)  # a few sentences are asked for, not a thousand words
     assert length(5) == (1, 64)
     assert length(5, max_tokens=20) == (1, 10)
-    assert length(40, shortest=0, longest=0) == (0, 0)
     limits = Style(fewest=10, most=80)
     told = {words: written_checks.reject("w " * words, "", limits, WrittenChecks()) for words in (9, 10, 80, 81)}
     assert told == {9: "too-short", 10: None, 80: None, 81: "too-long"}
 
 
 def test_script_and_language_are_the_corpus_s():
-    ours = style(longest=0, shortest=0)
+    ours = style()
     assert (ours.script, ours.language) == ("LATIN", "en")
     german = "Die Schleiereule nistet in Kirchtürmen und zieht ihre Jungen mit dem auf, was beide Eltern ihnen "
     german += "in der Nacht in das Nest bringen, und das ist nicht wenig"
@@ -404,8 +402,6 @@ def test_copies_among_the_answers_to_one_query_are_asked_for_again():
     kept, dropped, _ = mine_with(NEGATIVE, near, OTHERS[0], count=3, attempts=1)
     assert [name for name, _ in kept] == ["a/q1/llm1", "a/q1/llm3"]
     assert dropped == [("a/q1/llm2", "near-copy", near)]
-    kept, _, _ = mine_with(NEGATIVE, near, count=2, checks=WrittenChecks(near_copy=1, quoted=1))
-    assert [text for _, text in kept] == [NEGATIVE, near]
 
 
 def test_copies_within_one_answer_are_asked_for_again():
@@ -424,8 +420,6 @@ def test_a_stock_answer_serves_a_few_queries_and_no_more():
     assert dropped == [("a/q4/llm1", "stock-answer", NEGATIVE)]
     assert len(asked) == 8
     assert [int(name[3]) for name, _ in kept] == [1, 2, 3, 5]
-    kept, _, _ = mine_with(*[NEGATIVE] * 5, queries=queries, checks=WrittenChecks(max_repeats=0))
-    assert len(kept) == 5
 
 
 def test_what_the_endpoint_refuses_is_not_asked_for_again():
@@ -462,8 +456,8 @@ WORDY = st.lists(
 @given(WORDY, WORDY)
 def test_copies_are_copies_of_each_other(one, other):
     ours, theirs = written_checks.shingles(one), written_checks.shingles(other)
-    found = written_checks.are_copies(ours, theirs, WrittenChecks())
-    assert found == written_checks.are_copies(theirs, ours, WrittenChecks())
-    assert written_checks.are_copies(ours, ours, WrittenChecks(near_copy=1, quoted=1))
+    found = written_checks.are_copies(ours, theirs)
+    assert found == written_checks.are_copies(theirs, ours)
+    assert written_checks.are_copies(ours, ours)
     if not ours & theirs:
         assert not found
