@@ -8,10 +8,9 @@ import pyarrow as pa
 
 from builders.context import Context
 from builders.negatives import Mined
-from builders.negatives.written import Ask, LlmNegativesConfig, rows_of, write
+from builders.negatives.written import LlmNegativesConfig, write
 
 
 def mine(queries: pa.Table, context: Context, config: LlmNegativesConfig) -> Mined:
     """Has `count` negatives written for each query (`queries.TABLE`), seeing its `text` and nothing else."""
-    asks = (Ask(row["_id"], row["text"], row["text"], row["positive"]) for row in rows_of(queries, context))
-    return write(asks, queries.num_rows, context, config, "llm")
+    return write(queries, context, config, "llm")

@@ -58,6 +58,10 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     min_words: Annotated[int, Meta(ge=1)] = 8
     checks: WrittenChecks = WrittenChecks()
 
+    def shown(self, query: str, positive: str) -> str:  # noqa: ARG002 - `llm-with-positive` shows it
+        """What the LLM sees of a query and the passage that answers it."""
+        return query
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -66,16 +70,24 @@ class Ask:
     Attributes:
         query_id: its id.
         query: its text.
-        shown: what the LLM is shown of it.
-        positive: the passage that answers it, for the checks; part of `shown` only where the kind says so.
+        positive: the passage that answers it, as models read it.
         kept: shingles of its negatives that have passed all checks.
     """
 
     query_id: str
     query: str
-    shown: str
     positive: str = ""
     kept: list[Shingles] = field(default_factory=list)
+
+
+def asks_of(queries: pa.Table, context: Context) -> Iterator[Ask]:
+    """Queries (`queries.TABLE`) with their positives, a thousand at once in memory."""
+    corpus, at = context.corpus, 0
+    positions = corpus.positions(queries["corpus-id"])
+    for batch in queries.to_batches(max_chunksize=BATCH):
+        positives = corpus.texts(positions[at : at + batch.num_rows]).to_pylist()
+        at += batch.num_rows
+        yield from map(Ask, batch["_id"].to_pylist(), batch["text"].to_pylist(), positives)
 
 
 class Writing(NamedTuple):
@@ -110,6 +122,7 @@ class NegativesTask:
         self.query_id = ask.query_id
         self.attempt = 0
         self._ask = ask
+        self._shown = writing.config.shown(ask.query, ask.positive)
         self._numbers = numbers
         self._writing = writing
         self._written: dict[int, tuple[str, str]] = {}  # number -> text, and key of its call
@@ -126,7 +139,7 @@ class NegativesTask:
         writing, config, missing, attempt = self._writing, self._writing.config, self.missing, self.attempt
         count, as_json, shift = len(missing), config.output == "json", missing[0] - 1 + attempt
         return ChatRequest(
-            writing.prompt.messages(self._ask.shown, writing.primed, count=count, as_json=as_json, shift=shift),
+            writing.prompt.messages(self._shown, writing.primed, count=count, as_json=as_json, shift=shift),
             max_tokens=config.max_tokens * count,
             temperature=min(config.temperature + 0.2 * attempt, 1.0),
             seed=keyed_hash(writing.seed, self._id(missing[0]), str(attempt)) % 2**31,
@@ -138,7 +151,7 @@ class NegativesTask:
         """Keeps the negatives that can be used; returns why the first of the others cannot."""
         self.attempt += 1
         writing, wanted = self._writing, self.missing
-        as_json, shown = writing.config.output == "json", self._ask.shown
+        as_json, shown = writing.config.output == "json", self._shown
         texts, problem = texts_of(
             answer, len(wanted), as_json=as_json, prompt=writing.prompt, source=shown, passages=True
         )
@@ -203,15 +216,10 @@ class NegativesTask:
         return "near-copy" if any(are_copies(own, shingles(other)) for other in others) else None
 
 
-def write(asks: Iterator[Ask], total: int, context: Context, config: LlmNegativesConfig, kind: str) -> Mined:
-    """Has negatives written; one that cannot be used is asked for again, hotter.
+def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind: str) -> Mined:
+    """Has negatives written for queries (`queries.TABLE`); one that cannot be used is asked for again, hotter.
 
-    Args:
-        asks: the queries.
-        total: the number of queries.
-        context: its corpus, its seed and its LLM.
-        config: prompt, counts and sampling.
-        kind: names the negatives' ids, the stage in the ledger of drops, and the account.
+    The kind names the negatives' ids, the stage in the ledger of drops, and the account.
     """
     prompt = prompt_of(config, context.language, kind)
     style = style_of(context.corpus.table, context.language, context.seed, config.checks, config.max_tokens)
@@ -221,7 +229,7 @@ def write(asks: Iterator[Ask], total: int, context: Context, config: LlmNegative
     writing = Writing(kind, prompt, primed_by(prompt, context, config.max_tokens, kind), context.seed, config, style)
     starts = range(1, config.count + 1, config.per_call)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in starts]
-    tasks = (NegativesTask(ask, numbers, writing) for ask in asks for numbers in groups)
+    tasks = (NegativesTask(ask, numbers, writing) for ask in asks_of(queries, context) for numbers in groups)
     stock = Hashes()
 
     def settle(task: NegativesTask) -> Settled | None:
@@ -231,7 +239,7 @@ def write(asks: Iterator[Ask], total: int, context: Context, config: LlmNegative
         context.converse,
         kind,
         tasks,
-        total=total * len(groups),
+        total=queries.num_rows * len(groups),
         attempts=config.attempts,
         settle=settle,
         columns=schema.GENERATED,
@@ -262,14 +270,3 @@ def prompt_of(config: LlmNegativesConfig, language: str, kind: str) -> Prompt:
             f"negatives.{kind}.prompt to one for several, such as hard-negatives-v1, or per_call to 1"
         )
     return prompt
-
-
-def rows_of(queries: pa.Table, context: Context) -> Iterator[dict[str, str]]:
-    """Queries (`queries.TABLE`) and the `positive` of each as models read it, a thousand at once in memory."""
-    corpus, at = context.corpus, 0
-    positions = corpus.positions(queries["corpus-id"])
-    for batch in queries.to_batches(max_chunksize=BATCH):
-        positives = corpus.texts(positions[at : at + batch.num_rows]).to_pylist()
-        at += batch.num_rows
-        for row, positive in zip(batch.to_pylist(), positives, strict=True):
-            yield row | {"positive": positive}

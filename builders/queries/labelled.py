@@ -6,8 +6,7 @@ A row's positive is the passage with the highest score. All others that were jud
 becomes a negative. A passage that was dropped as a repeat is known by the id of the one that stays.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
+from builders.first_seen import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig
@@ -25,10 +25,9 @@ from foils.errors import UserError
 from foils.provenance import sha256_file
 from foils.texts import normalised
 
-Judged = dict[tuple[str, str], int]
-"""Query and passage -> score."""
 Drop = tuple[str, str, str]
 """Id, reason and detail of what is left out."""
+_PAIR = ["query-id", "corpus-id"]
 
 
 class Labelled(NamedTuple):
@@ -65,7 +64,7 @@ class Labelled(NamedTuple):
 
     def qrels_of(self, queries: pa.Table) -> pa.Table:
         """The positives of some of the queries."""
-        return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
+        return self.qrels.filter(_among(self.qrels["query-id"], queries["_id"]))
 
 
 def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
@@ -77,38 +76,37 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
     """
     folder = Path(config.source or "")
     files = _files(folder, config.split)
-    rows = _judgements(files[1], corpus.drops)
-    judged = _once(rows)
-    names = list(dict.fromkeys(query_id for query_id, _ in judged))
-    texts = _texts(files[0], set(names))
-    here = _among(judged, Passages(corpus.passages))
-    positives = {pair: score for pair, score in judged.items() if score > 0 and pair[1] in here}
-    best: dict[str, str] = {}
-    for query_id, passage_id in sorted(positives, key=lambda pair: (-positives[pair], pair[1])):
-        best.setdefault(query_id, passage_id)
-    usable = [(query_id, text, best[query_id]) for query_id, text in texts.items() if text and query_id in best]
-    if not usable:
-        query_id, passage_id = next(iter(judged))
+    found = _of_originals(_judgements(files[1]), corpus.drops)
+    judged = _once(found)
+    asked = _judged_queries(files[0], judged["query-id"])
+    here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
+    positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
+    table, drops = _with_positive(asked, _best(positives), judged)
+    if not table.num_rows:
         raise UserError(
             f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
-            f"passage of corpus {corpus.source} (the first is of query {query_id!r} and passage {passage_id!r}); "
-            "wanted queries and corpus of the same collection"
+            f"passage of corpus {corpus.source} (the first is of query {judged['query-id'][0].as_py()!r} and passage "
+            f"{judged['corpus-id'][0].as_py()!r}); wanted queries and corpus of the same collection"
         )
-    chosen = sample(_table(usable, TABLE), config.sample, seed)
-    own = dict(zip(chosen["_id"].to_pylist(), chosen["corpus-id"].to_pylist(), strict=True))
+    chosen = sample(table, config.sample, seed)
     if config.hold_out_positives:
-        positives = {pair: score for pair, score in positives.items() if own.get(pair[0]) == pair[1]}
-    known = {pair: score for pair, score in _with_twins(positives, texts).items() if pair[0] in own}
-    lost = {pair: score for pair, score in judged.items() if pair[0] in own and pair not in known}
-    drops = [*_query_drops(names, texts, best), *_judgement_drops(lost, here, corpus.drops)]
-    drops += [
-        (f"{query_id} {passage_id}", "judged-higher-too", f"score {score}")
-        for query_id, passage_id, score in rows
-        if score < judged[query_id, passage_id]
-    ]
-    hashes = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
-    qrels = _table([(*pair, score) for pair, score in known.items()], schema.QRELS)
-    return Labelled(chosen, qrels, drops_table(STAGE, drops), len(names), len(usable), hashes)
+        own = chosen["corpus-id"].take(pc.index_in(positives["query-id"], value_set=chosen["_id"]))
+        positives = positives.filter(pc.equal(positives["corpus-id"], own))
+    qrels = _with_twins(positives, asked)
+    qrels = qrels.filter(_among(qrels["query-id"], chosen["_id"]))
+    lost = judged.filter(_among(judged["query-id"], chosen["_id"]))
+    lost = lost.filter(pc.invert(_among(_pairs(lost), _pairs(qrels))))
+    drops += _judgement_drops(lost, corpus)
+    outdone = _outdone(found, judged).to_pylist()
+    drops += [(_pair_id(row), "judged-higher-too", f"score {row['score']}") for row in outdone]
+    return Labelled(
+        chosen,
+        qrels,
+        drops_table(STAGE, drops),
+        pc.count_distinct(judged["query-id"]).as_py(),
+        table.num_rows,
+        {file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
+    )
 
 
 def _files(folder: Path, split: str) -> tuple[Path, Path]:
@@ -124,31 +122,62 @@ def _files(folder: Path, split: str) -> tuple[Path, Path]:
     return queries, qrels
 
 
-def _judgements(path: Path, drops: pa.Table) -> list[tuple[str, str, int]]:
-    """Query, passage and score of each line; those of a repeated passage are of the one that stays."""
-    repeats = drops.filter(pc.equal(drops["reason"], DUPLICATE))
-    originals = dict(zip(repeats["id"].to_pylist(), repeats["detail"].to_pylist(), strict=True))
-    rows = [
-        (query_id, originals[passage_id][len(SAME_TEXT) :] if passage_id in originals else passage_id, score)
-        for query_id, passage_id, score in judgements(path)
-    ]
+def _judgements(path: Path) -> pa.Table:
+    """`schema.QRELS` as the file has them."""
+    rows = [*zip(*judgements(path), strict=True)]
     if not rows:
         raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
-    return rows
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(rows, schema.QRELS, strict=True)], schema.QRELS
+    )
 
 
-def _once(rows: Sequence[tuple[str, str, int]]) -> Judged:
-    """Each pair once, with its highest score."""
-    table = _table(rows, schema.QRELS).group_by(["query-id", "corpus-id"], use_threads=False)
-    query_ids, passage_ids, scores = (column.to_pylist() for column in table.aggregate([("score", "max")]).columns)
-    return dict(zip(zip(query_ids, passage_ids, strict=True), scores, strict=True))
+def _of_originals(judged: pa.Table, drops: pa.Table) -> pa.Table:
+    """Judgements; those of a repeated passage are of the one that stays."""
+    repeats = drops.filter(pc.equal(drops["reason"], DUPLICATE))
+    if repeats.num_rows:
+        at = pc.index_in(judged["corpus-id"], value_set=repeats["id"])
+        originals = pc.utf8_slice_codeunits(repeats["detail"], start=len(SAME_TEXT)).take(at)
+        judged = judged.set_column(1, "corpus-id", pc.coalesce(originals, judged["corpus-id"]))
+    return judged
 
 
-def _texts(path: Path, judged: set[str]) -> dict[str, str]:
-    """Id -> text of the queries of a file that were judged, in its order; empty where there is nothing to read."""
+def _once(judged: pa.Table) -> pa.Table:
+    """Judgements, each pair once with its highest score."""
+    once = judged.group_by(_PAIR, use_threads=False).aggregate([("score", "max")])
+    return pa.table([once[name].combine_chunks() for name in (*_PAIR, "score_max")], schema=schema.QRELS)
+
+
+def _outdone(stated: pa.Table, judged: pa.Table) -> pa.Table:
+    """Judgements of pairs that are judged again, with a higher score."""
+    highest = judged["score"].take(pc.index_in(_pairs(stated), value_set=_pairs(judged)))
+    return stated.filter(pc.less(stated["score"], highest))
+
+
+def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
+    """Positives, and for queries of one text those of all of them: what answers one of them answers the others.
+
+    Args:
+        positives: `schema.QRELS`, each pair once.
+        asked: `schema.QUERIES`.
+    """
+    texts = pa.array(hashed(text for chunk in asked["text"].chunks for text in map(normalised, chunk.to_pylist())))
+    counts = pc.value_counts(texts)
+    shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    twins = pa.table({"query-id": asked["_id"], "same": texts}).filter(_among(texts, shared))
+    if not twins.num_rows:
+        return positives
+    answers = positives.join(twins, "query-id", join_type="inner", use_threads=False).drop_columns("query-id")
+    more = answers.join(twins, "same", join_type="inner", use_threads=False).select(schema.QRELS.names)
+    return _once(pa.concat_tables([positives, more]))
+
+
+def _judged_queries(path: Path, judged: pa.ChunkedArray) -> pa.Table:
+    """The queries of a file that were judged (`schema.QUERIES`), in its order."""
+    wanted = set(judged.to_pylist())
     ids: set[str] = set()
     columns: dict[str, None] = {}
-    texts = {}
+    rows = []
     for number, record, _ in jsonl(path, "queries"):
         where = f"queries {path}: line {number}"
         query_id = stated(record, "_id", where)
@@ -157,57 +186,57 @@ def _texts(path: Path, judged: set[str]) -> dict[str, str]:
         ids.add(query_id)
         columns |= dict.fromkeys(record)
         text = text_of(record.get("text"), f"{where}: 'text'") or ""
-        if query_id in judged:
-            texts[query_id] = text.strip() if normalised(text) else ""
+        if query_id in wanted:
+            rows.append({"_id": query_id, "text": text.strip() if normalised(text) else ""})
     if columns and "text" not in columns:
         raise UserError(
             f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, columns))}); wanted objects with "
             "_id and text"
         )
-    return texts
+    return pa.Table.from_pylist(rows, schema.QUERIES)
 
 
-def _among(judged: Judged, passages: Passages) -> set[str]:
-    """The judged passages that the corpus has."""
-    ids = pa.array(dict.fromkeys(passage_id for _, passage_id in judged), pa.string())
-    return set(ids.filter(pa.array(np.asarray(passages.positions(ids)) >= 0)).to_pylist())
+def _best(positives: pa.Table) -> pa.Table:
+    """Each query's positive with the highest score; ties broken by id."""
+    keys = [("query-id", "ascending"), ("score", "descending"), ("corpus-id", "ascending")]
+    ordered = positives.take(pc.sort_indices(positives, sort_keys=keys))
+    codes = pc.index_in(ordered["query-id"], value_set=pc.unique(ordered["query-id"])).to_numpy()
+    return ordered.filter(pa.array(np.diff(codes, prepend=-1) != 0))
 
 
-def _with_twins(positives: Judged, texts: Mapping[str, str]) -> Judged:
-    """Positives, and for queries of one text those of all of them: what answers one answers the others."""
-    same = defaultdict(list)
-    for query_id, text in texts.items():
-        same[normalised(text)].append(query_id)
-    twins = {query_id: group for group in same.values() if len(group) > 1 for query_id in group}
-    shared = [
-        (twin, passage_id, score)
-        for (query_id, passage_id), score in positives.items()
-        for twin in twins.get(query_id, ())
-    ]
-    return _once([*((*pair, score) for pair, score in positives.items()), *shared]) if shared else positives
+def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[pa.Table, list[Drop]]:
+    """Queries as rows of `queries.TABLE`, and the drops of those that cannot be."""
+    positives = best["corpus-id"].take(pc.index_in(asked["_id"], value_set=best["query-id"]))
+    empty = pc.equal(asked["text"], "")
+    drops = [(query_id, "empty", "") for query_id in asked["_id"].filter(empty).to_pylist()]
+    why = "no passage in the corpus is judged relevant to it: "
+    unanswered = asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist()
+    drops += [(row["_id"], "no-positive", why + row["text"]) for row in unanswered]
+    all_judged = pc.unique(judged["query-id"])
+    missing = all_judged.filter(pc.invert(_among(all_judged, asked["_id"]))).to_pylist()
+    drops += [(query_id, "query-not-found", "judged, but not in queries.jsonl") for query_id in missing]
+    rows = pa.table([*asked.columns, positives], schema=TABLE)
+    return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
 
 
-def _query_drops(judged: Iterable[str], texts: Mapping[str, str], best: Mapping[str, str]) -> Iterator[Drop]:
-    """The judged queries that have no text or no positive, or are not in the file."""
-    yield from ((query_id, "empty", "") for query_id, text in texts.items() if not text)
-    for query_id, text in texts.items():
-        if text and query_id not in best:
-            yield query_id, "no-positive", f"no passage in the corpus is judged relevant to it: {text}"
-    yield from ((name, "query-not-found", "judged, but not in queries.jsonl") for name in judged if name not in texts)
-
-
-def _judgement_drops(lost: Judged, here: set[str], drops: pa.Table) -> Iterator[Drop]:
+def _judgement_drops(lost: pa.Table, corpus: Corpus) -> Iterator[Drop]:
     """Why each judgement did not become a known positive."""
-    passages = pa.array([passage_id for _, passage_id in lost], pa.string())
-    were_dropped = pc.is_in(passages, value_set=drops["id"]).to_pylist()
-    for ((query_id, passage_id), score), was_dropped in zip(lost.items(), were_dropped, strict=True):
-        if passage_id in here:
-            reason = "held-out" if score > 0 else "judged-not-relevant"
+    here, dropped = (_among(lost["corpus-id"], ids) for ids in (corpus.passages["_id"], corpus.drops["id"]))
+    for row, is_here, was_dropped in zip(lost.to_pylist(), here.to_pylist(), dropped.to_pylist(), strict=True):
+        if is_here:
+            reason = "held-out" if row["score"] > 0 else "judged-not-relevant"
         else:
             reason = "judged-passage-was-dropped" if was_dropped else "judged-passage-not-in-corpus"
-        yield f"{query_id} {passage_id}", reason, f"score {score}"
+        yield _pair_id(row), reason, f"score {row['score']}"
 
 
-def _table(rows: Sequence[tuple[object, ...]], columns: pa.Schema) -> pa.Table:
-    arrays = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), columns, strict=True)]
-    return pa.table(arrays, columns)
+def _pair_id(row: Mapping[str, object]) -> str:
+    return f"{row['query-id']} {row['corpus-id']}"
+
+
+def _pairs(judged: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(judged["query-id"], judged["corpus-id"], "\n")
+
+
+def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(values, value_set=of)

@@ -4,7 +4,6 @@ written = write(passages, config, context)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -27,22 +26,6 @@ _LONGEST_WORD = 50
 """Characters; what has no space for longer is a URL, data, or in a script without spaces, and is cut anywhere."""
 
 
-class Writing(NamedTuple):
-    """How all queries are asked for.
-
-    Attributes:
-        config: the recipe's `[queries]`.
-        seed: the recipe's.
-        language: the corpus's, a two-letter code.
-        prompts: name in the recipe -> prompt in that language.
-    """
-
-    config: QueriesConfig
-    seed: int
-    language: str
-    prompts: Mapping[str, Prompt]
-
-
 class QueryTask:
     """One query for one passage, asked for until an answer passes the checks.
 
@@ -54,9 +37,9 @@ class QueryTask:
         rejected: reason and text of the last try.
     """
 
-    __slots__ = ("_number", "_prompt", "_stops", "_writing", "attempt", "passage", "query_id", "rejected", "text")
-
-    def __init__(self, passage: Mapping[str, str], number: int, writing: Writing) -> None:
+    def __init__(
+        self, number: int, passage: dict[str, str], prompts: dict[str, Prompt], config: QueriesConfig, context: Context
+    ) -> None:
         self.query_id = f"{passage['_id']}/q{number}"
         self.passage = passage
         self.attempt = 0
@@ -64,18 +47,18 @@ class QueryTask:
         self.rejected = ("", "")
         self._stops = True
         self._number = number
-        self._prompt = writing.prompts[assign(writing.config.weights(), writing.seed, self.query_id)]
-        self._writing = writing
+        self._prompt = prompts[assign(config.weights(), context.seed, self.query_id)]
+        self._config, self._context = config, context
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
         """Asks for the query, hotter each time."""
-        config, as_json = self._writing.config, self._writing.config.output == "json"
+        config, as_json = self._config, self._config.output == "json"
         text = shown(self.passage["title"], self.passage["text"], config.passage_chars)
         return ChatRequest(
             messages=self._prompt.messages(text, as_json=as_json, shift=self._number - 1 + self.attempt),
             max_tokens=config.max_tokens,
             temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
-            seed=keyed_hash(self._writing.seed, self.query_id, str(self.attempt)) % 2**31,
+            seed=keyed_hash(self._context.seed, self.query_id, str(self.attempt)) % 2**31,
             stop=("\n",) if self._stops and not as_json else (),
             schema=answer_schema(1) if as_json else None,
         )
@@ -83,13 +66,13 @@ class QueryTask:
     def take(self, answer: ChatAnswer) -> str | None:
         """Judges an answer by itself; `write` finds out whether another passage has the same query."""
         self.attempt += 1
-        config, passage = self._writing.config, self.passage
+        config, passage = self._config, self.passage
         source = f"{passage['title']} {passage['text']}"
         texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, source=source)
         text = texts[0] if texts else ""
         if reason is None:
             limits = word_range(config, self._prompt)
-            reason = reject(text, answer.finish_reason, passage, limits, refusals(self._writing.language))
+            reason = reject(text, answer.finish_reason, passage, limits, refusals(self._context.language))
         if reason is None and self._prompt.leaks(text):
             reason = "prompt-echo"
         self._stops = self._stops and reason not in SHORTENED
@@ -104,11 +87,10 @@ class QueryTask:
 def query_tasks(batches: Iterable[pa.RecordBatch], config: QueriesConfig, context: Context) -> Iterator[QueryTask]:
     """The tasks of all sampled passages, in their order, a batch at a time."""
     prompts = {name: load_prompt(in_language(name, context.language)) for name in config.weights()}
-    writing = Writing(config, context.seed, context.language, prompts)
     for batch in batches:
         for passage in batch.to_pylist():
             for number in range(1, config.per_passage + 1):
-                yield QueryTask(passage, number, writing)
+                yield QueryTask(number, passage, prompts, config, context)
 
 
 def write(passages: pa.Table, config: QueriesConfig, context: Context) -> Queries:

@@ -71,7 +71,7 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
     assert written.num_rows == 715
     config = recipe.negatives.llm
     writing = Writing("llm", load_prompt(config.prompt), None, recipe.seed, config)
-    tasks = [NegativesTask(Ask(row["_id"], row["text"], row["text"]), [1], writing) for row in written.to_pylist()]
+    tasks = [NegativesTask(Ask(row["_id"], row["text"]), [1], writing) for row in written.to_pylist()]
     found = sum(call_key(body_of(task.request(0), recipe.llm)) in answers for task in tasks)
     assert found == 700  # those that found their passage
 
