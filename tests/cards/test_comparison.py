@@ -1,21 +1,10 @@
 """A comparison's block in a card: rendered, replaced, carried, taken out."""
 
-from cards.comparison import Arm, Comparison, carried, with_block, without_block
-from cards.merging import blocks, parse_card
+from cards.comparison import carried, with_comparison, without_block
+from cards.merging import block, blocks, parse_card
 from cards.publish.files import write_files
+from tests.fixtures.comparison import TOLD, VALUES
 
-TOLD = Comparison(
-    name="owls",
-    summary=["Three arms were trained.", "One was better."],
-    rows=[Arm("untouched base", 0.5, "", "", ""), Arm("llm", 0.625, "+0.1250", "+0.1 to +0.15", "better")],
-    beside_none=True,
-    figure=b"\x89PNG picture",
-    alt="a forest",
-    caption="Each arm's nDCG@10 less that of none.",
-    meaning="Intervals speak of other queries.",
-    dataset="`alice/owls` at v1.0.0",
-    numbers=b"{}\n",
-)
 CARD = "---\nlicense: mit\n---\n\n# Owls\n\nAsk Ann.\n"
 
 
@@ -38,12 +27,11 @@ def test_a_card_tells_it_once_and_keeps_what_people_wrote():
     ):
         assert card.count(words) == 1, words
     assert parse_card(card).data == {"license": "mit"}
-    again = TOLD._replace(name="bats").files(card)["README.md"].decode()
+    again = TOLD._replace(values=VALUES | {"name": "bats"}).files(card)["README.md"].decode()
     assert "Which negatives? bats" in again
     assert "owls\n" not in again.partition("Which")[2]
     assert again.count("foils:comparison begin") == 1
     assert without_block(again).split() == CARD.split()
-    assert "beside the base |" in TOLD._replace(beside_none=False).files("")["README.md"].decode()
 
 
 def test_a_new_card_carries_on_what_the_folders_card_tells(tmp_path):
@@ -54,6 +42,4 @@ def test_a_new_card_carries_on_what_the_folders_card_tells(tmp_path):
     assert blocks(card) == blocks((tmp_path / "README.md").read_text())
     (tmp_path / "comparison" / "forest.png").unlink()  # it would show what is not there
     assert carried("# New\n", tmp_path) == "# New\n"
-    assert (
-        with_block(card, "<!-- foils:comparison begin -->\nx\n<!-- foils:comparison end -->").count("comparison") == 2
-    )
+    assert with_comparison(card, block("comparison", "x")).count("comparison") == 2
