@@ -4,11 +4,11 @@ import ast
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.fixtures import ROOT
+
 ALLOWED = {
     "foils": {"foils"},
     "cards": {"cards", "foils"},

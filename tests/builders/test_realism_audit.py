@@ -18,9 +18,9 @@ from builders.realism.__main__ import main
 from builders.realism.examine import AuditConfig, examine
 from cards.templates import section
 from foils.errors import UserError
-from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE
 from tests.fixtures import commands
+from tests.fixtures.tiny import word_ranker
 
 NAN = float("nan")
 
@@ -206,7 +206,7 @@ def test_without_scores_of_all_kinds_it_says_so(build_animals):
 
 
 def test_a_cross_encoder_scores_all_kinds_when_asked(build_animals, tmp_path):
-    folder, model = build_animals("asked"), tiny_model(tmp_path / "judge")
+    folder, model = build_animals("asked"), word_ranker(tmp_path / "judge")
     result, files = examine(folder, AuditConfig(score_with=str(model)))
     told = result["hardness"]
     assert told["scorer"] == "judge"

@@ -1,54 +1,16 @@
 """Call stores on a disk that is full, and where nothing can be written."""
 
 import asyncio
-import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
 from builders.llm.store import CallStore
 from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
-from tests.builders.stores import ROOT, a_call, answers_of, put
-
-MOUNT = ["unshare", "--map-root-user", "--mount", "sh", "-euc"]
-
-
-@pytest.fixture(scope="session")
-def _own_mounts():
-    try:
-        possible = (
-            subprocess.run([*MOUNT, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode == 0
-        )
-    except FileNotFoundError:
-        possible = False
-    if not possible:
-        pytest.skip("mounting is not possible here")
+from tests.builders.stores import a_call, answers_of, put
+from tests.fixtures.small_disk import on_a_small_disk
 
 
-def on_a_small_disk(tmp_path, code):
-    """Runs code in a folder of 2 MB, which nobody else sees and which ends with the process."""
-    (tmp_path / "code.py").write_text("import os, subprocess, sys\n" + textwrap.dedent(code))
-    (tmp_path / "disk").mkdir()
-    return subprocess.run(
-        [
-            *MOUNT,
-            'mount -t tmpfs -o size=2m none "$0"; exec "$1" "$2" "$0"',
-            tmp_path / "disk",
-            sys.executable,
-            tmp_path / "code.py",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-@pytest.mark.usefixtures("_own_mounts")
 def test_a_full_disk_keeps_what_was_stored(tmp_path):
     done = on_a_small_disk(
         tmp_path,
@@ -57,7 +19,8 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
         from pathlib import Path
         from builders.llm.store import CallStore
         from foils.errors import UserError
-        from tests.builders.stores import a_call, put
+        from tests.fixtures.small_disk import on_a_small_disk
+from tests.builders.stores import a_call, put
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(500_000))
         stored = []
@@ -97,7 +60,6 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
     assert "answers so far are kept" in lines[1]
 
 
-@pytest.mark.usefixtures("_own_mounts")
 def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
     done = on_a_small_disk(
         tmp_path,
@@ -147,7 +109,6 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.usefixtures("_own_mounts")
 def test_a_read_only_place(tmp_path):
     done = on_a_small_disk(
         tmp_path,
@@ -155,7 +116,8 @@ def test_a_read_only_place(tmp_path):
         from pathlib import Path
         from builders.llm.store import CallStore
         from foils.errors import UserError
-        from tests.builders.stores import a_call, filled, in_first_form, put
+        from tests.fixtures.small_disk import on_a_small_disk
+from tests.builders.stores import a_call, filled, in_first_form, put
         disk = Path(sys.argv[1])
         rows = [a_call(n) for n in range(40)]
         filled(disk / "closed", rows)

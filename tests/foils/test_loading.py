@@ -15,15 +15,16 @@ from builders.scores.lanes import load
 from eval.measure.encoder import Encoder
 from eval.run import _load
 from foils.encode.convert import load as load_to_convert
+from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.loading import load_reranker, load_retriever
 from foils.models import resolve_model
-from tests.eval.test_encoder import SAMPLE
 from tests.fixtures import tiny
 from training.model.base import load_cross_encoder
 from training.model.base import load_retriever as load_base
 
 TEXTS = ["owls hunt mice", "bees dance"]
+SAMPLE = Texts(queries=TEXTS, passages=TEXTS, calibration=[])
 
 
 def half(folder, model, dtype):

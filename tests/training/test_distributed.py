@@ -14,7 +14,7 @@ from builders.folder import write_config
 from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, BASE
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT
 from training import train
 from training.recipe import TrainRecipe
 

@@ -22,8 +22,8 @@ from foils.models import ModelReference
 from foils.recipe import load_recipe
 from foils.texts import normalised
 from tests.conftest import BASE
+from tests.fixtures import ROOT
 from tests.fixtures.small_models import save_small_encoder, small_retriever
-from tests.test_architecture import ROOT
 from training import preflight
 from training.job import Job, Ready
 from training.preflight import __main__ as command

@@ -15,10 +15,9 @@ from safetensors.torch import load_file
 
 from builders.folder import write_config
 from foils.recipe import load_recipe
-from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
+from tests.fixtures.small_disk import on_a_small_disk
 from tests.fixtures.training import TEXTS
-from tests.test_architecture import ROOT
 from training import train
 from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
 from training.loop.trainer import _remedy
@@ -135,7 +134,6 @@ def test_several_seeds_are_as_each_alone(recipe, undisturbed):
     assert (one["seed"], two["seed"]) == (1, 2)
 
 
-@pytest.mark.usefixtures("_own_mounts")
 def test_a_full_disk_is_remedy_with_the_remedy(tmp_path):
     done = on_a_small_disk(
         tmp_path,

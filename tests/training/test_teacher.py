@@ -11,9 +11,9 @@ from builders.folder import write_config
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.test_scoring import tiny_model
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, SHARED, as_corpus
+from tests.fixtures.tiny import word_ranker
 from training.rows.source import load_rows, resolve
 from training.rows.teacher import scorers_of, with_scores
 
@@ -24,7 +24,7 @@ SCORE_ALL = "selection.floor={cross-encoder=-1000}"
 @pytest.fixture(scope="module")
 def ranker(tmp_path_factory):
     """A folder with a cross-encoder."""
-    return RANKER if RANKER.exists() else tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return RANKER if RANKER.exists() else word_ranker(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture(scope="module")
