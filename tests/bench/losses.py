@@ -34,7 +34,8 @@ from training.losses import table as losses
 from training.losses.table import LOSSES
 from training.recipe import TrainRecipe
 from training.rows import teacher
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # The guide is the base, as there is no better one offline: it leaves out all that the base puts above the positive, and

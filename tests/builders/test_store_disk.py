@@ -19,8 +19,7 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path):
         from pathlib import Path
         from builders.llm.store import CallStore
         from foils.errors import UserError
-        from tests.fixtures.small_disk import on_a_small_disk
-from tests.builders.stores import a_call, put
+        from tests.builders.stores import a_call, put
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(500_000))
         stored = []
@@ -116,8 +115,7 @@ def test_a_read_only_place(tmp_path):
         from pathlib import Path
         from builders.llm.store import CallStore
         from foils.errors import UserError
-        from tests.fixtures.small_disk import on_a_small_disk
-from tests.builders.stores import a_call, filled, in_first_form, put
+        from tests.builders.stores import a_call, filled, in_first_form, put
         disk = Path(sys.argv[1])
         rows = [a_call(n) for n in range(40)]
         filled(disk / "closed", rows)

@@ -17,7 +17,8 @@ from tests.fixtures.training import ROWS, TEXTS, launch
 from training import train
 from training.loop.cross_encoder import labelled_pairs
 from training.recipe import TrainRecipe
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 
 @pytest.fixture
