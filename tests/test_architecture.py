@@ -96,6 +96,13 @@ def test_no_module_has_the_name_of_a_library():
     assert not [name(path) for path in FILES if path.stem in libraries]
 
 
+def test_no_module_of_tests_imports_another():
+    """What several of them need is in `tests/fixtures`, or in a conftest."""
+    for path in modules("tests"):
+        sources = {node.module for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)}
+        assert not [source for source in sources if source.rpartition(".")[2].startswith("test_")], path
+
+
 def test_no_junk_drawers():
     assert not {path.stem for path in FILES} & JUNK_DRAWERS
 
