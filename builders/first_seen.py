@@ -20,6 +20,13 @@ def hashed(texts: Iterable[str]) -> Hashed:
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
+def mixed(numbers: Hashed) -> Hashed:
+    """Makes all bits depend on all bits (the finisher of SplitMix64: Steele, Lea, Flood 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 class FirstSeen:
     """For each row, the number of the first row that had the same hash; rows come in batches, in order.
 

@@ -7,7 +7,6 @@
 it can be run again.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -16,10 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cards.comparison import publish_told
 from cards.model import merge_model_cards, model_card
 from cards.publish.publishing import Bundle, publish
-from cards.publish.release import Target, add_push_arguments, plan_release, push_target, released_card
+from cards.publish.release import Target, plan_release, publish_entry, released_card
 from cards.publish.versions import Change, largest
 from foils.errors import UserError, run_entry
 
@@ -50,12 +48,11 @@ def publish_model(folder: Path, target: Target) -> None:
     """Publishes a model folder, or finds it published.
 
     Raises:
-        UserError: the folder holds no finished run, the version breaks the rules or exists with other content, or the
-            Hub refuses.
+        UserError: the folder holds no finished run, the version breaks the rules, or the Hub refuses.
     """
     record = finished_record(folder)
     release = plan_release(target, "model", RUN_RECORD, record, compare)
-    logger.info("%s: %s", target.repo_id, release.told())
+    logger.info("%s: %s", target.repo_id, release.summary())
     if target.dry_run:
         return
     merge = partial(merge_model_cards, weights=record["model"]["revision"])
@@ -63,15 +60,7 @@ def publish_model(folder: Path, target: Target) -> None:
     licence = {"license": chosen} if chosen else {}
     card = released_card(model_card(record, target.repo_id, release.version), release, licence, merge)
     bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
-    published = publish(bundle, target.repo_id, release.version, private=target.private)
-    logger.info(
-        "%s@%s: %s; commit %s",
-        target.repo_id,
-        published.version,
-        "published, read back and verified" if published.new else "is there with the same content: nothing to do",
-        published.commit,
-    )
-    publish_told(folder, target.repo_id, "model")
+    publish(bundle, target, release.version)
 
 
 def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | None:
@@ -86,26 +75,29 @@ def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | Non
 
 def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Change]:
     if earlier["base"]["name"] != ours["base"]["name"] or earlier["task"] != ours["task"]:
-        what = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
-        yield Change("major", (" -> ".join(what),))
-    formats = [" ".join(each["format"] for each in record.get("exports", [])) or "none" for record in (earlier, ours)]
-    if formats[0] != formats[1]:
-        yield Change("minor", (f"exports: {formats[0]} -> {formats[1]}",))
-    if earlier["model"] == ours["model"]:
-        return
-    yield Change("minor", ("other weights",))
-    for part, keys in (("dataset", ("name", "tag", "kind", "rows")), ("training", ("steps", "batch_size"))):
-        for key in keys:
-            before, now = earlier[part].get(key), ours[part].get(key)
-            if before != now:
-                yield Change("minor", (f"{part} {key}: {before} -> {now}",))
-    before, now = ([each["name"] for each in record["dataset"].get("also", [])] for record in (earlier, ours))
-    if before != now:
-        yield Change("minor", (f"further data: {', '.join(before) or 'none'} -> {', '.join(now) or 'none'}",))
-    if earlier["seed"] != ours["seed"]:
-        yield Change("minor", (f"seed: {earlier['seed']} -> {ours['seed']}",))
-    if earlier["recipe"] != ours["recipe"]:
+        each = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
+        yield Change("major", (" -> ".join(each),))
+    other_weights = earlier["model"] != ours["model"]
+    if other_weights:
+        yield Change("minor", ("other weights",))
+    before, now = _stated(earlier), _stated(ours)
+    for what in now:
+        if before[what] != now[what] and (other_weights or what == "exports"):
+            yield Change("minor", (f"{what}: {before[what]} -> {now[what]}",))
+    if other_weights and earlier["recipe"] != ours["recipe"]:
         yield Change("minor", ("the recipe",))
+
+
+def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a record whose change a reader of the card wants to know."""
+    also = [each["name"] for each in record["dataset"].get("also", [])]
+    return {
+        "exports": " ".join(each["format"] for each in record.get("exports", [])) or "none",
+        **{f"dataset {key}": record["dataset"].get(key) for key in ("name", "tag", "kind", "rows")},
+        **{f"training {key}": record["training"].get(key) for key in ("steps", "batch_size")},
+        "further data": ", ".join(also) or "none",
+        "seed": record["seed"],
+    }
 
 
 def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
@@ -115,17 +107,5 @@ def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Seque
     return [path for path in paths if path.startswith(("evaluation/", ".eval_results/", "comparison/"))]
 
 
-def _entry() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a model that training/train.py wrote")
-    add_push_arguments(parser, required=True, licence=True)
-    arguments = parser.parse_args()
-    target = push_target(arguments)
-    if target is not None:
-        publish_model(arguments.folder, target)
-
-
 if __name__ == "__main__":
-    sys.exit(run_entry(_entry))
+    sys.exit(run_entry(partial(publish_entry, __doc__, "a model that training/train.py wrote", publish_model)))

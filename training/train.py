@@ -43,7 +43,7 @@ FIRST_REPORTS_S = 10.0
 def main(
     recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False, only_look: bool = False
 ) -> list[Path]:
-    """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
+    """Trains by a recipe, or finds what it trains at `out`; returns the folders with model, card and run record.
 
     Args:
         recipe: what to train.
@@ -52,13 +52,10 @@ def main(
         fresh: trains from the start and replaces what an earlier run has left at `out`.
         only_look: prints what pre-flight finds, of the first seed, and trains nothing.
 
-    Returns:
-        The models' folders.
-
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
     """
-    # These take ten seconds to import, which nobody should wait for only to read of a misspelt key.
+    # These take ten seconds to import, which a misspelt key is not worth.
     import torch
     from accelerate import PartialState
 
@@ -67,15 +64,14 @@ def main(
     from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
     from training.preflight import check_base, examine
-    from training.rows import mixture
-    from training.rows.source import resolve
+    from training.rows.source import resolve, resolve_more
 
     config, folders = recipe.config, []
     state = PartialState(cpu=not torch.accelerator.is_available())
     # accelerate launch gives each process one thread by default, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
     check_trainer(config)
-    source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
+    source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
     base = resolve_model(config.base)
     check_base(base, config.task)
     for seed in config.seeds or (config.seed,):

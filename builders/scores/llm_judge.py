@@ -31,7 +31,7 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         prompt: a file of `builders/prompts/`, without its ending, that asks for yes or no.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a pair is asked about, the first time included, while there is no verdict.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens; more for models that think aloud.
@@ -108,14 +108,9 @@ def verdict_in(text: str) -> float | None:
 def score(
     pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: LlmJudgeConfig
 ) -> pa.Table:
-    """Has the LLM judge pairs: `schema.SCORES` in their order, with 1 (relevant), 0 (not) or null (no verdict).
+    """Has the LLM judge pairs: a scorer of `builders.mining.SCORERS`.
 
-    Args:
-        pairs: `query-id`, `corpus-id`.
-        queries: `_id`, `text`.
-        passages: all that the pairs name, generated ones too.
-        material: its seed, its language and its LLM.
-        config: prompt and sampling.
+    Scores are 1 (relevant), 0 (not) or null (no verdict).
 
     Raises:
         UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.

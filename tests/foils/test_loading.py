@@ -13,7 +13,6 @@ from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load
 from eval.measure.encoder import Encoder
-from eval.run import _load
 from foils.encode.convert import load as load_to_convert
 from foils.encode.drift import Texts
 from foils.errors import UserError
@@ -66,7 +65,7 @@ def test_cross_encoders(tmp_path):
 
 def test_fp32_vectors_of_a_bf16_checkpoint_are_those_of_its_weights_in_fp32(bf16, tmp_path):
     wanted = SentenceTransformer(bf16, device="cpu").float().encode(TEXTS)
-    assert np.allclose(Encoder(_load(resolve_model(bf16)), "fp32", SAMPLE).encode_document(TEXTS), wanted, atol=1e-6)
+    assert np.allclose(Encoder(load_retriever(bf16), "fp32", SAMPLE).encode_document(TEXTS), wanted, atol=1e-6)
     stored = Embedder(Reading(bf16), tmp_path / "cache").embed(as_texts(["a", "b"], TEXTS), "document")
     assert np.allclose(stored.take(np.arange(2)), wanted, atol=1e-6)
 

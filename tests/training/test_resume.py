@@ -11,7 +11,6 @@ import time
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from builders.folder import write_config
 from foils.recipe import load_recipe
@@ -92,12 +91,6 @@ def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed):
     assert not (out / INPUTS).exists()
 
 
-def test_training_changes_the_weights(recipe, undisturbed):
-    base = load_file(recipe.parent / "base" / "model" / "model.safetensors")
-    trained = load_file(undisturbed / "model.safetensors")
-    assert any(not base[name].equal(trained[name]) for name in trained)
-
-
 def test_two_commands_do_not_train_the_same_folder(recipe):
     out = recipe.parent / "twice"
     first = commands.Popen(command(recipe, out), stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -153,14 +146,14 @@ def test_a_full_disk_is_remedy_with_the_remedy(tmp_path):
         """,
     )
     assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert len(told) == 2
-    for line in told:
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    for line in said:
         assert "a checkpoint cannot be written, with " in line
         assert line.endswith("run again and training goes on from the last whole checkpoint")
 
 
 def test_memory_that_ran_out_is_remedy_and_other_errors_are_not(tmp_path):
-    told = _remedy(torch.OutOfMemoryError("CUDA out of memory"), 8, tmp_path)
-    assert told.startswith("recipe: trainer.per_device_train_batch_size 8: memory ran out; set it lower")
+    said = _remedy(torch.OutOfMemoryError("CUDA out of memory"), 8, tmp_path)
+    assert said.startswith("recipe: trainer.per_device_train_batch_size 8: memory ran out; set it lower")
     assert _remedy(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 8, tmp_path) is None
