@@ -235,7 +235,7 @@ def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_se
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(0.3)  # requests under way reach the server before it is read
+    chat_server.settle()
     with CallStore(store_file) as store:
         answered, before = len(store), len(chat_server.bodies)
         assert 0 < answered < 16

@@ -117,7 +117,7 @@ def test_kill_9_repeats_no_stored_call(process, chat_server, tmp_path):
         until(lambda at=moment: len(chat_server.bodies) >= at, asking)
         asking.send_signal(signal.SIGKILL)
         asking.wait()
-        time.sleep(0.2)  # requests under way reach the server before it is read
+        chat_server.settle()
         with CallStore(tmp_path / "calls.sqlite") as store:
             # In flight or in the few milliseconds' batch; nothing that came earlier.
             assert len(set(asked(chat_server))) - len(store) <= 8 + 64
