@@ -13,7 +13,8 @@ import pyarrow as pa
 from builders import schema
 from builders.answers import SHORTENED, texts_of
 from builders.columns import BATCH, Columns, Hashes, hash_of, in_places
-from builders.corpus import drops_table, keyed_hash
+from builders.corpus import drops_table
+from builders.hashing import keyed_hash
 from builders.llm.messages import CUT, REFUSED, ChatAnswer, ChatRequest, Converse
 from builders.meta_talk import folded, refusals, uses
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.first_seen import hashed
+from builders.hashing import hashed
 from foils.texts import folded
 
 Hashes = npt.NDArray[np.uint64]

@@ -17,8 +17,8 @@ from msgspec import Meta, Struct
 from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_gladen, wilson
 from builders.audit.judges import Judge, Truth, Verdicts, own_positives
 from builders.audit.pairs import distinct, keys, shuffled
-from builders.corpus import keyed_hash
 from builders.dataset.read import PAIRS, DataSet
+from builders.hashing import keyed_hash
 from foils.errors import UserError
 
 CONTROL = "random"

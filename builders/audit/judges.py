@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
 from builders.audit.pairs import distinct, keys
+from builders.dataset.folder import cache_of
 from builders.dataset.read import PAIRS, DataSet
-from builders.folder import cache_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
 from builders.negatives.material import Material, no_llm

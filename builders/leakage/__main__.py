@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builders import schema
-from builders.folder import read_config, read_manifest
+from builders.dataset.folder import read_config, read_manifest
 from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
 from builders.leakage.guard import ROWS, Guard

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from builders.negatives import bm25, sampled
 from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE

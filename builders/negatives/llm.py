@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from builders.answers import texts_of
 from builders.columns import BATCH
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import written_checks
 from builders.negatives.material import Material, Mined

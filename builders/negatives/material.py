@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -11,8 +11,10 @@ from builders import schema
 from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
-from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
+
+if TYPE_CHECKING:
+    from builders.retrieval.bm25.search import Bm25Index
 
 
 class Material:
@@ -49,8 +51,10 @@ class Material:
         return Passages(self.passages)
 
     @cached_property
-    def bm25(self) -> Bm25Index:
+    def bm25(self) -> "Bm25Index":
         """The BM25 index over the corpus, from the cache or made for it."""
+        from builders.retrieval.bm25.search import Bm25Index  # compiles: reading a recipe need not wait for it
+
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 
@@ -66,9 +70,10 @@ class Mined(NamedTuple):
     """
 
     candidates: pa.Table
-    generated: pa.Table = schema.GENERATED.empty_table()
-    drops: pa.Table = schema.DROPS.empty_table()
-    scores: pa.Table = schema.SCORES.empty_table()
+    # Not `empty_table`, which imports pandas: reading a recipe need not wait for it.
+    generated: pa.Table = pa.Table.from_batches([], schema.GENERATED)
+    drops: pa.Table = pa.Table.from_batches([], schema.DROPS)
+    scores: pa.Table = pa.Table.from_batches([], schema.SCORES)
     record: Mapping[str, Any] = {}
 
 

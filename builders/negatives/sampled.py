@@ -8,7 +8,7 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.negatives.material import Material, Mined
 from builders.retrieval.bm25.kernels import compiled
 

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
 from builders.audit.judges import CrossEncoderJudge, score
-from builders.corpus import keyed_hash, sample
+from builders.corpus import sample
+from builders.dataset.folder import MANIFEST, cache_of
 from builders.dataset.read import DataSet
-from builders.folder import MANIFEST, cache_of
+from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import figure, gaps, hardness, queries
 from builders.realism.separability import (

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from builders.first_seen import FirstSeen, hashed
+from builders.hashing import FirstSeen, hashed
 from builders.realism.separability import tokens_of
 from builders.texts import shingles
 from foils.texts import normalised
@@ -69,8 +69,8 @@ def exact_duplicates(texts: pa.ChunkedArray) -> float:
     """The share of texts that say what an earlier one says, after folding of case and white space."""
     seen, repeated = FirstSeen(), 0
     for start in range(0, len(texts), _BATCH):
-        first = seen.add(hashed(map(normalised, texts.slice(start, _BATCH).to_pylist())))
-        repeated += int((first != np.arange(start, start + len(first))).sum())
+        again, _ = seen.repeats(hashed(map(normalised, texts.slice(start, _BATCH).to_pylist())))
+        repeated += len(again)
     return round(repeated / max(len(texts), 1), 4)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from builders.negatives.written_checks import STOP_WORDS
+from builders.negatives.written_checks import stop_words
 from builders.realism.gaps import length_gap, lengths
 from builders.realism.separability import Text, by_embeddings, by_words, encode, joined, telling_words, tokens_of
 from foils.beir import jsonl, stated
@@ -19,7 +19,7 @@ def overlap(query: str, passage: str, language: str) -> float | None:
     >>> overlap("how do owls hunt mice?", "Owls hunt at night.", "en")
     0.6666666666666666
     """
-    words = {word for word in tokens_of(query) if word not in STOP_WORDS.get(language, frozenset())}
+    words = {word for word in tokens_of(query) if word not in stop_words().get(language, frozenset())}
     return len(words & set(tokens_of(passage))) / len(words) if words else None
 
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import SHORTENED, texts_of
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.negatives.material import Material
 from builders.passages import Passages

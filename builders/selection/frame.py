@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.first_seen import hashed
+from builders.hashing import hashed
 from builders.passages import Passages, Positions
 from foils.errors import UserError
 from foils.texts import normalised
@@ -19,7 +19,7 @@ BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
 
 
-_NO_IDS = pa.array([], pa.string())
+_NO_IDS = pa.nulls(0, pa.string())  # `pa.array` imports pandas
 
 
 class Inputs(NamedTuple):

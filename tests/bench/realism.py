@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from builders import schema
-from builders.folder import FORMAT, write_config
+from builders.dataset.folder import FORMAT, write_config
 from builders.negatives.written_checks import WrittenChecks, manner_of
 from builders.realism.examine import AuditConfig, examine
 from tests.bench.memory import peak_mb

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import decode_config
 from tests.bench.memory import peak_mb
 from tests.hub import Hub

@@ -100,7 +100,7 @@ def ours(options, settings):
     """The same through a recipe."""
     import pyarrow as pa
 
-    from builders.folder import write_config
+    from builders.dataset.folder import write_config
     from foils.recipe import Recipe
     from training import train
     from training.recipe import TrainRecipe
@@ -129,7 +129,7 @@ def quality(options):
     import pyarrow as pa
     from scipy.stats import ttest_rel
 
-    from builders.folder import write_config
+    from builders.dataset.folder import write_config
     from foils.recipe import Recipe
     from training import train
     from training.recipe import DevConfig, TrainRecipe

@@ -18,8 +18,8 @@ from builders import schema
 from builders.audit.__main__ import Options, main
 from builders.audit.false_negatives import AuditConfig, audit
 from builders.audit.judges import CrossEncoderJudge, Truth, cross_encoder, qrels, score
-from builders.corpus import keyed_hash
 from builders.dataset.read import DataSet
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, answer_of
 from builders.llm.store import CallStore
 from builders.negatives.material import Material

@@ -10,8 +10,8 @@ from PIL import Image
 from sentence_transformers import CrossEncoder
 
 from builders import schema
+from builders.dataset.folder import read_config, read_manifest, write_config
 from builders.dataset.read import DataSet
-from builders.folder import read_config, read_manifest, write_config
 from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
 from builders.realism.__main__ import main

@@ -16,7 +16,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.recipe import load_recipe

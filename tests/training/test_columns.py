@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.fixtures import tiny

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from cards.model import model_card, write_model_card
 from cards.publish.release import Target
 from cards.verify.__main__ import verify

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, BASE

@@ -14,7 +14,7 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from cards.publish.files import local_files
 from cards.templates import environment
 from cards.verify.artefact import Artefact, check_files

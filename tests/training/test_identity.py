@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.recipe import load_recipe

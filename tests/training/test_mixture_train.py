@@ -14,7 +14,7 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from cards.publish.release import Target
 from cards.verify.__main__ import verify
 from foils.errors import UserError

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.fixtures import tiny
 from tests.fixtures.training import TWELVE_ROWS as ROWS

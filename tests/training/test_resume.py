@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.builders.test_store_disk import _own_mounts, on_a_small_disk  # noqa: F401 - a fixture
 from tests.fixtures import commands, tiny
