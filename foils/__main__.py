@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "audit": Command("builders.audit", "DATASET", "count the chosen negatives that answer their query after all"),
         "leakage": Command("builders.leakage", "DATASET", "look for texts of evaluation sets in a data set"),
         "realism": Command("builders.realism", "DATASET", "compare generated texts with real ones"),
-        "preflight": Command("training.preflight", "RECIPE", "check a training without running it"),
+        "preflight": Command("training.train", "RECIPE", "check a training without running it", ("--preflight",)),
         "calls": Command("builders.calls", "show STORE", "look at the stored answers of an LLM"),
     },
     "On the Hub": {

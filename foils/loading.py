@@ -111,12 +111,6 @@ def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None
         ) from error
 
 
-def saved_format(location: str) -> str:
-    """The number format that transformers would load a checkpoint in by itself, such as `float32`."""
-    about = _json(Path(location) / "config.json")
-    return str(about.get("dtype") or about.get("torch_dtype") or "float32")
-
-
 def _kind(folder: Path) -> str | None:
     """The sentence-transformers class that a folder is saved for; None for a checkpoint that says nothing."""
     about = json_object(folder / "config_sentence_transformers.json")

@@ -28,7 +28,8 @@ from foils.encode.runtimes import runner
 from foils.errors import UserError, run_entry
 from foils.provenance import sha256_file
 from training.publish import RUN_RECORD, finished_record
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 logger = logging.getLogger(__name__)
 

@@ -1,14 +1,10 @@
 """The identity of a run. Rows, base and recipe decide; all else is recorded, and reported where it differs.
 
-So an upgrade of a package, an edit of the code or another machine never costs trained hours. Records of earlier
-versions, which hold a hash of the recipe and other hashes of the data, are read too.
+So an upgrade of a package, an edit of the code or another machine never costs trained hours.
 """
 
-import hashlib
-import json
 import logging
 import platform
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +13,15 @@ import msgspec
 import torch
 
 from foils.errors import UserError
-from foils.loading import saved_format
 from foils.models import ModelReference, resolve_model
 from foils.provenance import code_version, package_versions, sha256_file, sha256_json
-from foils.recipe import Recipe, overridden, without_removed
+from foils.recipe import Recipe, without_removed
 from foils.words import duration, listed
 from training.losses.table import LOSSES
-from training.publish import RUN_RECORD
+from training.publish import finished_record
 from training.recipe import TrainRecipe
-from training.rows.further import Plain
-from training.rows.seen import manifest_of
-from training.rows.source import Source, draws_of, files_of
+from training.rows.source import Source
+from training.rows.table import Table
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +52,7 @@ class Run(NamedTuple):
 
     recipe: Recipe[TrainRecipe]
     source: Source
-    also: Sequence[Source | Plain]
+    also: Sequence[Source | Table]
     base: ModelReference
     processes: int
 
@@ -73,11 +67,12 @@ class Run(NamedTuple):
         return {
             "recipe": recipe,
             "rows": [
-                each.revision if isinstance(each, Plain) else rows_revision(each, str(kind), teacher)
+                each.revision if isinstance(each, Table) else _rows_revision(each, str(kind), teacher)
                 for kind, each in zip(kinds, [self.source, *self.also], strict=True)
             ],
             "base": self.base.revision,
-            "batches_a_step": _batches_a_step(config, self.processes),
+            # Twice the processes with half the accumulation train on the same rows in each step.
+            "batches_a_step": int(config.trainer.get("gradient_accumulation_steps", 1)) * self.processes,
         }
 
     def surroundings(self) -> dict[str, Any]:
@@ -91,26 +86,14 @@ class Run(NamedTuple):
             "packages": dict(package_versions()),
         }
 
-    def differing(self, earlier: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> list[str]:
-        """Lists where an earlier run's inputs differ from this one's; `record` is its record, if it finished."""
-        if not isinstance(earlier["recipe"], str):
-            return differences({**earlier, "recipe": _read_again(earlier["recipe"])}, self.inputs())
-        config = self.recipe.config  # a record of version 0.1
-        now = {
-            "recipe": first_hash(config),
-            "dataset": self.source.revision,
-            "also": [each.revision for each in self.also],
-            "base": earlier["base"] if earlier["base"] == self.base.weights else self.base.revision,
-            "processes": self.processes,
-        }
-        before = {"also": [], **{key: earlier[key] for key in now if key in earlier}}
-        # It trained in the format that the base is saved in.
-        before["weights"], now["weights"] = saved_format(self.base.location), "float32"
-        if record is not None:  # whose text says more than its hash
-            then = _recipe_of(record)
-            before |= {"recipe": shaping(then), "batches_a_step": _batches_a_step(then, self.processes)}
-            now |= {"recipe": shaping(config), "batches_a_step": _batches_a_step(config, self.processes)}
-        return differences(before, now)
+    def differing(self, earlier: Mapping[str, Any]) -> list[str]:
+        """Lists where an earlier run's inputs differ from this one's; its recipe may be of an earlier version."""
+        recipe = without_removed(dict(earlier["recipe"]), TrainRecipe)
+        try:
+            recipe = shaping(msgspec.convert(recipe, TrainRecipe))  # with the defaults of keys that came later
+        except msgspec.ValidationError:
+            logger.debug("the earlier recipe is shown as it is")
+        return differences({**earlier, "recipe": recipe}, self.inputs())
 
     def is_done(self, out: Path) -> bool:
         """Whether `out` holds this very run.
@@ -120,9 +103,9 @@ class Run(NamedTuple):
         """
         if not out.exists():
             return False
-        record = read_record(out)
+        record = finished_record(out)
         self._refuse_moved_tags(out, record["dataset"])
-        differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"], record)
+        differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"])
         if differing:
             raise UserError(
                 f"output folder {out}: it holds a finished run of {record['training']['steps']} steps "
@@ -146,59 +129,18 @@ class Run(NamedTuple):
                 )
 
 
-def rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
-    """A hash of the rows of a kind, and of a teacher's scores of them, wherever they lie.
-
-    Other configurations of a folder may come and go, and what is published has the rows of its folder.
-
-    Raises:
-        UserError: the data set has no such kind.
-    """
-    names = {name for draw in draws_of(source, kind) for name in draw.parts}
-    names |= set() if teacher is None else {f"scores-{teacher}"}
-    if source.tag is None:
-        hashes = {name: [sha256_file(Path(file)) for file in files_of(source, name)] for name in names}
-    else:
-        configs = manifest_of(source).get("configs", {})
-        if not names <= configs.keys():  # no build of ours made it
-            return source.revision
-        hashes = {name: [digest for _, digest in sorted(configs[name]["files"].items())] for name in names}
-    return "sha256:" + sha256_json(hashes)
-
-
-def read_record(out: Path) -> dict[str, Any]:
-    """Reads a finished run's record.
-
-    Raises:
-        UserError: the folder holds none, so it is not ours to replace.
-    """
-    try:
-        record: dict[str, Any] = json.loads((out / RUN_RECORD).read_bytes())
-        needed = {"inputs", "recipe", "dataset", "training", "seconds", "seed", "hardware", "code", "packages"}
-        if needed <= record.keys():
-            return record
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise UserError(
-        f"output folder {out}: it exists and holds no finished run ({RUN_RECORD} is missing or unreadable); "
-        "name another with --out"
-    )
-
-
 def shaping(config: TrainRecipe) -> dict[str, Any]:
-    """The part of a recipe that shapes the model, as plain values."""
-    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_without_places(config)))
+    """The part of a recipe that shapes the model, as plain values, without the places of data and base."""
+    also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
+    placeless = msgspec.structs.replace(
+        config, checkpoint_minutes=0, allow=(), dataset="", base="", revision=None, also=also
+    )
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(placeless))
     beside = {*_ROOM, "gradient_accumulation_steps", *(() if config.dev.queries else _SAVING)}
     values["trainer"] = {
         key: value for key, value in values["trainer"].items() if key not in beside and not key.startswith(_LOOKS_ON)
     }
     return values
-
-
-def first_hash(config: TrainRecipe) -> str:
-    """The hash of a recipe that version 0.1 wrote."""
-    values = {**msgspec.to_builtins(_without_places(config)), "watch": "none", "exports": ()}
-    return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -215,33 +157,24 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _without_places(config: TrainRecipe) -> TrainRecipe:
-    """A recipe without what only watches, and without the places of data and base, whose content counts."""
-    also = tuple(msgspec.structs.replace(more, dataset="", revision=None) for more in config.also)
-    return msgspec.structs.replace(
-        config, checkpoint_minutes=0, allow=(), dataset="", base="", revision=None, also=also
-    )
+def _rows_revision(source: Source, kind: str, teacher: str | None = None) -> str:
+    """A hash of the rows of a kind, and of a teacher's scores of them, wherever they lie.
 
+    Other configurations of a folder may come and go, and what is published has the rows of its folder.
 
-def _batches_a_step(config: TrainRecipe, processes: int) -> int:
-    """Twice the processes with half the accumulation train on the same rows in each step."""
-    return int(config.trainer.get("gradient_accumulation_steps", 1)) * processes
-
-
-def _recipe_of(record: Mapping[str, Any]) -> TrainRecipe:
-    """The configuration of a record's seed, from the recipe's text."""
-    values = overridden(tomllib.loads(record["recipe"]["text"]), record["recipe"]["overrides"])
-    values = {"dataset": "", **values, "seed": record["seed"], "seeds": []}
-    return msgspec.convert(without_removed(values, TrainRecipe), TrainRecipe)
-
-
-def _read_again(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of an earlier version's recipe without removed keys, and with the defaults of new ones."""
-    kept = without_removed(dict(values), TrainRecipe)
-    try:
-        return shaping(msgspec.convert(kept, TrainRecipe))
-    except msgspec.ValidationError:  # shown as a difference
-        return kept
+    Raises:
+        UserError: the data set has no such kind.
+    """
+    names = {name for draw in source.draws(kind) for name in draw.parts}
+    names |= set() if teacher is None else {f"scores-{teacher}"}
+    if source.tag is None:
+        hashes = {name: [sha256_file(Path(file)) for file in source.table(name).files()] for name in names}
+    else:
+        configs = source.manifest().get("configs", {})
+        if not names <= configs.keys():  # no build of ours made it
+            return source.revision
+        hashes = {name: [digest for _, digest in sorted(configs[name]["files"].items())] for name in names}
+    return "sha256:" + sha256_json(hashes)
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:

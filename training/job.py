@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from datasets import Dataset, DatasetDict
 
 from foils.models import ModelReference
+from foils.records import Seen
 from training.recipe import TrainRecipe
 from training.rows.mixture import Training
-from training.rows.seen import Seen
 
 
 class Job(NamedTuple):
@@ -19,7 +19,7 @@ class Job(NamedTuple):
         config: the recipe, of one seed.
         training: the rows.
         base: the model to start from.
-        seen: of evaluation sets, by data and base; None where it was not looked up.
+        seen: evaluation sets that data and base have seen; None where it was not looked up.
         folder: what the run writes to until it is done.
         out: the finished model's folder.
     """

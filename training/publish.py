@@ -32,16 +32,18 @@ def finished_record(folder: Path) -> dict[str, Any]:
     """Reads the run record of a model folder.
 
     Raises:
-        UserError: the folder holds no finished run.
+        UserError: the folder holds no finished run, so it is not ours to publish or to replace.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise UserError(
-            f"model {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); train it with "
-            "training/train.py RECIPE --out FOLDER"
-        ) from None
-    return record
+        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_bytes())
+        if record.keys() >= {"inputs", "recipe", "dataset", "training", "seconds", "hardware", "code", "packages"}:
+            return record
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise UserError(
+        f"folder {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); name another, or train a "
+        "model with training/train.py RECIPE --out FOLDER"
+    )
 
 
 def publish_model(folder: Path, target: Target) -> None:

@@ -26,7 +26,6 @@ Allowable = Literal[
     "memory",
     "positive-as-negative",
     "reused-negatives",
-    "slow-sampler",
     "unused-rows",
 ]
 """The problems of pre-flight that a recipe may let through with `allow`. All others make training pointless."""
@@ -49,7 +48,7 @@ class Columns(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MoreData(Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the recipe's `[[also]]` tables, see `training.rows.further`.
+    """One of the recipe's `[[also]]` tables, see `training.rows.source`.
 
     Attributes:
         dataset: a data set of ours or any other: a Hub id, a folder, or a `.parquet` or `.jsonl` file.
@@ -134,7 +133,7 @@ class LoraConfig(Struct, frozen=True, forbid_unknown_fields=True):
         alpha: the adapters' weight is alpha / rank; with `rank_stabilised`, alpha / sqrt(rank).
         dropout: probability at the adapters' input while training.
         target_modules: `layers` for the linear layers of attention and feed-forward (BERT, DistilBERT, ModernBERT,
-            MPNet, RoBERTa and XLM-R), `all-linear` for a pooler's too, or ends of names, such as `["query", "value"]`.
+            MPNet, RoBERTa and XLM-R), or ends of names, such as `["query", "value"]`.
         rank_stabilised: see `alpha`; for ranks of 32 and more (arXiv 2312.03732).
         use_dora: trains the length of each weight's columns apart from their direction (arXiv 2402.09353); slower.
     """
@@ -142,7 +141,7 @@ class LoraConfig(Struct, frozen=True, forbid_unknown_fields=True):
     rank: Size = 16
     alpha: Positive = 32.0
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    target_modules: Literal["layers", "all-linear"] | tuple[str, ...] = "layers"
+    target_modules: Literal["layers"] | tuple[str, ...] = "layers"
     rank_stabilised: bool = False
     use_dora: bool = False
 

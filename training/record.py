@@ -4,9 +4,9 @@ It holds everything that the model's card says and that `cards.verify` follows b
 is done already, see `training.identity`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -18,67 +18,52 @@ from foils.hub import download
 from foils.models import ModelReference, weights_hash
 from foils.provenance import file_hashes
 from training.identity import Run
+from training.job import Job
 from training.publish import RUN_RECORD
-from training.rows.mixture import Training
-from training.rows.seen import Seen, manifest_of
 from training.rows.source import Source
 
 
-class Finished(NamedTuple):
-    """The results of a run.
+def write_record(run: Run, job: Job, folder: Path, outcome: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+    """Writes a finished model's record and card into its folder.
 
-    Attributes:
-        training: the rows that it was trained on.
-        seen: of evaluation sets, by data and base.
-        outcome: as the trainers return it.
-        memory: the most that training held, as `foils.hardware.PeakMemory` gives it.
-        changes: what differed around the run each time that it was resumed.
+    Args:
+        run: what was asked for.
+        job: its rows.
+        folder: the model's.
+        outcome: as the trainer returns it.
+        beside: further keys of the record.
     """
-
-    training: Training
-    seen: Seen
-    outcome: dict[str, Any]
-    memory: dict[str, Any]
-    changes: list[str]
-
-
-def write_record(run: Run, folder: Path, finished: Finished) -> None:
-    """Writes a finished model's record and card into its folder."""
-    config, base, outcome = run.recipe.config, run.base, finished.outcome
+    config, base = run.recipe.config, run.base
+    # Without the folder of the data, whose revision is recorded.
+    overrides = [each for each in run.recipe.overrides if run.source.tag is not None or not each.startswith("dataset=")]
     record = {
         "inputs": run.inputs(),
-        "recipe": {"text": run.recipe.text, "overrides": _shaping_overrides(run.recipe.overrides, run.source)},
-        "dataset": finished.training.record(),
+        "recipe": {"text": run.recipe.text, "overrides": overrides},
+        "dataset": job.training.record(),
         "base": {
             "name": base.name,
             "revision": base.revision,
             "weights": base.weights,
             "reference": config.base,
         },
-        "training_datasets": msgspec.to_builtins(finished.seen),
+        "training_datasets": msgspec.to_builtins(job.seen),
         "model": {"revision": f"sha256:{weights_hash(folder)}"},
         **_for_card(run),
         "task": config.task,
         "seed": config.seed,
         "training": outcome,
         "seconds": outcome["seconds"],
-        "peak_memory": finished.memory,
         **run.surroundings(),
-        **({"changes": finished.changes} if finished.changes else {}),
+        **beside,
         "files": file_hashes(folder),
     }
     write_model_card(folder, record)
     (folder / RUN_RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
-def _shaping_overrides(overrides: Sequence[str], source: Source) -> list[str]:
-    """The overrides without the folder of the data, whose revision is recorded."""
-    return [override for override in overrides if source.tag is not None or not override.startswith("dataset=")]
-
-
 def _for_card(run: Run) -> dict[str, Any]:
     """The license, language and origin of the queries, as far as they are known; an origin must hold for all data."""
-    manifests = [manifest_of(source) if isinstance(source, Source) else {} for source in (run.source, *run.also)]
+    manifests = [source.manifest() if isinstance(source, Source) else {} for source in (run.source, *run.also)]
     origins = {_origin(manifest) for manifest in manifests}
     known = {
         "license": _license(run.base),

@@ -1,7 +1,7 @@
 """Trains a retriever (or a cross-encoder) on one kind of negatives of a data set.
 
     accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
-        [--push OWNER/NAME --version v1.0.0]
+        [--push OWNER/NAME --version v1.0.0] [--preflight]
 
 Killed at any point, it goes on from its last checkpoint when it is run again. What is finished stays: other packages,
 code or hardware are recorded and reported. A folder with a run of other rows, base or recipe is refused without
@@ -31,6 +31,7 @@ from training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from training.identity import Run
+    from training.job import Job, Ready
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ RANK = int(os.environ.get("RANK", "0"))
 FIRST_REPORTS_S = 10.0
 
 
-def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False) -> list[Path]:
+def main(
+    recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False, only_look: bool = False
+) -> list[Path]:
     """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
 
     Args:
@@ -47,6 +50,7 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
         out: the model's folder; with several seeds, `-seedN` is put behind its name for each.
         threads: CPU threads per process; the machine's cores shared between the processes by default.
         fresh: trains from the start and replaces what an earlier run has left at `out`.
+        only_look: prints what pre-flight finds, of the first seed, and trains nothing.
 
     Returns:
         The models' folders.
@@ -60,9 +64,9 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
 
     from foils.models import resolve_model
     from training.identity import Run
+    from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
-    from training.loop.trainer_table import check_trainer
-    from training.preflight import check_base
+    from training.preflight import check_base, examine
     from training.rows import mixture
     from training.rows.source import resolve
 
@@ -78,6 +82,11 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
         folder = out.with_name(f"{out.name}-seed{seed}") if config.seeds else out
         single = replace(recipe, config=replace(config, seed=seed, seeds=()))
         run = Run(single, source, also, base, state.num_processes)
+        if only_look:
+            report = examine(_ready(_job(run, folder, folder)))
+            print(report.table())
+            report.refuse(config.allow)
+            return []
         with run_folder(folder, run, fresh=fresh) as partial:
             if partial is not None:
                 _train(run, folder, partial)
@@ -85,31 +94,43 @@ def main(recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, 
     return folders
 
 
-def _train(run: "Run", folder: Path, partial: Path) -> None:
-    """Trains one model in `partial` and moves it to its `folder`."""
-    from accelerate import PartialState
-    from transformers import set_seed
-
-    from foils.hardware import PeakMemory
+def _job(run: "Run", folder: Path, partial: Path) -> "Job":
+    """Loads the rows of a run that writes to `partial` and ends up in `folder`."""
     from training.job import Job
-    from training.loop import cross_encoder, retriever
-    from training.loop.checkpoints import MODEL, changes, finish
-    from training.loop.trainer import train
-    from training.record import Finished, write_record
     from training.rows import mixture
     from training.rows.seen import seen_by
 
     config = run.recipe.config
     data = mixture.load(config, run.source, run.also)
-    seen = seen_by(run.source, run.base, run.also)
     logger.info("%s, base %s, seed %d", data.summary(), run.base.name, config.seed)
-    set_seed(config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    job = Job(config, data, run.base, seen, partial, folder)
-    make = cross_encoder.make if config.task == "cross-encoder" else retriever.make
+    return Job(config, data, run.base, seen_by(run.source, run.base, run.also), partial, folder)
+
+
+def _ready(job: "Job") -> "Ready":
+    """Loads the base and makes the trainer."""
+    from transformers import set_seed
+
+    from training.loop import cross_encoder, retriever
+
+    set_seed(job.config.seed)  # before the model is made: a cross-encoder's head starts from random weights
+    return cross_encoder.make(job) if job.config.task == "cross-encoder" else retriever.make(job)
+
+
+def _train(run: "Run", folder: Path, partial: Path) -> None:
+    """Trains one model in `partial` and moves it to its `folder`."""
+    from accelerate import PartialState
+
+    from foils.hardware import PeakMemory
+    from training.loop.checkpoints import MODEL, changes, finish
+    from training.loop.trainer import train
+    from training.record import write_record
+
+    job = _job(run, folder, partial)
     with PeakMemory() as memory:
-        outcome = train(make(job))
+        outcome = train(_ready(job))
     if PartialState().is_main_process:
-        write_record(run, partial / MODEL, Finished(data, seen, outcome, memory.figures(), changes(partial)))
+        beside = {"peak_memory": memory.figures(), **({"changes": found} if (found := changes(partial)) else {})}
+        write_record(run, job, partial / MODEL, outcome, beside)
         finish(partial, folder)
         logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
 
@@ -123,6 +144,7 @@ def _entry() -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="train from the start and replace what an earlier run has left in --out"
     )
+    parser.add_argument("--preflight", action="store_true", help="print what pre-flight finds, and train nothing")
     add_push_arguments(parser, licence=True)
     arguments = parser.parse_args()
     target = push_target(arguments)
@@ -131,16 +153,17 @@ def _entry() -> None:
     default = Path("outputs") / "models" / (config.kind if config.seeds else f"{config.kind}-seed{config.seed}")
     if target is not None and len(config.seeds) > 1:
         parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
+    options = {"fresh": arguments.fresh, "only_look": arguments.preflight}
     try:
-        (*_, folder) = main(recipe, arguments.out or default, arguments.threads, fresh=arguments.fresh)
+        folders = main(recipe, arguments.out or default, arguments.threads, **options)
     except UserError:
         if RANK:  # the first process reports what all have met; the launcher then ends the others
             time.sleep(FIRST_REPORTS_S)
         raise
-    if target is not None and not RANK:
+    if target is not None and folders and not RANK:
         from training.publish import publish_model
 
-        publish_model(folder, target)
+        publish_model(folders[-1], target)
 
 
 if __name__ == "__main__":

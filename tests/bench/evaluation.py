@@ -13,7 +13,6 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,8 +27,10 @@ from eval.measure.tasks import load_task
 from eval.run import measure
 from foils.models import resolve_model
 from tests.bench.made_corpus import made_passages, write_beir
-from tests.bench.memory import Unmapped, peak_mb
+from tests.bench.memory import Most, in_own_process, peak_mb
 from tests.conftest import BASE, SHARED
+from tests.fixtures import tiny
+from tests.fixtures.tasks import task_folder
 
 SEED = 7
 
@@ -82,22 +83,16 @@ def speed(folder, ways, rounds):
 
 
 def memory(passages):
-    """Evaluates on made passages with a model of two layers, and prints the most memory that it takes."""
-    from tests.fixtures import tiny
-
+    """Evaluates on made passages with a model of two layers, and prints the most memory that it takes, as JSON."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "task"
         write_beir(folder, made_passages(passages), passages)
-        (folder / "qrels").mkdir()
-        with (folder / "corpus.jsonl").open(encoding="utf-8") as file:
-            first = json.loads(next(file))["_id"]
-        (folder / "queries.jsonl").write_text('{"_id": "q", "text": "which?"}\n', "utf-8")
-        (folder / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\nq\t{first}\t1\n", "utf-8")
+        task_folder(folder, [("q", "which?")], ["q\tm00000000\t1"])
         reference = resolve_model(str(tiny.retriever("mean", Path(scratch) / "model", length=32)))
-        with Unmapped() as own:
+        with Most() as own:
             task = load_task(str(folder))
             measure(Encoder(SentenceTransformer(reference.location), "fp32", task.sample()), reference, task)
-    print(f"{own.mb:.0f} MB of its own at most, {peak_mb():.0f} MB with mapped files")
+    print(json.dumps({"own": own.mb, "peak": peak_mb()}))
 
 
 def main():
@@ -118,9 +113,8 @@ def main():
         print(f"{cut(options.task, folder, options.passages)} passages of {options.task.name}")
         speed(str(folder), options.ways.split(","), options.rounds)
     for size in options.memory.split(",") if options.memory else ():
-        command = [sys.executable, "-m", "tests.bench.evaluation", "--one", size]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"{int(size):,} made passages: {done.stdout.splitlines()[-1]}")
+        mb = in_own_process("evaluation", "--one", size)
+        print(f"{int(size):,} made passages: {mb['own']:.0f} MB of its own, {mb['peak']:.0f} MB with mapped files")
 
 
 if __name__ == "__main__":

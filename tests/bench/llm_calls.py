@@ -2,13 +2,12 @@
 
     python -m tests.bench.llm_calls [--calls 2000] [--latency 0.05] [--concurrency 64,256] [--rounds 3]
 
-One stub server (a process of its own), three clients in turn, several rounds; the ratio is taken within each round,
-so that what else the machine does weighs on all three alike.
+One stub server (a process of its own), three clients in turn, several rounds. The ratio is taken within each round,
+so that other load on the machine affects all three.
 """
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import statistics
@@ -18,12 +17,13 @@ import tempfile
 import termios
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from itertools import count
 from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
+from aiohttp import web
 from huggingface_hub import AsyncInferenceClient
 
 from builders import schema
@@ -34,12 +34,43 @@ from builders.llm.store import CallStore
 from builders.negatives.material import Material
 from builders.queries import query_tasks, write
 from builders.recipe import QueriesConfig
+from tests.chat_server import completion
 
-NUMBERS = count()
+NUMBERS = count(10**8)
+
+
+async def serve(latency):
+    """Answers each request with another query after a fixed time; prints its port and ends with standard input."""
+
+    async def answer(request):
+        await request.read()
+        await asyncio.sleep(latency)
+        text = f"which of the two shelves has book {next(NUMBERS)} of the catalogue to go back to, and when?"
+        return web.json_response(completion(text, model="stub"))
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+
+
+@contextmanager
+def stub(latency):
+    """The stub server's address."""
+    command = [sys.executable, "-m", "tests.bench.llm_calls", "--serve", "--latency", str(latency)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        finally:
+            server.stdin.close()
 
 
 def passages(calls):
-    """Never the same twice, as in a real build."""
+    """Passages that never recur, as in a real build."""
     text = "Books go back to the shelf that their card in the catalogue names. " + "More words. " * 40
     rows = [{"_id": f"p{n}", "title": f"Book {n}", "text": text} for n in (next(NUMBERS) for _ in range(calls))]
     return pa.Table.from_pylist(rows, schema.CORPUS)
@@ -54,6 +85,12 @@ def requests(table):
     """What the stage will ask first for each passage; the other clients get this ready-made."""
     made = query_tasks(table.to_batches(), QueriesConfig(), stage(Llm(LlmConfig(), None, list)))
     return [task.request(0) for task in made]
+
+
+def body_of(request):
+    """The arguments of a chat completion."""
+    same = {name: getattr(request, name) for name in ("max_tokens", "temperature", "seed")}
+    return {"model": "stub", "messages": list(request.messages), "stop": list(request.stop), **same}
 
 
 async def _workers(todo, concurrency, call):
@@ -71,15 +108,7 @@ async def bare(url, todo, concurrency):
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def call(request):
-            body = {
-                "model": "stub",
-                "messages": request.messages,
-                "max_tokens": request.max_tokens,
-                "temperature": request.temperature,
-                "seed": request.seed,
-                "stop": request.stop,
-            }
-            async with session.post(f"{url}/chat/completions", json=body) as answer:
+            async with session.post(f"{url}/chat/completions", json=body_of(request)) as answer:
                 return (await answer.json())["choices"][0]["message"]["content"]
 
         await _workers(todo, concurrency, call)
@@ -90,14 +119,7 @@ async def as_it_comes(url, todo, concurrency):
     async with AsyncInferenceClient(base_url=url, api_key="none-needed", timeout=120) as client:
 
         async def call(request):
-            answer = await client.chat_completion(
-                model="stub",
-                messages=list(request.messages),
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                seed=request.seed,
-                stop=list(request.stop),
-            )
+            answer = await client.chat_completion(**body_of(request))
             return answer.choices[0].message.content
 
         await _workers(todo, concurrency, call)
@@ -120,29 +142,13 @@ CLIENTS = {
 
 
 @contextmanager
-def stub(latency):
-    """The stub server's address."""
-    command = [sys.executable, "-m", "tests.bench.stub_server", str(latency)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        finally:
-            server.stdin.close()
-
-
-@contextmanager
 def on_a_terminal():
-    """Gives standard error a terminal that nobody sees: the progress bar is drawn, as in real use."""
+    """Gives standard error a terminal, so that the progress bar is drawn as in real use."""
     reader, writer = os.openpty()
     termios.tcsetwinsize(writer, (24, 120))
     threading.Thread(target=_drain, args=(reader,), daemon=True).start()
-    before = sys.stderr
-    with os.fdopen(writer, "w") as terminal:
-        try:
-            sys.stderr = terminal
-            yield
-        finally:
-            sys.stderr = before
+    with os.fdopen(writer, "w") as terminal, redirect_stderr(terminal):
+        yield
 
 
 def _drain(reader):
@@ -165,7 +171,8 @@ def measure(name, url, calls, concurrency):
 
 
 def main(options):
-    rows = []
+    print(f"{options.calls} calls, {options.latency * 1000:g} ms latency, medians of {options.rounds} rounds\n")
+    print("| in flight | client | calls/s | of the bare loop | CPU ms a call |\n|---:|---|---:|---:|---:|")
     with stub(options.latency) as url:
         for name in CLIENTS:
             measure(name, url, 100, 10)  # imports, caches
@@ -174,25 +181,10 @@ def main(options):
                 {name: measure(name, url, options.calls, concurrency) for name in CLIENTS}
                 for _ in range(options.rounds)
             ]
-            rows += [
-                {
-                    "concurrency": concurrency,
-                    "client": name,
-                    "calls/s": statistics.median(one[name][0] for one in rounds),
-                    "ratio": statistics.median(one[name][0] / one["bare aiohttp loop"][0] for one in rounds),
-                    "cpu_ms": statistics.median(one[name][1] for one in rounds),
-                }
-                for name in CLIENTS
-            ]
-    print(f"{options.calls} calls, {options.latency * 1000:g} ms latency, medians of {options.rounds} rounds\n")
-    print("| in flight | client | calls/s | of the bare loop | CPU ms a call |\n|---:|---|---:|---:|---:|")
-    for row in rows:
-        print(
-            f"| {row['concurrency']} | {row['client']} | {row['calls/s']:,.0f} | {row['ratio']:.2f} "
-            f"| {row['cpu_ms']:.2f} |"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+            for name in CLIENTS:
+                rate, cpu = (statistics.median(one[name][at] for one in rounds) for at in (0, 1))
+                ratio = statistics.median(one[name][0] / one["bare aiohttp loop"][0] for one in rounds)
+                print(f"| {concurrency} | {name} | {rate:,.0f} | {ratio:.2f} | {cpu:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
@@ -201,7 +193,10 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, default=0.05, help="seconds until the stub answers")
     parser.add_argument("--concurrency", type=lambda text: [int(n) for n in text.split(",")], default=[64, 256])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    main(parser.parse_args())
+    if options.serve:
+        asyncio.run(serve(options.latency))
+    else:
+        main(options)

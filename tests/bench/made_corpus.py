@@ -1,8 +1,8 @@
-"""A made corpus of any size, for benchmarks: texts of nobody's, with the figures of real ones.
+"""A made corpus of any size, for benchmarks, with the statistics of real texts.
 
     python -m tests.bench.made_corpus OUT --passages 1000000 [--queries 20000] [--seed 42]
 
-OUT is a BEIR folder, with `queries.jsonl` and `qrels/train.tsv` too, or, where the name ends so, a `.parquet` file.
+OUT is a BEIR folder, with `queries.jsonl` and `qrels/train.tsv` where queries are asked for.
 
 How it is made, all of it drawn by seed and block of 10,000 passages, so that passage 5 of a thousand is passage 5 of a
 million:
@@ -28,7 +28,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from builders import queries, schema
@@ -147,14 +146,6 @@ def write_beir(folder, batches, total):
             bar.update(batch.num_rows)
 
 
-def write_parquet(path, batches, total):
-    """Writes one Parquet file, with a bar."""
-    with pq.ParquetWriter(path, schema.CORPUS, compression="zstd") as writer, tqdm(total=total, disable=None) as bar:
-        for batch in batches:
-            writer.write_batch(batch)
-            bar.update(batch.num_rows)
-
-
 def write_labels(folder, table):
     """Writes queries (`queries.TABLE`) as `queries.jsonl` and their passages as `qrels/train.tsv`."""
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
@@ -167,14 +158,11 @@ def write_labels(folder, table):
 
 def main(options):
     """Writes what the command line asks for."""
-    batches = made_passages(options.passages, options.seed)
-    if options.out.suffix == ".parquet":
-        write_parquet(options.out, batches, options.passages)
-        return
-    write_beir(options.out, batches, options.passages)
+    write_beir(options.out, made_passages(options.passages, options.seed), options.passages)
     if options.queries:
         cleaned = load(CorpusConfig(str(options.out))).passages  # a query's passage must outlive cleaning
-        write_labels(options.out, made_queries(cleaned, options.queries, options.seed))
+        queried = min(options.queries, cleaned.num_rows)
+        write_labels(options.out, made_queries(cleaned, queried, options.seed))
 
 
 if __name__ == "__main__":

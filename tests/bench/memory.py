@@ -1,29 +1,38 @@
-"""The most memory that a benchmark's process has held."""
+"""Memory of a benchmark's process, and benchmarks in processes of their own."""
 
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Self
 
 
+def held_mb(figure: str) -> float:
+    """Returns a figure of `/proc/self/status` in megabytes (2**20), such as VmRSS."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.partition(f"{figure}:")[2].split()[0]) / 1024
+
+
 def peak_mb() -> float:
-    """Megabytes (2**20), since the process began to run its program.
+    """Returns the most that the process has held since it began to run its program.
 
     `ru_maxrss` would not do: Linux hands a parent's on to the programs that it starts.
     """
-    status = Path("/proc/self/status").read_text("utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return held_mb("VmHWM")
 
 
-class Unmapped:
-    """The most memory that was held while it was open, mapped files left out, in `mb`; looked at ten times a second.
+class Most:
+    """The most of a figure while the block runs, in `mb`, sampled every `every_s` seconds.
 
-    What is mapped from a file goes when others need the memory.
+    The default leaves mapped files out: their pages go when others need the memory.
     """
 
-    def __init__(self) -> None:
-        self.mb = 0.0
+    def __init__(self, figure: str = "RssAnon", every_s: float = 0.1) -> None:
+        self.mb = held_mb(figure)
+        self._figure, self._every_s = figure, every_s
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -33,7 +42,13 @@ class Unmapped:
         self._done.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._done.wait(0.1):
-            status = Path("/proc/self/status").read_text("utf-8")
-            self.mb = max(self.mb, int(status.partition("RssAnon:")[2].split()[0]) / 1024)
+    def _sample(self) -> None:
+        while not self._done.wait(self._every_s):
+            self.mb = max(self.mb, held_mb(self._figure))
+
+
+def in_own_process(benchmark: str, *words: object) -> dict[str, float]:
+    """Runs `python -m tests.bench.BENCHMARK WORDS` and returns the JSON on its last line."""
+    command = [sys.executable, "-m", f"tests.bench.{benchmark}", *map(str, words)]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(finished.stdout.splitlines()[-1])

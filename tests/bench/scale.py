@@ -34,8 +34,7 @@ from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesC
 from builders.selection import select
 from builders.selection.stored import inputs_from, wanted_by
 from foils.recipe import Recipe
-from tests.bench.made_corpus import made_passages, made_queries, write_beir, write_labels
-from tests.bench.memory import peak_mb
+from tests.bench.memory import in_own_process, peak_mb
 
 DEPTH, PER_QUERY = 50, 1
 
@@ -53,13 +52,6 @@ class Stages:
         now = time.perf_counter()
         self.seconds[name], self._started = now - self._started, now
         self.peaks[name] = peak_mb() / 1000
-
-
-def make(folder, passages, queries):
-    """A corpus with labelled queries, as a BEIR folder."""
-    write_beir(folder, made_passages(passages), passages)
-    cleaned = load(CorpusConfig(str(folder))).passages  # a query's passage must outlive cleaning
-    write_labels(folder, made_queries(cleaned, min(queries, cleaned.num_rows)))
 
 
 def recipe_of(folder):
@@ -82,7 +74,7 @@ def measured(folder, out):
     material = Material(corpus.passages, config.corpus.language, config.seed, no_llm, out.parent / "cache")
     candidates = mine_all(given.queries, material, config)
     stages.done("BM25")
-    selection = selected(given, candidates, config)
+    selection = select(inputs_from(given.queries, candidates, given.qrels), wanted_by(config))
     stages.done("selection")
     write(out, config, corpus, given, candidates, selection)
     stages.done("writing")
@@ -96,11 +88,6 @@ def measured(folder, out):
         "peaks": stages.peaks,
         "disk": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
     }
-
-
-def selected(given, candidates, config):
-    """Training rows, as the build selects them."""
-    return select(inputs_from(given.queries, candidates, given.qrels), wanted_by(config))
 
 
 def write(out, config, corpus, given, candidates, selection):
@@ -134,10 +121,9 @@ def main(options):
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         for passages in options.passages:
             folder, out = Path(work) / f"made-{passages}", Path(work) / f"built-{passages}"
-            for one in (["--make", str(passages), str(folder)], ["--one", str(folder), str(out)]):
-                command = [sys.executable, "-m", "tests.bench.scale", *one, "--queries", str(options.queries)]
-                finished = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            results.append(json.loads(finished.stdout))
+            make = ["tests.bench.made_corpus", folder, "--passages", passages, "--queries", options.queries]
+            subprocess.run([sys.executable, "-m", *map(str, make)], check=True)
+            results.append(in_own_process("scale", "--one", folder, out))
             print(list(table(results))[-1], file=sys.stderr)
     print("\n".join(table(results)))
 
@@ -149,12 +135,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("--work", type=Path, help="where temporary folders are made; default: the system's")
-    parser.add_argument("--make", nargs=2, metavar=("PASSAGES", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        make(Path(options.make[1]), int(options.make[0]), options.queries)
-    elif options.one:
+    if options.one:
         print(json.dumps(measured(*map(Path, options.one))))
     else:
         main(options)

@@ -56,11 +56,10 @@ class Access:
     def may_see(self, caller: Caller | None, repo: Repo) -> bool:
         return not repo.private or (caller is not None and self.belongs(caller.user, repo.namespace))
 
-    def check_write(self, caller: Caller | None, repo: Repo, as_pull_request: bool = False) -> Caller:
+    def check_write(self, caller: Caller | None, repo: Repo) -> None:
         caller = self.require_writer(caller, "RepoNotFound")
-        if not as_pull_request and not self.belongs(caller.user, repo.namespace):
+        if not self.belongs(caller.user, repo.namespace):
             raise RefusedError(403, f"Forbidden: {caller.user} may not write to {repo.id}; a pull request is possible")
-        return caller
 
     def check_files(self, caller: Caller | None, repo: Repo) -> None:
         """A gated repository shows its metadata to all, but its files to its owners only."""

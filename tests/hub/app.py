@@ -1,4 +1,4 @@
-"""The ASGI application: notes each request, lets faults befall it, and routes it on the path as it was sent."""
+"""The ASGI application: records each request, applies scripted faults, and routes it on the path as it was sent."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.hub import card_metadata, cas, commits, discussions, faults, files, lfs, refs, repos
+from tests.hub import card_metadata, cas, commits, faults, files, lfs, refs, repos
 from tests.hub.answers import RefusedError
 from tests.hub.call import Call
 
@@ -35,20 +35,15 @@ API: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("GET", "/api/whoami-v2", repos.whoami),
     ("POST", "/api/validate-yaml", card_metadata.validate_yaml),
     ("POST", "/api/repos/create", repos.create),
-    ("DELETE", "/api/repos/delete", repos.delete),
-    ("POST", "/api/repos/move", repos.move),
     ("GET", "/api/{kinds:kinds}", repos.index),
 ]
 OF_REPO: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("GET", "", repos.info),
     ("GET", "/revision/{rev}", repos.info),
-    ("PUT", "/settings", repos.settings),
     ("GET", "/auth-check", repos.auth_check),
     ("GET", "/auth-check/write", repos.auth_check),
     ("GET", "/refs", refs.list_refs),
-    ("GET", "/commits/{rev}", refs.commits),
     ("POST", "/tag/{rev}", refs.create_tag),
-    ("DELETE", "/tag/{rev}", refs.delete_tag),
     ("POST", "/branch/{branch}", refs.create_branch),
     ("DELETE", "/branch/{branch}", refs.delete_branch),
     ("GET", "/tree/{rev}", files.tree),
@@ -57,12 +52,7 @@ OF_REPO: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("POST", "/preupload/{rev}", commits.preupload),
     ("POST", "/commit/{rev}", commits.commit),
     ("POST", "/lfs-verify", lfs.verify),
-    ("POST", "/lfs-files/duplicate", lfs.duplicate),
     ("GET", "/xet-{scope}-token/{rev}", cas.token),
-    ("GET", "/discussions", discussions.index),
-    ("POST", "/discussions", discussions.create),
-    ("GET", "/discussions/{num}", discussions.show),
-    ("POST", "/discussions/{num}/merge", discussions.merge),
 ]
 OF_FILES: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("GET", "/{space}/{name}/resolve/{rev}/{path:path}", files.resolve),
@@ -100,7 +90,7 @@ class App:
             await run_in_threadpool(self.hub.on_request, number, note.method, note.path)
         fault = self.hub.faults.hit(note)
         if fault is not None:
-            await run_in_threadpool(fault.act, note)
+            await run_in_threadpool(fault.act)
             await asyncio.sleep(fault.delay_s)
             if fault.cut is True:
                 await cut(receive)

@@ -1,6 +1,5 @@
 """Which files are large ones: by the rules in `.gitattributes`, by size, or because they are not text."""
 
-import base64
 from fnmatch import fnmatchcase
 
 LARGE = 10_000_000  # bytes
@@ -47,23 +46,3 @@ def with_rules(gitattributes: bytes, paths: list[str]) -> bytes:
     if gitattributes and not gitattributes.endswith(b"\n"):
         gitattributes += b"\n"
     return gitattributes + "".join(rule + "\n" for rule in rules).encode()
-
-
-def is_ignored(path: str, gitignore: str) -> bool:
-    """Whether `.gitignore` covers a path, or a folder above it; the last rule that matches decides."""
-    ignored = False
-    parts = path.split("/")
-    prefixes = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    for line in gitignore.splitlines():
-        rule = line.strip()
-        if not rule or rule.startswith("#"):
-            continue
-        keep, rule = rule.startswith("!"), rule.removeprefix("!")
-        candidates = prefixes[:-1] if rule.endswith("/") else prefixes
-        if any(matches(candidate, rule.rstrip("/")) for candidate in candidates):
-            ignored = not keep
-    return ignored
-
-
-def decode_sample(sample: str | None) -> bytes:
-    return base64.b64decode(sample or "")

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from tests.hub.answers import RefusedError
-from tests.hub.store import KINDS, Repo
+from tests.hub.store import Repo
 
 if TYPE_CHECKING:
     from tests.hub.server import Hub
@@ -40,17 +40,14 @@ class Call:
         kinds = self.request.path_params.get("kinds", "models")
         return kinds.removesuffix("s")
 
-    def repo(self, *, write: bool = False, files: bool = False, pull_request: bool = False) -> Repo:
+    def repo(self, *, write: bool = False, files: bool = False) -> Repo:
         """The repository in the path, if the caller may see it, write to it, read its files."""
-        return self.find(self.kind, f"{self.part('space')}/{self.part('name')}", write, files, pull_request)
-
-    def find(self, kind: str, repo_id: str, write: bool = False, files: bool = False, pull: bool = False) -> Repo:
-        repo = self.store.repos.get((kind, repo_id)) if kind in KINDS else None
+        repo = self.store.repos.get((self.kind, f"{self.part('space')}/{self.part('name')}"))
         if repo is None or not self.access.may_see(self.caller, repo):
             self.access.require_login(self.caller, "RepoNotFound")
             raise RefusedError(404, "Repository not found", "RepoNotFound")
         if write:
-            self.access.check_write(self.caller, repo, pull)
+            self.access.check_write(self.caller, repo)
         if files:
             self.access.check_files(self.caller, repo)
         return repo

@@ -3,14 +3,10 @@
 import json
 import re
 
+import yaml
 from starlette.responses import JSONResponse
 
 from tests.hub.call import Call
-
-try:
-    import yaml
-except ImportError:  # cards are then taken as they are
-    yaml = None
 
 FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 
@@ -29,8 +25,6 @@ def validate_yaml(call: Call) -> JSONResponse:
 
 
 def _yaml_error(text: str) -> str | None:
-    if yaml is None:
-        return None
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -43,6 +37,6 @@ def _yaml_error(text: str) -> str | None:
 def card_data(text: str) -> dict:
     """The metadata on top of a card, as far as it can be read."""
     match = FRONT_MATTER.match(text)
-    if match is None or yaml is None or _yaml_error(match[1]):
+    if match is None or _yaml_error(match[1]):
         return {}
     return json.loads(json.dumps(yaml.safe_load(match[1]) or {}, default=str))  # YAML knows dates, JSON does not

@@ -15,16 +15,11 @@ from tests.hub.xet import Xet
 
 
 def token(call: Call) -> JSONResponse:
-    """A token for the store, once in the body and once in headers: clients read the one or the other."""
+    """A token for the store, once in the body and once in headers: clients read either."""
     scope = call.request.path_params["scope"]
     if scope not in ("read", "write") or not call.hub.xet_enabled:
         raise RefusedError(404, "no such token, or this Hub does without Xet")
-    revision = call.part("rev")
-    # A client about to open a pull request cannot name its revision yet, and says None.
-    pull = scope == "write" and (revision == "None" or revision.startswith("refs/pr/"))
-    repo = call.repo(write=scope == "write", files=scope == "read", pull_request=pull or "create_pr" in call.query)
-    if revision != "None":
-        repo.resolve(revision)
+    call.repo(write=scope == "write", files=scope == "read").resolve(call.part("rev"))
     access_token, end = call.xet.token(scope)
     url = call.hub.cas_url
     headers = {"X-Xet-Cas-Url": url, "X-Xet-Access-Token": access_token, "X-Xet-Token-Expiration": str(end)}
@@ -53,8 +48,6 @@ async def upload_xorb(request: Request) -> Response:
 async def upload_shard(request: Request) -> Response:
     xet = _store(request, "write")
     await run_in_threadpool(xet.add_shard, await request.body())
-    if "/v1/" in request.url.path:
-        return JSONResponse({"result": 1})
     return Response(json.dumps({"type": "result"}) + "\n", media_type="application/x-ndjson")
 
 
@@ -73,25 +66,15 @@ async def reconstruction(request: Request) -> Response:
                 416, "the file ends before the range begins", headers={"Content-Range": f"bytes */{end}"}
             )
     skip, terms = xet.reconstruction(file, start, end)
-    old = "/v1/" in request.url.path
     where: dict[str, list] = {}
     for term in dict.fromkeys(terms):
         xorb = xet.xorbs[term.xorb]
         span = {"start": xorb.starts[term.first], "end": xorb.starts[term.end] - 1}
         chunks = {"start": term.first, "end": term.end}
         url = request.app.state.hub.signed_url(f"/xet/{xet.uuid}/data/{term.xorb}", f"{span['start']}-{span['end']}")
-        row = {"url": url, "ranges": [{"chunks": chunks, "bytes": span}]}
-        if old:
-            row = {"url": url, "url_range": span, "range": chunks}
-        where.setdefault(term.xorb, []).append(row)
-    body = {
-        "offset_into_first_range": skip,
-        "terms": [
-            {"hash": t.xorb, "unpacked_length": t.length, "range": {"start": t.first, "end": t.end}} for t in terms
-        ],
-        "fetch_info" if old else "xorbs": where,
-    }
-    return JSONResponse(body)
+        where.setdefault(term.xorb, []).append({"url": url, "ranges": [{"chunks": chunks, "bytes": span}]})
+    runs = [{"hash": t.xorb, "unpacked_length": t.length, "range": {"start": t.first, "end": t.end}} for t in terms]
+    return JSONResponse({"offset_into_first_range": skip, "terms": runs, "xorbs": where})
 
 
 async def xorb_data(request: Request) -> Response:
@@ -113,9 +96,7 @@ async def unknown(request: Request) -> Response:
 ROUTES = [
     Route("/xet/{uuid}/v1/chunks/default/{hash}", unknown),
     Route("/xet/{uuid}/v1/xorbs/default/{hash}", upload_xorb, methods=["POST"]),
-    Route("/xet/{uuid}/v1/shards", upload_shard, methods=["POST"]),
     Route("/xet/{uuid}/v2/shards", upload_shard, methods=["POST"]),
-    Route("/xet/{uuid}/v1/reconstructions/{hash}", reconstruction),
     Route("/xet/{uuid}/v2/reconstructions/{hash}", reconstruction),
 ]
 FILE_ROUTES = [Route("/xet/{uuid}/data/{hash}", xorb_data)]

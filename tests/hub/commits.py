@@ -8,33 +8,29 @@ import re
 from starlette.responses import JSONResponse
 
 from tests.hub import attributes
-from tests.hub.answers import RefusedError, no_entry, no_revision
+from tests.hub.answers import RefusedError, no_entry
 from tests.hub.call import Call
-from tests.hub.discussions import new_pull
-from tests.hub.store import Entry, Note, Store, git_blob_id, is_safe, pointer
+from tests.hub.store import Entry, Note, Store, above_of, git_blob_id, is_safe, pointer
 from tests.hub.xet import Xet
 
 
 def preupload(call: Call) -> JSONResponse:
-    """Says for each file how it has to be sent, whether it is ignored, and which content is there already."""
-    repo = call.repo(write=True, pull_request="create_pr" in call.query)
+    """Says for each file how it has to be sent, and which content is there already."""
+    repo = call.repo(write=True)
     revision = call.part("rev")
     # Where a tag has the branch's name, the branch is meant: content that is only at the tag must still be sent.
     files = repo.resolve(repo.head(revision) or revision).files
     rules = attributes.lfs_patterns(_content(call.store, files, ".gitattributes"))
-    ignore = call.json.get("gitIgnore")
-    if ignore is None:
-        ignore = _content(call.store, files, ".gitignore").decode(errors="replace")
     answers = []
     for file in call.json.get("files", []):
         path = file["path"]
-        large = attributes.is_large(path, file["size"], attributes.decode_sample(file.get("sample")), rules)
+        large = attributes.is_large(path, file["size"], base64.b64decode(file.get("sample") or ""), rules)
         there = files.get(path)
         answers.append(
             {
                 "path": path,
                 "uploadMode": "lfs" if large else "regular",
-                "shouldIgnore": attributes.is_ignored(path, ignore),
+                "shouldIgnore": False,
                 "oid": there and (there.sha256 if there.lfs else there.oid),
             }
         )
@@ -47,8 +43,7 @@ def _content(store: Store, files: dict[str, Entry], path: str) -> bytes:
 
 def commit(call: Call) -> JSONResponse:
     """Commits the operations of an NDJSON body, all or none."""
-    as_pull = "create_pr" in call.query
-    repo = call.repo(write=True, pull_request=as_pull or call.part("rev").startswith("refs/pr/"))
+    repo = call.repo(write=True)
     try:
         lines = [json.loads(line) for line in call.body.splitlines() if line.strip()]
         header = next(line["value"] for line in lines if line["key"] == "header")
@@ -56,24 +51,13 @@ def commit(call: Call) -> JSONResponse:
         note = Note(header["summary"], call.caller.user, header.get("description") or "")
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise RefusedError(400, f"The commit cannot be read: {error!r}") from error
-    revision, parent = call.part("rev"), header.get("parentCommit")
-    if not as_pull and repo.head(revision) is None:
-        raise no_revision(revision)
 
     def change(files: dict[str, Entry]) -> None:
         apply(files, operations, call.store, call.xet)
 
-    answer: dict[str, object] = {"success": True}
-    with call.store.lock:
-        if as_pull:
-            base = repo.resolve(parent or revision).oid
-            change(dict(repo.commits[base].files))  # before a pull request is opened for nothing
-            pull = new_pull(repo, note.title, note.author, base)
-            revision, parent = f"refs/pr/{pull.num}", None
-            answer["pullRequestUrl"] = f"{call.hub.url}/{repo.url_path}/discussions/{pull.num}"
-        made = repo.commit(revision, change, note, parent)
+    made = repo.commit(call.part("rev"), change, note, header.get("parentCommit"))
     url = f"{call.hub.url}/{repo.url_path}/commit/{made.oid}"
-    return JSONResponse({**answer, "commitOid": made.oid, "commitUrl": url, "hookOutput": ""})
+    return JSONResponse({"success": True, "commitOid": made.oid, "commitUrl": url, "hookOutput": ""})
 
 
 def apply(files: dict[str, Entry], operations: list[tuple[str, dict]], store: Store, xet: Xet) -> None:
@@ -87,7 +71,7 @@ def apply(files: dict[str, Entry], operations: list[tuple[str, dict]], store: St
                 _delete_folder(files, path)
         elif not is_safe(path):
             raise RefusedError(422, f"Invalid path: {path}")
-        elif any(above in files for above in _above(path)) or any(p.startswith(path + "/") for p in files):
+        elif any(above in files for above in above_of(path)) or any(p.startswith(path + "/") for p in files):
             raise RefusedError(400, f"{path} would be a file and a folder at once")
         elif key == "file":
             files[path] = _regular(value, store)
@@ -104,11 +88,6 @@ def add_rules(files: dict[str, Entry], large: list[str], store: Store) -> None:
     new = attributes.with_rules(old, [path for path in large if path in files])
     if new != old:
         files[".gitattributes"] = store.entry(new, lfs=False)
-
-
-def _above(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _delete_folder(files: dict[str, Entry], folder: str) -> None:

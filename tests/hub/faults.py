@@ -1,6 +1,5 @@
-"""Scripted misfortune: errors, slowness and broken connections, for the requests a test picks."""
+"""Scripted faults: errors, slowness and broken connections, for the requests that a test picks."""
 
-import inspect
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 @dataclass
 class Request:
-    """What the Hub noted of one request. `status` is None until it is answered, and stays so if it never was."""
+    """What the Hub recorded of one request. `status` is None until it is answered, and stays so if it never was."""
 
     method: str
     path: str  # as sent: still quoted, without the query
@@ -25,7 +24,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What befalls the requests that match.
+    """What happens to the requests that match.
 
     Attributes:
         status: Answer with this status, and do nothing else. None: answer as usual, after delay and action.
@@ -37,8 +36,7 @@ class Fault:
         body: Body of the answer: text, bytes, or something to write as JSON.
         delay_s: Seconds to wait first.
         cut: True breaks the connection without an answer; "after" does the work first.
-        action: Called before the request is handled, with the noted request if it takes an argument. It runs in a
-            thread, so it may use the Hub itself.
+        action: Called before the request is handled, in a thread, so it may use the Hub itself.
         seen: How many requests matched so far.
         fired: How many were hit so far.
     """
@@ -52,7 +50,7 @@ class Fault:
     body: object = None
     delay_s: float = 0.0
     cut: bool | str = False
-    action: Callable[..., object] | None = None
+    action: Callable[[], object] | None = None
     seen: int = field(default=0, init=False)
     fired: int = field(default=0, init=False)
 
@@ -66,15 +64,9 @@ class Fault:
     def matches(self, request: Request) -> bool:
         return self.method in (None, request.method) and re.search(self.path, request.path) is not None
 
-    def act(self, request: Request) -> None:
-        if self.action is None:
-            return
-        try:
-            inspect.signature(self.action).bind(request)
-        except (TypeError, ValueError):  # it takes no argument, or is built in and does not say
+    def act(self) -> None:
+        if self.action is not None:
             self.action()
-        else:
-            self.action(request)
 
     def answer(self) -> Response:
         body = self.body
@@ -103,7 +95,7 @@ class Faults:
             self._faults.clear()
 
     def hit(self, request: Request) -> Fault | None:
-        """The fault that befalls this request: the first one added that has not run out."""
+        """The fault that hits this request: the first one added that has not run out."""
         chosen = None
         with self._lock:
             for fault in self._faults:

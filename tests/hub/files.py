@@ -1,6 +1,5 @@
 """Reading: trees, file infos, and the files themselves."""
 
-from collections.abc import Iterator
 from hashlib import sha1, sha256
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote
@@ -11,9 +10,9 @@ from starlette.routing import Route
 
 from tests.hub.answers import RefusedError, no_entry, page
 from tests.hub.call import Call
-from tests.hub.store import Commit, Entry, Repo, pointer
+from tests.hub.store import Commit, Entry, above_of, pointer
 
-PAGE, PAGE_EXPANDED = 1000, 50
+PAGE = 1000
 
 
 class Download(FileResponse):
@@ -48,56 +47,27 @@ def folder_info(path: str, commit: Commit) -> dict:
     return {"type": "directory", "oid": sha1(repr(below).encode()).hexdigest(), "size": 0, "path": path}
 
 
-def folders_of(path: str) -> Iterator[str]:
-    parts = path.split("/")
-    return ("/".join(parts[:i]) for i in range(1, len(parts)))
-
-
 def listing(commit: Commit, folder: str, recursive: bool) -> list[dict]:
     """What a folder holds, sorted by path; "" is the root."""
     prefix = f"{folder}/" if folder else ""
     paths = [path for path in commit.files if path.startswith(prefix)]
+    files = paths if recursive else [path for path in paths if "/" not in path[len(prefix) :]]
+    folders = {above for path in paths for above in above_of(path) if above.startswith(prefix)}
     if not recursive:
-        files = [path for path in paths if "/" not in path[len(prefix) :]]
-        folders = {prefix + path[len(prefix) :].split("/")[0] for path in paths} - set(files)
-    else:
-        files = paths
-        folders = {above for path in paths for above in folders_of(path) if above.startswith(prefix)}
+        folders = {path for path in folders if "/" not in path[len(prefix) :]}
     rows = [folder_info(path, commit) for path in folders]
     rows += [file_info(path, commit.files[path]) for path in files]
     return sorted(rows, key=lambda row: row["path"])
-
-
-def expand(repo: Repo, commit: Commit, rows: list[dict]) -> None:
-    """Adds to each row the newest commit that changed it or something below it."""
-    missing = {row["path"]: row for row in rows}
-    for step in repo.history(commit.oid):
-        changed = step.changed | {above for path in step.changed for above in folders_of(path)}
-        for path in changed & missing.keys():
-            row = missing.pop(path)
-            row["lastCommit"] = {"id": step.oid, "title": step.title, "date": step.date}
-            if row["type"] == "file":
-                unscanned = {"status": "unscanned", "avScan": None, "pickleImportScan": None}
-                row["securityFileStatus"] = unscanned
-        if not missing:
-            return
-
-
-def is_true(value: str | None) -> bool:
-    return (value or "").lower() in ("1", "true")
 
 
 def tree(call: Call) -> JSONResponse:
     repo = call.repo()
     commit = repo.resolve(call.part("rev"))
     folder = call.part("path").strip("/") if "path" in call.request.path_params else ""
-    rows = listing(commit, folder, is_true(call.query.get("recursive")))
+    rows = listing(commit, folder, call.query.get("recursive", "").lower() in ("1", "true"))
     if folder and not rows:
         raise no_entry(f'{folder} does not exist on "{call.part("rev")}"', {"X-Repo-Commit": commit.oid})
-    wide = is_true(call.query.get("expand"))
-    if wide:
-        expand(repo, commit, rows)
-    return page(call.request, rows, PAGE_EXPANDED if wide else PAGE, call.hub.url, {"X-Repo-Commit": commit.oid})
+    return page(call.request, rows, PAGE, call.hub.url, {"X-Repo-Commit": commit.oid})
 
 
 def paths_info(call: Call) -> JSONResponse:
@@ -105,19 +75,15 @@ def paths_info(call: Call) -> JSONResponse:
     repo = call.repo()
     commit = repo.resolve(call.part("rev"))
     if call.request.headers.get("content-type", "").startswith("application/json"):
-        form = call.json
-        paths, wide = form.get("paths", []), bool(form.get("expand"))
+        paths = call.json.get("paths", [])
     else:
-        form = parse_qs(call.body.decode(), keep_blank_values=True)
-        paths, wide = form.get("paths", []), is_true(form.get("expand", [""])[0])
+        paths = parse_qs(call.body.decode(), keep_blank_values=True).get("paths", [])
     rows = []
     for path in dict.fromkeys(p.strip("/") for p in paths):
         if path in commit.files:
             rows.append(file_info(path, commit.files[path]))
         elif any(p.startswith(path + "/") for p in commit.files):
             rows.append(folder_info(path, commit))
-    if wide:
-        expand(repo, commit, rows)
     return JSONResponse(rows)
 
 
@@ -142,7 +108,7 @@ def resolve(call: Call) -> Response:
     headers["Location"] = call.hub.signed_url(f"/cdn/{entry.sha256}")
     if entry.xet_hash and call.hub.xet_enabled:
         auth = f"{call.hub.url}/api/{repo.kind}s/{repo.id}/xet-read-token/{commit.oid}"
-        info = f"{call.hub.cas_url}/v1/reconstructions/{entry.xet_hash}"
+        info = f"{call.hub.cas_url}/v2/reconstructions/{entry.xet_hash}"
         headers["X-Xet-Hash"] = entry.xet_hash
         headers["Link"] = f'<{auth}>; rel="xet-auth", <{info}>; rel="xet-reconstruction-info"'
     return Response(status_code=302, headers=headers)

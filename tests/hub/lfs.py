@@ -19,11 +19,10 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def batch(call: Call) -> JSONResponse:
-    """Tells for each object where to put it, or leaves that out where its content is here already."""
+    """Says for each object where to put it, or leaves that out where its content is here already."""
     form = call.json
     upload = form.get("operation") == "upload"
-    pull = str((form.get("ref") or {}).get("name", "")).startswith("refs/pr/")
-    repo = call.repo(write=upload, files=not upload, pull_request=pull)
+    repo = call.repo(write=upload, files=not upload)
     multipart = "multipart" in form.get("transfers", [])
     objects = []
     for wanted in form.get("objects", []):
@@ -110,27 +109,13 @@ def _join(blobs, oid: str, parts: list[Path]) -> None:
 
 
 def verify(call: Call) -> JSONResponse:
-    call.repo(write=True, pull_request=True)
+    call.repo(write=True)
     oid, size = str(call.json.get("oid")), call.json.get("size")
     if not SHA256.fullmatch(oid) or oid not in call.store.blobs:
         raise RefusedError(404, "the object did not arrive")
     if call.store.blobs.path(oid).stat().st_size != size:
         raise RefusedError(422, "the object has another size")
     return JSONResponse({})
-
-
-def duplicate(call: Call) -> JSONResponse:
-    """Makes files known to another repository. All repositories share one store here, so there is only to check."""
-    repo = call.repo(files=True)
-    target = call.json.get("target", {})
-    call.find(target.get("type", "model"), target.get("name", ""), write=True)
-    known = {entry.sha256 for commit in repo.commits.values() for entry in commit.files.values() if entry.lfs}
-    failed = [
-        {"sha256": file["sha256"], "error": "not in the source repository"}
-        for file in call.json.get("files", [])
-        if file["sha256"] not in known
-    ]
-    return JSONResponse({"failed": failed})
 
 
 ROUTES = [Route("/api/complete_multipart/{oid}", complete, methods=["POST"])]

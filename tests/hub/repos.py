@@ -50,22 +50,16 @@ def new_repo(store: Store, repo: Repo, author: str) -> Repo:
     return repo
 
 
-def _named(call: Call, form: dict) -> tuple[str, str]:
-    """Kind and id of the repository that a form names; without an organisation it is the caller's own."""
-    kind = form.get("type") or "model"
-    name = str(form.get("name", ""))
-    space, _, name = name.rpartition("/")
-    space = space or form.get("organization") or call.caller.user
-    if kind not in KINDS or not NAME.fullmatch(name) or name.endswith(".git"):
-        raise RefusedError(400, f"Invalid repository name or type: {kind} {space}/{name}")
-    return kind, f"{space}/{name}"
-
-
 def create(call: Call) -> JSONResponse:
+    """Makes a repository; without an organisation it is the caller's own."""
     caller = call.access.require_writer(call.caller)
     form = call.json
-    kind, repo_id = _named(call, form)
-    space = repo_id.partition("/")[0]
+    kind = form.get("type") or "model"
+    space, _, name = str(form.get("name", "")).rpartition("/")
+    space = space or form.get("organization") or caller.user
+    if kind not in KINDS or not NAME.fullmatch(name) or name.endswith(".git"):
+        raise RefusedError(400, f"Invalid repository name or type: {kind} {space}/{name}")
+    repo_id = f"{space}/{name}"
     if not call.access.belongs(caller.user, space):
         raise RefusedError(403, f'You don\'t have the rights to create a {kind} under the namespace "{space}"')
     private = form.get("visibility") == "private" or form.get("private") is True
@@ -79,41 +73,6 @@ def create(call: Call) -> JSONResponse:
             )
         repo = new_repo(call.store, Repo(kind, repo_id, call.store, private), caller.user)
     return JSONResponse({"url": f"{call.hub.url}/{repo.url_path}", "name": repo_id, "id": repo_id, "private": private})
-
-
-def delete(call: Call) -> JSONResponse:
-    call.access.require_writer(call.caller)
-    kind, repo_id = _named(call, call.json)
-    call.find(kind, repo_id, write=True)
-    del call.store.repos[kind, repo_id]
-    return JSONResponse({})
-
-
-def move(call: Call) -> JSONResponse:
-    """Renames a repository. The old name is forgotten: the real Hub would go on redirecting from it."""
-    caller = call.access.require_writer(call.caller)
-    form = call.json
-    repo = call.find(form.get("type") or "model", form.get("fromRepo", ""), write=True)
-    kind, new_id = _named(call, {"type": repo.kind, "name": form.get("toRepo", "")})
-    if not call.access.belongs(caller.user, new_id.partition("/")[0]):
-        raise RefusedError(403, f"Forbidden: {caller.user} may not write to {new_id}")
-    with call.store.lock:
-        if (kind, new_id) in call.store.repos:
-            raise RefusedError(409, f"{new_id} exists already")
-        del call.store.repos[kind, repo.id]
-        repo.id = new_id
-        call.store.repos[kind, new_id] = repo
-    return JSONResponse({})
-
-
-def settings(call: Call) -> JSONResponse:
-    repo = call.repo(write=True)
-    form = call.json
-    if "visibility" in form or "private" in form:
-        repo.private = form.get("visibility") == "private" or form.get("private") is True
-    if "gated" in form:
-        repo.gated = form["gated"]
-    return JSONResponse({"private": repo.private, "gated": repo.gated})
 
 
 def info(call: Call) -> JSONResponse:
@@ -166,14 +125,11 @@ def describe(repo: Repo, revision: str = "main", blobs: bool = False) -> dict:
 
 
 def index(call: Call) -> JSONResponse:
-    """The repositories of a kind that the caller may see, by author and by a word in the name."""
-    author, word = call.query.get("author"), (call.query.get("search") or "").lower()
+    """The repositories of a kind that the caller may see, of one author or of all."""
+    author = call.query.get("author")
     rows = [
         {key: value for key, value in describe(repo).items() if key not in ("siblings", "cardData")}
-        for (kind, repo_id), repo in sorted(call.store.repos.items())
-        if kind == call.kind
-        and call.access.may_see(call.caller, repo)
-        and author in (None, repo.namespace)
-        and word in repo_id.lower()
+        for (kind, _), repo in sorted(call.store.repos.items())
+        if kind == call.kind and call.access.may_see(call.caller, repo) and author in (None, repo.namespace)
     ]
     return page(call.request, rows, int(call.query.get("limit", "1000")), call.hub.url)

@@ -28,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Commit:
-    """A full snapshot of a repository; `changed` holds the paths in which it differs from its parent."""
+    """A full snapshot of a repository."""
 
     oid: str
     parent: str | None
@@ -37,20 +37,6 @@ class Commit:
     author: str
     date: str
     files: dict[str, Entry]
-    changed: frozenset[str]
-
-
-@dataclass
-class Pull:
-    """A pull request, or a mere discussion where `head` is None."""
-
-    num: int
-    title: str
-    author: str
-    head: str | None
-    created: str
-    status: str = "open"
-    merged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,7 @@ def pointer(sha256: str, size: int) -> bytes:
 
 @dataclass
 class Repo:
-    """A repository. `refs` are its branches, by name; `tags` likewise; both hold commit ids."""
+    """A repository. `refs` (its branches) and `tags` map names to commit ids."""
 
     kind: str
     id: str
@@ -119,7 +105,6 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict, repr=False)
     refs: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    pulls: dict[int, Pull] = field(default_factory=dict, repr=False)
 
     @property
     def namespace(self) -> str:
@@ -130,7 +115,7 @@ class Repo:
         return self.id if self.kind == "model" else f"{self.kind}s/{self.id}"
 
     def resolve(self, revision: str) -> Commit:
-        """The commit behind a tag, branch, pull request or (shortened) commit id; a tag goes before a branch."""
+        """The commit behind a tag, branch or (shortened) commit id; a tag goes before a branch."""
         head = self.tags.get(revision) or self.head(revision)
         if head is None and re.fullmatch("[0-9a-f]{7,40}", revision):
             head = next((oid for oid in self.commits if oid.startswith(revision)), None)
@@ -138,34 +123,24 @@ class Repo:
             raise no_revision(revision)
         return self.commits[head]
 
-    def head(self, revision: str) -> str | None:
-        """The newest commit of what can be committed to: a branch or a pull request."""
-        if match := re.fullmatch("refs/pr/([0-9]+)", revision):
-            pull = self.pulls.get(int(match[1]))
-            return pull and pull.head
-        return self.refs.get(revision.removeprefix("refs/heads/"))
-
-    def set_head(self, revision: str, oid: str) -> None:
-        if match := re.fullmatch("refs/pr/([0-9]+)", revision):
-            self.pulls[int(match[1])].head = oid
-        else:
-            self.refs[revision.removeprefix("refs/heads/")] = oid
+    def head(self, branch: str) -> str | None:
+        return self.refs.get(branch.removeprefix("refs/heads/"))
 
     def commit(
-        self, revision: str, change: Callable[[dict[str, Entry]], None], note: Note, parent: str | None = None
+        self, branch: str, change: Callable[[dict[str, Entry]], None], note: Note, parent: str | None = None
     ) -> Commit:
         """Commits what `change` does to the files. All or nothing; if it changes nothing, the head is returned.
 
         Args:
-            revision: The branch or pull request.
+            branch: Its name.
             change: Alters the dict of files it is given; what it raises undoes the whole.
             note: Title, text and author.
             parent: The commit the writer believes to be the head; if it is not, the commit is refused with 412.
         """
         with self.store.lock:
-            head = self.head(revision)
+            head = self.head(branch)
             if head is None:
-                raise no_revision(revision)
+                raise no_revision(branch)
             if parent and not head.startswith(parent):
                 raise RefusedError(
                     412, "The branch was updated since you opened this page. Please refresh and try again."
@@ -176,7 +151,7 @@ class Repo:
             if files == before:
                 return self.commits[head]
             commit = self.add(files, note, head)
-            self.set_head(revision, commit.oid)
+            self.refs[branch.removeprefix("refs/heads/")] = commit.oid
             return commit
 
     def add(self, files: dict[str, Entry], note: Note, parent: str | None) -> Commit:
@@ -184,20 +159,9 @@ class Repo:
 
         Ids are random: clients cache by commit id and would take a repository made anew for the old one.
         """
-        before = self.commits[parent].files if parent else {}
-        changed = frozenset(p for p in before.keys() | files.keys() if before.get(p) != files.get(p))
-        commit = Commit(secrets.token_hex(20), parent, note.title, note.message, note.author, now(), files, changed)
+        commit = Commit(secrets.token_hex(20), parent, note.title, note.message, note.author, now(), files)
         self.commits[commit.oid] = commit
         return commit
-
-    def history(self, revision: str) -> list[Commit]:
-        """The commits that led to a revision, newest first."""
-        commit = self.resolve(revision)
-        commits = [commit]
-        while commit.parent:
-            commit = self.commits[commit.parent]
-            commits.append(commit)
-        return commits
 
     def read(self, revision: str, path: str) -> bytes:
         """The content of a file."""
@@ -233,3 +197,9 @@ class Store:
 def is_safe(path: str) -> bool:
     """Whether a path stays inside the repository, whatever a client makes of it."""
     return not any(part in ("", ".", "..", ".git") for part in path.split("/"))
+
+
+def above_of(path: str) -> list[str]:
+    """The folders that a path lies in."""
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]

@@ -1,17 +1,15 @@
-"""huggingface_hub itself against the loopback Hub: uploads in both lanes, commits, references, access."""
+"""huggingface_hub itself against the loopback Hub: uploads in both lanes, commits, references."""
 
 import base64
 import json
 import os
 
-import pyarrow as pa
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
 from tests.hub import Hub
 from tests.hub.clients import DATA, ndjson, paths, request, run
-from tests.hub.lz4_frame import decompress
 
 BOTH_WAYS = """
 import os, random, sys
@@ -114,31 +112,23 @@ def test_a_shard_without_its_xorbs_is_refused(hub):
     assert request("POST", f"{hub.cas_url}/v2/shards", shard, hub.xet.token("read")[0])[0] == 403
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"abc", b"abc" * 99_999, bytes(10**6), b" ".join(b"%d" % i for i in range(99_999))]
-)
-def test_lz4(text):
-    packed = pa.Codec("lz4").compress(text).to_pybytes()
-    assert decompress(packed) == text
-
-
-def test_a_part_of_a_file_is_told_by_its_chunks(hub, api):
+def test_a_part_of_a_file_comes_as_its_chunks(hub, api):
     api.create_repo("alice/r", repo_type=DATA)
     data = os.urandom(1_000_000)
     api.upload_file(path_or_fileobj=data, path_in_repo="a.bin", repo_id="alice/r", repo_type=DATA)
     xet_hash = hub.repo(DATA, "alice/r").resolve("main").files["a.bin"].xet_hash
     url, (token, _) = f"{hub.cas_url}/v2/reconstructions/{xet_hash}", hub.xet.token("read")
     for start, end in ((0, 10), (5, 999_990), (400_000, 400_001), (999_999, 2_000_000)):
-        told = json.loads(request("GET", url, token=token, Range=f"bytes={start}-{end - 1}")[2])
+        answer = json.loads(request("GET", url, token=token, Range=f"bytes={start}-{end - 1}")[2])
         part = b""
-        for term in told["terms"]:
-            wanted = next(row for row in told["xorbs"][term["hash"]] if row["ranges"][0]["chunks"] == term["range"])
+        for term in answer["terms"]:
+            wanted = next(row for row in answer["xorbs"][term["hash"]] if row["ranges"][0]["chunks"] == term["range"])
             span = wanted["ranges"][0]["bytes"]
             chunks = request("GET", wanted["url"], Range=f"bytes={span['start']}-{span['end']}")[2]
             while chunks:  # what is random is not packed: a header of 8 bytes, then the data
                 size = int.from_bytes(chunks[1:4], "little")
                 part, chunks = part + chunks[8 : 8 + size], chunks[8 + size :]
-        skip = told["offset_into_first_range"]
+        skip = answer["offset_into_first_range"]
         assert part[skip : skip + end - start] == data[start:end]
         assert len(part) <= end - start + 2 * 128 * 1024  # no more than the chunks at both ends
     assert request("GET", url, token=token, Range="bytes=1000000-")[0] == 416
@@ -192,8 +182,7 @@ def test_commits_are_guarded_by_their_parent(hub, api):
 
 
 def test_deletions_copies_and_renames(hub, api):
-    for name in ("alice/r", "alice/other"):
-        api.create_repo(name, repo_type=DATA)
+    api.create_repo("alice/r", repo_type=DATA)
     adds = [CommitOperationAdd("d/a.bin", b"large\0" * 99), CommitOperationAdd("d/b.txt", b"small")]
     first = api.create_commit("alice/r", adds, commit_message="1", repo_type=DATA)
     moves = [
@@ -207,15 +196,9 @@ def test_deletions_copies_and_renames(hub, api):
     assert (files["moved.bin"].size, files["moved.bin"].lfs) == (594, True)
     back = [CommitOperationCopy("d/a.bin", "back.bin", src_revision=first.oid), CommitOperationDelete("d/")]
     api.create_commit("alice/r", back, commit_message="3", repo_type=DATA)
-    assert set(hub.repo(DATA, "alice/r").resolve("main").files) == {
-        ".gitattributes",
-        "moved.bin",
-        "copied.txt",
-        "back.bin",
-    }
-    across = [CommitOperationCopy("back.bin", "x.bin", src_repo_id="alice/r", src_repo_type=DATA)]
-    api.create_commit("alice/other", across, commit_message="4", repo_type=DATA)
-    assert hub.repo(DATA, "alice/other").read("main", "x.bin") == b"large\0" * 99
+    left = {".gitattributes", "moved.bin", "copied.txt", "back.bin"}
+    assert set(hub.repo(DATA, "alice/r").resolve("main").files) == left
+    assert hub.repo(DATA, "alice/r").read("main", "back.bin") == b"large\0" * 99
     with pytest.raises(EntryNotFoundError, match="A file with this name doesn't exist"):
         api.delete_file("nowhere.txt", "alice/r", repo_type=DATA)
 
@@ -263,9 +246,6 @@ def test_references(hub, api):
     with pytest.raises(HfHubHTTPError, match="Cannot delete refs/heads/main"):
         api.delete_branch("alice/r", branch="main", repo_type=DATA)
     api.delete_branch("alice/r", branch="feat/x", repo_type=DATA)
-    api.delete_tag("alice/r", tag="v1", repo_type=DATA)
-    with pytest.raises(RevisionNotFoundError):
-        api.delete_tag("alice/r", tag="v1", repo_type=DATA)
     hub.tag(DATA, "alice/r", "v9", first)
     hub.move_tag(DATA, "alice/r", "v9", "main")
-    assert hub.repo(DATA, "alice/r").tags == {"v9": second}
+    assert hub.repo(DATA, "alice/r").tags == {"v1": first, "v9": second}

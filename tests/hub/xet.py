@@ -1,6 +1,6 @@
 """A Xet content store: files cut into chunks, chunks gathered in xorbs, shards that say which chunks make which file.
 
-The client does the cutting and the hashing; the store keeps what it is sent, and tells how to put a file together.
+The client does the cutting and the hashing; the store keeps what it is sent, and says how to put a file together.
 Hashes of xorbs and files are taken on trust (they are keyed BLAKE3, which the standard library lacks), but a file that
 the store itself puts together is checked against the SHA-256 in its shard.
 """
@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import pyarrow as pa
+
 from tests.hub.answers import RefusedError
-from tests.hub.lz4_frame import decompress
 from tests.hub.store import Blobs
 
+LZ4 = pa.Codec("lz4")
 TOKEN_LIFE_S = 3600
 END_OF_FILES = b"\xff" * 32
 RECORD = 48  # bytes of each record in a shard
@@ -57,7 +59,7 @@ class Xorb:
             for i in range(first, end):
                 file.seek(self.starts[i])
                 data = file.read(self.starts[i + 1] - self.starts[i])
-                yield _unpack(data[4], data[8:])
+                yield _unpack(data[4], data[8:], self.lengths[i])
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,11 @@ class Xet:
         return skip, terms
 
 
-def _unpack(scheme: int, data: bytes) -> bytes:
+def _unpack(scheme: int, data: bytes, length: int) -> bytes:
     """A chunk as it was: stored plain (0), LZ4 (1), or LZ4 after sorting the bytes of 4-byte numbers by place (2)."""
     if scheme == 0:
         return data
-    data = decompress(data)
+    data = LZ4.decompress(data, length, asbytes=True)
     if scheme == 1:
         return data
     out, at = bytearray(len(data)), 0

@@ -57,7 +57,7 @@ def test_decoders(tmp_path):
 def test_encoders_and_decoders_in_one(tmp_path):
     sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     folder = save_small_encoder(tmp_path / "bart", BartModel, BartConfig, **sizes)
-    assert "base bart: is no encoder of text that transformers knows: BartModel (model_type bart" in refused(folder)
+    assert "base bart: is not an encoder of text that transformers knows: BartModel (model_type bart" in refused(folder)
 
 
 def test_heads(tmp_path):
@@ -91,13 +91,13 @@ def test_no_tokenizer(tmp_path):
 def test_a_config_that_is_none(tmp_path):
     folder = save_small_encoder(tmp_path / "odd")
     (folder / "config.json").write_text(json.dumps({"model_type": "my-own"}))
-    assert "is no encoder of text that transformers knows: no architecture (model_type my-own" in refused(folder)
+    assert "is not an encoder of text that transformers knows: no architecture (model_type my-own" in refused(folder)
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        ("adapter", r"is an adapter \(adapter_config.json\) and no whole model; merge it"),
+        ("adapter", r"is an adapter \(adapter_config.json\) and not a whole model; merge it"),
         ("code", r"code of its own \(auto_map in config.json\), which is never run"),
         ("module", r"code of its own \(mine.Module in modules.json\), which is never run"),
         ("pad", "its tokenizer has no pad token"),

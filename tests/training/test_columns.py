@@ -13,7 +13,8 @@ from tests.fixtures.training import TWELVE_ROWS as ROWS
 from training import train
 from training.recipe import TrainRecipe
 from training.rows import mixture
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 IDS = [f"d{number}" for number in range(len(TEXTS))]
 WIDE = {
@@ -61,12 +62,6 @@ def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(recipe, tm
     also = recipe(f'also=[{{dataset="{tmp_path / "labelled" / "bm25"}"}}]').config
     with pytest.raises(UserError, match=refused):
         mixture.load(also, resolve(also.dataset, None), mixture.resolve_also(also))
-
-
-def test_a_learning_rate_for_weights_that_are_not_there(recipe, tmp_path):
-    base = tiny.static(tmp_path / "static")
-    with pytest.raises(UserError, match=r"learning_rate_mapping: no weight of the base has 'head' in its name; one is"):
-        train.main(recipe(f"base={base}", "trainer.learning_rate_mapping={head=1e-2}"), tmp_path / "m", 1)
 
 
 @pytest.mark.usefixtures("one_thread")

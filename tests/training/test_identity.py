@@ -14,16 +14,14 @@ import pytest
 
 from builders.dataset.folder import write_config
 from foils.errors import UserError
-from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.fixtures import tiny
 from tests.fixtures.training import TWELVE as TEXTS
 from tests.fixtures.training import TWELVE_ROWS as ROWS
 from training import train
-from training.identity import Run, first_hash, shaping
+from training.identity import shaping
 from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK
-from training.recipe import LoraConfig, TrainRecipe
-from training.rows.source import resolve
+from training.recipe import TrainRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -211,51 +209,6 @@ def test_another_base_of_the_same_weights_is_another_run(recipe, tmp_path):
     edit(tmp_path / "m" / "run.json", lambda content: content["inputs"].update(base="sha256:other"))
     with pytest.raises(UserError, match=r"that differs: base other -> "):
         train.main(recipe(), tmp_path / "m", 1)
-
-
-def of_version_0_1(run):
-    """Inputs as version 0.1 wrote them."""
-    return {
-        "recipe": first_hash(run.recipe.config),
-        "dataset": run.source.revision,
-        "base": run.base.weights,
-        "processes": 1,
-        "code": "0" * 64,
-        "packages": {"torch": "2.1"},
-    }
-
-
-def test_the_hash_of_a_recipe_is_that_of_version_0_1():
-    config = TrainRecipe("data", "bm25", "base", dropout=0.1, lora=LoraConfig(rank=4), trainer={"max_steps": 3})
-    assert first_hash(config) == "aca224e036fd1989bae17808095f3f40c42bb92093686225980d428f1f160fc7"
-
-
-def test_runs_of_version_0_1_are_found(recipe, tmp_path, base, caplog):
-    caplog.set_level("INFO")
-    made = recipe(*LONG)
-    run = Run(made, resolve(made.config.dataset, None), [], resolve_model(str(base)), 1)
-    partial = interrupt(made, tmp_path / "m")
-    (partial / INPUTS).write_text(json.dumps(of_version_0_1(run)))
-    train.main(made, tmp_path / "m", 1)
-    assert record(tmp_path / "m")["training"]["resumed_from"] > 0
-    assert any(change.startswith("packages.torch 2.1 -> ") for change in record(tmp_path / "m")["changes"])
-
-    def older(content):
-        content["inputs"] = {**of_version_0_1(run), "recipe": "of a recipe with exports or other keys"}
-        content["recipe"]["text"] = f'watch = "none"\nexports = ["onnx"]\n{content["recipe"]["text"]}'
-        content["energy_kwh"], content["peak_memory_mb"] = None, 900
-
-    edit(tmp_path / "m" / "run.json", older)
-    train.main(made, tmp_path / "m", 1)
-    assert "nothing to do" in caplog.text
-    with pytest.raises(UserError, match=r"trainer.max_steps 60 -> 61"):
-        train.main(recipe(*LONG, "trainer.max_steps=61"), tmp_path / "m", 1)
-    with pytest.raises(UserError, match=r"batches_a_step 1 -> 2"):
-        train.main(recipe(*LONG, "trainer.gradient_accumulation_steps=2"), tmp_path / "m", 1)
-    half = shutil.copytree(base, tmp_path / "half")  # which version 0.1 trained in half precision
-    edit(half / "config.json", lambda content: content.update(dtype="bfloat16"))
-    with pytest.raises(UserError, match=r"that differs: weights bfloat16 -> float32; "):
-        train.main(recipe(*LONG, f"base={half}"), tmp_path / "m", 1)
 
 
 def test_each_seed_has_a_peak_of_its_own(recipe, tmp_path):

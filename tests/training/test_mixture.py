@@ -19,7 +19,8 @@ from tests.fixtures.training import NUMBERED as MAIN
 from tests.fixtures.training import N
 from training.recipe import TrainRecipe
 from training.rows import mixture
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ def test_empty_and_missing_texts_of_the_main_data_set(load, data):
         (
             "short",
             {"query": ["a"], "negative_1": ["b"]},
-            "ours, kind short: query, negative_1 leave a doubt",
+            "ours/short: query, negative_1 leave a doubt",
         ),
         ("numbers", {**MAIN, "negative_1": list(range(N))}, "column 'negative_1' holds int64 and not text"),
     ):

@@ -20,16 +20,16 @@ from builders.dataset.folder import write_config
 from foils.errors import UserError, run_entry
 from foils.models import ModelReference
 from foils.recipe import load_recipe
+from foils.records import Seen
 from foils.texts import normalised
 from tests.conftest import BASE
 from tests.fixtures.small_models import save_small_encoder, small_retriever
 from tests.test_architecture import ROOT
-from training import preflight
+from training import preflight, train
 from training.job import Job, Ready
-from training.preflight import __main__ as command
 from training.preflight import checks, texts
+from training.preflight.findings import Report
 from training.recipe import TrainRecipe
-from training.rows.seen import Seen
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def ready(model, tmp_path):
 
 def refusal(report, allowed=()):
     with pytest.raises(UserError) as error:
-        preflight.refuse(report, allowed)
+        report.refuse(allowed)
     first, *lines = str(error.value).split("\n")
     assert first == "pre-flight: not started:"
     return [line.strip() for line in lines]
@@ -80,8 +80,8 @@ def refusal(report, allowed=()):
 def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
     seen = Seen(["SciFact"], ["MSMARCO"], ["SciFact", "NFCorpus"])
     report = preflight.examine(ready(table_of(), {"query": "query: ", "positive": "passage: "}, seen=seen))
-    preflight.refuse(report)
-    lines = preflight.table(report).split("\n")
+    report.refuse()
+    lines = report.table().split("\n")
     assert len(lines) <= 25
     assert lines[0] == "data      40 rows; base small, loss multiple-negatives-ranking"
     assert lines[1] == "batches   10 of 4 an epoch; 1 epochs, 10 steps"
@@ -101,7 +101,7 @@ def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
 
 def test_what_was_not_compared_is_said(ready):
     report = preflight.examine(ready(table_of(), seen=Seen(None, None, [])))
-    told = preflight.table(report)
+    told = report.table()
     assert "overlap   the data was not compared with any evaluation set: nothing is known" in told
     assert "evaluation sets that the base was trained on: not known" in told
 
@@ -131,7 +131,7 @@ def test_starved_samplers_are_refused(ready):
         "; allowed: up to 5%; build with fewer uses of a negative (the selection rule max_uses), or set allow = "
         "['reused-negatives']"
     )
-    preflight.refuse(report, ("unused-rows", "reused-negatives"))
+    report.refuse(("unused-rows", "reused-negatives"))
     dropped = ready(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates", dataloader_drop_last=True)
     report = preflight.examine(dropped)
     assert refusal(report, ("unused-rows", "reused-negatives"))[0].startswith(
@@ -139,7 +139,7 @@ def test_starved_samplers_are_refused(ready):
         "twice in a batch; there are 8 distinct negatives, and one stands in 50 rows); allowed: at least one batch an "
         "epoch; set it lower, or build with fewer uses"
     )
-    assert "training ends after 0" not in preflight.table(report)
+    assert "training ends after 0" not in report.table()
 
 
 def test_a_training_that_ends_early_is_told(ready):
@@ -149,7 +149,7 @@ def test_a_training_that_ends_early_is_told(ready):
     rows = table_of(48, negative_1=["Noise." if row % 8 else f"Noise {row}." for row in range(48)])
     report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
     assert report.figures.batches.steps < 12
-    assert f"training ends after {report.figures.batches.steps} of 12 planned steps" in preflight.table(report)
+    assert f"training ends after {report.figures.batches.steps} of 12 planned steps" in report.table()
 
 
 def test_batches_larger_than_the_data(ready):
@@ -238,7 +238,7 @@ def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model)
     assert positive.longest > model.max_seq_length
     assert positive.read.startswith("[CLS] passage : word word")
     assert positive.read.endswith("word [SEP]")
-    assert "texts are cut at 32 tokens: positive 50%" in preflight.table(report)
+    assert "texts are cut at 32 tokens: positive 50%" in report.table()
 
 
 def test_more_tokens_than_positions(ready, tmp_path):
@@ -269,7 +269,7 @@ def test_bases_that_need_prompts(ready, base, prompts, advice):
 
 def test_duplicates_in_batches_are_told_where_they_count(ready):
     rows = table_of(20, query=["same"] * 2 + [f"q{row}" for row in range(18)])
-    assert "set trainer.batch_sampler = 'no_duplicates'" in preflight.table(preflight.examine(ready(rows)))
+    assert "set trainer.batch_sampler = 'no_duplicates'" in preflight.examine(ready(rows)).table()
     assert not preflight.examine(ready(rows, loss="margin-mse")).warnings
 
 
@@ -277,7 +277,7 @@ def test_several_data_sets(ready):
     parts = {"mine": table_of(20), "general": table_of(6, positive=["", *[f"p{row}" for row in range(5)]])}
     report = preflight.examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
     assert report.figures.batches.of_parts == {"mine": 1, "general": 1}
-    assert "general: query" in preflight.table(report)
+    assert "general: query" in report.table()
     empty, unused = sorted(refusal(report))
     assert empty.startswith("data set general: 1 texts are empty (positive: rows 0)")
     assert "18 of 26 rows (69.2%) are unused" in unused
@@ -291,10 +291,10 @@ def test_several_data_sets(ready):
 def test_a_stream_has_no_length(ready):
     stream = table_of().to_iterable_dataset()
     report = preflight.examine(ready(stream, max_steps=7))
-    told = preflight.table(report)
+    told = report.table()
     assert told.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   of 4; 7 steps\n")
     assert (report.figures.batches.steps, report.figures.streamed) == (7, 40)
-    preflight.refuse(report)
+    report.refuse()
 
 
 def test_no_room(ready):
@@ -303,7 +303,9 @@ def test_no_room(ready):
     memory, disk = (msgspec.structs.replace(each, free=1_000_000) for each in (figures.memory, figures.disk))
     assert disk.checkpoints == 3
     assert disk.checkpoint == pytest.approx(3 * disk.model)
-    room, space = checks.room(msgspec.structs.replace(figures, memory=memory, disk=disk)).problems
+    checked = Report(msgspec.structs.replace(figures, memory=memory, disk=disk))
+    checks.room(checked)
+    room, space = checked.problems
     assert (room.key, space.key) == ("memory", "disk")
     assert room.line == (
         f"a step takes about {memory.need / 1e9:.1f} GB more on each process; allowed: 0.0 GB, which are free (cpu); "
@@ -314,23 +316,12 @@ def test_no_room(ready):
         f"model and 3 checkpoints take {disk.need / 1e9:.1f} GB; allowed: 0.0 GB, which are free; free some, give "
         "--out on another disk, or set trainer.save_total_limit lower"
     )
-    tight = checks.room(
+    tight = Report(
         msgspec.structs.replace(figures, memory=msgspec.structs.replace(memory, free=int(memory.need / 0.9)))
     )
+    checks.room(tight)
     assert not tight.problems
     assert tight.warnings == ["a step takes about 90% of the memory that is free"]
-
-
-def test_a_sampler_that_takes_hours_is_refused(ready):
-    figures = preflight.examine(ready(table_of(), batch_sampler="no_duplicates")).figures
-    slow = msgspec.structs.replace(figures.batches, sampler_seconds=7200.0)
-    (problem,) = checks.batches(msgspec.structs.replace(figures, batches=slow)).problems
-    assert problem.line == (
-        "sampler no_duplicates: takes at least 2.0 hours an epoch by itself, to find rows without a common text; "
-        "allowed: up to 30 minutes; build with fewer uses of a negative (the selection rule max_uses), or set a "
-        "smaller batch, or trainer.batch_sampler = 'batch_sampler' (or 'no_duplicates_hashed', about 10 times as "
-        "fast), or set allow = ['slow-sampler']"
-    )
 
 
 def test_memory_is_about_what_a_training_takes():
@@ -360,10 +351,10 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     write_config(tmp_path / "bad", "bm25", pa.table(rows))
     recipe = tmp_path / "train.toml"
     recipe.write_text(f'dataset = "{tmp_path / "data"}"\nkind = "bm25"\nbase = "{BASE}"\n[trainer]\nmax_steps = 3\n')
-    command.main(load_recipe(recipe, [], TrainRecipe).config, tmp_path / "out")
+    assert train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "out", only_look=True) == []
     assert "data      40 rows; base sentence-transformers/all-MiniLM-L6-v2" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
-    assert run_entry(command._entry) == 2
+    monkeypatch.setattr("sys.argv", ["train", "--preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
+    assert run_entry(train._entry) == 2
     assert "error: pre-flight: not started:\n  1 rows have their positive as a negative" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"allow\.0: invalid enum value 'empty-text'"):
         load_recipe(recipe, ['allow=["empty-text"]'], TrainRecipe)

@@ -9,12 +9,12 @@ from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import ModelReference, resolve_model
 from foils.recipe import load_recipe
+from foils.records import Seen
 from tests.conftest import BASE
 from training import train
-from training.recipe import TrainRecipe
-from training.rows.further import MoreData, resolve_more
-from training.rows.seen import Seen, seen_by
-from training.rows.source import Source, resolve
+from training.recipe import MoreData, TrainRecipe
+from training.rows.seen import seen_by
+from training.rows.source import Source, resolve, resolve_more
 
 TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus"]
 

@@ -14,7 +14,8 @@ from foils.recipe import load_recipe
 from tests.builders.test_scoring import tiny_model
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, SHARED, as_corpus
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 from training.rows.teacher import scorers_of, with_scores
 
 RANKER = SHARED / "models" / "cross-encoder-mini"

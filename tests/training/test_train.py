@@ -18,7 +18,8 @@ from tests.test_architecture import ROOT
 from training import train
 from training.loop.cross_encoder import labelled_pairs
 from training.recipe import TrainRecipe
-from training.rows.source import load_rows, resolve
+from training.rows.ingredients import load_rows
+from training.rows.source import resolve
 
 
 @pytest.fixture

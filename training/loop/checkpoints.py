@@ -24,7 +24,8 @@ from cards.publish.files import write_files
 from foils.errors import UserError
 from foils.folders import locked, put_in_place, recover
 from foils.words import duration, listed
-from training.identity import REMEDY, Run, differences, read_record
+from training.identity import REMEDY, Run, differences
+from training.publish import finished_record
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json"
 def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | None]:
     """The folder that a run writes to, with what an earlier attempt at it left there; None for a run that is done.
 
-    No other run writes there meanwhile. Every process of a run must enter; the first one decides for all.
+    No other run writes there until then. Every process of a run must enter; the first one decides for all.
 
     Args:
         out: the model's folder.
@@ -90,38 +91,36 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     Raises:
         UserError: it holds work of another run or what no run wrote, or `out` holds something else.
     """
-    earlier = _read(partial / INPUTS) or {}
-    inputs = earlier.get("inputs", earlier)  # version 0.1 wrote nothing beside them
+    earlier = _read(partial / INPUTS)
     others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", CHECKPOINTS, MODEL})
-    if others and not inputs:
+    if others and not earlier:
         raise UserError(
             f"output folder {partial}: it holds {listed(others)}, and no run; move that away, or name another output "
             "folder"
         )
-    differing = run.differing(inputs) if "recipe" in inputs else ["inputs.json is missing or unreadable"]
-    work = _work(partial)
-    replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other
+    differing = run.differing(earlier["inputs"]) if earlier else [f"{INPUTS} is missing or unreadable"]
+    replaces = fresh or bool(not differing and earlier["fresh"])  # one that was killed goes on as any other
     if replaces and out.exists():
-        read_record(out)  # a folder without a record is not ours to replace
+        finished_record(out)  # a folder without a record is not ours to replace
     elif run.is_done(out):
-        if not inputs or not differing:  # what a kill left when the model was in its place already
+        if not earlier or not differing:  # what a kill left when the model was in its place already
             _remove(partial)
         return True
+    work = _work(partial)
     if fresh or not work:
-        _empty(partial)
-        earlier = inputs = {}
+        shutil.rmtree(partial)
+        partial.mkdir()
+        earlier = None
     elif differing:
         raise UserError(
             f"output folder {partial}: it holds {work} of a run that differs: {listed(differing)}; {REMEDY}"
         )
-    around = run.surroundings()
-    before = earlier.get("surroundings", {"packages": inputs.get("packages", around["packages"])})
-    changed = differences(before, {key: around[key] for key in before})
+    around, before = run.surroundings(), earlier or {"surroundings": {}, "changes": []}
+    changed = differences(before["surroundings"], {key: around[key] for key in before["surroundings"]})
     if changed:
         logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
-    noted = {"changes": [*earlier.get("changes", []), *changed], "fresh": replaces}
-    known = {"inputs": run.inputs(), "surroundings": around, **noted}
-    write_files(partial, {INPUTS: json.dumps(known).encode()})
+    noted = {"changes": [*before["changes"], *changed], "fresh": replaces}
+    write_files(partial, {INPUTS: json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}).encode()})
     return False
 
 
@@ -130,8 +129,7 @@ def _work(partial: Path) -> str | None:
     checkpoint = last_checkpoint(partial)
     if checkpoint is not None:
         return f"{checkpoint.name.rpartition('-')[2]} steps ({duration(seconds_before(checkpoint))})"
-    saved = any((folder / "config.json").exists() for folder in (partial, partial / MODEL))
-    return "a trained model" if saved else None
+    return "a trained model" if (partial / MODEL / "config.json").exists() else None
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -147,7 +145,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def seconds_before(checkpoint: Path | None) -> float:
     """The seconds that training had taken up to a checkpoint, over all attempts."""
-    return 0.0 if checkpoint is None else float(json.loads((checkpoint / MARK).read_text("utf-8"))["seconds"])
+    return 0.0 if checkpoint is None else float(_read(checkpoint / MARK)["seconds"])
 
 
 class Checkpoints(TrainerCallback):
@@ -186,32 +184,16 @@ class Checkpoints(TrainerCallback):
             return
         folder = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         for file in folder.iterdir():
-            _to_disk(file)
+            if file.is_file():  # the mark must not outlive, in a crash of the machine, what it vouches for
+                with file.open("rb") as opened:
+                    os.fsync(opened)
         write_files(folder, {MARK: json.dumps({"seconds": self.seconds}).encode()})
-
-
-def _to_disk(path: Path) -> None:
-    """A mark must not outlive, in a crash of the machine, what it vouches for."""
-    if path.is_file():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _remove(partial: Path) -> None:
     """Deletes a run's folder; without its inputs it holds nothing that counts, should a kill leave the rest."""
     (partial / INPUTS).unlink(missing_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _read(file: Path) -> Any:

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
-from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder import CrossEncoderTrainer
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 
 from training.job import Job, Ready
-from training.loop.arguments import training_arguments
-from training.loop.trainer import evaluator, parted, prepare
+from training.loop.trainer import arguments_of, evaluator, parted, prepare
 from training.model.base import load_cross_encoder
 
 DEFAULT_MAX_LENGTH = 256
@@ -20,12 +19,11 @@ def make(job: Job) -> Ready:
     """Makes a trainer for the rows' pairs; takes the same recipe as a retriever.
 
     Raises:
-        UserError: the base cannot be loaded as the recipe asks, the data has too few queries to hold some out, or
-            `[trainer]` holds an argument that sentence-transformers does not know or refuses.
+        UserError: the base cannot be loaded as the recipe asks, or the data has too few queries to hold some out.
     """
     config = job.config
     rows, held_out = parted(job)
-    arguments = training_arguments(CrossEncoderTrainingArguments, job)
+    arguments = arguments_of(job)
     model = load_cross_encoder(job.base.location, config.max_seq_length or DEFAULT_MAX_LENGTH, config.attention)
     prepare(model, config)
     trainer = CrossEncoderTrainer(

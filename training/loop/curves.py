@@ -63,8 +63,7 @@ def draw(rows: History) -> bytes:
             axes.grid(color=GRID, linewidth=0.7)
             axes.set_axisbelow(True)
             axes.tick_params(colors=INK, length=3)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
+            axes.spines[["top", "right"]].set_visible(False)
             if len(axes.get_legend_handles_labels()[1]) > 1:
                 axes.legend(frameon=False, fontsize=9, ncols=2)
         grid[-1].set_xlabel("step")
@@ -80,18 +79,16 @@ def describe(rows: History, seed: int) -> str:
     >>> describe([{"step": 0, "dev_ndcg": 0.5}, {"step": 9, "loss": 2.0}, {"step": 10, "dev_ndcg": 0.61}], 1)
     'Training curves of seed 1: loss 2 at step 9; nDCG@10 of held-out queries 0.5000 untouched, 0.6100 at best (step 10), 0.6100 at the end (step 10).'
     """  # noqa: E501
-    parts = []
-    losses, scores = _curve(rows, "loss"), _curve(rows, "dev_ndcg")
+    parts, losses = [], _curve(rows, "loss")
     if losses:
         ends = dict((losses[0], losses[-1]))
         parts.append("loss " + ", ".join(f"{value:.3g} at step {step}" for step, value in ends.items()))
-    if scores:
-        base, trained = dict(scores).get(0), [point for point in scores if point[0] > 0]
-        points = [] if base is None else [f"{base:.4f} untouched"]
-        if trained:
-            best = max(trained, key=lambda point: point[1])
-            points.append(f"{best[1]:.4f} at best (step {best[0]})")
-            points.append(f"{trained[-1][1]:.4f} at the end (step {trained[-1][0]})")
+    base, trained, best = _scores(rows)
+    points = [] if base is None else [f"{base:.4f} untouched"]
+    if trained:
+        points.append(f"{best[1]:.4f} at best (step {best[0]})")
+        points.append(f"{trained[-1][1]:.4f} at the end (step {trained[-1][0]})")
+    if points:
         parts.append(f"{METRIC} of held-out queries {', '.join(points)}")
     return f"Training curves of seed {seed}: {'; '.join(parts)}."
 
@@ -107,16 +104,22 @@ def _plot_loss(axes: Any, rows: History) -> None:
 
 
 def _plot_score(axes: Any, rows: History) -> None:
-    scores = _curve(rows, "dev_ndcg")
-    base, trained = dict(scores).get(0), [point for point in scores if point[0] > 0]
+    base, trained, best = _scores(rows)
     if base is not None:
         axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label=f"untouched base {base:.4f}")
     if trained:
-        best = max(trained, key=lambda point: point[1])
-        axes.plot(*zip(*scores, strict=True), color=COLOUR, linewidth=1.6, marker="o", markersize=3.5)
+        points = zip(*_curve(rows, "dev_ndcg"), strict=True)
+        axes.plot(*points, color=COLOUR, linewidth=1.6, marker="o", markersize=3.5)
         star = {"marker": "*", "markersize": 13, "linestyle": "none", "markeredgecolor": "white"}
         axes.plot(*best, color=COLOUR, label=f"best {best[1]:.4f} at step {best[0]}", **star)
     axes.set_ylabel(f"{METRIC}, held-out queries")
+
+
+def _scores(rows: History) -> tuple[float | None, list[tuple[int, float]], tuple[int, float]]:
+    """Dev scores: the base's, step and score of all trained checkpoints, and of the best."""
+    scores = _curve(rows, "dev_ndcg")
+    trained = [point for point in scores if point[0] > 0]
+    return dict(scores).get(0), trained, max(trained, key=lambda point: point[1], default=(0, math.nan))
 
 
 def _curve(rows: History, key: str) -> list[tuple[int, float]]:

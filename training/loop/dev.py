@@ -49,10 +49,7 @@ class DevSet(Struct, frozen=True):
 def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config: DevConfig) -> DevSet:
     """Makes a small collection of the held-out queries and passages that are searched for them.
 
-    Args:
-        dev_rows: of the held-out queries.
-        train_rows: further passages come from them; of several sources, from the first.
-        config: `passages` says how many.
+    `config.passages` further passages come from the rows to train on; of several sources, from the first.
     """
     query_keys, positive_keys = (text_keys(dev_rows, column).tolist() for column in ("query", "positive"))
     queries = _by_key(query_keys, dev_rows["query"])
@@ -97,8 +94,7 @@ class DevEvaluator(BaseEvaluator):
         self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """Returns the mean over the queries, 0 to 1; stores each query's nDCG@10 in `output_path`."""
-        rankings = self._retrieved(model) if self._likely is None else self._reranked(model, self._likely)
-        scores = measure(rankings, self.dev.relevant)
+        scores = measure(self._retrieved(model) if self._likely is None else self._reranked(model), self.dev.relevant)
         if output_path is not None and steps >= 0 and PartialState().is_main_process:
             Path(output_path).mkdir(parents=True, exist_ok=True)
             np.save(score_file(Path(output_path), steps), np.array(scores))
@@ -112,15 +108,12 @@ class DevEvaluator(BaseEvaluator):
         hits = zip(found.indices.cpu().tolist(), found.values.cpu().tolist(), strict=True)
         return {str(query): dict(zip(map(str, at), scores, strict=True)) for query, (at, scores) in enumerate(hits)}
 
-    def _reranked(self, model: Any, likely: Sequence[Sequence[int]]) -> Rankings:
-        """The scores of each query's likely passages, numbers among `dev.passages`."""
-        pairs = [(query, passage) for query, passages in enumerate(likely) for passage in passages]
-        texts = [(self.dev.queries[query], self.dev.passages[passage]) for query, passage in pairs]
-        scores = self._in_lower(model, model.predict, texts)
-        rankings: dict[str, dict[str, float]] = {str(query): {} for query in range(len(likely))}
-        for (query, passage), score in zip(pairs, scores.tolist(), strict=True):
-            rankings[str(query)][str(passage)] = score
-        return rankings
+    def _reranked(self, model: Any) -> Rankings:
+        """The scores of each query's likely passages."""
+        likely = self._likely or []
+        texts = [(self.dev.queries[query], self.dev.passages[at]) for query, some in enumerate(likely) for at in some]
+        scores = iter(self._in_lower(model, model.predict, texts).tolist())
+        return {str(query): {str(passage): next(scores) for passage in some} for query, some in enumerate(likely)}
 
     def _in_lower(self, model: Any, function: Callable[..., Any], texts: list[Any]) -> torch.Tensor:
         """A function of the model over all texts, computed in the lower precision and returned in fp32."""
@@ -155,9 +148,7 @@ def measure(rankings: Rankings, relevant: Sequence[Sequence[int]]) -> list[float
 def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
     """The trainer's arguments with which it measures as often as wanted, and keeps the best checkpoint.
 
-    Args:
-        config: of the recipe.
-        batch_size: rows of a training batch per device, for which alone a dev loss with in-batch negatives compares.
+    Dev losses with in-batch negatives compare for the same `batch_size` alone, that of training, per device.
 
     Raises:
         UserError: `every` is above 1 and not a whole number.
@@ -211,7 +202,7 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
     Args:
         state: the trainer's, after training.
         config: of the recipe.
-        folder: where the evaluator stored each query's score (the trainer's `output_dir/eval`).
+        folder: with each query's scores, as the evaluator stored them.
 
     Returns:
         `base`, `best` and `last`, each with step, value and 95 % interval; best and last with their difference from
@@ -219,7 +210,7 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
     """
     scores = measurements(state.log_history)
     trained = {step: value for step, value in scores.items() if step > 0}
-    best, last = max(trained, key=lambda step: trained[step]), max(trained)  # the first of equals, as the trainer's
+    best, last = max(trained, key=lambda step: trained[step]), max(trained)  # ties broken by step, as by the trainer
     base = _per_query(folder, 0)
     found: dict[str, Any] = {
         "metric": METRIC,

@@ -26,16 +26,15 @@ class StopOnNaN(TrainerCallback):
     in place of a NaN; set `logging_nan_inf_filter=False`.
 
     Args:
-        loss: the loss or losses that the trainer is given.
+        loss: that the trainer is given.
         tokenizer: of the model, to decode the rows; a cross-encoder's batches are texts and need none.
     """
 
-    def __init__(self, loss: nn.Module | Mapping[str, nn.Module], tokenizer: Any = None) -> None:
+    def __init__(self, loss: nn.Module, tokenizer: Any = None) -> None:
         self._tokenizer = tokenizer
         self._state: TrainerState | None = None
         self._folder = Path()
-        for each in loss.values() if isinstance(loss, Mapping) else (loss,):
-            each.register_forward_hook(self._look)
+        loss.register_forward_hook(self._look)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Remembers where the trainer keeps its step and its checkpoints."""
@@ -92,8 +91,8 @@ def shown_rows(columns: Sequence[Any], decode: Callable[[Any], list[str] | None]
         columns: of each column its texts, or features that `decode` makes texts of (None where it cannot).
         decode: features -> texts.
 
-    >>> shown_rows([["who?", "where?"], ["an owl", "x" * 70]], lambda features: None)
-    ["'who?' | 'an owl'", "'where?' | 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'"]
+    >>> shown_rows([["who?", "where?"], ["an owl", "a nest"]], lambda features: None)
+    ["'who?' | 'an owl'", "'where?' | 'a nest'"]
     >>> shown_rows([{"pixels": 1}], lambda features: None)
     ['(not known)']
     """

@@ -1,16 +1,14 @@
 """An embedding model, trained with in-batch negatives and the data set's hard negatives."""
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
-from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.losses.merged_forward import column_merging_disabled
 from sentence_transformers.sentence_transformer.modules import Router
 
 from training.job import Job, Ready
-from training.loop.arguments import training_arguments
-from training.loop.trainer import evaluator, parted, prepare
+from training.loop.trainer import arguments_of, evaluator, parted, prepare
 from training.losses import table as losses
 from training.model.base import load_retriever, prompts_of, read_at_most
 
@@ -28,29 +26,23 @@ class Trainer(SentenceTransformerTrainer):
             return super().compute_loss(*args, **kwargs)
 
 
-def routes(model: Any, columns: Iterable[str]) -> dict[str, Any]:
-    """The trainer's argument for a base that reads queries and passages by different modules."""
-    if not isinstance(model[0], Router):
-        return {}
-    return {"router_mapping": {name: "query" if name == "query" else "document" for name in columns}}
-
-
 def make(job: Job) -> Ready:
     """Makes a trainer for `query`, `positive`, `negative_1` ...
 
     Raises:
-        UserError: the base cannot be loaded as the recipe asks, the data has too few queries to hold some out, or
-            `[trainer]` holds an argument that sentence-transformers does not know or refuses.
+        UserError: the base cannot be loaded as the recipe asks, or the data has too few queries to hold some out.
     """
     config, training = job.config, job.training
     rows, held_out = parted(job)
     model = load_retriever(job.base.location, config.attention, config.pooling)
     model.prompts = prompts_of(model, config.query_prompt, config.passage_prompt)
     columns = dict.fromkeys(name for names in training.columns.values() for name in names if name != "label")
-    prompts = {name: model.prompts["query" if name == "query" else "document"] for name in columns}
+    roles = {name: "query" if name == "query" else "document" for name in columns}
+    prompts = {name: model.prompts[role] for name, role in roles.items()}
     more = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
-    more |= {} if "router_mapping" in config.trainer else routes(model, columns)
-    arguments = training_arguments(SentenceTransformerTrainingArguments, job, more)
+    if isinstance(model[0], Router) and "router_mapping" not in config.trainer:
+        more["router_mapping"] = roles  # the base reads queries and passages by different modules
+    arguments = arguments_of(job, more)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)
     prepare(model, config)

@@ -2,12 +2,13 @@
 
 import errno
 import logging
-import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -19,6 +20,7 @@ from foils.errors import UserError
 from training import preflight
 from training.job import Job, Ready
 from training.loop import curves, dev
+from training.loop.arguments import training_arguments
 from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, last_checkpoint, seconds_before
 from training.loop.guards import StopOnNaN
 from training.model import lora
@@ -29,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 # Two measurements of the same weights: sums in another order may swap two passages with nearly the same score.
 _SAME = 0.005
+
+
+def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
+    """The trainer's arguments; `more` goes before the recipe's."""
+    return training_arguments(job.config, job.folder / CHECKPOINTS, job.out, more)
 
 
 def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
@@ -56,14 +63,8 @@ def prepare(model: Any, config: TrainRecipe) -> None:
     """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
 
     Raises:
-        UserError: adapters cannot be put on it, or it has no weights that `[trainer]` names.
+        UserError: adapters cannot be put on it.
     """
-    for pattern in config.trainer.get("learning_rate_mapping") or {}:
-        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
-            raise UserError(
-                f"recipe: trainer.learning_rate_mapping: no weight of the base has {pattern!r} in its name; one is "
-                f"{next(model.named_parameters())[0]!r}"
-            )
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:
@@ -111,10 +112,10 @@ def _checked(ready: Ready) -> Any:
     figures, refusal = None, None
     if PartialState().is_main_process:
         report = preflight.examine(ready)
-        logger.info("pre-flight\n%s", preflight.table(report))
+        logger.info("pre-flight\n%s", report.table())
         figures = msgspec.to_builtins(report.figures)
         try:
-            preflight.refuse(report, ready.job.config.allow)
+            report.refuse(ready.job.config.allow)
         except UserError as error:
             refusal = str(error)
     figures, refusal = broadcast_object_list([figures, refusal])
@@ -151,7 +152,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     return {
         "steps": outcome.global_step,
         "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
-        "mean_loss": _mean_loss(trainer),
+        "mean_loss": _mean_loss(trainer.state.log_history),
         "seconds": round(marks.seconds, 1),
         "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
     }
@@ -190,16 +191,13 @@ class _LogsAll(TrainerCallback):
             control.should_log = True
 
 
-def _mean_loss(trainer: Trainer) -> float | None:
+def _mean_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
     """The mean over all steps from the log, which a checkpoint carries; transformers' own forgets earlier attempts."""
-    logged: list[tuple[int, float]] = [
-        (entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry
-    ]
-    steps = [step for step, _ in logged]
-    weights = [step - before for step, before in zip(steps, [0, *steps], strict=False)]
-    if not sum(weights):
+    logged = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
+    if not logged:
         return None
-    return round(sum(loss * weight for (_, loss), weight in zip(logged, weights, strict=True)) / sum(weights), 6)
+    steps, losses = zip(*logged, strict=True)
+    return round(float(np.average(losses, weights=np.diff([0, *steps]))), 6)
 
 
 def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
@@ -212,8 +210,7 @@ def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
             "max_seq_length"
         )
     # torch reports a file that it cannot write by its own source line, and safetensors by the error's number.
-    full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text
-    if full:
+    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text:
         free = shutil.disk_usage(folder).free / 1e6
         return (
             f"output folder {folder / CHECKPOINTS}: a checkpoint cannot be written, with {free:,.0f} MB free; free "

@@ -10,7 +10,7 @@ base where it was. `trainer.train(resume_from_checkpoint=...)` works on a model 
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,10 +40,17 @@ def wrap(model: Any, config: LoraConfig) -> int:
         raise UserError(
             f"recipe: lora: the base has no transformer layers ({type(model[0]).__name__}) for adapters; remove lora"
         )
-    total = sum(parameter.numel() for parameter in model.parameters())
     inner = model.transformers_model
-    adapted = list(_adapted(inner, config))
-    head = [name for name in _outside(inner) if name not in adapted] if _is_classifier(inner) else []
+    total = sum(parameter.numel() for parameter in model.parameters())
+    linear = [name for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
+    layers = [name for name in linear if any(part.isdigit() for part in name.split("."))]
+    adapted = layers if config.target_modules == "layers" else _named(config.target_modules, linear)
+    if not adapted:
+        raise UserError(
+            f"recipe: lora.target_modules: the base has no numbered layers; name some, such as {linear[:3]}"
+        )
+    is_classifier = type(inner).__name__.endswith("ForSequenceClassification")
+    head = [name for name in linear if name not in layers and name not in adapted] if is_classifier else []
     model.add_adapter(
         PeftLoraConfig(
             r=config.rank,
@@ -96,50 +103,21 @@ def merge(model: Any) -> None:
     inner.requires_grad_(True)
 
 
-def _adapted(inner: Any, config: LoraConfig) -> Iterator[str]:
-    """Full names of the linear layers that get an adapter.
+def _named(ends: Sequence[str], linear: Sequence[str]) -> list[str]:
+    """Full names of the linear layers whose names end in whole parts with one of `ends`.
+
+    >>> _named(["self.query", "lin2"], ["layer.0.self.query", "layer.0.self.key", "layer.0.lin12"])
+    Traceback (most recent call last):
+    foils.errors.UserError: recipe: lora.target_modules 'lin2': no linear layer has such a name; allowed: ends of lin12, self.key, self.query
 
     Raises:
-        UserError: there are none, or one of the recipe's names is of no layer.
-    """
-    linear = [name for name, module in inner.named_modules() if isinstance(module, torch.nn.Linear)]
-    outside = set(_outside(inner))
-    if config.target_modules == "layers":
-        chosen = [name for name in linear if name not in outside]
-    elif config.target_modules == "all-linear":
-        chosen = [name for name in linear if not (_is_classifier(inner) and "." not in name)]
-    else:
-        chosen = [name for name in linear if any(_ends(name, end) for end in config.target_modules)]
-        unknown = [end for end in config.target_modules if not any(_ends(name, end) for name in linear)]
-        if unknown:
-            known = sorted({re.split(r"\.\d+\.", name)[-1] for name in linear})
-            raise UserError(
-                f"recipe: lora.target_modules {', '.join(unknown)!r}: no linear layer has such a name; allowed: ends "
-                f"of {', '.join(known)}"
-            )
-    if not chosen:
+        UserError: no layer has such a name.
+    """  # noqa: E501
+    unknown = [end for end in ends if not any(f".{name}".endswith(f".{end}") for name in linear)]
+    if unknown:
+        known = sorted({re.split(r"\.\d+\.", name)[-1] for name in linear})
         raise UserError(
-            f"recipe: lora.target_modules {config.target_modules!r}: the base has no such layers; name them, such as "
-            f"{linear[:3]}"
+            f"recipe: lora.target_modules {', '.join(unknown)!r}: no linear layer has such a name; allowed: ends of "
+            f"{', '.join(known)}"
         )
-    yield from chosen
-
-
-def _outside(inner: Any) -> Iterator[str]:
-    """Linear layers outside the numbered ones: a pooler's and a head's."""
-    for name, module in inner.named_modules():
-        if isinstance(module, torch.nn.Linear) and not any(part.isdigit() for part in name.split(".")):
-            yield name
-
-
-def _is_classifier(inner: Any) -> bool:
-    return type(inner).__name__.endswith("ForSequenceClassification")
-
-
-def _ends(name: str, end: str) -> bool:
-    """Whether a dotted name ends in whole parts with another.
-
-    >>> _ends("layer.0.attention.self.query", "self.query"), _ends("layer.0.lin12", "lin2")
-    (True, False)
-    """
-    return name == end or name.endswith(f".{end}")
+    return [name for name in linear if any(f".{name}".endswith(f".{end}") for end in ends)]

@@ -2,13 +2,13 @@
 
 check_base(base, task)              # before the base is loaded
 report = examine(ready)             # seconds; minutes for a million rows
-print(table(report))
-refuse(report, config.allow)        # raises, with a remedy for each problem
+print(report.table())
+report.refuse(config.allow)         # raises, with a remedy for each problem
 
 The same without training: python -m training.preflight RECIPE [--set key=value]
 """
 
 from training.preflight.base import check_base
-from training.preflight.report import Report, examine, refuse, table
+from training.preflight.examine import examine
 
-__all__ = ["Report", "check_base", "examine", "refuse", "table"]
+__all__ = ["check_base", "examine"]

@@ -19,29 +19,23 @@ _MODEL_TYPES = {"CrossEncoder": "a reranker", "SparseEncoder": "a sparse encoder
 
 
 def check_base(base: ModelReference, task: str) -> None:
-    """Refuses a base that cannot be trained for a task, before it is loaded.
+    """Refuses a base that cannot be trained for a task (`retriever` or `cross-encoder`), before it is loaded.
 
     A decoder, a reranker or a classifier would be loaded without its head, given mean pooling and trained, with a
     warning at most.
-
-    Args:
-        base: its folder is read.
-        task: `retriever` or `cross-encoder`.
 
     Raises:
         UserError: it is a decoder, has another head, or no tokenizer; says what was found.
     """
     folder = Path(base.location)
-    remedy, found = "name another base", _incomplete(folder) or _not_an_encoder(folder, task)
+    found, remedy = _incomplete(folder) or _not_an_encoder(folder, task), "name another base"
     if found is not None:
         remedy = "name such a base, or train one with task = 'cross-encoder'" if "reranker" in found else remedy
-        found = f"is {found}"
-    elif not any(any(folder.rglob(name)) for name in TOKENIZERS):
+        raise UserError(f"base {base.name}: is {found}; allowed: {ALLOWED}; {remedy}")
+    if not any(any(folder.rglob(name)) for name in TOKENIZERS):
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         remedy = "save its tokenizer beside it (tokenizer.save_pretrained(FOLDER))"
-        found = f"has no tokenizer; it holds {held}"
-    if found is not None:
-        raise UserError(f"base {base.name}: {found}; allowed: {ALLOWED}; {remedy}")
+        raise UserError(f"base {base.name}: has no tokenizer; it holds {held}; allowed: {ALLOWED}; {remedy}")
 
 
 def _not_an_encoder(folder: Path, task: str) -> str | None:
@@ -62,20 +56,18 @@ def _not_an_encoder(folder: Path, task: str) -> str | None:
         return f"a reranker or classifier, whose head would be thrown away: {found}"
     if model_type in _ENCODERS_OF_TWO or (masked and not config.get("is_encoder_decoder")):
         return None
-    return f"no encoder of text that transformers knows: {found}"
+    return f"not an encoder of text that transformers knows: {found}"
 
 
 def _incomplete(folder: Path) -> str | None:
     """Says what a base needs beside its weights: those of another model, or Python files, which are never run."""
     adapter = next(folder.glob("**/adapter_config.json"), None)
     if adapter is not None:
-        return f"an adapter ({adapter.relative_to(folder)}) and no whole model; merge it into its base and save that"
-    for file in sorted(folder.glob("**/config.json")):
-        config = json_object(file)
-        if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
-            name = file.relative_to(folder)
-            return f"a model with code of its own (auto_map in {name}), which is never run"
-    for kind in modules_of(str(folder)):
-        if not kind.startswith("sentence_transformers."):
-            return f"a model with code of its own ({kind} in modules.json), which is never run"
-    return None
+        return f"an adapter ({adapter.relative_to(folder)}) and not a whole model; merge it into its base and save that"
+    own = [
+        f"auto_map in {file.relative_to(folder)}"
+        for file in sorted(folder.glob("**/config.json"))
+        if (config := json_object(file)).get("auto_map") and config.get("model_type") not in CONFIG_MAPPING
+    ]
+    own += [f"{kind} in modules.json" for kind in modules_of(str(folder)) if not kind.startswith("sentence_transf")]
+    return f"a model with code of its own ({own[0]}), which is never run" if own else None

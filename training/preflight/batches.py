@@ -8,7 +8,7 @@ sampler is iterated for each epoch, as long as `BUDGET_S` lasts; the rest is ext
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -71,38 +71,41 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
         trainer: of sentence-transformers, with its rows and arguments.
         budget_s: seconds after which the rest is extrapolated.
     """
-    arguments = trainer.args
-    if isinstance(trainer.train_dataset, IterableDataset):  # it needs `max_steps`
+    arguments, rows = trainer.args, trainer.train_dataset
+    if isinstance(rows, IterableDataset):  # it needs `max_steps`
         steps = max(arguments.max_steps, 0)
         return Batches(0, None, None, steps, steps, 1, exact=False)
     # Before accelerate gives each process its batches, and without accelerate keeping the loader.
-    loader = trainer._build_dataloader(  # noqa: SLF001
-        trainer.train_dataset, arguments.train_batch_size, dataset_kind="train"
-    )
-    parts = trainer.train_dataset if isinstance(trainer.train_dataset, dict) else {"rows": trainer.train_dataset}
-    sizes = {name: len(rows) for name, rows in parts.items()}
-    processes, accumulation = arguments.world_size, arguments.gradient_accumulation_steps
-    whole = len(loader.batch_sampler)
-    announced = whole // processes if arguments.dataloader_drop_last else math.ceil(whole / processes)
+    loader = trainer._build_dataloader(rows, arguments.train_batch_size, dataset_kind="train")  # noqa: SLF001
+    sampler, processes, accumulation = loader.batch_sampler, arguments.world_size, arguments.gradient_accumulation_steps
+    sizes = {name: len(part) for name, part in (rows if isinstance(rows, dict) else {"rows": rows}).items()}
+    announced = len(sampler) // processes if arguments.dataloader_drop_last else math.ceil(len(sampler) / processes)
     updates = max(math.ceil(announced / accumulation), 1)
-    limited = arguments.max_steps > 0
-    planned = arguments.max_steps if limited else math.ceil(arguments.num_train_epochs * updates)
-    epochs = math.ceil(planned / updates) if limited else math.ceil(arguments.num_train_epochs)
-    gone = _epochs(loader.batch_sampler, list(sizes.values()), announced * processes, processes, epochs, budget_s)
+    planned, epochs = math.ceil(arguments.num_train_epochs * updates), math.ceil(arguments.num_train_epochs)
+    if arguments.max_steps > 0:
+        planned, epochs = arguments.max_steps, math.ceil(arguments.max_steps / updates)
+    deadline = perf_counter() + budget_s
+    varies = _in_time(sampler, deadline)
+    gone: list[_Epoch] = []
+    for number in range(epochs if varies else 1):
+        epoch = _epoch(sampler, number, list(sizes.values()), (announced, processes), deadline)
+        if gone and not epoch.whole:
+            break
+        gone.append(epoch)
+        if perf_counter() > deadline:
+            break
     of_epochs = [updates if 0 < each.batches == announced else each.batches // accumulation for each in gone]
-    steps = sum(of_epochs) + (epochs - len(gone)) * of_epochs[0]
-    first = gone[0]
     return Batches(
         rows=sum(sizes.values()),
         announced=announced,
-        batches=first.batches,
-        steps=min(steps, planned),
+        batches=gone[0].batches,
+        steps=min(sum(of_epochs) + (epochs - len(gone)) * of_epochs[0], planned),
         planned_steps=planned,
         epochs=epochs,
         unused=float(np.mean([each.unused for each in gone])),
         repeats=float(np.mean([each.repeats for each in gone])),
-        of_parts=dict(zip(sizes, first.of_parts, strict=True)),
-        exact=all(each.whole for each in gone) and (len(gone) == epochs or not _varies(loader.batch_sampler)),
+        of_parts=dict(zip(sizes, gone[0].of_parts, strict=True)),
+        exact=all(each.whole for each in gone) and (len(gone) == epochs or not varies),
         sampler_seconds=max(each.seconds for each in gone),
     )
 
@@ -126,59 +129,35 @@ class _InTime:
         return self._rows[row]
 
 
-def _samplers(sampler: Any) -> list[Any]:
-    """The samplers of the data sets, of which there may be one."""
-    return list(getattr(sampler, "batch_samplers", [sampler]))
-
-
-def _varies(sampler: Any) -> bool:
-    """Whether the number of batches differs from epoch to epoch."""
-    return any(isinstance(each, NoDuplicatesBatchSampler) for each in _samplers(sampler))
-
-
-def _epochs(
-    sampler: Any, sizes: Sequence[int], most: int, processes: int, epochs: int, budget_s: float
-) -> list[_Epoch]:
-    """The epochs that the time allows, at least one; of epochs that are all alike the first alone."""
-    deadline = perf_counter() + budget_s
-    for each in _samplers(sampler):
-        if isinstance(each, NoDuplicatesBatchSampler) and not each.precompute_hashes:
+def _in_time(sampler: Any, deadline: float) -> bool:
+    """Makes a sampler stop at the deadline; says whether the number of its batches differs from epoch to epoch."""
+    several = getattr(sampler, "batch_samplers", [sampler])
+    without_duplicates = [each for each in several if isinstance(each, NoDuplicatesBatchSampler)]
+    for each in without_duplicates:
+        if not each.precompute_hashes:
             each.dataset = _InTime(each.dataset, deadline)
-    gone = [_epoch(sampler, 0, sizes, (most, processes), deadline)]
-    while len(gone) < epochs and _varies(sampler) and perf_counter() < deadline:
-        epoch = _epoch(sampler, len(gone), sizes, (most, processes), deadline)
-        if not epoch.whole:
-            break
-        gone.append(epoch)
-    return gone
+    return bool(without_duplicates)
 
 
 def _epoch(sampler: Any, number: int, sizes: Sequence[int], limits: tuple[int, int], deadline: float) -> _Epoch:
-    """Counts the batches of an epoch, up to the announced ones of all processes together."""
-    most, processes = limits
+    """Counts the batches of an epoch, up to the announced ones of each process."""
+    announced, processes = limits
     starts, started = [0, *accumulate(sizes)], perf_counter()
-    used, taken, of_parts = np.zeros(starts[-1], np.bool_), 0, [0] * len(sizes)
-    waiting: list[list[int]] = []  # until each process has one
-    count, whole = 0, True
+    used, taken, of_parts, count, is_late = np.zeros(starts[-1], np.bool_), 0, [0] * len(sizes), 0, False
     sampler.set_epoch(number)
     try:
-        for batch in sampler:
-            if count == most:
-                break
-            waiting.append(batch)
-            if len(waiting) == processes:
-                for each in waiting:
-                    count, taken = count + 1, taken + len(each)
-                    of_parts[bisect_right(starts, each[0]) - 1] += 1
-                    used[each] = True
-                waiting = []
-            if perf_counter() > deadline:
-                whole = False
+        for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
+            count += 1
+            for batch in step:
+                taken += len(batch)
+                of_parts[bisect_right(starts, batch[0]) - 1] += 1
+                used[batch] = True
+            if is_late := perf_counter() > deadline:
                 break
     except TimeoutError:
-        whole = False
+        is_late = True
     seconds, distinct = perf_counter() - started, int(used.sum())
-    if not whole and count < most:
-        share = most / max(count, 1)
-        return _Epoch(most // processes, [round(each * share) for each in of_parts], 0, 0, seconds * share, whole=False)
-    return _Epoch(count // processes, of_parts, starts[-1] - distinct, taken - distinct, seconds, whole=True)
+    if is_late and count < announced:
+        share = announced / max(count, 1 / processes)
+        return _Epoch(announced, [round(each * share) for each in of_parts], 0, 0, seconds * share, whole=False)
+    return _Epoch(count, of_parts, starts[-1] - distinct, taken - distinct, seconds, whole=True)

@@ -1,4 +1,4 @@
-"""The checks: each takes the figures and returns its lines of the table, its problems and its warnings."""
+"""The checks: each looks at the figures of a report and adds its lines, problems and warnings."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,82 +6,79 @@ from sentence_transformers.base.sampler import BatchSamplers
 
 from foils import words
 from training.preflight.batches import BUDGET_S
-from training.preflight.findings import Check, Figures, Plan, Problem
+from training.preflight.findings import Figures, Plan, Problem, Report
 from training.preflight.texts import Texts
 
 UNUSED, UNUSED_WARNED = 0.5, 0.05
 """Shares of rows that the sampler leaves out of an epoch: refused above, warned of above."""
 REUSED, REUSED_WARNED, FEWEST = 0.05, 0.01, 20
-"""Shares of rows with the same negative: refused above, warned of above, from so many rows on."""
+"""Shares of rows with the same negative: refused above, warned of above, from `FEWEST` rows on."""
 CUT_WARNED = 0.2
-SLOW_SECONDS = 1_800
-"""The most that the sampler may take for an epoch."""
 TIGHT = 0.8
 _WITHOUT_DUPLICATES = (BatchSamplers.NO_DUPLICATES.value, BatchSamplers.NO_DUPLICATES_HASHED.value)
-_MOST_COLUMNS, _MOST_NAMES = 8, 6
+_FEWER_USES = "build with fewer uses of a negative (the selection rule max_uses)"
+_MOST_COLUMNS, _MOST_PARTS, _MOST_NAMES = 8, 4, 6
 
 
-def batches(figures: Figures) -> Check:
+def batches(report: Report) -> None:
     """Checks how many batches and steps there are, and how many rows they use."""
-    plan, found = figures.plan, figures.batches
+    figures, plan, found = report.figures, report.figures.plan, report.figures.batches
+    each = f"{plan.batch_size}" + (f" x {plan.processes} processes" if plan.processes > 1 else "")
+    each += f" x {plan.accumulation} accumulated" if plan.accumulation > 1 else ""
     if figures.streamed is not None:
-        lines = [("data", f"streamed, of unknown size; below: its first {figures.streamed:,} rows")]
-        lines += [("batches", f"of {_batch(plan)}; {found.steps:,} steps")]
-        return Check(lines)
+        report.lines.append(("data", f"streamed, of unknown size; below: its first {figures.streamed:,} rows"))
+        report.lines.append(("batches", f"of {each}; {found.steps:,} steps"))
+        return
     parts = f" in {len(found.of_parts)} data sets" if len(found.of_parts) > 1 else ""
-    lines = [("data", f"{found.rows:,} rows{parts}; base {plan.base}, loss {plan.loss}")]
-    short = f" ({found.announced:,} announced)" if found.announced != found.batches else ""
-    planned = f" of {found.planned_steps:,} planned" if found.steps != found.planned_steps else ""
-    about = "" if found.exact else "about "
-    count = f"{about}{found.batches:,}{short} of {_batch(plan)} an epoch"
-    lines += [("batches", f"{count}; {found.epochs:,} epochs, {found.steps:,} steps{planned}")]
+    report.lines.append(("data", f"{found.rows:,} rows{parts}; base {plan.base}, loss {plan.loss}"))
+    count = f"{'' if found.exact else 'about '}{found.batches:,}"
+    count += f" ({found.announced:,} announced)" if found.announced != found.batches else ""
+    steps = f"{found.steps:,} steps" + (
+        f" of {found.planned_steps:,} planned" if found.steps != found.planned_steps else ""
+    )
+    report.lines.append(("batches", f"{count} of {each} an epoch; {found.epochs:,} epochs, {steps}"))
     again = f", {found.repeats:,.0f} used again" if found.repeats else ""
     unused = f"{found.unused:,.0f} rows unused an epoch ({found.unused_share:.1%})"
-    lines += [("", f"{unused}{again}; sampler {plan.sampler}")]
+    report.lines.append(("", f"{unused}{again}; sampler {plan.sampler}"))
     if parts:
-        lines += [("", "; ".join(f"{name} {count:,}" for name, count in list(found.of_parts.items())[:4]))]
-    return Check(lines, list(_batch_problems(figures)), list(_batch_warnings(figures)))
+        counts = [f"{name} {count:,}" for name, count in found.of_parts.items()]
+        report.lines.append(("", "; ".join(counts[:_MOST_PARTS])))
+    report.problems += _batch_problems(figures)
+    report.warnings += _batch_warnings(figures)
 
 
-def room(figures: Figures) -> Check:
+def room(report: Report) -> None:
     """Checks memory and disk."""
-    memory, disk, lines, problems, warnings = figures.memory, figures.disk, [], [], []
+    memory, disk = report.figures.memory, report.figures.disk
     if memory is not None:
         parts = {"gradients": memory.gradients, "optimiser": memory.optimiser, "activations": memory.activations}
         each = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
-        lines += [("memory", f"about {_size(memory.need)} more ({memory.device}, {_size(memory.free)} free): {each}")]
+        free = f"({memory.device}, {_size(memory.free)} free)"
+        report.lines.append(("memory", f"about {_size(memory.need)} more {free}: {each}"))
         if memory.need > memory.free:
-            problems += [
-                Problem(
-                    "memory",
-                    f"a step takes about {memory.need / 1e9:,.1f} GB more on each process",
-                    f"{memory.free / 1e9:,.1f} GB, which are free ({memory.device})",
-                    "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or "
-                    "use a cached loss, trainer.gradient_checkpointing or a smaller max_seq_length",
-                )
-            ]
-        elif memory.need > TIGHT * memory.free:
-            warnings += [f"a step takes about {memory.need / memory.free:.0%} of the memory that is free"]
-    kept = f" + {disk.checkpoints} checkpoints of {_size(disk.checkpoint)}" if disk.checkpoints else ""
-    lines += [("disk", f"model {_size(disk.model)}{kept}; {_size(disk.free)} free")]
-    if disk.need > disk.free:
-        problems += [
-            Problem(
-                "disk",
-                f"model and {disk.checkpoints} checkpoints take {disk.need / 1e9:,.1f} GB",
-                f"{disk.free / 1e9:,.1f} GB, which are free",
-                "free some, give --out on another disk, or set trainer.save_total_limit lower",
+            found = f"a step takes about {memory.need / 1e9:,.1f} GB more on each process"
+            remedy = (
+                "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use "
+                "a cached loss, trainer.gradient_checkpointing or a smaller max_seq_length"
             )
-        ]
-    return Check(lines, problems, warnings)
+            allowed = f"{memory.free / 1e9:,.1f} GB, which are free ({memory.device})"
+            report.problems.append(Problem("memory", found, allowed, remedy))
+        elif memory.need > TIGHT * memory.free:
+            report.warnings.append(f"a step takes about {memory.need / memory.free:.0%} of the memory that is free")
+    kept = f" + {disk.checkpoints} checkpoints of {_size(disk.checkpoint)}" if disk.checkpoints else ""
+    report.lines.append(("disk", f"model {_size(disk.model)}{kept}; {_size(disk.free)} free"))
+    if disk.need > disk.free:
+        found = f"model and {disk.checkpoints} checkpoints take {disk.need / 1e9:,.1f} GB"
+        remedy = "free some, give --out on another disk, or set trainer.save_total_limit lower"
+        report.problems.append(Problem("disk", found, f"{disk.free / 1e9:,.1f} GB, which are free", remedy))
 
 
-def tokens(figures: Figures) -> Check:
+def tokens(report: Report) -> None:
     """Checks how long texts are, and shows what the model reads."""
+    figures, limit = report.figures, report.figures.plan.max_seq_length
     lengths = [(name, each) for name, columns in figures.tokens.items() for each in columns]
     if not lengths:
-        return Check()
-    limit = figures.plan.max_seq_length
+        return
     rows = [["column", "p50", "p95", "longest", "cut", "prompt"]]
     for name, each in lengths[:_MOST_COLUMNS]:
         title = f"{name}: {each.column}" if len(figures.tokens) > 1 else each.column
@@ -91,65 +88,55 @@ def tokens(figures: Figures) -> Check:
     table = words.table(rows, left=(0, 5))
     table[0] += f"   (of {lengths[0][1].counted:,} rows; reads {limit:,})" if limit else ""
     table += [f"and {len(lengths) - _MOST_COLUMNS} more columns"] if len(lengths) > _MOST_COLUMNS else []
-    lines = list(zip(["tokens", *[""] * (len(table) - 1)], table, strict=True))
-    lines += [("" if number else "reads", each.read) for number, (_, each) in enumerate(lengths[:2])]
-    warnings = []
+    report.lines += zip(["tokens", *[""] * (len(table) - 1)], table, strict=True)
+    report.lines += [("" if number else "reads", each.read) for number, (_, each) in enumerate(lengths[:2])]
     for name, columns in figures.tokens.items():
         cut = [f"{each.column} {each.cut:.0%}" for each in columns if each.cut > CUT_WARNED]
         where = f"{_where(figures, name)}texts are cut at {limit} tokens: "
-        warnings += [f"{where}{', '.join(cut)}; set max_seq_length higher if their ends matter"] if cut else []
-    return Check(lines, [], warnings)
+        report.warnings += [f"{where}{', '.join(cut)}; set max_seq_length higher if their ends matter"] if cut else []
 
 
-def texts(figures: Figures) -> Check:
+def texts(report: Report) -> None:
     """Checks empty texts, positives among the negatives, and negatives that many rows have."""
-    check = Check([], [], [])
-    for number, (name, found) in enumerate(figures.texts.items()):
-        where, share = _where(figures, name), found.most_used / max(found.rows, 1)
+    tables = report.figures.texts
+    for name, found in tables.items():
+        where, share = _where(report.figures, name), found.most_used / max(found.rows, 1)
         line = f"{found.repeated_queries:,} repeated queries"
         if found.negatives:
             line += f"; {found.negatives:,} distinct negatives, the most used in {found.most_used:,} rows"
             line += f"; {found.shared / found.rows:.1%} of rows share one"
-        check.lines.extend([(f"texts ({name})" if len(figures.texts) > 1 else "texts", line)] if number < 3 else [])  # noqa: PLR2004
-        check.problems.extend(_text_problems(where, found))
-        reused = f"{found.most_used_text!r}"
-        if found.most_used >= FEWEST and share > REUSED:
-            count = f"{where}one negative stands in {found.most_used:,} of {found.rows:,} rows ({share:.1%}): {reused}"
-            check.problems.append(Problem("reused-negatives", count, f"up to {REUSED:.0%}", _FEWER_USES))
-        elif found.most_used >= FEWEST and share > REUSED_WARNED:
-            check.warnings.append(f"{where}one negative stands in {found.most_used:,} rows ({share:.1%}): {reused}")
-    return check
+        report.lines.append((f"texts ({name})" if len(tables) > 1 else "texts", line))
+        report.problems += _text_problems(where, found)
+        if found.most_used >= FEWEST and share > REUSED_WARNED:
+            reused = f"{where}one negative stands in {found.most_used:,} of {found.rows:,} rows ({share:.1%}): "
+            reused += repr(found.most_used_text)
+            if share > REUSED:
+                report.problems.append(Problem("reused-negatives", reused, f"up to {REUSED:.0%}", _FEWER_USES))
+            else:
+                report.warnings.append(reused)
 
 
-def overlap(figures: Figures) -> Check:
+def overlap(report: Report) -> None:
     """Reports which evaluation sets data and base have seen."""
-    seen = figures.seen
+    seen = report.figures.seen
     if seen is None:
-        return Check()
+        return
     line = "the data was not compared with any evaluation set: nothing is known"
     if seen.data is not None:
         line = f"with {_names(seen.data)}; compared with {_names(seen.compared_with)}"
     base = "not known" if seen.base is None else _names(seen.base)
-    return Check([("overlap", line), ("", f"evaluation sets that the base was trained on: {base}")])
+    report.lines += [("overlap", line), ("", f"evaluation sets that the base was trained on: {base}")]
 
 
-def positions(figures: Figures, most: int | None) -> Check:
+def positions(report: Report, most: int | None) -> None:
     """Checks whether texts would be longer than the positions that a base has learnt; None for no limit."""
-    limit, base = figures.plan.max_seq_length, figures.plan.base
-    if limit is None or most is None or limit <= most:
-        return Check()
-    found = f"max_seq_length {limit}: base {base} has {most} positions"
-    return Check(problems=[Problem("positions", found, f"up to {most}", "set it lower")])
+    limit, base = report.figures.plan.max_seq_length, report.figures.plan.base
+    if limit is not None and most is not None and limit > most:
+        found = f"max_seq_length {limit}: base {base} has {most} positions"
+        report.problems.append(Problem("positions", found, f"up to {most}", "set it lower"))
 
 
 ALL = (batches, room, tokens, texts, overlap)
-_FEWER_USES = "build with fewer uses of a negative (the selection rule max_uses)"
-
-
-def _batch(plan: Plan) -> str:
-    each = f"{plan.batch_size}"
-    each += f" x {plan.processes} processes" if plan.processes > 1 else ""
-    return each + (f" x {plan.accumulation} accumulated" if plan.accumulation > 1 else "")
 
 
 def _batch_problems(figures: Figures) -> Iterator[Problem]:
@@ -172,12 +159,6 @@ def _batch_problems(figures: Figures) -> Iterator[Problem]:
         what = f"{found.unused:,.0f} of {found.rows:,} rows ({found.unused_share:.1%}) are unused in an epoch"
         what = f"sampler {plan.sampler}: {what}{_why(figures)}"
         yield Problem("unused-rows", what, f"up to {UNUSED:.0%}", _less_sharing(plan))
-    if found.sampler_seconds > SLOW_SECONDS:
-        what = f"sampler {plan.sampler}: takes at least {found.sampler_seconds / 3600:,.1f} hours an epoch by itself"
-        what += f", to find rows without a common text{_why(figures)}"
-        faster = BatchSamplers.NO_DUPLICATES_HASHED.value
-        hashes = "" if plan.sampler == faster else f" (or {faster!r}, about 10 times as fast)"
-        yield Problem("slow-sampler", what, f"up to {SLOW_SECONDS // 60} minutes", _less_sharing(plan) + hashes)
 
 
 def _batch_warnings(figures: Figures) -> Iterator[str]:
@@ -196,13 +177,17 @@ def _batch_warnings(figures: Figures) -> Iterator[str]:
             f"text into a batch twice: set trainer.batch_sampler = {_WITHOUT_DUPLICATES[0]!r}"
         )
     if not found.exact:
-        yield f"batches are estimated: sampler {plan.sampler} was iterated for {BUDGET_S:.0f} s and not to its end"
+        took = words.duration(found.sampler_seconds)
+        yield (
+            f"batches are estimated from {BUDGET_S:.0f} s of sampler {plan.sampler}, which takes at least {took} an "
+            f"epoch{_why(figures)}"
+        )
 
 
 def _why(figures: Figures) -> str:
     """The text that keeps rows apart."""
     most = max(figures.texts.values(), key=lambda each: each.most_used / max(each.rows, 1), default=None)
-    if figures.plan.sampler not in _WITHOUT_DUPLICATES or most is None or most.most_used < 2:  # noqa: PLR2004
+    if figures.plan.sampler not in _WITHOUT_DUPLICATES or most is None or most.most_used <= 1:
         return ""
     return (
         f" (no text may stand twice in a batch; there are {most.negatives:,} distinct negatives, and one stands in "

@@ -5,6 +5,8 @@ from typing import Any
 
 from sentence_transformers import CrossEncoder
 
+from training.rows.seen import registered
+
 _QUERY_NAMES, _PASSAGE_NAMES = ("query", "s2p_query", "search_query"), ("document", "passage", "search_document")
 
 
@@ -19,32 +21,21 @@ def wanted(base: str, model: Any) -> tuple[str, str, str]:
     ('', '')
     """
     own, source = getattr(model, "prompts", None) or {}, "the base's config_sentence_transformers.json"
-    if "/" in base:
-        import mteb
-
-        try:
-            meta = mteb.get_model_meta(base, fetch_from_hf=False)
-        except KeyError:
-            meta = None
-        registered = (meta.loader_kwargs or {}).get("model_prompts") if meta is not None else None
-        own, source = (registered, str(meta.reference)) if registered else (own, source)
+    meta = registered(base)
+    if meta is not None and (prompts := (meta.loader_kwargs or {}).get("model_prompts")):
+        own, source = prompts, str(meta.reference)
     query, passage = (next((own[n] for n in names if own.get(n)), "") for names in (_QUERY_NAMES, _PASSAGE_NAMES))
     return query, passage, source
 
 
-def missing(base: str, model: Any, prompts: Mapping[str, str], query_column: str = "query") -> str | None:
+def missing(base: str, model: Any, prompts: Mapping[str, str]) -> str | None:
     """The warning where a base knows prompts and the recipe leaves them out; None where all is well."""
     if isinstance(model, CrossEncoder):
         return None
     query, passage, source = wanted(base, model)
-    passages = [text for column, text in prompts.items() if column != query_column]
-    lacking = {
-        "query_prompt": "" if prompts.get(query_column) else query,
-        "passage_prompt": "" if passages and all(passages) else passage,
-    }
-    advice = " and ".join(f"{key} = {text!r}" for key, text in lacking.items() if text)
-    return (
-        f"base {base}: was trained with prompts and the recipe sets none; set {advice} (see {source})"
-        if advice
-        else None
-    )
+    passages = [text for column, text in prompts.items() if column != "query"]
+    advice = [f"query_prompt = {query!r}"] if query and not prompts.get("query") else []
+    advice += [f"passage_prompt = {passage!r}"] if passage and not (passages and all(passages)) else []
+    if not advice:
+        return None
+    return f"base {base}: was trained with prompts and the recipe sets none; set {' and '.join(advice)} (see {source})"

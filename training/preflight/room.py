@@ -3,8 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,18 +92,6 @@ class Disk(Struct, frozen=True):
     free: int
 
 
-class Curve(NamedTuple):
-    """The bytes that the forward pass keeps: a constant, and for a text of n tokens `linear * n + square * n^2`."""
-
-    constant: float
-    linear: float
-    square: float
-
-    def of(self, texts: int, tokens: int) -> float:
-        """Returns the bytes of some texts of the same length."""
-        return texts * (self.linear * tokens + self.square * tokens**2)
-
-
 def memory(model: Any, arguments: Any, batch: Batch) -> Memory:
     """Estimates the peak of a training.
 
@@ -120,12 +107,11 @@ def memory(model: Any, arguments: Any, batch: Batch) -> Memory:
         arguments: the trainer's.
         batch: what goes through it.
     """
-    device = torch.device(arguments.device).type
-    weights = _bytes(model.parameters())
+    device, weights = torch.device(arguments.device).type, _bytes(model.parameters())
     gradients, optimiser = _bytes(each for each in model.parameters() if each.requires_grad), states(model, arguments)
     activations = int(_activations(model, arguments, batch))
-    resident = next(iter(model.parameters())).device.type == device
-    need = gradients + optimiser + activations + (0 if resident else weights)
+    is_there = next(iter(model.parameters())).device.type == device
+    need = gradients + optimiser + activations + (0 if is_there else weights)
     return Memory(device, weights, gradients, optimiser, activations, need, free_bytes(device, arguments.world_size))
 
 
@@ -136,21 +122,21 @@ def states(model: Any, arguments: Any) -> int:
     return int(4 * share * sum(each.numel() for each in model.parameters() if each.requires_grad))
 
 
-def disk(model: Any, arguments: Any, output: Path, steps: int, *, timed: bool) -> Disk:
+def disk(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
     """Adds up what a training writes.
 
     Args:
         model: that is trained.
-        arguments: how often checkpoints are saved and how many are kept.
+        arguments: whether checkpoints are saved, and how many are kept.
         output: the model's folder, which need not exist.
-        steps: of the training.
         timed: whether checkpoints are made by the clock, whatever `save_strategy` says.
     """
-    weights = _bytes(model.parameters())
-    checkpoint, kept = weights + states(model, arguments), _checkpoints(arguments, steps, timed=timed)
-    folder = output.absolute()
-    while not folder.exists():
-        folder = folder.parent
+    weights, kept = _bytes(model.parameters()), 0
+    if timed or getattr(arguments.save_strategy, "value", arguments.save_strategy) != "no":
+        # A new one is written before an old one goes, and the best one stays beside the last.
+        kept = max(arguments.save_total_limit or 1, 1 + bool(arguments.load_best_model_at_end)) + 1
+    checkpoint = weights + states(model, arguments)
+    folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     return Disk(weights, checkpoint, kept, weights + kept * checkpoint + _MARGIN, shutil.disk_usage(folder).free)
 
 
@@ -176,55 +162,45 @@ def _within_container() -> float:
         return math.inf
 
 
-def _checkpoints(arguments: Any, steps: int, *, timed: bool) -> int:
-    """The checkpoints that are on the disk at once."""
-    strategy = getattr(arguments.save_strategy, "value", arguments.save_strategy)
-    if strategy == "no" and not timed:
-        return 0
-    every = arguments.save_steps if arguments.save_steps >= 1 else max(1, arguments.save_steps * steps)
-    saved = {"steps": math.ceil(steps / every), "epoch": math.ceil(arguments.num_train_epochs)}.get(strategy)
-    if arguments.save_total_limit is None:
-        return saved if saved is not None else 1
-    # A new one is written before an old one goes, and the best one stays beside the last.
-    limit = max(arguments.save_total_limit, 1 + bool(arguments.load_best_model_at_end)) + 1
-    return int(limit if saved is None else min(limit, saved))
-
-
 def _activations(model: Any, arguments: Any, batch: Batch) -> float:
-    curve, layers = _measured(model, arguments), _layers(model)
+    """The bytes of activations at the peak of a step."""
+    layers, width = _of_config(model, "num_hidden_layers", 1), _of_config(model, "hidden_size", None)
+    constant, linear, square = _curve(model, arguments, width)
     groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
     if batch.merged and len(groups) > 1:
         groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
     if batch.mini_batch is not None:
         groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
-    largest = max(curve.of(*group) for group in groups)
-    kept = largest if batch.mini_batch is not None else sum(curve.of(*group) for group in groups)
+    each = [rows * (linear * tokens + square * tokens**2) for rows, tokens in groups]
+    kept = max(each) if batch.mini_batch is not None else sum(each)
     if arguments.gradient_checkpointing:
-        width = _width(model) * (2 if arguments.bf16 or arguments.fp16 else 4)
-        texts = sum(rows * tokens for rows, tokens in groups)
-        kept = texts * width * layers + largest / layers
+        of_number = 2 if arguments.bf16 or arguments.fp16 else 4
+        kept = sum(rows * tokens for rows, tokens in groups) * width * of_number * layers + max(each) / layers
     passages = batch.rows * max(len(batch.columns) - 1, 1) * arguments.world_size
     scores = 4 * min(batch.mini_batch or batch.rows, batch.rows) * passages * 4 if batch.in_batch_negatives else 0
-    embeddings = 3 * 4 * batch.rows * len(batch.columns) * _width(model)
+    embeddings = 3 * 4 * batch.rows * len(batch.columns) * width
     fixed = FIXED.get(torch.device(arguments.device).type, 0.0)
-    return fixed + curve.constant + kept + WORKING * largest / layers + scores + embeddings
+    return fixed + constant + kept + WORKING * max(each) / layers + scores + embeddings
 
 
-def _measured(model: Any, arguments: Any) -> Curve:
-    """Measures what the forward pass keeps by length, on two texts, one of them padded; leaves no trace."""
+def _curve(model: Any, arguments: Any, width: int) -> tuple[float, float, float]:
+    """Bytes that the forward pass keeps: a constant, and for a text of n tokens `linear * n + square * n^2`.
+
+    They are measured on two texts, one of them padded; it leaves no trace.
+    """
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
-        return Curve(0.0, 4.0 * _width(model), 0.0)
+        return 0.0, 4.0 * width, 0.0
     most = min(limit_of(model) or PROBE, positions_of(model) or PROBE, PROBE)
     sizes = sorted({max(most // 4, 4), max(most // 2, 5), most})
     kept = [_kept(model, arguments, tokens) for tokens in sizes]
     if len(sizes) < 3:  # noqa: PLR2004 - a curve needs three points
-        return Curve(0.0, kept[-1] / _TEXTS / sizes[-1], 0.0)
+        return 0.0, kept[-1] / _TEXTS / sizes[-1], 0.0
     square, linear, constant = np.polyfit(sizes, kept, 2)
-    return Curve(max(constant, 0.0), linear / _TEXTS, max(square, 0.0) / _TEXTS)
+    return max(constant, 0.0), linear / _TEXTS, max(square, 0.0) / _TEXTS
 
 
 def _kept(model: Any, arguments: Any, tokens: int) -> int:
-    """The bytes that autograd keeps of a forward pass over two texts."""
+    """The bytes that autograd keeps of a forward pass over two texts, the second half as long as the first."""
     storages: dict[int, int] = {}
     weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
 
@@ -234,53 +210,33 @@ def _kept(model: Any, arguments: Any, tokens: int) -> int:
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    kind = torch.bfloat16 if arguments.bf16 else torch.float16
+    texts: list[Any] = ["word " * tokens, "word " * (tokens // 2)]
+    if isinstance(model, CrossEncoder):
+        texts = [("word", text) for text in texts]
     device = next(iter(model.parameters())).device
     features = {
-        key: value.to(device) if torch.is_tensor(value) else value for key, value in _features(model, tokens).items()
+        key: (value[:, :tokens] if value.ndim > 1 else value).to(device) if torch.is_tensor(value) else value
+        for key, value in model.preprocess(texts).items()
     }
+    kind, mode = torch.bfloat16 if arguments.bf16 else torch.float16, model.training
     with (
-        _as_in_training(model),
+        torch.random.fork_rng(),  # dropout draws
         torch.autocast(device.type, kind, enabled=arguments.bf16 or arguments.fp16),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
-        held = model(features)
+        try:
+            held = model.train()(features)
+        finally:
+            model.train(mode)
     total = sum(storages.values())
     del held
     return total
 
 
-def _features(model: Any, tokens: int) -> dict[str, Any]:
-    """Two texts of some tokens, the second half as long."""
-    long, short = "word " * tokens, "word " * (tokens // 2)
-    texts = [("word", long), ("word", short)] if isinstance(model, CrossEncoder) else [long, short]
-    features: dict[str, Any] = model.preprocess(texts)
-    return {
-        key: value[:, :tokens] if torch.is_tensor(value) and value.ndim == 2 else value  # noqa: PLR2004
-        for key, value in features.items()
-    }
-
-
-@contextmanager
-def _as_in_training(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout at work, and afterwards the random numbers and the mode that were before."""
-    before = model.training
-    with torch.random.fork_rng():
-        model.train()
-        try:
-            yield
-        finally:
-            model.train(before)
-
-
-def _layers(model: Any) -> int:
+def _of_config(model: Any, name: str, default: int | None) -> int:
+    """A number of the transformer's configuration; without a transformer the default, or the embedding's size."""
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return int(getattr(config, "num_hidden_layers", None) or 1)
-
-
-def _width(model: Any) -> int:
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return int(getattr(config, "hidden_size", None) or model.get_embedding_dimension())
+    return int(getattr(config, name, None) or default or model.get_embedding_dimension())
 
 
 def _bytes(tensors: Any) -> int:

@@ -48,14 +48,14 @@ class Lengths(Struct, frozen=True):
 
 
 def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) -> list[Lengths]:
-    """Counts the tokens of a seeded sample of rows.
+    """Counts the tokens of rows drawn at random.
 
     Args:
         rows: the data set.
         model: a SentenceTransformer, which reads columns one by one, or a CrossEncoder, which reads the first two
             together.
         prompts: column -> what is put before its texts.
-        seed: of the sample.
+        seed: of the draw.
     """
     if not len(rows):
         return []
@@ -63,13 +63,8 @@ def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) ->
     if len(rows) > SAMPLE:
         places = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE, replace=False))
     columns = text_columns(rows)
-    sizes = {name: _sizes(rows, name) for name in columns}
-    if isinstance(model, CrossEncoder):
-        first, second, *_ = columns
-        return [_of(rows, (first, second), _Reader(model, ""), places, _longest(sizes[first] + sizes[second]))]
-    return [
-        _of(rows, (name,), _Reader(model, prompts.get(name, "")), places, _longest(sizes[name])) for name in columns
-    ]
+    together = [columns[:2]] if isinstance(model, CrossEncoder) else [[name] for name in columns]
+    return [_lengths(rows, names, model, prompts.get(names[0], ""), places) for names in together]
 
 
 def limit_of(model: Any) -> int | None:
@@ -94,68 +89,50 @@ def positions_of(model: Any) -> int | None:
     return int(most) if most and most > 0 else None
 
 
-class _Reader:
-    """Texts as a model reads them."""
-
-    def __init__(self, model: Any, prompt: str) -> None:
-        self._tokenizer, self._prompt, self.limit = model.tokenizer, prompt, limit_of(model)
-
-    def lengths(self, texts: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
-        """The tokens of each text, or pair of texts, uncut."""
-        first = [self._prompt + text for text in texts[0]]
-        if isinstance(self._tokenizer, Tokenizer):  # of a static embedding, which adds no special tokens
-            return np.array([len(each) for each in self._tokenizer.encode_batch_fast(first, add_special_tokens=False)])
-        encoded = self._tokenizer(
-            first, *texts[1:], truncation=False, padding=False, return_attention_mask=False, verbose=False
-        )
-        return np.array([len(each) for each in encoded["input_ids"]])
-
-    def read(self, texts: Sequence[str]) -> str:
-        """Returns the part of a text that is read: decoded tokens, special ones included."""
-        first = self._prompt + texts[0]
-        if isinstance(self._tokenizer, Tokenizer):
-            return first
-        cut = {"truncation": True, "max_length": self.limit} if self.limit else {}
-        return str(self._tokenizer.decode(self._tokenizer(first, *texts[1:], verbose=False, **cut)["input_ids"]))
-
-
-def _sizes(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
-    """The bytes of each text, `(n_rows,)`."""
-    batches = rows.select_columns([name]).with_format("arrow").iter(10_000)
-    return np.concatenate([pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy() for batch in batches])
-
-
-def _longest(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    count = min(LONGEST, len(sizes))
-    return np.argpartition(sizes, -count)[-count:]
-
-
-def _taken(rows: Dataset, name: str, places: npt.NDArray[np.int64]) -> list[str]:
-    return [text or "" for text in rows.select(places)[name]]
-
-
-def _of(
-    rows: Dataset, names: Sequence[str], reader: _Reader, places: npt.NDArray[np.int64], longest: npt.NDArray[np.int64]
-) -> Lengths:
-    texts = [_taken(rows, name, places) for name in names]
-    found = reader.lengths(texts)
-    extremes = reader.lengths([[text[:_LONGEST_CHARACTERS] for text in _taken(rows, name, longest)] for name in names])
+def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, places: npt.NDArray[np.int64]) -> Lengths:
+    limit, sizes = limit_of(model), sum(_bytes(rows, name) for name in names)
+    longest = np.argsort(sizes)[-LONGEST:]
+    texts, longest_texts = (
+        [[(text or "")[:_LONGEST_CHARACTERS] for text in rows.select(some)[name]] for name in names]
+        for some in (places, longest)
+    )
+    texts[0], longest_texts[0] = ([prompt + text for text in column] for column in (texts[0], longest_texts[0]))
+    found, extremes = _counts(model.tokenizer, texts), _counts(model.tokenizer, longest_texts)
     p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
     return Lengths(
         column="+".join(names),
         counted=len(found),
         p50=int(p50),
         p95=int(p95),
-        mean=round(float(np.minimum(found, reader.limit or found).mean()), 1),
+        mean=round(float(np.minimum(found, limit or found).mean()), 1),
         longest=int(max(found.max(), extremes.max())),
-        cut=float((found > reader.limit).mean()) if reader.limit else 0.0,
-        read=_both_ends(reader.read([each[0] for each in texts])),
+        cut=float((found > limit).mean()) if limit else 0.0,
+        read=_read(model.tokenizer, [column[0] for column in texts], limit),
     )
 
 
-def _both_ends(text: str) -> str:
-    """A text on one line, without its middle where it is long: prompts stand at the start, separators at the end."""
-    text = " ".join(text.split())
-    if len(text) <= _READ:
-        return text
-    return f"{shortened(text, _READ - 20)} {text[-18:].lstrip()}"
+def _bytes(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
+    """The bytes of each text, `(n_rows,)`."""
+    batches = rows.select_columns([name]).with_format("arrow").iter(10_000)
+    return np.concatenate([pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy() for batch in batches])
+
+
+def _counts(tokenizer: Any, texts: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
+    """The tokens of each text, or pair of texts, uncut."""
+    if isinstance(tokenizer, Tokenizer):  # of a static embedding, which adds no special tokens
+        return np.array([len(each) for each in tokenizer.encode_batch_fast(texts[0], add_special_tokens=False)])
+    encoded = tokenizer(*texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+    return np.array([len(each) for each in encoded["input_ids"]])
+
+
+def _read(tokenizer: Any, texts: Sequence[str], limit: int | None) -> str:
+    """The part of a text, or pair of texts, that is read, with special tokens, without its middle where it is long.
+
+    Prompts stand at the start, separators at the end.
+    """
+    read = texts[0]
+    if not isinstance(tokenizer, Tokenizer):
+        cut = {"truncation": True, "max_length": limit} if limit else {}
+        read = str(tokenizer.decode(tokenizer(*texts, verbose=False, **cut)["input_ids"]))
+    read = " ".join(read.split())
+    return read if len(read) <= _READ else f"{shortened(read, _READ - 20)} {read[-18:].lstrip()}"

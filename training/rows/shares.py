@@ -1,13 +1,44 @@
-"""The number of rows that a share of the whole takes of each source, and which rows those are."""
+"""Random draws that depend on a row's texts and the seed alone: whose negatives it gets, and whether it is taken."""
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
 from foils.errors import UserError
-from training.rows.kinds import random_key
+from foils.kinds import Draw
+
+_KEYS = 2**64
+
+
+def random_key(texts: Sequence[str], seed: int) -> int:
+    """A random number from 0 to 2^64 - 1 that depends on texts and seed alone."""
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8)
+    for text in texts:
+        digest.update(b"\0")
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+def drawn(query: str, draws: Sequence[Draw], seed: int) -> int:
+    """The number of the draw that a query's row gets, in proportion to the draws' shares.
+
+    >>> from foils.kinds import parse
+    >>> draws = parse("llm:0.7,bm25:0.3", ["llm", "bm25"], "x")
+    >>> found = [drawn(f"query {number}", draws, seed=1) for number in range(1000)]
+    >>> found.count(0), found.count(1)
+    (678, 322)
+    """
+    if len(draws) == 1:
+        return 0
+    point, reached = random_key((query,), seed) / _KEYS, 0.0
+    for number, draw in enumerate(draws):
+        reached += draw.share
+        if point < reached:
+            return number
+    return len(draws) - 1  # rounding
 
 
 def rows_for_shares(shares: Mapping[str, float | None], rows: Mapping[str, int]) -> dict[str, int]:

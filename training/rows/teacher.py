@@ -17,7 +17,7 @@ from datasets import Dataset, concatenate_datasets
 from foils.errors import UserError
 from training.losses.similarity import DEFAULT_SCALE
 from training.losses.table import build_scores
-from training.rows.source import Source, load_config
+from training.rows.source import Source
 
 LABEL = "label"
 PREFIX = "scores-"
@@ -51,7 +51,7 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
     columns = [name for name in rows.column_names if name != "query"]
     asked = _Texts(_column(rows, ["query"]))
     answering = _Texts(_column(rows, columns))
-    stored = load_config(source, f"{PREFIX}{scorer}").data.table
+    stored = source.table(f"{PREFIX}{scorer}").load().data.table
     query = asked.codes_of_ids(stored["query-id"], _queries(source))
     passage = answering.codes_of_ids(stored["corpus-id"], _passages(source))
     pairs = query * len(answering.unique) + passage
@@ -106,16 +106,16 @@ def _column(rows: Dataset, columns: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _queries(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    table = load_config(source, "queries", "queries").data.table
+    table = source.table("queries", "queries").load().data.table
     return table["_id"].cast(pa.string()), table["text"].cast(pa.large_string())
 
 
 def _passages(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Ids and texts of corpus and LLM-written negatives, joined with their titles as rows have them."""
-    corpus = load_config(source, "corpus", "corpus").data.table
+    corpus = source.table("corpus", "corpus").load().data.table
     ids, texts = corpus["_id"].chunks, list(_joined(corpus))
     if "generated" in source.configs():
-        written = load_config(source, "generated").data.table
+        written = source.table("generated").load().data.table
         ids = ids + written["_id"].chunks
         texts += [pc.utf8_trim_whitespace(chunk).cast(pa.large_string()) for chunk in written["text"].chunks]
     return pa.chunked_array(ids, pa.string()), pa.chunked_array(texts, pa.large_string())

@@ -1,0 +1,238 @@
+"""A table of rows, pinned to its content: one configuration of a data set, read at once or piece by piece."""
+
+import logging
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Dataset, load_dataset
+from msgspec import Struct
+
+from foils.errors import UserError
+from foils.hub import explained, load_parquet, parquet_builder
+from training.recipe import Columns
+
+logger = logging.getLogger(__name__)
+
+Form = Literal["parquet", "json"]
+Row = dict[str, str]
+CHECKED_ROWS, READ_ROWS, OPEN_FILES = 10_000, 1000, 16
+NEGATIVE_NAME = re.compile(r"negative(?:_(\d+))?")
+# Names in the training sets that sentence-transformers publishes.
+QUERY_NAMES = ("query", "anchor", "question")
+POSITIVE_NAMES = ("positive", "answer", "passage")
+LABEL_NAMES = ("label", "labels", "score", "scores")
+
+
+class Table(Struct, frozen=True):
+    """Files of one form.
+
+    Attributes:
+        name: the Hub id, or the folder's or file's name.
+        revision: the Hub commit, or `sha256:...` of the files.
+        tag: the revision that was asked for on the Hub; None for local files.
+        location: the Hub id, folder or file.
+        config: its configuration; None for local files without one.
+        split: its split.
+        form: what its files are.
+        local: paths; on the Hub, the configuration says them.
+    """
+
+    name: str
+    revision: str
+    tag: str | None
+    location: str
+    config: str | None
+    split: str = "train"
+    form: Form = "parquet"
+    local: tuple[str, ...] = ()
+
+    def load(self) -> Dataset:
+        """Loads all rows and columns.
+
+        Raises:
+            UserError: the files cannot be read.
+        """
+        if self.tag is not None:
+            return load_parquet(self.location, self.config, self.split, self.revision)
+        with explained(f"dataset {self.location}"):  # plain files need no card
+            return load_dataset(self.form, data_files=list(self.local), split="train")
+
+    def files(self) -> tuple[str, ...]:
+        """Paths, or `hf://` addresses at the commit.
+
+        Raises:
+            UserError: they cannot be listed.
+        """
+        if self.tag is None:
+            return self.local
+        return tuple(parquet_builder(self.location, self.config, self.revision).config.data_files[self.split])
+
+
+class Part(Struct, frozen=True):
+    """A table, and what is trained on of it.
+
+    Attributes:
+        table: the rows.
+        name: of the table, for errors.
+        wanted: the columns to train on; found by their names by default.
+        pairs: takes queries and positives alone.
+    """
+
+    table: Table
+    name: str
+    wanted: Columns | None = None
+    pairs: bool = False
+
+    def columns(self, present: Sequence[str]) -> Row:
+        """The columns that are trained on: their names in the files -> `query`, `positive` ..."""
+        names = trained_columns(present, self.wanted, self.name)
+        return dict(list(names.items())[:2]) if self.pairs else names
+
+    def load(self) -> Dataset:
+        """Loads all rows: `query`, `positive`, `negative_1` ...; other columns are left out.
+
+        Raises:
+            UserError: a column is missing, a text is missing or blank, or the files cannot be read.
+        """
+        rows = self.table.load()
+        columns = self.columns(rows.column_names)
+        rows = rows.select_columns(list(columns))
+        self._check_texts(rows)
+        return rows.rename_columns({old: new for old, new in columns.items() if old != new})
+
+    def first_columns(self) -> Row:
+        """As `columns`, from the first row of the first file.
+
+        Raises:
+            UserError: it cannot be read, or holds no row.
+        """
+        file = self.table.files()[0]
+        with explained(f"dataset {self.name}, {Path(file).name}"):
+            first = next(_read(file, self.table.form), None)
+        if first is None:
+            raise UserError(f"dataset {self.name}: {Path(file).name} holds no row")
+        return self.columns(list(first))
+
+    def read(self, columns: Row, order: random.Random | None = None) -> Iterator[Row]:
+        """Yields all rows, piece by piece; `order` shuffles the files.
+
+        Raises:
+            UserError: a file cannot be read, or a text is missing or blank.
+        """
+        files = list(self.table.files())
+        if order is not None:
+            order.shuffle(files)
+        for file in files:
+            name = Path(file).name
+            with explained(f"dataset {self.name}, {name}"):
+                for number, row in enumerate(_read(file, self.table.form, list(columns)), start=1):
+                    for column in columns:
+                        text = row.get(column)
+                        if text is not None and not isinstance(text, str):
+                            raise self._not_text(column, type(text).__name__)
+                        if not text or text.isspace():
+                            raise self._empty_text(f"{name}, row {number}", column)
+                    yield {new: row[old] for old, new in columns.items()}
+
+    def count_rows(self) -> int:
+        """Counts the rows of all files, from the Parquet files' footers.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        count = _rows_of_parquet if self.table.form == "parquet" else _rows_of_lines
+        with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
+            return sum(pool.map(count, self.table.files()))
+
+    def _check_texts(self, rows: Dataset) -> None:
+        if len(rows) == 0:
+            raise UserError(f"dataset {self.name}: holds no row")
+        for start, table in enumerate(rows.with_format("arrow").iter(CHECKED_ROWS)):
+            for column in table.column_names:
+                kind = table[column].type
+                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                    raise self._not_text(column, str(kind))
+                texts = pc.utf8_trim_whitespace(table[column])
+                place = pc.index(pc.fill_null(pc.equal(pc.utf8_length(texts), 0), True), pa.scalar(True)).as_py()
+                if place >= 0:
+                    raise self._empty_text(f"row {start * CHECKED_ROWS + place + 1}", column)
+
+    def _not_text(self, column: str, found: str) -> UserError:
+        return UserError(
+            f"dataset {self.name}: column {column!r} holds {found} and not text; name another column, or convert it"
+        )
+
+    def _empty_text(self, where: str, column: str) -> UserError:
+        return UserError(
+            f"dataset {self.name}: {where}: {column} is empty; leave such rows out of the data, nothing is learnt from "
+            "them"
+        )
+
+
+def trained_columns(present: Sequence[str], columns: Columns | None, name: str) -> Row:
+    """The columns that are trained on, in the trainer's order: their names in the data -> `query`, `positive` ...
+
+    >>> trained_columns(["negative_10", "anchor", "positive", "negative", "id"], None, "x")
+    {'anchor': 'query', 'positive': 'positive', 'negative': 'negative_1', 'negative_10': 'negative_2'}
+
+    Raises:
+        UserError: a column is missing, or names leave a doubt.
+    """
+    if columns is None:
+        columns = _recognised(present, name)
+    old = [columns.query, columns.positive, *columns.negatives]
+    missing = [column for column in old if column not in present]
+    if missing:
+        raise UserError(f"dataset {name}: has no column {', '.join(missing)!r}; allowed: {', '.join(present)}")
+    if len(set(old)) < len(old):
+        raise UserError(f"dataset {name}: columns names one twice: {', '.join(old)}; each holds one text of a row")
+    left_out = [column for column in present if column not in old]
+    if left_out:
+        logger.info("%s: columns %s are not trained on", name, ", ".join(left_out))
+    new = ["query", "positive", *(f"negative_{number}" for number in range(1, len(old) - 1))]
+    return dict(zip(old, new, strict=True))
+
+
+def _recognised(present: Sequence[str], name: str) -> Columns:
+    """The columns by their names, if these leave no doubt; negatives by their numbers."""
+    queries = [column for column in present if column in QUERY_NAMES]
+    positives = [column for column in present if column in POSITIVE_NAMES]
+    labels = [column for column in present if column.lower() in LABEL_NAMES]
+    if len(queries) != 1 or len(positives) != 1:
+        what = f"{', '.join(present)} leave a doubt which column is the query and which the positive"
+    elif labels:  # those with label 0 would be trained on as if they were right
+        what = f"column {labels[0]!r} may say that not every row's {positives[0]} is a right one"
+    else:
+        negatives = [column for column in present if NEGATIVE_NAME.fullmatch(column)]
+        negatives.sort(key=lambda column: int(column.partition("_")[2] or 0))
+        return Columns(queries[0], positives[0], tuple(negatives))
+    raise UserError(
+        f'dataset {name}: {what}; for further data, name them: columns = {{ query = "...", positive = "...", '
+        'negatives = ["..."] }; in a data set of yours, keep query, positive and negative_1 ... alone'
+    )
+
+
+def _read(file: str, form: Form, columns: list[str] | None = None) -> Iterator[Mapping[str, Any]]:
+    """Yields the rows of a file; of a Parquet file, the wanted columns alone are read."""
+    options = {"columns": columns, "batch_size": READ_ROWS} if form == "parquet" else {}
+    rows = load_dataset(form, data_files=[file], split="train", streaming=True, **options)
+    for batch in rows.with_format("arrow").iter(READ_ROWS):
+        yield from batch.to_pylist()
+
+
+def _rows_of_parquet(file: str) -> int:
+    with fsspec.open(file, "rb") as opened:
+        return int(pq.ParquetFile(opened).metadata.num_rows)
+
+
+def _rows_of_lines(file: str) -> int:
+    with fsspec.open(file, "rb") as opened:
+        return sum(not line.isspace() for line in opened)
