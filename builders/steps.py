@@ -63,14 +63,8 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
 def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
     config = recipe.config
     with llm_session(checked.llm, store_file) as session:
-        material = Material(
-            checked.corpus.passages,
-            config.corpus.language,
-            config.seed,
-            session.run,
-            store_file.with_name("cache"),
-            Stages(costs_file(out)),
-        )
+        cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
+        material = Material(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
         asked = _asked(config, checked, material)
         config = _with_ranker(config, asked.accepted, material, out)
         candidates = mine_all(asked.accepted, material, config)
@@ -100,10 +94,9 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     drops += [*([leaked.drops] if leaked else []), selection.drops]
     configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
     write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
-    rows, kinds = len(selection.queries), ", ".join(config.negatives.kinds)
-    cost = session.ledger.cost()
-    told = f", {cost} in all" if cost else ""
-    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, told)
+    rows, kinds, cost = len(selection.queries), ", ".join(config.negatives.kinds), session.ledger.cost()
+    spent = f", {cost} in all" if cost else ""
+    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, spent)
 
 
 def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
