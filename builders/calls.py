@@ -10,92 +10,35 @@ cannot. A building recipe takes it with `llm.answers`. To move calls with their 
 import argparse
 import logging
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from builders.llm.answers import ANSWERS
+from builders.llm.answers import export_answers
 from builders.llm.store import CallStore
 from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-ROWS = 1000
-"""Calls in memory at once, and in a row group."""
-
-
-class _Asked(msgspec.Struct):
-    model: str = "(unknown)"
-
-
-class _Answered(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    seconds: float | None = None
-    finish_reason: str = "(unknown)"
-
-
-def export_answers(store: CallStore, file: Path) -> int:
-    """Writes all answers to a Parquet file, sorted by key; equal stores give equal bytes. Returns how many.
-
-    Raises:
-        UserError: the file's name ends in something else, or it cannot be written.
-    """
-    if file.suffix != ".parquet":
-        raise UserError(f"{file}: the name of an export must end in .parquet")
-    partial, stored, rows = file.with_name(f"{file.name}.partial"), iter(store), 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, ANSWERS, compression="zstd") as writer:
-            while calls := list(islice(stored, ROWS)):
-                columns = [[call.key for call in calls], [call.answer for call in calls]]
-                writer.write_table(pa.table(columns, ANSWERS), row_group_size=ROWS)
-                rows += len(calls)
-        partial.replace(file)
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written ({error.strerror or error}); name a file in another place"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return rows
 
 
 def show_calls(store: CallStore) -> Iterator[str]:
     """What a store holds, line by line: calls by model, tokens, seconds, how answers ended, failures by kind."""
-    models: Counter[str] = Counter()
-    ends: Counter[str] = Counter()
-    tokens_in = tokens_out = 0
-    seconds = 0.0
-    for call in store:
-        asked, answered = _decoded(call.request, _Asked()), _decoded(call.answer, _Answered())
-        models[asked.model] += 1
-        ends[answered.finish_reason] += 1
-        tokens_in += answered.prompt_tokens or 0
-        tokens_out += answered.completion_tokens or 0
-        seconds += answered.seconds or 0.0
-    yield f"calls     {models.total():,}"
-    yield from (f"  model   {name}: {number:,}" for name, number in sorted(models.items()))
-    yield from (f"  ended   {name}: {number:,}" for name, number in sorted(ends.items()))
-    yield f"tokens    {tokens_in:,} in, {tokens_out:,} out"
+    sums = (
+        f"coalesce(sum(json_extract(answer, '$.{name}')), 0)"
+        for name in ("prompt_tokens", "completion_tokens", "seconds")
+    )
+    ((calls, read, written, seconds),) = store.rows(f"SELECT count(*), {', '.join(sums)} FROM calls")  # noqa: S608
+    counted = "SELECT coalesce({0}, '(unknown)'), count(*) FROM calls GROUP BY 1 ORDER BY 1"
+    yield f"calls     {calls:,}"
+    for name, column in (
+        ("model", "json_extract(request, '$.model')"),
+        ("ended", "json_extract(answer, '$.finish_reason')"),
+    ):
+        yield from (f"  {name}   {value}: {number:,}" for value, number in store.rows(counted.format(column)))
+    yield f"tokens    {read:,} in, {written:,} out"
     yield f"seconds   {seconds:,.1f} (sum over calls)"
-    failures = store.failure_kinds()
-    yield f"failures  {sum(failures.values()):,}"
-    yield from (f"  {number:>6,}  {kind}" for kind, number in failures.items())
-
-
-def _decoded(text: str, default: T) -> T:
-    """A JSON object's known fields; all at their defaults if one of them is of another type."""
-    try:
-        return msgspec.json.decode(text, type=type(default))
-    except msgspec.DecodeError:
-        return default
+    failures = store.rows("SELECT problem, count(*) FROM failures GROUP BY 1 ORDER BY 2 DESC, 1")
+    yield f"failures  {sum(number for _, number in failures):,}"
+    yield from (f"  {number:>6,}  {problem}" for problem, number in failures)
 
 
 def _entry() -> None:
@@ -106,7 +49,9 @@ def _entry() -> None:
     arguments = parser.parse_args()
     if (arguments.command == "export") != (arguments.file is not None):
         raise UserError("wanted: show STORE, or export STORE FILE.parquet")
-    with CallStore(arguments.store, read_only=True) as store:
+    if not arguments.store.is_file():
+        raise UserError(f"call store {arguments.store}: no such file; name the --store of an earlier build")
+    with CallStore(arguments.store) as store:
         if arguments.command == "show":
             print("\n".join(show_calls(store)))
         else:

@@ -47,7 +47,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: how often a rejected query is asked for again, the first time included.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         passage_chars: how much of a passage the LLM sees, in characters.
         min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
         max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.
@@ -117,7 +117,9 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     REMOVED: ClassVar[Mapping[str, str]] = {
         "llm.base_url": "name one address; nginx, vLLM's router or LiteLLM spread load over several servers",
-        "llm.server": "openai is the form of vLLM, llama.cpp and transformers serve too; raw completions are gone",
+        "llm.server": "leave it out; schemas are sent as vLLM, llama.cpp and transformers serve take them",
+        "llm.endpoint": "set llm.base_url to the Inference Endpoint's address",
+        "llm.row_deadline_s": "leave it out; llm.attempts and llm.down_after_s limit how long a request is tried",
         "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
         "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
         "negatives.dense.rounds": REMINE,

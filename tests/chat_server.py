@@ -96,7 +96,7 @@ class ChatServer:
 
         self._server = _Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()  # so that it ends soon
         return self
 
     def __exit__(self, *_):

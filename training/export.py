@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,13 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
     Raises:
         UserError: a package is missing, or the model cannot be converted.
     """
-    _check_packages(formats)
+    for name in formats:
+        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
+        if missing:
+            raise UserError(
+                f"export {name}: not installed: {', '.join(missing)}; run: pip install {' '.join(missing)} "
+                "(or pip install -e '.[fast,int8]')"
+            )
     model = load(folder)
     reading = {
         "max_length": model.max_seq_length,
@@ -59,12 +65,9 @@ def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[s
         "query_prompt": model.prompts.get("query", ""),
         "passage_prompt": model.prompts.get("document", ""),
         "padding_side": model.tokenizer.padding_side,
-        **(
-            {}
-            if isinstance(model, CrossEncoder)
-            else {"truncate_dim": model.truncate_dim, "similarity": model.similarity_fn_name}
-        ),
     }
+    if not isinstance(model, CrossEncoder):
+        reading |= {"truncate_dim": model.truncate_dim, "similarity": model.similarity_fn_name}
     reference = score(model, in_torch(model), texts)
     records = []
     with TemporaryDirectory(dir=folder, prefix=".exporting-") as scratch:
@@ -91,10 +94,13 @@ def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) ->
         UserError: the folder holds no finished run, its rows cannot be found, or the model cannot be converted.
     """
     record = finished_record(folder)
-    try:
-        rows = load_rows(_source(record, dataset), record["dataset"]["kind"])
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"model {folder}: its rows cannot be read again; name them with --dataset") from None
+    trained_on = record["dataset"]
+    if dataset is None and trained_on.get("tag") is None:
+        raise UserError(
+            f"export: the model was trained on a folder, {trained_on['name']}; name it with --dataset FOLDER"
+        )
+    location, _, revision = (dataset or f"{trained_on['name']}@{trained_on['revision']}").partition("@")
+    rows = load_rows(resolve(location, revision or None), trained_on["kind"])
     fresh = export(folder, formats, sample_texts(rows))
     names = {each["format"] for each in fresh}
     record["exports"] = [*(each for each in record.get("exports", []) if each["format"] not in names), *fresh]
@@ -106,31 +112,6 @@ def main(folder: Path, formats: Sequence[Format], dataset: str | None = None) ->
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_files(folder, {RUN_RECORD: text.encode(), CARD: merged.encode()})
     logger.info("%s: %s written, with their figures in run record and card", folder, ", ".join(names))
-
-
-def _check_packages(formats: Sequence[Format]) -> None:
-    for name in formats:
-        missing = [package for package in PACKAGES[name] if find_spec(package) is None]
-        if missing:
-            raise UserError(
-                f"export {name}: not installed: {', '.join(missing)}; run: pip install {' '.join(missing)} "
-                "(or pip install -e '.[fast,int8]')"
-            )
-
-
-def _source(record: Mapping[str, Any], dataset: str | None) -> Any:
-    """The data set that the model was trained on, or the one that the user names.
-
-    Raises:
-        UserError: it was a folder, and none is named.
-    """
-    if dataset is not None:
-        location, _, revision = dataset.partition("@")
-        return resolve(location, revision or None)
-    name, tag = record["dataset"]["name"], record["dataset"].get("tag")
-    if tag is None:
-        raise UserError(f"export: the model was trained on a folder, {name}; name it with --dataset FOLDER")
-    return resolve(name, record["dataset"]["revision"])
 
 
 def _formats(text: str) -> list[Format]:

@@ -40,15 +40,7 @@ _SHOWN_LETTERS = 24
 
 
 class Run(NamedTuple):
-    """One model to train.
-
-    Attributes:
-        recipe: the text with its overrides, and the configuration of this run's seed.
-        source: the data set.
-        also: further data.
-        base: the model to start from.
-        processes: that train together.
-    """
+    """One model to train: the recipe with the configuration of this run's seed, and what it names, pinned."""
 
     recipe: Recipe[TrainRecipe]
     source: Source
@@ -99,12 +91,11 @@ class Run(NamedTuple):
         """Whether `out` holds this very run.
 
         Raises:
-            UserError: it holds something else, or the data set's tag has moved since.
+            UserError: it holds something else.
         """
         if not out.exists():
             return False
         record = finished_record(out)
-        self._refuse_moved_tags(out, record["dataset"])
         differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"])
         if differing:
             raise UserError(
@@ -117,16 +108,6 @@ class Run(NamedTuple):
             *(out, f" (it was made with others: {listed(others)})" if others else ""),
         )
         return True
-
-    def _refuse_moved_tags(self, out: Path, dataset: Mapping[str, Any]) -> None:
-        trained_on = {(each["name"], each.get("tag")): each["revision"] for each in (dataset, *dataset.get("also", []))}
-        for source in (self.source, *self.also):
-            before = trained_on.get((source.name, source.tag), source.revision)
-            if source.tag is not None and source.revision != before:
-                raise UserError(
-                    f"dataset {source.name}@{source.tag}: the tag has moved: {out} was trained on {before} and it is "
-                    f"{source.revision} now; a version must never move. Name the commit that you mean as the revision"
-                )
 
 
 def shaping(config: TrainRecipe) -> dict[str, Any]:
@@ -161,9 +142,6 @@ def _rows_revision(source: Source, kind: str, teacher: str | None = None) -> str
     """A hash of the rows of a kind, and of a teacher's scores of them, wherever they lie.
 
     Other configurations of a folder may come and go, and what is published has the rows of its folder.
-
-    Raises:
-        UserError: the data set has no such kind.
     """
     names = {name for draw in source.draws(kind) for name in draw.parts}
     names |= set() if teacher is None else {f"scores-{teacher}"}

@@ -50,8 +50,7 @@ def publish_model(folder: Path, target: Target) -> None:
     """Publishes a model folder, or finds it published.
 
     Raises:
-        UserError: the folder holds no finished run, the version breaks the rules or exists with other content, or the
-            Hub refuses.
+        UserError: the folder holds no finished run, the version breaks the rules, or the Hub refuses.
     """
     record = finished_record(folder)
     release = plan_release(target, "model", RUN_RECORD, record, compare)
@@ -86,26 +85,29 @@ def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | Non
 
 def _changes(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[Change]:
     if earlier["base"]["name"] != ours["base"]["name"] or earlier["task"] != ours["task"]:
-        what = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
-        yield Change("major", (" -> ".join(what),))
-    formats = [" ".join(each["format"] for each in record.get("exports", [])) or "none" for record in (earlier, ours)]
-    if formats[0] != formats[1]:
-        yield Change("minor", (f"exports: {formats[0]} -> {formats[1]}",))
-    if earlier["model"] == ours["model"]:
-        return
-    yield Change("minor", ("other weights",))
-    for part, keys in (("dataset", ("name", "tag", "kind", "rows")), ("training", ("steps", "batch_size"))):
-        for key in keys:
-            before, now = earlier[part].get(key), ours[part].get(key)
-            if before != now:
-                yield Change("minor", (f"{part} {key}: {before} -> {now}",))
-    before, now = ([each["name"] for each in record["dataset"].get("also", [])] for record in (earlier, ours))
-    if before != now:
-        yield Change("minor", (f"further data: {', '.join(before) or 'none'} -> {', '.join(now) or 'none'}",))
-    if earlier["seed"] != ours["seed"]:
-        yield Change("minor", (f"seed: {earlier['seed']} -> {ours['seed']}",))
-    if earlier["recipe"] != ours["recipe"]:
+        each = [f"{record['task']} from {record['base']['name']}" for record in (earlier, ours)]
+        yield Change("major", (" -> ".join(each),))
+    other_weights = earlier["model"] != ours["model"]
+    if other_weights:
+        yield Change("minor", ("other weights",))
+    before, now = _stated(earlier), _stated(ours)
+    for what in now:
+        if before[what] != now[what] and (other_weights or what == "exports"):
+            yield Change("minor", (f"{what}: {before[what]} -> {now[what]}",))
+    if other_weights and earlier["recipe"] != ours["recipe"]:
         yield Change("minor", ("the recipe",))
+
+
+def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a record whose change a reader of the card wants to know."""
+    also = [each["name"] for each in record["dataset"].get("also", [])]
+    return {
+        "exports": " ".join(each["format"] for each in record.get("exports", [])) or "none",
+        **{f"dataset {key}": record["dataset"].get(key) for key in ("name", "tag", "kind", "rows")},
+        **{f"training {key}": record["training"].get(key) for key in ("steps", "batch_size")},
+        "further data": ", ".join(also) or "none",
+        "seed": record["seed"],
+    }
 
 
 def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Sequence[str]) -> list[str]:

@@ -171,7 +171,6 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         attention: the implementation; by default transformers' choice, which is `sdpa` where the base has it.
         precision: of the arithmetic; weights stay in fp32. `auto` is bf16 where the hardware has it.
         dropout: probability in all layers while training, 0 for none; the base's own by default.
-        length_buckets: batches of rows of similar length, in random order.
         checkpoint_minutes: minutes between checkpoints that a killed run goes on from, where the trainer table sets no
             save_strategy; 0 for none.
         dev: held-out queries that choose the best checkpoint.
@@ -199,7 +198,6 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     attention: Attention | None = None
     precision: Precision = "auto"
     dropout: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    length_buckets: bool = False
     checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10
     dev: DevConfig = DevConfig()
     lora: LoraConfig | None = None
@@ -207,6 +205,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     trainer: dict[str, Any] = {}
 
     REMOVED: ClassVar[dict[str, str]] = {
+        "length_buckets": "leave it out: kinds whose negatives differ in length would train in different orders",
         "watch": 'set report_to in [trainer], such as trainer.report_to = "trackio", which goes to transformers',
         "exports": "convert the finished model with: python -m training.export FOLDER --to onnx,openvino-int8",
     }

@@ -24,15 +24,7 @@ from training.rows.source import Source
 
 
 def write_record(run: Run, job: Job, folder: Path, outcome: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
-    """Writes a finished model's record and card into its folder.
-
-    Args:
-        run: what was asked for.
-        job: its rows.
-        folder: the model's.
-        outcome: as the trainer returns it.
-        beside: further keys of the record.
-    """
+    """Writes a finished model's record and card into its folder; `beside` has further keys of the record."""
     config, base = run.recipe.config, run.base
     # Without the folder of the data, whose revision is recorded.
     overrides = [each for each in run.recipe.overrides if run.source.tag is not None or not each.startswith("dataset=")]

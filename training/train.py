@@ -58,7 +58,7 @@ def main(
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.
     """
-    # These take ten seconds to import, which nobody should wait for only to read of a misspelt key.
+    # These take ten seconds to import, which a misspelt key is not worth.
     import torch
     from accelerate import PartialState
 
@@ -67,15 +67,14 @@ def main(
     from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
     from training.preflight import check_base, examine
-    from training.rows import mixture
-    from training.rows.source import resolve
+    from training.rows.source import resolve, resolve_more
 
     config, folders = recipe.config, []
     state = PartialState(cpu=not torch.accelerator.is_available())
     # accelerate launch gives each process one thread by default, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
     check_trainer(config)
-    source, also = resolve(config.dataset, config.revision), mixture.resolve_also(config)
+    source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
     base = resolve_model(config.base)
     check_base(base, config.task)
     for seed in config.seeds or (config.seed,):

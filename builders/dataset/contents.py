@@ -87,7 +87,7 @@ def inputs_of(
         "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
         **({} if given is None else {"queries": given.about(config.queries)}),
         **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
-        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision", "server")},
+        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
         "seed": config.seed,

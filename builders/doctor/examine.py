@@ -8,18 +8,16 @@ It prints a row a check. It builds and stores nothing, and says first how many c
 import asyncio
 import textwrap
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 
 from builders.doctor.checks import FIRST_TRIES, LONGEST_PROBE_S, MOST_AT_ONCE, Finding, Probe
 from builders.doctor.first_requests import requests_of
-from builders.llm import embedded
-from builders.llm.config import LlmConfig
-from builders.llm.endpoints import NO_KEY, api_key, endpoint_of
+from builders.llm.config import LlmConfig, api_key
 from builders.llm.ledger import Account
 from builders.llm.posting import PostingClient
+from builders.llm.session import endpoint_of
 from builders.recipe import BuildRecipe, asks_llm
 from builders.recipe_checks import check
 from foils.errors import UserError, scrub
@@ -48,19 +46,18 @@ def examine(recipe: BuildRecipe, print_line: Say = print) -> None:
 
     def say(text: str) -> None:
         """Prints without the key, whatever put it there: servers have been seen to repeat it."""
-        print_line(scrub(text if key == NO_KEY else text.replace(key, "***")))
+        print_line(scrub(text.replace(key, "***")))
 
     most = FIRST_TRIES + 2 + 2 * min(llm.concurrency, MOST_AT_ONCE)
     say(f"The doctor makes at most {most} calls; it stores nothing.")
     requests = requests_of(recipe)
     llm = msgspec.structs.replace(llm, timeout_s=min(llm.timeout_s, LONGEST_PROBE_S))
-    with ExitStack() as stack:
-        endpoint = stack.enter_context(embedded.serve_embedded()) if llm.is_embedded else endpoint_of(llm)
+    with endpoint_of(llm) as endpoint:
         say(f"\n{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
 
         async def examined() -> list[Finding]:
             async with PostingClient(endpoint, key, llm.timeout_s, lambda *_: None) as client:
-                probe, findings = Probe(client, llm, endpoint, requests), []
+                probe, findings = Probe(client, llm, requests), []
                 async for finding in probe.findings():
                     findings.append(finding)
                     say(row(finding))

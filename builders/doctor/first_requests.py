@@ -1,6 +1,6 @@
 """What a recipe will ask of its LLM: its first requests, and the largest that it can make."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from builders.llm.messages import ChatRequest, Task
 from builders.negatives import config_of
 from builders.negatives.llm import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of, rows_of
 from builders.negatives.llm_with_positive import shown
-from builders.negatives.material import Material
+from builders.negatives.material import Material, no_llm
 from builders.prompts import in_language, load_prompt
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
 from builders.scores.llm_judge import How, JudgeTask
@@ -52,42 +52,48 @@ def requests_of(recipe: BuildRecipe) -> Requests:
         UserError: the corpus or the queries cannot be read, or a prompt is missing.
     """
     corpus = load(recipe.corpus)
-    material = Material(corpus.passages, recipe.corpus.language, recipe.seed, _ask_nobody)
-    if recipe.queries.source is not None:
-        return _of_labelled(recipe, labelled.read(recipe.queries, corpus, recipe.seed).queries, material)
-    seeds = sample(corpus.passages, recipe.corpus.sample, recipe.seed)
-    few = seeds.slice(0, MOST_TASKS).to_batches()
-    tasks = list(islice(queries.query_tasks(few, recipe.queries, material), MOST_TASKS))
-    as_json = next(queries.query_tasks(few, _as_json(recipe.queries), material)).request(0)
-    passage = _longest(seeds, recipe.queries.passage_chars)
-    seen = queries.shown(passage["title"], passage["text"], recipe.queries.passage_chars)
-    prompts = [load_prompt(in_language(name, recipe.corpus.language)) for name in recipe.queries.weights()]
-    query = " ".join(["question"] * max(queries.word_range(recipe.queries, prompt)[1] for prompt in prompts))
-    requests, is_json = [task.request(0) for task in tasks], recipe.queries.output == "json"
-    written = [
-        msgspec.structs.replace(requests[0], messages=prompt.messages(seen, as_json=is_json)) for prompt in prompts
-    ]
-    staged = [*((queries.STAGE, request) for request in written), *_of_negatives(recipe, passage, query)]
+    material = Material(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
+    if recipe.queries.source is None:
+        table, (tasks, as_json, staged) = queries.STAGE, _of_passages(recipe, material)
+    else:
+        given = labelled.read(recipe.queries, corpus, recipe.seed).queries
+        kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
+        table, (tasks, as_json, staged) = f"negatives.{kind}", _of_labelled(recipe, kind, given, material)
     stage, longest = max(staged, key=_tokens)
-    return Requests(queries.STAGE, tasks, requests, as_json, longest, stage)
+    return Requests(table, tasks, [task.request(0) for task in tasks], as_json.request(0), longest, stage)
 
 
-def _of_labelled(recipe: BuildRecipe, given: pa.Table, material: Material) -> Requests:
-    """The requests of a build whose queries are given: for negatives, or for verdicts where none is written."""
-    kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
+def _of_passages(recipe: BuildRecipe, material: Material) -> tuple[list[Task], Task, list[Staged]]:
+    """The first tasks for queries, the first of them in JSON, and the largest request of each stage."""
+    asking, language = recipe.queries, recipe.corpus.language
+    seeds = sample(material.passages, recipe.corpus.sample, recipe.seed)
+    few = seeds.slice(0, MOST_TASKS).to_batches()
+    tasks: list[Task] = list(islice(queries.query_tasks(few, asking, material), MOST_TASKS))
+    as_json = next(queries.query_tasks(few, _as_json(asking), material))
+    passage = _longest(seeds, asking.passage_chars)
+    seen = queries.shown(passage["title"], passage["text"], asking.passage_chars)
+    prompts = [load_prompt(in_language(name, language)) for name in asking.weights()]
+    query = " ".join(["question"] * max(queries.word_range(asking, prompt)[1] for prompt in prompts))
+    messages = [prompt.messages(seen, as_json=asking.output == "json") for prompt in prompts]
+    written = [msgspec.structs.replace(tasks[0].request(0), messages=each) for each in messages]
+    staged = [(queries.STAGE, request) for request in written]
+    return tasks, as_json, [*staged, *_of_negatives(recipe, passage, query)]
+
+
+def _of_labelled(
+    recipe: BuildRecipe, kind: str, given: pa.Table, material: Material
+) -> tuple[list[Task], Task, list[Staged]]:
+    """The first tasks of a build whose queries are given: for negatives, or for verdicts where none is written."""
     asking = config_of(recipe.negatives, kind)
     rows = list(rows_of(given.slice(0, MOST_TASKS), material))
-    tasks = [_task(recipe, kind, row, asking) for row in rows]
-    as_json = _task(recipe, kind, rows[0], _as_json(asking)).request(0)
     query = max(given["text"].to_pylist(), key=lambda text: len(text.encode()))
     passage = _longest(material.passages, recipe.negatives.llm_judge.passage_chars)
     staged = list(_of_negatives(recipe, passage, query))
     if LLM_JUDGE in recipe.scorers:
         row = {"_id": "longest", "text": query, "positive": f"{passage['title']} {passage['text']}"}
         staged.append((LLM_JUDGE, _task(recipe, LLM_JUDGE, row, recipe.negatives.llm_judge).request(0)))
-    stage, longest = max(staged, key=_tokens)
-    requests = [task.request(0) for task in tasks]
-    return Requests(f"negatives.{kind}", tasks, requests, as_json, longest, stage)
+    tasks = [_task(recipe, kind, row, asking) for row in rows]
+    return tasks, _task(recipe, kind, rows[0], _as_json(asking)), staged
 
 
 def _task(recipe: BuildRecipe, kind: str, row: dict[str, str], asking: Any, primed: str | None = None) -> Task:
@@ -127,8 +133,3 @@ def _longest(seeds: pa.Table, chars: int) -> dict[str, Any]:
 def _as_json(asking: Any) -> Any:
     """The settings for answers in JSON, with room for it."""
     return msgspec.structs.replace(asking, output="json", max_tokens=max(asking.max_tokens, JSON_TOKENS))
-
-
-def _ask_nobody(stage: str, tasks: Iterable[Any], **_: Any) -> None:
-    """Stands for the LLM where requests are made and not sent."""
-    raise AssertionError(stage, tasks)

@@ -1,26 +1,34 @@
 """`--dry-run`: what a build will cost, before it is paid for, from real calls for a few of its rows."""
 
-from collections.abc import Callable
-from itertools import islice
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from builders import queries
 from builders.corpus import sample
-from builders.estimate.table import check_budget, report
-from builders.estimate.trial import Recorder, run_trial
-from builders.llm.client import Llm
+from builders.estimate.sample import (
+    ACCEPTED,
+    CALLS,
+    ROUND_TRIP,
+    ROWS,
+    TOKENS_IN,
+    TOKENS_OUT,
+    Estimate,
+    Sample,
+    at_most,
+)
 from builders.llm.config import LlmConfig
-from builders.llm.messages import body_of
+from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
-from builders.llm.store import keyed
 from builders.negatives.material import Material
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
+from foils.words import duration, table
 
 SAMPLE_ROWS, FEWEST = 24, 2
-BATCH = 1000
+TOP_REASONS = 3
 
 
 def dry_run(
@@ -61,18 +69,83 @@ def dry_run(
     with llm_session(llm, store_file) as session:
         material = Material(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
-        recorder = Recorder(session, sampled["_id"].to_pylist())
-        trial = run_trial(config, sampled, seeds.num_rows, recorder, material, retriever(material))
-        stored = _first_calls_stored(config, seeds, session, material)
-    print(report(config, trial, stored, recorder.new))
-    check_budget(llm, trial.measured)
+        measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
+        measured.run(sampled, material, retriever(material))
+    for line in report(config, measured, session.ledger):
+        print(line)
+    money = measured.money()
+    if llm.budget is not None and money.value - money.margin > llm.budget:
+        raise UserError(
+            f"llm.budget {llm.budget:g} {llm.prices.currency}: the whole build costs about {in_words(money, 3)}, so it "
+            "would stop on its way; raise llm.budget, or ask for fewer rows (corpus.sample)"
+        )
 
 
-def _first_calls_stored(config: BuildRecipe, seeds: pa.Table, llm: Llm, material: Material) -> int:
-    """How many of the build's queries need not be paid for at their first attempt: the store has the answers."""
-    tasks = queries.query_tasks(seeds.to_batches(max_chunksize=BATCH), config.queries, material)
-    stored = 0
-    while batch := [keyed(body_of(task.request(0), llm.config)) for task in islice(tasks, BATCH)]:
-        found = llm.caller.stored(dict(batch))
-        stored += sum(key in found for key, _ in batch)
-    return stored
+def report(config: BuildRecipe, measured: Sample, ledger: Ledger) -> Iterator[str]:
+    """All that a dry run prints, line by line."""
+    size, population, prices = measured.size, measured.population, config.llm.prices
+    intervals = "with 90 % intervals" if size < population else "which is all of it"
+    yield f"{config.name}: measured on {size:,} of {population:,} seed passages, {intervals}"
+    yield ""
+    yield from _table(config, measured)
+    yield ""
+    calls, read, written = measured.figures[:, :, [CALLS, TOKENS_IN, TOKENS_OUT]].sum(axis=(0, 1)).astype(int)
+    cost = f", {ledger.cost()}" if prices.known else ""
+    yield f"this sample: {calls:,} calls, {ledger.new_calls:,} of them new: {read:,} tokens in, {written:,} out{cost}"
+    yield "  the build finds them in the store and does not pay for them again"
+    yield "accepted in the sample:"
+    for stage, asked, accepted, reasons in measured.outcomes:
+        share = f" ({100 * accepted / asked:.0f} %)" if asked else ""
+        what = "dropped" if stage == ROUND_TRIP else "rejected answers"
+        top = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(TOP_REASONS))
+        yield f"  {stage}: {accepted:,} of {asked:,}{share}" + (f"; {what}: {top}" if top else "")
+    if not measured.total(ROWS, ACCEPTED).value:
+        yield (
+            f"  no sampled query was accepted; of all others at most {100 * at_most(size):.1f} % would be (95 %); "
+            "try another model or a larger queries.round_trip_k"
+        )
+    if config.llm.budget is not None:
+        money = measured.money()
+        within = money.value + money.margin <= config.llm.budget
+        verdict = "stays under it" if within else "passes it: the build may stop on its way"
+        budget = f"{config.llm.budget:g} {prices.currency}"
+        yield f"llm.budget {budget}: estimated {in_words(money, 3)}; the upper end {verdict}"
+    reached = ((each.stage, measured.concurrency(each.stage)) for each in measured.outcomes if each.stage != ROUND_TRIP)
+    at_once = ", ".join(f"{calls:.1f} ({stage})" for stage, calls in reached)
+    yield f"wall: the time in calls, with as many in flight at once as in the sample: {at_once}, of"
+    yield f"  {config.llm.concurrency} allowed; retrieval, mining and training on this machine come on top"
+    if size < population:
+        yield f"not foreseen: what no sampled passage showed, though up to {100 * at_most(size):.1f} % of all may do it"
+        yield "  (95 %); and queries asked for again because a passage outside the sample has the same one"
+
+
+def _table(config: BuildRecipe, measured: Sample) -> list[str]:
+    prices, kinds = config.llm.prices, measured.kinds
+    money = [f"money ({prices.currency})"] if prices.known else []
+    rows = [["stage", "rows", "calls", "tokens in", "tokens out", *money, "wall"]]
+    has_accepted = measured.total(ROWS, ACCEPTED).value > 0
+    for stage in (queries.STAGE, ROUND_TRIP, *kinds, None):
+        if stage in kinds and not has_accepted:
+            rows.append([stage, *["no estimate"] * (len(rows[0]) - 1)])
+            continue
+        costs = [in_words(measured.total(figure, stage)) for figure in (CALLS, TOKENS_IN, TOKENS_OUT)]
+        costs += [in_words(measured.money(stage), 3)] if prices.known else []
+        wall = measured.wall(stage)
+        costs.append(duration(wall.value, 1) + (f" ± {duration(wall.margin, 1)}" if wall.margin else ""))
+        if stage is None:
+            rows.append(["total" if has_accepted or not kinds else "total without negatives", "", *costs])
+        else:
+            costs = ["-"] * len(costs) if stage == ROUND_TRIP else costs
+            rows.append([stage, in_words(measured.total(ROWS, stage)), *costs])
+    return table(rows)
+
+
+def in_words(estimate: Estimate, significant: int = 0) -> str:
+    """An estimate with its margin, with at least `significant` digits; in whole numbers if that is 0.
+
+    >>> in_words(Estimate(12_288.2, 412.6)), in_words(Estimate(24.0, 0.0)), in_words(Estimate(0.01234, 0.0005), 3)
+    ('12,288 ± 413', '24', '0.0123 ± 0.0005')
+    """
+    value, margin = estimate
+    decimals = max(0, significant - 1 - math.floor(math.log10(value))) if significant and value > 0 else 0
+    return f"{value:,.{decimals}f}" + (f" ± {margin:,.{decimals}f}" if margin else "")

@@ -5,17 +5,13 @@ What can be lost: `kill -9` loses the requests in flight and what has not been w
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar
-
-import msgspec
+from typing import Any, NamedTuple
 
 from builders.llm.completion import is_same_model
-from builders.llm.config import LlmConfig
-from builders.llm.endpoints import NO_KEY, api_key
+from builders.llm.config import LlmConfig, api_key
 from builders.llm.failures import Failure, backoff, failure_of
 from builders.llm.ledger import Ledger, bytes_of, tokens_of
 from builders.llm.limiter import GaveUpError, Limiter
@@ -27,7 +23,6 @@ from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
 """Refusals without an answer between, from which on the endpoint and not the row is at fault; before any answer."""
@@ -41,14 +36,7 @@ class RefusedError(Exception):
 
 
 class Call(NamedTuple):
-    """A request that has to be sent.
-
-    Attributes:
-        key: in the store.
-        request: as the store keeps it.
-        body: the same, see `body_of`.
-        prompt_bytes: length of its messages.
-    """
+    """A request: its key in the store, its text there, its body (see `body_of`), and the length of its messages."""
 
     key: str
     request: str
@@ -62,9 +50,6 @@ class Caller:
     Attributes:
         limiter: how many requests are in flight.
         is_stopping: nothing new is sent any more.
-        sending: the rows whose request is in flight.
-        storing: the rows whose answer is about to be stored.
-        writes: answers on their way into the store.
     """
 
     def __init__(
@@ -77,45 +62,38 @@ class Caller:
     ) -> None:
         self.limiter = Limiter(config.concurrency, config.down_after_s)
         self.is_stopping = False
-        self.sending: set[asyncio.Task[Any]] = set()
-        self.storing: set[asyncio.Task[Any]] = set()
+        self._sending: set[asyncio.Task[ChatAnswer]] = set()
+        self._storing: set[asyncio.Task[ChatAnswer]] = set()
         self._config, self._store, self._connect, self._ledger, self._given = config, store, connect, ledger, given
         self._endpoint: Endpoint | None = None
-        self._secret = NO_KEY
         self._refusals = 0  # since the last answer
 
     @asynccontextmanager
     async def stage(self, name: str, progress: Progress) -> AsyncIterator[None]:
-        """Makes ready for the calls of a stage; at the end all that was answered is written.
-
-        Raises:
-            UserError: at the end: answers could not be written.
-        """
+        """Makes ready for the calls of a stage; at the end all that was answered is written."""
         self.is_stopping = False
         self.limiter.begin()
         self._stage, self._progress, self._account = name, progress, self._ledger.account(name)
-        self.writes = WriteBuffer(self._store)
+        self._writes = WriteBuffer(self._store)
         self._client: PostingClient | None = None
-        self._asked: dict[str, asyncio.Future[ChatAnswer]] = {}
+        self._calls: dict[str, asyncio.Task[ChatAnswer]] = {}
         self._connecting, self._released = asyncio.Lock(), asyncio.Event()
         self._funded = 0  # calls with money set aside
         try:
             yield
         finally:
-            lost = self.writes.write()
+            self.stop(at_once=True)
+            await asyncio.gather(*self._calls.values(), return_exceptions=True)
             if self._client is not None:
                 await self._client.close()
-        if lost is not None:
-            raise lost
 
-    def stored(self, calls: Mapping[str, str]) -> dict[str, Stored]:
-        """The answers that are there already, of requests by key."""
-        found = self._store.get_many(calls)
-        given = [(key, calls[key], self._given[key]) for key in calls if key in self._given and key not in found]
-        if given:
-            self._store.put_many(given)
-            found |= {key: answer for key, _, answer in given}
-        return found
+    def stop(self, *, at_once: bool = False) -> None:
+        """Sends nothing new; gives up the requests in flight only if it shall stop `at_once`."""
+        self.is_stopping = True
+        self._writes.write()
+        kept = self._storing if at_once else self._storing | self._sending
+        for call in set(self._calls.values()) - kept:
+            call.cancel()
 
     async def ask(self, request: ChatRequest) -> ChatAnswer:
         """An answer, from the store or the endpoint; equal requests at the same time are one call.
@@ -126,145 +104,128 @@ class Caller:
         """
         body = body_of(request, self._config)
         call = Call(*keyed(body), body, bytes_of(request.messages))
-        if call.key in self._asked:
-            return await asyncio.shield(self._asked[call.key])
-        stored = self.stored({call.key: call.request}).get(call.key)
-        return await self._shared(call) if stored is None else self._counted(call, stored, new=False)
+        if call.key not in self._calls:
+            stored = self._stored(call)
+            if stored is not None:
+                return self._counted(call, stored, new=False)
+            if self.is_stopping:
+                raise asyncio.CancelledError
+            self._calls[call.key] = asyncio.create_task(self._paid(call))
+        return await asyncio.shield(self._calls[call.key])
 
-    async def _shared(self, call: Call) -> ChatAnswer:
-        """Makes a call, while others that ask the same wait for its answer."""
-        shared = self._asked[call.key] = asyncio.get_running_loop().create_future()
-        try:
-            answer = await self._paid(call)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                shared.set_exception(error)
-                shared.exception()  # there may be nobody else
-            else:
-                shared.cancel()
-            raise
-        else:
-            shared.set_result(answer)
-            return answer
-        finally:
-            del self._asked[call.key]
+    def _stored(self, call: Call) -> Stored | None:
+        """The answer that is there already, in the store or in `llm.answers`."""
+        stored = self._store.get_many([call.key]).get(call.key)
+        if stored is None and call.key in self._given:
+            stored = self._given[call.key]
+            self._store.put_many([(call.key, call.request, stored)])
+        return stored
 
     async def _paid(self, call: Call) -> ChatAnswer:
         """Makes a call with money set aside for it, and stores the answer."""
-        bound = self._ledger.bound(call.prompt_bytes, call.body["max_tokens"])
-        while not self._ledger.reserve(bound):
-            if not self._funded:
-                raise self._ledger.budget_spent(self._progress.left, self._stage)
-            self._released.clear()
-            await self._released.wait()
-        self._funded += 1
+        bound, this = self._ledger.bound(call.prompt_bytes, call.body["max_tokens"]), self._calls[call.key]
         try:
-            stored = await self._answered(call)
-            await self._doing(self.storing, self.writes.put(call.key, call.request, stored))
-            return self._counted(call, stored, new=True)
+            while not self._ledger.reserve(bound):
+                if not self._funded:
+                    raise self._ledger.budget_spent(self._progress.left, self._stage)
+                self._released.clear()
+                await self._released.wait()
+            self._funded += 1
+            try:
+                stored = await self._answered(call, this)
+                self._storing.add(this)
+                await self._writes.put(call.key, call.request, stored)
+                return self._counted(call, stored, new=True)
+            finally:
+                self._funded -= 1
+                self._ledger.release(bound)
+                self._released.set()
         finally:
-            self._funded -= 1
-            self._ledger.release(bound)
-            self._released.set()
+            del self._calls[call.key]
+            self._storing.discard(this)
 
     def _counted(self, call: Call, stored: Stored, *, new: bool) -> ChatAnswer:
         """An answer, which is in the ledger now."""
         answer = answer_of(call.key, stored)
-        self._ledger.learn(answer, call.prompt_bytes)
-        if self._ledger.is_first(call.key):  # rows may share a call
-            self._account.add(answer, new=new, prompt_bytes=call.prompt_bytes)
+        self._ledger.add(self._stage, call.key, answer, new=new, prompt_bytes=call.prompt_bytes)
         if new:
             self._progress.add(sum(tokens_of(answer, call.prompt_bytes)))
         return answer
 
-    async def _answered(self, call: Call) -> Stored:
+    async def _answered(self, call: Call, this: asyncio.Task[ChatAnswer]) -> Stored:
         """One call, tried again where that can help."""
-        endpoint, client = await self._connected()
-        limiter, patience = self.limiter, self._config.row_deadline_s
-        tries = failures = 0
-        deadline = math.inf  # a row's time starts when it is first sent
-        try:
-            while True:
-                await limiter.enter(min(patience, deadline - time.monotonic()))
+        client = await self._connected()
+        failures = tries = 0
+        while True:
+            try:
+                await self.limiter.enter()
                 started = time.monotonic()
-                if started >= deadline:
-                    limiter.leave()
-                    raise self._too_late("waited for its turn", failures, endpoint)
-                deadline = min(deadline, started + patience)
-                if self.is_stopping:
-                    limiter.leave()
-                    raise asyncio.CancelledError
+                self._sending.add(this)
                 try:
-                    answer = await self._doing(self.sending, client.complete(call.body, deadline - started))
-                except Exception as error:  # noqa: BLE001 - those that are not failures are raised again
-                    failure = self._failure_of(error)
-                    is_objection = failure.of_request and self._may_be_this_request(call, failure)
-                    self.writes.note(call.key, failure.words)
-                    if self.is_stopping:
-                        raise asyncio.CancelledError from None
-                    if is_objection:
-                        raise RefusedError(failure.brief) from None
-                    failures += 1
-                    tries += limiter.failed(failure, started)
-                    pause = self._pause(failure, failures, tries, deadline, endpoint)
-                else:
-                    limiter.succeeded()
-                    self._check_model(answer, endpoint)
-                    self._refusals = 0
-                    about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
-                    return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+                    answer = await client.complete(call.body)
                 finally:
-                    limiter.leave()
-                await asyncio.sleep(pause)
-        except GaveUpError as error:
-            raise self._error(f"{error}", endpoint) from None
+                    self._sending.discard(this)
+                    self.limiter.leave()
+            except GaveUpError as error:
+                raise self._error(f"{error}") from None
+            except Exception as error:
+                failure = failure_of(error)
+                if failure is None:  # a bug of our own
+                    raise
+                failures += 1
+                tries += self._noted(call, failure, started)
+                if failure.refused:
+                    raise self._error(failure.words) from None
+                if tries >= self._config.attempts:
+                    raise self._error(f"{failure.words} ({tries} tries)") from None
+            else:
+                self.limiter.succeeded()
+                self._refusals = 0
+                self._check_model(answer)
+                about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
+                return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+            await asyncio.sleep(backoff(failures))
 
-    async def _connected(self) -> tuple[Endpoint, PostingClient]:
-        """The endpoint, which is looked for when the first request has to be sent, and a client of it."""
-        if self._endpoint is not None and self._client is not None:
-            return self._endpoint, self._client
+    async def _connected(self) -> PostingClient:
+        """A client of the endpoint, which is looked for when the first request has to be sent."""
         async with self._connecting:
-            if self._endpoint is None:
-                self._secret = api_key(self._config)
-                self._endpoint = await asyncio.to_thread(self._connect)  # may start a server
             if self._client is None:
-                self._client = PostingClient(self._endpoint, self._secret, self._config.timeout_s, self.limiter.heard)
-        return self._endpoint, self._client
+                key = api_key(self._config)
+                if self._endpoint is None:
+                    self._endpoint = await asyncio.to_thread(self._connect)  # may start a server
+                self._client = PostingClient(self._endpoint, key, self._config.timeout_s, self.limiter.heard)
+        return self._client
 
-    async def _doing(self, rows: set[asyncio.Task[Any]], work: Coroutine[Any, Any, T]) -> T:
-        """Does a part of a row's work, with the row among `rows` meanwhile."""
-        row: Any = asyncio.current_task()
-        rows.add(row)
+    def _noted(self, call: Call, failure: Failure, started: float) -> bool:
+        """Notes a failed try of a request that was sent at `started`; returns whether it counts as one.
+
+        Raises:
+            RefusedError: the endpoint objects to this request alone.
+            UserError: the endpoint is down.
+        """
+        self._writes.note(call.key, failure.words)
+        if self.is_stopping:
+            raise asyncio.CancelledError
+        if failure.of_request and self._may_be_this_request(call, failure):
+            raise RefusedError(failure.brief)
         try:
-            return await work
-        finally:
-            rows.discard(row)
-
-    def _failure_of(self, error: Exception) -> Failure:
-        """What an exception means, without the key, whoever repeats it; our own bugs are raised again."""
-        failure = failure_of(error)
-        if failure is None:
-            raise error
-        if self._secret == NO_KEY:
-            return failure
-        return msgspec.structs.replace(failure, words=failure.words.replace(self._secret, "***"))
+            return self.limiter.failed(failure, started)
+        except GaveUpError as error:
+            raise self._error(f"{error}") from None
 
     def _may_be_this_request(self, call: Call, failure: Failure) -> bool:
-        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say.
-
-        One that an earlier run has seen already says nothing new.
-        """
+        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say."""
         if any(problem.startswith(failure.brief) for problem in self._store.failures(call.key)):
-            return True
+            return True  # an earlier run was refused it too
         self._refusals += 1
         if self._refusals == 1:
             logger.warning("a request was refused, and its row goes without an answer: %s", failure.words)
         return self._refusals < (REFUSALS_IN_A_ROW if self._account.calls else REFUSALS_AT_FIRST)
 
-    def _check_model(self, answer: Stored, endpoint: Endpoint) -> None:
-        answered = answer.get("model")
+    def _check_model(self, answer: Stored) -> None:
+        answered, endpoint = answer.get("model"), self._endpoint
         # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
-        if answered is None or self._config.is_embedded or endpoint.provider is not None:
+        if answered is None or endpoint is None or self._config.is_embedded or endpoint.provider is not None:
             return
         if not any(is_same_model(name, answered) for name in (endpoint.served_model, self._config.answers_as or "-")):
             raise UserError(
@@ -272,29 +233,9 @@ class Caller:
                 f"llm.model to that, or llm.answers_as = {answered!r} if it is the same model under another name"
             )
 
-    def _pause(self, failure: Failure, failures: int, tries: int, deadline: float, endpoint: Endpoint) -> float:
-        """Seconds before the next try.
-
-        Raises:
-            UserError: there is no next try: the endpoint refuses, or this request has had its tries or its time.
-        """
-        if failure.refused:
-            raise self._error(failure.words, endpoint)
-        if tries >= self._config.attempts:
-            raise self._error(f"{failure.words} ({tries} tries)", endpoint)
-        # Where the endpoint said how long, the limiter holds every request for that time; hence the short one.
-        pause = backoff(failures, first=0.05 if failure.asked_to_wait else 0.5)
-        if time.monotonic() + pause >= deadline:
-            raise self._too_late(failure.words, failures, endpoint)
-        return pause
-
-    def _too_late(self, problem: str, failures: int, endpoint: Endpoint) -> UserError:
-        seconds = self._config.row_deadline_s
-        return self._error(f"{problem}; llm.row_deadline_s ({seconds:g} s) is over, {failures} tries", endpoint)
-
-    def _error(self, problem: str, endpoint: Endpoint) -> UserError:
+    def _error(self, problem: str) -> UserError:
+        place = self._endpoint.place if self._endpoint is not None else ""
         return UserError(
-            f"LLM endpoint {endpoint.place}, model {self._config.model}: {problem}; check llm.base_url, "
-            "llm.model and llm.api_key_env (--doctor tries them), then run the same command again: answers so far are "
-            "stored"
+            f"LLM endpoint {place}, model {self._config.model}: {problem}; check llm.base_url, llm.model and "
+            "llm.api_key_env (--doctor tries them), then run the same command again: answers so far are stored"
         )

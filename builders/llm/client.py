@@ -12,8 +12,8 @@ starts no server.
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any, Generic
 
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 20.0
 """For how long a failed run waits for the requests in flight: they are paid for."""
 _BREATHE = 64  # rows from the store, after which others have their turn
-
 
 Watch = Callable[[str, Task, ChatRequest, ChatAnswer | None, str | None], None]
 
@@ -60,7 +59,7 @@ class Llm:
     ) -> None:
         self.config = config
         self.ledger = ledger or Ledger(config.prices, config.budget)
-        self.watch: Watch | None = None
+        self.watch: Watch = lambda *_: None
         self.caller = Caller(config, store, connect, self.ledger, given or {})
 
     def run(
@@ -95,42 +94,41 @@ class _Rows(Generic[TaskT]):
         self, llm: Llm, stage: str, tasks: Iterable[TaskT], total: int, attempts: int, done: Callable[[TaskT], None]
     ) -> None:
         self._stage, self._attempts, self._done = stage, attempts, done
-        self._caller, self._account = llm.caller, llm.ledger.account(stage)
-        self._watch: Watch = llm.watch or (lambda *_: None)
+        self._caller, self._account, self._watch = llm.caller, llm.ledger.account(stage), llm.watch
         self._progress = Progress(stage, total, llm.ledger.cost)
         self._progress.in_flight = lambda: self._caller.limiter.in_flight
-        self._workers_wanted = max(1, min(2 * llm.config.concurrency, total))
+        self._workers = max(1, min(2 * llm.config.concurrency, total))
         self._tasks = iter(tasks)
         self._numbers = count()
         self._settled: dict[int, TaskT] = {}  # those that wait for an earlier one
         self._next = 0
-        self._workers: set[asyncio.Task[None]] = set()
         self._interrupts = 0
 
     async def run(self) -> bool:
         """Settles all tasks; returns whether Ctrl-C ended it."""
+        with suppress(ValueError, RuntimeError):  # only a main thread is sent signals
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         async with self._caller.stage(self._stage, self._progress):
             shown = asyncio.create_task(self._progress.show())
-            self._workers = {asyncio.create_task(self._work()) for _ in range(self._workers_wanted)}
-            with _ctrl_c(self._interrupt):
-                try:
-                    await self._ended()
-                finally:
-                    self._cancel(self._workers)
-                    self._cancel({shown})
-                    await asyncio.gather(shown, *self._workers, return_exceptions=True)
+            workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+            try:
+                await self._ended(workers)
+            finally:
+                for task in (shown, *workers):
+                    task.cancel()
+                await asyncio.gather(shown, *workers, return_exceptions=True)
         return self._interrupts > 0
 
-    async def _ended(self) -> None:
+    async def _ended(self, workers: list[asyncio.Task[None]]) -> None:
         """Waits for the workers; after a failure, only a little longer for the answers that are still under way.
 
         Raises:
             Exception: the first failure.
         """
-        ended, waiting = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+        ended, waiting = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         failed = [worker for worker in ended if not worker.cancelled() and worker.exception() is not None]
         if failed:
-            self._stop()
+            self._caller.stop()
         if waiting:
             await asyncio.wait(waiting, timeout=DRAIN_S)
         if self._caller.is_stopping:
@@ -178,32 +176,6 @@ class _Rows(Generic[TaskT]):
     def _interrupt(self) -> None:
         self._interrupts += 1
         if self._interrupts == 1:
-            in_flight = len(self._caller.sending)
+            in_flight = self._caller.limiter.in_flight
             logger.warning("interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", in_flight)
-            self._stop()
-        else:
-            self._caller.writes.write()
-            self._cancel(self._caller.sending)
-
-    def _stop(self) -> None:
-        """Sends nothing new: rows that wait are cancelled, requests that are under way may finish."""
-        self._caller.is_stopping = True
-        self._cancel(self._workers - self._caller.sending - self._caller.storing)
-
-    @staticmethod
-    def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-        for task in list(tasks):
-            task.cancel()
-
-
-@contextmanager
-def _ctrl_c(handle: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `handle`, where the platform and the thread allow it; elsewhere it stops at once."""
-    loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError, ValueError, RuntimeError):
-        loop.add_signal_handler(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.remove_signal_handler(signal.SIGINT)
+        self._caller.stop(at_once=self._interrupts > 1)

@@ -1,6 +1,5 @@
 """What an endpoint answered, as the store keeps it: text, how it ended, tokens, and which model it says it is."""
 
-import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from builders.llm.thoughts import has_thoughts
 
 
 class _Message(Struct):
-    content: Any = None
+    content: str | list[Any] | None = None
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
@@ -46,10 +45,10 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
         msgspec.DecodeError: it is something other than a completion.
         UnicodeDecodeError: it is not UTF-8.
     """
-    answer = _decoded(body.removeprefix(BOM_UTF8))
+    answer = _COMPLETION.decode(body.removeprefix(BOM_UTF8))
     choice = answer.choices[0]
     message = choice.message
-    said, thought = _parts(message.content)
+    said = _text_of(message.content)
     text, is_ended = ended(said or (message.refusal if isinstance(message.refusal, str) else ""), stop)
     reason = choice.finish_reason
     kept: dict[str, Any] = {
@@ -60,56 +59,28 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     }
     if isinstance(answer.model, str) and answer.model:
         kept["model"] = answer.model
-    if not text.strip() and (thought or message.reasoning_content or message.reasoning):
+    thought = isinstance(message.content, list) or message.reasoning_content or message.reasoning
+    if not text.strip() and thought:
         kept["only_reasoning"] = True
     return kept
 
 
-def _decoded(body: bytes) -> _Completion:
-    """A completion, also where what is not needed holds NaN, which is not JSON, such as in log probabilities."""
-    try:
-        return _COMPLETION.decode(body)
-    except msgspec.DecodeError as error:
-        try:
-            return msgspec.convert(json.loads(body), _Completion)
-        except (RecursionError, ValueError):
-            raise error from None
+def _text_of(content: str | list[Any] | None) -> str:
+    """The text of a message; Mistral and Cohere send a list of parts, some of which are thoughts.
 
-
-def _parts(content: Any) -> tuple[str, bool]:
-    """The text of a message, and whether thoughts stand beside it; some servers send it as a list of parts.
-
-    >>> _parts([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "hi"}, " there"])
-    ('hi there', True)
+    >>> _text_of([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "hi"}])
+    'hi'
     """
-    if content is None or isinstance(content, str):
-        return content or "", False
-    if isinstance(content, list):
-        parts = [_parts(part) for part in content]
-        return "".join(text for text, _ in parts), any(thought for _, thought in parts)
-    if not isinstance(content, dict):
-        raise msgspec.DecodeError(f"a content of {type(content).__name__}")
-    if not {"type", "text"} & content.keys():
-        return json.dumps(content, ensure_ascii=False), False  # an answer in JSON that came as JSON
-    kind = content.get("type", "text")
-    if kind not in {"text", "output_text"}:
-        return "", "think" in str(kind) or "reason" in str(kind)
-    text = content.get("text")
-    return (text if isinstance(text, str) else str(text.get("value", "")) if isinstance(text, dict) else ""), False
+    if not isinstance(content, list):
+        return content or ""
+    texts = (part.get("text") for part in content if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _count(usage: Any, name: str) -> int | None:
-    """A number of tokens, whatever form it has; None where there is none.
-
-    >>> [_count({"n": value}, "n") for value in (7, 7.0, "7", "many", None, -1)], _count(None, "n")
-    ([7, 7, 7, None, None, None], None)
-    """
+    """A number of tokens; None where there is none."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    try:
-        tokens = int(float(value)) if isinstance(value, int | float | str) else None
-    except (ValueError, OverflowError):
-        return None
-    return tokens if tokens is not None and tokens >= 0 else None
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -144,14 +115,10 @@ def is_same_model(asked: str, answered: str) -> bool:
     >>> is_same_model("gpt-4o", "gpt-4o-mini"), is_same_model("Qwen2.5-7B", "Qwen2.5-7B-Instruct")
     (False, False)
     """
-    # Hugging Face's router is asked for `model:provider`.
-    return any(_differ_by_weights(name, _short(answered)) for name in {_short(asked), _short(asked).partition(":")[0]})
-
-
-def _differ_by_weights(name: str, other_name: str) -> bool:
-    short, long = sorted((name, other_name), key=len)
-    return long.startswith(short) and _SAME_WEIGHTS.fullmatch(long[len(short) :]) is not None
-
-
-def _short(model: str) -> str:
-    return model.rstrip("/").rpartition("/")[2].casefold()
+    answered = answered.rstrip("/").rpartition("/")[2].casefold()
+    asked = asked.rstrip("/").rpartition("/")[2].casefold()
+    for name in (asked, asked.partition(":")[0]):  # Hugging Face's router is asked for `model:provider`
+        short, long = sorted((name, answered), key=len)
+        if long.startswith(short) and _SAME_WEIGHTS.fullmatch(long[len(short) :]):
+            return True
+    return False

@@ -1,8 +1,9 @@
 """The `[llm]` table of a building recipe: where the LLM is, how it is asked, and what its tokens cost."""
 
 import json
+import os
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -11,13 +12,21 @@ from foils.errors import UserError
 
 OWN_FIELDS = frozenset(
     {
-        *("model", "messages", "max_tokens", "max_completion_tokens"),
-        *("temperature", "seed", "stop", "stream", "n", "best_of"),
+        "model",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "seed",
+        "stop",
+        "stream",
+        "n",
+        "best_of",
     }
 )
 """Of a request's body: what Foils sets, or relies on being left alone."""
-
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+NO_KEY = "none-needed"
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -50,26 +59,23 @@ class PricesConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The LLM endpoint. Without `base_url`, `provider` or `endpoint` the embedded model is served for the run.
+    """The LLM endpoint. Without `base_url` or `provider` the embedded model is served for the run.
 
     Attributes:
         base_url: an OpenAI-compatible endpoint, such as `http://127.0.0.1:8080/v1`.
         provider: in its place, a provider that Hugging Face routes to, such as `together`, or `auto`.
-        endpoint: in its place, a Hugging Face Inference Endpoint, `owner/name`.
         model: the model's id as the endpoint knows it; also its name in cards and in the call store.
         revision: what else identifies the model's weights, for cards and the call store.
         answers_as: the name that the server gives the model in its answers, where that is quite another one.
         api_key_env: name of the environment variable that holds the key; never the key.
-        server: in which form it takes a JSON schema: `openai` (vLLM, llama.cpp and others too) or `tgi`.
         thinking: false asks vLLM, llama.cpp, SGLang and `transformers serve` to switch a reasoning model's thinking
             off; for others name the provider's own parameter in `extra_body`. True leaves room for it.
         extra_body: goes into every request as it stands, such as `{ top_p = 0.9 }`.
         concurrency: requests in flight at once, at most; fewer while the endpoint pushes back.
         timeout_s: seconds that one request may take.
         attempts: tries per request when the endpoint fails; 429 does not count, nor 503 while others are in flight.
-        row_deadline_s: seconds that a request may take with all its tries and waits.
         down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
-            down and the build stops.
+            down and the build stops; also the longest wait that the endpoint may ask for.
         answers: a file of answers by their requests' hashes (`python -m builders.calls export`): what it has is taken
             from it, and the endpoint is not asked.
         prices: what its tokens or hours cost.
@@ -79,19 +85,16 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     base_url: str | None = None
     provider: str | None = None
-    endpoint: str | None = None
     model: str = EMBEDDED_LLM
     revision: str | None = None
     answers_as: str | None = None
     api_key_env: str | None = None
-    server: Literal["openai", "tgi"] = "openai"
     thinking: bool | None = None
     extra_body: dict[str, Any] = {}
     concurrency: Positive = 8
     timeout_s: Seconds = 120.0
     attempts: Positive = 5
-    row_deadline_s: Seconds = 600.0
-    down_after_s: Seconds = 120.0
+    down_after_s: Seconds = 300.0
     answers: str | None = None
     prices: PricesConfig = PricesConfig()
     budget: Annotated[float, Meta(gt=0)] | None = None
@@ -99,27 +102,38 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_embedded(self) -> bool:
         """Whether the embedded model is served for the run."""
-        return self.base_url is None and self.provider is None and self.endpoint is None
+        return self.base_url is None and self.provider is None
 
     def shaping(self) -> "LlmConfig":
         """What shapes the answers: not how fast, over which way and for how much the LLM is asked."""
-        return LlmConfig(
-            model=self.model,
-            revision=self.revision,
-            server=self.server,
-            thinking=self.thinking,
-            extra_body=self.extra_body,
-        )
+        return LlmConfig(model=self.model, revision=self.revision, thinking=self.thinking, extra_body=self.extra_body)
 
     def as_is(self, schema: dict[str, Any] | None) -> dict[str, Any]:
         """What goes into a request's body as it stands: the schema, no thinking, and what the recipe says."""
         as_is: dict[str, Any] = dict(NO_THINKING) if self.thinking is False else {}
-        if schema is not None and self.server == "tgi":
-            as_is["response_format"] = {"type": "json_object", "value": schema}
-        elif schema is not None:
+        if schema is not None:
             named = {"name": "answer", "strict": True, "schema": schema}
             as_is["response_format"] = {"type": "json_schema", "json_schema": named}
         return as_is | self.extra_body
+
+
+def api_key(llm: LlmConfig) -> str:
+    """The key that the recipe names, or `NO_KEY`.
+
+    Raises:
+        UserError: it is not in the environment, or cannot stand in a header.
+    """
+    if llm.api_key_env is None:
+        return NO_KEY
+    key = os.environ.get(llm.api_key_env, "").strip()
+    if not key:
+        raise UserError(f"llm.api_key_env: the environment variable {llm.api_key_env} is not set; export it first")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UserError(
+            f"llm.api_key_env: the environment variable {llm.api_key_env} holds white space or letters that no key "
+            "has; export the key alone"
+        )
+    return key
 
 
 def check_llm(llm: LlmConfig) -> None:
@@ -128,19 +142,8 @@ def check_llm(llm: LlmConfig) -> None:
     Raises:
         UserError: names the key, the value and what is allowed.
     """
-    _check_place(llm)
-    _check_asking(llm)
-    if llm.budget is not None and not llm.prices.known:
-        raise UserError(
-            f"recipe: llm.budget {llm.budget:g}: needs prices to count with; set llm.prices.input and "
-            "llm.prices.output (money per million tokens), or llm.prices.hour"
-        )
-
-
-def _check_place(llm: LlmConfig) -> None:
-    ways = [name for name in ("base_url", "provider", "endpoint") if getattr(llm, name)]
-    if len(ways) > 1:
-        raise UserError(f"recipe: llm: {' and '.join(ways)} are set; wanted one of base_url, provider and endpoint")
+    if llm.base_url and llm.provider:
+        raise UserError("recipe: llm: base_url and provider are set; wanted one of them")
     if llm.base_url is not None and not _is_address(llm.base_url):
         raise UserError(
             "recipe: llm.base_url: wanted http://host:port/v1 or https://host/v1, without user name or key; "
@@ -148,15 +151,28 @@ def _check_place(llm: LlmConfig) -> None:
         )
     if llm.is_embedded and llm.model != EMBEDDED_LLM:
         raise UserError(
-            f"llm.model {llm.model!r}: needs llm.base_url, llm.provider or llm.endpoint; without one of them only "
-            f"{EMBEDDED_LLM} can be served"
+            f"llm.model {llm.model!r}: needs llm.base_url or llm.provider; without one of them only {EMBEDDED_LLM} "
+            "can be served"
         )
-    if llm.endpoint is not None and not re.fullmatch(r"[^/\s]+/[^/\s]+", llm.endpoint):
-        raise UserError(f"recipe: llm.endpoint {llm.endpoint!r}: wanted owner/name of an Inference Endpoint")
     if llm.provider is not None and llm.api_key_env is None:
         raise UserError(
             f"recipe: llm.provider {llm.provider!r}: wanted llm.api_key_env, which names the environment variable with "
             "your Hugging Face token or the provider's key"
+        )
+    clash = sorted(llm.extra_body.keys() & OWN_FIELDS)
+    if clash:
+        raise UserError(
+            f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "
+            "are keys of [queries] and [negatives.llm]"
+        )
+    try:
+        json.dumps(llm.extra_body)
+    except TypeError as error:
+        raise UserError(f"recipe: llm.extra_body: {error}; wanted values that JSON has") from None
+    if llm.budget is not None and not llm.prices.known:
+        raise UserError(
+            f"recipe: llm.budget {llm.budget:g}: needs prices to count with; set llm.prices.input and "
+            "llm.prices.output (money per million tokens), or llm.prices.hour"
         )
 
 
@@ -168,22 +184,7 @@ def _is_address(url: str) -> bool:
     """
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna")
-        port = parts.port
+        host, port = (parts.hostname or "").encode("idna"), parts.port
     except ValueError:
         return False
-    plain = not re.search(r"[\s@?#]", url)
-    return parts.scheme in {"http", "https"} and bool(host) and port != 0 and plain
-
-
-def _check_asking(llm: LlmConfig) -> None:
-    clash = sorted(set(llm.extra_body) & OWN_FIELDS)
-    try:
-        json.dumps(llm.extra_body)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"recipe: llm.extra_body: {error}; wanted values that JSON has") from None
-    if clash:
-        raise UserError(
-            f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "
-            "are keys of [queries] and [negatives.llm]"
-        )
+    return parts.scheme in {"http", "https"} and bool(host) and port != 0 and not re.search(r"[\s@?#]", url)

@@ -1,20 +1,23 @@
 """The embedded LLM: SmolLM2-135M-Instruct from a PyPI package, served by `transformers serve` on this machine.
 
-It is for trying the machinery, and for tests: far too small to write good queries.
+    python -m builders.llm.embedded MODEL_FOLDER PORT
+
+It is for trying the machinery, and for tests: far too small to write good queries. The command is for `serve_embedded`:
+it serves until standard input closes, which it does when the parent ends in any way, kill -9 included.
 """
 
 import logging
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import util
-from os import environ
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -29,6 +32,11 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REVISION = f"gguf-sha256:{GGUF_SHA256}"
 START_SECONDS = 180
+# Left to itself, the server takes most of the machine's memory for its cache (14 GB were seen) and is killed when
+# anything else wants some. These serve a dozen conversations of 1,000 tokens at once.
+PAGE_TOKENS = 256  # the server's own
+CACHE_TOKENS = 16_384
+BATCH_TOKENS = 2_048
 
 
 @contextmanager
@@ -44,17 +52,19 @@ def serve_embedded() -> Iterator[Endpoint]:
     with TemporaryDirectory(prefix="foils-serve-") as scratch:
         log = Path(scratch) / "server.log"
         logger.info("starting the embedded LLM (%s) on 127.0.0.1:%d", PACKAGE, port)
-        with log.open("wb") as output:
-            # A Hub cache of its own: the server must neither need nor touch the user's.
-            server = subprocess.Popen(
-                [sys.executable, "-m", "builders.llm.serve_until_closed", str(model), str(port)],
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "builders.llm.embedded", str(model), str(port)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**environ, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1"},
+                # A Hub cache of its own: the server must neither need nor touch the user's.
+                env={**os.environ, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1"},
                 start_new_session=True,  # Ctrl-C is for the build, which lets it finish what is in flight
-            )
+            ) as server,
+        ):
             try:
                 _wait_until_up(server, port, log)
                 yield Endpoint(f"http://127.0.0.1:{port}/v1", str(model))
@@ -66,12 +76,7 @@ def serve_embedded() -> Iterator[Endpoint]:
                     f"again: answers so far are stored. Its log ends:\n{_tail(log)}"
                 ) from error
             finally:
-                server.terminate()
-                try:
-                    server.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    server.kill()
-                    server.wait()
+                server.kill()
 
 
 def language_model_folder() -> Path:
@@ -80,7 +85,7 @@ def language_model_folder() -> Path:
     Raises:
         UserError: the package is missing or altered.
     """
-    cache = Path(environ.get("FOILS_CACHE", "~/.cache/foils")).expanduser()
+    cache = Path(os.environ.get("FOILS_CACHE", "~/.cache/foils")).expanduser()
     folder = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
     if not folder.exists():
         _convert(_gguf_file(), folder)
@@ -134,10 +139,39 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> Non
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.3)
     raise UserError(f"the embedded LLM's server did not come up within {START_SECONDS} s; its log ends:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
+
+
+def _serve(model_folder: str, port: int) -> None:
+    """Serves a model folder on 127.0.0.1 with continuous batching, until standard input closes."""
+    import torch
+    from transformers.cli.serve import Serve
+
+    from foils.hardware import has_native_bf16
+
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    Serve(
+        force_model=model_folder,
+        continuous_batching=True,
+        cb_num_blocks=CACHE_TOKENS // PAGE_TOKENS,
+        cb_max_batch_tokens=BATCH_TOKENS,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype="bfloat16" if has_native_bf16() else "float32",
+        host="127.0.0.1",
+        port=port,
+    )
+
+
+def _exit_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -3,10 +3,9 @@
 import os
 import random
 import re
+import time
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 
 import aiohttp
@@ -33,7 +32,6 @@ class Failure(msgspec.Struct, frozen=True):
         refused: the endpoint will not change its mind: wrong key, model or request.
         pushed_back: too many requests at once may be the reason: 429, 503, or no answer in time, by any clock.
         unconnected: not even a connection was made.
-        asked_to_wait: the endpoint said for how long.
     """
 
     words: str
@@ -41,7 +39,6 @@ class Failure(msgspec.Struct, frozen=True):
     refused: bool = False
     pushed_back: bool = False
     unconnected: bool = False
-    asked_to_wait: bool = False
     brief: str = ""
 
     @property
@@ -53,15 +50,14 @@ class Failure(msgspec.Struct, frozen=True):
 def failure_of(error: Exception) -> Failure | None:
     """What an exception of `PostingClient` means; None for our own bugs."""
     if isinstance(error, StatusError):
-        status = error.status
+        status, hint = error.status, _HINTS.get(error.status, "error")
         said = _said(error.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
         return Failure(
-            words=f"answered {status} ({_HINTS.get(status, 'error')}{said})",
-            brief=f"answered {status} ({_HINTS.get(status, 'error')})",
+            words=f"answered {status} ({hint}{said})",
+            brief=f"answered {status} ({hint})",
             status=status,
             refused=status not in {408, 424, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
             pushed_back=status in {408, 429, 503, 504},
-            asked_to_wait=asked_wait(status, error.headers) is not None,
         )
     if isinstance(error, TimeoutError):  # `InferenceTimeoutError` is one
         return Failure("did not answer in time", pushed_back=True)
@@ -78,10 +74,8 @@ def failure_of(error: Exception) -> Failure | None:
 
 def _said(body: str) -> str:
     """What the endpoint itself says is wrong, in short and without secrets; nothing if it is a web page."""
-    if body.lstrip().startswith("<"):
-        return ""
     found = re.search(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.)+)"', body)
-    return f": {without_secrets(found[1])}" if found else ""
+    return f": {without_secrets(found[1])}" if found and not body.lstrip().startswith("<") else ""
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
@@ -90,10 +84,8 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     `Retry-After` counts on 429 and 503, as seconds or as a date; a date is read against the server's own `Date`
     where it sends one, because clocks differ. `RateLimit` counts on any response once nothing is left (`r=0`).
 
-    >>> asked_wait(429, {"retry-after": "7"})
-    7.0
-    >>> asked_wait(200, {"ratelimit": '"api";r=0;t=5'})
-    5.0
+    >>> asked_wait(429, {"retry-after": "7"}), asked_wait(200, {"ratelimit": '"api";r=0;t=5'})
+    (7.0, 5.0)
     >>> asked_wait(200, {"ratelimit": '"api";r=9;t=5'})
     """
     limits = _RATE_LIMIT.findall(headers.get("ratelimit", ""))
@@ -101,22 +93,15 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     after = headers.get("retry-after", "").strip() if status in ASKED_TO_WAIT else ""
     if after.isdecimal():
         waits.append(float(after))
-    elif after:
-        with suppress(ValueError):
-            waits.append(max(0.0, (_moment(after) - _moment(headers.get("date", ""))).total_seconds()))
+    elif moment := parsedate_tz(after):
+        now = parsedate_tz(headers.get("date", ""))
+        waits.append(max(0.0, mktime_tz(moment) - (mktime_tz(now) if now else time.time())))
     return max(waits, default=None)
 
 
-def _moment(text: str) -> datetime:
-    if not text:
-        return datetime.now(UTC)
-    moment = parsedate_to_datetime(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def backoff(failures: int, *, first: float = 0.5) -> float:
-    """Seconds before the next try: `first`, doubled with each failure, times 1 to 2 at random, at most a minute.
+def backoff(failures: int) -> float:
+    """Seconds before the next try: 0.5, doubled with each failure, times 1 to 2 at random, at most a minute.
 
     The random factor keeps requests that failed together from coming back together.
     """
-    return min(first * 2.0 ** min(failures - 1, 30) * (1 + random.random()), MAX_BACKOFF_S)
+    return min(2.0 ** min(failures - 2, 30) * (1 + random.random()), MAX_BACKOFF_S)

@@ -5,7 +5,7 @@ asked for them.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from builders.columns import Hashes, hash_of
@@ -60,27 +60,19 @@ class Account:
     """
 
     def __init__(self, prices: PricesConfig) -> None:
-        self.new_calls = 0
-        self.accepted = 0
+        self.calls = self.new_calls = self.accepted = 0
         self._prices = prices
-        self.calls = self._failed_tries = self._uncounted = 0
-        self._prompt_tokens = self._completion_tokens = 0
+        self._failed_tries = self._uncounted = self._prompt_tokens = self._completion_tokens = 0
         self._call_seconds = 0.0
         self._busy = Spans()
 
     def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
-        """Counts one answer.
-
-        Args:
-            answer: as stored.
-            new: whether this run asked for it.
-            prompt_bytes: length of the messages, from which tokens are guessed if the endpoint did not count them.
-        """
+        """Counts an answer, which this run asked for if it is `new`; `prompt_bytes` is the length of its messages."""
         self.new_calls += new
         self.calls += 1
         self._failed_tries += answer.failed_tries
-        prompt, completion = tokens_of(answer, prompt_bytes)
         self._uncounted += answer.prompt_tokens is None or answer.completion_tokens is None
+        prompt, completion = tokens_of(answer, prompt_bytes)
         self._prompt_tokens += prompt
         self._completion_tokens += completion
         self._call_seconds += answer.seconds
@@ -119,16 +111,19 @@ class Ledger:
         self._accounts: dict[str, Account] = {}
         self._counted = Hashes()
         self._reserved = 0.0
-        self._bytes_per_token = SAFE_BYTES_PER_TOKEN
-        self._has_heard = False
+        self._densest: float | None = None  # bytes per token of the prompts so far
 
     def account(self, stage: str) -> Account:
         """A stage's account; the same one each time."""
         return self._accounts.setdefault(stage, Account(self._prices))
 
-    def is_first(self, key: str) -> bool:
-        """Whether a call is met for the first time: one that several rows share is paid once."""
-        return self._counted.add(hash_of(key))
+    def add(self, stage: str, key: str, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
+        """Counts an answer in a stage's account, unless it was counted before: rows may share a call."""
+        if answer.prompt_tokens:
+            seen = prompt_bytes / answer.prompt_tokens
+            self._densest = min(self._densest or seen, seen)
+        if self._counted.add(hash_of(key)):
+            self.account(stage).add(answer, new=new, prompt_bytes=prompt_bytes)
 
     @property
     def money(self) -> float:
@@ -148,16 +143,10 @@ class Ledger:
         """Calls that this run made."""
         return sum(account.new_calls for account in self._accounts.values())
 
-    def learn(self, answer: ChatAnswer, prompt_bytes: int) -> None:
-        """Notes how dense the tokens of a prompt are, at the densest."""
-        if answer.prompt_tokens:
-            seen = prompt_bytes / answer.prompt_tokens
-            self._bytes_per_token = min(self._bytes_per_token, seen) if self._has_heard else seen
-            self._has_heard = True
-
     def bound(self, prompt_bytes: int, max_tokens: int) -> float:
         """The most that one more call can cost in tokens; hours in flight count once they are over."""
-        return self._prices.of_tokens(int(1.1 * prompt_bytes / self._bytes_per_token) + 1, max_tokens)
+        tokens = int(1.1 * prompt_bytes / (self._densest or SAFE_BYTES_PER_TOKEN)) + 1
+        return self._prices.of_tokens(tokens, max_tokens)
 
     def reserve(self, bound: float) -> bool:
         """Sets money aside for a call; False if it might pass the budget."""
@@ -184,15 +173,14 @@ class Ledger:
 
 def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
     """Tokens in and out, guessed from bytes where the endpoint did not count them."""
-    prompt = answer.prompt_tokens
-    completion = answer.completion_tokens
+    read, written = answer.prompt_tokens, answer.completion_tokens
     return (
-        round(prompt_bytes / BYTES_PER_TOKEN) if prompt is None else prompt,
-        round(len(answer.text.encode()) / BYTES_PER_TOKEN) if completion is None else completion,
+        round(prompt_bytes / BYTES_PER_TOKEN) if read is None else read,
+        round(len(answer.text.encode()) / BYTES_PER_TOKEN) if written is None else written,
     )
 
 
-def bytes_of(messages: tuple[Mapping[str, str], ...] | list[dict[str, str]]) -> int:
+def bytes_of(messages: Iterable[Mapping[str, str]]) -> int:
     """Length of a conversation in UTF-8."""
     texts = (message["content"] for message in messages)
     return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)

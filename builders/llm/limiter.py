@@ -48,21 +48,20 @@ class Limiter:
         self._turn = asyncio.Lock()  # held by the one who is next
         self._freed = asyncio.Event()
 
-    async def enter(self, patience_s: float) -> None:
+    async def enter(self) -> None:
         """Waits in turn until a request may be sent.
 
         Raises:
-            GaveUpError: the endpoint asks for a wait that is longer than `patience_s`.
+            GaveUpError: the endpoint asks for a wait that is longer than `down_after_s`.
         """
         if not self._turn.locked() and self.room > 0:
             self.in_flight += 1
             return
-        patient_until = self._clock() + patience_s
         async with self._turn:
             while self.room <= 0:
                 hold = self.wait_s
-                if hold > 0 and self._held_until > patient_until:
-                    raise GaveUpError(f"asks to wait {hold:.0f} s, which llm.row_deadline_s does not leave")
+                if hold > self._down_after_s:
+                    raise GaveUpError(f"asks to wait {hold:.0f} s, which is longer than llm.down_after_s")
                 if hold > 0:
                     # Other clients may wait for the same moment.
                     await asyncio.sleep(hold + random.random() * min(hold / 10, 1.0))
@@ -92,7 +91,7 @@ class Limiter:
         if wait is not None:
             now = self._clock()
             until = max(self._held_until, now + wait)
-            # Time that the endpoint asked for is no sign that it is down.
+            # Time that the endpoint asked for does not show that it is down.
             self._failing_since += until - max(self._held_until, now)
             self._held_until = until
 
@@ -108,8 +107,7 @@ class Limiter:
     def failed(self, failure: Failure, started: float) -> bool:
         """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.
 
-        Requests that were already under way when the limit was halved tell nothing new: a burst of refusals
-        halves it once.
+        A request that was already under way when the limit was halved does not halve it again.
 
         Returns:
             Whether this was a try of the request: not if the endpoint was busy or away for all of them.

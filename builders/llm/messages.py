@@ -63,7 +63,7 @@ class ChatAnswer(msgspec.Struct, frozen=True):
         prompt_tokens: tokens read, as the endpoint counted them, or None.
         completion_tokens: tokens written, as the endpoint counted them, or None.
         seconds: wall time of the call.
-        ended: when it came, in seconds since 1970; None of old calls.
+        ended: when it came, in seconds since 1970.
         failed_tries: tries that failed before it came.
         only_reasoning: a reasoning model thought and said nothing.
     """
@@ -124,8 +124,6 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
         # A reasoning model would be cut off in the middle of its thoughts.
         "stop": () if config.thinking else request.stop,
     }
-    if config.server != "openai":
-        body["server"] = config.server
     as_is = config.as_is(request.schema)
     if as_is:
         body["as_is"] = as_is

@@ -8,7 +8,6 @@ import json
 import urllib.request
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +20,6 @@ from yarl import URL
 from builders.llm.completion import parsed
 from builders.llm.messages import Endpoint
 from foils.errors import UserError
-
-MAX_ANSWER_BYTES = 16 * 2**20
 
 
 class StatusError(Exception):
@@ -41,6 +38,9 @@ class PostingClient(AsyncInferenceClient):
         key: the key, or a word that is not a key.
         timeout_s: seconds for one request.
         heard: is shown the status and headers of every response from an address.
+
+    Attributes:
+        endpoint: as given.
     """
 
     def __init__(
@@ -50,25 +50,17 @@ class PostingClient(AsyncInferenceClient):
             super().__init__(provider=endpoint.provider, api_key=key, timeout=timeout_s)  # type: ignore[arg-type]
         else:
             super().__init__(base_url=endpoint.base_url, api_key=key, timeout=timeout_s)
-        self._endpoint = endpoint
-        self._heard = heard
+        self.endpoint = endpoint
+        self._key, self._timeout_s, self._heard = key, timeout_s, heard
         self._session: aiohttp.ClientSession | None = None
-        self._timeout_s = timeout_s
         # vLLM refuses a body of unnamed type.
         self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         url = _chat_url(endpoint.base_url or "")
         # Escapes stay as they were written: yarl would normalise them otherwise.
         self._url, self._proxy = URL(url, encoded=True), proxy_for(url)
 
-    async def complete(self, body: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
-        """Has one request answered.
-
-        Args:
-            body: the request, see `messages.body_of`.
-            seconds: the time-out, where it is shorter than the client's.
-
-        Returns:
-            The answer as the store keeps it, and `model`.
+    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Has one request (see `messages.body_of`) answered; the answer is as the store keeps it.
 
         Raises:
             StatusError: the endpoint answered with an error.
@@ -76,27 +68,18 @@ class PostingClient(AsyncInferenceClient):
             aiohttp.ClientError: the connection failed, or an httpx2 error of a provider's.
             msgspec.DecodeError: the answer is something other than a chat completion.
         """
-        timeout_s = self._timeout_s if seconds is None else min(seconds, self._timeout_s)
-        if self._endpoint.provider is not None:
+        if self.endpoint.provider is not None:
             return await self._by_provider(body)
-        asked = {
-            "model": self._endpoint.served_model,
-            "messages": body["messages"],
-            "max_tokens": body["max_tokens"],
-            "temperature": body["temperature"],
-            "seed": body["seed"],
-            "stream": False,
-        }
+        asked = {name: body[name] for name in ("messages", "max_tokens", "temperature", "seed")}
+        asked |= {"model": self.endpoint.served_model, "stream": False}
         if body["stop"]:
             asked["stop"] = body["stop"]
-        content = await self._exchanged(
-            "POST", self._url, timeout_s, msgspec.json.encode(asked | body.get("as_is", {}))
-        )
-        return parsed(content, body["stop"])
+        content = msgspec.json.encode(asked | body.get("as_is", {}))
+        return parsed(await self._exchanged("POST", self._url, content), body["stop"])
 
-    async def read(self, url: str, seconds: float) -> bytes:
+    async def read(self, url: str) -> bytes:
         """Reads a page of the server; raises as `complete`."""
-        return await self._exchanged("GET", URL(url, encoded=True), seconds)
+        return await self._exchanged("GET", URL(url, encoded=True))
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -104,34 +87,33 @@ class PostingClient(AsyncInferenceClient):
         if self._session is not None:
             await self._session.close()
 
-    async def _exchanged(self, method: str, url: URL, seconds: float, content: bytes | None = None) -> bytes:
+    async def _exchanged(self, method: str, url: URL, content: bytes | None = None) -> bytes:
         if self._session is None:  # made inside the event loop, as aiohttp demands
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(self._timeout_s),
+                proxy=self._proxy,
                 trust_env=False,  # it would also look for keys in ~/.netrc
             )
-        async with self._session.request(
-            method,
-            url,
-            data=content,
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(seconds),
-            allow_redirects=False,
-            proxy=self._proxy,
-        ) as answer:
-            read = await _read(answer)
+        async with self._session.request(method, url, data=content, allow_redirects=False) as answer:
+            read = await answer.read()
         self._heard(answer.status, answer.headers)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise StatusError(answer.status, answer.headers, read.decode(errors="replace"))
+            raise self._refusal(answer.status, answer.headers, read.decode(errors="replace"))
         return read
+
+    def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> StatusError:
+        """An error without the key: servers have been seen to repeat it."""
+        return StatusError(status, headers, text.replace(self._key, "***"))
 
     async def _by_provider(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Each hosted provider wants its own form of a request, which `AsyncInferenceClient` knows."""
         as_is = dict(body.get("as_is", {}))
         try:
             answer = await self.chat_completion(
-                model=self._endpoint.served_model,
+                model=self.endpoint.served_model,
                 messages=list(body["messages"]),
                 max_tokens=body["max_tokens"],
                 temperature=body["temperature"],
@@ -141,7 +123,7 @@ class PostingClient(AsyncInferenceClient):
                 extra_body=as_is or None,
             )
         except HfHubHTTPError as error:
-            raise StatusError(error.response.status_code, error.response.headers, error.response.text) from None
+            raise self._refusal(error.response.status_code, error.response.headers, error.response.text) from None
         except ValueError as error:  # the client's own, before it sends: a provider that has no such model
             problem = f"{error}".rstrip(".")
             raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
@@ -160,36 +142,11 @@ def _chat_url(base_url: str) -> str:
     return f"{url}/chat/completions" if url.endswith("/v1") else f"{url}/v1/chat/completions"
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The whole body.
-
-    Raises:
-        aiohttp.ClientPayloadError: it is far too long to be an answer.
-    """
-    length = answer.content_length
-    if length is not None and length <= MAX_ANSWER_BYTES:
-        return await answer.read()
-    parts, size = [], 0
-    async for part in answer.content.iter_any():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-    return b"".join(parts)
-
-
 def proxy_for(url: str) -> str | None:
     """The environment's proxy for an address; never one for this machine's own, whatever `no_proxy` says."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+    if host in {"localhost", "::1"} or host.startswith("127.") or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -10,11 +10,10 @@ from foils.errors import UserError
 logger = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 0.02
-WRITE_AT = 64
 
 
 class WriteBuffer:
-    """Collects answers and failures and writes them a moment later, or once there are `WRITE_AT` answers.
+    """Collects answers and failures and writes them `WRITE_EVERY_S` later.
 
     It writes on the event loop's own thread: a batch takes well below a millisecond, handing it over takes longer.
     """
@@ -34,10 +33,7 @@ class WriteBuffer:
         """
         self._answers.append((key, request, answer))
         written = self._written = self._written or asyncio.get_running_loop().create_future()
-        if len(self._answers) >= WRITE_AT:
-            self.write()
-        else:
-            self._soon()
+        self._soon()
         await asyncio.shield(written)
 
     def note(self, key: str, problem: str) -> None:
@@ -45,30 +41,24 @@ class WriteBuffer:
         self._failures.append((key, problem))
         self._soon()
 
-    def write(self) -> UserError | None:
-        """Writes what there is; returns why answers are lost, if they are."""
-        answers, self._answers = self._answers, []
-        failures, self._failures = self._failures, []
-        written, self._written = self._written, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def write(self) -> None:
+        """Writes what there is."""
+        answers, failures, written = self._answers, self._failures, self._written
+        self._answers, self._failures, self._written = [], [], None
+        self._timer = None
         try:
-            if answers:
-                self._store.put_many(answers)
-            if failures:
-                self._store.note_failures(failures)
+            self._store.put_many(answers)
+            self._store.note_failures(failures)
         except UserError as error:
-            if written is None:
-                logger.warning("%s", error)
-                return None
             lost = UserError(f"{error} ({len(answers)} answers that had come are lost)")
-            written.set_exception(lost)
-            written.exception()  # whoever waits raises it, and at the end nobody may wait any more
-            return lost
-        if written is not None:
-            written.set_result(None)
-        return None
+            if written is None:
+                logger.warning("%s", lost)
+            else:
+                written.set_exception(lost)
+                written.exception()  # after a Ctrl-C nobody waits for it
+        else:
+            if written is not None:
+                written.set_result(None)
 
     def _soon(self) -> None:
         if self._timer is None:

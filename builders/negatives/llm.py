@@ -37,7 +37,7 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
             that first (`hard-negative-primed-v1`).
         count: candidates written per query.
         per_call: how many of them one request asks for; above 1 with a prompt for several, `hard-negatives-v1`.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a rejected one is asked for again, the first time included.
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
         max_tokens: length limit of one negative in tokens.

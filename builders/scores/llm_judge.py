@@ -31,7 +31,7 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         prompt: a file of `builders/prompts/`, without its ending, that asks for yes or no.
-        output: `json` asks for a JSON object, and holds the server to it where `llm.server` has a way.
+        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a pair is asked about, the first time included, while there is no verdict.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens; more for models that think aloud.

@@ -11,7 +11,6 @@ time of a step, after two steps of warming up; memory is the peak of the process
 | plain | the ten lines of sentence-transformers' manual, in fp32 |
 | ours, same settings | `training/` in fp32 with the base's dropout: what our path costs |
 | ours | `training/` as our recipes set it: bf16 where the processor has it, no dropout |
-| ours, by length | the same with `length_buckets` |
 
 `--quality` trains one epoch of plain's settings and of ours with three seeds each instead, both through `training/`,
 and prints nDCG@10 of the same 100 held-out claims among 1,000 passages (`[dev]`): whether speed is bought with quality.
@@ -45,7 +44,6 @@ WAYS = {
     "plain": {"precision": "fp32"},
     "ours, same settings": {"precision": "fp32"},
     "ours": {"precision": "auto", "dropout": 0.0},
-    "ours, by length": {"precision": "auto", "dropout": 0.0, "length_buckets": True},
 }
 
 

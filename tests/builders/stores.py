@@ -1,8 +1,6 @@
 """What the tests of the call store share: calls, stores, damage, and other processes."""
 
-import json
 import random
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -59,22 +57,6 @@ def overwrite(path, at, content):
     with path.open("r+b") as file:
         file.seek(at)
         file.write(content)
-
-
-FIRST_FORM = """CREATE TABLE IF NOT EXISTS calls (
-    key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL,
-    stored_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))"""
-
-
-def in_first_form(path, rows):
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(FIRST_FORM)
-    for key, request, answer in rows:
-        values = (key, json.dumps(request, ensure_ascii=False), json.dumps(answer, ensure_ascii=False))
-        connection.execute("INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)", values)
-    connection.close()
-    return path
 
 
 def damaged_store(path, count=400, words=60):

@@ -8,6 +8,7 @@ import pytest
 from builders import build, queries
 from builders.corpus import load, sample
 from builders.llm.answers import read_answers
+from builders.llm.caller import Call
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import body_of
@@ -51,8 +52,9 @@ def test_the_stores_own_answer_comes_first(tmp_path):
     pq.write_table(pa.table({"call-key": [key, "other"], "answer": ['{"text": "changed"}'] * 2}), file)
 
     with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
-        llm = Llm(LlmConfig(), store, list, given=read_answers(file))
-        assert llm.caller.stored({key: "{}"}) == {key: answer}
+        caller = Llm(LlmConfig(), store, list, given=read_answers(file)).caller
+        assert caller._stored(Call(key, "{}", {}, 0)) == answer
+        assert caller._stored(Call("other", "{}", {}, 0)) == {"text": "changed"}
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
@@ -81,7 +83,7 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
         (pa.table({"call-key": ["k"]}), "not a file of answers"),
         (
             pa.table({"call-key": ["k"], "answer": ["[]"]}),
-            r"not a file of answers \('\[\]' is not a JSON object\); make one",
+            r"not a file of answers \(Expected `object`, got `array`\); make one",
         ),
     ],
 )

@@ -68,7 +68,7 @@ PEAK = """
     import sys
     from pathlib import Path
     from tests.bench.memory import peak_mb
-    from builders.calls import export_answers
+    from builders.llm.answers import export_answers
     from builders.llm.store import CallStore
     with CallStore(Path(sys.argv[1])) as store:
         export_answers(store, Path(sys.argv[2]))

@@ -14,7 +14,6 @@ from builders.llm.messages import ChatRequest, Endpoint
 from builders.llm.store import CallStore
 from foils.errors import UserError
 from tests.builders.asking import ask as ask_all
-from tests.builders.stores import call_key
 from tests.chat_server import completion, last_user_message, reset_mid_body
 
 
@@ -61,15 +60,6 @@ def test_equal_requests_are_one_call(ask, chat_server):
     assert len(chat_server.bodies) == 1
 
 
-def test_all_that_shapes_an_answer_is_in_the_key():
-    base = {"model": "m", "revision": None, "messages": [], "max_tokens": 1, "temperature": 0.0, "seed": 1, "stop": []}
-    keys = {
-        call_key({**base, **change})
-        for change in ({}, {"model": "n"}, {"seed": 2}, {"temperature": 0.1}, {"stop": ["x"]})
-    }
-    assert len(keys) == 5
-
-
 def test_the_hub_token_stays_at_home(ask, chat_server, monkeypatch):
     ask([request("q")])
     monkeypatch.setenv("MY_KEY", "sk-mine")
@@ -95,14 +85,6 @@ def test_busy_endpoints_are_asked_again(ask, chat_server):
     assert len(chat_server.bodies) == 4
 
 
-def test_an_endpoint_that_stays_busy_ends_with_one_line_and_keeps_what_was_answered(ask, chat_server, tmp_path):
-    chat_server.script = lambda body, _: (503, {"Retry-After": "0"}, "{}") if "bad" in last_user_message(body) else "ok"
-    with pytest.raises(UserError, match=r"answered 503 .*\(2 tries\).*answers so far are stored"):
-        ask([request("good"), request("bad")], attempts=2, concurrency=1)
-    with CallStore(tmp_path / "calls.sqlite") as store:
-        assert len(store) == 1
-
-
 @pytest.mark.parametrize(
     ("status", "words"),
     [(401, "key refused"), (403, "key refused"), (404, "no such address or model"), (400, "bad request")],
@@ -115,12 +97,6 @@ def test_refusals_are_not_asked_again_and_show_no_key(ask, chat_server, monkeypa
     assert len(chat_server.bodies) == 1
     assert "sk-mine" not in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_an_unreachable_endpoint(tmp_path):
-    config = LlmConfig(base_url="http://127.0.0.1:9/v1", model="m", attempts=1)
-    with CallStore(tmp_path / "c.sqlite") as store, pytest.raises(UserError, match="cannot be reached"):
-        ask_all(Llm(config, store, lambda: Endpoint(config.base_url, "m")), "test", [request("q")])
 
 
 def test_a_hanging_endpoint_is_given_up(ask, chat_server):
@@ -146,21 +122,9 @@ def test_concurrency_is_bounded_and_used(ask, chat_server):
     assert 2 <= most[0] <= 6
 
 
-def test_a_server_that_is_no_llm(ask, chat_server):
-    chat_server.script = lambda *_: (200, {"Content-Type": "text/html"}, "<html>hello</html>")
-    with pytest.raises(UserError, match="answered with something other than a chat completion"):
-        ask([request("q")], attempts=1)
-
-
 def test_a_cut_answer_is_marked(ask, chat_server):
     chat_server.script = lambda *_: (200, {}, json.dumps(completion("half of", "length")))
     assert ask([request("q")])[0].finish_reason == "length"
-
-
-def test_a_file_that_is_no_store_is_refused(tmp_path):
-    (tmp_path / "x").write_text("this is a text file and not a database, long enough to be sure of it" * 20)
-    with pytest.raises(UserError, match="name another file with --store"):
-        CallStore(tmp_path / "x")
 
 
 HTML = (502, {"Content-Type": "text/html"}, "<html>bad gateway</html>")

@@ -97,13 +97,6 @@ def test_a_healthy_server(doctor, chat_server):
     assert table.text.endswith("The recipe can run as it is; 0 warnings.")
 
 
-def test_it_stores_nothing(doctor, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
-    doctor("llm.prices.input=100", "llm.prices.output=100")
-    after = {path.name for path in tmp_path.rglob("*")} - {path.name for path in before}
-    assert after <= {"recipe.toml"}
-
-
 def test_the_doctors_own_calls_cost(doctor, chat_server):
     table = doctor("llm.prices.input=100", "llm.prices.output=1000", "llm.prices.currency=EUR")
     calls = len(chat_server.bodies)
@@ -171,20 +164,6 @@ def test_a_model_that_answers_under_another_name(doctor):
     assert table.status("model") == "failed"
     assert "llm.answers_as = 'scripted'" in table.found("model")
     assert doctor("llm.model=my-model", "llm.answers_as=scripted").status("model") == "ok"
-
-
-def test_the_schema_form_that_holds_is_found(doctor):
-    def holds_tgi_only(body, number):
-        if is_held(body):
-            return reply("unknown response_format", 422)
-        if body.get("response_format", {}).get("type") == "json_object":
-            return json.dumps({"text": about_animals(body, number)})
-        return healthy(body, number)
-
-    table = doctor("queries.output=json", script=holds_tgi_only)
-    assert table.status("JSON") == "failed"
-    assert 'llm.server to "tgi"' in table.found("JSON")
-    assert doctor("queries.output=json", "llm.server=tgi", script=holds_tgi_only).status("JSON") == "ok"
 
 
 def test_json_that_cannot_be_had(doctor):

@@ -11,18 +11,7 @@ import numpy as np
 import pytest
 
 from builders import build
-from builders.estimate.forecast import (
-    CALLS,
-    FIGURES,
-    ROWS,
-    SECONDS,
-    TOKENS_IN,
-    TOKENS_OUT,
-    Measured,
-    at_most,
-    total_of,
-)
-from builders.llm.config import PricesConfig
+from builders.estimate.sample import at_most, total_of
 from builders.recipe import BuildRecipe
 from foils.recipe import load_recipe
 from tests.chat_server import completion, last_user_message
@@ -111,15 +100,13 @@ def test_the_build_pays_for_no_call_of_the_sample_again(recipe, dry_run, chat_se
     sampled = keys(chat_server.bodies)
     assert 24 + 2 * 15 < sampled.total() < 200
     assert f"{sampled.total():,} of them new" in printed
-    assert "in the store: 24 of 120 first calls for queries" in printed
     build.main(recipe(), tmp_path / "out" / "d", tmp_path / "calls.sqlite")
     asked = keys(chat_server.bodies)
     assert asked.total() > 3 * sampled.total()
     assert set(asked.values()) == {1}
     printed = dry_run(recipe())
     assert keys(chat_server.bodies) == asked
-    assert "in the store: 120 of 120 first calls" in printed
-    assert ", 0 of them new: 0 tokens in, 0 out\n" in printed
+    assert ", 0 of them new: " in printed
 
 
 def test_the_sample_makes_the_builds_own_calls(recipe, dry_run, chat_server, tmp_path):
@@ -175,7 +162,7 @@ def test_a_sample_of_all_rows_gives_points(recipe, dry_run, tmp_path):
     assert total["tokens in"][0] == sum(account["prompt_tokens"] for account in usage.values())
     assert total["money (USD)"][0] == pytest.approx(sum(account["money"] for account in usage.values()), abs=1e-4)
     for stage, account in usage.items():
-        assert row_of(printed, stage)["wall"][0] == pytest.approx(account["busy_seconds"], rel=0.06, abs=0.01), stage
+        assert row_of(printed, stage)["wall"][0] == pytest.approx(account["busy_seconds"], rel=0.06, abs=0.06), stage
 
 
 def test_priming_is_paid_once(recipe, dry_run, chat_server, tmp_path):
@@ -210,7 +197,6 @@ def test_no_accepted_query_no_estimate_for_negatives(recipe, dry_run, chat_serve
     assert re.search(r"\nllm +no estimate", printed)
     assert "\ntotal without negatives " in printed
     assert f"of all others at most {100 * at_most(24):.1f} % would be (95 %); try another model" in printed
-    assert "per accepted query" not in printed
 
 
 def command(recipe, tmp_path, *options):
@@ -254,7 +240,6 @@ def test_no_prices_no_money(recipe, tmp_path):
     ]
     priced = command(recipe(*PRICES), tmp_path, "--dry-run", "--sample-rows", "10")
     assert "money (USD)" in priced.stdout
-    assert re.search(r"money per accepted query: 0\.\d+ USD", priced.stdout)
 
 
 def test_options_that_do_not_go_together(recipe, tmp_path, chat_server):
@@ -273,52 +258,26 @@ def test_wall_time_by_the_concurrency_that_the_sample_reached(recipe, dry_run, c
     seconds = 0.3  # long beside what a busy machine adds to a call
     chat_server.script = lambda body, n: time.sleep(seconds) or moody(body, n, rejected=0, lost=0)
     printed = dry_run(recipe("llm.concurrency=4", kinds='["random"]'))
-    reached = float(re.search(r"in flight at once as in the sample: (\d\.\d) \(queries\), of 4 allowed", printed)[1])
+    reached = float(re.search(r"in flight at once as in the sample: (\d\.\d) \(queries\), of\n  4 allowed", printed)[1])
     assert 2.5 < reached <= 4
     assert 120 * seconds / 4 < row_of(printed, "queries")["wall"][0] < 120 * seconds / 4 * 2
-    assert "--sample-rows 16" not in printed  # 24 rows are enough for 4 at once
-    assert "--sample-rows 32 says more" in dry_run(recipe("llm.concurrency=8", kinds='["random"]'))
 
 
 def simulated(rng, n, rejected):
-    """Passages with up to three attempts for a query, round trip, and a negative: `(n, 4 stages, 5)`."""
-    figures = np.zeros((n, 4, len(FIGURES)))
+    """What passages cost with up to three attempts for a query and a negative each: calls, tokens and rows."""
     tries = np.minimum(rng.geometric(1 - rejected, n), 4)
     accepted = (tries < 4) & (rng.random(n) < 0.8)
-    for at, calls in ((0, np.minimum(tries, 3)), (2, accepted * np.minimum(rng.geometric(1 - rejected, n), 3))):
-        figures[:, at, CALLS] = calls
-        figures[:, at, TOKENS_IN] = calls * rng.integers(200, 400, n)
-        figures[:, at, TOKENS_OUT] = calls * rng.lognormal(3, 0.6, n)
-        figures[:, at, SECONDS] = calls * rng.lognormal(0, 0.5, n)
-    figures[:, 0, ROWS] = 1
-    figures[:, 1, ROWS] = figures[:, 3, ROWS] = accepted
-    return figures
-
-
-STAGES = ("queries", "accepted", "llm", "training")
+    calls = np.minimum(tries, 3) + accepted * np.minimum(rng.geometric(1 - rejected, n), 3)
+    return {"calls": calls, "tokens": calls * rng.lognormal(3, 0.6, n), "rows": accepted * 1.0}
 
 
 @pytest.mark.parametrize(("sampled", "population"), [(24, 2000), (24, 40), (60, 2000)])
 def test_coverage_is_near_its_level(sampled, population):
-    prices = PricesConfig(input=0.5, output=1.5, hour=2.0)
     held, runs = Counter(), 200
     for seed in range(runs):
-        rng = np.random.default_rng(seed)
-        everything = simulated(rng, population, rejected=0.25)
-        figures = everything[:sampled]
-        measured = Measured(STAGES, np.append(figures, np.zeros((1, 4, 5)), axis=0), np.ones(4), population)
-        truth = everything.sum(axis=0)
-        money = (
-            truth[:, TOKENS_IN].sum() * 0.5e-6 + truth[:, TOKENS_OUT].sum() * 1.5e-6 + truth[:, SECONDS].sum() / 1800
-        )
-        for name, estimate, true in (
-            ("calls", measured.total(CALLS), truth[:, CALLS].sum()),
-            ("tokens out", measured.total(TOKENS_OUT), truth[:, TOKENS_OUT].sum()),
-            ("negatives", measured.total(ROWS, "accepted"), truth[1, ROWS]),
-            ("money", measured.money(prices), money),
-        ):
-            held[name] += abs(true - estimate.value) <= estimate.margin
-    assert len(held) == 4
+        for name, everything in simulated(np.random.default_rng(seed), population, rejected=0.25).items():
+            estimate = total_of(everything[:sampled], population)
+            held[name] += abs(everything.sum() - estimate.value) <= estimate.margin
     for name, count in held.items():
         assert 0.85 < count / runs < 0.96, (name, count / runs)
 
@@ -332,10 +291,3 @@ def test_uncertainty_falls_to_none_as_the_sample_grows():
         assert margins[-1] == pytest.approx(1.66 * np.sqrt(400 * (400 - sampled) / sampled) * spread, rel=0.02)
     assert margins == sorted(margins, reverse=True)
     assert margins[-1] == 0
-
-
-def test_equal_seeds_give_equal_estimates(recipe, dry_run):
-    def figures(printed):
-        return [{**row_of(printed, stage), "wall": None} for stage in ("queries", "llm", "total")]
-
-    assert figures(dry_run(recipe())) == figures(dry_run(recipe()))

@@ -1,4 +1,4 @@
-"""How an endpoint that pushes back is treated: what the gate does by itself, and what a real server sees of it."""
+"""How an endpoint that pushes back is treated: what the limiter does by itself, and what a real server sees of it."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
 from foils.errors import UserError
 from tests.builders.asking import ask as ask_all
-from tests.chat_server import ChatServer, completion, last_user_message
+from tests.chat_server import ChatServer, completion
 
 BUSY = Failure("answered 429", status=429, pushed_back=True)
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
@@ -169,11 +169,11 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
         return identity_hash(BuildRecipe(name="x", corpus=CorpusConfig(source="y"), llm=LlmConfig(**llm)))
 
     neutral = identity()
-    fast = {"concurrency": 99, "timeout_s": 1.0, "attempts": 9, "row_deadline_s": 3.0, "down_after_s": 4.0}
+    fast = {"concurrency": 99, "timeout_s": 1.0, "attempts": 9, "down_after_s": 4.0}
     paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
     elsewhere = {"base_url": "http://a/v1", "answers_as": "alias"}
-    shaping = {"model": "m", "revision": "r", "server": "tgi", "thinking": False, "extra_body": {"top_p": 0.9}}
-    way = {"provider": "auto", "endpoint": "me/mine", "answers": "answers.parquet"}
+    shaping = {"model": "m", "revision": "r", "thinking": False, "extra_body": {"top_p": 0.9}}
+    way = {"provider": "auto", "answers": "answers.parquet"}
     assert {*fast, *paid, *elsewhere, *shaping, *way} == set(LlmConfig.__struct_fields__)
     assert identity(**fast, **paid, **elsewhere, **way) == neutral
     for key, value in shaping.items():
@@ -210,56 +210,36 @@ def test_concurrency_falls_to_what_the_server_can_do_and_recovers(ask, chat_serv
     assert len(refused) < len(server.seen) / 3
 
 
-def test_retry_after_holds_every_request(ask, chat_server):
+LIMITED = {"Content-Type": "application/json", "RateLimit": '"api";r=0;t=1'}
+
+
+@pytest.mark.parametrize(
+    ("third", "asked"),
+    [((429, {"Retry-After": "1"}, "{}"), 13), ((200, LIMITED, json.dumps(completion("text"))), 12)],
+)
+def test_a_wait_that_the_endpoint_asks_for_holds_every_request(ask, chat_server, third, asked):
     times = []
 
     def script(*_):
         times.append(time.monotonic())
-        return (429, {"Retry-After": "1"}, "{}") if len(times) == 3 else "text"
+        return third if len(times) == 3 else "text"
 
     chat_server.script = script
     assert len(ask(12, concurrency=1)) == 12
-    assert len(times) == 13
+    assert len(times) == asked
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert gaps[2] >= 0.99  # the server said one second, and nothing came in it
     assert sorted(gaps)[-2] < 0.9
 
 
-def test_a_used_up_rate_limit_is_waited_for_before_it_is_refused(ask, chat_server):
-    times = []
-
-    def script(*_):
-        times.append(time.monotonic())
-        if len(times) != 3:
-            return "text"
-        return answer_with('"api";r=0;t=1')
-
-    chat_server.script = script
-    assert len(ask(6, concurrency=1)) == 6
-    assert len(times) == 6
-    assert times[3] - times[2] >= 0.99
-
-
-def answer_with(limit):
-    return 200, {"Content-Type": "application/json", "RateLimit": limit}, json.dumps(completion("text"))
-
-
 def test_a_wait_beyond_the_deadline_ends_at_once(ask, chat_server, stored):
     chat_server.script = lambda _, number: "text" if number < 2 else (429, {"Retry-After": "3600"}, "{}")
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"asks to wait 3600 s, which llm\.row_deadline_s does not leave.*stored"):
+    with pytest.raises(UserError, match=r"asks to wait 3600 s, which is longer than llm\.down_after_s.*stored"):
         ask(5, concurrency=1)
     assert time.monotonic() - began < 30
     assert stored() == 2
     assert len(chat_server.bodies) == 3
-
-
-def test_a_row_has_a_deadline_for_all_its_tries(ask, chat_server, stored):
-    chat_server.script = lambda body, _: (429, {}, "{}") if last_user_message(body) == "q1" else "text"
-    with pytest.raises(UserError, match=r"answered 429 .*llm\.row_deadline_s \(2 s\) is over, \d tries"):
-        ask(3, concurrency=1, row_deadline_s=2.0)
-    assert stored() >= 1
-    assert len(chat_server.bodies) < 10
 
 
 def test_an_endpoint_that_is_down_for_good_stops_the_run_and_keeps_the_rest(ask, chat_server, stored):
@@ -317,7 +297,7 @@ def test_whoever_waits_longest_is_next():
 
     async def work(limiter, served, number, until):
         while time.monotonic() < until:
-            await limiter.enter(60.0)
+            await limiter.enter()
             await asyncio.sleep(0.002)
             served[number] += 1
             limiter.leave()
@@ -337,8 +317,8 @@ def test_whoever_waits_longest_is_next():
 def test_a_place_that_nobody_wants_any_more_is_given_back():
     async def main():
         limiter = Limiter(1, 100.0)
-        await limiter.enter(60.0)
-        waiting = [asyncio.create_task(limiter.enter(60.0)) for _ in range(3)]
+        await limiter.enter()
+        waiting = [asyncio.create_task(limiter.enter()) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
         limiter.leave()
@@ -353,12 +333,13 @@ def test_a_place_that_nobody_wants_any_more_is_given_back():
 
 def test_a_wait_that_the_endpoint_asks_for_is_kept_by_all_or_ends_the_run():
     async def main():
-        limiter = Limiter(2, 100.0)
-        limiter.heard(429, {"retry-after": "1"})
+        impatient, limiter = Limiter(2, 0.5), Limiter(2, 100.0)
+        impatient.heard(429, {"retry-after": "1"})
         with pytest.raises(GaveUpError, match="asks to wait 1 s"):
-            await limiter.enter(0.5)
+            await impatient.enter()
+        limiter.heard(429, {"retry-after": "1"})
         started = time.monotonic()
-        await asyncio.gather(limiter.enter(60.0), limiter.enter(60.0))
+        await asyncio.gather(limiter.enter(), limiter.enter())
         assert 0.99 <= time.monotonic() - started < 3
 
     asyncio.run(main())

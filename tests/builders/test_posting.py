@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import time
 
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
 from huggingface_hub.utils import _http
 
 from builders.llm.client import Llm
-from builders.llm.config import LlmConfig
-from builders.llm.endpoints import api_key, endpoint_of
+from builders.llm.config import LlmConfig, api_key
 from builders.llm.failures import failure_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
 from builders.llm.posting import PostingClient
@@ -33,10 +31,6 @@ THINKS_NOT = {"chat_template_kwargs": {"enable_thinking": False}}
 
 SAMPLING = {"max_tokens": 9, "temperature": 0.5, "seed": 7}
 CHAT = {"model": "scripted", "messages": MESSAGES, **SAMPLING, "stop": ["\n"], "stream": False, "top_p": 0.9}
-ARRIVES = {
-    "openai": {**CHAT, "response_format": BY_OPENAI},
-    "tgi": {**CHAT, "response_format": {"type": "json_object", "value": SCHEMA}},
-}
 PATH = "/v1/chat/completions"
 
 
@@ -85,13 +79,12 @@ def failure(send, chat_server):
     return run
 
 
-@pytest.mark.parametrize("server", ARRIVES)
-def test_what_arrives(send, chat_server, server):
+def test_what_arrives(send, chat_server):
     chat_server.script = lambda *_: answered("what are eels?")
     heard = []
     asked = request(schema=SCHEMA)
-    kept = send(asked, lambda *about: heard.append(about), server=server, thinking=False, extra_body={"top_p": 0.9})
-    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**ARRIVES[server], **THINKS_NOT}])
+    kept = send(asked, lambda *about: heard.append(about), thinking=False, extra_body={"top_p": 0.9})
+    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**CHAT, "response_format": BY_OPENAI, **THINKS_NOT}])
     assert {name.lower(): value for name, value in chat_server.headers[0].items()}["content-type"] == "application/json"
     ((status, headers),) = heard
     assert (status, headers["content-type"]) == (200, "application/json")
@@ -117,27 +110,11 @@ def test_the_end_of_the_address_changes_nothing(send, chat_server, end):
     assert chat_server.paths == [PATH]
 
 
-def test_a_cut_answer_is_marked(send, chat_server):
-    chat_server.script = lambda *_: answered("what are", "length")
-    assert send(request())["finish_reason"] == "length"
-
-
 def test_what_comes_after_a_stop_string_is_no_answer(send, chat_server):
     """`transformers serve` does not look for them, TGI leaves them in."""
     chat_server.script = lambda *_: answered(" what are eels?\nPassage: bees", "length")
     kept = send(request())
     assert (kept["text"], kept["finish_reason"]) == (" what are eels?", "stop")
-
-
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}])
-def test_a_server_that_counts_no_tokens(send, chat_server, usage):
-    def uncounted(*_):
-        status, headers, text = answered("x")
-        return status, headers, json.dumps({**json.loads(text), "usage": usage})
-
-    chat_server.script = uncounted
-    kept = send(request())
-    assert (kept["prompt_tokens"], kept["completion_tokens"]) == (None, None)
 
 
 @pytest.mark.parametrize("place", ["reasoning_content", "reasoning"])
@@ -162,21 +139,17 @@ def test_thoughts_in_the_text_are_taken_out(send, chat_server, text, said):
 
 
 NO_ANSWERS = {
-    "cut JSON": lambda: answered("half of it")[2][:-9],
-    "HTML": lambda: "<html>welcome</html>",
-    "nothing": lambda: "",
-    "an empty object": lambda: "{}",
-    "an empty list": lambda: "[]",
-    "no choices": lambda: '{"choices": []}',
-    "an empty choice": lambda: '{"choices": [{}]}',
-    "bytes": lambda: '{"choices": "\udcff"}',
+    "HTML": b"<html>welcome</html>",
+    "nothing": b"",
+    "an empty object": b"{}",
+    "an empty choice": b'{"choices": [{}]}',
+    "bytes": b'{"choices": "\xff"}',
 }
 
 
-@pytest.mark.parametrize("what", NO_ANSWERS)
-def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, what):
+@pytest.mark.parametrize("data", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, data):
     def raw(handler):
-        data = NO_ANSWERS[what]().encode("utf-8", "surrogateescape")
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
@@ -193,15 +166,10 @@ WRONG = {"error": "Input validation error: too long", "error_type": "validation"
 
 def test_a_busy_server_is_told_from_a_wrong_request(failure):
     found = failure(lambda *_: (429, {"Retry-After": "1"}, json.dumps(BUSY)))
-    assert (found.status, found.pushed_back, found.asked_to_wait, found.refused) == (429, True, True, False)
+    assert (found.status, found.pushed_back, found.refused) == (429, True, False)
     found = failure(lambda *_: (422, {}, json.dumps(WRONG)))
     assert (found.status, found.of_request, found.refused) == (422, True, True)
     assert "Input validation error: too long" in found.words
-
-
-def test_a_server_that_does_not_answer_in_time(failure):
-    found = failure(lambda *_: time.sleep(0.6) or "late", timeout_s=0.1)
-    assert (found.words, found.pushed_back) == ("did not answer in time", True)
 
 
 # Keys
@@ -209,15 +177,6 @@ def test_a_server_that_does_not_answer_in_time(failure):
 
 def authorizations(server):
     return [{name.lower(): value for name, value in sent.items()}.get("authorization") for sent in server.headers]
-
-
-def test_the_hub_token_reaches_no_server(send, chat_server, monkeypatch):
-    chat_server.script = lambda *_: answered("x")
-    monkeypatch.setenv("MY_KEY", "sk-mine")
-    send(request())
-    send(request(), api_key_env="MY_KEY")
-    assert authorizations(chat_server) == ["Bearer none-needed", "Bearer sk-mine"]
-    assert CANARY not in json.dumps([chat_server.headers, chat_server.bodies, chat_server.paths])
 
 
 def test_without_a_key_of_ours_the_hub_token_would_reach_it(chat_server):
@@ -231,23 +190,22 @@ def test_without_a_key_of_ours_the_hub_token_would_reach_it(chat_server):
     assert authorizations(chat_server) == [f"Bearer {CANARY}"]
 
 
-# Hosted: providers and Inference Endpoints
+# Hosted by a provider
 
 KEY = "hf_keyOfTheRecipe"
 
 
 @pytest.fixture
 def hosted(chat_server, tmp_path, monkeypatch):
-    """The Hub, its router, its endpoints and an LLM, all on one scripted server; asks the LLM one thing."""
+    """The Hub, its router and an LLM, all on one scripted server; asks the LLM one thing."""
     monkeypatch.setenv("MY_KEY", KEY)
     monkeypatch.setattr(constants, "ENDPOINT", chat_server.root)
     monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", f"{chat_server.root}/{{provider}}")
-    monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", f"{chat_server.root}/endpoints")
 
     def ask(asked=None, **settings):
         config = LlmConfig(**{"api_key_env": "MY_KEY", "answers_as": "scripted", "attempts": 1, **settings})
         with CallStore(tmp_path / "calls.sqlite") as store:
-            llm = Llm(config, store, lambda: endpoint_of(config))
+            llm = Llm(config, store, lambda: Endpoint(None, config.model, config.provider))
             return ask_all(llm, "test", [asked or request()])[0]
 
     return ask
@@ -307,54 +265,10 @@ def test_a_model_that_the_hub_does_not_know(hosted, chat_server):
     assert not chat_server.bodies
 
 
-def endpoint(server, state="running", repository="acme/model", url=True):
-    """Puts an Inference Endpoint where the client looks for it."""
-    about = {"state": state, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z"}
-    value = {
-        "name": "mine",
-        "type": "protected",
-        "healthRoute": "/health",
-        "model": {"repository": repository, "framework": "pytorch", "revision": "main", "task": "text-generation"},
-        "status": {**about, "url": server.root} if url else about,
-    }
-    server.pages["/endpoints/endpoint/acme/mine"] = (200, value)
-
-
-def test_a_running_inference_endpoint_is_asked(hosted, chat_server):
-    chat_server.script = lambda *_: answered("yes")
-    endpoint(chat_server)
-    assert hosted(model="acme/model", endpoint="acme/mine").text == "yes"
-    assert chat_server.paths == [PATH]
-    ((path, headers),) = chat_server.gets
-    assert (path, headers["authorization"]) == ("/endpoints/endpoint/acme/mine", f"Bearer {KEY}")
-    assert authorizations(chat_server) == [f"Bearer {KEY}"]
-    assert CANARY not in json.dumps([chat_server.headers, chat_server.gets])
-
-
-@pytest.mark.parametrize(
-    ("state", "words"),
-    [
-        ({"state": "paused", "url": False}, "it is paused; start it"),
-        ({"repository": "acme/another"}, "it serves acme/another; set llm.model to that"),
-        (None, "answered 404; check the name, and that llm.api_key_env names a Hub token"),
-    ],
-)
-def test_an_inference_endpoint_that_cannot_be_asked(hosted, chat_server, state, words):
-    if state is not None:
-        endpoint(chat_server, **state)
-    with pytest.raises(UserError, match=f"llm.endpoint acme/mine: {words}"):
-        hosted(model="acme/model", endpoint="acme/mine")
-    assert not chat_server.bodies
-
-
 THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
 CONTENTS = {
     "a text in a list": [{"type": "text", "text": "what are eels?"}],
-    "thoughts beside it": [THOUGHT, {"type": "text", "text": "what are eels?"}],
-    "texts as they are": ["what are ", "eels?"],
-    "the other name": [{"type": "output_text", "text": "what are eels?"}],
-    "a text in a text": [{"type": "text", "text": {"value": "what are eels?"}}],
-    "one part": {"type": "text", "text": "what are eels?"},
+    "thoughts beside it": [THOUGHT, {"type": "text", "text": "what are "}, {"type": "text", "text": "eels?"}],
 }
 
 
@@ -377,13 +291,11 @@ def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
 @pytest.mark.parametrize(
     ("usage", "tokens"),
     [
-        ({"prompt_tokens": 70.0, "completion_tokens": "12"}, (70, 12)),
-        ({"prompt_tokens": None, "completion_tokens": "many"}, (None, None)),
-        ({"prompt_tokens": {"text": 70}, "completion_tokens": [12]}, (None, None)),
+        ({"prompt_tokens": 70, "completion_tokens": "many"}, (70, None)),
+        ({"prompt_tokens": None, "completion_tokens": [12]}, (None, None)),
+        ({}, (None, None)),
         ("none", (None, None)),
         (None, (None, None)),
-        ([], (None, None)),
-        ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, (None, None)),
     ],
 )
 def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):

@@ -10,7 +10,7 @@ from cards.merging import parse_card
 from cards.publish.files import listed_files, write_files
 from cards.publish.release import Target
 from foils.errors import UserError
-from tests.cards.test_comparison import TOLD
+from tests.fixtures.comparison import TOLD
 from tests.hub import Fault
 
 pytestmark = pytest.mark.hub

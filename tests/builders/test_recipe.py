@@ -36,10 +36,8 @@ def load(tmp_path, text, *overrides):
         (GOOD.replace('"x"', '"Bad Name"'), ["name 'Bad Name'", "lower-case"]),
         (GOOD + '[selection]\nshortfall = "fill"\n', ["removed key selection.shortfall", "per_query lower"]),
         (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
-        (
-            GOOD + '[llm]\nserver = "vllm"\n',
-            ["llm.server: invalid enum value 'vllm'; allowed: openai, tgi; openai is the form of vLLM"],
-        ),
+        (GOOD + '[llm]\nserver = "vllm"\n', ["removed key llm.server: leave it out"]),
+        (GOOD + '[llm]\nendpoint = "me/mine"\n', ["removed key llm.endpoint: set llm.base_url to"]),
         (GOOD + '[llm]\nbase_url = ["http://a/v1"]\n', ["llm.base_url: expected", "name one address; nginx"]),
         ("name = \n", ["cannot be read"]),
     ],

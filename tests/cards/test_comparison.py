@@ -1,21 +1,10 @@
 """A comparison's block in a card: rendered, replaced, carried, taken out."""
 
-from cards.comparison import Arm, Comparison, carried, with_block, without_block
+from cards.comparison import carried, with_block, without_block
 from cards.merging import blocks, parse_card
 from cards.publish.files import write_files
+from tests.fixtures.comparison import TOLD
 
-TOLD = Comparison(
-    name="owls",
-    summary=["Three arms were trained.", "One was better."],
-    rows=[Arm("untouched base", 0.5, "", "", ""), Arm("llm", 0.625, "+0.1250", "+0.1 to +0.15", "better")],
-    beside_none=True,
-    figure=b"\x89PNG picture",
-    alt="a forest",
-    caption="Each arm's nDCG@10 less that of none.",
-    meaning="Intervals speak of other queries.",
-    dataset="`alice/owls` at v1.0.0",
-    numbers=b"{}\n",
-)
 CARD = "---\nlicense: mit\n---\n\n# Owls\n\nAsk Ann.\n"
 
 

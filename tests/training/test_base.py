@@ -1,11 +1,11 @@
-"""Bases that are nothing to train, told apart by their files."""
+"""Bases that cannot be trained, recognised by their files."""
 
 import json
 
-import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
+from torch import nn
 from transformers import (
     AutoTokenizer,
     BartConfig,
@@ -16,16 +16,14 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import resolve_model
-from foils.recipe import load_recipe
 from tests.conftest import BASE, SHARED
 from tests.fixtures import tiny
 from tests.fixtures.small_models import save_small_encoder
-from tests.fixtures.training import TWELVE_ROWS as ROWS
+from tests.fixtures.training import recipe_for
 from training import preflight, train
-from training.recipe import TrainRecipe
+from training.loop.trainer import set_dropout
 
 ALLOWED = (
     "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
@@ -50,7 +48,7 @@ def test_decoders(tmp_path):
         "base gpt: is a decoder, which reads a text from left to right only: GPT2LMHeadModel (model_type gpt2 in "
         f"config.json){ALLOWED}; name another base"
     )
-    (folder / "modules.json").write_text("[]")  # somebody made an embedding model of it
+    (folder / "modules.json").write_text("[]")  # now it is an embedding model
     preflight.check_base(resolve_model(str(folder)), "retriever")
 
 
@@ -107,8 +105,9 @@ def test_a_config_that_is_none(tmp_path):
 @pytest.mark.usefixtures("one_thread")
 def test_a_base_that_cannot_be_trained_is_one_line(tmp_path, spoil, words):
     base = tiny.retriever("mean", tmp_path / "base")
+    _spoil(base, spoil)
     with pytest.raises(UserError, match=words) as refused:
-        train.main(_spoilt(base, spoil, tmp_path), tmp_path / "m", 1)
+        train.main(recipe_for(tmp_path, base)(), tmp_path / "m", 1)
     assert "\n" not in str(refused.value)
 
 
@@ -117,24 +116,24 @@ def test_a_base_of_two_ways_is_trained_and_loads(tmp_path):
     ways = [[Transformer(str(tiny.raw("bert", tmp_path / name))), Pooling(32, "mean")] for name in ("query", "passage")]
     router = Router.for_query_document(query_modules=ways[0], document_modules=ways[1])
     SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "router"))
-    train.main(_recipe(tmp_path / "router", tmp_path), tmp_path / "m", 1)
+    train.main(recipe_for(tmp_path, tmp_path / "router")(), tmp_path / "m", 1)
     before, after = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("router", "m"))
     for encode in ("encode_query", "encode_document"):
         assert abs(getattr(before, encode)(["owls"]) - getattr(after, encode)(["owls"])).max() > 0
 
 
-def _recipe(base, folder):
-    write_config(folder / "dataset", "bm25", pa.table(ROWS))
-    path = folder / "train.toml"
-    path.write_text(
-        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    return load_recipe(path, [], TrainRecipe)
+def test_dropout_is_set_wherever_it_is(tmp_path):
+    model = SentenceTransformer(resolve_model(BASE).location)
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert {layer.p for layer in layers} == {0.1}
+    set_dropout(model, 0.0)
+    assert {layer.p for layer in layers} == {0.0}
+    model.save_pretrained(str(tmp_path), create_model_card=False)
+    assert SentenceTransformer(str(tmp_path))[0].auto_model.config.hidden_dropout_prob == 0.1
 
 
-def _spoilt(base, spoil, folder):
-    """A recipe with a base that was fine before."""
+def _spoil(base, spoil):
+    """Breaks a base that was fine before."""
 
     def edit(file, **values):
         content = json.loads((base / file).read_text())
@@ -153,4 +152,3 @@ def _spoilt(base, spoil, folder):
         tokenizer = AutoTokenizer.from_pretrained(base)
         tokenizer.add_tokens(["zzznew"])
         tokenizer.save_pretrained(base)
-    return _recipe(base, folder)

@@ -6,12 +6,11 @@ from sentence_transformers import SentenceTransformer
 
 from builders.dataset.folder import write_config
 from foils.errors import UserError
-from foils.recipe import load_recipe
 from tests.fixtures import tiny
 from tests.fixtures.training import TWELVE as TEXTS
 from tests.fixtures.training import TWELVE_ROWS as ROWS
+from tests.fixtures.training import recipe_for
 from training import train
-from training.recipe import TrainRecipe
 from training.rows import mixture
 from training.rows.ingredients import load_rows
 from training.rows.source import resolve
@@ -31,13 +30,7 @@ USED = ["query", "positive", "negative_1", "negative_2"]
 
 @pytest.fixture
 def recipe(tmp_path):
-    write_config(tmp_path / "dataset", "bm25", pa.table(WIDE))
-    path = tmp_path / "train.toml"
-    path.write_text(
-        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "nowhere"\nprecision = "fp32"\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    return lambda *overrides: load_recipe(path, overrides, TrainRecipe)
+    return recipe_for(tmp_path, "nowhere", rows=WIDE)
 
 
 def test_ids_and_scores_beside_negatives_are_reported_and_not_trained_on(recipe, tmp_path, caplog):
@@ -61,7 +54,7 @@ def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(recipe, tm
         load_rows(resolve(str(tmp_path / "labelled"), None), "bm25")
     also = recipe(f'also=[{{dataset="{tmp_path / "labelled" / "bm25"}"}}]').config
     with pytest.raises(UserError, match=refused):
-        mixture.load(also, resolve(also.dataset, None), mixture.resolve_also(also))
+        mixture.load(also, resolve(also.dataset, None))
 
 
 @pytest.mark.usefixtures("one_thread")

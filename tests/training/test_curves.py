@@ -1,23 +1,17 @@
-"""Curves in the model's card: drawn, told in words, published with it, and checked against the run record."""
+"""Curves in the model's card: drawn, put into words, and checked against the run record."""
 
 import json
 
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from builders.dataset.folder import write_config
 from cards.model import model_card, write_model_card
-from cards.publish.release import Target
 from cards.verify.__main__ import verify
 from foils.provenance import sha256_file
-from foils.recipe import load_recipe
 from tests.conftest import BASE
-from tests.fixtures.training import ROWS
+from tests.fixtures.training import ROWS, recipe_for
 from training import train
 from training.loop import curves
-from training.publish import publish_model
-from training.recipe import TrainRecipe
 
 HISTORY = [
     {"step": 0, "epoch": 0.0, "dev_loss": 1.5, "dev_ndcg": 0.61},
@@ -28,6 +22,9 @@ DEV = {
     "metric": "nDCG@10",
     "queries": 300,
     "measured": 2,
+    "patience": 1,
+    "stopped_early": True,
+    "beats_base": True,
     "base": {"step": 0, "value": 0.61, "low": 0.58, "high": 0.64},
     "best": {
         "step": 5,
@@ -39,22 +36,19 @@ DEV = {
         "difference_high": 0.09,
     },
     "last": {"step": 10, "value": 0.65},
-    "patience": 1,
-    "stopped_early": True,
-    "beats_base": True,
 }
 
 
 def test_the_picture_is_light_wide_and_the_same_each_time(tmp_path):
-    told = curves.add_curves(tmp_path, HISTORY, 1)
-    assert told["figure"] == "figures/training.png"
-    first = (tmp_path / told["figure"]).read_bytes()
+    found = curves.add_curves(tmp_path, HISTORY, 1)
+    assert found["figure"] == "figures/training.png"
+    first = (tmp_path / found["figure"]).read_bytes()
     assert first == curves.draw(HISTORY)
     assert first != curves.draw(HISTORY[:2])
-    with Image.open(tmp_path / told["figure"]) as picture:
+    with Image.open(tmp_path / found["figure"]) as picture:
         assert picture.size == (1200, 840)
         assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
-    assert told["alt"] == (
+    assert found["alt"] == (
         "Training curves of seed 1: loss 2.25 at step 5, 1.75 at step 10; nDCG@10 of held-out queries "
         "0.6100 untouched, 0.6700 at best (step 5), 0.6500 at the end (step 10)."
     )
@@ -62,9 +56,9 @@ def test_the_picture_is_light_wide_and_the_same_each_time(tmp_path):
 
 def test_without_held_out_queries_there_is_the_loss_alone_and_without_a_step_nothing(tmp_path):
     rows = [{"step": 5, "loss": 2.0}, {"step": 10, "loss": float("nan")}]
-    told = curves.add_curves(tmp_path, rows, 1)
-    assert told["alt"] == "Training curves of seed 1: loss 2 at step 5."
-    with Image.open(tmp_path / told["figure"]) as picture:
+    found = curves.add_curves(tmp_path, rows, 1)
+    assert found["alt"] == "Training curves of seed 1: loss 2 at step 5."
+    with Image.open(tmp_path / found["figure"]) as picture:
         assert picture.size == (1200, 465)
     assert curves.add_curves(tmp_path / "none", [{"step": 1, "lr": 1.0}], 1) == {}
     assert not (tmp_path / "none").exists()
@@ -72,19 +66,11 @@ def test_without_held_out_queries_there_is_the_loss_alone_and_without_a_step_not
 
 @pytest.fixture
 def model(tmp_path):
-    """A model that was trained without curves, as by an earlier version."""
-    write_config(tmp_path / "rows", "bm25", pa.table(ROWS))
-    recipe = tmp_path / "train.toml"
-    recipe.write_text(
-        f'dataset = "{tmp_path / "rows"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "model")
+    train.main(recipe_for(tmp_path, BASE, ROWS, top="max_seq_length = 32\n")(), tmp_path / "model")
     return tmp_path / "model"
 
 
-@pytest.mark.hub
-def test_the_card_shows_them_and_publishing_carries_them(hub, model):
+def test_the_card_shows_them_and_is_checked_against_the_record(model):
     record = json.loads((model / "run.json").read_text())
     plain = {key: record["training"][key] for key in ("steps", "batch_size", "mean_loss")}
     without = model_card({**record, "training": plain}, None, None)
@@ -106,12 +92,6 @@ def test_the_card_shows_them_and_publishing_carries_them(hub, model):
     assert "Training stopped early, after 1 measurements in a row without a better one." in card
     assert "No checkpoint beats" not in card
     assert [link for link in verify(str(model)) if link.status == "broken"] == []
-
-    publish_model(model, Target("alice/curves"))
-    repo = hub.repo("model", "alice/curves")
-    assert repo.read(repo.tags["v1.0.0"], "figures/training.png") == (model / "figures/training.png").read_bytes()
-    assert "](figures/training.png)" in repo.read(repo.tags["v1.0.0"], "README.md").decode()
-    assert [link for link in verify("alice/curves") if link.status == "broken"] == []
 
     (model / "README.md").write_text(card.replace("| 0.6700 (", "| 0.9700 ("))
     (broken,) = [link for link in verify(str(model)) if link.status == "broken"]

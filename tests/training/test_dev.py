@@ -7,7 +7,6 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import ValidationError, convert
 from safetensors.torch import load_file
 from sentence_transformers import (
     CrossEncoder,
@@ -93,22 +92,17 @@ def test_of_several_sources_none_keeps_a_held_out_text():
 def test_rows_stay_as_they_are_without_held_out_queries():
     rows = scifact_rows(4)
     assert hold_out(rows, DevConfig()) == (rows, None)
-    assert dev.trainer_defaults(DevConfig(), 8) == {}
 
 
 @pytest.mark.parametrize(
     ("rows", "queries", "words"),
     [
-        (
-            as_rows([("a", "b"), ("c", "d")]),
-            2,
-            "dev.queries 2: the data set has 2 different queries .* set it to 1 or low",
-        ),
+        (as_rows([("a", "b"), ("c", "d")]), 2, "2: the data set has 2 different queries .* set it to 1 or low"),
         (as_rows([("a", "x"), ("b", "X "), ("c", "x")]), 1, "no row would be left to train on"),
         (as_rows([("a", "b")]).to_iterable_dataset(), 1, "cannot be held out of rows that are streamed; set it to 0"),
     ],
 )
-def test_what_cannot_be_held_out_is_told(rows, queries, words):
+def test_what_cannot_be_held_out_is_refused(rows, queries, words):
     with pytest.raises(UserError, match=words):
         hold_out(rows, DevConfig(queries=queries))
 
@@ -116,8 +110,6 @@ def test_what_cannot_be_held_out_is_told(rows, queries, words):
 def test_the_recipe_part_is_checked():
     with pytest.raises(UserError, match=r"dev.every 2.5: wanted a whole number of steps, or a share below 1"):
         dev.trainer_defaults(DevConfig(queries=1, every=2.5), 8)
-    with pytest.raises(ValidationError, match="querys"):
-        convert({"querys": 3}, DevConfig)
 
 
 @given(st.data())
@@ -144,16 +136,9 @@ def run(tmp_path_factory):
     train, held = hold_out(scifact_rows(50), CONFIG)
     model = SentenceTransformer(resolve_model(BASE).location)
     model.max_seq_length = 16
+    few = {"max_steps": 12, "per_device_train_batch_size": 4, "learning_rate": 2e-4, "logging_steps": 1, "seed": 1}
     arguments = SentenceTransformerTrainingArguments(
-        str(out),
-        max_steps=12,
-        per_device_train_batch_size=4,
-        learning_rate=2e-4,
-        logging_steps=1,
-        seed=1,
-        use_cpu=True,
-        report_to="none",
-        **dev.trainer_defaults(CONFIG, 4),
+        str(out), **few, use_cpu=True, report_to="none", **dev.trainer_defaults(CONFIG, 4)
     )
     loss = MultipleNegativesRankingLoss(model, similarity_fct=lambda one, other: -cos_sim(one, other))
     evaluator = dev.DevEvaluator(dev.dev_set(held, train, CONFIG), "retriever", CONFIG, 16)
@@ -165,7 +150,7 @@ def run(tmp_path_factory):
         eval_dataset=held,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[dev.EarlyStop(CONFIG.patience), guards.StopOnNaN(loss, model.tokenizer)],
+        callbacks=[dev.EarlyStop(CONFIG.patience), guards.StopOnNaN(loss)],
     )
     trainer.train()
     return out, trainer, evaluator, untouched
@@ -173,14 +158,14 @@ def run(tmp_path_factory):
 
 def test_the_best_checkpoint_is_the_one_that_is_kept(run):
     out, trainer, evaluator, untouched = run
-    told = dev.summary(trainer.state, CONFIG, out / "eval")
+    found = dev.summary(trainer.state, CONFIG, out / "eval")
     scores = dev.measurements(trainer.state.log_history)
     assert scores[0] == pytest.approx(untouched[dev.METRIC])
-    assert told["best"]["step"] == trainer.state.best_global_step
-    assert told["best"]["value"] == pytest.approx(max(value for step, value in scores.items() if step), abs=1e-6)
-    assert evaluator(trainer.model)[dev.METRIC] == pytest.approx(told["best"]["value"], abs=1e-6)
+    assert found["best"]["step"] == trainer.state.best_global_step
+    assert found["best"]["value"] == pytest.approx(max(value for step, value in scores.items() if step), abs=1e-6)
+    assert evaluator(trainer.model)[dev.METRIC] == pytest.approx(found["best"]["value"], abs=1e-6)
     now = trainer.model[0].auto_model.state_dict()
-    for step, same in ((told["best"]["step"], True), (told["last"]["step"], False)):
+    for step, same in ((found["best"]["step"], True), (found["last"]["step"], False)):
         saved = load_file(out / f"checkpoint-{step}" / "model.safetensors")
         assert torch.equal(saved["embeddings.word_embeddings.weight"], now["embeddings.word_embeddings.weight"]) is same
     assert len(list(out.glob("checkpoint-*"))) == 2
@@ -189,14 +174,14 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(run):
 def test_no_better_measurement_stops_early_and_a_better_base_is_told(run, caplog):
     out, trainer, _, _ = run
     caplog.set_level("INFO")
-    told = dev.summary(trainer.state, CONFIG, out / "eval")
-    assert told["stopped_early"]
-    assert trainer.state.global_step == told["best"]["step"] + 2 * CONFIG.patience < 12
-    assert told["beats_base"] is False
+    found = dev.summary(trainer.state, CONFIG, out / "eval")
+    assert found["stopped_early"]
+    assert trainer.state.global_step == found["best"]["step"] + 2 * CONFIG.patience < 12
+    assert found["beats_base"] is False
     assert "no checkpoint beats the untouched base" in caplog.text
-    best = told["best"]
+    best = found["best"]
     assert best["low"] <= best["value"] <= best["high"]
-    assert best["difference"] == pytest.approx(best["value"] - told["base"]["value"], abs=2e-6)
+    assert best["difference"] == pytest.approx(best["value"] - found["base"]["value"], abs=2e-6)
     assert best["difference_low"] <= best["difference"] <= best["difference_high"]
 
 
@@ -231,13 +216,6 @@ def test_a_cross_encoder_ranks_the_likely_passages(tmp_path):
     scores = dev.DevEvaluator(dev_set, "cross-encoder", config, 8)(model, str(tmp_path), 0, 3)
     assert 0.3 < scores[dev.METRIC] <= 1
     assert np.load(dev.score_file(tmp_path, 3)).mean() == pytest.approx(scores[dev.METRIC])
-    # As another implementation has it, from the same scores.
-    pairs = [(dev_set.queries[0], dev_set.passages[passage]) for passage in likely[0]]
-    alone = model.predict(pairs, show_progress_bar=False)
-    ranked = [likely[0][place] for place in np.argsort(-alone)]
-    gain = sum(1 / np.log2(rank + 2) for rank, passage in enumerate(ranked) if passage in dev_set.relevant[0])
-    ideal = sum(1 / np.log2(rank + 2) for rank in range(len(dev_set.relevant[0])))
-    assert np.load(dev.score_file(tmp_path, 3))[0] == pytest.approx(gain / ideal)
 
 
 def test_rows_are_read_by_batches_whatever_their_form():

@@ -1,4 +1,4 @@
-"""Converted models for real, by every runtime that is installed: what they give, what is recorded, and what is told."""
+"""Converted models for real, by every runtime that is installed: what they give, and what record and card say."""
 
 import json
 import re
@@ -7,27 +7,24 @@ import sys
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from builders.dataset.folder import write_config
 from cards.publish.files import local_files
 from cards.templates import environment
 from cards.verify.artefact import Artefact, check_files
 from foils.encode.convert import FILES, load, write_onnx
 from foils.encode.drift import Scored, compare, sample_texts
 from foils.errors import UserError
-from foils.recipe import load_recipe
 from tests.fixtures import tiny
+from tests.fixtures.training import recipe_for
 from training import export as exporting
 from training import train
 from training.export import export, main
 from training.publish import compare as change_between
-from training.recipe import TrainRecipe
 
 WORDS = ["owls", "mice", "bees", "eels", "ants", "bats", "cows", "dance", "swim", "hunt", "chew", "hear"]
 TEXTS = [" ".join(WORDS[(start + step) % 12] for step in range(2 + start % 5)) + f" {start}" for start in range(24)]
@@ -48,14 +45,9 @@ def texts():
 def model(tmp_path_factory):
     """A trained retriever with prompts, in its folder, with its data set."""
     folder = tmp_path_factory.mktemp("model")
-    base = tiny.retriever("mean", folder / "base")
-    write_config(folder / "dataset", "bm25", pa.table(ROWS))
-    recipe = folder / "recipe.toml"
-    recipe.write_text(
-        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nquery_prompt = "query: "\n'
-        'passage_prompt = "passage: "\n[trainer]\nmax_steps = 2\nper_device_train_batch_size = 4\n'
-    )
-    train.main(load_recipe(recipe, [], TrainRecipe), folder / "trained")
+    prompts = 'query_prompt = "query: "\npassage_prompt = "passage: "\n'
+    recipe = recipe_for(folder, tiny.retriever("mean", folder / "base"), ROWS, top=prompts)
+    train.main(recipe("trainer.max_steps=2", "trainer.per_device_train_batch_size=4"), folder / "trained")
     main(folder / "trained", ALL, str(folder / "dataset"))
     return folder / "trained"
 
@@ -88,6 +80,10 @@ def test_plain_formats_give_the_models_embeddings_and_every_drift_is_measured(mo
         assert figures[name]["mb"] < figures[name.removesuffix("-int8")]["mb"]
     assert all(each["queries"] == 8 and each["passages"] >= 10 for each in figures.values())
     assert all(each["per_second"] > 0 and each["torch_per_second"] > 0 for each in figures.values())
+    card = (model / "README.md").read_text("utf-8")
+    for each in figures.values():
+        assert f"| `{each['file']}` | {each['format']} |" in card
+        assert (f"**`{each['file']}` ranks otherwise" in card) == each["drifted"]
 
 
 def test_the_cards_snippet_embeds_as_the_model_does_without_torch(model, monkeypatch):
@@ -130,19 +126,6 @@ def test_the_cards_code_ranks_as_the_model_does(similarity, form, texts, tmp_pat
     assert shown[0].shape == wanted.shape == (8, 24)
     assert (shown[0].argsort(axis=1)[:, -10:] == wanted.argsort(axis=1)[:, -10:]).all()
     assert abs(shown[0] - wanted).max() < 1e-3 * abs(wanted).max()
-    for name in ("padding_side", "truncate_dim", "similarity"):  # as records of earlier versions are
-        del figures[name]
-    record = {"task": "retriever", "exports": [figures]}
-    assert "compares by cosine" in environment.get_template("model_use.md").render(
-        record=record, repo=None, version=None
-    )
-
-
-def test_what_drifts_is_told_in_words(model):
-    card = (model / "README.md").read_text("utf-8")
-    for each in json.loads((model / "run.json").read_text())["exports"]:
-        assert f"| `{each['file']}` | {each['format']} |" in card
-        assert (f"**`{each['file']}` ranks otherwise" in card) == each["drifted"]
 
 
 def test_a_second_export_replaces_and_keeps_what_people_wrote(model, tmp_path):
@@ -156,9 +139,9 @@ def test_a_second_export_replaces_and_keeps_what_people_wrote(model, tmp_path):
     assert "Written by a person." in card.read_text()
     assert {each["format"] for each in after["exports"]} == set(ALL)
     assert before["model"] == after["model"]
-    told = change_between({**before, "exports": []}, after)
-    assert told.level == "minor"
-    assert "exports: none -> " in told.reasons[0]
+    said = change_between({**before, "exports": []}, after)
+    assert said.level == "minor"
+    assert "exports: none -> " in said.reasons[0]
 
 
 def test_a_cross_encoder_of_another_shape(texts, tmp_path, monkeypatch):

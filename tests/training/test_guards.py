@@ -16,7 +16,14 @@ from tests.fixtures.scifact_rows import scifact_rows
 from training.loop import guards
 from training.loop.cross_encoder import labelled_pairs
 
-FEW = {"per_device_train_batch_size": 2, "logging_steps": 1, "use_cpu": True, "disable_tqdm": True, "seed": 1}
+FEW = {
+    "per_device_train_batch_size": 2,
+    "logging_steps": 1,
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "seed": 1,
+    "report_to": "none",
+}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,50 +35,38 @@ def small():
     return model
 
 
-def train(folder, callbacks=lambda _loss, _model: [], **more):
+def train(folder, **more):
     model = small()
     loss = MultipleNegativesRankingLoss(model)
-    arguments = Arguments(str(folder), **FEW, report_to="none", logging_nan_inf_filter=False, **more)
-    trainer = Trainer(
-        model=model, args=arguments, train_dataset=scifact_rows(12), loss=loss, callbacks=callbacks(loss, model)
-    )
-    trainer.train()
-    return trainer
+    arguments = Arguments(str(folder), **FEW, lr_scheduler_type="constant", logging_nan_inf_filter=False, **more)
+    stop = [guards.StopOnNaN(loss)]
+    Trainer(model=model, args=arguments, train_dataset=scifact_rows(12), loss=loss, callbacks=stop).train()
 
 
-def stop(loss, model):
-    return [guards.StopOnNaN(loss, model.tokenizer)]
-
-
-def test_a_loss_that_is_no_number_ends_training_with_step_and_rows(tmp_path):
+def test_a_loss_that_is_not_a_number_ends_training_with_its_step(tmp_path):
     # So large a step that the sums of the next one overflow.
-    with pytest.raises(UserError, match="the loss is nan at step 2; the batch begins with the rows '") as told:
-        train(tmp_path, stop, max_steps=4, learning_rate=1e30, lr_scheduler_type="constant", save_steps=1)
-    assert "The checkpoint of step 1 holds numbers only and stays" in str(told.value)
-    assert "lower trainer.learning_rate" in str(told.value)
-    assert str(told.value).count(" | ") == 6  # two rows of four texts
+    with pytest.raises(UserError, match=r"the loss is nan at step 2\. .*lower trainer.learning_rate") as refused:
+        train(tmp_path, max_steps=4, learning_rate=1e30, save_steps=1)
+    assert "The checkpoint of step 1 holds numbers only and stays" in str(refused.value)
     assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
 @pytest.mark.parametrize("saved", [{"save_steps": 1}, {"save_strategy": "no"}])
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path, saved):
     with pytest.raises(UserError, match=r"weights hold NaN or infinity after step 1, .* No checkpoint was made yet"):
-        train(tmp_path, stop, max_steps=1, learning_rate=1e39, lr_scheduler_type="constant", **saved)
+        train(tmp_path, max_steps=1, learning_rate=1e39, **saved)
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_a_cross_encoders_rows_are_told_too(tmp_path):
+def test_a_cross_encoder_stops_too(tmp_path):
     model = CrossEncoder(str(SHARED / "models" / "cross-encoder-mini"), max_length=16)
     rows = labelled_pairs(scifact_rows(3))
     with torch.no_grad():
         next(iter(model.parameters())).fill_(float("inf"))
     loss = BinaryCrossEntropyLoss(model)
-    arguments = CrossEncoderTrainingArguments(str(tmp_path), **FEW, report_to="none", max_steps=1)
+    arguments = CrossEncoderTrainingArguments(str(tmp_path), **FEW, max_steps=1)
     trainer = CrossEncoderTrainer(
         model=model, args=arguments, train_dataset=rows, loss=loss, callbacks=[guards.StopOnNaN(loss)]
     )
-    with pytest.raises(
-        UserError, match=r"the loss is nan at step 1; the batch begins with the rows '.* No checkpoint"
-    ) as e:
+    with pytest.raises(UserError, match=r"the loss is nan at step 1\. No checkpoint was made yet"):
         trainer.train()
-    assert any(text[:50] in str(e.value) for text in rows["query"])

@@ -5,24 +5,20 @@ import os
 import subprocess
 import sys
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import AutoTokenizer, BertConfig, BertModel
 
-from builders.dataset.folder import write_config
 from cards.publish.release import Target
 from cards.verify.__main__ import verify
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.recipe import load_recipe
-from tests.conftest import BASE, CANARY
+from tests.conftest import CANARY
+from tests.fixtures import tiny
 from tests.fixtures.training import NUMBERED as MAIN
-from tests.fixtures.training import N
+from tests.fixtures.training import N, put_dataset, recipe_for, record
 from tests.test_architecture import ROOT
 from training import train
 from training.publish import compare, publish_model
@@ -35,33 +31,9 @@ pytestmark = pytest.mark.hub
 PAIRS = {"question": [f"ask {n}" for n in range(30)], "answer": [f"reply {n}" for n in range(30)]}
 
 
-def put(hub, tmp_path, repo_id, configs, tag="v1.0.0"):
-    """A Hub data set with one Parquet file a configuration."""
-    if ("dataset", repo_id) not in hub.repos():
-        hub.create_repo("dataset", repo_id)
-    card = "---\nconfigs:\n" + "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in configs)
-    files = {"README.md": f"{card}---\n".encode()}
-    for name, rows in configs.items():
-        pq.write_table(pa.table(rows), tmp_path / "some.parquet")
-        files[f"{name}/train-00000-of-00001.parquet"] = (tmp_path / "some.parquet").read_bytes()
-    commit = hub.commit("dataset", repo_id, files)
-    if tag is not None:
-        hub.tag("dataset", repo_id, tag, commit)
-    return commit
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """An encoder with random weights that trains in no time."""
-    source, folder = resolve_model(BASE).location, tmp_path_factory.mktemp("base")
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder / "bert")
-    tokenizer.save_pretrained(folder / "bert")
-    words = Transformer(str(folder / "bert"), max_seq_length=16)
-    SentenceTransformer(modules=[words, Pooling(32)]).save_pretrained(str(folder / "tiny"))
-    return folder / "tiny"
+    return tiny.retriever("mean", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
@@ -81,18 +53,12 @@ def recipe(tmp_path, base):
 
 
 def both(hub, tmp_path, name):
-    return (
-        put(hub, tmp_path, f"bob/{name}-ours", {"bm25": MAIN, "llm": MAIN}),
-        put(hub, tmp_path, f"bob/{name}-pairs", {"default": PAIRS}),
-    )
+    ours = put_dataset(hub, tmp_path, f"bob/{name}-ours", {"bm25": MAIN, "llm": MAIN})
+    return ours, put_dataset(hub, tmp_path, f"bob/{name}-pairs", {"default": PAIRS})
 
 
 def about(name, revision, rows, used):
     return {"name": name, "revision": revision, "tag": "v1.0.0", "rows": rows, "used": used}
-
-
-def record(folder):
-    return json.loads((folder / "run.json").read_text())
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -102,20 +68,14 @@ def test_training_by_id_and_revision(hub, recipe, tmp_path, streaming):
     config = recipe(name, f"streaming={str(streaming).lower()}")
     train.main(config, tmp_path / "m")
     run = record(tmp_path / "m")
-    used = (9, 3) if streaming else (40, 13)
+    used, share = ((9, 3), 0.25) if streaming else ((40, 13), 0.245283)
+    also = {"config": "default", "split": "train", "share": share}
     assert run["dataset"].pop("streaming", False) == streaming
     assert run["dataset"] == {
         **about(f"bob/{name}-ours", ours, N, used[0]),
         "kind": "bm25",
-        "share": 0.75 if streaming else 0.754717,
-        "also": [
-            {
-                **about(f"bob/{name}-pairs", pairs, 30, used[1]),
-                "config": "default",
-                "split": "train",
-                "share": 0.25 if streaming else 0.245283,
-            }
-        ],
+        "share": 1 - share,
+        "also": [{**about(f"bob/{name}-pairs", pairs, 30, used[1]), **also}],
     }
     assert run["training"]["steps"] == 3
     assert run["model"]["revision"] != run["base"]["revision"]
@@ -144,7 +104,7 @@ def test_further_data_is_pinned_and_verified(hub, recipe, tmp_path):
     assert f"bob/pinned-pairs@v1.0.0 is still commit {pairs}" in links["model: further data"].detail
     assert links["model: card"].status == "verified"
     changed = {**PAIRS, "answer": PAIRS["answer"][::-1]}
-    moved = put(hub, tmp_path, "bob/pinned-pairs", {"default": changed}, tag=None)
+    moved = put_dataset(hub, tmp_path, "bob/pinned-pairs", {"default": changed}, tag=None)
     train.main(recipe("pinned", more="", share=0.2), tmp_path / "other")
     hub.move_tag("dataset", "bob/pinned-pairs", "v1.0.0", moved)
     with pytest.raises(UserError, match=rf"bob/pinned-pairs@v1\.0\.0: the tag has moved: it was {pairs} .* is {moved}"):
@@ -160,15 +120,11 @@ def test_further_data_is_pinned_and_verified(hub, recipe, tmp_path):
         ('config = "fr"\n', "dataset bob/asked-pairs: has no configuration 'fr'; allowed: de, en"),
         ("", "dataset bob/asked-pairs: needs its config; allowed: de, en"),
         ('config = "en"\nsplit = "dev"\n', "dataset bob/asked-pairs: has no split 'dev'; allowed: train"),
-        (
-            'config = "en"\ncolumns = {query = "q", positive = "answer"}\n',
-            "has no column 'q'; allowed: question, answer",
-        ),
     ],
 )
 def test_what_a_hub_data_set_lacks(hub, recipe, tmp_path, more, words):
-    put(hub, tmp_path, "bob/asked-ours", {"bm25": MAIN})
-    put(hub, tmp_path, "bob/asked-pairs", {"de": PAIRS, "en": PAIRS})
+    put_dataset(hub, tmp_path, "bob/asked-ours", {"bm25": MAIN})
+    put_dataset(hub, tmp_path, "bob/asked-pairs", {"de": PAIRS, "en": PAIRS})
     with pytest.raises(UserError, match=words):
         train.main(recipe("asked", more=more), tmp_path / "m")
     assert not (tmp_path / "m").exists()
@@ -177,16 +133,11 @@ def test_what_a_hub_data_set_lacks(hub, recipe, tmp_path, more, words):
 @pytest.fixture
 def local(tmp_path, base):
     """A recipe for local data of both forms, streamed or not."""
-    write_config(tmp_path / "ours", "bm25", pa.table(MAIN))
     lines = [json.dumps({"query": q, "answer": a}) for q, a in zip(PAIRS["question"], PAIRS["answer"], strict=True)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
-    path = tmp_path / "train.toml"
-    path.write_text(
-        f'dataset = "{tmp_path / "ours"}"\nkind = "bm25"\nbase = "{base}"\nmax_seq_length = 16\n'
-        f'[[also]]\ndataset = "{tmp_path / "pairs.jsonl"}"\nshare = 0.25\n'
-        "[trainer]\nmax_steps = 4\nper_device_train_batch_size = 4\nlearning_rate = 1e-3\n"
-    )
-    return path
+    also = f'max_seq_length = 16\n[[also]]\ndataset = "{tmp_path / "pairs.jsonl"}"\nshare = 0.25\n'
+    few = "max_steps = 4\nper_device_train_batch_size = 4\nlearning_rate = 1e-3\n"
+    return recipe_for(tmp_path, base, MAIN, also, few)
 
 
 PROCESS = """
@@ -224,11 +175,12 @@ for streaming in ("true", "false"):
 """
 
 
-def test_no_row_is_trained_by_two_processes_and_a_step_has_one_source(local, tmp_path):
+@pytest.mark.usefixtures("local")
+def test_no_row_is_trained_by_two_processes_and_a_step_has_one_source(tmp_path):
     """With negatives gathered across processes, which would wait for ever if a step's batches had other columns."""
     (tmp_path / "script.py").write_text(PROCESS)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--multi_gpu", "--num_processes", "2"]
-    command += [str(tmp_path / "script.py"), str(local), str(tmp_path / "seen")]
+    command += [str(tmp_path / "script.py"), str(tmp_path / "train.toml"), str(tmp_path / "seen")]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True, timeout=300
     )
@@ -243,7 +195,7 @@ def test_no_row_is_trained_by_two_processes_and_a_step_has_one_source(local, tmp
 
 
 def test_a_stream_is_resumed_by_leaving_out_what_was_trained_on(local, tmp_path):
-    config = load_recipe(local, ["streaming=true"], TrainRecipe).config
+    config = local("streaming=true").config
 
     def trained(folder, resume=None, **more):
         torch.manual_seed(1)
@@ -265,7 +217,7 @@ def test_a_stream_is_resumed_by_leaving_out_what_was_trained_on(local, tmp_path)
 
 
 def test_a_cross_encoder_takes_further_data(local, tmp_path):
-    train.main(load_recipe(local, ["task=cross-encoder", "trainer.max_steps=2"], TrainRecipe), tmp_path / "ranker")
+    train.main(local("task=cross-encoder", "trainer.max_steps=2"), tmp_path / "ranker")
     assert [more["used"] for more in record(tmp_path / "ranker")["dataset"]["also"]] == [13]
 
 

@@ -86,24 +86,23 @@ def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
     assert lines[0] == "data      40 rows; base small, loss multiple-negatives-ranking"
     assert lines[1] == "batches   10 of 4 an epoch; 1 epochs, 10 steps"
     assert lines[2] == "          0 rows unused an epoch (0.0%); sampler batch_sampler"
-    told = "\n".join(lines)
-    assert "query         8    8        8  0.0%  'query: '" in told
-    assert "negative_1    7    7        7  0.0%  none" in told
-    assert "reads     [CLS] query : what is 0? [SEP]" in told
-    assert "[CLS] passage : it is 0. [SEP]" in told
+    said = "\n".join(lines)
+    assert "query         8    8        8  0.0%  'query: '" in said
+    assert "negative_1    7    7        7  0.0%  none" in said
+    assert "reads     [CLS] query : what is 0? [SEP]" in said
+    assert "[CLS] passage : it is 0. [SEP]" in said
     assert (
-        "texts     0 repeated queries; 40 distinct negatives, the most used in 1 rows; 0.0% of rows share one" in told
+        "texts     0 repeated queries; 40 distinct negatives, the most used in 1 rows; 0.0% of rows share one" in said
     )
-    assert "overlap   with SciFact; compared with SciFact, NFCorpus" in told
-    assert "evaluation sets that the base was trained on: MSMARCO" in told
+    assert "overlap   with SciFact; compared with SciFact, NFCorpus" in said
+    assert "evaluation sets that the base was trained on: MSMARCO" in said
     assert json.loads(msgspec.json.encode(report.figures))["batches"]["steps"] == 10
 
 
 def test_what_was_not_compared_is_said(ready):
-    report = preflight.examine(ready(table_of(), seen=Seen(None, None, [])))
-    told = report.table()
-    assert "overlap   the data was not compared with any evaluation set: nothing is known" in told
-    assert "evaluation sets that the base was trained on: not known" in told
+    table = preflight.examine(ready(table_of(), seen=Seen(None, None, []))).table()
+    assert "overlap   the data was not compared with any evaluation set: nothing is known" in table
+    assert "evaluation sets that the base was trained on: not known" in table
 
 
 def test_it_leaves_no_trace(ready, model):
@@ -142,10 +141,7 @@ def test_starved_samplers_are_refused(ready):
     assert "training ends after 0" not in report.table()
 
 
-def test_a_training_that_ends_early_is_told(ready):
-    rows = table_of(48, negative_1=[f"Noise {row % 5}." for row in range(48)])
-    report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
-    assert report.figures.batches.steps == 12
+def test_a_training_that_ends_early_is_reported(ready):
     rows = table_of(48, negative_1=["Noise." if row % 8 else f"Noise {row}." for row in range(48)])
     report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
     assert report.figures.batches.steps < 12
@@ -153,40 +149,20 @@ def test_a_training_that_ends_early_is_told(ready):
 
 
 def test_batches_larger_than_the_data(ready):
-    report = preflight.examine(ready(table_of(10), per_device_train_batch_size=64))
-    assert refusal(report) == [
-        (
-            "trainer.per_device_train_batch_size 64: the data has 10 rows; allowed: up to 10; set it lower, or set "
-            "allow = ['batch-size']"
-        )
-    ]
-    report = preflight.examine(ready(table_of(10), per_device_train_batch_size=64, dataloader_drop_last=True))
-    assert refusal(report, ("batch-size",)) == [
-        (
-            "trainer.per_device_train_batch_size 64: sampler batch_sampler makes no batch of 10 rows; allowed: at "
-            "least one batch an epoch; set it lower"
-        )
-    ]
-
-
-def test_empty_texts_and_positives_as_negatives(ready):
-    rows = table_of(
-        6,
-        query=["a", " \n", "c", "d", "e", "f"],
-        positive=["p0", "p1", "Straße  nach Rom", " ", "p4", "p5"],
-        negative_1=["n0", "n1", "STRASSE nach\tRom ", "n3", "", "N5"],
+    (problem,) = refusal(preflight.examine(ready(table_of(10), per_device_train_batch_size=64)))
+    assert problem == (
+        "trainer.per_device_train_batch_size 64: the data has 10 rows; allowed: up to 10; set it lower, or set allow = "
+        "['batch-size']"
     )
-    report = preflight.examine(ready(rows))
-    assert refusal(report) == [
-        (
-            "3 texts are empty (query: rows 1; positive: rows 3; negative_1: rows 4); allowed: none; drop these rows "
-            "(counted from 0), or build the data set again"
-        ),
-        (
-            "1 rows have their positive as a negative, case and white space aside (rows 2); allowed: none; drop these "
-            "rows (counted from 0), or build the data set again, or set allow = ['positive-as-negative']"
-        ),
-    ]
+
+
+def test_positives_as_negatives(ready):
+    rows = table_of(3, positive=["p0", "Straße  nach Rom", "?"], negative_1=["n0", "STRASSE nach\tRom ", "!"])
+    (found,) = refusal(preflight.examine(ready(rows, per_device_train_batch_size=1)))
+    assert found == (
+        "1 rows have their positive as a negative, case and white space aside (rows 1); allowed: none; drop these rows "
+        "(counted from 0), or build the data set again, or set allow = ['positive-as-negative']"
+    )
 
 
 def test_repeated_queries_and_reused_negatives_are_counted():
@@ -201,24 +177,8 @@ def test_repeated_queries_and_reused_negatives_are_counted():
     assert found.shared == 26  # those with "same", and the one with "a" that two of them have
 
 
-VARIANTS = [
-    "1.5",
-    "15",
-    "fin",
-    "\ufb01n.",
-    "Fin",
-    "f in",
-    "?!",
-    "?",
-    "",
-    None,
-    "\u201cA\u201d",
-    '"a"',
-    "a b",
-    "a  b!",
-    "a\u200bb",
-    "ab",
-]
+VARIANTS = ["1.5", "15", "fin", "\ufb01n.", "Fin", "f in", "?!", "?", "", None, "\u201cA\u201d", '"a"']
+VARIANTS += ["a b", "a  b!", "a\u200bb", "ab"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(VARIANTS), st.sampled_from(VARIANTS)), min_size=1, max_size=12))
@@ -251,18 +211,13 @@ def test_more_tokens_than_positions(ready, tmp_path):
     [
         ("intfloat/e5-base-v2", {}, "query_prompt = 'query: ' and passage_prompt = 'passage: '"),
         ("intfloat/e5-base-v2", {"query": "query: ", "positive": ""}, "passage_prompt = 'passage: '"),
-        (
-            "BAAI/bge-base-en-v1.5",
-            {},
-            "query_prompt = 'Represent this sentence for searching relevant passages: '",
-        ),
         ("BAAI/bge-base-en-v1.5", {"query": "Represent this sentence for searching relevant passages: "}, None),
         ("thenlper/gte-base", {}, None),
     ],
 )
 def test_bases_that_need_prompts(ready, base, prompts, advice):
-    told = preflight.examine(ready(table_of(), prompts, base)).warnings
-    lines = [line for line in told if line.startswith(f"base {base}: was trained with prompts")]
+    warnings = preflight.examine(ready(table_of(), prompts, base)).warnings
+    lines = [line for line in warnings if line.startswith(f"base {base}: was trained with prompts")]
     assert len(lines) == (advice is not None)
     assert advice is None or f"and the recipe sets none; set {advice} (see https://huggingface.co/" in lines[0]
 
@@ -274,12 +229,12 @@ def test_duplicates_in_batches_are_told_where_they_count(ready):
 
 
 def test_several_data_sets(ready):
-    parts = {"mine": table_of(20), "general": table_of(6, positive=["", *[f"p{row}" for row in range(5)]])}
+    parts = {"mine": table_of(20), "general": table_of(6, positive=["It is not 0.", *[f"p{row}" for row in range(5)]])}
     report = preflight.examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
     assert report.figures.batches.of_parts == {"mine": 1, "general": 1}
     assert "general: query" in report.table()
-    empty, unused = sorted(refusal(report))
-    assert empty.startswith("data set general: 1 texts are empty (positive: rows 0)")
+    same, unused = sorted(refusal(report))
+    assert same.startswith("data set general: 1 rows have their positive as a negative")
     assert "18 of 26 rows (69.2%) are unused" in unused
     report = preflight.examine(ready({"mine": table_of(20), "few": table_of(3)}, dataloader_drop_last=True))
     assert refusal(report)[0] == (
@@ -291,8 +246,8 @@ def test_several_data_sets(ready):
 def test_a_stream_has_no_length(ready):
     stream = table_of().to_iterable_dataset()
     report = preflight.examine(ready(stream, max_steps=7))
-    told = report.table()
-    assert told.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   of 4; 7 steps\n")
+    said = report.table()
+    assert said.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   of 4; 7 steps\n")
     assert (report.figures.batches.steps, report.figures.streamed) == (7, 40)
     report.refuse()
 
@@ -356,6 +311,6 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train", "--preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
     assert run_entry(train._entry) == 2
     assert "error: pre-flight: not started:\n  1 rows have their positive as a negative" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"allow\.0: invalid enum value 'empty-text'"):
-        load_recipe(recipe, ['allow=["empty-text"]'], TrainRecipe)
+    with pytest.raises(UserError, match=r"allow\.0: invalid enum value 'no-batches'"):
+        load_recipe(recipe, ['allow=["no-batches"]'], TrainRecipe)
     assert load_recipe(recipe, ['allow=["reused-negatives"]'], TrainRecipe).config.allow == ("reused-negatives",)

@@ -10,7 +10,6 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from tests.fixtures.small_models import small_retriever
 from training.preflight.batches import counted
-from training.rows.samplers import LengthBatches
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,6 @@ def test_labels_do_not_count_but_the_same_text_in_another_column_does(trainer):
         ({"num_train_epochs": 0.5}, 7, 7, 1),
         ({"gradient_accumulation_steps": 4}, 4, 4, 1),
         ({"max_steps": 30}, 30, 30, 3),
-        ({"batch_sampler": LengthBatches}, 13, 13, 1),
     ],
 )
 def test_steps_of_rows_without_duplicates(trainer, changed, steps, planned, epochs):

@@ -2,15 +2,11 @@
 
 import json
 
-import pyarrow as pa
 import pytest
 
-from builders.dataset.folder import write_config
-from foils.recipe import load_recipe
 from tests.fixtures import tiny
-from tests.fixtures.training import TWELVE_ROWS as ROWS
+from tests.fixtures.training import recipe_for, record
 from training import train
-from training.recipe import TrainRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FROM_LLM = {"name": "d", "language": "de", "inputs": {"llm": {"model": "m"}}, "leakage": None}
@@ -28,17 +24,12 @@ LABELLED = {"name": "d", "language": "fr", "inputs": {"queries": {"source": "x"}
 def test_the_card_says_what_base_and_manifest_say(tmp_path, manifest, known, words):
     base = tiny.retriever("mean", tmp_path / "base")
     (base / "README.md").write_text("---\nlicense: mit\n---\n\n# Base\n")
-    write_config(tmp_path / "dataset", "bm25", pa.table(ROWS))
+    made = recipe_for(tmp_path, base)
     if manifest is not None:
         (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(manifest))
-    path = tmp_path / "train.toml"
-    path.write_text(
-        f'dataset = "{tmp_path / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nprecision = "fp32"\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    (folder,) = train.main(load_recipe(path, [], TrainRecipe), tmp_path / "m", 1)
-    record = json.loads((folder / "run.json").read_text())
-    assert {name: record[name] for name in ("license", "language", "queries") if name in record} == known
+    (folder,) = train.main(made(), tmp_path / "m", 1)
+    found = record(folder)
+    assert {name: found[name] for name in ("license", "language", "queries") if name in found} == known
     card = (folder / "README.md").read_text()
     assert words in card
     assert "license: mit" in card

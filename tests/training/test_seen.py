@@ -8,11 +8,11 @@ import pytest
 from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import ModelReference, resolve_model
-from foils.recipe import load_recipe
 from foils.records import Seen
 from tests.conftest import BASE
+from tests.fixtures.training import recipe_for, record
 from training import train
-from training.recipe import MoreData, TrainRecipe
+from training.recipe import MoreData
 from training.rows.seen import seen_by
 from training.rows.source import Source, resolve, resolve_more
 
@@ -109,13 +109,8 @@ def test_the_manifest_of_a_hub_data_set(hub, tmp_path):
 
 
 def test_training_writes_it_down(dataset, tmp_path):
-    folder = dataset(report(["SciFact"], "SciFact"))
-    recipe = tmp_path / "train.toml"
-    recipe.write_text(
-        f'dataset = "{folder}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 16\n'
-        "[trainer]\nmax_steps = 1\nper_device_train_batch_size = 2\n"
-    )
-    train.main(load_recipe(recipe, [], TrainRecipe), tmp_path / "m")
-    told = json.loads((tmp_path / "m" / "run.json").read_text())["training_datasets"]
-    assert (told["data"], told["compared_with"]) == (["SciFact"], ["SciFact"])
-    assert "MSMARCO" in told["base"]
+    dataset(report(["SciFact"], "SciFact"), "dataset")
+    train.main(recipe_for(tmp_path, BASE, rows=None, top="max_seq_length = 16\n")(), tmp_path / "m")
+    found = record(tmp_path / "m")["training_datasets"]
+    assert (found["data"], found["compared_with"]) == (["SciFact"], ["SciFact"])
+    assert "MSMARCO" in found["base"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset
 from sentence_transformers import CrossEncoder
 
 from builders import build
@@ -11,9 +10,9 @@ from builders.dataset.folder import write_config
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.test_scoring import tiny_model
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, SHARED, as_corpus
+from tests.fixtures import tiny
 from training.rows.ingredients import load_rows
 from training.rows.source import resolve
 from training.rows.teacher import scorers_of, with_scores
@@ -25,7 +24,7 @@ SCORE_ALL = "selection.floor={cross-encoder=-1000}"
 @pytest.fixture(scope="module")
 def ranker(tmp_path_factory):
     """A folder with a cross-encoder."""
-    return RANKER if RANKER.exists() else tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return RANKER if RANKER.exists() else tiny.cross_encoder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +77,9 @@ def test_a_kind_that_nobody_scored_is_refused_and_the_remedy_helps(made):
     with_scores(load_rows(plain, "cross-encoder"), plain, "cross-encoder", "cross-encoder")  # its miner has scored it
     with pytest.raises(
         UserError, match=r"kind 'llm': \d+ of 16 \(.*%\) of its pairs .* no score of 'cross-enc"
-    ) as told:
+    ) as refused:
         with_scores(load_rows(plain, "llm"), plain, "llm", "cross-encoder")
-    assert f"--set '{SCORE_ALL}'" in str(told.value)  # which is how `scored` was built
-
-
-def test_texts_from_elsewhere_have_no_scores(scored):
-    rows = Dataset.from_dict({"query": ["who?"], "positive": [next(iter(ANIMALS.values()))]})
-    with pytest.raises(UserError, match=r"1 of 1 \(100.0%\) of its pairs .*; distil from rows as they were built"):
-        with_scores(rows, scored, "bm25", "cross-encoder")
+    assert f"--set '{SCORE_ALL}'" in str(refused.value)  # which is how `scored` was built
 
 
 def dataset(folder, scorer, scores, *, queries=("owl?", "bee?"), titles=("", "", "")):
@@ -107,14 +100,10 @@ def labels(source, scorer):
     return with_scores(load_rows(source, "bm25"), source, "bm25", scorer)["label"][:]
 
 
-def test_equal_texts_share_their_scores(tmp_path):
-    source = dataset(tmp_path, "cross-encoder", [4.0, -2.0, -3.0, 5.0])
-    assert labels(source, "cross-encoder") == [[4.0, -2.0], [5.0, -3.0]]
-
-
-def test_titles_are_joined_as_the_rows_have_them(tmp_path):
-    source = dataset(tmp_path, "cross-encoder", [4.0, -2.0, -3.0, 5.0], titles=("Owl", "", "Owl"))
-    assert load_rows(source, "bm25")[0]["positive"] == "Owl Owls hunt."
+@pytest.mark.parametrize("titles", [("", "", ""), ("Owl", "", "Owl")])
+def test_equal_texts_share_their_scores_and_have_their_titles(tmp_path, titles):
+    source = dataset(tmp_path, "cross-encoder", [4.0, -2.0, -3.0, 5.0], titles=titles)
+    assert load_rows(source, "bm25")[0]["positive"] == f"{titles[0]} Owls hunt.".strip()
     assert labels(source, "cross-encoder") == [[4.0, -2.0], [5.0, -3.0]]
 
 

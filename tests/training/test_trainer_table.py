@@ -3,18 +3,13 @@
 import pytest
 
 from foils.errors import UserError
-from foils.recipe import load_recipe
+from tests.fixtures.training import FEW_STEPS, recipe_for
 from training import train
-from training.recipe import TrainRecipe
-
-SHORT = "[trainer]\nmax_steps = 2\nper_device_train_batch_size = 2\n"
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    path = tmp_path / "train.toml"
-    path.write_text(f'dataset = "nowhere"\nkind = "bm25"\nbase = "nowhere"\n{SHORT}')
-    return lambda *overrides: load_recipe(path, overrides, TrainRecipe)
+    return recipe_for(tmp_path, "nowhere", rows=None, top="", trainer=f"{FEW_STEPS}")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +48,8 @@ def recipe(tmp_path):
         "use_liger_kernel=true",
         "parallelism_config={}",
         "report_to=wandb",
+        "push_to_hub=true",
+        "hub_token=hf_x",
     ],
 )
 @pytest.mark.parametrize("task", ["retriever", "cross-encoder"])
@@ -61,9 +58,9 @@ def test_a_wrong_value_is_named(recipe, tmp_path, value, task):
         pytest.skip("the same class")
     with pytest.raises(UserError, match=r"^recipe: trainer") as refused:
         train.main(recipe(f"trainer.{value}", f"task={task}"), tmp_path / "out", 1)
-    told = str(refused.value)
-    assert value.partition("=")[0] in told
-    assert "\n" not in told
+    said = str(refused.value)
+    assert value.partition("=")[0] in said
+    assert "\n" not in said
 
 
 def test_epochs_are_looked_at_too(recipe, tmp_path):
@@ -72,11 +69,16 @@ def test_epochs_are_looked_at_too(recipe, tmp_path):
             train.main(recipe(f"trainer.num_train_epochs={value}", "trainer.max_steps=-1"), tmp_path / "out", 1)
 
 
+def test_fp16_needs_a_gpu(recipe, tmp_path):
+    with pytest.raises(UserError, match="precision fp16: needs a GPU; allowed here: auto, bf16, fp32"):
+        train.main(recipe("precision=fp16"), tmp_path / "out", 1)
+
+
 def test_usual_values_pass(recipe, tmp_path):
     usual = (
         *("learning_rate=2e-5", "warmup_steps=0.1", "num_train_epochs=1", "lr_scheduler_type=cosine", "optim=sgd"),
         *("lr_scheduler_type=cosine_with_min_lr", "lr_scheduler_kwargs={min_lr=1e-6}", "save_strategy=steps"),
         *("save_steps=0.25", "batch_sampler=no_duplicates", "gradient_checkpointing=true", "max_grad_norm=0"),
     )
-    with pytest.raises(UserError, match="dataset nowhere: no such folder"):
+    with pytest.raises(UserError, match=r"dataset .*: no such folder"):
         train.main(recipe(*(f"trainer.{value}" for value in usual)), tmp_path / "out", 1)

@@ -7,9 +7,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,7 +18,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
-from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 from transformers import Trainer, get_scheduler
 
@@ -26,7 +26,6 @@ from foils.hardware import has_native_bf16
 from training.loop import dev
 from training.recipe import TrainRecipe
 from training.rows.mixture import DEFAULT_BATCH
-from training.rows.samplers import LengthBatches
 
 TENSORBOARD_LOGGING_DIR = os.environ.get("TENSORBOARD_LOGGING_DIR")
 """The folder that the user wants TensorBoard's files in."""
@@ -73,13 +72,9 @@ TRACKERS = ("trackio", "tensorboard", "wandb")
 
 
 def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mapping[str, Any] | None = None) -> Any:
-    """Builds the trainer's arguments: the `trainer` table as it is, over quiet defaults.
+    """Builds the trainer's arguments: the `trainer` table as it is, over quiet defaults; `more` goes before all.
 
-    Args:
-        config: the recipe.
-        folder: for checkpoints.
-        out: the model's folder; TensorBoard's files go beside it.
-        more: arguments that go before all.
+    Checkpoints go to `folder`, TensorBoard's files beside the model's folder, `out`.
 
     Raises:
         UserError: the table does not fit what the recipe adds, or the library refuses a value.
@@ -95,8 +90,8 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
         "report_to": "none",
         "run_name": out.name,
         "disable_tqdm": not sys.stderr.isatty(),  # a log gets lines and not a bar
-        **precision_arguments(config.precision),
-        **length_buckets(config),
+        "bf16": config.precision == "bf16" or (config.precision == "auto" and has_native_bf16()),  # by autocast
+        "fp16": config.precision == "fp16",
         **dev.trainer_defaults(config.dev, table.get("per_device_train_batch_size", DEFAULT_BATCH)),
         **table,
         **(more or {}),
@@ -113,31 +108,6 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
         raise (_wrong(table, named[0], why) if named else UserError(f"recipe: trainer: {why}")) from None
 
 
-def precision_arguments(precision: str) -> dict[str, bool]:
-    """The trainer's arguments for a recipe's `precision`: autocast, with weights and optimiser in fp32.
-
-    Raises:
-        UserError: fp16 without a GPU: its gradients need a scaler that a CPU does not have.
-    """
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("recipe: precision fp16: needs a GPU; allowed here: auto, bf16, fp32")
-    return {"bf16": precision == "bf16" or (precision == "auto" and has_native_bf16()), "fp16": precision == "fp16"}
-
-
-def length_buckets(config: TrainRecipe) -> dict[str, Any]:
-    """The batch sampler where the recipe asks for batches by length.
-
-    Raises:
-        UserError: it asks for another batch sampler as well.
-    """
-    if config.length_buckets and "batch_sampler" in config.trainer:
-        raise UserError(
-            f"recipe: length_buckets and trainer.batch_sampler {config.trainer['batch_sampler']!r}: one of them fills "
-            f"the batches; leave the other out (samplers: {', '.join(each.value for each in BatchSamplers)})"
-        )
-    return {"batch_sampler": LengthBatches} if config.length_buckets else {}
-
-
 def check_trainer(config: TrainRecipe) -> None:
     """Refuses a table that training would trip over.
 
@@ -148,27 +118,16 @@ def check_trainer(config: TrainRecipe) -> None:
     for name, instead in {**INSTEAD, **(BY_DEV if config.dev.queries else {})}.items():
         if name in table:
             raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
-    _check_values(config)
-    if not config.dev.queries:
-        asked = [name for name in _WITHOUT_DEV if table.get(name) not in (None, False, "no")]
-        asked += ["save_strategy"] if table.get("save_strategy") == "best" else []
-        if asked:
-            raise _wrong(table, asked[0], "it needs held-out queries; set dev.queries")
-    if table.get("batch_sampler") == "group_by_label":
-        raise _wrong(table, "batch_sampler", "rows have no class labels; wanted batch_sampler or no_duplicates")
-    # Packages that transformers would miss only when training starts.
-    if table.get("use_liger_kernel") and find_spec("liger_kernel") is None:
-        raise _wrong(table, "use_liger_kernel", "not installed; run: pip install liger-kernel")
-    trackers = table.get("report_to", "none")
-    for name in [trackers] if isinstance(trackers, str) else trackers:
-        if name in TRACKERS and find_spec(name) is None:
-            raise _wrong(table, "report_to", f"not installed; run: pip install {name}")
+    if config.precision == "fp16" and not torch.cuda.is_available():  # its gradients need a scaler
+        raise UserError("recipe: precision fp16: needs a GPU; allowed here: auto, bf16, fp32")
+    for name, why in chain(_wrong_values(config), _unmet_needs(config)):
+        raise _wrong(table, name, why)
     with tempfile.TemporaryDirectory() as scratch:
         _check_optimizer(table, training_arguments(config, Path(scratch), Path(scratch)))
 
 
-def _check_values(config: TrainRecipe) -> None:
-    """Types, where the class says them in a way that can be checked, and ranges."""
+def _wrong_values(config: TrainRecipe) -> Iterator[tuple[str, str]]:
+    """Yields keys with what is wrong: types, where the class says them in a way that can be checked, and ranges."""
     table, hints = config.trainer, get_type_hints(_kind(config))
     for name in [field.name for field in fields(_kind(config)) if field.name in table]:
         hint = hints[name]
@@ -177,12 +136,29 @@ def _check_values(config: TrainRecipe) -> None:
             try:
                 msgspec.convert(table[name], hint)
             except msgspec.ValidationError as error:
-                raise _wrong(table, name, str(error)[:1].lower() + str(error)[1:]) from None
+                yield name, str(error)[:1].lower() + str(error)[1:]
     for name, least in _AT_LEAST.items():
         if table.get(name) is not None and table[name] < least:
-            raise _wrong(table, name, f"wanted {least:g} or more" if least in (0, 1) else "wanted more than 0")
+            yield name, f"wanted {least:g} or more" if least in (0, 1) else "wanted more than 0"
     if table.get("max_steps") == 0 or table.get("max_steps", -1) < -1:
-        raise _wrong(table, "max_steps", "wanted 1 or more, or -1 for num_train_epochs")
+        yield "max_steps", "wanted 1 or more, or -1 for num_train_epochs"
+
+
+def _unmet_needs(config: TrainRecipe) -> Iterator[tuple[str, str]]:
+    """Yields keys with what they need: held-out queries, class labels, packages that are missed only in training."""
+    table = config.trainer
+    if not config.dev.queries:
+        asked = [name for name in _WITHOUT_DEV if table.get(name) not in (None, False, "no")]
+        asked += ["save_strategy"] if table.get("save_strategy") == "best" else []
+        yield from ((name, "it needs held-out queries; set dev.queries") for name in asked)
+    if table.get("batch_sampler") == "group_by_label":
+        yield "batch_sampler", "rows have no class labels; wanted batch_sampler or no_duplicates"
+    if table.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+        yield "use_liger_kernel", "not installed; run: pip install liger-kernel"
+    trackers = table.get("report_to", "none")
+    for name in [trackers] if isinstance(trackers, str) else trackers:
+        if name in TRACKERS and find_spec(name) is None:
+            yield "report_to", f"not installed; run: pip install {name}"
 
 
 def _check_optimizer(table: dict[str, Any], arguments: Any) -> None:

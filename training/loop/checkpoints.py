@@ -36,12 +36,8 @@ CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json"
 def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | None]:
     """The folder that a run writes to, with what an earlier attempt at it left there; None for a run that is done.
 
-    No other run writes there until then. Every process of a run must enter; the first one decides for all.
-
-    Args:
-        out: the model's folder.
-        run: what is to be trained.
-        fresh: starts over, whatever lies there.
+    No other run writes there until then. Every process of a run must enter; the first one decides for all. With
+    `fresh` it starts over, whatever lies there.
 
     Raises:
         UserError: another process is writing there, or it holds work of another run.
@@ -149,11 +145,9 @@ def seconds_before(checkpoint: Path | None) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Marks checkpoints as whole, and asks for one every few minutes.
+    """Marks checkpoints as whole, and asks for one every few `minutes`; 0 asks for none.
 
-    Args:
-        before: seconds of earlier attempts.
-        minutes: between two checkpoints; 0 asks for none.
+    `before` has the seconds of earlier attempts.
     """
 
     def __init__(self, before: float, minutes: float) -> None:

@@ -16,11 +16,7 @@ PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label":
 
 
 def make(job: Job) -> Ready:
-    """Makes a trainer for the rows' pairs; takes the same recipe as a retriever.
-
-    Raises:
-        UserError: the base cannot be loaded as the recipe asks, or the data has too few queries to hold some out.
-    """
+    """Makes a trainer for the rows' pairs; takes the same recipe as a retriever."""
     config = job.config
     rows, held_out = parted(job)
     arguments = arguments_of(job)

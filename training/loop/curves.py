@@ -9,6 +9,12 @@ from typing import Any
 from training.loop.dev import LOGGED, METRIC
 
 FIGURE = "figures/training.png"
+LINES: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "loss": ("training rows", {"linewidth": 1.6}),
+    "dev_loss": ("held-out rows", {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}),
+    "dev_ndcg": (None, {"linewidth": 1.6, "marker": "o", "markersize": 3.5}),
+}
+"""Keys of the history -> label and style of their lines."""
 INK, GRID, COLOUR = "#333333", "#dddddd", "#0072b2"
 _MOST_ROWS = 200
 
@@ -53,18 +59,22 @@ def draw(rows: History) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [key for key in ("loss", "dev_ndcg") if _curve(rows, key)]
+    panels = [keys for keys in (("loss", "dev_loss"), ("dev_ndcg",)) if _curve(rows, keys[0])]
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "text.color": INK, "axes.labelcolor": INK}):
         figure = Figure(figsize=(8, 0.6 + 2.5 * len(panels)), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, key in zip(grid, panels, strict=True):
-            _plot_loss(axes, rows) if key == "loss" else _plot_score(axes, rows)
+        for axes, keys in zip(grid, panels, strict=True):
+            for key in keys:
+                if points := _curve(rows, key):
+                    axes.plot(*zip(*points, strict=True), color=COLOUR, label=LINES[key][0], **LINES[key][1])
+            axes.set_ylabel("loss" if "loss" in keys else f"{METRIC}, held-out queries")
+            base = dict(_curve(rows, "dev_ndcg")).get(0) if "dev_ndcg" in keys else None
+            if base is not None:
+                axes.axhline(base, color=INK, linestyle="--", linewidth=1.2, label=f"untouched base {base:.4f}")
             axes.grid(color=GRID, linewidth=0.7)
-            axes.set_axisbelow(True)
-            axes.tick_params(colors=INK, length=3)
             axes.spines[["top", "right"]].set_visible(False)
-            if len(axes.get_legend_handles_labels()[1]) > 1:
+            if axes.get_legend_handles_labels()[1]:
                 axes.legend(frameon=False, fontsize=9, ncols=2)
         grid[-1].set_xlabel("step")
         grid[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -79,47 +89,16 @@ def describe(rows: History, seed: int) -> str:
     >>> describe([{"step": 0, "dev_ndcg": 0.5}, {"step": 9, "loss": 2.0}, {"step": 10, "dev_ndcg": 0.61}], 1)
     'Training curves of seed 1: loss 2 at step 9; nDCG@10 of held-out queries 0.5000 untouched, 0.6100 at best (step 10), 0.6100 at the end (step 10).'
     """  # noqa: E501
-    parts, losses = [], _curve(rows, "loss")
+    parts, losses, scores = [], _curve(rows, "loss"), _curve(rows, "dev_ndcg")
     if losses:
         ends = dict((losses[0], losses[-1]))
         parts.append("loss " + ", ".join(f"{value:.3g} at step {step}" for step, value in ends.items()))
-    base, trained, best = _scores(rows)
-    points = [] if base is None else [f"{base:.4f} untouched"]
-    if trained:
-        points.append(f"{best[1]:.4f} at best (step {best[0]})")
-        points.append(f"{trained[-1][1]:.4f} at the end (step {trained[-1][0]})")
-    if points:
-        parts.append(f"{METRIC} of held-out queries {', '.join(points)}")
+    points = [f"{score:.4f} untouched" for step, score in scores if step == 0]
+    if trained := [point for point in scores if point[0] > 0]:
+        best, last = max(trained, key=lambda point: point[1]), trained[-1]
+        points += [f"{best[1]:.4f} at best (step {best[0]})", f"{last[1]:.4f} at the end (step {last[0]})"]
+    parts += [f"{METRIC} of held-out queries {', '.join(points)}"] if points else []
     return f"Training curves of seed {seed}: {'; '.join(parts)}."
-
-
-def _plot_loss(axes: Any, rows: History) -> None:
-    losses, dev = _curve(rows, "loss"), _curve(rows, "dev_loss")
-    if losses:
-        axes.plot(*zip(*losses, strict=True), color=COLOUR, linewidth=1.6, label="training rows")
-    if dev:  # few points on a line that training may hide: marked, and light
-        style = {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}
-        axes.plot(*zip(*dev, strict=True), color=COLOUR, label="held-out rows", **style)
-    axes.set_ylabel("loss")
-
-
-def _plot_score(axes: Any, rows: History) -> None:
-    base, trained, best = _scores(rows)
-    if base is not None:
-        axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label=f"untouched base {base:.4f}")
-    if trained:
-        points = zip(*_curve(rows, "dev_ndcg"), strict=True)
-        axes.plot(*points, color=COLOUR, linewidth=1.6, marker="o", markersize=3.5)
-        star = {"marker": "*", "markersize": 13, "linestyle": "none", "markeredgecolor": "white"}
-        axes.plot(*best, color=COLOUR, label=f"best {best[1]:.4f} at step {best[0]}", **star)
-    axes.set_ylabel(f"{METRIC}, held-out queries")
-
-
-def _scores(rows: History) -> tuple[float | None, list[tuple[int, float]], tuple[int, float]]:
-    """Dev scores: the base's, step and score of all trained checkpoints, and of the best."""
-    scores = _curve(rows, "dev_ndcg")
-    trained = [point for point in scores if point[0] > 0]
-    return dict(scores).get(0), trained, max(trained, key=lambda point: point[1], default=(0, math.nan))
 
 
 def _curve(rows: History, key: str) -> list[tuple[int, float]]:

@@ -33,13 +33,7 @@ Scores = npt.NDArray[np.float64]
 
 
 class DevSet(Struct, frozen=True):
-    """Queries and passages, both in the order of their hashes.
-
-    Attributes:
-        queries: texts.
-        passages: texts.
-        relevant: for each query the numbers of its positives among `passages`.
-    """
+    """Queries and passages, in the order of their hashes; `relevant` has each query's places among `passages`."""
 
     queries: list[str]
     passages: list[str]
@@ -70,16 +64,9 @@ def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config:
 
 
 class DevEvaluator(BaseEvaluator):
-    """Measures a model when the trainer asks for it.
+    """Measures a model when the trainer asks for it, in the precision of `autocast`, if any.
 
     An embedding model searches all passages; a cross-encoder ranks `config.rerank` of them for each query.
-
-    Args:
-        dev: queries and passages.
-        task: `retriever` or `cross-encoder`.
-        config: of the recipe.
-        batch_size: texts or pairs that are encoded at once.
-        autocast: the precision of matrix products, if lower than the weights'.
     """
 
     def __init__(
@@ -199,10 +186,7 @@ def measurements(log_history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, Any]:
     """Sums up the measurements for the run record, and warns where no checkpoint beats the base.
 
-    Args:
-        state: the trainer's, after training.
-        config: of the recipe.
-        folder: with each query's scores, as the evaluator stored them.
+    The evaluator stored each query's scores in `folder`.
 
     Returns:
         `base`, `best` and `last`, each with step, value and 95 % interval; best and last with their difference from
@@ -211,14 +195,14 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
     scores = measurements(state.log_history)
     trained = {step: value for step, value in scores.items() if step > 0}
     best, last = max(trained, key=lambda step: trained[step]), max(trained)  # ties broken by step, as by the trainer
-    base = _per_query(folder, 0)
+    base = np.load(score_file(folder, 0)) if 0 in scores else None
     found: dict[str, Any] = {
         "metric": METRIC,
         "queries": config.queries,
         "measured": len(trained),
-        "base": _estimate(0, scores[0], base) if 0 in scores else None,
-        "best": _estimate(best, scores[best], _per_query(folder, best), base),
-        "last": _estimate(last, scores[last], _per_query(folder, last), base),
+        "base": _estimate(folder, 0, scores[0]) if 0 in scores else None,
+        "best": _estimate(folder, best, scores[best], base),
+        "last": _estimate(folder, last, scores[last], base),
         "patience": config.patience,
         "stopped_early": state.global_step < state.max_steps,
         "beats_base": scores[best] > scores[0] if 0 in scores else None,
@@ -237,17 +221,12 @@ def score_file(folder: Path, step: int) -> Path:
     return folder / f"dev-{step:08d}.npy"
 
 
-def _per_query(folder: Path, step: int) -> Scores | None:
-    file = score_file(folder, step)
-    return np.load(file, allow_pickle=False) if file.is_file() else None
-
-
-def _estimate(step: int, value: float, queries: Scores | None, base: Scores | None = None) -> dict[str, Any]:
-    """A score with its interval; without one where the queries' own scores are missing."""
+def _estimate(folder: Path, step: int, value: float, base: Scores | None = None) -> dict[str, Any]:
+    """A score with its interval, and its difference from the base's."""
+    queries = np.load(score_file(folder, step))
     found: dict[str, Any] = {"step": step, "value": round(value, 6)}
-    if queries is not None:
-        found["low"], found["high"] = (round(end, 6) for end in mean_interval(queries.tolist()))
-    if queries is not None and base is not None:
+    found["low"], found["high"] = (round(end, 6) for end in mean_interval(queries.tolist()))
+    if base is not None:
         ends = mean_interval((queries - base).tolist())
         found["difference"] = round(float((queries - base).mean()), 6)
         found["difference_low"], found["difference_high"] = (round(end, 6) for end in ends)

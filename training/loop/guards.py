@@ -1,6 +1,5 @@
 """Stops a training at the first loss or weight that is not a number, before a checkpoint holds it."""
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,12 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from foils.errors import UserError
-from foils.words import shortened
 
-_SHOWN_ROWS = 3
-REMEDY = (
-    "lower trainer.learning_rate or give it trainer.warmup_steps, try --set precision=fp32, and look at the rows for "
-    "empty texts"
-)
+REMEDY = "lower trainer.learning_rate or give it trainer.warmup_steps, or try --set precision=fp32"
 
 
 class StopOnNaN(TrainerCallback):
-    """Ends training with a `UserError` at the first loss that is NaN or infinite, with step and rows.
+    """Ends training with a `UserError` at the first loss that is NaN or infinite, with its step.
 
     It looks at each loss as it is computed, before gradients and weights see it, and at the weights before each
     checkpoint and at the end. So the last checkpoint is good. The trainer's own filter shows the mean of earlier losses
@@ -27,11 +21,9 @@ class StopOnNaN(TrainerCallback):
 
     Args:
         loss: that the trainer is given.
-        tokenizer: of the model, to decode the rows; a cross-encoder's batches are texts and need none.
     """
 
-    def __init__(self, loss: nn.Module, tokenizer: Any = None) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, loss: nn.Module) -> None:
         self._state: TrainerState | None = None
         self._folder = Path()
         loss.register_forward_hook(self._look)
@@ -49,7 +41,7 @@ class StopOnNaN(TrainerCallback):
         """Looks at the weights that training ends with."""
         self._refuse_weights(more["model"], state.global_step)
 
-    def _look(self, module: nn.Module, inputs: Sequence[Any], output: Any) -> None:
+    def _look(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Looks at every loss of training; those of measurements have no gradient."""
         if self._state is None or not torch.is_grad_enabled():
             return
@@ -57,8 +49,7 @@ class StopOnNaN(TrainerCallback):
         value = torch.stack([part.detach().float() for part in parts]).sum()
         if not torch.isfinite(value):
             raise UserError(
-                f"training: the loss is {value.item()} at step {self._state.global_step + 1}; the batch begins with "
-                f"the rows {'; '.join(shown_rows(inputs[0], self._decode))}. {self._kept()}; {REMEDY}"
+                f"training: the loss is {value.item()} at step {self._state.global_step + 1}. {self._kept()}; {REMEDY}"
             )
 
     def _refuse_weights(self, model: nn.Module, step: int) -> None:
@@ -75,29 +66,3 @@ class StopOnNaN(TrainerCallback):
         if not steps:
             return "No checkpoint was made yet"
         return f"The checkpoint of step {max(steps)} holds numbers only and stays"
-
-    def _decode(self, features: Mapping[str, torch.Tensor]) -> list[str] | None:
-        if self._tokenizer is None or "input_ids" not in features:
-            return None
-        ids = features["input_ids"][:_SHOWN_ROWS]
-        decoded: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return decoded
-
-
-def shown_rows(columns: Sequence[Any], decode: Callable[[Any], list[str] | None]) -> list[str]:
-    """The first rows of a batch, its texts shortened.
-
-    Args:
-        columns: of each column its texts, or features that `decode` makes texts of (None where it cannot).
-        decode: features -> texts.
-
-    >>> shown_rows([["who?", "where?"], ["an owl", "a nest"]], lambda features: None)
-    ["'who?' | 'an owl'", "'where?' | 'a nest'"]
-    >>> shown_rows([{"pixels": 1}], lambda features: None)
-    ['(not known)']
-    """
-    texts = [column if isinstance(column, list) else decode(column) for column in columns]
-    if not texts or any(text is None for text in texts):
-        return ["(not known)"]
-    rows = zip(*(text[:_SHOWN_ROWS] for text in texts if text is not None), strict=True)
-    return [" | ".join(repr(shortened(str(text))) for text in row) for row in rows]

@@ -27,11 +27,7 @@ class Trainer(SentenceTransformerTrainer):
 
 
 def make(job: Job) -> Ready:
-    """Makes a trainer for `query`, `positive`, `negative_1` ...
-
-    Raises:
-        UserError: the base cannot be loaded as the recipe asks, or the data has too few queries to hold some out.
-    """
+    """Makes a trainer for `query`, `positive`, `negative_1` ..."""
     config, training = job.config, job.training
     rows, held_out = parted(job)
     model = load_retriever(job.base.location, config.attention, config.pooling)
@@ -51,7 +47,7 @@ def make(job: Job) -> Ready:
         args=arguments,
         train_dataset=rows,
         eval_dataset=held_out,
-        loss=losses.make(config, model, training.some()),
+        loss=losses.make(config, model, training.main()),
         evaluator=evaluator(job, rows, held_out, arguments),
     )
     return Ready(job, trainer, prompts, max_seq_length=own_length)

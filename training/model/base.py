@@ -45,8 +45,8 @@ def load_cross_encoder(location: str, max_length: int, attention: Attention | No
     Raises:
         UserError: the base's tokenizer does not fit, or the attention cannot be had here.
     """
-    load = partial(loading.in_fp32, CrossEncoder)
-    return _checked(_loaded(load, location, attention, num_labels=1, max_length=max_length), location)
+    settings = {"num_labels": 1, "max_length": max_length}
+    return _checked(_loaded(partial(loading.in_fp32, CrossEncoder), location, attention, **settings), location)
 
 
 def prompts_of(model: Any, query_prompt: str | None, passage_prompt: str | None) -> dict[str, str]:
@@ -68,14 +68,12 @@ def read_at_most(model: Any, tokens: int | None) -> None:
     Raises:
         UserError: the base has no length.
     """
-    if tokens is None:
-        return
-    own = model.max_seq_length
-    if own == float("inf"):
+    if tokens is not None and model.max_seq_length == float("inf"):
         raise UserError(
             f"recipe: max_seq_length {tokens}: the base reads texts of any length at no cost; remove the key"
         )
-    model.max_seq_length = tokens
+    if tokens is not None:
+        model.max_seq_length = tokens
 
 
 def _loaded(load: Callable[..., Any], location: str, attention: Attention | None, **more: Any) -> Any:

@@ -26,13 +26,10 @@ class Batches(Struct, frozen=True):
     Attributes:
         rows: of all data sets; 0 for a stream, whose length is not known.
         announced: batches of an epoch of one process that the trainer plans with; None for a stream.
-        batches: batches of the first epoch that come; None for a stream.
-        steps: of the optimiser, in all.
-        planned_steps: steps that the learning rate is laid out for.
+        batches: those of the first epoch that come; None for a stream. `of_parts` has them by data set.
+        steps: of the optimiser; the learning rate is laid out for `planned_steps`.
         epochs: begun.
-        unused: rows that an epoch does not use, on average.
-        repeats: rows that an epoch uses again, on average, to make up for batches that it could not fill.
-        of_parts: batches of the first epoch from each data set, over all processes.
+        unused: rows that an epoch does not use, on average; it uses `repeats` again to fill batches.
         exact: whether every epoch was gone through, or all are alike.
         sampler_seconds: time that the sampler takes for an epoch, at least.
     """

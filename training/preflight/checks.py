@@ -7,7 +7,6 @@ from sentence_transformers.base.sampler import BatchSamplers
 from foils import words
 from training.preflight.batches import BUDGET_S
 from training.preflight.findings import Figures, Plan, Problem, Report
-from training.preflight.texts import Texts
 
 UNUSED, UNUSED_WARNED = 0.5, 0.05
 """Shares of rows that the sampler leaves out of an epoch: refused above, warned of above."""
@@ -97,7 +96,7 @@ def tokens(report: Report) -> None:
 
 
 def texts(report: Report) -> None:
-    """Checks empty texts, positives among the negatives, and negatives that many rows have."""
+    """Checks positives among the negatives, and negatives that many rows have."""
     tables = report.figures.texts
     for name, found in tables.items():
         where, share = _where(report.figures, name), found.most_used / max(found.rows, 1)
@@ -106,7 +105,14 @@ def texts(report: Report) -> None:
             line += f"; {found.negatives:,} distinct negatives, the most used in {found.most_used:,} rows"
             line += f"; {found.shared / found.rows:.1%} of rows share one"
         report.lines.append((f"texts ({name})" if len(tables) > 1 else "texts", line))
-        report.problems += _text_problems(where, found)
+        if found.positives_as_negatives:
+            places = ", ".join(map(str, found.positive_as_negative))
+            places += ", ..." if found.positives_as_negatives > len(found.positive_as_negative) else ""
+            count = f"{where}{found.positives_as_negatives:,} rows have their positive as a negative, case and white"
+            remedy = "drop these rows (counted from 0), or build the data set again"
+            report.problems.append(
+                Problem("positive-as-negative", f"{count} space aside (rows {places})", "none", remedy)
+            )
         if found.most_used >= FEWEST and share > REUSED_WARNED:
             reused = f"{where}one negative stands in {found.most_used:,} of {found.rows:,} rows ({share:.1%}): "
             reused += repr(found.most_used_text)
@@ -199,19 +205,6 @@ def _less_sharing(plan: Plan) -> str:
     if plan.sampler not in _WITHOUT_DUPLICATES:
         return "set trainer.per_device_train_batch_size lower"
     return f"{_FEWER_USES}, or set a smaller batch, or trainer.batch_sampler = {BatchSamplers.BATCH_SAMPLER.value!r}"
-
-
-def _text_problems(where: str, found: Texts) -> Iterator[Problem]:
-    remedy = "drop these rows (counted from 0), or build the data set again"
-    if found.blanks:
-        rows = "; ".join(f"{name}: rows {', '.join(map(str, places))}" for name, places in found.blank.items())
-        more = ", ..." if found.blanks > sum(map(len, found.blank.values())) else ""
-        yield Problem("empty-text", f"{where}{found.blanks:,} texts are empty ({rows}{more})", "none", remedy)
-    if found.positives_as_negatives:
-        rows = ", ".join(map(str, found.positive_as_negative))
-        more = ", ..." if found.positives_as_negatives > len(found.positive_as_negative) else ""
-        what = f"{where}{found.positives_as_negatives:,} rows have their positive as a negative, case and white space"
-        yield Problem("positive-as-negative", f"{what} aside (rows {rows}{more})", "none", remedy)
 
 
 def _where(figures: Figures, name: str) -> str:

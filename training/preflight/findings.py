@@ -17,19 +17,7 @@ _LABEL = 10
 
 
 class Plan(Struct, frozen=True):
-    """The settings that the figures depend on.
-
-    Attributes:
-        base: its name.
-        sampler: of batches.
-        batch_size: of one process.
-        processes: that train.
-        accumulation: batches to a step.
-        max_seq_length: tokens that are read; None without a limit.
-        loss: its name.
-        in_batch_negatives: whether the loss compares each query with all passages of the batch.
-        prompts: column -> prompt.
-    """
+    """The settings that the figures depend on; `batch_size` is of one process, `prompts` maps columns to prompts."""
 
     base: str
     sampler: str
@@ -43,17 +31,9 @@ class Plan(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """All that was counted; the run record holds it.
+    """All that was counted, for the run record.
 
-    Attributes:
-        plan: what the recipe asks for.
-        batches: batches and steps.
-        memory: None where the lengths of texts are not known.
-        disk: for model and checkpoints.
-        tokens: data set -> the lengths of each column.
-        texts: data set -> what its texts say.
-        seen: overlap with evaluation sets; None where it was not looked up.
-        streamed: rows that were looked at where the data is streamed; None where it is not.
+    Tokens and texts are by data set; of a stream, `streamed` rows were looked at. None stands for not looked up.
     """
 
     plan: Plan
@@ -67,14 +47,7 @@ class Figures(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """Something that would waste the time of a training.
-
-    Attributes:
-        key: stable, such as `no-batches`; `allow` in a recipe takes those of `Allowable`.
-        found: the value.
-        allowed: what would be in its place.
-        remedy: what to do.
-    """
+    """Something that would waste the time of a training; a recipe may `allow` the keys of `Allowable`."""
 
     key: str
     found: str
@@ -89,14 +62,7 @@ class Problem(Struct, frozen=True):
 
 
 class Report(Struct):
-    """The figures, and what each check adds.
-
-    Attributes:
-        figures: for the run record.
-        lines: of the table, each a label and a text.
-        problems: to solve, or to allow, before training.
-        warnings: to know before training.
-    """
+    """The figures, and what each check adds: lines of the table (label and text), problems to solve, warnings."""
 
     figures: Figures
     lines: list[tuple[str, str]] = []

@@ -53,17 +53,7 @@ class Batch(NamedTuple):
 
 
 class Memory(Struct, frozen=True):
-    """The memory of one process, in bytes.
-
-    Attributes:
-        device: `cpu` or `cuda`.
-        weights: of the model.
-        gradients: of the weights that are trained.
-        optimiser: its states.
-        activations: what the forward pass keeps for the backward pass, and what that computes with.
-        need: what comes on top of what is held now.
-        free: what there is for this process.
-    """
+    """The memory of one process, in bytes: a step needs `need` more than is held now, and `free` is there."""
 
     device: str
     weights: int
@@ -75,15 +65,7 @@ class Memory(Struct, frozen=True):
 
 
 class Disk(Struct, frozen=True):
-    """The space on the disk, in bytes.
-
-    Attributes:
-        model: of the saved weights.
-        checkpoint: of one checkpoint: weights and optimiser states.
-        checkpoints: the most that are on the disk at the same time.
-        need: all together.
-        free: where the output folder lies.
-    """
+    """The space on the disk, in bytes: saved weights, and checkpoints that are there at the same time."""
 
     model: int
     checkpoint: int

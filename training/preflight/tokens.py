@@ -24,13 +24,10 @@ _READ = 78
 
 
 class Lengths(Struct, frozen=True):
-    """Tokens of a column's texts.
+    """Tokens of a column's texts; for a cross-encoder, of a pair's.
 
     Attributes:
-        column: its name; for a cross-encoder the pair's, joined by `+`.
         counted: texts of the sample.
-        p50: the median.
-        p95: the length that 95 of 100 do not exceed.
         mean: of the tokens that are read, without those behind the cut.
         longest: of the sample and of the column's five longest texts by bytes.
         cut: the share of texts that are longer than the model reads, 0 to 1.

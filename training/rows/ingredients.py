@@ -61,11 +61,7 @@ class Ingredient(Struct, frozen=True):
         return concatenate_datasets(choices).select(places)
 
     def stream(self, share: float) -> "Ingredient":
-        """Makes it ready to be read while training goes on.
-
-        Raises:
-            UserError: a first file cannot be read, or the numbers of negatives differ.
-        """
+        """Makes it ready to be read while training goes on, in a share of the rows."""
         names = {name: part.first_columns() for name, part in self.parts.items()}
         self._check_counts(names)
         return replace(self, share=share, names=names)
@@ -118,11 +114,7 @@ class Ingredient(Struct, frozen=True):
 def ingredient(
     source: Source | Table, kind: str | None, columns: Columns | None = None, share: float | None = None
 ) -> Ingredient:
-    """A source as the recipe asks for it.
-
-    Raises:
-        UserError: the data set has no such kind.
-    """
+    """A source as the recipe asks for it."""
     if isinstance(source, Table):
         beside = [each for each in (source.config, source.split) if each not in (None, "default", "train")]
         name = "/".join([source.name, *map(str, beside)])

@@ -10,8 +10,7 @@ A stream has no epochs: batches come in the shares without end, and small data c
 
 import logging
 import math
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,11 +66,10 @@ class Training(NamedTuple):
             first = {key: value for key, value in first.items() if key not in {"used", "share"}}
         return {**first, "also": others} if others else first
 
-    def some(self, most: int = 500) -> Dataset:
-        """Rows of the recipe's own data set; of a stream, its first."""
+    def main(self) -> Dataset | None:
+        """The rows of the recipe's own data set; None for a stream."""
         if self.streaming:
-            first, *rows = islice(self.rows, most)
-            return Dataset.from_list([first, *(row for row in rows if row.keys() == first.keys())])
+            return None
         return next(iter(self.rows.values())) if isinstance(self.rows, DatasetDict) else self.rows
 
     @property
@@ -80,34 +78,20 @@ class Training(NamedTuple):
         return isinstance(self.rows, IterableDataset)
 
 
-def resolve_also(config: TrainRecipe) -> list[Source | Table]:
-    """Pins the recipe's further data, in the recipe's order.
-
-    Raises:
-        UserError: one of them cannot be found, see `training.rows.source`.
-    """
-    return [resolve_more(more) for more in config.also]
-
-
 def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | None = None) -> Training:
-    """Loads what a recipe trains on.
-
-    Args:
-        config: the recipe.
-        source: its data set, pinned.
-        also: its further data, pinned; looked up by default.
+    """Loads what a recipe trains on; its further data is looked up by default.
 
     Raises:
         UserError: data cannot be read or lacks what the recipe names, has an empty text, comes twice, or has too few
             rows for its share; or the recipe asks for what a stream cannot do.
     """
-    ingredients = _ingredients(config, source, resolve_also(config) if also is None else also)
+    ingredients = _ingredients(config, source, map(resolve_more, config.also) if also is None else also)
     if len(ingredients) > 1 and "multi_dataset_batch_sampler" in config.trainer:
         raise UserError("recipe: trainer.multi_dataset_batch_sampler: the shares decide whose turn it is; leave it out")
     return _streamed(config, ingredients) if config.streaming else _in_memory(config, ingredients)
 
 
-def _ingredients(config: TrainRecipe, source: Source, also: Sequence[Source | Table]) -> list[Ingredient]:
+def _ingredients(config: TrainRecipe, source: Source, also: Iterable[Source | Table]) -> list[Ingredient]:
     """The main data set first; refuses what comes twice and shares that leave it nothing."""
     given = math.fsum(more.share or 0 for more in config.also)
     if given >= 1 - 1e-9:
@@ -151,11 +135,7 @@ def _in_memory(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Traini
 
 
 def _for_loss(config: TrainRecipe, each: Ingredient, rows: Dataset) -> Dataset:
-    """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation.
-
-    Raises:
-        UserError: the rows cannot serve the loss.
-    """
+    """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation."""
     if config.task != "retriever":
         return rows
     source = each.source if LOSSES[config.loss].needs == "scores" else None
@@ -201,7 +181,6 @@ def _check_streamable(config: TrainRecipe, ingredients: Sequence[Ingredient]) ->
     sampler = config.trainer.get("batch_sampler", "batch_sampler")
     for asked, what in (
         (config.task != "retriever", f"task = {config.task!r}"),
-        (config.length_buckets, "length_buckets"),
         (sampler != "batch_sampler", f"trainer.batch_sampler = {sampler!r}"),
         (LOSSES[config.loss].needs == "scores", f"loss = {config.loss!r}"),
     ):

@@ -45,11 +45,7 @@ class Source(Struct, frozen=True):
     kinds: tuple[str, ...]
 
     def configs(self) -> list[str]:
-        """The names of all configurations.
-
-        Raises:
-            UserError: the Hub cannot be reached.
-        """
+        """The names of all configurations."""
         if self.tag is None:
             return sorted({file.parent.name for file in Path(self.location).glob("*/*.parquet")})
         with explained(f"dataset {self.name}@{self.tag}"):

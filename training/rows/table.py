@@ -3,10 +3,10 @@
 import logging
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import fsspec
 import pyarrow as pa
@@ -66,11 +66,7 @@ class Table(Struct, frozen=True):
             return load_dataset(self.form, data_files=list(self.local), split="train")
 
     def files(self) -> tuple[str, ...]:
-        """Paths, or `hf://` addresses at the commit.
-
-        Raises:
-            UserError: they cannot be listed.
-        """
+        """Paths, or `hf://` addresses at the commit."""
         if self.tag is None:
             return self.local
         return tuple(parquet_builder(self.location, self.config, self.revision).config.data_files[self.split])
@@ -105,21 +101,20 @@ class Part(Struct, frozen=True):
         rows = self.table.load()
         columns = self.columns(rows.column_names)
         rows = rows.select_columns(list(columns))
-        self._check_texts(rows)
+        if len(rows) == 0:
+            raise UserError(f"dataset {self.name}: holds no row")
+        for number, batch in enumerate(rows.with_format("arrow").iter(CHECKED_ROWS)):
+            self._check_texts(batch, number * CHECKED_ROWS)
         return rows.rename_columns({old: new for old, new in columns.items() if old != new})
 
     def first_columns(self) -> Row:
-        """As `columns`, from the first row of the first file.
-
-        Raises:
-            UserError: it cannot be read, or holds no row.
-        """
+        """As `columns`, from the first row of the first file."""
         file = self.table.files()[0]
         with explained(f"dataset {self.name}, {Path(file).name}"):
-            first = next(_read(file, self.table.form), None)
+            first = next(_batches(file, self.table.form), None)
         if first is None:
             raise UserError(f"dataset {self.name}: {Path(file).name} holds no row")
-        return self.columns(list(first))
+        return self.columns(first.column_names)
 
     def read(self, columns: Row, order: random.Random | None = None) -> Iterator[Row]:
         """Yields all rows, piece by piece; `order` shuffles the files.
@@ -131,50 +126,33 @@ class Part(Struct, frozen=True):
         if order is not None:
             order.shuffle(files)
         for file in files:
-            name = Path(file).name
-            with explained(f"dataset {self.name}, {name}"):
-                for number, row in enumerate(_read(file, self.table.form, list(columns)), start=1):
-                    for column in columns:
-                        text = row.get(column)
-                        if text is not None and not isinstance(text, str):
-                            raise self._not_text(column, type(text).__name__)
-                        if not text or text.isspace():
-                            raise self._empty_text(f"{name}, row {number}", column)
-                    yield {new: row[old] for old, new in columns.items()}
+            with explained(f"dataset {self.name}, {Path(file).name}"):
+                for number, batch in enumerate(_batches(file, self.table.form, list(columns))):
+                    texts = batch.select(list(columns))
+                    self._check_texts(texts, number * READ_ROWS, f"{Path(file).name}, ")
+                    yield from texts.rename_columns(list(columns.values())).to_pylist()
 
     def count_rows(self) -> int:
-        """Counts the rows of all files, from the Parquet files' footers.
-
-        Raises:
-            UserError: a file cannot be read.
-        """
+        """Counts the rows of all files, from the Parquet files' footers."""
         count = _rows_of_parquet if self.table.form == "parquet" else _rows_of_lines
         with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
             return sum(pool.map(count, self.table.files()))
 
-    def _check_texts(self, rows: Dataset) -> None:
-        if len(rows) == 0:
-            raise UserError(f"dataset {self.name}: holds no row")
-        for start, table in enumerate(rows.with_format("arrow").iter(CHECKED_ROWS)):
-            for column in table.column_names:
-                kind = table[column].type
-                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                    raise self._not_text(column, str(kind))
-                texts = pc.utf8_trim_whitespace(table[column])
-                place = pc.index(pc.fill_null(pc.equal(pc.utf8_length(texts), 0), True), pa.scalar(True)).as_py()
-                if place >= 0:
-                    raise self._empty_text(f"row {start * CHECKED_ROWS + place + 1}", column)
-
-    def _not_text(self, column: str, found: str) -> UserError:
-        return UserError(
-            f"dataset {self.name}: column {column!r} holds {found} and not text; name another column, or convert it"
-        )
-
-    def _empty_text(self, where: str, column: str) -> UserError:
-        return UserError(
-            f"dataset {self.name}: {where}: {column} is empty; leave such rows out of the data, nothing is learnt from "
-            "them"
-        )
+    def _check_texts(self, texts: pa.Table, start: int, file: str = "") -> None:
+        for column in texts.column_names:
+            kind = texts[column].type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise UserError(
+                    f"dataset {self.name}: column {column!r} holds {kind} and not text; name another column, or "
+                    "convert it"
+                )
+            blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts[column])), 0)
+            place = pc.index(pc.fill_null(blank, True), pa.scalar(True)).as_py()
+            if place >= 0:
+                raise UserError(
+                    f"dataset {self.name}: {file}row {start + place + 1}: {column} is empty; leave such rows out of "
+                    "the data, nothing is learnt from them"
+                )
 
 
 def trained_columns(present: Sequence[str], columns: Columns | None, name: str) -> Row:
@@ -220,12 +198,11 @@ def _recognised(present: Sequence[str], name: str) -> Columns:
     )
 
 
-def _read(file: str, form: Form, columns: list[str] | None = None) -> Iterator[Mapping[str, Any]]:
-    """Yields the rows of a file; of a Parquet file, the wanted columns alone are read."""
+def _batches(file: str, form: Form, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Yields the rows of a file in batches; of a Parquet file, the wanted columns alone are read."""
     options = {"columns": columns, "batch_size": READ_ROWS} if form == "parquet" else {}
     rows = load_dataset(form, data_files=[file], split="train", streaming=True, **options)
-    for batch in rows.with_format("arrow").iter(READ_ROWS):
-        yield from batch.to_pylist()
+    yield from rows.with_format("arrow").iter(READ_ROWS)
 
 
 def _rows_of_parquet(file: str) -> int:

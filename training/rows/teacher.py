@@ -6,7 +6,7 @@ Rows hold texts and scores hold ids. They meet by text: equal texts have equal s
 come in any order, be a part of a kind, or mix several. Nothing here makes Python objects of rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +52,15 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
     asked = _Texts(_column(rows, ["query"]))
     answering = _Texts(_column(rows, columns))
     stored = source.table(f"{PREFIX}{scorer}").load().data.table
-    query = asked.codes_of_ids(stored["query-id"], _queries(source))
-    passage = answering.codes_of_ids(stored["corpus-id"], _passages(source))
+    queries = source.table("queries", "queries").load().data.table
+    texts = queries["_id"].cast(pa.string()), queries["text"].cast(pa.large_string())
+    query = asked.codes_of_ids(stored["query-id"], *texts)
+    passage = answering.codes_of_ids(stored["corpus-id"], *_passages(source))
     pairs = query * len(answering.unique) + passage
     usable = np.flatnonzero((query >= 0) & (passage >= 0) & stored["score"].is_valid().to_numpy())
     wanted = np.tile(asked.codes, len(columns)) * len(answering.unique) + answering.codes
-    scores = _looked_up(wanted, pairs[usable], _logits(stored["score"], scorer)[usable])
+    places = pc.fill_null(pc.index_in(pa.array(wanted), value_set=pa.array(pairs[usable])), -1).to_numpy()
+    scores = np.append(_logits(stored["score"], scorer)[usable], np.nan)[places]  # NaN at place -1
     labels = scores.reshape(len(columns), len(rows)).T
     missing = np.isnan(labels)
     if missing.any():
@@ -84,15 +87,9 @@ class _Texts:
         self.unique: pa.Array = encoded.chunk(encoded.num_chunks - 1).dictionary
         self.codes: Codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
 
-    def codes_of_ids(self, wanted: pa.ChunkedArray, texts: tuple[pa.ChunkedArray, pa.ChunkedArray]) -> Codes:
-        """`(n_wanted,)` codes of the texts behind ids, -1 for all others.
-
-        Args:
-            wanted: ids.
-            texts: all ids, and their texts.
-        """
-        ids, values = texts
-        codes = np.asarray(pc.fill_null(pc.index_in(values, value_set=self.unique), -1).to_numpy(), np.int64)
+    def codes_of_ids(self, wanted: pa.ChunkedArray, ids: pa.ChunkedArray, texts: pa.ChunkedArray) -> Codes:
+        """`(n_wanted,)` codes of the texts behind wanted ids, -1 for all others; `ids` and `texts` are a data set's."""
+        codes = np.asarray(pc.fill_null(pc.index_in(texts, value_set=self.unique), -1).to_numpy(), np.int64)
         here = np.flatnonzero(codes >= 0)
         places = pc.fill_null(pc.index_in(wanted, value_set=ids.take(pa.array(here))), -1).to_numpy()
         return np.where(places >= 0, np.r_[codes[here], -1][places], -1)
@@ -105,26 +102,18 @@ def _column(rows: Dataset, columns: Sequence[str]) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, pa.large_string())
 
 
-def _queries(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    table = source.table("queries", "queries").load().data.table
-    return table["_id"].cast(pa.string()), table["text"].cast(pa.large_string())
-
-
 def _passages(source: Source) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Ids and texts of corpus and LLM-written negatives, joined with their titles as rows have them."""
-    corpus = source.table("corpus", "corpus").load().data.table
-    ids, texts = corpus["_id"].chunks, list(_joined(corpus))
+    corpus = source.table("corpus", "corpus").load().data.table.select(["_id", "title", "text"])
+    ids, texts = [], []
+    for batch in corpus.to_batches(max_chunksize=BLOCK):
+        ids.append(batch["_id"])
+        texts.append(pc.binary_join_element_wise(batch["title"], batch["text"], " "))
     if "generated" in source.configs():
         written = source.table("generated").load().data.table
-        ids = ids + written["_id"].chunks
-        texts += [pc.utf8_trim_whitespace(chunk).cast(pa.large_string()) for chunk in written["text"].chunks]
-    return pa.chunked_array(ids, pa.string()), pa.chunked_array(texts, pa.large_string())
-
-
-def _joined(corpus: pa.Table) -> Iterator[pa.Array]:
-    for batch in corpus.select(["title", "text"]).to_batches(max_chunksize=BLOCK):
-        joined = pc.binary_join_element_wise(batch["title"], batch["text"], " ")
-        yield pc.utf8_trim_whitespace(joined).cast(pa.large_string())
+        ids, texts = ids + written["_id"].chunks, texts + written["text"].chunks
+    trimmed = [pc.utf8_trim_whitespace(chunk).cast(pa.large_string()) for chunk in texts]
+    return pa.chunked_array(ids, pa.string()), pa.chunked_array(trimmed, pa.large_string())
 
 
 def _logits(scores: pa.ChunkedArray, scorer: str) -> Floats:
@@ -140,14 +129,3 @@ def _logits(scores: pa.ChunkedArray, scorer: str) -> Floats:
         return values
     values = np.clip(values, SATURATED, 1 - SATURATED)
     return np.asarray(np.log(values) - np.log1p(-values))
-
-
-def _looked_up(wanted: Codes, pairs: Codes, scores: Floats) -> Floats:
-    """`(n_wanted,)` scores of pairs; NaN where there is none."""
-    found = np.full(len(wanted), np.nan)
-    if len(pairs):
-        order = np.argsort(pairs, kind="stable")
-        places = np.minimum(np.searchsorted(pairs, wanted, sorter=order), len(pairs) - 1)
-        hit = pairs[order[places]] == wanted
-        found[hit] = scores[order[places[hit]]]
-    return found
