@@ -285,7 +285,7 @@ def test_a_build_without_an_llm(recipe, tmp_path):
         "queries with a positive in the corpus": 12,
         "queries with negatives of every kind": 12,
     }
-    assert manifest["inputs"]["llm"] == {"model": None, "revision": None, "server": None}
+    assert manifest["inputs"]["llm"] == {"model": None, "revision": None}
     assert set(manifest["inputs"]["queries"]["files"]) == {"queries.jsonl", "qrels/train.tsv"}
     assert (manifest["prompts"], manifest["usage"]) == ({}, {})
     assert {row["corpus-id"] for row in rows(out, "default") if row["query-id"] == "owl"} == {"owl", *OF_OWLS}
