@@ -22,6 +22,13 @@ def hashed(texts: Iterable[str]) -> Hashed:
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
+def mixed(numbers: Hashed) -> Hashed:
+    """Makes all bits depend on all bits (the finisher of SplitMix64: Steele, Lea, Flood 2014)."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def keyed_hash(seed: int, *parts: str) -> int:
     """A 64-bit number that a seed and a row's id determine: randomness that no order of rows can change."""
     digest = hashlib.blake2b(json.dumps([seed, *parts]).encode(), digest_size=8).digest()

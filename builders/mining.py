@@ -16,7 +16,6 @@ from builders.passages import Passages
 from builders.recipe import BuildRecipe, NegativesConfig
 from builders.scores import llm_judge
 from builders.scores.cross_encoder import score_pairs
-from builders.selection.config import Rules
 
 MINERS: Mapping[str, Callable[..., Mined]] = {
     "llm": llm.mine,
@@ -32,7 +31,11 @@ SCORERS: Mapping[str, Callable[..., pa.Table]] = {
     "dense": dense.score,
     "llm-judge": llm_judge.score,
 }
-"""Scorer -> `score(pairs, queries, passages, material, config)`, which gives `schema.SCORES` in the pairs' order."""
+"""Scorer -> `score(pairs, queries, passages, material, config)`, which gives `schema.SCORES` in the pairs' order.
+
+`pairs` has `query-id` and `corpus-id`, `queries` at least their `_id` and `text`. `passages` has all that the pairs
+name, with the generated ones.
+"""
 
 
 class Candidates(NamedTuple):
@@ -87,19 +90,15 @@ def mine_all(queries: pa.Table, material: Material, config: BuildRecipe) -> Cand
 
 def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: BuildRecipe) -> pa.Table:
     """Returns pairs that rules look at and the scorer has not seen: positives, and candidates within their ranks."""
-    pairs = [pa.table({"query-id": queries["_id"], "corpus-id": queries["corpus-id"]})]
+    pairs = [queries.select(["_id", "corpus-id"]).rename_columns(["query-id", "corpus-id"])]
     for kind in config.negatives.kinds:
         rules, source = config.selection.rules_for(kind), config.negatives.variants.get(kind, kind)
         if scorer in rules.scorers and source in found.mined:
-            pairs.append(_within_ranks(found.mined[source].candidates, rules).select(["query-id", "corpus-id"]))
+            ranked = found.mined[source].candidates
+            within = ranked if rules.rank_max is None else ranked.filter(pc.less_equal(ranked["rank"], rules.rank_max))
+            pairs.append(within.select(["query-id", "corpus-id"]))
     wanted = pa.concat_tables(pairs).group_by(["query-id", "corpus-id"], use_threads=False).aggregate([])
     known = found.scores.get(scorer, schema.SCORES.empty_table()).select(["query-id", "corpus-id"])
     return wanted.join(known, ["query-id", "corpus-id"], join_type="left anti").sort_by(
         [("query-id", "ascending"), ("corpus-id", "ascending")]
     )
-
-
-def _within_ranks(candidates: pa.Table, rules: Rules) -> pa.Table:
-    if rules.rank_max is None:
-        return candidates
-    return candidates.filter(pc.less_equal(candidates["rank"], rules.rank_max))

@@ -6,7 +6,6 @@ The files are those of the folder, byte for byte; only its card gains the reposi
 card on the Hub has from other hands. Killed at any point, it can be run again.
 """
 
-import argparse
 import logging
 import os
 import re
@@ -18,20 +17,13 @@ from typing import Any
 
 from builders.dataset import versioning
 from builders.dataset.folder import FORMAT, MANIFEST, read_complete
-from cards.comparison import carried, publish_told, without_block
+from cards.comparison import carried, without_block
 from cards.dataset import USE, card_for_version
 from cards.merging import blocks, parse_card
 from cards.publish.files import CARD
 from cards.publish.publishing import Bundle, publish
 from cards.publish.readback import ReadBack
-from cards.publish.release import (
-    Target,
-    add_push_arguments,
-    merge_with_history,
-    plan_release,
-    push_target,
-    released_card,
-)
+from cards.publish.release import Target, merge_with_history, plan_release, publish_entry, released_card
 from cards.publish.versions import Change
 from foils.errors import UserError, run_entry
 
@@ -54,25 +46,15 @@ def publish_dataset(folder: Path, target: Target) -> None:
         )
     generated = _card_of(folder)
     release = plan_release(target, "dataset", MANIFEST, manifest, _compare)
-    logger.info("%s: %s", target.repo_id, release.told())
+    logger.info("%s: %s", target.repo_id, release.summary())
     _warn_of_paths(manifest)
     if target.dry_run:
         return
     card = card_for_version(without_block(generated), manifest, target.repo_id, release.version)
     card = released_card(card, release, {"license": licence}, merge_with_history)
     _write_card(folder, carried(card, folder))
-    bundle = Bundle(folder, "dataset", MANIFEST, card, merge_with_history, partial(_load, target.repo_id, manifest))
-    published = publish(bundle, target.repo_id, release.version, private=target.private)
-    logger.info(
-        "%s@%s: %s; commit %s",
-        target.repo_id,
-        published.version,
-        f"published, {len(manifest['configs'])} configurations read back and verified"
-        if published.new
-        else "is there with the same content: nothing to do",
-        published.commit,
-    )
-    publish_told(folder, target.repo_id, "dataset")
+    load, loaded = partial(_load, target.repo_id, manifest), f"{len(manifest['configs'])} configurations "
+    publish(Bundle(folder, "dataset", MANIFEST, card, merge_with_history, load, loaded), target, release.version)
 
 
 def _card_of(folder: Path) -> str:
@@ -119,17 +101,6 @@ def _warn_of_paths(manifest: Mapping[str, Any]) -> None:
         logger.warning("the recipe in card and manifest names %s: a path of this machine", paths[0])
 
 
-def _entry() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a data set that builders.build wrote")
-    add_push_arguments(parser, required=True, licence=True)
-    arguments = parser.parse_args()
-    target = push_target(arguments)
-    if target is not None:
-        publish_dataset(arguments.folder, target)
-
-
 if __name__ == "__main__":
-    sys.exit(run_entry(_entry))
+    help_of_folder = "a data set that builders.build wrote"
+    sys.exit(run_entry(partial(publish_entry, __doc__, help_of_folder, publish_dataset)))

@@ -127,7 +127,9 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "negatives.dense.exact_below": "leave it out; every search is exact",
         "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
         "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
-        "leakage.embed_passages": "leave it out; leakage.model compares queries, leakage.ngram_share passages",
+        "leakage.embed_passages": "leave it out; leakage.ngram_share compares passages",
+        "leakage.model": "leave it out; leakage.ngram_share compares queries and passages",
+        "leakage.cosine": "leave it out; leakage.ngram_share compares queries and passages",
     }
     """Keys, and values of keys, that earlier versions took, and what to use instead."""
     name: str

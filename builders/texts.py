@@ -13,14 +13,17 @@ Scripts that put no spaces between words (Chinese, Japanese, Thai) give one "wor
 """
 
 import re
+import string
 import unicodedata
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.hashing import hashed
+from builders.hashing import mixed
+from builders.retrieval.bm25.kernels import compiled
 from foils.texts import folded
 
 Hashes = npt.NDArray[np.uint64]
@@ -29,17 +32,18 @@ Shingles = frozenset[tuple[str, ...]]
 
 SHINGLE = 3
 """Words in a shingle."""
-_GAPS = "".join(
-    re.escape(each) for each in map(chr, range(2**16)) if each.isspace() or unicodedata.category(each)[0] == "P"
-)
-"""White space and punctuation, for a class of a regular expression. Symbols are not punctuation: "C++" is not "C"."""
-_WORD = re.compile(f"[^{_GAPS}]+")
-_PLAIN = r"^[\x09-\x0d\x20-\x7e]*$"  # Arrow folds these itself
+_GAPS = [each for each in map(chr, range(2**16)) if each.isspace() or unicodedata.category(each)[0] == "P"]
+"""White space and punctuation. Symbols are not punctuation: "C++" is not "C"."""
+_WORD = re.compile(f"[^{''.join(map(re.escape, _GAPS))}]+")
+_GAPS_BEYOND_ASCII = f"[{''.join(each for each in _GAPS if not each.isascii())}]+"
+_ASCII_GAPS = np.isin(np.arange(256), [ord(each) for each in _GAPS if each.isascii()])
+# Letters of Latin, Greek and Cyrillic, punctuation, kana, ideographs and Hangul.
+_MOSTLY_PLAIN = ((0x80, 0x530), (0x1E00, 0x2060), (0x3000, 0x3100), (0x4E00, 0xA000), (0xAC00, 0xD7A4))
+_FNV_START, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _ROWS = 4096
-_ROW_BITS = np.uint64(12)
+# A key of `jaccard`: 12 bits for the row, 51 for the hash, one for the side.
+_ROW_SHIFT, _HASH_SHIFT, _SIDE = np.uint64(52), np.uint64(13), np.uint64(1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
 def words(text: str) -> list[str]:
@@ -81,7 +85,7 @@ def containment(one: Shingles, other: Shingles) -> float:
 
 
 def jaccard(left: pa.Array | pa.ChunkedArray, right: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """The similarity of paired texts, `(n,)`, counted on 52-bit hashes of their shingles.
+    """The similarity of paired texts, `(n,)`, counted on 51-bit hashes of their shingles.
 
     >>> jaccard(pa.array(["a b c d", "?"]), pa.array(["a b c e", ""])).tolist()
     [0.3333333333333333, 1.0]
@@ -89,12 +93,12 @@ def jaccard(left: pa.Array | pa.ChunkedArray, right: pa.Array | pa.ChunkedArray)
     found = np.empty(len(left), np.float64)
     for start in range(0, len(left), _ROWS):
         part = slice(start, min(start + _ROWS, len(left)))
-        ours, theirs = _row_keys(left[part]), _row_keys(right[part])
-        both = np.sort(np.concatenate([ours, theirs]))
-        twice = both[1:][both[1:] == both[:-1]]
-        own, other, shared = (_per_row(keys, part.stop - start) for keys in (ours, theirs, twice))
-        union = own + other - shared
-        found[part] = np.where(union, shared / np.maximum(union, 1), 1.0)
+        # The row, the hash and the side: a shingle of both texts stands there twice, one behind the other.
+        keys = np.sort(np.concatenate([_row_keys(left[part]), _row_keys(right[part]) | _SIDE]))
+        keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # np.unique takes ten times as long
+        is_first = np.append(True, keys[1:] | _SIDE != keys[:-1] | _SIDE)[: len(keys)]
+        total, union = (_per_row(each, part.stop - start) for each in (keys, keys[is_first]))
+        found[part] = np.where(union, (total - union) / np.maximum(union, 1), 1.0)
     return found
 
 
@@ -105,17 +109,94 @@ def word_hashes(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
     >>> offsets.tolist(), bool(found[1] == found[2])
     ([0, 2, 3], True)
     """
+    data, edges = _bytes_of(pc.replace_substring_regex(_lowered(texts), _GAPS_BEYOND_ASCII, " "))
+    offsets = np.zeros(len(edges), np.int64)
+    made = np.empty(int(edges[-1] - edges[0]) // 2 + len(edges), np.uint64)
+    total = _hash_words(data, edges, _ASCII_GAPS, made, offsets)
+    return mixed(made[:total]), offsets
+
+
+def letters(texts: pa.Array | pa.ChunkedArray) -> Hashes:
+    """A 64-bit number for the ASCII letters and digits of each text, `(n_texts,)`, in whatever order.
+
+    It is equal for all texts that are the same once they are normalised (`foils.texts`). That of two texts one behind
+    the other, with white space between them, is the sum of theirs.
+
+    >>> one, same, part = letters(pa.array(["The \u201cOwl\u201d.", "the 'OWL'", "owl"]))
+    >>> bool(one == same), bool(one == part)
+    (True, False)
+    """
+    data, edges = _bytes_of(_lowered(texts))
+    counted = np.frombuffer((string.ascii_lowercase + string.digits).encode(), np.uint8)
+    weights, sums = np.zeros(256, np.uint64), np.zeros(len(edges) - 1, np.uint64)
+    weights[counted] = mixed(counted * _ODD)
+    _add_up(data, edges, weights, sums)
+    return sums
+
+
+@compiled
+def _add_up(data: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], weights: Hashes, sums: Hashes) -> None:
+    """Adds the weights of each text's bytes to its sum."""
+    for row in range(len(sums)):
+        for at in range(edges[row], edges[row + 1]):
+            sums[row] += weights[data[at]]
+
+
+def _lowered(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Texts with the words that they have once folded. Arrow lowers most of them; Python folds the rest."""
     column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    column = pc.fill_null(column.cast(pa.string()), "")
-    special = pc.invert(pc.match_substring_regex(column, _PLAIN))
+    column = pc.replace_substring(pc.fill_null(column.cast(pa.string()), ""), "\u00df", "ss")
+    special = pc.match_substring_regex(column, _special())
     own = pa.array(map(folded, column.filter(special).to_pylist()), pa.string())
-    column = pc.replace_with_mask(pc.ascii_lower(column), special, own)
-    lists = pc.split_pattern_regex(column, f"[{_GAPS}]+")
-    pieces = lists.flatten()
-    is_word = pc.not_equal(pieces, "")
-    ends = np.concatenate([[0], np.cumsum(is_word.to_numpy(zero_copy_only=False))])
-    encoded = pieces.filter(is_word).dictionary_encode()
-    return hashed(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()], ends[lists.offsets.to_numpy()]
+    return pc.replace_with_mask(pc.utf8_lower(column), special, own)
+
+
+@cache
+def _special() -> str:
+    """The pattern of a character that folding may do more to than lower it."""
+    points = [point for start, end in _MOSTLY_PLAIN for point in range(start, end) if _is_plain(chr(point))]
+    starts = [at for at, point in enumerate(points) if point - 1 != points[at - 1]]
+    ends = [*starts[1:], len(points)]
+    runs = (f"\\x{{{points[at]:x}}}-\\x{{{points[end - 1]:x}}}" for at, end in zip(starts, ends, strict=True))
+    return f"[^\\x09-\\x0d\\x20-\\x7e{''.join(runs)}]"
+
+
+def _is_plain(letter: str) -> bool:
+    return not unicodedata.combining(letter) and _WORD.findall(folded(letter)) == _WORD.findall(letter.lower())
+
+
+def _bytes_of(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """The bytes of texts without nulls, and where each begins in them, `(n_texts + 1,)`."""
+    if not len(texts):
+        return np.empty(0, np.uint8), np.zeros(1, np.int32)
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int32, len(texts) + 1, 4 * texts.offset)
+    return np.frombuffer(data or b"", np.uint8), edges
+
+
+@compiled
+def _hash_words(
+    data: npt.NDArray[np.uint8],
+    edges: npt.NDArray[np.int32],
+    gaps: npt.NDArray[np.bool_],
+    made: Hashes,
+    offsets: Offsets,
+) -> int:
+    """Writes a hash (FNV-1a) of each word to `made`, and where each text's words end; returns how many there are."""
+    total = 0
+    for row in range(len(edges) - 1):
+        value = np.uint64(0)  # between words
+        for at in range(edges[row], edges[row + 1]):
+            if not gaps[data[at]]:
+                value = ((_FNV_START if value == 0 else value) ^ np.uint64(data[at])) * _FNV_PRIME
+            elif value != 0:
+                made[total] = value
+                total, value = total + 1, np.uint64(0)
+        if value != 0:
+            made[total] = value
+            total += 1
+        offsets[row + 1] = total
+    return total
 
 
 def runs(found: Hashes, offsets: Offsets, length: int) -> tuple[Hashes, Offsets]:
@@ -135,7 +216,7 @@ def runs(found: Hashes, offsets: Offsets, length: int) -> tuple[Hashes, Offsets]
     counts = np.diff(offsets)
     value = np.full(max(len(found) - length + 1, 0), length, np.uint64)
     for place in range(length):
-        value = _mixed(value * _ODD + found[place : place + len(value)])
+        value = mixed(value * _ODD + found[place : place + len(value)])
     within = np.arange(len(value)) + length <= np.repeat(offsets[1:], counts)[: len(value)]
     return value[within], np.concatenate([[0], np.cumsum(np.maximum(counts - length + 1, 0))])
 
@@ -148,30 +229,21 @@ def whole(found: Hashes, offsets: Offsets) -> Hashes:
     (True, False)
     """
     place = np.arange(len(found)) - np.repeat(offsets[:-1], np.diff(offsets))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_mixed(found + place.astype(np.uint64) * _ODD))])
-    return _mixed(sums[offsets[1:]] - sums[offsets[:-1]])
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(found + place.astype(np.uint64) * _ODD))])
+    return mixed(sums[offsets[1:]] - sums[offsets[:-1]])
 
 
 def _row_keys(texts: pa.Array | pa.ChunkedArray) -> Hashes:
-    """The row of each distinct shingle and 52 bits of its hash, sorted."""
+    """The row of each shingle, 51 bits of its hash, and a zero."""
     found, offsets = word_hashes(texts)
     made, starts = runs(found, offsets, SHINGLE)
     counts = np.diff(offsets)
     short = np.flatnonzero((counts > 0) & (counts < SHINGLE))
     rows = np.concatenate([np.repeat(np.arange(len(texts)), np.diff(starts)), short]).astype(np.uint64)
     hashes = np.concatenate([made, whole(found, offsets)[short]])
-    keys = np.sort(rows << (np.uint64(64) - _ROW_BITS) | hashes >> _ROW_BITS)
-    is_new: npt.NDArray[np.bool_] = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
-    return keys[is_new]  # np.unique hashes and takes ten times as long
+    keys: Hashes = rows << _ROW_SHIFT | hashes >> _HASH_SHIFT << _SIDE
+    return keys
 
 
 def _per_row(keys: Hashes, rows: int) -> npt.NDArray[np.int64]:
-    return np.bincount((keys >> (np.uint64(64) - _ROW_BITS)).astype(np.int64), minlength=rows)
-
-
-def _mixed(number: Hashes) -> Hashes:
-    """All bits depend on all bits (the finisher of splitmix64: Steele, Lea, Flood 2014)."""
-    number = (number ^ (number >> _S30)) * _MIX_1
-    number = (number ^ (number >> _S27)) * _MIX_2
-    mixed: Hashes = number ^ (number >> _S31)
-    return mixed
+    return np.bincount((keys >> _ROW_SHIFT).astype(np.int64), minlength=rows)

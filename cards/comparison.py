@@ -1,13 +1,11 @@
 """What a comparison of negatives found, in the card of a data set or a model: a block and two files beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-
-from cards.merging import Card, block, blocks, parse_card
-from cards.publish.contribution import contribute
+from cards.merging import Card, block, blocks, parse_card, with_block
+from cards.publish.commits import contribute
 from cards.publish.files import CARD, read_remote
 from cards.templates import environment
 from foils.hub import RepoType
@@ -16,39 +14,17 @@ BLOCK = "comparison"
 _FIGURE, _NUMBERS = "comparison/forest.png", "comparison/comparison.json"
 
 
-class Arm(msgspec.Struct, frozen=True):
-    """A line of the card's table: kind of negatives, nDCG@10, its difference to the base, and a verdict in a word."""
-
-    arm: str
-    score: float
-    difference: str
-    interval: str
-    word: str
-
-
-class Comparison(NamedTuple):
+class Content(NamedTuple):
     """What a card says of a comparison.
 
     Attributes:
-        name: of the comparison.
-        summary: a few sentences.
-        rows: the untouched base first.
-        beside_none: whether the verdicts are beside `none`, else beside the base.
-        figure: the forest plot as PNG; `alt` and `caption` are it in words.
-        meaning: what the intervals mean.
-        dataset: name and revision of what was trained on.
+        values: of the template `comparison.md`; the untouched base is the first of its rows.
+        figure: the forest plot as PNG.
         numbers: `comparison.json`.
     """
 
-    name: str
-    summary: Sequence[str]
-    rows: Sequence[Arm]
-    beside_none: bool
+    values: Mapping[str, Any]
     figure: bytes
-    alt: str
-    caption: str
-    meaning: str
-    dataset: str
     numbers: bytes
 
     def files(self, card: str, this: str | None = None) -> dict[str, bytes]:
@@ -58,30 +34,24 @@ class Comparison(NamedTuple):
             card: its README; may be empty.
             this: what a model is in the comparison, in words.
         """
-        values = {name: value for name, value in self._asdict().items() if name not in {"figure", "numbers"}}
-        text = environment.get_template("comparison.md").render(**values, this=this, figure=_FIGURE, numbers=_NUMBERS)
-        return {
-            CARD: with_block(card, block(BLOCK, text)).encode(),
-            _FIGURE: self.figure,
-            _NUMBERS: self.numbers,
-        }
+        template = environment.get_template("comparison.md")
+        text = template.render(**self.values, this=this, figure=_FIGURE, numbers=_NUMBERS)
+        return {CARD: with_comparison(card, block(BLOCK, text)).encode(), _FIGURE: self.figure, _NUMBERS: self.numbers}
 
 
-def with_block(card: str, content: str) -> str:
-    """A card with its comparison replaced, or added at the end."""
+def with_comparison(card: str, content: str) -> str:
+    """A card with a comparison's block in place of the one that it has, or at its end."""
     parsed = parse_card(card) if card else Card({"tags": ["foils"]}, "")
-    known = blocks(parsed.text).get(BLOCK)
-    text = parsed.text.replace(known, content) if known else f"{parsed.text.rstrip()}\n\n{content}\n"
-    return parsed._replace(text=text).render()
+    return parsed._replace(text=with_block(parsed.text, BLOCK, content)).render()
 
 
 def carried(card: str, folder: Path) -> str:
     """A card that was made anew, with the comparison of the folder's card."""
     known = _block_of(folder)
-    return with_block(card, known) if known else card
+    return with_comparison(card, known) if known else card
 
 
-def publish_told(folder: Path, repo_id: str, kind: RepoType) -> None:
+def publish_comparison(folder: Path, repo_id: str, kind: RepoType) -> None:
     """Puts the comparison of a folder's card, if it has one, into the card of its repository.
 
     It is a commit of its own, behind the version's: versions hold what was built, not what was found out since.
@@ -95,7 +65,7 @@ def publish_told(folder: Path, repo_id: str, kind: RepoType) -> None:
     beside = {path: (folder / path).read_bytes() for path in (_FIGURE, _NUMBERS)}
 
     def made(head: str) -> dict[str, bytes]:
-        return {CARD: with_block(read_remote(repo_id, kind, head, CARD) or "", known).encode(), **beside}
+        return {CARD: with_comparison(read_remote(repo_id, kind, head, CARD) or "", known).encode(), **beside}
 
     contribute(repo_id, kind, "comparison", "What a comparison of its negatives found", made)
 

@@ -1,21 +1,18 @@
 """The data set's card: YAML that `load_dataset` reads, and text that a person can judge the rows by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from huggingface_hub import DatasetCardData
 
-from cards.costs import costs_of, llm_uses
 from cards.merging import Card, block, blocks, parse_card
 from cards.publish.versions import Version
 from cards.templates import environment
 from foils.hub import COMMIT
-from foils.words import shortened
+from foils.words import duration, shortened
 
 SAMPLE_ROWS = 5
 CELL_CHARS = 160
@@ -38,6 +35,16 @@ ARMS = {
     "random": "negatives drawn at random from the corpus (control)",
     "none": "queries and positives alone, for training with the negatives of the batch (control)",
 }
+_WRITTEN = ("llm", "llm-with-positive")
+_DTYPES = {"double": "float64", "float": "float32"}
+"""Arrow's names of types that `datasets` calls otherwise."""
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (float("inf"), "n>1M"),
+)
 
 
 def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
@@ -51,11 +58,11 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
         manifest=manifest,
         about={name: _about(name, manifest) for name in manifest["configs"]},
         drops=_drop_counts(manifest, folder),
-        **costs_of(manifest),
-        llm_uses=llm_uses(manifest),
-        fates=_fates(manifest.get("fates", {})),
+        llm_uses=_llm_uses(manifest),
+        fates=list(dict.fromkeys(fate for counts in manifest.get("fates", {}).values() for fate in counts)),
         samples=_samples(manifest, folder),
         cell=partial(cell, limit=CELL_CHARS),
+        duration=partial(duration, digits=1),
     )
     audit = manifest.get("audit", {})
     for part, is_there in (
@@ -65,17 +72,14 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
     ):
         if is_there:
             data += "\n\n" + environment.get_template(part).render(manifest=manifest)
-    arms = [manifest["configs"][arm] for arm in training_configs(manifest)]
     text = environment.get_template("dataset.md").render(
         manifest=manifest,
-        rows=arms[0]["rows"],
-        columns=max(len(arm["columns"]) for arm in arms) - 2,
-        has_none=any(len(arm["columns"]) == 2 for arm in arms),  # noqa: PLR2004 - query and positive alone
+        arms=[manifest["configs"][arm] for arm in training_configs(manifest)],
         use=_use_block(manifest, None, None),
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),
     )
-    return Card(yaml.safe_load(_metadata(manifest, folder).to_yaml()), text).render()
+    return Card(card_data(manifest, folder), text).render()
 
 
 def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, version: Version) -> str:
@@ -109,46 +113,36 @@ def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Versio
     return block(USE, text)
 
 
-def _metadata(manifest: Mapping[str, Any], folder: Path) -> DatasetCardData:
-    listed = [
-        {
-            "config_name": name,
-            "data_files": [{"split": about["split"], "path": sorted(about["files"])}],
-            **({"default": True} if name == "default" else {}),
-        }
-        for name, about in manifest["configs"].items()
-    ]
-    rows = manifest["configs"]["corpus"]["rows"]
-    written = "queries" not in manifest["inputs"] or "generated" in manifest["configs"]
-    corpus = manifest["inputs"]["corpus"]
-    return DatasetCardData(
-        license=manifest["license"],
-        language=[manifest["language"]],
-        pretty_name=manifest["name"],
-        source_datasets=[corpus["source"] if COMMIT.fullmatch(corpus["revision"]) else "original"],
-        task_categories=["text-retrieval", "sentence-similarity"],
-        tags=["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
-        size_categories=[next(name for limit, name in _SIZES if rows < limit)],
-        dataset_info=[
-            dataset_info(name, about, [folder / path for path in about["files"]])
-            for name, about in manifest["configs"].items()
+def card_data(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A card's YAML, with what `load_dataset` and the Hub's viewer read: files, columns with their types, and sizes."""
+    corpus, configs = manifest["inputs"]["corpus"], manifest["configs"]
+    written = "queries" not in manifest["inputs"] or "generated" in configs
+    return {
+        "language": [manifest["language"]],
+        **({"license": manifest["license"]} if manifest["license"] else {}),
+        "size_categories": [next(name for limit, name in _SIZES if configs["corpus"]["rows"] < limit)],
+        "source_datasets": [corpus["source"] if COMMIT.fullmatch(corpus["revision"]) else "original"],
+        "task_categories": ["text-retrieval", "sentence-similarity"],
+        "pretty_name": manifest["name"],
+        "tags": ["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
+        "dataset_info": [_dataset_info(name, about, folder) for name, about in configs.items()],
+        "configs": [
+            {
+                "config_name": name,
+                "data_files": [{"split": about["split"], "path": sorted(about["files"])}],
+                **({"default": True} if name == "default" else {}),
+            }
+            for name, about in configs.items()
         ],
-        configs=listed,
-    )
+    }
 
 
-def dataset_info(name: str, about: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
-    """Returns what `datasets` and the Hub's viewer read of a configuration: columns with their types, and sizes.
-
-    Args:
-        name: of the configuration.
-        about: its entry in the manifest.
-        files: where its files lie.
-    """
+def _dataset_info(name: str, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A configuration's columns and sizes; `about` is its entry in the manifest."""
+    files = [folder / path for path in about["files"]]
     read = [pq.read_metadata(file) for file in files]
-    groups = [file.row_group(number) for file in read for number in range(file.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups)
-    split = {"name": about["split"], "num_bytes": size, "num_examples": sum(file.num_rows for file in read)}
+    size = sum(each.row_group(number).total_byte_size for each in read for number in range(each.num_row_groups))
+    split = {"name": about["split"], "num_bytes": size, "num_examples": sum(each.num_rows for each in read)}
     return {
         "config_name": name,
         "features": [
@@ -161,15 +155,12 @@ def dataset_info(name: str, about: Mapping[str, Any], files: Sequence[Path]) -> 
     }
 
 
-_DTYPES = {"double": "float64", "float": "float32"}
-"""Arrow's names of types that `datasets` calls otherwise."""
-_SIZES = (
-    (1_000, "n<1K"),
-    (10_000, "1K<n<10K"),
-    (100_000, "10K<n<100K"),
-    (1_000_000, "100K<n<1M"),
-    (float("inf"), "n>1M"),
-)
+def _llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What the LLM was asked for, each with the recipe's settings of it."""
+    negatives, configs = manifest["settings"]["negatives"], manifest["configs"]
+    uses = [] if "queries" in manifest["inputs"] else [("queries", manifest["settings"]["queries"])]
+    uses += [(f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in configs]
+    return [*uses, ("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in configs else uses
 
 
 def _about(name: str, manifest: Mapping[str, Any]) -> str:
@@ -185,16 +176,6 @@ def _about(name: str, manifest: Mapping[str, Any]) -> str:
     settings["pool_from"] = " and ".join(settings.get("pool_from", ()))
     text = FIXED_CONFIGS.get(name) or ARMS.get(source, "negatives").format(**settings)
     return f"{text}, by rules of its own (see the recipe)" if source != name else text
-
-
-def _fates(summary: Mapping[str, Mapping[str, int]]) -> tuple[list[str], dict[str, list[int]]]:
-    """Kinds, and for each fate how many candidates of each kind had it.
-
-    >>> _fates({"llm": {"chosen": 2}, "bm25": {"chosen": 2, "not-needed": 5}})
-    (['llm', 'bm25'], {'chosen': [2, 2], 'not-needed': [0, 5]})
-    """
-    fates = dict.fromkeys(fate for counts in summary.values() for fate in counts)
-    return list(summary), {fate: [counts.get(fate, 0) for counts in summary.values()] for fate in fates}
 
 
 def _drop_counts(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -218,8 +199,9 @@ def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     sampled = {}
     for arm in training_configs(manifest):
         about = manifest["configs"][arm]
-        sampled[arm] = _rows_at(_spread(about["rows"]), [folder / path for path in about["files"]])
-    shared = next(iter(sampled.values()))
+        count = min(about["rows"], SAMPLE_ROWS)
+        places = [about["rows"] * part // count for part in range(count)]
+        sampled[arm] = _rows_at(places, [folder / path for path in about["files"]])
     return [
         {
             "query": row["query"],
@@ -228,7 +210,7 @@ def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                 arm: rows[place]["negative_1"] for arm, rows in sampled.items() if "negative_1" in rows[place]
             },
         }
-        for place, row in enumerate(shared)
+        for place, row in enumerate(next(iter(sampled.values())))
     ]
 
 
@@ -245,12 +227,3 @@ def _rows_at(places: list[int], files: list[Path]) -> list[dict[str, Any]]:
                     rows += file.read_row_group(number).take(inside).to_pylist()
                 start = end
     return rows
-
-
-def _spread(rows: int) -> list[int]:
-    """`SAMPLE_ROWS` row numbers, evenly over the table.
-
-    >>> _spread(3), _spread(100)
-    ([0, 1, 2], [0, 20, 40, 60, 80])
-    """
-    return list(range(rows)) if rows <= SAMPLE_ROWS else [rows * part // SAMPLE_ROWS for part in range(SAMPLE_ROWS)]

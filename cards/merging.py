@@ -62,6 +62,12 @@ def blocks(text: str) -> dict[str, str]:
     return {found["name"]: found[0] for found in _BLOCK.finditer(text)}
 
 
+def with_block(text: str, name: str, generated: str, heading: str = "") -> str:
+    """A card's text with a generated block in place of the one of its name, or at its end under a heading."""
+    known = blocks(text).get(name)
+    return text.replace(known, generated) if known else f"{text.rstrip()}\n\n{heading}{generated}\n"
+
+
 def merge_cards(new: str, existing: str, keep: Collection[str] = ()) -> str:
     """A freshly generated card in place of the generated parts of an existing one.
 

@@ -38,16 +38,17 @@ def model_card(record: Mapping[str, Any], repo_id: str | None, version: Version 
         scores=NOT_EVALUATED,
         changelog=block("changelog", "Not published yet."),
     )
-    data = ModelCardData(
+    data = [record["dataset"], *record["dataset"].get("also", [])]
+    about = ModelCardData(
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity" if record["task"] == "retriever" else "text-ranking",
         license=record.get("license"),
         language=record.get("language"),
         base_model=_hub_id(record["base"]["name"]),
-        datasets=[name for each in trained_on(record) if (name := _hub_id(each["name"]))] or None,
+        datasets=[name for name in dict.fromkeys(each["name"] for each in data) if _hub_id(name)] or None,
         tags=["sentence-transformers", "foils", "hard-negatives"],
     )
-    return Card(yaml.safe_load(data.to_yaml()), text).render()
+    return Card(yaml.safe_load(about.to_yaml()), text).render()
 
 
 def merge_model_cards(new: str, existing: str, weights: str) -> str:
@@ -58,12 +59,6 @@ def merge_model_cards(new: str, existing: str, weights: str) -> str:
         card = parse_card(existing)
         existing = without_block(card._replace(data=without_scores(card.data, weights)).render())
     return merge_with_history(new, existing, keep=(BLOCK,) if of_same_weights else ())
-
-
-def trained_on(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a run record says of its data: that of the recipe, then further data; each name once."""
-    data = [record["dataset"], *record["dataset"].get("also", [])]
-    return list({each["name"]: each for each in reversed(data)}.values())[::-1]
 
 
 def _render(template: str, **values: Any) -> str:

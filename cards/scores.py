@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-from cards.merging import Card, block, blocks, parse_card
+from cards.merging import Card, block, parse_card, with_block
 from cards.publish.files import CARD
 from cards.templates import environment
-from foils.metrics import MAIN_METRIC
+from foils.metrics import MAIN_METRIC, PerQuery, mean_interval, means
 
 SCORES = "evaluation/scores.json"
-BLOCK = "scores"
+BLOCK, HEADING = "scores", "## Evaluation\n\n"
 NOT_EVALUATED = block(BLOCK, "Not evaluated yet.")
 TYPES = {"nDCG@10": "ndcg_at_10", "Precision@10": "precision_at_10", "Recall@100": "recall_at_100"}
 """Printed metric name -> the name that `model-index` and MTEB use."""
@@ -89,10 +90,10 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
     known |= {_key(score): score for score in scores}
     shown = sorted(known.values(), key=lambda score: (score.task, score.split, list(TYPES).index(score.metric)))
     parsed = parse_card(card) if card else Card({"tags": ["foils"]}, f"# {name}\n")
-    text = environment.get_template("scores.md").render(scores=shown)
+    text = block(BLOCK, environment.get_template("scores.md").render(scores=shown))
     data = {**parsed.data, "model-index": _model_index(parsed.data.get("model-index"), name, shown)}
     files = {
-        CARD: parsed._replace(data=data, text=_with_block(parsed.text, block(BLOCK, text))).render().encode(),
+        CARD: parsed._replace(data=data, text=with_block(parsed.text, BLOCK, text, HEADING)).render().encode(),
         SCORES: msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n",
     }
     for score in shown:
@@ -100,6 +101,26 @@ def scored_files(card: str, earlier_scores: bytes | None, name: str, scores: Seq
         if score.dataset is not None and score.metric == MAIN_METRIC and not score.trained_on:
             files[f".eval_results/{score.task}.yaml"] = _eval_results(score)
     return files
+
+
+def figures(scores: PerQuery, base: PerQuery, metric: str) -> dict[str, Any]:
+    """All figures of one metric, by their names in `Score`: of a model, of its base, and of their difference.
+
+    Intervals resample queries; the difference is paired by query.
+    """
+    values = [query[metric] for query in scores.values()]
+    differences = [scores[query][metric] - base[query][metric] for query in scores]
+    (low, high), (difference_low, difference_high) = mean_interval(values), mean_interval(differences)
+    return {
+        "value": means(scores)[metric],
+        "low": low,
+        "high": high,
+        "queries": len(scores),
+        "base_value": means(base)[metric],
+        "difference": float(np.mean(differences)),
+        "difference_low": difference_low,
+        "difference_high": difference_high,
+    }
 
 
 def read_scores(content: bytes | None) -> list[Score]:
@@ -120,11 +141,8 @@ def without_scores(data: Mapping[str, Any], weights: str) -> dict[str, Any]:
 
 def _model_index(existing: list[dict[str, Any]] | None, name: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
     """Ours under the model's entry, in place of ours from before; entries and results of others stay."""
-    models = [dict(model) for model in existing or []]
-    ours = next((model for model in models if model.get("name") == name), models[0] if models else None)
-    if ours is None:
-        ours = {"name": name, "results": []}
-        models.append(ours)
+    models = [dict(model) for model in existing or []] or [{"name": name}]
+    ours = next((model for model in models if model.get("name") == name), models[0])
     by_task: dict[tuple[str, str, str], list[Score]] = {}
     for score in scores:
         by_task.setdefault((score.task, score.split, score.precision), []).append(score)
@@ -187,9 +205,3 @@ def _eval_results(score: Score) -> bytes:
 
 def _key(score: Score) -> tuple[str, str, str, str]:
     return score.task, score.split, score.metric, score.precision
-
-
-def _with_block(text: str, content: str) -> str:
-    """The card's text with its block of scores replaced, or added at the end."""
-    known = blocks(text).get(BLOCK)
-    return text.replace(known, content) if known else f"{text.rstrip()}\n\n## Evaluation\n\n{content}\n"

@@ -9,27 +9,10 @@ killed and started again, and a new arm, seed or base costs only itself.
 
 import subprocess
 import sys
-import tomllib
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from eval.gathering import gathered
-from eval.measure.encoder import resolve_precision
-from eval.measure.results import MEASURING
-from eval.measure.task_data import Reading
-from eval.measure.tasks import Task, load_tasks
 from eval.recipe import CompareRecipe
-from eval.report import cards
-from eval.report.files import write_comparison
-from eval.report.terminal import bases_table, comparison_text
-from eval.runs import READING, Plan, Run, check, execute, forecast
-from foils.comparison import BASE, Comparison, RecipeText
 from foils.errors import UserError, run_entry
-from foils.hub import pin
-from foils.provenance import sha256_file, sha256_json
 from foils.recipe import Recipe, load_recipe, recipe_arguments
 
 
@@ -47,26 +30,33 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
     Raises:
         UserError: the recipe is not as it must be, or a run failed; what finished is kept.
     """
+    # These take seven seconds to import, which nobody should wait for only to read of a misspelt key.
+    from eval.gathering import reported
+    from eval.measure.tasks import load_tasks
+    from eval.report import cards, terminal
+    from eval.runs import Run, check, execute, make_plan
+    from foils.comparison import BASE, Comparison
+
     config = recipe.config
     if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
         raise UserError(f"--push: dataset {config.dataset} is not a Hub repository; publish it, and name it OWNER/NAME")
     _build(config)
-    tasks = load_tasks(config.tasks, Reading(None, config.ignore_identical_ids))
+    tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     comparisons, problems = list[Comparison](), list[UserError]()
-    for training, part in by_base(config).items():
+    for training, part in config.by_base().items():
         try:
-            plan = _plan(part, training, tasks, fresh=fresh)
+            plan = make_plan(part, training, tasks, fresh=fresh)
             base = [Run(BASE, 0)]
             check(plan, base, execute(plan, base, jobs=1))  # first: all others set their scores beside these
             failed = execute(plan, plan.runs(), config.jobs)
             finished = plan.without(failed)
             if finished.config.arms:
-                comparisons.append(_report(finished, recipe, tasks))
+                comparisons.append(reported(finished, recipe, tasks))
             check(plan, plan.runs(), failed)
         except UserError as error:
             problems.append(error)
     if len(comparisons) > 1:
-        print(f"\nnDCG@10 less that of each base\n{bases_table(comparisons)}")
+        print(f"\nnDCG@10 less that of each base\n{terminal.bases_table(comparisons)}")
     if comparisons:
         content = cards.for_card(comparisons[0])
         cards.write_card(Path(config.dataset), content)
@@ -76,41 +66,21 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
         raise problems[0] if len(problems) == 1 else UserError("; ".join(map(str, problems)))
 
 
-def by_base(config: CompareRecipe) -> dict[str, CompareRecipe]:
-    """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.
-
-    Raises:
-        UserError: two of them have the same name, and so would share a folder.
-    """
-    if isinstance(config.training, str):
-        return {config.training: config}
-    stems = Counter(Path(training).stem for training in config.training)
-    name, count = stems.most_common(1)[0]
-    if count > 1:
-        raise UserError(
-            f"training: {count} recipes are called {name}, and each base's folder has its recipe's name; rename all "
-            "but one"
-        )
-    return {
-        training: msgspec.structs.replace(
-            config, name=f"{config.name}, {stem}", training=training, out=str(config.folder() / stem)
-        )
-        for training, stem in zip(config.training, stems, strict=True)
-    }
-
-
 def dry_run(config: CompareRecipe) -> None:
     """Prints which runs are done and to do, base by base, and how long the latter take by those that finished.
 
     Raises:
         UserError: the recipe is not as it must be.
     """
-    tasks = load_tasks(config.tasks, Reading(None, config.ignore_identical_ids))
+    from eval.measure.tasks import load_tasks
+    from eval.runs import forecast, make_plan
+
+    tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     if config.build is not None and not Path(config.dataset).exists():
         build = config.build.recipe
         print(f"{config.dataset} is not built yet; its calls, money and time: builders.build {build} --dry-run")
-    for training, part in by_base(config).items():
-        print(forecast(_plan(part, training, tasks)))
+    for training, part in config.by_base().items():
+        print(forecast(make_plan(part, training, tasks)))
 
 
 def _build(config: CompareRecipe) -> None:
@@ -125,59 +95,6 @@ def _build(config: CompareRecipe) -> None:
     command = [sys.executable, "-m", "builders.build", config.build.recipe, *values, "--out", config.dataset]
     if subprocess.run(command, check=False).returncode != 0:
         raise UserError(f"build {config.build.recipe}: did not end well, see above; run again, and it goes on")
-
-
-def _plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fresh: bool = False) -> Plan:
-    """The runs of a comparison on one base.
-
-    The fingerprint changes with anything that could change a run's figures. A run is then looked at again: training and
-    evaluation decide by their own records what must be made anew.
-
-    Raises:
-        UserError: the training recipe is not one with a base, or the data set's tag has moved.
-    """
-    try:
-        text = Path(training).read_text("utf-8")
-        values = tomllib.loads(text)
-        base = str(values["base"])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise UserError(
-            f"training {training}: not a training recipe with a base ({type(error).__name__}: {error})"
-        ) from None
-    fingerprint = sha256_json(
-        {
-            "dataset": _dataset_revision(config),
-            "training": text,
-            "precision": resolve_precision(config.precision),
-            "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
-            "measuring": MEASURING,
-        }
-    )
-    return Plan(config, training, base, {key: values[key] for key in READING if key in values}, fingerprint, fresh)
-
-
-def _dataset_revision(config: CompareRecipe) -> str:
-    """What pins the data set's content; a tag is looked up once, so that all arms train on the same commit."""
-    manifest = Path(config.dataset) / "manifest.json"
-    if manifest.exists():
-        return sha256_file(manifest)
-    if Path(config.dataset).is_dir() or config.revision is None:  # training says what is wrong, or reads plain files
-        return f"{config.dataset}@{config.revision}"
-    return pin(config.dataset, config.revision, "dataset")
-
-
-def _report(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
-    """Writes and prints what the finished runs found, and puts it into the cards of their models."""
-    comparison = gathered(plan, RecipeText(recipe.text, recipe.overrides), tasks)
-    out = plan.config.folder()
-    write_comparison(out, comparison)
-    content = cards.for_card(comparison)
-    for run in plan.runs():
-        cards.write_card(Path(plan.model(run)), content, this=f"arm `{run.arm}`, seed {run.seed},")
-    print(f"\n{comparison_text(comparison)}")
-    print(f"\ndata set  {comparison.dataset}\nmodels    {out / 'models'} (each with its card)")
-    print(f"report    {out / 'report.html'}")
-    return comparison
 
 
 def _entry() -> None:

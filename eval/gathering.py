@@ -1,32 +1,31 @@
-"""What the finished runs of a comparison left, gathered into one record."""
+"""What the finished runs of a comparison left, gathered into one record, written and printed."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval.measure.encoder import resolve_precision
-from eval.measure.prompts import Prompts
+from eval.measure.encoding import Encoding, base_encoding, resolve_precision
 from eval.measure.results import read_result, read_scores
-from eval.measure.search import Measurable
+from eval.measure.search import key_of
 from eval.measure.tasks import Task
-from eval.report import dataset, trainings
+from eval.recipe import CompareRecipe
+from eval.report import cards, dataset, trainings
+from eval.report.files import write_comparison
 from eval.report.queries import task_queries
-from eval.run import base_pooling, base_prompts
+from eval.report.terminal import comparison_text
 from eval.runs import Plan, Run
 from eval.statistics.tables import Measured, tables
-from foils.comparison import BASE, Comparison, RecipeText
+from foils.comparison import BASE, Comparison, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
-from foils.metrics import Rankings
+from foils.metrics import PerQuery
 from foils.models import resolve_model
 from foils.provenance import package_versions
+from foils.recipe import Recipe
 from foils.records import RunRecord, read_record
 
-logger = logging.getLogger(__name__)
 
-
-def gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparison:
-    """Reads what finished runs left, and compares.
+def reported(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
+    """Writes and prints what finished runs found, and puts it into the cards of their models.
 
     Args:
         plan: whose arms finished with every seed.
@@ -36,23 +35,26 @@ def gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Compariso
     Raises:
         UserError: a record or a result is missing or broken, or runs were measured on different queries.
     """
-    config = plan.config
+    comparison = _gathered(plan, RecipeText(recipe.text, recipe.overrides), tasks)
+    out = plan.config.folder()
+    write_comparison(out, comparison)
+    content = cards.for_card(comparison)
+    for run in plan.runs():
+        cards.write_card(Path(plan.model(run)), content, this=f"arm `{run.arm}`, seed {run.seed},")
+    print(f"\n{comparison_text(comparison)}")
+    print(f"\ndata set  {comparison.dataset}\nmodels    {out / 'models'} (each with its card)")
+    print(f"report    {out / 'report.html'}")
+    return comparison
+
+
+def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparison:
+    config, base = plan.config, Run(BASE, 0)
     records = {run.name: _record(Path(plan.model(run))) for run in plan.runs()}
     by_arm = {arm: [records[Run(arm, seed).name] for seed in config.seeds] for arm in config.arms}
     account = dataset.read_account(config.dataset, config.revision)
     folders = _results(plan, tasks)
-    measured = [
-        Measured(
-            task.name,
-            task.revision,
-            {
-                arm: {seed: read_scores(folders[Run(arm, seed), task.name]) for seed in seeds}
-                for arm, seeds in ((BASE, (0,)), *((arm, config.seeds) for arm in config.arms))
-            },
-        )
-        for task in tasks
-    ]
-    known = read_result(folders[Run(BASE, 0), tasks[0].name])
+    by_task = [_measured(plan, folders, task) for task in tasks]
+    known = read_result(folders[base, tasks[0].name])
     return Comparison(
         name=config.name,
         recipe=recipe,
@@ -69,18 +71,28 @@ def gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Compariso
         guarantees=trainings.guarantees(records),
         tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
         costs=dataset.costs(account, by_arm),
-        tables=tables(measured, config.margin, logger.info),
+        tables=tables(by_task, config.margin),
         packages=dict(package_versions()),
-        losses=trainings.losses(by_arm),
-        funnel=account.manifest.funnel if account else {},
+        funnel=account.manifest.funnel,
         reasons=dataset.reasons(account, config.arms),
         examples=dataset.examples(account, config.arms),
-        hardness=dataset.hardness(account),
-        queries=[
-            task_queries(task, scored.runs, *_rankings(plan, folders, task))
-            for task, scored in zip(tasks, measured, strict=True)
-        ],
+        queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
     )
+
+
+def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> Measured:
+    """What each run scored on a task."""
+    runs: dict[str, dict[int, PerQuery]] = {}
+    for run in (Run(BASE, 0), *plan.runs()):
+        runs.setdefault(run.arm, {})[run.seed] = read_scores(folders[run, task.name])
+    return Measured(task.name, task.revision, runs)
+
+
+def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:
+    """Every query of a task, and those that changed most between the base and each arm's first seed."""
+    first = [Run(BASE, 0), *(Run(arm, plan.config.seeds[0]) for arm in plan.config.arms)]
+    before, *after = (read_rankings(folders[run, task.name] / "rankings.parquet") for run in first)
+    return task_queries(task, scored.runs, before, dict(zip(plan.config.arms, after, strict=True)))
 
 
 def _record(folder: Path) -> RunRecord:
@@ -98,23 +110,11 @@ def _record(folder: Path) -> RunRecord:
 
 def _results(plan: Plan, tasks: Sequence[Task]) -> dict[tuple[Run, str], Path]:
     """Run and task -> the folder of the result."""
-    precision, root = resolve_precision(plan.config.precision), plan.config.folder() / "results"
-    found = {}
-    for run in [Run(BASE, 0), *plan.runs()]:
-        model = resolve_model(plan.model(run))
-        how: tuple[Prompts | None, str | None] = (None, None)
+    found, root = {}, plan.config.folder() / "results"
+    for run in (Run(BASE, 0), *plan.runs()):
+        model, how = resolve_model(plan.model(run)), Encoding(resolve_precision(plan.config.precision))
         if run.arm == BASE:
-            recipe = plan.evaluation(run)
-            how = base_prompts(recipe, model, model), base_pooling(recipe, model, model)
+            how = base_encoding(plan.evaluation(run), how, model, model)
         for task in tasks:
-            found[run, task.name] = Measurable(model, task, precision, *how).key().folder(root)
+            found[run, task.name] = key_of(model, task, how).folder(root)
     return found
-
-
-def _rankings(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> tuple[Rankings, dict[str, Rankings]]:
-    """The rankings of the base, and of each arm's first seed."""
-
-    def of(run: Run) -> Rankings:
-        return read_rankings(folders[run, task.name] / "rankings.parquet")
-
-    return of(Run(BASE, 0)), {arm: of(Run(arm, plan.config.seeds[0])) for arm in plan.config.arms}

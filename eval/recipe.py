@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from foils.errors import UserError
 from foils.loading import PoolingMode
 from foils.recipe import Seed
 
 Precision = Literal["fp32", "bf16", "auto"]
 REMOVED: Mapping[str, str] = {
     "gpu": "eval.compare --dry-run reports the runs to do and, once one has finished, the time; leave the key out",
+    "language": "say it in the folder's README.md (`language: de`), or as `language` in a task's own table",
     "precision": "evaluation in ONNX and OpenVINO is gone: take bf16, or auto; training.export converts a model and "
     "measures its drift",
 }
@@ -26,7 +29,7 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         corpus: a BEIR folder, a `corpus.jsonl`, or a data set folder of `builders.build`.
         questions: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`.
         split: which judgements.
-        language: in place of what the corpus's card or the recipe says; see there.
+        language: in place of what the corpus's card or manifest says, such as `de`; where nothing says it, English.
         ignore_identical_ids: see the recipe.
     """
 
@@ -56,7 +59,6 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
         baselines: `bm25`, measured by mteb's own with stemmer and stop words of the task's language.
         cross_encoder: a folder or a Hub id; the base's best 100 hits in its order are the ceiling of what training on
             its picks can give.
-        language: of folders and Hub data sets whose card or manifest names none, such as `de`; without it, English.
         ignore_identical_ids: leaves out the passage whose id is the query's, on folders and Hub data sets; for queries
             that stand in the corpus, as in ArguAna. For its own tasks MTEB decides.
     """
@@ -73,7 +75,6 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     precision: Precision = "fp32"
     baselines: tuple[Literal["bm25"], ...] = ()
     cross_encoder: str | None = None
-    language: str | None = None
     ignore_identical_ids: bool = False
 
 
@@ -122,3 +123,23 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     def folder(self) -> Path:
         """Where the comparison's outputs lie."""
         return Path(self.out or f"outputs/{self.name}")
+
+    def by_base(self) -> dict[str, "CompareRecipe"]:
+        """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.
+
+        Raises:
+            UserError: two of them have the same name, and so would share a folder.
+        """
+        if isinstance(self.training, str):
+            return {self.training: self}
+        stems = [Path(training).stem for training in self.training]
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        if twice is not None:
+            raise UserError(
+                f"training: {stems.count(twice)} recipes are called {twice}, and each base's folder has its recipe's "
+                "name; rename all but one"
+            )
+        return {
+            training: replace(self, name=f"{self.name}, {stem}", training=training, out=str(self.folder() / stem))
+            for training, stem in zip(self.training, stems, strict=True)
+        }

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -13,10 +14,14 @@ import msgspec
 from msgspec import Struct
 from tqdm import tqdm
 
+from eval.measure.encoding import resolve_precision
+from eval.measure.results import MEASURING
+from eval.measure.tasks import Task
 from eval.recipe import CompareRecipe, EvalRecipe
 from foils.comparison import BASE
 from foils.errors import UserError
-from foils.provenance import ROOT
+from foils.hub import pin
+from foils.provenance import ROOT, sha256_file, sha256_json
 from foils.records import read_record
 from foils.words import duration
 
@@ -66,13 +71,11 @@ class Plan(NamedTuple):
         """The model of a run: the base, or the folder that its training writes."""
         return self.base if run.arm == BASE else str(self.config.folder() / "models" / run.name)
 
-    def stamp(self, run: Run) -> Path:
-        """The file that says under which fingerprint a run finished."""
-        return self._file(run, "json")
-
-    def log(self, run: Run) -> Path:
-        """What a run's processes printed."""
-        return self._file(run, "log")
+    def file(self, run: Run, ending: str) -> Path:
+        """A file of a run: its `json` is the stamp, its `log` what its processes printed."""
+        file = self.config.folder() / "runs" / f"{run.name}.{ending}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
 
     def finished(self, run: Run) -> Stamp | None:
         """What a run left that finished under this plan's fingerprint; None where it is to be run.
@@ -80,10 +83,9 @@ class Plan(NamedTuple):
         Raises:
             UserError: its stamp is broken.
         """
-        stamp, record = self.stamp(run), Path(self.model(run)) / "run.json"
-        if run.arm != BASE and not record.exists():  # the model was deleted
+        if run.arm != BASE and not (Path(self.model(run)) / "run.json").exists():  # the model was deleted
             return None
-        found = read_record(stamp, Stamp, "delete it, and the run is looked at again")
+        found = read_record(self.file(run, "json"), Stamp, "delete it, and the run is looked at again")
         return found if found is not None and found.fingerprint == self.fingerprint else None
 
     def without(self, failed: Sequence[Run]) -> "Plan":
@@ -111,7 +113,9 @@ class Plan(NamedTuple):
                 *("--threads", str(threads)),
                 *(["--fresh"] if self.fresh else []),
             ]
-        yield [sys.executable, "-m", "eval.run", str(self._evaluation_file(run))]
+        recipe = self.file(run, "eval.toml")
+        recipe.write_bytes(msgspec.toml.encode(self.evaluation(run)))  # without defaults, as TOML has no None
+        yield [sys.executable, "-m", "eval.run", str(recipe)]
 
     def evaluation(self, run: Run) -> EvalRecipe:
         """The evaluation recipe of a run."""
@@ -124,20 +128,44 @@ class Plan(NamedTuple):
             batch_tokens=config.batch_tokens,
             precision=config.precision,
             ignore_identical_ids=config.ignore_identical_ids,
-            query_prompt=self.reading.get("query_prompt"),
-            passage_prompt=self.reading.get("passage_prompt"),
-            pooling=self.reading.get("pooling"),
+            **self.reading,
         )
 
-    def _evaluation_file(self, run: Run) -> Path:
-        file = self._file(run, "eval.toml")
-        file.write_bytes(msgspec.toml.encode(self.evaluation(run)))  # without defaults, as TOML has no None
-        return file
 
-    def _file(self, run: Run, ending: str) -> Path:
-        file = self.config.folder() / "runs" / f"{run.name}.{ending}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file
+def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fresh: bool = False) -> Plan:
+    """The runs of a comparison on one base.
+
+    The fingerprint changes with anything that could change a run's figures. A run is then looked at again: training and
+    evaluation decide by their own records what must be made anew.
+
+    Raises:
+        UserError: the training recipe is not one with a base, or the data set's tag has moved.
+    """
+    try:
+        text = Path(training).read_text("utf-8")
+        values = tomllib.loads(text)
+        base = str(values["base"])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UserError(
+            f"training {training}: not a training recipe with a base ({type(error).__name__}: {error})"
+        ) from None
+    folder, revision = Path(config.dataset), config.revision
+    if (manifest := folder / "manifest.json").exists():
+        dataset = sha256_file(manifest)
+    elif folder.is_dir() or revision is None:  # training says what is wrong, or reads plain files
+        dataset = f"{config.dataset}@{revision}"
+    else:  # the tag is looked up once, so that all arms train on the same commit
+        dataset = pin(config.dataset, revision, "dataset")
+    fingerprint = sha256_json(
+        {
+            "dataset": dataset,
+            "training": text,
+            "precision": resolve_precision(config.precision),
+            "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
+            "measuring": MEASURING,
+        }
+    )
+    return Plan(config, training, base, {key: values[key] for key in READING if key in values}, fingerprint, fresh)
 
 
 def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
@@ -169,8 +197,8 @@ def check(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> None:
         UserError: names their logs, and the last line of the first.
     """
     if failed:
-        logs = ", ".join(str(plan.log(run)) for run in failed)
-        last = plan.log(failed[0]).read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        logs = ", ".join(str(plan.file(run, "log")) for run in failed)
+        last = plan.file(failed[0], "log").read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
         raise UserError(
             f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing"
         )
@@ -180,7 +208,7 @@ def _make(plan: Plan, run: Run, threads: int) -> bool:
     """Trains and evaluates one run, its output in its log; whether all went well."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     started = perf_counter()
-    with plan.log(run).open("wb") as log:
+    with plan.file(run, "log").open("wb") as log:
         for command in plan.commands(run, threads):
             finished = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
@@ -188,7 +216,7 @@ def _make(plan: Plan, run: Run, threads: int) -> bool:
             if finished.returncode != 0:
                 return False
     stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
-    plan.stamp(run).write_bytes(msgspec.json.encode(stamp) + b"\n")
+    plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
     return True
 
 

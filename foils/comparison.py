@@ -174,14 +174,6 @@ class Example(Struct, frozen=True):
     negatives: list[str]
 
 
-class Hardness(Struct, frozen=True):
-    """The picture of how hard a data set's kinds are: a data URL, the picture in words, and the scorer's name."""
-
-    source: str
-    alt: str
-    scorer: str
-
-
 class Hit(Struct, frozen=True):
     """A passage in a ranking: its id, the start of its text, and whether it is judged relevant."""
 
@@ -259,11 +251,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
         costs: of each arm.
         tables: by task; the last one speaks for all.
         packages: versions behind the figures.
-        losses: arm -> step and training loss, means over seeds.
         funnel: step of the build -> rows that were left.
         reasons: what the audits say of each arm.
         examples: arm -> rows to look at.
-        hardness: how hard the kinds are; None where it was not measured.
         queries: of each task.
     """
 
@@ -284,9 +274,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     revision: str | None = None
     training: str = ""
     base_name: str = ""
-    losses: dict[str, list[tuple[int, float]]] = {}
     funnel: dict[str, int] = {}
     reasons: list[Why] = []
     examples: dict[str, list[Example]] = {}
-    hardness: Hardness | None = None
     queries: list[TaskQueries] = []

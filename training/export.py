@@ -37,11 +37,6 @@ logger = logging.getLogger(__name__)
 def export(folder: Path, formats: Sequence[Format], texts: Texts) -> list[dict[str, Any]]:
     """Writes a model in other formats, each complete or absent, and measures each against fp32 torch.
 
-    Args:
-        folder: a model as sentence-transformers saves it.
-        formats: which.
-        texts: see `foils.encode.drift.sample_texts`.
-
     Returns:
         For the run record's `exports`, one for each format: `format`, `file`, `mb`, how texts are read (`max_length`,
         `pad_id`, `pad_token`, `padding_side`, `query_prompt`, `passage_prompt`), of a retriever how its embeddings are

@@ -146,7 +146,7 @@ def _rows_revision(source: Source, kind: str, teacher: str | None = None) -> str
     names = {name for draw in source.draws(kind) for name in draw.parts}
     names |= set() if teacher is None else {f"scores-{teacher}"}
     if source.tag is None:
-        hashes = {name: [sha256_file(Path(file)) for file in source.table(name).files()] for name in names}
+        hashes = {name: [sha256_file(Path(file)) for file in source.table(name).paths] for name in names}
     else:
         configs = source.manifest().get("configs", {})
         if not names <= configs.keys():  # no build of ours made it

@@ -7,7 +7,6 @@
 it can be run again.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -16,10 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cards.comparison import publish_told
 from cards.model import merge_model_cards, model_card
 from cards.publish.publishing import Bundle, publish
-from cards.publish.release import Target, add_push_arguments, plan_release, push_target, released_card
+from cards.publish.release import Target, plan_release, publish_entry, released_card
 from cards.publish.versions import Change, largest
 from foils.errors import UserError, run_entry
 
@@ -54,7 +52,7 @@ def publish_model(folder: Path, target: Target) -> None:
     """
     record = finished_record(folder)
     release = plan_release(target, "model", RUN_RECORD, record, compare)
-    logger.info("%s: %s", target.repo_id, release.told())
+    logger.info("%s: %s", target.repo_id, release.summary())
     if target.dry_run:
         return
     merge = partial(merge_model_cards, weights=record["model"]["revision"])
@@ -62,15 +60,7 @@ def publish_model(folder: Path, target: Target) -> None:
     licence = {"license": chosen} if chosen else {}
     card = released_card(model_card(record, target.repo_id, release.version), release, licence, merge)
     bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
-    published = publish(bundle, target.repo_id, release.version, private=target.private)
-    logger.info(
-        "%s@%s: %s; commit %s",
-        target.repo_id,
-        published.version,
-        "published, read back and verified" if published.new else "is there with the same content: nothing to do",
-        published.commit,
-    )
-    publish_told(folder, target.repo_id, "model")
+    publish(bundle, target, release.version)
 
 
 def compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | None:
@@ -117,17 +107,5 @@ def _outdated(model: Mapping[str, str], earlier: Mapping[str, Any], paths: Seque
     return [path for path in paths if path.startswith(("evaluation/", ".eval_results/", "comparison/"))]
 
 
-def _entry() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a model that training/train.py wrote")
-    add_push_arguments(parser, required=True, licence=True)
-    arguments = parser.parse_args()
-    target = push_target(arguments)
-    if target is not None:
-        publish_model(arguments.folder, target)
-
-
 if __name__ == "__main__":
-    sys.exit(run_entry(_entry))
+    sys.exit(run_entry(partial(publish_entry, __doc__, "a model that training/train.py wrote", publish_model)))

@@ -43,7 +43,7 @@ FIRST_REPORTS_S = 10.0
 def main(
     recipe: Recipe[TrainRecipe], out: Path, threads: int | None = None, *, fresh: bool = False, only_look: bool = False
 ) -> list[Path]:
-    """Trains by a recipe and writes model, card and run record to `out`, or finds them there.
+    """Trains by a recipe, or finds what it trains at `out`; returns the folders with model, card and run record.
 
     Args:
         recipe: what to train.
@@ -51,9 +51,6 @@ def main(
         threads: CPU threads per process; the machine's cores shared between the processes by default.
         fresh: trains from the start and replaces what an earlier run has left at `out`.
         only_look: prints what pre-flight finds, of the first seed, and trains nothing.
-
-    Returns:
-        The models' folders.
 
     Raises:
         UserError: the recipe, the data set or the base is not as it must be, or `out` holds something else.

@@ -14,42 +14,28 @@ a person, who fills in the column `relevant`; --import takes the filled file. Th
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from builders.audit import exchange, judges
-from builders.audit.false_negatives import AuditConfig, audit, draw, sampled_pairs
+from builders.audit.false_negatives import audit, draw, sampled_pairs
 from builders.dataset.folder import amend, read_complete
 from builders.dataset.read import DataSet
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe
-from builders.scores.llm_judge import LlmJudgeConfig
 from cards.templates import section
 from foils.errors import UserError, run_entry
 from foils.recipe import load_recipe
 
 logger = logging.getLogger(__name__)
-Say = Callable[[str], Any]
 
 
 class Options(Struct, frozen=True):
-    """What the command line says.
-
-    Attributes:
-        judge: `cross-encoder` or `llm`; None: the judgements or the filled export.
-        model: the cross-encoder.
-        threshold: its own, in place of the positive's score.
-        recipe: whose `[llm]` is the LLM judge; `overrides` change it.
-        store: the file with the LLM's answers.
-        qrels: judgements in BEIR's form: files, or a folder of them.
-        export_to: where the sample goes.
-        import_from: a filled export.
-        config: what is drawn.
-    """
+    """What the command line says; `_entry` explains each option."""
 
     judge: str | None = None
     model: str | None = None
@@ -60,16 +46,12 @@ class Options(Struct, frozen=True):
     qrels: Sequence[Path] = ()
     export_to: Path | None = None
     import_from: Path | None = None
-    config: AuditConfig = AuditConfig()
+    sample: int = 100
+    seed: int = 42
 
 
-def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | None:
+def main(folder: Path, options: Options) -> dict[str, Any] | None:
     """Audits a data set, prints the card's section and stores the result in its manifest.
-
-    Args:
-        folder: the data set's.
-        options: who judges, and what.
-        say: takes the section.
 
     Returns:
         The result; None where the sample was only exported.
@@ -80,53 +62,41 @@ def main(folder: Path, options: Options, say: Say = print) -> dict[str, Any] | N
     _check(options)
     dataset = DataSet(folder)
     if options.export_to is not None:
-        pairs = sampled_pairs(draw(dataset, options.config))
-        exchange.export(dataset, pairs, options.export_to, options.config.seed)
+        pairs = sampled_pairs(draw(dataset, options.seed), options.sample)
+        exchange.export(dataset, pairs, options.export_to, options.seed)
         logger.info("%s: %d pairs to judge; fill in the column relevant", options.export_to, pairs.num_rows)
         return None
-    truth = judges.Truth(_files(options.qrels), dataset.written()) if options.qrels else None
-    result = _judged(dataset, options, truth)
-    say(section("dataset_audit.md", audit={"false_negatives": {result["judge"]: result}}))
-    _store_result(folder, result)
+    result = _judged(dataset, options)
+    print(section("dataset_audit.md", audit={"false_negatives": {result["judge"]: result}}))
+    known = read_complete(folder).get("audit", {})
+    by_judge = {**known.get("false_negatives", {}), result["judge"]: result}
+    amend(folder, {"audit": {**known, "false_negatives": dict(sorted(by_judge.items()))}})
     return result
 
 
-def _judged(dataset: DataSet, options: Options, truth: judges.Truth | None) -> dict[str, Any]:
-    config = options.config
-    if options.judge == "cross-encoder":
-        judge = judges.CrossEncoderJudge(model=str(options.model), threshold=options.threshold)
-        return audit(dataset, judges.cross_encoder(dataset, judge), config, truth)
+def _judged(dataset: DataSet, options: Options) -> dict[str, Any]:
+    sample, seed = options.sample, options.seed
+    truth = judges.Truth(_files(options.qrels), dataset.written()) if options.qrels else None
     if options.judge == "llm" and options.recipe is not None:
         recipe = load_recipe(options.recipe, options.overrides, BuildRecipe).config
         check_llm(recipe.llm)  # its other tables are not used
         llm = identified(recipe.llm)
         with llm_session(llm, options.store) as session:
-            asked = judges.llm(dataset, llm, session.run, LlmJudgeConfig(), config.seed)
-            result = audit(dataset, asked, config, truth)
-            told = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
-            logger.info("%d new LLM calls%s", session.ledger.new_calls, told)
+            result = audit(dataset, judges.llm(dataset, llm, session.run, seed), truth, sample=sample, seed=seed)
+            cost = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
+            logger.info("%d new LLM calls%s", session.ledger.new_calls, cost)
         return result
-    if options.import_from is not None:
-        scores = exchange.import_verdicts(options.import_from, sampled_pairs(draw(dataset, config)))
-        return audit(dataset, judges.person(scores, options.import_from), config, truth)
-    if truth is None:
-        raise UserError("nobody to judge; see python -m builders.audit --help")
-    return audit(dataset, judges.qrels(truth), config, truth)
+    if options.model is not None:
+        judge = judges.cross_encoder(dataset, options.model, options.threshold)
+    elif options.import_from is not None:
+        judge = exchange.person(options.import_from, sampled_pairs(draw(dataset, seed), sample))
+    elif truth is not None:
+        judge = judges.qrels(truth)
+    return audit(dataset, judge, truth, sample=sample, seed=seed)
 
 
 def _check(options: Options) -> None:
-    ways = [
-        name
-        for name, given in (
-            ("--judge", options.judge),
-            ("--export", options.export_to),
-            ("--import", options.import_from),
-        )
-        if given is not None
-    ]
-    if len(ways) > 1:
-        raise UserError(f"{' and '.join(ways)} are given; wanted one of them at a time")
-    if not ways and not options.qrels:
+    if not (options.judge or options.qrels or options.export_to or options.import_from):
         raise UserError("nobody to judge; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import")
     for judge, option, value in (("cross-encoder", "--model", options.model), ("llm", "--recipe", options.recipe)):
         if (options.judge == judge) != (value is not None):
@@ -134,6 +104,8 @@ def _check(options: Options) -> None:
             raise UserError(f"{option} {wrong}; wanted --judge cross-encoder --model DIR, or --judge llm --recipe FILE")
     if options.threshold is not None and options.judge != "cross-encoder":
         raise UserError("--threshold belongs to --judge cross-encoder; leave it out")
+    if options.sample < 1:
+        raise UserError(f"--sample {options.sample}: wanted 1 or more pairs per kind")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -148,45 +120,29 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _store_result(folder: Path, result: dict[str, Any]) -> None:
-    """Puts a result into manifest and card; results of other judges stay."""
-    known = read_complete(folder).get("audit", {})
-    false_negatives = {**known.get("false_negatives", {}), result["judge"]: result}
-    amend(folder, {"audit": {**known, "false_negatives": dict(sorted(false_negatives.items()))}})
-
-
 def _entry() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="a data set that builders.build wrote")
-    parser.add_argument("--judge", choices=("cross-encoder", "llm"), help="a model that judges")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--judge", choices=("cross-encoder", "llm"), help="a model that judges")
+    way.add_argument(
+        "--export", type=Path, metavar="FILE", dest="export_to", help="write the sample for a person, as .csv"
+    )
+    way.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
     parser.add_argument("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
     parser.add_argument("--threshold", type=float, help="its score from which on a passage counts as relevant")
     parser.add_argument("--recipe", type=Path, help="of --judge llm: a building recipe, for its table [llm]")
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="KEY=VALUE",
-        help="replace a value of the recipe",
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="replace a recipe's value"
     )
     parser.add_argument("--store", type=Path, default=Options().store, help="the LLM's answers; default: %(default)s")
     parser.add_argument("--qrels", type=Path, nargs="+", default=[], metavar="FILE", help="judgements that you have")
-    parser.add_argument(
-        "--export", type=Path, metavar="FILE", dest="export_to", help="write the sample for a person, as .csv"
-    )
-    parser.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
     parser.add_argument("--sample", type=int, default=100, help="pairs per kind; default: %(default)s")
     parser.add_argument("--seed", type=int, default=42, help="of the sample; default: %(default)s")
-    parser.add_argument("--reference", metavar="KIND", help="the kind that the others' rates are compared with")
     given = vars(parser.parse_args())
-    folder, sample = given.pop("dataset"), given.pop("sample")
-    if sample < 1:
-        raise UserError(f"--sample {sample}: wanted 1 or more pairs per kind")
-    config = AuditConfig(sample, given.pop("seed"), given.pop("reference"))
-    main(folder, Options(**given, config=config))
+    main(given.pop("dataset"), Options(**given))
 
 
 if __name__ == "__main__":

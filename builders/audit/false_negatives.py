@@ -5,82 +5,52 @@ answer nothing it rejects, and, where the user has judgements, the true rate ove
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Meta, Struct
 
 from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_gladen, wilson
-from builders.audit.judges import Judge, Truth, Verdicts, own_positives
-from builders.audit.pairs import distinct, keys, shuffled
+from builders.audit.judges import Judge, Truth, Verdicts
+from builders.audit.pairs import distinct, ids, own_positives, shuffled, without
 from builders.dataset.read import PAIRS, DataSet
 from builders.hashing import keyed_hash
 from foils.errors import UserError
 
 CONTROL = "random"
-"""The kind that others are compared with, unless another is named."""
+"""The kind that others are compared with, where the data set has it."""
 
 
-class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is drawn.
-
-    Attributes:
-        sample: pairs per kind, known positives, and pairs that should be rejected.
-        seed: of the random order.
-        reference: the kind that the others' rates are compared with; by default `random`, where there is one.
-    """
-
-    sample: Annotated[int, Meta(ge=1)] = 100
-    seed: int = 42
-    reference: str | None = None
-
-
-class Drawn(NamedTuple):
-    """The pairs of one kind.
-
-    Attributes:
-        all: its chosen pairs, in their random order.
-        sample: the first of them, which are judged.
-    """
-
-    all: pa.Table
-    sample: pa.Table
-
-
-def draw(dataset: DataSet, config: AuditConfig) -> dict[str, Drawn]:
-    """Kind -> its pairs and their sample.
+def draw(dataset: DataSet, seed: int) -> dict[str, pa.Table]:
+    """Kind -> its chosen pairs in a random order; the first of them are the sample.
 
     Raises:
-        UserError: no kind has any negatives, or the reference is not one of them.
+        UserError: no kind has any negatives.
     """
-    drawn = {}
-    for kind, pairs in dataset.chosen().items():
-        ordered = shuffled(pairs, kind, config.seed)
-        drawn[kind] = Drawn(ordered, ordered.slice(0, config.sample))
+    drawn = {kind: shuffled(pairs, kind, seed) for kind, pairs in dataset.chosen().items()}
     if not drawn:
         raise UserError(f"data set {dataset.folder}: no candidate became a negative, so there is nothing to audit")
-    if config.reference is not None and config.reference not in drawn:
-        raise UserError(f"--reference {config.reference}: no kind of this data set; it has {', '.join(drawn)}")
     return drawn
 
 
-def sampled_pairs(drawn: Mapping[str, Drawn]) -> pa.Table:
+def sampled_pairs(drawn: Mapping[str, pa.Table], sample: int) -> pa.Table:
     """The samples of all kinds as `PAIRS`, each pair once: what a judge is asked about."""
-    return distinct([kind.sample for kind in drawn.values()])
+    return distinct(pairs.slice(0, sample) for pairs in drawn.values())
 
 
-def audit(dataset: DataSet, judge: Judge, config: AuditConfig, truth: Truth | None = None) -> dict[str, Any]:
+def audit(
+    dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample: int = 100, seed: int = 42
+) -> dict[str, Any]:
     """Judges a sample of each kind.
 
     Args:
         dataset: whose negatives.
         judge: who says which are relevant.
-        config: sizes and seed.
         truth: judgements that the user has; the judge is measured against them.
+        sample: pairs per kind, known positives, and pairs that should be rejected.
+        seed: of the random order.
 
     Returns:
         A JSON value, as the manifest keeps it under `audit.false_negatives.<judge>`.
@@ -88,132 +58,100 @@ def audit(dataset: DataSet, judge: Judge, config: AuditConfig, truth: Truth | No
     Raises:
         UserError: the data set has no negatives, or the judge cannot judge.
     """
-    drawn = draw(dataset, config)
+    drawn = draw(dataset, seed)
     measured_by = None if judge.name == "qrels" else truth
-    checks = _checks(dataset, drawn, judge, config, measured_by)
-    everything = distinct([sampled_pairs(drawn), *checks.values()])
-    found = _Found(keys(everything), judge.verdicts(everything))
-    sensitivity = found.rate(checks["positives"]) if "positives" in checks else None
-    rates = {kind: found.rate(pairs.sample) for kind, pairs in drawn.items()}
-    reference = config.reference or (CONTROL if CONTROL in drawn and len(drawn) > 1 else None)
+    checks = _checks(dataset, drawn, judge, measured_by, sample, seed) if judge.can_judge_more else {}
+    asked = distinct([sampled_pairs(drawn, sample), *checks.values()])
+    verdict_of = dict(zip(ids(asked), judge.verdicts(asked), strict=True))
+    verdicts = {kind: _known(verdict_of, pairs.slice(0, sample)) for kind, pairs in drawn.items()}
+    rates = {kind: _rate(found) for kind, found in verdicts.items()}
+    rejects = {name: _rate(_known(verdict_of, pairs), counted=0) for name, pairs in checks.items()}
+    sensitivity = _rate(_known(verdict_of, checks["positives"])) if checks else None
+    reference = CONTROL if CONTROL in drawn and len(drawn) > 1 else None
     kinds = {}
     for kind, pairs in drawn.items():
-        rejects = checks.get(f"rejects {kind}")
-        specificity = None if rejects is None else found.rate(rejects, counted=0)
-        base = None if reference in {None, kind} else rates[str(reference)]
+        rate, found = rates[kind], verdicts[kind]
+        specificity = rejects.get(f"rejects {kind}")
         kinds[kind] = {
-            **_counts(pairs, rates[kind]),
-            "true": None if truth is None else _true_share(truth.of(pairs.all)),
-            "accuracy": None if measured_by is None else _plain(_accuracy(pairs.sample, found, measured_by)),
-            "specificity": _plain(specificity),
-            "corrected": _plain(rogan_gladen(rates[kind], sensitivity, specificity)),
-            "difference": _plain(difference(rates[kind], base)),
+            "pairs": pairs.num_rows,
+            "sampled": len(found),
+            "unjudged": len(found) - rate.judged,
+            "whole": rate.judged == pairs.num_rows,
+            **msgspec.structs.asdict(rate),
+            "true": None if truth is None else _true_share(truth.of(pairs)),
+            "accuracy": None if measured_by is None else _agreement(found, measured_by.of(pairs.slice(0, sample))),
+            "specificity": specificity,
+            "corrected": rogan_gladen(rate, sensitivity, specificity),
+            "difference": None if reference in {None, kind} else difference(rate, rates[CONTROL]),
         }
-    return {
-        "judge": judge.name,
-        "model": judge.model,
-        "rule": judge.rule,
-        "sample": config.sample,
-        "seed": config.seed,
-        "level": LEVEL,
-        "sensitivity": _plain(sensitivity),
-        "random_rejected": _plain(found.rate(checks["random"], counted=0)) if "random" in checks else None,
-        "qrels": None if truth is None else truth.sources,
-        "reference": reference,
-        "kinds": kinds,
-    }
+    result: dict[str, Any] = msgspec.to_builtins(
+        {
+            "judge": judge.name,
+            "model": judge.model,
+            "rule": judge.rule,
+            "sample": sample,
+            "seed": seed,
+            "level": LEVEL,
+            "sensitivity": sensitivity,
+            "random_rejected": rejects.get(CONTROL),
+            "qrels": None if truth is None else truth.sources,
+            "reference": reference,
+            "kinds": kinds,
+        }
+    )
+    return result
 
 
-class _Found:
-    """Verdicts by pair."""
-
-    def __init__(self, ids: pa.Array, verdicts: Verdicts) -> None:
-        self._ids = ids
-        self._verdicts = verdicts
-
-    def of(self, pairs: pa.Table) -> Verdicts:
-        places: npt.NDArray[np.int64] = pc.index_in(keys(pairs), value_set=self._ids).to_numpy()
-        return self._verdicts[places]
-
-    def rate(self, pairs: pa.Table, counted: float = 1) -> Rate:
-        """Of the judged ones among pairs, the share with the verdict that is counted."""
-        verdicts = self.of(pairs)
-        return wilson(int((verdicts == counted).sum()), int((~np.isnan(verdicts)).sum()))
+def _known(verdict_of: Mapping[tuple[str, str], float], pairs: pa.Table) -> Verdicts:
+    return np.array([verdict_of[pair] for pair in ids(pairs)], np.float64)
 
 
-def _counts(pairs: Drawn, rate: Rate) -> dict[str, Any]:
-    """How many pairs of a kind there are, were drawn and have no verdict, and the rate of the others."""
-    return {
-        "pairs": pairs.all.num_rows,
-        "sampled": pairs.sample.num_rows,
-        "unjudged": pairs.sample.num_rows - rate.judged,
-        "whole": rate.judged == pairs.all.num_rows,
-        **msgspec.to_builtins(rate),
-    }
+def _rate(verdicts: Verdicts, counted: float = 1) -> Rate:
+    """Of the pairs with a verdict, the share that has the one that is counted."""
+    return wilson(int((verdicts == counted).sum()), int((~np.isnan(verdicts)).sum()))
 
 
-def _true_share(right: Verdicts) -> dict[str, Any]:
+def _true_share(verdicts: Verdicts) -> dict[str, Any]:
     """The relevant share of all pairs whose query the truth covers; exact, so it has no interval."""
-    known, relevant = int((~np.isnan(right)).sum()), int((right == 1).sum())
+    known, relevant = int((~np.isnan(verdicts)).sum()), int((verdicts == 1).sum())
     return {"known": known, "relevant": relevant, "rate": round(relevant / known, DIGITS) if known else None}
 
 
-def _accuracy(pairs: pa.Table, found: _Found, truth: Truth) -> Rate:
+def _agreement(verdicts: Verdicts, truth: Verdicts) -> Rate:
     """How often verdicts and truth agree where there are both."""
-    verdicts, right = found.of(pairs), truth.of(pairs)
-    comparable = ~np.isnan(verdicts) & ~np.isnan(right)
-    return wilson(int((verdicts == right)[comparable].sum()), int(comparable.sum()))
+    comparable = ~np.isnan(verdicts) & ~np.isnan(truth)
+    return wilson(int((verdicts == truth)[comparable].sum()), int(comparable.sum()))
 
 
 def _checks(
-    dataset: DataSet, drawn: Mapping[str, Drawn], judge: Judge, config: AuditConfig, truth: Truth | None
+    dataset: DataSet, drawn: Mapping[str, pa.Table], judge: Judge, truth: Truth | None, sample: int, seed: int
 ) -> dict[str, pa.Table]:
-    """Pairs beside the samples that show how often the judge errs; none where it cannot judge more pairs.
+    """Pairs beside the samples that show how often the judge errs.
 
-    `positives` are known to be relevant. With judgements, `rejects <kind>` are chosen negatives outside the sample that
-    are known not to be: as hard as those of the sample, and independent of it. Without, `random` are random passages,
-    which almost any judge rejects.
-    """
-    if not judge.can_judge_more:
-        return {}
-    queries = pc.unique(pa.chunked_array([chunk for kind in drawn.values() for chunk in kind.all["query-id"].chunks]))
-    positives = _known_positives(dataset, drawn, queries, judge, truth)
-    checks = {"positives": shuffled(positives, "positives", config.seed).slice(0, config.sample)}
-    if truth is None:
-        passages = dataset.random_passages(config.sample, config.seed)
-        drawn_queries = sorted(queries.to_pylist(), key=lambda query: keyed_hash(config.seed, "audit", "query", query))
-        size = min(len(passages), len(drawn_queries))
-        random = pa.table([pa.array(drawn_queries[:size]), pa.array(passages[:size])], schema=PAIRS)
-        checks["random"] = _without(random, keys(dataset.positives(queries)))
-    else:
-        for kind, pairs in drawn.items():
-            others = pairs.all.slice(config.sample)
-            known = pa.array(truth.of(others) == 0, pa.bool_())
-            checks[f"rejects {kind}"] = others.filter(known).slice(0, config.sample)
-    return checks
-
-
-def _known_positives(
-    dataset: DataSet, drawn: Mapping[str, Drawn], queries: pa.Array, judge: Judge, truth: Truth | None
-) -> pa.Table:
-    """Pairs known to be relevant: those that the user's judgements name, otherwise the data set's own positives.
-
+    `positives` are known to be relevant: those that the user's judgements name, otherwise the data set's own positives.
     Queries may be written from their own positive, which makes it easy to recognise; so it is left out where there are
     judgements, as are the sample's pairs. A judge that measures by it is asked about other ones alone in any case.
+
+    With judgements, `rejects <kind>` are chosen negatives outside the sample that are known not to be relevant: as
+    hard as those of the sample, and independent of it. Without, `random` are random passages, which almost any judge
+    rejects.
     """
+    queries = pc.unique(pa.concat_tables(drawn.values())["query-id"])
     known = dataset.positives(queries)
-    positives, own = known.select(PAIRS.names), keys(own_positives(known))
-    if truth is not None:
-        asked = truth.relevant.filter(pc.is_in(truth.relevant["query-id"], value_set=queries))
-        held = dataset.passages(asked["corpus-id"]).positions(asked["corpus-id"]) >= 0
-        others = _without(distinct([positives, asked.filter(pa.array(held, pa.bool_()))]), own)
-        positives = _without(others, keys(sampled_pairs(drawn)))
-    return _without(positives, own) if judge.own_positive_is_yardstick else positives
-
-
-def _without(pairs: pa.Table, unwanted: pa.Array) -> pa.Table:
-    return pairs.filter(pc.invert(pc.is_in(keys(pairs), value_set=unwanted)))
-
-
-def _plain(figures: Struct | None) -> dict[str, Any] | None:
-    return None if figures is None else dict(msgspec.to_builtins(figures))
+    positives, own = known.select(PAIRS.names), own_positives(known)
+    checks = {}
+    if truth is None:
+        passages = dataset.random_passages(sample, seed)
+        order = sorted(queries.to_pylist(), key=lambda query: keyed_hash(seed, "audit", "query", query))
+        size = min(len(passages), len(order))
+        checks[CONTROL] = without(pa.table([order[:size], passages[:size]], schema=PAIRS), known)
+    else:
+        listed = truth.relevant.filter(pc.is_in(truth.relevant["query-id"], value_set=queries))
+        is_here = dataset.passages(listed["corpus-id"]).positions(listed["corpus-id"]) >= 0
+        positives = without(distinct([positives, listed.filter(pa.array(is_here))]), sampled_pairs(drawn, sample))
+        for kind, pairs in drawn.items():
+            others = pairs.slice(sample)
+            checks[f"rejects {kind}"] = others.filter(pa.array(truth.of(others) == 0)).slice(0, sample)
+    if truth is not None or judge.own_positive_is_yardstick:
+        positives = without(positives, own)
+    return {"positives": shuffled(positives, "positives", seed).slice(0, sample), **checks}

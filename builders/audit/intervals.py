@@ -5,6 +5,7 @@ All intervals are two-sided and hold with `LEVEL` probability.
 
 from math import sqrt
 
+import numpy as np
 from msgspec import Struct
 from scipy.stats import norm
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
@@ -18,7 +19,7 @@ class Rate(Struct, frozen=True):
 
     Attributes:
         judged: how many pairs have a verdict.
-        relevant: how many of them it is that the rate counts.
+        relevant: how many of them the rate counts.
         rate: `relevant / judged`; None where nothing was judged.
         low: lower end of the Wilson interval, `high` its upper end; 0 and 1 where nothing was judged.
     """
@@ -50,7 +51,7 @@ def wilson(relevant: int, judged: int) -> Rate:
     return Rate(judged, relevant, *(round(float(x), DIGITS) for x in (relevant / judged, low, high)))
 
 
-def difference(rate: Rate, reference: Rate | None) -> Estimate | None:
+def difference(rate: Rate, reference: Rate) -> Estimate | None:
     """How much higher a rate is than another, with Newcombe's hybrid score interval (his method 10).
 
     The two samples are taken as independent. Newcombe 1998, Statistics in Medicine 17, pages 873 to 890.
@@ -58,7 +59,7 @@ def difference(rate: Rate, reference: Rate | None) -> Estimate | None:
     >>> difference(wilson(56, 70), wilson(48, 80))  # the paper's example (a)
     Estimate(rate=0.2, low=0.052431, high=0.333873)
     """
-    if reference is None or rate.rate is None or reference.rate is None:
+    if not rate.judged or not reference.judged:
         return None
     counts = rate.relevant, rate.judged, reference.relevant, reference.judged
     low, high = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - LEVEL)
@@ -84,9 +85,9 @@ def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None
     >>> rogan_gladen(wilson(30, 100), wilson(90, 100), wilson(80, 100)).rate
     0.142857
     """
-    if found.rate is None or sensitivity is None or specificity is None:
+    if sensitivity is None or specificity is None:
         return None
-    if sensitivity.rate is None or specificity.rate is None:
+    if found.rate is None or sensitivity.rate is None or specificity.rate is None:
         return None
     gain = sensitivity.rate + specificity.rate - 1
     z = float(norm.ppf((1 + LEVEL) / 2))
@@ -100,10 +101,10 @@ def rogan_gladen(found: Rate, sensitivity: Rate | None, specificity: Rate | None
     se_noise, sp_noise = se * (1 - se) / se_judged, sp * (1 - sp) / sp_judged
     noise = rate * (1 - rate) / judged + centre**2 * se_noise + (1 - centre) ** 2 * sp_noise
     half = z * sqrt(noise) / (se + sp - 1)
-    shift = 2 * z**2 * (centre * se_noise - (1 - centre) * sp_noise)
-    clipped = [min(max(x, 0.0), 1.0) for x in ((found.rate + specificity.rate - 1) / gain, centre + shift)]
-    low, high = max(centre + shift - half, 0.0), min(centre + shift + half, 1.0)
-    return _estimate(clipped[0], min(low, *clipped), max(high, *clipped))
+    centre += 2 * z**2 * (centre * se_noise - (1 - centre) * sp_noise)
+    estimate = (found.rate + specificity.rate - 1) / gain
+    at, middle, low, high = np.clip([estimate, centre, centre - half, centre + half], 0, 1)
+    return _estimate(at, min(low, at, middle), max(high, at, middle))
 
 
 def _estimate(rate: float, low: float, high: float) -> Estimate:

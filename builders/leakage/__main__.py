@@ -9,25 +9,19 @@ with `--set passages=drop` also leaked passages; `allow` forbids nothing. `--out
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from builders import schema
-from builders.dataset.folder import read_config, read_manifest
+from builders.dataset.folder import read_complete, read_config
 from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
-from builders.leakage.guard import ROWS, Guard
-from builders.leakage.report import summary
+from builders.leakage.guard import Guard
 from builders.passages import Passages
 from builders.selection import chosen_by_kind
-from builders.selection.stored import stored_inputs
-from cards.dataset import training_configs
+from builders.selection.stored import with_positives
 from cards.templates import section
 from foils.errors import UserError, run_entry
 from foils.recipe import decode_config, overridden
@@ -36,31 +30,21 @@ from foils.recipe import decode_config, overridden
 def examine(folder: Path, config: LeakageConfig) -> Found:
     """Compares all texts of a built data set: queries, corpus, and each kind's negatives.
 
+    What is found is found in the data set as it is, so nothing counts as left out, whatever the policy.
+
     Raises:
         UserError: the folder holds no data set, or an evaluation set cannot be loaded.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"data set {folder}: there is nothing in it; wanted a folder that builders.build wrote")
+    manifest = read_complete(folder)
     if not config.against:
         raise UserError("leakage.against: no evaluation set is named; add --against NAME or --against FOLDER")
-    guard = Guard(msgspec.structs.replace(config, policy="allow"))  # everything is counted before the verdict
-    inputs = stored_inputs(folder, manifest)
-    corpus = inputs.passages.table.slice(0, inputs.corpus_size)
-    found = guard.check(inputs.queries, Passages(corpus))
-    chosen = chosen_by_kind(read_config(folder, manifest, "fates"))
-    for kind in training_configs(manifest):
-        taken = chosen.get(kind, schema.FATES.empty_table())
-        hits = guard.hits(f"negative-{kind}", _negatives(taken, inputs.passages), taken.num_rows)
-        found = found.and_hits(f"negative-{kind}", hits, taken.num_rows)
-    return found._replace(config=config)
-
-
-def _negatives(taken: pa.Table, passages: Passages) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """The negatives of a kind's rows (`schema.FATES`): `QUERY/negative_1` and so on, with their texts."""
-    for batch in taken.to_batches(max_chunksize=ROWS):
-        ids = pc.binary_join_element_wise(batch["query-id"], batch["fate"], "/")
-        yield ids, passages.texts(passages.positions(batch["corpus-id"]))
+    names = ("corpus", "queries", "default", "generated", "fates")
+    corpus, queries, qrels, generated, fates = (read_config(folder, manifest, name) for name in names)
+    guard = Guard(msgspec.structs.replace(config, policy="allow"))
+    found = guard.check(with_positives(queries, qrels), Passages(corpus))
+    if generated.num_rows:
+        found = guard.with_generated(found, generated)
+    return found.with_negatives(chosen_by_kind(fates)) if fates.num_rows else found
 
 
 def _entry() -> None:
@@ -74,11 +58,12 @@ def _entry() -> None:
     arguments = parser.parse_args()
     values: dict[str, Any] = overridden({}, arguments.overrides)
     values.setdefault("against", arguments.against)
-    found = examine(arguments.dataset, decode_config(values, LeakageConfig, "--set"))
-    print(section("dataset_leakage.md", leakage=summary(found)))
+    config = decode_config(values, LeakageConfig, "--set")
+    found = examine(arguments.dataset, config)
+    print(section("dataset_leakage.md", leakage=found.summary()))
     if arguments.out is not None:
         pq.write_table(found.hits, arguments.out)
-    found.forbid()
+    found._replace(config=config).forbid()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Share = Annotated[float, Meta(gt=0, le=1)]
-
 
 class LeakageConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The leakage guard's settings.
@@ -30,14 +28,10 @@ class LeakageConfig(Struct, frozen=True, forbid_unknown_fields=True):
             the training text's runs that lie in the evaluation text, so that a part of it is found. PaLM asks for 0.7.
             Of an evaluation text of fewer than 30 words, 0.7 of this share is enough: one changed word breaks up to
             eight of its runs.
-        model: an embedding model (as in `queries.round_trip_model`) for a third test, of queries; without it, none.
-        cosine: least cosine similarity under that model.
     """
 
     against: tuple[str, ...] = ()
     policy: Literal["refuse", "drop", "allow"] = "drop"
     passages: Literal["report", "drop"] = "report"
     ngram: Annotated[int, Meta(ge=2, le=50)] = 8
-    ngram_share: Share = 0.5
-    model: str | None = None
-    cosine: Share = 0.9
+    ngram_share: Annotated[float, Meta(gt=0, le=1)] = 0.5

@@ -1,7 +1,7 @@
 """The queries and relevant passages of evaluation sets: BEIR folders, and MTEB's retrieval tasks by name."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from foils.texts import passage_text
 logger = logging.getLogger(__name__)
 
 TEXTS = pa.schema([("_id", pa.string()), ("text", pa.string())])
+Row = tuple[str, str]
+"""Id and text."""
 
 
 class EvaluationSet(NamedTuple):
@@ -84,35 +86,32 @@ def _folder(folder: Path, split: str | None, name: str) -> EvaluationSet:
             "layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv"
         )
     files = [folder / "qrels" / f"{each}.tsv" for each in splits if split in (None, each)]
-    pairs = [(query_id, passage_id) for file in files for query_id, passage_id, score in judgements(file) if score > 0]
-    asked, relevant = {query_id for query_id, _ in pairs}, {passage_id for _, passage_id in pairs}
-    queries = _taken(folder / "queries.jsonl", asked)
-    passages = _taken(folder / "corpus.jsonl", relevant)
+    judged = [row for file in files for row in judgements(file) if row[2] > 0]
+    asked, relevant = {query_id for query_id, _, _ in judged}, {passage_id for _, passage_id, _ in judged}
+    queries = list(_stated(folder / "queries.jsonl", asked))
+    passages = list(_stated(folder / "corpus.jsonl", relevant))
     if not asked:
         raise UserError(f"leakage.against {folder}: no judgements above 0, so there is nothing to compare with")
-    missing = sorted(asked - set(queries["_id"].to_pylist()))
+    missing = sorted(asked - {query_id for query_id, _ in queries})
     if missing:
         raise UserError(f"leakage.against {folder}: query {missing[0]!r} is judged but is not in queries.jsonl")
-    if passages.num_rows < len(relevant):
-        gone = len(relevant) - passages.num_rows
+    if len(passages) < len(relevant):
+        gone = len(relevant) - len(passages)
         logger.warning("%s: %d relevant passages are not in its corpus.jsonl; they cannot be compared", folder, gone)
-    named = name or folder.resolve().name
-    return EvaluationSet(named, _content(queries, passages), queries, passages)
+    revision = f"sha256:{sha256_texts([*queries, *passages])}"
+    return EvaluationSet(name or folder.resolve().name, revision, _table(queries), _table(passages))
 
 
-def _taken(file: Path, wanted: set[str]) -> pa.Table:
+def _stated(file: Path, wanted: set[str]) -> Iterator[Row]:
     """The rows of a JSON-lines file whose ids are wanted; the others are read past."""
-    ids, texts = [], []
     if not file.exists():
         raise UserError(f"leakage.against {file.parent}: no {file.name} in it; wanted BEIR's layout")
     for number, row, _ in jsonl(file, "leakage.against"):
         where = f"leakage.against {file}: line {number}"
         row_id = stated(row, "_id", where)
         if row_id in wanted:
-            ids.append(row_id)
             title = text_of(row.get("title"), f"{where}: 'title'")
-            texts.append(passage_text(title, stated(row, "text", where)))
-    return pa.table({"_id": ids, "text": texts}, TEXTS)
+            yield row_id, passage_text(title, stated(row, "text", where))
 
 
 def _task(name: str) -> EvaluationSet:
@@ -138,44 +137,25 @@ def of_task(task: Any) -> EvaluationSet:
     """The queries and relevant passages of a loaded MTEB task, of all its subsets and evaluation splits."""
     task.convert_v1_dataset_format_to_v2(num_proc=None)
     name, revision = str(task.metadata.name), str(task.metadata.dataset["revision"])
-    queries, passages = [], []
-    for subset in task.dataset.values():
-        for split in task.metadata.eval_splits:
-            data = subset.get(split)
-            if data is None:
-                continue
-            judged = {q: [p for p, score in found.items() if score > 0] for q, found in data["relevant_docs"].items()}
-            asked = pa.array([query_id for query_id, found in judged.items() if found], pa.string())
-            relevant = pa.array(sorted({p for found in judged.values() for p in found}), pa.string())
-            queries += _rows(data["queries"], asked, name)
-            passages += _rows(data["corpus"], relevant, name)
-    return EvaluationSet(name, revision, _unique(queries), _unique(passages))
+    queries: dict[Row, None] = {}  # subsets of a task share most of their passages
+    passages: dict[Row, None] = {}
+    parts = [subset.get(split) for subset in task.dataset.values() for split in task.metadata.eval_splits]
+    for data in filter(None, parts):
+        judged = {q: [p for p, score in found.items() if score > 0] for q, found in data["relevant_docs"].items()}
+        asked, relevant = {query for query, found in judged.items() if found}, set().union(*judged.values())
+        queries |= dict.fromkeys(_among(data["queries"], asked, name))
+        passages |= dict.fromkeys(_among(data["corpus"], relevant, name))
+    return EvaluationSet(name, revision, _table(queries), _table(passages))
 
 
-def _rows(rows: Any, ids: pa.Array, where: str) -> list[pa.Table]:
-    """The rows of a `datasets.Dataset` with these ids, batch by batch."""
-    found = []
+def _among(rows: Any, wanted: set[str], where: str) -> Iterator[Row]:
+    """The rows of a `datasets.Dataset` whose ids are wanted; Arrow filters them, as most of a corpus is not."""
+    ids = pa.array(sorted(wanted), pa.string())
     for batch in rows.with_format("arrow").iter(10_000):
-        names = pa.array([text_of(each, f"{where}: an id") for each in batch["id"].to_pylist()], pa.string())
-        taken = batch.set_column(batch.column_names.index("id"), "id", names).filter(pc.is_in(names, value_set=ids))
-        texts = [
-            passage_text(
-                text_of(row.get("title"), f"{where}: the title of {row['id']!r}"),
-                text_of(row["text"], f"{where}: the text of {row['id']!r}") or "",
-            )
-            for row in taken.to_pylist()
-        ]
-        if texts:
-            found.append(pa.table({"_id": taken["id"], "text": texts}, TEXTS))
-    return found
+        for row in batch.filter(pc.is_in(batch["id"].cast(pa.string()), value_set=ids)).to_pylist():
+            title, text = (text_of(row.get(name), f"{where}: {name} of {row['id']!r}") for name in ("title", "text"))
+            yield str(row["id"]), passage_text(title, text or "")
 
 
-def _unique(tables: list[pa.Table]) -> pa.Table:
-    """One row for each id and text: subsets of a task share most of their passages."""
-    whole = pa.concat_tables([TEXTS.empty_table(), *tables])
-    return whole.group_by(["_id", "text"], use_threads=False).aggregate([]).cast(TEXTS)
-
-
-def _content(queries: pa.Table, passages: pa.Table) -> str:
-    rows = [*zip(*queries.to_pydict().values(), strict=True), *zip(*passages.to_pydict().values(), strict=True)]
-    return f"sha256:{sha256_texts(rows)}"
+def _table(rows: Iterable[Row]) -> pa.Table:
+    return pa.Table.from_pylist([{"_id": row_id, "text": text} for row_id, text in rows], TEXTS)

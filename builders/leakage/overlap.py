@@ -1,12 +1,11 @@
 """The tests for leakage: training texts, batch by batch, against an index of all evaluation texts.
 
-All tests work on words with case, spaces and punctuation folded, as GPT-3's check does (arXiv 2005.14165, appendix C).
+Both tests work on words with case, spaces and punctuation folded, as GPT-3's check does (arXiv 2005.14165, appendix C).
 The evaluation side is small and is kept as sorted hashes; of the training side one batch is in memory at a time.
 """
 
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,7 @@ from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import EvaluationSet
 
 Positions = npt.NDArray[np.int64]
-Similarities = npt.NDArray[np.float64]
 
-TESTS = ("exact", "ngram", "embedding")
 HITS = pa.schema(
     [
         ("what", pa.string()),  # `query`, `positive`, `corpus`, `generated`, `negative-KIND`
@@ -28,14 +25,14 @@ HITS = pa.schema(
         ("evaluation-set", pa.string()),
         ("evaluation-text", pa.string()),  # `query` or `passage`
         ("evaluation-id", pa.string()),
-        ("test", pa.string()),  # one of `TESTS`
+        ("test", pa.string()),  # `exact` or `ngram`
         ("similarity", pa.float64()),
     ]
 )
 """Configuration `leakage`: each leaked text with the nearest one of each evaluation set, by each test that found it."""
+_INDEXED = pa.schema([*(HITS.field(f"evaluation-{name}") for name in ("set", "text", "id")), ("text", pa.string())])
 SHORT, SHORT_SHARE = 30, 0.7
 """Of an evaluation text with fewer words, this part of `ngram_share` is enough: one changed word breaks most runs."""
-_COSINES = 4_000_000  # in memory at once
 
 
 class Pairs(NamedTuple):
@@ -43,7 +40,7 @@ class Pairs(NamedTuple):
 
     rows: Positions
     found: Positions
-    similarity: Similarities
+    similarity: npt.NDArray[np.float64]
 
 
 class Overlap:
@@ -51,22 +48,19 @@ class Overlap:
 
     Args:
         sets: the evaluation sets.
-        config: thresholds.
+        config: length of runs, and threshold.
     """
 
     def __init__(self, sets: Iterable[EvaluationSet], config: LeakageConfig) -> None:
-        self._config = config
-        tables, sides, names = [], [], []
-        for each in sets:
-            for side, table in (("query", each.queries), ("passage", each.passages)):
-                tables.append(table)
-                sides += [side] * table.num_rows
-                names += [each.name] * table.num_rows
-        together = pa.concat_tables(tables)
-        self._ids, self._texts = (together[name].combine_chunks() for name in ("_id", "text"))
-        self._sides, self._names = pa.array(sides, pa.string()), pa.array(names, pa.string())
-        self._is_passage = np.array([side == "passage" for side in sides], np.bool_)
-        words, offsets = one_text.word_hashes(self._texts)
+        self._ngram = config.ngram
+        parts = [
+            pa.table([[each.name] * table.num_rows, [side] * table.num_rows, *table.columns], schema=_INDEXED)
+            for each in sets
+            for side, table in (("query", each.queries), ("passage", each.passages))
+        ]
+        self._indexed = pa.concat_tables([_INDEXED.empty_table(), *parts])
+        self._is_passage = pc.equal(self._indexed["evaluation-text"], "passage").to_numpy()
+        words, offsets = one_text.word_hashes(self._indexed["text"])
         counts = np.diff(offsets)
         worded = np.flatnonzero(counts).astype(np.int64)
         self._whole = _Index(one_text.whole(words, offsets)[worded], worded)
@@ -78,7 +72,7 @@ class Overlap:
         self._shares = np.where(counts < SHORT, SHORT_SHARE, 1.0) * config.ngram_share
 
     def hits(self, what: str, ids: pa.Array, texts: pa.Array) -> pa.Table:
-        """`HITS` of a batch of training texts.
+        """`HITS` of a batch of training texts; those of the test `exact` come first.
 
         Args:
             what: `query`, or a kind of passage.
@@ -87,22 +81,19 @@ class Overlap:
         """
         words, offsets = one_text.word_hashes(texts)
         rows, found = self._whole.find(one_text.whole(words, offsets))
-        runs = one_text.runs(words, offsets, self._config.ngram)
-        tests = {
-            "exact": Pairs(rows, found, np.ones(len(rows))),
-            "ngram": self._sharing(*runs, None if what == "query" else self._is_passage),
-        }
-        if self._config.model is not None and what == "query":
-            tests["embedding"] = self._embedded(texts)
-        return pa.concat_tables([self._table(what, ids, test, pairs) for test, pairs in tests.items()])
+        equal = Pairs(rows, found, np.ones(len(rows)))
+        runs, starts = one_text.runs(words, offsets, self._ngram)
+        sharing = self._sharing(runs, starts, between_passages=what != "query")
+        return pa.concat_tables([self._table(what, ids, "exact", equal), self._table(what, ids, "ngram", sharing)])
 
-    def _sharing(self, runs: one_text.Hashes, offsets: one_text.Offsets, within: npt.NDArray[np.bool_] | None) -> Pairs:
+    def _sharing(self, runs: one_text.Hashes, offsets: one_text.Offsets, *, between_passages: bool) -> Pairs:
         """Pairs in which the training text has enough of the evaluation text's distinct runs.
 
         Args:
             runs: of the training texts.
             offsets: where each text's runs begin.
-            within: evaluation texts for which the share of the training text's own runs counts as well, if higher.
+            between_passages: whether the share of the training text's own runs that lie in an evaluation passage
+                counts as well, if it is higher.
         """
         places, found = self._runs.find(runs)
         rows = np.searchsorted(offsets, places, "right") - 1
@@ -113,56 +104,28 @@ class Overlap:
         distinct = np.add.reduceat(_changes(rows, found, shared), starts, dtype=np.int64) if len(starts) else repeated
         rows, found = rows[starts], found[starts]
         share = distinct / self._sizes[found]
-        if within is not None:
-            share = np.where(within[found], np.maximum(share, repeated / np.diff(offsets)[rows]), share)
+        if between_passages:
+            own = repeated / np.diff(offsets)[rows]
+            share = np.where(self._is_passage[found], np.maximum(share, own), share)
         kept = share >= self._shares[found]
         return Pairs(rows[kept], found[kept], share[kept])
 
-    def _embedded(self, texts: pa.Array) -> Pairs:
-        vectors, pairs = self._encoded(texts), []
-        step = max(1, _COSINES // max(1, len(self._vectors)))
-        for start in range(0, len(vectors), step):
-            cosine = vectors[start : start + step] @ self._vectors.T
-            rows, found = np.nonzero(cosine >= self._config.cosine)
-            pairs.append(Pairs(rows + start, found, cosine[rows, found].astype(np.float64)))
-        return Pairs(*map(np.concatenate, zip(*pairs, strict=True)))
-
-    @cached_property
-    def _vectors(self) -> npt.NDArray[np.float32]:
-        """Those of the evaluation texts, `(n_texts, dim)`."""
-        return self._encoded(self._texts)
-
-    def _encoded(self, texts: pa.Array) -> npt.NDArray[np.float32]:
-        """Unit vectors of texts, `(n_texts, dim)`."""
-        vectors = self._model.encode(
-            texts.to_pylist(), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
-        )
-        return np.asarray(vectors, np.float32).reshape(len(texts), -1)
-
-    @cached_property
-    def _model(self) -> Any:
-        """The embedding model, loaded once.
-
-        Raises:
-            UserError: there is no such model.
-        """
-        from foils.loading import load_retriever
-        from foils.models import resolve_model
-
-        return load_retriever(resolve_model(self._config.model or "").location)
-
     def _table(self, what: str, ids: pa.Array, test: str, pairs: Pairs) -> pa.Table:
         """The nearest text of each set and side for each row; ties broken by id."""
-        found = pa.array(pairs.found)
-        evaluation = [column.take(found) for column in (self._names, self._sides, self._ids)]
-        named = [pa.array([value] * len(found), pa.string()) for value in (what, test)]
-        columns = [named[0], ids.take(pa.array(pairs.rows)), *evaluation, named[1], pa.array(pairs.similarity)]
+        near = self._indexed.take(pa.array(pairs.found))
+        whats, tests = ([word] * near.num_rows for word in (what, test))
+        columns = [whats, ids.take(pa.array(pairs.rows)), *near.columns[:3], tests, pairs.similarity]
         keys = ["id", "evaluation-set", "evaluation-text"]
         order = [(key, "ascending") for key in keys]
-        table = pa.table(columns, HITS).sort_by([*order, ("similarity", "descending"), ("evaluation-id", "ascending")])
-        places = table.select(keys).append_column("place", pa.array(np.arange(len(found))))
-        first = places.group_by(keys, use_threads=False).aggregate([("place", "first")])
-        return table.take(first["place_first"])
+        order += [("similarity", "descending"), ("evaluation-id", "ascending")]
+        return first_of_each(pa.table(columns, HITS).sort_by(order), keys)
+
+
+def first_of_each(hits: pa.Table, keys: list[str]) -> pa.Table:
+    """The first of all rows with the same values in some columns, in the rows' order."""
+    places = hits.select(keys).append_column("place", pa.array(np.arange(hits.num_rows)))
+    first = places.group_by(keys, use_threads=False).aggregate([("place", "first")])
+    return hits.take(first["place_first"])
 
 
 class _Index:

@@ -1,7 +1,6 @@
 """`cross-encoder`: the passages that a cross-encoder ranks highest among the best of BM25, dense retrieval or both."""
 
 import logging
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,8 +11,7 @@ import pyarrow as pa
 from builders import schema
 from builders.negatives import dense
 from builders.negatives.material import Material, Mined
-from builders.passages import Passages, take
-from builders.retrieval.hits import Hits
+from builders.retrieval.hits import Hits, scores_table
 from builders.retrieval.nearest import id_order
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.cross_encoder import score_located
@@ -26,7 +24,6 @@ WARNING = (
     "the cross-encoder puts a query's own passage above %.0f %% of the passages it scores for it (by chance: 50 %%): "
     "its negatives are hardly better than random ones of the pool; take a stronger one, or train it on more"
 )
-_ROWS = 1_000_000  # whose ids are looked up at once
 
 Numbers = npt.NDArray[np.int64]
 
@@ -42,28 +39,27 @@ def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> M
     """
     corpus = material.corpus
     size = max(len(corpus), 1)
-    hits = [POOLS[name](queries, material, config) for name in config.pool_from]
+    hits = [_pool(name, queries, material, config) for name in config.pool_from]
     positives = corpus.positions(queries["corpus-id"])
     # A pair is one number, so that joining pools and positives is one sort.
     own = (np.arange(len(positives)) * size + positives)[positives >= 0]
-    pooled = np.unique(np.concatenate([found.query_numbers * size + found.positions for found in hits]))
+    pooled = np.unique(np.concatenate([each.query_numbers * size + each.positions for each in hits]))
     wanted = np.union1d(pooled, own)
     asked, answering = np.divmod(wanted, size)
-    found = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
+    found, agreement = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
+    scores = scores_table(queries, corpus, (asked, answering), found)
     in_pool, is_own = (np.isin(wanted, some, assume_unique=True) for some in (pooled, own))
-    best, ranks = _ranked(asked[in_pool], answering[in_pool], found.scores[in_pool], id_order(corpus), config.depth)
-    best = np.flatnonzero(in_pool)[best]
-    candidates = _table(queries, corpus, asked[best], answering[best], {"rank": ranks, "score": found.scores[best]})
+    best, ranks = _ranked(asked[in_pool], answering[in_pool], found[in_pool], id_order(corpus), config.depth)
+    candidates = scores.take(pa.array(np.flatnonzero(in_pool)[best])).add_column(2, "rank", pa.array(ranks, pa.int32()))
     record: dict[str, Any] = {}
-    if found.agreement is not None:
-        record["agreement with fp32"] = msgspec.to_builtins(found.agreement)
-    above = _own_above(asked, is_own, found.scores)
+    if agreement is not None:
+        record["agreement with fp32"] = msgspec.to_builtins(agreement)
+    above = _own_above(asked, is_own, found)
     if above is not None:
         record["own passage above the pool"] = round(above, 4)
         if above < LEAST_ABOVE:
             logger.warning(WARNING, 100 * above)
-    scores = _table(queries, corpus, asked, answering, {"score": found.scores})
-    return Mined(candidates.cast(schema.CANDIDATES), scores=scores.cast(schema.SCORES), record=record)
+    return Mined(candidates.cast(schema.CANDIDATES), scores=scores, record=record)
 
 
 def _own_above(asked: Numbers, is_own: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
@@ -95,28 +91,8 @@ def _ranked(
     return order[ranks <= depth], ranks[ranks <= depth]
 
 
-def _table(
-    queries: pa.Table, corpus: Passages, asked: Numbers, answering: Numbers, columns: Mapping[str, npt.NDArray[Any]]
-) -> pa.Table:
-    """Returns pairs by id with further columns; ids are looked up a part at a time."""
-    parts = []
-    for start in range(0, len(asked) or 1, _ROWS):
-        rows = slice(start, start + _ROWS)
-        ids = {"query-id": take(queries["_id"], asked[rows]), "corpus-id": corpus.ids_at(answering[rows])}
-        parts.append(pa.table({**ids, **{name: values[rows] for name, values in columns.items()}}))
-    return pa.concat_tables(parts)
-
-
-def _bm25_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
-    return material.bm25.search_arrow(queries["text"], config.pool)
-
-
-def _dense_pool(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
-    return dense.search(queries, material, dense.DenseConfig(model=str(config.dense_model)), config.pool)
-
-
-POOLS: Mapping[str, Callable[[pa.Table, Material, CrossEncoderConfig], Hits]] = {
-    "bm25": _bm25_pool,
-    "dense": _dense_pool,
-}
-"""What finds the pool -> its hits, in any order."""
+def _pool(found_by: str, queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+    """Returns what BM25 or the embedding model finds."""
+    if found_by == "bm25":
+        return material.bm25.search_arrow(queries["text"], config.pool)
+    return dense.search(queries, material, dense.DenseConfig(model=config.dense_model), config.pool)

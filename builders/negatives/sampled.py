@@ -8,11 +8,11 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.hashing import keyed_hash
+from builders.hashing import keyed_hash, mixed
 from builders.negatives.material import Material, Mined
-from builders.retrieval.bm25.kernels import compiled
 
 _BATCH = 10_000
+_STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 class RandomConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +39,6 @@ def mine(queries: pa.Table, material: Material, config: RandomConfig) -> Mined:
     return Mined(pa.concat_tables(tables))
 
 
-@compiled
 def draw(seeds: npt.NDArray[np.uint64], total: int, size: int) -> npt.NDArray[np.int64]:
     """Draws `size` distinct numbers below `total` for each seed, `(n_seeds, size)`, in random order.
 
@@ -48,24 +47,14 @@ def draw(seeds: npt.NDArray[np.uint64], total: int, size: int) -> npt.NDArray[np
     >>> draw(np.array([7, 7, 8], np.uint64), 3, 3).tolist()
     [[1, 2, 0], [1, 2, 0], [2, 0, 1]]
     """
+    rows = np.arange(len(seeds))
+    bits = (mixed(seeds + step) for step in np.arange(1, 2 * size + 1, dtype=np.uint64) * _STEP)
     result = np.empty((len(seeds), size), np.int64)
-    for row in range(len(seeds)):
-        state = seeds[row]
-        for n in range(2 * size):
-            state += np.uint64(0x9E3779B97F4A7C15)
-            mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            mixed ^= mixed >> np.uint64(31)
-            if n < size:
-                highest = total - size + n
-                number = np.int64(mixed % np.uint64(highest + 1))
-                for earlier in range(n):
-                    if result[row, earlier] == number:
-                        number = np.int64(highest)
-                        break
-                result[row, n] = number
-            else:  # the sample is fair, its order is not yet: shuffled from the end
-                last = 2 * size - 1 - n
-                other = np.int64(mixed % np.uint64(last + 1))
-                result[row, last], result[row, other] = result[row, other], result[row, last]
+    for place, highest in enumerate(range(total - size, total)):
+        number = (next(bits) % np.uint64(highest + 1)).astype(np.int64)
+        again = (result[:, :place] == number[:, None]).any(axis=1)
+        result[:, place] = np.where(again, highest, number)
+    for last in reversed(range(size)):  # the sample is fair, its order is not yet: shuffled from the end
+        other = (next(bits) % np.uint64(last + 1)).astype(np.int64)
+        result[rows, last], result[rows, other] = result[rows, other], result[rows, last]
     return result

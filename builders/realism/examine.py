@@ -1,229 +1,177 @@
 """The realism and hardness audit of a built data set, as a plain dict.
 
-result, files = examine(folder, AuditConfig())
+result, files = examine(folder, RealismConfig())
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta, Struct
 
-from builders.audit.judges import CrossEncoderJudge, score
-from builders.corpus import sample
-from builders.dataset.folder import MANIFEST, cache_of
-from builders.dataset.read import DataSet
+from builders.audit.judges import score
+from builders.audit.pairs import distinct
+from builders.dataset.folder import cache_of, read_config
+from builders.dataset.read import BECAME_NEGATIVE, PAIRS, DataSet
 from builders.hashing import keyed_hash
 from builders.passages import Passages
-from builders.realism import figure, gaps, hardness, queries
-from builders.realism.separability import (
-    Text,
-    by_embeddings,
-    by_words,
-    encode,
-    joined,
-    telling_words,
-    tokens_of,
-)
-from foils.errors import UserError
+from builders.realism import gaps
+from builders.realism.figure import describe, draw
+from builders.realism.hardness import figures, is_scored, margins
+from builders.realism.separability import by_words, joined, telling_words
+from builders.selection.stored import with_positives
 from foils.models import resolve_model
 
-FIGURE = "figures/hardness"
-VOCABULARY = 20_000
-"""Passages, drawn at random, whose words count as the corpus's."""
+FIGURE = "figures/hardness.png"
+PREFERRED = ("cross-encoder", "dense", "bm25")
+"""The stored scorers that hardness is measured by: the first of them, or of any others, that scored all kinds."""
 
 
-class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
+class RealismConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the audit is made.
 
     Attributes:
-        sampled: texts of a side that classifiers and counts get at most, drawn at random.
+        sampled: the largest number of texts per side that are compared, drawn at random.
         seed: of all samples.
-        model: an embedding model for a second classifier: a folder, a Hub id or `package:NAME`; without one, none.
-        scorer: whose scores measure hardness; without one, the first of cross-encoder, dense and bm25 that scored
-            the negatives of all kinds.
-        score_with: in place of stored scores, a cross-encoder that scores the negatives of all kinds now.
-        query_log: a file with real queries, that the generated ones are compared with.
+        score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
     """
 
     sampled: Annotated[int, Meta(ge=100)] = 2000
     seed: int = 42
-    model: str | None = None
-    scorer: str | None = None
     score_with: str | None = None
-    query_log: Path | None = None
 
 
-class Built(NamedTuple):
-    """What the audit reads of a data set.
-
-    Attributes:
-        dataset: the data set.
-        corpus: its passages.
-        own: `queries.TABLE`: queries with the id of their own passage.
-    """
-
-    dataset: DataSet
-    corpus: Passages
-    own: pa.Table
-
-
-def examine(folder: Path, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
+def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Audits a data set.
 
     Args:
         folder: of a finished build.
-        config: samples, models, files.
+        config: sample and model.
 
     Returns:
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
 
     Raises:
-        UserError: the folder holds no data set, or a scorer, a model or a log is not there.
+        UserError: the folder holds no data set, or there is no such model.
     """
-    log = None if config.query_log is None else queries.read_log(config.query_log)
-    built = _read(folder)
-    difficulty, files = _hardness(built, config)
+    dataset = DataSet(folder)
+    corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in ("corpus", "queries", "default"))
+    passages, asked = Passages(corpus), with_positives(queries, qrels)
+    hard, files = _hardness(dataset, passages, asked, config)
     result = {
-        "settings": {"sampled": config.sampled, "seed": config.seed, "model": config.model},
-        "generated": _generated(built, config),
-        "queries": _queries(built, config, log),
-        "hardness": difficulty,
+        "settings": {"sampled": config.sampled, "seed": config.seed},
+        "generated": _generated(dataset.table("generated"), passages, asked, config),
+        "queries": _queries(passages, asked, dataset.language, config),
+        "hardness": hard,
     }
     return result, files
 
 
-def _read(folder: Path) -> Built:
-    dataset = DataSet(folder)
-    tables: dict[str, Any] = {name: dataset.table(name) for name in ("corpus", "queries", "default")}
-    missing = [name for name, table in tables.items() if table is None]
-    if missing:
-        raise UserError(f"data set {folder}: {MANIFEST} lists no configuration {missing[0]!r}; build it again")
-    queries, qrels = tables["queries"], tables["default"]
-    positives = qrels.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])
-    place = pc.index_in(queries["_id"], value_set=positives["query-id"])
-    own = queries.append_column("corpus-id", positives["corpus-id_first"].take(place))
-    return Built(dataset, Passages(tables["corpus"]), own.filter(pc.is_valid(own["corpus-id"])))
-
-
-def _generated(built: Built, config: AuditConfig) -> dict[str, Any]:
+def _generated(written: pa.Table | None, corpus: Passages, asked: pa.Table, config: RealismConfig) -> dict[str, Any]:
     """Kind -> how its written negatives compare with the passages of the same queries."""
-    generated = built.dataset.table("generated")
-    if generated is None:
+    if written is None:
         return {}
     # `QUERY/KINDn`, as `negatives.llm` names them.
-    kinds = pc.replace_substring_regex(generated["_id"], pattern=r"^.*/([^/]*?)\d+$", replacement=r"\1")
-    place = pc.index_in(generated["query-id"], value_set=built.own["_id"])
-    generated = generated.append_column("corpus-id", built.own["corpus-id"].take(place))
-    vocabulary = sample(built.corpus.table, VOCABULARY, config.seed)
+    kinds = pc.replace_substring_regex(written["_id"], pattern=r"^.*/([^/]*?)\d+$", replacement=r"\1")
+    place = pc.index_in(written["query-id"], value_set=asked["_id"])
+    written = written.append_column("corpus-id", asked["corpus-id"].take(place))
     return {
-        kind: _compared(generated.filter(pc.equal(kinds, kind)), vocabulary, built, config)
+        kind: _compared(written.filter(pc.equal(kinds, kind)), corpus, config)
         for kind in sorted(pc.unique(kinds).to_pylist())
     }
 
 
-def _compared(generated: pa.Table, vocabulary: pa.Table, built: Built, config: AuditConfig) -> dict[str, Any]:
-    """One kind's figures; texts of queries that were dropped later count as repeats only."""
-    used = drawn(generated.filter(pc.is_valid(generated["corpus-id"])), config)
-    own_ids = pc.unique(used["corpus-id"])
-    at = built.corpus.positions(own_ids)
-    texts, bodies, titled = used["text"].to_pylist(), built.corpus.bodies(at), built.corpus.texts(at)
-    own = own_ids.to_pylist()
-    ours = [Text(text, group) for text, group in zip(texts, used["corpus-id"].to_pylist(), strict=True)]
-    result: dict[str, Any] = {
-        "texts": generated.num_rows,
+def _compared(written: pa.Table, corpus: Passages, config: RealismConfig) -> dict[str, Any]:
+    """One kind's figures; texts of queries that were dropped later count as repeats only.
+
+    Args:
+        written: `schema.GENERATED` of the kind, with `corpus-id`, the passage of the same query; null of dropped ones.
+        corpus: the passages.
+        config: how many texts are compared.
+    """
+    used = drawn(written.filter(pc.is_valid(written["corpus-id"])), config)
+    texts, groups = used["text"].to_pylist(), used["corpus-id"].to_pylist()
+    ids = pc.unique(used["corpus-id"])
+    own, at = ids.to_pylist(), corpus.positions(ids)
+    bodies, titled = corpus.bodies(at).to_pylist(), corpus.texts(at).to_pylist()
+    counted = {
+        "texts": written.num_rows,
         "sampled": len(texts),
         "passages": len(own),
-        "exact_duplicates": gaps.exact_duplicates(generated["text"]),
+        "exact_duplicates": gaps.exact_duplicates(written["text"]),
         "near_duplicates": gaps.near_duplicates(texts),
     }
     if not texts:
-        return result
-    has_titles = not bodies.equals(titled)
-    variants = {"without_titles": bodies, **({"with_titles": titled} if has_titles else {})}
-    sides = {
-        name: joined(ours, [Text(text, group) for text, group in zip(column.to_pylist(), own, strict=True)])
-        for name, column in variants.items()
+        return counted
+    ours = list(zip(texts, groups, strict=True))
+    plain = joined(ours, zip(bodies, own, strict=True))
+    whole = None if bodies == titled else joined(ours, zip(titled, own, strict=True))
+    return counted | {
+        "without_titles": {"words": by_words(plain, config.seed)},
+        "with_titles": None if whole is None else {"words": by_words(whole, config.seed)},
+        "telling": telling_words(plain),
+        "generated": {"words": gaps.lengths(texts)},
+        "corpus": {"words": gaps.lengths(bodies)},
+        "length_gap": gaps.length_gap(texts, bodies),
     }
-    result |= {"with_titles": None} | {name: {"words": by_words(both, config.seed)} for name, both in sides.items()}
-    result["telling"] = telling_words(sides["without_titles"], ("generated", "corpus"))
-    if config.model is not None:
-        texts_once = list(dict.fromkeys(text for both in sides.values() for text in both.texts))
-        place = {text: row for row, text in enumerate(texts_once)}
-        vectors = encode(texts_once, config.model)
-        for name, both in sides.items():
-            own_vectors = vectors[[place[text] for text in both.texts]]
-            result[name]["embeddings"] = by_embeddings(both, own_vectors, config.seed)
-    plain = bodies.to_pylist()
-    apart = vocabulary.filter(pc.invert(pc.is_in(vocabulary["_id"], value_set=own_ids)))
-    known = {word for text in apart["text"].to_pylist() for word in tokens_of(text)}
-    ratios = gaps.type_token_ratios(texts, plain)
-    for name, side, ratio in (("generated", texts, ratios[0]), ("corpus", plain, ratios[1])):
-        unknown = gaps.unknown_words(side, known) if known else None
-        result[name] = {"words": gaps.lengths(side), "unknown_words": unknown, "type_token": ratio}
-    return result | {"length_gap": gaps.length_gap(texts, plain)}
 
 
-def _queries(built: Built, config: AuditConfig, log: list[str] | None) -> dict[str, Any]:
-    own = drawn(built.own, config)
-    texts = own["text"].to_pylist()
-    passages = built.corpus.texts(built.corpus.positions(own["corpus-id"])).to_pylist()
-    result = queries.describe(texts, passages, built.dataset.language)
-    result["log"] = None
-    if log is not None:
-        log = sorted(log, key=lambda query: keyed_hash(config.seed, "log", query))[: config.sampled]
-        ours = [Text(text, group) for text, group in zip(texts, own["corpus-id"].to_pylist(), strict=True)]
-        result["log"] = queries.distance_to_log(ours, log, config.seed, config.model)
-    return result
+def _queries(corpus: Passages, asked: pa.Table, language: str, config: RealismConfig) -> dict[str, Any]:
+    """How long queries are, and how much of them stands in their own passage."""
+    used = drawn(asked, config)
+    texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
+    shares = [gaps.overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
+    known = [share for share in shares if share is not None]
+    quartiles = [round(float(value), 4) for value in (np.percentile(known, [25, 50, 75]) if known else np.zeros(3))]
+    return {
+        "sampled": len(texts),
+        "overlap": dict(zip(("q1", "median", "q3"), quartiles, strict=True)),
+        "words": gaps.lengths(texts),
+    }
 
 
-def _hardness(built: Built, config: AuditConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
-    configs = built.dataset.manifest["configs"]
-    scorers = sorted(name.removeprefix("scores-") for name in configs if name.startswith("scores-"))
-    negatives, qrels = hardness.negatives_of(built.dataset.table("fates")), built.dataset.table("default")
-
-    def margins_of(scorer: str) -> dict[str, Any]:
-        return hardness.margins(negatives, qrels, built.dataset.table(f"scores-{scorer}"))
-
-    chosen = (
-        hardness.choose_scorer(scorers, config.scorer, margins_of)
-        if config.score_with is None
-        else _scored_now(built, negatives, qrels, config.score_with)
-    )
-    if chosen is None:
-        have = ", ".join(scorers) or "none"
-        return {
-            "why_not": f"no scorer has scored the negatives of all kinds (scores by: {have}); name a cross-encoder "
-            "with --score-with"
-        }, {}
-    scorer, margins = chosen
-    result: dict[str, Any] = {"scorer": scorer, "kinds": {kind: hardness.figures(margins[kind]) for kind in margins}}
-    if not any(np.isfinite(values).any() for values in margins.values()):
-        return result | {"figure": None}, {}
-    pictures = figure.draw(margins, scorer)
-    result |= {"figure": f"{FIGURE}.png", "alt": figure.describe(result["kinds"], scorer)}
-    return result, {f"{FIGURE}.{form}": content for form, content in pictures.items()}
+def _hardness(
+    dataset: DataSet, corpus: Passages, asked: pa.Table, config: RealismConfig
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The margins of each kind by the first scorer that scored all kinds."""
+    fates, qrels = (read_config(dataset.folder, dataset.manifest, name) for name in ("fates", "default"))
+    chosen = fates.filter(pc.starts_with(fates["fate"], BECAME_NEGATIVE)).select(["kind", *PAIRS.names])
+    judged = qrels.filter(pc.is_in(qrels["query-id"], value_set=pc.unique(chosen["query-id"])))
+    seen = []
+    for scorer, scores in _scores(dataset, corpus, asked, distinct([chosen, judged]), config):
+        seen.append(scorer)
+        found = margins(chosen, qrels, scores)
+        if is_scored(found):
+            kinds = {kind: figures(values) for kind, values in found.items()}
+            result = {"scorer": scorer, "kinds": kinds, "figure": FIGURE, "alt": describe(kinds, scorer)}
+            return result, {FIGURE: draw(found, scorer)}
+    have = ", ".join(sorted(seen)) or "none"
+    return {
+        "why_not": f"no scorer has scored the negatives of all kinds (scores by: {have}); name a cross-encoder with "
+        "--score-with"
+    }, {}
 
 
-def _scored_now(
-    built: Built, negatives: pa.Table, qrels: pa.Table, model: str
-) -> tuple[str, Mapping[str, hardness.Floats]]:
-    """A cross-encoder's name, and the margins by its scores of all negatives and all positives of their queries."""
-    pair = ["query-id", "corpus-id"]
-    asked = pc.is_in(qrels["query-id"], value_set=pc.unique(negatives["query-id"]))
-    pairs = pa.concat_tables([negatives.select(pair), qrels.filter(asked).select(pair)])
-    pairs = pairs.group_by(pair, use_threads=False).aggregate([])
-    generated = built.dataset.table("generated")
-    passages = built.corpus if generated is None else built.corpus.and_generated(generated)
-    judge = CrossEncoderJudge(model)
-    scores = score(pairs, built.own.select(["_id", "text"]), passages, judge, cache_of(built.dataset.folder))
-    return resolve_model(model).name, hardness.margins(negatives, qrels, scores)
+def _scores(
+    dataset: DataSet, corpus: Passages, asked: pa.Table, pairs: pa.Table, config: RealismConfig
+) -> Iterator[tuple[str, pa.Table]]:
+    """Scorers with their `schema.SCORES`: the cross-encoder that scores `PAIRS` now, or the stored ones."""
+    if config.score_with is not None:
+        written = dataset.table("generated")
+        passages = corpus if written is None else corpus.and_generated(written)
+        scores = score(pairs, asked, passages, config.score_with, cache_of(dataset.folder))
+        yield resolve_model(config.score_with).name, scores
+        return
+    stored = sorted(name.removeprefix("scores-") for name in dataset.manifest["configs"] if name.startswith("scores-"))
+    for scorer in dict.fromkeys([*PREFERRED, *stored]):
+        if scorer in stored:
+            yield scorer, read_config(dataset.folder, dataset.manifest, f"scores-{scorer}")
 
 
-def drawn(table: pa.Table, config: AuditConfig) -> pa.Table:
+def drawn(table: pa.Table, config: RealismConfig) -> pa.Table:
     """At most `sampled` rows, those whose `_id` has the smallest keyed hash, in the table's order."""
     if table.num_rows <= config.sampled:
         return table

@@ -1,4 +1,4 @@
-"""The picture of hardness: one violin a kind, with a line at zero, where a negative scores as high as the positive."""
+"""The picture of hardness: one violin per kind; at the line at zero a negative scores as high as the positive."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -14,25 +14,23 @@ _MOST = 5000  # values that a curve is made of: evenly spaced quantiles of all
 _SHOWN = (0.25, 99.75)  # percentiles of all kinds within the picture
 
 
-def draw(margins: Mapping[str, Floats], scorer: str) -> dict[str, bytes]:
-    """The picture as `png` and `svg`, on no background, for light pages and dark ones; equal margins, equal bytes.
+def draw(margins: Mapping[str, Floats], scorer: str) -> bytes:
+    """The picture as PNG, without a background, for light pages and dark ones; equal margins give equal bytes.
 
     Args:
-        margins: kind -> the positive's score less the negative's; kinds without a known one are left out.
+        margins: kind -> the positive's score minus the negative's; one is known of each kind at least.
         scorer: by whose scores.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     known = {kind: values[np.isfinite(values)] for kind, values in margins.items()}
-    known = {kind: values for kind, values in known.items() if len(values)}
     kinds = sorted(known, key=lambda kind: (-float(np.median(known[kind])), kind))  # the hardest on top
     curves = [np.quantile(known[kind], np.linspace(0, 1, min(len(known[kind]), _MOST))) for kind in kinds]
     ends = np.array([np.percentile(known[kind], _SHOWN) for kind in kinds])
     low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
     room = 0.05 * (high - low) or 1.0
-    settings = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
-    with mpl.rc_context(settings):
+    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 10}):
         figure = Figure(figsize=(8, 1.5 + 0.62 * len(kinds)), layout="constrained")
         axes = figure.add_subplot()
         drawn: Any = axes.violinplot(curves, orientation="horizontal", widths=0.8, showmedians=True, showextrema=False)
@@ -41,31 +39,24 @@ def draw(margins: Mapping[str, Floats], scorer: str) -> dict[str, bytes]:
         drawn["cmedians"].set_color(TEXT)
         axes.axvline(0, color=TEXT, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set_xlim(low - room, high + room)
-        shares = [f"{(known[kind] < 0).mean():.1%}".replace("%", " %") for kind in kinds]
-        labels = [f"{kind}\n{share} below zero" for kind, share in zip(kinds, shares, strict=True)]
+        labels = [f"{kind}\n{100 * (known[kind] < 0).mean():.1f} % below zero" for kind in kinds]
         axes.set_yticks(range(1, len(kinds) + 1), labels, color=TEXT)
         axes.set_xlabel(f"positive's score \N{MINUS SIGN} negative's score, by {scorer}; | median", color=TEXT)
         axes.tick_params(colors=TEXT)
         axes.spines[:].set_color(TEXT)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+        target = BytesIO()
+        figure.savefig(target, format="png", dpi=160, transparent=True, metadata={"Software": None})
+    return target.getvalue()
 
 
 def describe(kinds: Mapping[str, Mapping[str, Any]], scorer: str) -> str:
     """The picture in words, for those who do not see it.
 
-    >>> describe({"bm25": {"quantiles": {"0.5": 1.5}, "harder": 0.02}, "x": {"negatives": 3}}, "dense")
-    "Distribution of the positive's score less the negative's by dense, per kind: bm25: median 1.5, 2.0 % below zero."
+    >>> describe({"bm25": {"quantiles": {"0.5": 1.5}, "harder": 0.02}}, "dense")
+    "Distribution of the positive's score minus the negative's by dense, per kind: bm25: median 1.5, 2.0 % below zero."
     """
     parts = [
-        f"{kind}: median {about['quantiles']['0.5']:.3g}, {about['harder']:.1%} below zero".replace("%", " %")
+        f"{kind}: median {about['quantiles']['0.5']:.3g}, {100 * about['harder']:.1f} % below zero"
         for kind, about in kinds.items()
-        if "quantiles" in about
     ]
-    return f"Distribution of the positive's score less the negative's by {scorer}, per kind: {'; '.join(parts)}."
-
-
-def _bytes(figure: Any, form: str) -> bytes:
-    target = BytesIO()
-    about = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-    figure.savefig(target, format=form, dpi=160, transparent=True, metadata=about)
-    return target.getvalue()
+    return f"Distribution of the positive's score minus the negative's by {scorer}, per kind: {'; '.join(parts)}."

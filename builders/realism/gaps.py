@@ -1,19 +1,18 @@
-"""How generated texts differ from passages in what can be counted: length, words, repetition."""
+"""What can be counted of generated texts and queries: their length, their repetition, the words of their passage."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from builders.hashing import FirstSeen, hashed
+from builders.hashing import hashed
+from builders.negatives.written_checks import stop_words
 from builders.realism.separability import tokens_of
 from builders.texts import shingles
 from foils.texts import normalised
 
 NEAR = 0.6
 """Similarity (`builders.texts`) from which two texts are near duplicates, as in `negatives.written_checks`."""
-_BATCH = 1000
-_RUN = 10_000  # words over which types are counted
 
 
 def lengths(texts: Sequence[str]) -> dict[str, int]:
@@ -39,39 +38,20 @@ def length_gap(texts: Sequence[str], others: Sequence[str]) -> float:
     return round(float(ks_2samp(words, other_words, method="asymp").statistic), 4)
 
 
-def unknown_words(texts: Sequence[str], vocabulary: Collection[str]) -> float:
-    """The share of all words in texts that a vocabulary lacks.
+def overlap(query: str, passage: str, language: str) -> float | None:
+    """The share of a query's content words that stand in a passage; None for a query without any.
 
-    >>> unknown_words(["owls hunt", "owls sleep"], {"owls", "hunt"})
-    0.25
+    >>> overlap("how do owls hunt mice?", "Owls hunt at night.", "en")
+    0.6666666666666666
     """
-    unknown = total = 0
-    for text in texts:
-        words = tokens_of(text)
-        total += len(words)
-        unknown += sum(word not in vocabulary for word in words)
-    return round(unknown / max(total, 1), 4)
-
-
-def type_token_ratios(texts: Sequence[str], others: Sequence[str]) -> tuple[float, float]:
-    """Different words per word on each side, over equally many words, for the ratio falls with their number.
-
-    >>> type_token_ratios(["a a", "a a"], ["a b c", "d"])
-    (0.25, 1.0)
-    """
-    sides = [_first_words(side) for side in (texts, others)]
-    run = max(1, min(map(len, sides)))
-    first, second = (round(len(set(words[:run])) / run, 4) for words in sides)
-    return first, second
+    words = {word for word in tokens_of(query) if word not in stop_words().get(language, frozenset())}
+    return len(words & set(tokens_of(passage))) / len(words) if words else None
 
 
 def exact_duplicates(texts: pa.ChunkedArray) -> float:
-    """The share of texts that say what an earlier one says, after folding of case and white space."""
-    seen, repeated = FirstSeen(), 0
-    for start in range(0, len(texts), _BATCH):
-        again, _ = seen.repeats(hashed(map(normalised, texts.slice(start, _BATCH).to_pylist())))
-        repeated += len(again)
-    return round(repeated / max(len(texts), 1), 4)
+    """The share of texts that equal an earlier one, after folding of case and white space."""
+    hashes = hashed(normalised(text.as_py()) for text in texts)
+    return round((len(hashes) - len(np.unique(hashes))) / max(len(hashes), 1), 4)
 
 
 def near_duplicates(texts: Sequence[str]) -> float:
@@ -92,12 +72,3 @@ def near_duplicates(texts: Sequence[str]) -> float:
     row, col, both = shared.row[earlier], shared.col[earlier], shared.data[earlier]
     near = row[both >= NEAR * (sizes[row] + sizes[col] - both)]
     return round(len(np.unique(near)) / len(texts), 4)
-
-
-def _first_words(texts: Sequence[str]) -> list[str]:
-    words: list[str] = []
-    for text in texts:
-        words += tokens_of(text)
-        if len(words) >= _RUN:
-            break
-    return words[:_RUN]

@@ -1,10 +1,10 @@
-"""How hard the negatives of each kind are: the positive's score less the negative's, by one scorer for all kinds.
+"""How hard the negatives of each kind are: the positive's score minus the negative's, by one scorer for all kinds.
 
-A difference below zero: the scorer would rank the negative above the positive. Such a negative is very hard, or it
-answers the query and is none. A scorer is neutral only to kinds that it had no part in choosing.
+Below zero, the scorer would rank the negative above the positive. Such a negative is very hard, or it answers the query
+after all. A scorer is neutral only to kinds that it had no part in choosing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,24 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foils.errors import UserError
-
-PREFERRED = ("cross-encoder", "dense", "bm25")
 ENOUGH = 0.95
-"""A scorer has scored a kind if it scored so large a share of the kind's negatives, with their positives."""
+"""A scorer has scored a kind if it scored at least this share of the kind's negatives, with their positives."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 Floats = npt.NDArray[np.float64]
 
 
-def negatives_of(fates: pa.Table) -> pa.Table:
-    """The rows of `schema.FATES` that became negatives: `kind`, `query-id`, `corpus-id`."""
-    chosen = fates.filter(pc.starts_with(fates["fate"], "negative_"))
-    return chosen.select(["kind", "query-id", "corpus-id"])
-
-
 def margins(negatives: pa.Table, qrels: pa.Table, scores: pa.Table) -> dict[str, Floats]:
-    """Kind -> the positive's score less each negative's, in order of size; NaN, last, where a score is missing.
+    """Kind -> the positive's score minus each negative's, in order of size; NaN, last, where a score is missing.
 
     Args:
         negatives: `kind`, `query-id`, `corpus-id`.
@@ -49,57 +40,25 @@ def margins(negatives: pa.Table, qrels: pa.Table, scores: pa.Table) -> dict[str,
     return found
 
 
-def choose_scorer(
-    scorers: list[str], named: str | None, margins_of: Callable[[str], Mapping[str, Floats]]
-) -> tuple[str, Mapping[str, Floats]] | None:
-    """The scorer that measures hardness, with its margins: the named one, or the first that scored all kinds.
+def is_scored(found: Mapping[str, Floats]) -> bool:
+    """Whether a scorer has scored enough of every kind.
 
-    Args:
-        scorers: those that the data set has scores of.
-        named: by the user.
-        margins_of: a scorer's.
-
-    Returns:
-        None where none was named and none has scored all kinds.
-
-    Raises:
-        UserError: the data set has no scores by the named one.
+    >>> is_scored({"bm25": np.array([0.5, np.nan])}), is_scored({})
+    (False, False)
     """
-    if named is not None:
-        if named not in scorers:
-            allowed = ", ".join(scorers) or "none"
-            raise UserError(
-                f"--scorer {named}: the data set has no configuration scores-{named}; it has scores by: {allowed}"
-            )
-        return named, margins_of(named)
-    for scorer in sorted(scorers, key=lambda name: (name not in PREFERRED, [*PREFERRED, name].index(name), name)):
-        found = margins_of(scorer)
-        if found and all(scored_share(values) >= ENOUGH for values in found.values()):
-            return scorer, found
-    return None
-
-
-def scored_share(values: Floats) -> float:
-    """The share of margins that are known.
-
-    >>> scored_share(np.array([0.5, np.nan]))
-    0.5
-    """
-    return float(np.isfinite(values).mean()) if len(values) else 0.0
+    return bool(found) and all(np.isfinite(values).mean() >= ENOUGH for values in found.values())
 
 
 def figures(values: Floats) -> dict[str, Any]:
-    """What one kind's margins say: how many, quantiles, and the share of negatives harder than the positive.
+    """Counts and quantiles of one kind's margins, and the share of negatives that score higher than the positive.
 
     >>> figures(np.array([-1.0, 1.0, 1.0, 3.0]))["harder"]
     0.25
     """
     known = values[np.isfinite(values)]
-    result: dict[str, Any] = {"negatives": len(values), "scored": len(known)}
-    if len(known):
-        points = np.quantile(known, QUANTILES)
-        result["quantiles"] = {
-            f"{share:g}": round(float(point), 4) for share, point in zip(QUANTILES, points, strict=True)
-        }
-        result["harder"] = round(float((known < 0).mean()), 4)
-    return result
+    return {
+        "negatives": len(values),
+        "scored": len(known),
+        "quantiles": {f"{share:g}": round(float(np.quantile(known, share)), 4) for share in QUANTILES},
+        "harder": round(float((known < 0).mean()), 4),
+    }

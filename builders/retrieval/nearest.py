@@ -94,70 +94,62 @@ def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks
         blocks: bounds the memory; changes no hit.
     """
     k = min(k, len(passages.places))
+    positions, scores = np.full((len(queries.places), k), -1, np.int64), np.full((len(queries.places), k), -np.inf)
     # In the order of rows on disk: the order of hits does not depend on it, the speed of reading does.
     walk = np.argsort(passages.places, kind="stable")
-    found: list[_Best] = []
     with tqdm(total=len(queries.places), desc="searching", unit="query", disable=None) as bar:
         for start in range(0, len(queries.places), blocks.queries):
             numbers = np.arange(start, min(start + blocks.queries, len(queries.places)))
-            best = _Best(queries, passages, ties, k, numbers)
+            vectors = queries.take(numbers)
             for first in range(0, len(walk) if k else 0, blocks.passages):
-                best.meet(walk[first : first + blocks.passages])
-            found.append(best)
+                block = walk[first : first + blocks.passages]
+                hopeful = _hopeful(vectors @ passages.take(block).T, scores[numbers], _margin(queries.dim))
+                # Usually a few passages a query, in one go; thousands of equal ones, a part of the queries at a time.
+                counts = np.cumsum(np.count_nonzero(hopeful, axis=1))
+                for part in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(counts // _PAIRS)) + 1):
+                    rows, columns = np.nonzero(hopeful[part])
+                    pairs = numbers[part[rows]], block[columns]
+                    _merge(positions, scores, ties, pairs, cosines(queries, passages, *pairs))
             bar.update(len(numbers))
-    return Hits(
-        np.arange(len(queries.places) + 1) * k,
-        np.concatenate([best.positions.ravel() for best in found] or [np.empty(0, np.int64)]),
-        np.concatenate([best.scores.ravel() for best in found] or [np.empty(0)]).astype(np.float32),
-    )
+    return Hits(np.arange(len(queries.places) + 1) * k, positions.ravel(), scores.ravel())
 
 
-class _Best:
-    """The best passages so far of a block of queries.
+def _margin(dim: int) -> float:
+    """By how much a similarity in single precision may be off, for two that are compared, and the digits that are cut.
 
-    Attributes:
-        positions: `(n_queries, k)`, best first; -1 where fewer were met.
-        scores: `(n_queries, k)`; minus infinity where fewer were met.
+    A sum of n products of unit vectors is off by at most n roundings, whatever its order (Higham, Accuracy and
+    Stability of Numerical Algorithms, 3.1).
     """
+    return float(2 * (dim + 2) * _UNIT + 2 * 10.0**-DIGITS)
 
-    def __init__(self, queries: Vectors, passages: Vectors, ties: Positions, k: int, numbers: Positions) -> None:
-        self._queries, self._passages, self._ties, self._k, self._numbers = queries, passages, ties, k, numbers
-        self._vectors = queries.take(numbers)
-        # A sum of n products of unit vectors is off by at most n roundings, whatever its order (Higham, Accuracy and
-        # Stability of Numerical Algorithms, 3.1); twice, for the two that are compared, and the digits that are cut.
-        self._margin = 2 * (queries.dim + 2) * _UNIT + 2 * 10.0**-DIGITS
-        self.positions = np.full((len(numbers), k), -1, np.int64)
-        self.scores = np.full((len(numbers), k), -np.inf)
 
-    def meet(self, block: Positions) -> None:
-        """Lets passages, by their positions, compete."""
-        similar = self._vectors @ self._passages.take(block).T
-        hopeful = similar >= (self.scores[:, -1:] - self._margin).astype(np.float32)
-        crowded = np.flatnonzero(np.count_nonzero(hopeful, axis=1) > _CROWD * self._k)
-        if len(crowded) and len(block) > self._k:
-            hopeful[crowded] &= self._among_the_best(similar[crowded])
-        # Usually a few passages a query, in one go; thousands of equal ones, a part of the queries at a time.
-        counts = np.count_nonzero(hopeful, axis=1)
-        for part in np.split(np.arange(len(counts)), np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1):
-            rows, columns = np.nonzero(hopeful[part])
-            if len(rows):
-                positions, rows = block[columns], part[rows]
-                scores = cosines(self._queries, self._passages, self._numbers[rows], positions)
-                self._merge(rows, positions, scores)
+def _hopeful(similar: Floats, best: Doubles, margin: float) -> npt.NDArray[np.bool_]:
+    """Returns `(n_queries, n_passages)` which passages of a block may be among the best `k`.
 
-    def _among_the_best(self, similar: Floats) -> npt.NDArray[np.bool_]:
-        """Which may be among the best `k` of the block itself."""
-        kth = np.partition(similar, similar.shape[1] - self._k, axis=1)[:, -self._k]
-        kept: npt.NDArray[np.bool_] = similar >= (kth - np.float32(self._margin))[:, None]
-        return kept
+    Args:
+        similar: `(n_queries, n_passages)`, in single precision.
+        best: `(n_queries, k)`, the best scores so far.
+        margin: see `_margin`.
+    """
+    k = best.shape[1]
+    hopeful: npt.NDArray[np.bool_] = similar >= (best[:, -1:] - margin).astype(np.float32)
+    crowded = np.flatnonzero(np.count_nonzero(hopeful, axis=1) > _CROWD * k)
+    if len(crowded) and similar.shape[1] > k:
+        kth = np.partition(similar[crowded], -k, axis=1)[:, -k]  # of the block itself
+        hopeful[crowded] &= similar[crowded] >= (kth - np.float32(margin))[:, None]
+    return hopeful
 
-    def _merge(self, rows: Positions, positions: Positions, scores: Doubles) -> None:
-        """Takes the best `k` of those so far and new ones, `(n_pairs,)` each, for the queries that have new ones."""
-        changed, rows = np.unique(rows, return_inverse=True)
-        all_rows = np.concatenate([np.repeat(np.arange(len(changed)), self._k), rows])
-        all_positions = np.concatenate([self.positions[changed].ravel(), positions])
-        all_scores = np.concatenate([self.scores[changed].ravel(), scores])
-        order = np.lexsort((self._ties[all_positions], -all_scores, all_rows))
-        starts = np.searchsorted(all_rows[order], np.arange(len(changed)))
-        taken = order[starts[:, None] + np.arange(self._k)]
-        self.positions[changed], self.scores[changed] = all_positions[taken], all_scores[taken]
+
+def _merge(
+    positions: Positions, scores: Doubles, ties: Positions, pairs: tuple[Positions, Positions], found: Doubles
+) -> None:
+    """Puts the best `k` of those so far, `(n_queries, k)`, and of new pairs, `(n_pairs,)`, in their place."""
+    k = positions.shape[1]
+    changed, rows = np.unique(pairs[0], return_inverse=True)
+    all_rows = np.concatenate([np.repeat(np.arange(len(changed)), k), rows])
+    all_positions = np.concatenate([positions[changed].ravel(), pairs[1]])
+    all_scores = np.concatenate([scores[changed].ravel(), found])
+    order = np.lexsort((ties[all_positions], -all_scores, all_rows))
+    starts = np.searchsorted(all_rows[order], np.arange(len(changed)))
+    taken = order[starts[:, None] + np.arange(k)]
+    positions[changed], scores[changed] = all_positions[taken], all_scores[taken]

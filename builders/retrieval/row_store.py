@@ -8,17 +8,16 @@ Rows are appended and never changed. A row counts once its key is written, which
 may be killed at any point; what it had not finished is cut off when the next one writes. Several processes may write.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from foils.errors import UserError
 
@@ -57,7 +56,7 @@ class RowStore:
         form = {"dtype": _DTYPE.name, "width": width, **about}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with self._locked():
+            with FileLock(self._folder / "lock"):
                 found = folder / "about.json"
                 if not found.exists():
                     found.write_text(json.dumps(form, indent=2) + "\n", "utf-8")
@@ -99,7 +98,7 @@ class RowStore:
         if rows.shape != (len(keys), self._width):
             raise ValueError(f"{rows.shape} rows for {len(keys)} keys of width {self._width}")
         try:
-            with self._locked():
+            with FileLock(self._folder / "lock"):
                 self._cut_off_unfinished()
                 self._append("rows.bin", np.ascontiguousarray(rows, _DTYPE).tobytes())
                 self._append("keys.bin", np.ascontiguousarray(keys).tobytes())
@@ -142,12 +141,6 @@ class RowStore:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _size(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,42 +28,21 @@ _FORM = "3"  # counted up with what changes the last digits of scores, or a conv
 Scores = npt.NDArray[np.float64]
 
 
-class Scored(NamedTuple):
-    """The scores of pairs.
-
-    Attributes:
-        scores: `(n_pairs,)`, rounded to 6 digits, so that noise in the last bits of a sum cannot reorder passages.
-        agreement: how the lane compares with fp32; None for fp32 itself.
-    """
-
-    scores: Scores
-    agreement: Agreement | None
-
-
 def score_pairs(
     pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: CrossEncoderConfig
 ) -> pa.Table:
-    """Scores pairs that are given by id.
-
-    Args:
-        pairs: `query-id`, `corpus-id`.
-        queries: `_id`, `text`; at least those of the pairs.
-        passages: at least those of the pairs, generated ones too.
-        material: for its cache and seed.
-        config: model and lane.
-
-    Returns:
-        `schema.SCORES`, one row a pair, in their order.
+    """Scores pairs by the cross-encoder: a scorer of `builders.mining.SCORERS`.
 
     Raises:
         UserError: as `score_located`; a pair names a query or a passage that is not there.
     """
-    found = score_located(locate(pairs, queries, passages), queries["_id"], material, config)
-    columns = {name: pairs[name] for name in ("query-id", "corpus-id")}
-    return pa.table({**columns, "score": found.scores}, schema.SCORES)
+    scores, _ = score_located(locate(pairs, queries, passages), queries["_id"], material, config)
+    return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
 
 
-def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, config: CrossEncoderConfig) -> Scored:
+def score_located(
+    pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, config: CrossEncoderConfig
+) -> tuple[Scores, Agreement | None]:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 
     Equal texts are scored once. What any build has scored before is not scored again. A lane other than fp32 first
@@ -74,6 +53,10 @@ def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, 
         query_ids: ids of `pairs.queries`; with the seed they choose the sample.
         material: for its cache and seed.
         config: model and lane.
+
+    Returns:
+        `(n_pairs,)` scores, rounded to 6 digits, so that noise in the last bits of a sum cannot reorder passages; and
+        how the lane compares with fp32, None for fp32 itself.
 
     Raises:
         UserError: the model cannot be loaded or gives more than one score, a lane's package is missing, a lane ranks
@@ -86,7 +69,7 @@ def score_located(pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, 
         reference = Scorer(config, "fp32", material.cache).scores(sample)
         agreement = compare(lane, scorer.scores(sample), reference, sample.query_positions)
         check_agreement(agreement)
-    return Scored(scorer.scores(pairs), agreement)
+    return scorer.scores(pairs), agreement
 
 
 class Scorer:
@@ -137,10 +120,14 @@ class Scorer:
         """
         keys, firsts = np.unique(keys, axis=0, return_index=True)
         known = self._store.find(keys) >= 0
-        _forget(bar, len(texts) - int((~known).sum()))
+        if bar.total is not None:  # the bar's rate and time left are those of the work
+            bar.total -= len(texts) - int((~known).sum())
+            bar.refresh()
         if known.all():
             return
-        lane = self._lane = self._lane or load_lane(self._config, self._reference, self._lane_name, self._converted())
+        lane = self._lane = self._lane or load_lane(
+            self._config, self._reference, self._lane_name, self._cache / self._lane_name / self.folder.name
+        )
         order = np.argsort([-len(texts[i][0]) - len(texts[i][1]) for i in firsts], kind="stable")
         for start in range(0, len(order), lane.at_once):
             rows = order[start : start + lane.at_once]
@@ -149,9 +136,6 @@ class Scorer:
                 scores = lane.score([texts[firsts[row]] for row in rows])
                 self._store.add(keys[rows], scores[:, None])
                 bar.update(len(rows))
-
-    def _converted(self) -> Path:
-        return self._cache / self._lane_name / self.folder.name
 
 
 def pair_keys(texts: list[tuple[str, str]]) -> Keys:
@@ -162,10 +146,3 @@ def pair_keys(texts: list[tuple[str, str]]) -> Keys:
     (False, True)
     """
     return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)
-
-
-def _forget(bar: Any, pairs: int) -> None:
-    """Takes pairs that need no scoring out of a bar, so that its rate and time left are those of the work."""
-    if bar.total is not None:
-        bar.total -= pairs
-        bar.refresh()

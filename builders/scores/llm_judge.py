@@ -108,14 +108,9 @@ def verdict_in(text: str) -> float | None:
 def score(
     pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: LlmJudgeConfig
 ) -> pa.Table:
-    """Has the LLM judge pairs: `schema.SCORES` in their order, with 1 (relevant), 0 (not) or null (no verdict).
+    """Has the LLM judge pairs: a scorer of `builders.mining.SCORERS`.
 
-    Args:
-        pairs: `query-id`, `corpus-id`.
-        queries: `_id`, `text`.
-        passages: all that the pairs name, generated ones too.
-        material: its seed, its language and its LLM.
-        config: prompt and sampling.
+    Scores are 1 (relevant), 0 (not) or null (no verdict).
 
     Raises:
         UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.

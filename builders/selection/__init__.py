@@ -4,7 +4,6 @@ All kinds keep the same queries, so that a comparison of kinds compares nothing 
 recorded.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -135,7 +134,8 @@ def _outcome_table(kind: str, rows: pa.Table, codes: npt.NDArray[np.int16]) -> p
 
 def _counts(codes: npt.NDArray[np.int16]) -> dict[str, int]:
     """Counts outcomes; all columns together as `chosen`."""
-    counts = Counter({OUTCOMES[code]: int((codes == code).sum()) for code in np.unique(codes[codes > 0])})
+    found, sizes = np.unique(codes[codes > 0], return_counts=True)
+    counts = dict(zip([OUTCOMES[code] for code in found], sizes.tolist(), strict=True))
     return {"chosen": int((codes < 0).sum()), **counts}
 
 

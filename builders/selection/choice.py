@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from builders.hashing import keyed_hash
+from builders.hashing import keyed_hash, mixed
 from builders.selection.config import Rules
 from builders.selection.frame import Flags, Floats, Frame, Numbers, Pool
 from builders.selection.rules import Judged
@@ -135,19 +135,12 @@ def drawn(keys: npt.NDArray[np.uint64], seed: int, what: str) -> npt.NDArray[np.
     >>> bool((drawn(np.arange(3, dtype=np.uint64), 1, "a") == drawn(np.arange(3, dtype=np.uint64), 1, "b")).any())
     False
     """
-    return _splitmix(keys ^ np.uint64(keyed_hash(seed, "selection", what)))
+    return mixed(keys ^ np.uint64(keyed_hash(seed, "selection", what)))
 
 
 def uniform(bits: npt.NDArray[np.uint64]) -> Floats:
     """Turns 64 random bits into numbers between 0 and 1, both excluded."""
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53 + _TINY)
-
-
-def _splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return values ^ (values >> np.uint64(31))
 
 
 def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Floats:
@@ -166,4 +159,4 @@ def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: 
 
 def _pair_bits(frame: Frame, pool: Pool, seed: int, kind: str) -> npt.NDArray[np.uint64]:
     queries = drawn(frame.query_keys, seed, kind)
-    return _splitmix(queries[pool.query] + frame.passage_keys[pool.passage])
+    return mixed(queries[pool.query] + frame.passage_keys[pool.passage])

@@ -1,6 +1,8 @@
 """Candidates, positives and scores as numbers: ids are looked up once, and then no rule touches a string."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.hashing import hashed
-from builders.passages import Passages, Positions
+from builders.passages import Passages, Positions, take
+from builders.texts import letters
 from foils.errors import UserError
 from foils.texts import normalised
 
@@ -17,8 +20,7 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
-
-
+Lookup = Callable[[pa.ChunkedArray], Numbers]
 _NO_IDS = pa.nulls(0, pa.string())  # `pa.array` imports pandas
 
 
@@ -118,18 +120,18 @@ def read(inputs: Inputs) -> tuple[Frame, dict[str, Pool], dict[str, "Scored"]]:
             f"selection: {int((positions < 0).sum())} passages among candidates or judgements are neither in `corpus` "
             f"nor in `generated`, the first is {lost!r}; build the data set again"
         )
-    code_of, query_of = _Lookup(ids), _Lookup(queries["_id"])
+    code_of, query_of = partial(_places, ids), partial(_places, queries["_id"])
     positive = code_of(queries["corpus-id"])
     judged = query_of(inputs.qrels["query-id"]), code_of(inputs.qrels["corpus-id"])
     known = (judged[0] >= 0) & (inputs.qrels["score"].to_numpy() > 0)
-    _, same = np.unique(_text_hashes(passages, positions), return_inverse=True)
+    text, body = _same_texts(passages, positions)
     frame = Frame(
         query_keys=_keys(queries["_id"]),
         passage_keys=_keys(ids),
         positions=positions,
         in_corpus=positions < inputs.corpus_size,
-        text=same[: len(positions)].astype(np.int64),
-        body=same[len(positions) :].astype(np.int64),
+        text=text,
+        body=body,
         positive=positive,
         positives=np.empty(0, np.int64),
         kept_out=np.asarray(pc.is_in(ids, value_set=inputs.kept_out).to_numpy(zero_copy_only=False)),
@@ -148,7 +150,7 @@ class Scored(NamedTuple):
     scores: Floats
 
     @classmethod
-    def read(cls, table: pa.Table, frame: Frame, query_of: "_Lookup", code_of: "_Lookup") -> "Scored":
+    def read(cls, table: pa.Table, frame: Frame, query_of: Lookup, code_of: Lookup) -> "Scored":
         """Reads `schema.SCORES`; pairs of other queries or passages are left out."""
         query, passage = query_of(table["query-id"]), code_of(table["corpus-id"])
         known = (query >= 0) & (passage >= 0) & table["score"].is_valid().to_numpy()
@@ -165,18 +167,12 @@ class Scored(NamedTuple):
         return scores
 
 
-class _Lookup:
-    """A function from ids to their positions among `ids`; -1 for others."""
-
-    def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
-        self._ids = ids
-
-    def __call__(self, wanted: pa.ChunkedArray) -> Numbers:
-        found = pc.fill_null(pc.index_in(wanted, value_set=self._ids), -1)
-        return np.asarray(found.to_numpy(), np.int64)
+def _places(among: pa.Array | pa.ChunkedArray, ids: pa.ChunkedArray) -> Numbers:
+    """Returns the positions of ids among others; -1 for those that are not there."""
+    return np.asarray(pc.fill_null(pc.index_in(ids, value_set=among), -1).to_numpy(), np.int64)
 
 
-def _pool(table: pa.Table, query_of: _Lookup, code_of: _Lookup) -> Pool:
+def _pool(table: pa.Table, query_of: Lookup, code_of: Lookup) -> Pool:
     query, passage = query_of(table["query-id"]), code_of(table["corpus-id"])
     rank = table["rank"].to_numpy().astype(np.int64)
     order = np.lexsort((passage, rank, query))
@@ -186,12 +182,31 @@ def _pool(table: pa.Table, query_of: _Lookup, code_of: _Lookup) -> Pool:
 
 def _keys(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """Returns 64 bits for each id."""
-    parts = [hashed(ids.slice(start, BLOCK).to_pylist()) for start in range(0, len(ids), BLOCK)]
+    return _joined(hashed(ids.slice(start, BLOCK).to_pylist()) for start in range(0, len(ids), BLOCK))
+
+
+def _same_texts(passages: Passages, positions: Positions) -> tuple[Numbers, Numbers]:
+    """Returns `Frame.text` and `Frame.body`. Only texts that have the same letters are normalised and compared."""
+    size = len(positions)
+    title, text = passages.table["title"], passages.table["text"]
+    bodies = _joined(letters(take(text, block)) for block in _blocks(positions))
+    reads = bodies + _joined(letters(take(title, block)) for block in _blocks(positions))
+    titled = np.flatnonzero(pc.not_equal(take(title, positions), "").to_numpy(zero_copy_only=False))
+    keys = np.concatenate([reads, bodies[titled]])
+    _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    unclear = np.flatnonzero(sizes[group] > 1)
+    read, bare = positions[unclear[unclear < size]], positions[titled[unclear[unclear >= size] - size]]
+    exact = chain(map(passages.texts, _blocks(read)), map(passages.bodies, _blocks(bare)))
+    keys[unclear] = _joined(hashed(map(normalised, texts.to_pylist())) for texts in exact)
+    same = np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    alone = same[:size].copy()
+    alone[titled] = same[size:]
+    return same[:size], alone
+
+
+def _blocks(positions: Positions) -> Iterator[Positions]:
+    return (positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK))
+
+
+def _joined(parts: Iterable[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
     return np.concatenate([np.empty(0, np.uint64), *parts])
-
-
-def _text_hashes(passages: Passages, positions: Positions) -> npt.NDArray[np.uint64]:
-    """Returns 64 bits for each passage as models read it, then for each without its title, `(2 * n,)`."""
-    blocks = [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
-    texts = (column(block).to_pylist() for column in (passages.texts, passages.bodies) for block in blocks)
-    return np.concatenate([np.empty(0, np.uint64), *(hashed(map(normalised, block)) for block in texts)])

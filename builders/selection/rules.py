@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from builders.selection.config import Rules
-from builders.selection.frame import Flags, Floats, Frame, Pool, Scored
+from builders.selection.frame import Flags, Floats, Frame, Numbers, Pool, Scored
 from foils.errors import UserError
 
 USABLE = ""
@@ -57,7 +57,7 @@ def relabelled(
     for kind, pool in pools.items():
         pairs = frame.pair(pool.query, pool.passage)
         for scorer, threshold in rules[kind].relabel.items():
-            scores = scores_for(kind, scorer, scored).of(pairs)
+            scores = _scores(kind, scorer, scored, pairs)
             may_be = frame.in_corpus[pool.passage] & ~_is_the_query(frame, pool)
             frame = frame.with_positives(pairs[(scores >= threshold) & may_be])
     return frame
@@ -79,11 +79,8 @@ def judge(frame: Frame, known: Frame, kind: str, pool: Pool, scored: Mapping[str
     """
     pairs = frame.pair(pool.query, pool.passage)
     positives = frame.pair(pool.query, frame.positive[pool.query])
-    scores = {scorer: scores_for(kind, scorer, scored).of(pairs) for scorer in sorted(rules.scorers)}
+    scores = {scorer: _scores(kind, scorer, scored, pairs) for scorer in sorted(rules.scorers)}
     positive_scores = {scorer: scored[scorer].of(positives) for scorer in scores}
-    for scorer, values in scores.items():
-        if len(values) and np.isnan(values).all():
-            raise UserError(_nothing_scored(kind, scorer, scored))
     outcome = np.zeros(len(pairs), np.int8)
 
     def mark(flags: Flags, reason: str) -> None:
@@ -108,9 +105,10 @@ def _by_scores(
     scores: Mapping[str, Floats], positive_scores: Mapping[str, Floats], rules: Rules
 ) -> Iterator[tuple[Flags, str]]:
     """Yields the rules that look at scores, in their order; a score that is missing breaks no comparison."""
+    around = {rules.around_scorer} if rules.sampling == "around-positive" else set()
     for scorer, values in scores.items():
         yield np.isnan(values), "unscored"
-        if scorer in (*rules.relative_margin, *rules.absolute_margin, *_around(rules)):
+        if scorer in rules.relative_margin.keys() | rules.absolute_margin.keys() | around:
             yield np.isnan(positive_scores[scorer]), "unscored"
     for scorer, limit in rules.floor.items():
         yield scores[scorer] < limit, "below-the-floor"
@@ -123,32 +121,25 @@ def _by_scores(
         yield scores[scorer] > positive_scores[scorer] - margin, "too-close-to-the-positive"
 
 
-def scores_for(kind: str, scorer: str, scored: Mapping[str, Scored]) -> Scored:
-    """Returns a scorer's scores.
+def _scores(kind: str, scorer: str, scored: Mapping[str, Scored], pairs: Numbers) -> Floats:
+    """Returns a scorer's scores of a kind's candidates, `(n_candidates,)`; NaN where one is missing.
 
     Raises:
         UserError: there are none.
     """
     if scorer not in scored:
-        raise UserError(_nothing_scored(kind, scorer, scored))
-    return scored[scorer]
-
-
-def _nothing_scored(kind: str, scorer: str, scored: Mapping[str, Scored]) -> str:
-    there = ", ".join(sorted(scored)) or "none"
-    if scorer in scored:
-        return (
+        there = ", ".join(sorted(scored)) or "none"
+        raise UserError(
+            f"selection: a rule for {kind} looks at scores of {scorer!r}, and its candidates have none (scores in this "
+            f"data set: {there}); name another, lift the rule for this kind (selection.kinds.{kind}), or build with it"
+        )
+    scores = scored[scorer].of(pairs)
+    if len(scores) and np.isnan(scores).all():
+        raise UserError(
             f"selection: a rule for {kind} looks at scores of {scorer!r}, which has scored none of its candidates, "
             f"such as an LLM that says neither yes nor no; take another, or lift the rule (selection.kinds.{kind})"
         )
-    return (
-        f"selection: a rule for {kind} looks at scores of {scorer!r}, and its candidates have none (scores in this "
-        f"data set: {there}); name another, lift the rule for this kind (selection.kinds.{kind}), or build with it"
-    )
-
-
-def _around(rules: Rules) -> tuple[str, ...]:
-    return (rules.around_scorer,) if rules.sampling == "around-positive" else ()
+    return scores
 
 
 def _is_the_query(frame: Frame, pool: Pool) -> Flags:

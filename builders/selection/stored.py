@@ -46,12 +46,9 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     fates = read_config(folder, manifest, "fates")
     added = fates.filter(pc.equal(fates["fate"], "relabelled-as-positive")).select(["query-id", "corpus-id"])
     if added.num_rows:
-        qrels = _without(qrels, added)
+        qrels = qrels.filter(pc.invert(pc.is_in(_pairs(qrels), value_set=_pairs(added))))
     names = manifest["configs"]
-    drops = read_config(folder, manifest, "drops")
-    barred = (
-        drops.filter(pc.starts_with(drops["reason"], "passage-in-")) if drops.num_rows else schema.DROPS.empty_table()
-    )
+    drops = read_config(folder, manifest, "drops") or schema.DROPS.empty_table()
     return Inputs(
         queries=with_positives(read_config(folder, manifest, "queries"), qrels),
         qrels=qrels,
@@ -59,7 +56,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
         scores=_named(folder, manifest, "scores-", names),
         passages=passages,
         corpus_size=corpus.num_rows,
-        kept_out=pc.unique(barred["id"]),
+        kept_out=pc.unique(drops.filter(pc.starts_with(drops["reason"], "passage-in-"))["id"]),
     )
 
 
@@ -88,11 +85,6 @@ def own_first(queries: pa.Table, qrels: pa.Table) -> pa.Table:
     own = own_positives(queries)
     is_own = pc.is_in(_pairs(qrels), value_set=_pairs(own))
     return pa.concat_tables([qrels.filter(is_own), qrels.filter(pc.invert(is_own))])
-
-
-def _without(qrels: pa.Table, others: pa.Table) -> pa.Table:
-    """Returns the judgements without those of some pairs, in their order."""
-    return qrels.filter(pc.invert(pc.is_in(_pairs(qrels), value_set=_pairs(others))))
 
 
 def _pairs(table: pa.Table) -> pa.Array:

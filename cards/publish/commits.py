@@ -4,15 +4,16 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+from cards.publish.files import LocalFile
 from foils.errors import UserError
-from foils.hub import RepoType, client, patiently
+from foils.hub import RepoType, client, explained, files_at, patiently, pin
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def conflicts() -> Iterator[None]:
     try:
         yield
     except RevisionNotFoundError as error:
-        raise Conflict("a branch went by another hand") from error
+        raise Conflict("another writer deleted a branch") from error
     except HfHubHTTPError as error:
         if error.response.status_code not in CONFLICTS:
             raise
@@ -71,3 +72,32 @@ def commit(
             )
         )
     return str(made.oid)
+
+
+def contribute(repo_id: str, kind: RepoType, what: str, title: str, made: Callable[[str], Mapping[str, bytes]]) -> None:
+    """Commits files to a repository's `main`; what is there already is not sent.
+
+    Args:
+        repo_id: the repository.
+        kind: of which kind.
+        what: for logs and errors, such as `scores`.
+        title: of the commit.
+        made: the head of `main` -> path -> content; called again where another writer was faster.
+
+    Raises:
+        UserError: `made`'s, or the Hub refuses, or others kept changing the repository.
+    """
+
+    def once() -> str | None:
+        head = pin(repo_id, MAIN, kind)
+        local = {path: LocalFile.of(path, content) for path, content in made(head).items()}
+        there = files_at(repo_id, head, kind)
+        missing = [
+            CommitOperationAdd(path, file.content) for path, file in local.items() if not file.is_at(there.get(path))
+        ]
+        return commit((repo_id, kind), missing, title, head) if missing else None
+
+    label = f"{what} of {kind} {repo_id}"
+    with explained(label):
+        oid = in_rounds(label, once)
+    logger.info("%s: %s", repo_id, f"{what} in commit {oid}" if oid else f"has {what} like these already")

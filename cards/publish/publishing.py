@@ -11,17 +11,19 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from msgspec import Struct
 
+from cards.comparison import publish_comparison
 from cards.merging import parse_card
 from cards.publish.commits import MAIN, Conflict, Operation, commit, conflicts, in_rounds
 from cards.publish.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
 from cards.publish.readback import ReadBack, read_back
+from cards.publish.release import Target
 from cards.publish.versions import Version, as_version
 from foils.errors import UserError, scrub
 from foils.hub import RepoType, client, explained, files_at, patiently
@@ -42,6 +44,7 @@ class Bundle(Struct, frozen=True):
         card: the README.
         merge: `(generated card, card on the Hub) -> card`, so that what people wrote stays.
         load: loads a tag as its readers will; raises `UserError` where that fails.
+        loaded: what that reads, for the log.
         superseded: paths on `main` that a new version leaves no meaning to, such as scores of older weights.
     """
 
@@ -51,42 +54,37 @@ class Bundle(Struct, frozen=True):
     card: str
     merge: Callable[[str, str], str]
     load: Callable[[ReadBack, str], None] = lambda _back, _tag: None
+    loaded: str = ""
     superseded: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] = lambda _record, _paths: ()
 
 
-class Published(NamedTuple):
-    """Where a version lies; `new` says whether this run made it."""
-
-    repo_id: str
-    version: Version
-    commit: str
-    new: bool
-
-
-def publish(bundle: Bundle, repo_id: str, version: Version, *, private: bool = False) -> Published:
-    """Makes a version, or finds it made.
+def publish(bundle: Bundle, target: Target, version: Version) -> None:
+    """Makes a version, or finds it made; then the card gets the comparison that the folder's card has.
 
     Args:
         bundle: the files.
-        repo_id: `owner/name`; the repository is created if need be.
+        target: the repository, which is created if need be.
         version: becomes the tag.
-        private: of a repository that is created.
 
     Raises:
         UserError: the version exists with other content, the Hub refuses, or the files come back otherwise.
     """
+    repo_id = target.repo_id
     what = f"publishing {version} to {bundle.repo_type} {repo_id}"
     with explained(what), read_back() as back:
         files = local_files(bundle.folder, bundle.record, bundle.card)  # first: a damaged folder makes no repository
-        _create_repo(repo_id, bundle.repo_type, private)
+        _create_repo(repo_id, bundle.repo_type, target.private)
         looks: list[_Publication] = []
 
-        def attempt() -> Published:
+        def attempt() -> tuple[str, bool]:
             looks.append(_Publication(bundle, files, repo_id, version))
             return looks[-1].run(back)
 
-        published = in_rounds(what, attempt)
-    return published._replace(new=published.new or len(looks) > 1)
+        commit, new = in_rounds(what, attempt)
+    found = "is there with the same content: nothing to do"
+    done = f"published, {bundle.loaded}read back and verified" if new or len(looks) > 1 else found
+    logger.info("%s@%s: %s; commit %s", repo_id, version, done, commit)
+    publish_comparison(bundle.folder, repo_id, bundle.repo_type)
 
 
 class _Publication:
@@ -96,19 +94,20 @@ class _Publication:
         self._bundle, self._id, self._type, self._version = bundle, repo_id, bundle.repo_type, version
         self._files = files
         # A branch that only this very content uses; a card may change between two tries.
-        content = {file.path: file.sha256 for file in files if file.path != CARD}
-        self._staging = f"staging-{version}-{sha256_json(content)[:12]}"
+        self._content = {file.path: file.sha256 for file in files if file.path != CARD}
+        self._staging = f"staging-{version}-{sha256_json(self._content)[:12]}"
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=self._type))
         self._tags = {tag.name: tag.target_commit for tag in refs.tags}
         self._branches = {branch.name: branch.target_commit for branch in refs.branches}
 
-    def run(self, back: ReadBack) -> Published:
+    def run(self, back: ReadBack) -> tuple[str, bool]:
+        """Takes the steps; returns the version's commit, and whether anything was missing."""
         name = str(self._version)
         commit = self._tags.get(name)
         new = commit is None
         if commit is None:
             commit = self._stage()
-            self._read_back(back, commit, self._files)
+            back.check_bytes(self._id, self._type, commit, {file.path: file.sha256 for file in self._files})
             self._tag(commit)
         else:
             self._refuse_other_content(commit)
@@ -116,12 +115,13 @@ class _Publication:
             operations = self._main_operations(commit)
             if operations:
                 if not new:  # the run that made the tag may have been killed before it had looked
-                    self._read_back(back, commit, [file for file in self._files if file.path != CARD])
+                    back.check_bytes(self._id, self._type, commit, self._content)
                 self._bundle.load(back, name)
-                self._commit(MAIN, operations, self._branches[MAIN], f"{name}: {self._title()}")
+                title = f"{name}: {'data set' if self._type == 'dataset' else 'model'} and card"
+                self._commit(MAIN, operations, self._branches[MAIN], title)
                 new = True
         self._delete_spent_branches()
-        return Published(self._id, self._version, commit, new)
+        return commit, new
 
     def _stage(self) -> str:
         """The commit with all files of the version, complete and on top of what `main` had when the branch began.
@@ -164,9 +164,6 @@ class _Publication:
         refs = patiently(lambda: client().list_repo_refs(self._id, repo_type=self._type))
         if {tag.name: tag.target_commit for tag in refs.tags}.get(name) != commit:
             raise Conflict(f"tag {name} points elsewhere")
-
-    def _read_back(self, back: ReadBack, commit: str, files: Sequence[LocalFile]) -> None:
-        back.check_bytes(self._id, self._type, commit, {file.path: file.sha256 for file in files})
 
     def _refuse_other_content(self, commit: str) -> None:
         """The tag that is there must hold the same records and data; its card may have been another."""
@@ -229,20 +226,15 @@ class _Publication:
         made = {*self._tags, str(self._version)}
         for branch in self._branches:
             name = STAGING.fullmatch(branch)
-            if name is not None and name[1] in made:
-                self._delete_branch(branch)
-
-    def _delete_branch(self, branch: str) -> None:
-        try:
-            patiently(lambda: client().delete_branch(self._id, branch=branch, repo_type=self._type))
-        except RevisionNotFoundError:
-            logger.debug("branch %s went by another hand", branch)
-        except HfHubHTTPError as error:
-            why = scrub(error.server_message or str(error.response.status_code))
-            logger.warning("%s: branch %s could not be deleted: %s", self._id, branch, why)
-
-    def _title(self) -> str:
-        return "data set and card" if self._type == "dataset" else "model and card"
+            if name is None or name[1] not in made:
+                continue
+            try:
+                patiently(lambda: client().delete_branch(self._id, branch=branch, repo_type=self._type))  # noqa: B023
+            except RevisionNotFoundError:
+                logger.debug("branch %s has been deleted by another process", branch)
+            except HfHubHTTPError as error:
+                why = scrub(error.server_message or str(error.response.status_code))
+                logger.warning("%s: branch %s could not be deleted: %s", self._id, branch, why)
 
 
 def _create_repo(repo_id: str, repo_type: RepoType, private: bool) -> None:

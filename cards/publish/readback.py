@@ -25,6 +25,7 @@ from foils.hub import RepoType, client, explained, patiently
 from foils.provenance import ROOT, sha256_file
 
 DOWNLOADS = 4
+AGAIN = "main still holds what it held; run the same command again"
 
 
 class ReadBack:
@@ -40,28 +41,26 @@ class ReadBack:
             UserError: a file cannot be read or has other bytes.
         """
 
-        def read(path: str) -> tuple[str, str]:
+        def read(path: str) -> None:
             local = patiently(
                 lambda: client().hf_hub_download(
                     repo_id, path, repo_type=repo_type, revision=commit, cache_dir=self._home / "hub"
                 )
             )
-            return path, sha256_file(Path(local))
+            found = sha256_file(Path(local))
+            if found != expected[path]:
+                raise UserError(
+                    f"{repo_id}@{commit}: {path} came back with SHA-256 {found}, not {expected[path]}; {AGAIN}"
+                )
 
         with explained(f"reading back {repo_id}@{commit}"), ThreadPoolExecutor(DOWNLOADS) as pool:
-            found, readings = {}, [pool.submit(read, path) for path in expected]
+            readings = [pool.submit(read, path) for path in expected]
             try:
                 for reading in tqdm(readings, "reading back", unit="file", leave=False, disable=None):
-                    path, found[path] = reading.result()
+                    reading.result()
             except BaseException:  # Ctrl-C too: what has not begun is not waited for
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        wrong = [path for path, digest in expected.items() if found[path] != digest]
-        if wrong:
-            raise UserError(
-                f"{repo_id}@{commit}: {wrong[0]} came back with SHA-256 {found[wrong[0]]}, not {expected[wrong[0]]}; "
-                "main still holds what it held; run the same command again"
-            )
 
     def check_configs(self, repo_id: str, revision: str, expected: Mapping[str, Mapping[str, Any]]) -> None:
         """Loads every configuration with `datasets`, as a reader would, and compares rows and columns.
@@ -74,36 +73,24 @@ class ReadBack:
         Raises:
             UserError: one cannot be loaded or is not as it was written.
         """
-        found = self._load(repo_id, revision, expected)
+        # The token's file lies in the home that is left, so it goes along in the environment.
+        environment = {**os.environ, "HF_HOME": str(self._home), "HF_TOKEN": get_token() or ""}
+        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE", "HUGGINGFACE_HUB_CACHE"):
+            environment.pop(name, None)
+        splits = (f"{config}={about['split']}" for config, about in expected.items())
+        command = [sys.executable, "-m", "cards.publish.readback", repo_id, revision, *splits]
+        finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if finished.returncode != 0:
+            last = scrub(finished.stderr.strip().rpartition("\n")[2])
+            raise UserError(f"{repo_id}@{revision}: cannot be loaded as published: {last}; run the same command again")
+        found = json.loads(finished.stdout.splitlines()[-1])
         for config, about in expected.items():
             wanted = {"rows": about["rows"], "columns": list(about["columns"])}
             if found.get(config) != wanted:
                 raise UserError(
                     f"{repo_id}@{revision}: configuration {config!r} loads as {found.get(config)}, not as {wanted}; "
-                    "main still holds what it held; run the same command again"
+                    f"{AGAIN}"
                 )
-
-    def _load(self, repo_id: str, revision: str, expected: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        # The token's file lies in the home that is left, so it goes along in the environment.
-        environment = {**os.environ, "HF_HOME": str(self._home), "HF_TOKEN": get_token() or ""}
-        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE", "HUGGINGFACE_HUB_CACHE"):
-            environment.pop(name, None)
-        finished = subprocess.run(
-            [
-                *(sys.executable, "-m", "cards.publish.readback", repo_id, revision),
-                *(f"{config}={about['split']}" for config, about in expected.items()),
-            ],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if finished.returncode != 0:
-            last = scrub(finished.stderr.strip().rpartition("\n")[2])
-            raise UserError(f"{repo_id}@{revision}: cannot be loaded as published: {last}; run the same command again")
-        loaded: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
-        return loaded
 
 
 @contextmanager

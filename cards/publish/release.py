@@ -3,12 +3,13 @@
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
-from cards.merging import block, blocks, merge_cards, parse_card
+from cards.merging import block, blocks, merge_cards, parse_card, with_block
 from cards.publish.files import CARD, read_record, read_remote
 from cards.publish.versions import AUTO, FIRST, Change, Version, as_version, check_step, parse_version
 from foils.errors import UserError
@@ -56,8 +57,8 @@ class Release(Struct, frozen=True):
     remote_card: str
     tagged_card: str = ""
 
-    def told(self) -> str:
-        """One line for the user."""
+    def summary(self) -> str:
+        """The number, and why it is this one, in one line."""
         if self.previous is None:
             return f"{self.version}: the first version"
         if self.change is None:
@@ -125,12 +126,27 @@ def push_target(arguments: argparse.Namespace, *, dry_run_alone: bool = False) -
     if arguments.version != AUTO:
         parse_version(arguments.version)
     return Target(
-        arguments.push,
-        arguments.version,
-        arguments.private,
-        arguments.dry_run,
-        getattr(arguments, "license", None),
+        arguments.push, arguments.version, arguments.private, arguments.dry_run, getattr(arguments, "license", None)
     )
+
+
+def publish_entry(description: str | None, folder: str, publish: Callable[[Path, Target], None]) -> None:
+    """The command line `FOLDER --push OWNER/NAME`.
+
+    Args:
+        description: of the command.
+        folder: says which folders it takes.
+        publish: what it runs.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=folder)
+    add_push_arguments(parser, required=True, licence=True)
+    arguments = parser.parse_args()
+    target = push_target(arguments)
+    if target is not None:
+        publish(arguments.folder, target)
 
 
 def plan_release(
@@ -161,16 +177,15 @@ def plan_release(
         before = read_record(target.repo_id, repo_type, commits[latest], record_name)
     try:
         change = compare(before, record)
-    except (KeyError, TypeError, AttributeError):  # written by other hands, or by an older Foils
+    except (KeyError, TypeError, AttributeError):  # another program or an older Foils wrote it
         change = Change("major", (f"{latest} has no {record_name} of this form",))
-    if wanted is not None:
-        if wanted not in commits:
-            if change is None:
-                raise UserError(f"version {wanted}: nothing differs from {latest}; there is nothing to publish")
-            check_step(wanted, latest, change)
-        return Release(target.repo_id, wanted, latest, change, card)
-    if change is not None:
-        return Release(target.repo_id, latest.next(change.level), latest, change, card)
+    if wanted is not None and wanted not in commits:
+        if change is None:
+            raise UserError(f"version {wanted}: nothing differs from {latest}; there is nothing to publish")
+        check_step(wanted, latest, change)
+    if wanted is not None or change is not None:
+        version = wanted or latest.next(change.level if change else "patch")
+        return Release(target.repo_id, version, latest, change, card)
     with explained(f"{repo_type} {target.repo_id}@{latest}"):
         tagged = read_remote(target.repo_id, repo_type, commits[latest], CARD) or ""
     return Release(target.repo_id, latest, latest, None, card, tagged)
@@ -189,11 +204,7 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
         UserError: the card on the Hub cannot be read.
     """
     card = parse_card(generated)
-    text = card.text
-    if CHANGELOG in blocks(text):
-        text = text.replace(blocks(text)[CHANGELOG], block(CHANGELOG, release.changelog()))
-    else:
-        text = f"{text.rstrip()}\n\n{block(CHANGELOG, release.changelog())}\n"
+    text = with_block(card.text, CHANGELOG, block(CHANGELOG, release.changelog()))
     ours = card._replace(data={**card.data, **extra, "version": str(release.version)}, text=text)
     try:
         return merge(ours.render(), release.remote_card)
@@ -204,9 +215,8 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
 def merge_with_history(new: str, existing: str, keep: tuple[str, ...] = ()) -> str:
     """`merge_cards`, with the versions that either card lists."""
     entries = {**_entries(existing), **_entries(new)}
-    known = blocks(new)
-    if entries and CHANGELOG in known:
-        new = new.replace(known[CHANGELOG], block(CHANGELOG, _section(entries)))
+    if entries and CHANGELOG in blocks(new):
+        new = with_block(new, CHANGELOG, block(CHANGELOG, _section(entries)))
     return merge_cards(new, existing, keep)
 
 
@@ -227,10 +237,6 @@ def _remote_state(repo_id: str, repo_type: RepoType) -> tuple[dict[Version, str]
         refs = patiently(lambda: client().list_repo_refs(repo_id, repo_type=repo_type))
     except RepositoryNotFoundError:
         return {}, None
-    commits = {}
-    for tag in refs.tags:
-        version = as_version(tag.name)
-        if version is not None:
-            commits[version] = tag.target_commit
+    commits = {version: tag.target_commit for tag in refs.tags if (version := as_version(tag.name)) is not None}
     head = next((branch.target_commit for branch in refs.branches if branch.name == "main"), None)
     return commits, head

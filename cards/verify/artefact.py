@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub.errors import RepositoryNotFoundError
 from msgspec import Struct
 
 from cards.merging import parse_card
-from cards.publish.files import CARD, LocalFile, read_remote
-from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from cards.publish.files import CARD, LocalFile
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
 from foils.errors import UserError
 from foils.hub import RepoType, check_path, client, download, explained, files_at, patiently
 from foils.manifest import BuildRecord
@@ -34,6 +33,11 @@ class Artefact(Struct, frozen=True):
     kind: RepoType
     folder: Path
     commit: str | None = None
+
+    @property
+    def record(self) -> str:
+        """The file that says what it was made of."""
+        return RECORDS[self.kind]
 
     @property
     def label(self) -> str:
@@ -61,9 +65,9 @@ class Artefact(Struct, frozen=True):
             BrokenError: there is none.
             UserError: it does not decode.
         """
-        found = read_record(self.folder / RECORDS[self.kind], kind, "nothing can be followed from it")
+        found = read_record(self.folder / self.record, kind, "nothing can be followed from it")
         if found is None:
-            raise BrokenError(f"no {RECORDS[self.kind]}: nothing says what it was made of")
+            raise BrokenError(f"no {self.record}: nothing says what it was made of")
         return found
 
     def card(self) -> str:
@@ -79,6 +83,20 @@ class Artefact(Struct, frozen=True):
         """
         check_path(path, self.name)
         return self.folder / path
+
+    def rows(self, config: str) -> pa.Table:
+        """The rows of a configuration of a data set, all its files.
+
+        Raises:
+            BrokenError: there is no such configuration, or its files cannot be read.
+        """
+        about = self.manifest().configs.get(config)
+        if about is None:
+            raise BrokenError(f"no configuration {config}")
+        try:
+            return pa.concat_tables([pq.read_table(self.file(path)) for path in about.files])
+        except pa.ArrowException as error:
+            raise BrokenError(f"{config}: {str(error).splitlines()[0]}") from None
 
 
 def find(reference: str) -> Artefact:
@@ -111,16 +129,14 @@ def fetch(repo_id: str, kind: RepoType, commit: str) -> Artefact:
     Raises:
         UserError: the repository cannot be read.
     """
-    folder = download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*"])
-    artefact = Artefact(repo_id, kind, folder, commit)
-    if not (folder / RECORDS[kind]).is_file():
-        return artefact
-    listed = artefact.listed()
-    for path in listed:
-        check_path(path, repo_id)
-    return Artefact(
-        repo_id, kind, download(repo_id, commit, kind, [CARD, RECORDS[kind], "evaluation/*", *listed]), commit
-    )
+    wanted = [CARD, RECORDS[kind], "evaluation/*"]
+    artefact = Artefact(repo_id, kind, download(repo_id, commit, kind, wanted), commit)
+    if (artefact.folder / artefact.record).is_file():
+        listed = artefact.listed()
+        for path in listed:
+            check_path(path, repo_id)
+        download(repo_id, commit, kind, [*wanted, *listed])  # into the same folder
+    return artefact
 
 
 def check_version(artefact: Artefact) -> Link:
@@ -134,15 +150,14 @@ def check_version(artefact: Artefact) -> Link:
         if not name:
             raise UnverifiableError("the card names no version")
         refs = patiently(lambda: client().list_repo_refs(artefact.name, repo_type=artefact.kind))
-        tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(name)
-        if tagged is None:
-            raise BrokenError(f"the card says {name}, and there is no such tag")
+        tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(name, "")
+        require(tagged, f"the card says {name}, and there is no such tag")
         if tagged == commit:
             return f"{name} is commit {commit}"
         there = files_at(artefact.name, tagged, artefact.kind)
-        for path in (RECORDS[artefact.kind], *artefact.listed()):
-            if not LocalFile.of(path, artefact.file(path)).is_at(there.get(path)):
-                raise BrokenError(f"{path} differs between {commit[:12]} and the tag {name} ({tagged[:12]})")
+        for path in (artefact.record, *artefact.listed()):
+            same = LocalFile.of(path, artefact.file(path)).is_at(there.get(path))
+            require(same, f"{path} differs between {commit[:12]} and the tag {name} ({tagged[:12]})")
         return f"{name} ({tagged[:12]}) and commit {commit[:12]} hold the same files"
 
     return examine(f"{artefact.label}: version", look)
@@ -153,20 +168,16 @@ def check_files(artefact: Artefact) -> Link:
 
     def look() -> str:
         listed = artefact.listed()
-        if not listed:
-            raise BrokenError(f"{RECORDS[artefact.kind]} lists no files")
+        require(listed, f"{artefact.record} lists no files")
         for path, digest in listed.items():
-            file = artefact.file(path)
-            if not file.is_file():
-                raise BrokenError(f"{path} is listed and not there")
-            if sha256_file(file) != digest:
-                raise BrokenError(f"{path} has another SHA-256 than {RECORDS[artefact.kind]} says")
-        stray = {
-            file.relative_to(artefact.folder).as_posix() for file in artefact.folder.glob("*/*.parquet")
-        } - listed.keys()
+            require(artefact.file(path).is_file(), f"{path} is listed and not there")
+            same = sha256_file(artefact.file(path)) == digest
+            require(same, f"{path} has another SHA-256 than {artefact.record} says")
+        stray = {file.relative_to(artefact.folder).as_posix() for file in artefact.folder.glob("*/*.parquet")}
+        stray -= listed.keys()
         if stray and artefact.kind == "dataset":
             raise BrokenError(f"{min(stray)} is not listed; training would read it too: delete it")
-        return f"{len(listed)} files have the SHA-256 that {RECORDS[artefact.kind]} says"
+        return f"{len(listed)} files have the SHA-256 that {artefact.record} says"
 
     return examine(f"{artefact.label}: files", look)
 
@@ -182,33 +193,10 @@ def hub_commit(repo_id: str, kind: RepoType, commit: str) -> str:
 
 
 def _kind(repo_id: str, prefix: str | None) -> RepoType:
-    """Whether a name is a model's or a data set's."""
+    """Whether a name is a model's or a data set's: without a prefix, that of the repository with a record of ours."""
     if prefix is not None:
         return "dataset" if prefix == "datasets/" else "model"
-    found: list[RepoType] = []
     for kind, record in RECORDS.items():
-        try:
-            info = patiently(lambda: client().repo_info(repo_id, repo_type=kind))  # noqa: B023
-        except RepositoryNotFoundError:
-            continue
-        found.append(kind)
-        if read_remote(repo_id, kind, str(info.sha), record) is not None:
+        if patiently(lambda: client().file_exists(repo_id, record, repo_type=kind)):  # noqa: B023
             return kind
-    if not found:
-        client().repo_info(repo_id, repo_type="model")
-    return found[0]
-
-
-def read_config(artefact: Artefact, config: str) -> pa.Table:
-    """The rows of a configuration, all its files.
-
-    Raises:
-        BrokenError: the data set has no such configuration, or its files cannot be read.
-    """
-    about = artefact.manifest().configs.get(config)
-    if about is None:
-        raise BrokenError(f"no configuration {config}")
-    try:
-        return pa.concat_tables([pq.read_table(artefact.file(path)) for path in about.files])
-    except pa.ArrowException as error:
-        raise BrokenError(f"{config}: {str(error).splitlines()[0]}") from None
+    return "model"

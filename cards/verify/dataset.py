@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from msgspec import Struct
 
-from cards.dataset import dataset_info, render_card
+from cards.dataset import card_data, render_card
 from cards.merging import blocks, parse_card
-from cards.verify.artefact import Artefact, check_files, check_version, hub_commit, read_config
-from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
 from cards.verify.references import check_references
 from foils.errors import UserError
 from foils.hub import COMMIT
@@ -63,14 +63,12 @@ def model_at(model: ModelEntry) -> str:
     name, revision = model.name, model.revision
     if COMMIT.fullmatch(revision):
         found = hub_commit(name, "model", revision)
-        if model.weights is not None and remote_weights(name, revision) != model.weights:
-            raise BrokenError(f"{name}@{revision[:12]} has other weights than the record says")
+        same = model.weights is None or remote_weights(name, revision) == model.weights
+        require(same, f"{name}@{revision[:12]} has other weights than the record says")
         return found
-    packages = [package for package, about in EMBEDDED_MODELS.items() if about[2] == name]
-    if packages:
-        installed = resolve_model(f"package:{packages[0]}")
-        if installed.weights == revision:
-            return f"package {packages[0]} holds weights {revision[7:19]}"
+    for package, about in EMBEDDED_MODELS.items():
+        if about[2] == name and resolve_model(f"package:{package}").weights == revision:
+            return f"package {package} holds weights {revision[7:19]}"
     raise UnverifiableError(f"{name} is known by the hash of a folder only, {revision[:19]}")
 
 
@@ -79,11 +77,10 @@ def _rows(artefact: Artefact) -> str:
     for name, about in configs.items():
         files = [pq.ParquetFile(artefact.file(path)) for path in about.files]
         rows = sum(file.metadata.num_rows for file in files)
-        if rows != about.rows:
-            raise BrokenError(f"{name} has {rows} rows, and manifest.json says {about.rows}")
+        require(rows == about.rows, f"{name} has {rows} rows, and manifest.json says {about.rows}")
         for file in files:
-            if file.schema_arrow.names != about.columns:
-                raise BrokenError(f"{name} has columns {file.schema_arrow.names}, not {about.columns}")
+            columns = file.schema_arrow.names
+            require(columns == about.columns, f"{name} has columns {columns}, not {about.columns}")
     return f"counted again in {len(configs)} configurations"
 
 
@@ -98,37 +95,35 @@ def _recipe(artefact: Artefact) -> str:
     """The recipe says what the settings say, and every kind that they name is there."""
     manifest = artefact.manifest()
     settings = manifest.settings
-    if hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest() != manifest.recipe.identity:
-        raise BrokenError("the settings are not those that manifest.json names by their hash")
+    digest = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
+    require(digest == manifest.recipe.identity, "the settings are not those that manifest.json names by their hash")
     try:
         stated = overridden(tomllib.loads(manifest.recipe.text), manifest.recipe.overrides)
         negatives = msgspec.convert(settings.get("negatives"), _Negatives)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise BrokenError(f"recipe or settings: {error}") from None
     other = _differing({key: value for key, value in stated.items() if key != "llm"}, settings)
-    if other is not None:
-        raise BrokenError(f"the recipe's {other} is not that of the settings")
+    require(other is None, f"the recipe's {other} is not that of the settings")
     kinds = manifest.training_configs()
-    if set(kinds) != set(negatives.kinds):
-        raise BrokenError(f"kinds {', '.join(kinds)}; the recipe's are {', '.join(negatives.kinds)}")
+    same = set(kinds) == set(negatives.kinds)
+    require(same, f"kinds {', '.join(kinds)}; the recipe's are {', '.join(negatives.kinds)}")
     mined = {kind for kind in negatives.kinds if kinds_of(kind) == [kind] and kind not in negatives.variants}
     needed = {"corpus", "queries", "default", "fates", *(f"candidates-{kind}" for kind in mined)}
-    lacking = needed - manifest.configs.keys()
-    if lacking:
-        raise BrokenError(f"no configuration {', '.join(sorted(lacking))}")
+    lacking = sorted(needed - manifest.configs.keys())
+    require(not lacking, f"no configuration {', '.join(lacking)}")
     return f"{len(mined)} kinds with their candidates, by the settings that the recipe gives"
 
 
-def _differing(stated: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> str | None:
+def _differing(stated: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
     """The first key whose value is another in the settings."""
     for key, value in stated.items():
         found = settings.get(key)
         if isinstance(value, dict) and isinstance(found, dict):
-            below = _differing(value, found, f"{prefix}{key}.")
+            below = _differing(value, found)
             if below is not None:
-                return below
+                return f"{key}.{below}"
         elif found != value:
-            return f"{prefix}{key}"
+            return key
     return None
 
 
@@ -136,67 +131,46 @@ def _counts(artefact: Artefact) -> str:
     """What the manifest, and with it the card, counts is what the rows come to."""
     manifest = artefact.manifest()
     rows = {manifest.configs[kind].rows for kind in manifest.training_configs()}
-    left = list(manifest.funnel.values())[-1:]
-    if rows != set(left):
-        stated = ", ".join(map(str, left)) or "no"
-        raise BrokenError(f"{stated} queries are left by manifest.json, and its kinds have {sorted(rows)} rows")
+    left = [*manifest.funnel.values()][-1] if manifest.funnel else "no"
+    require(rows == {left}, f"{left} queries are left by manifest.json, and its kinds have {sorted(rows)} rows")
     fates: dict[str, Counter[str]] = {kind: Counter() for kind in manifest.fates}
-    counted = read_config(artefact, "fates").group_by(["kind", "fate"]).aggregate([("fate", "count")])
+    counted = artefact.rows("fates").group_by(["kind", "fate"]).aggregate([("fate", "count")])
     for row in counted.to_pylist():
         if row["kind"] in fates:
             fate = "chosen" if row["fate"].startswith("negative_") else row["fate"]
             fates[row["kind"]][fate] += row["fate_count"]
     for kind, counts in manifest.fates.items():
-        if fates[kind] != Counter(counts):
-            raise BrokenError(f"fates of {kind} come to {dict(fates[kind])}, and manifest.json says {counts}")
-    return f"{sum(left)} rows of each kind, fates counted again for {', '.join(fates)}"
-
-
-class _CardConfig(Struct):
-    """A configuration in a card's YAML: its name, and the paths of its files by split."""
-
-    config_name: str
-    data_files: list[dict[str, Any]]
+        same = fates[kind] == Counter(counts)
+        require(same, f"fates of {kind} come to {dict(fates[kind])}, and manifest.json says {counts}")
+    return f"{left} rows of each kind, fates counted again for {', '.join(fates)}"
 
 
 def _card(artefact: Artefact) -> str:
-    data, manifest = parse_card(artefact.card()).data, artefact.manifest()
-    try:
-        configs = msgspec.convert(data.get("configs", []), list[_CardConfig])
-    except msgspec.ValidationError as error:
-        raise BrokenError(f"its YAML: configs: {error}") from None
-    listed = {
-        each.config_name: sorted(path for part in each.data_files for path in part.get("path", [])) for each in configs
-    }
-    if listed != {name: sorted(about.files) for name, about in manifest.configs.items()}:
-        raise BrokenError("its configurations are not those of manifest.json")
+    manifest, stated = artefact.manifest(), parse_card(artefact.card()).data
     record = msgspec.json.decode((artefact.folder / "manifest.json").read_bytes())  # as templates want it
-    sizes = [
-        dataset_info(name, about, [artefact.file(path) for path in about["files"]])
-        for name, about in record["configs"].items()
-    ]
-    if data.get("dataset_info", sizes) != sizes:
-        raise BrokenError("its dataset_info is not what the files hold")
-    if manifest.license is not None and data.get("license") != manifest.license:
-        raise BrokenError(f"it says licence {data.get('license')}, and manifest.json {manifest.license}")
-    lists = f"lists the {len(listed)} configurations of manifest.json, licence {data.get('license')}"
-    if not _is_of_this_code(manifest.code):
-        return f"{lists}; its text is another code's and was not compared"
+    text = None
     try:
-        expected = render_card(record, artefact.folder)
-    except (KeyError, TypeError, AttributeError, TemplateError) as error:  # the record is anybody's
+        expected = card_data(record, artefact.folder)
+        if _is_of_this_code(manifest.code):
+            text = blocks(render_card(record, artefact.folder))["data"]
+    except (KeyError, TypeError, AttributeError, TemplateError) as error:  # anyone may have written the record
         raise BrokenError(f"no card can be made from manifest.json ({type(error).__name__}: {error})") from None
-    if blocks(artefact.card()).get("data") != blocks(expected)["data"]:
-        raise BrokenError("its text is not what manifest.json and the files say")
-    return lists
+    for key in ("configs", "dataset_info"):
+        require(stated.get(key) == expected[key], f"its {key} is not what manifest.json and the files say")
+    licence = stated.get("license")
+    same = manifest.license in (None, licence)
+    require(same, f"it says licence {licence}, and manifest.json {manifest.license}")
+    found = f"lists the {len(manifest.configs)} configurations of manifest.json, licence {licence}"
+    if text is None:
+        return f"{found}; its text is another code's and was not compared"
+    require(blocks(artefact.card()).get("data") == text, "its text is not what manifest.json and the files say")
+    return found
 
 
 def _corpus_content(artefact: Artefact) -> str:
-    table = read_config(artefact, "corpus")
+    table, stated = artefact.rows("corpus"), artefact.manifest().inputs.corpus.sha256
     digest = sha256_texts(row.values() for batch in table.to_batches(1000) for row in batch.to_pylist())
-    stated = artefact.manifest().inputs.corpus.sha256
-    if digest != stated:
-        raise BrokenError(f"the passages' SHA-256 is {digest[:16]}, and manifest.json says {stated[:16]}")
+    require(digest == stated, f"the passages' SHA-256 is {digest[:16]}, and manifest.json says {stated[:16]}")
     return f"{table.num_rows} passages have SHA-256 {digest[:16]}"
 
 
@@ -212,8 +186,8 @@ def _corpus_revision(artefact: Artefact) -> str:
 def _prompts(artefact: Artefact) -> str:
     manifest = artefact.manifest()
     for name, digest in manifest.inputs.prompts.items():
-        if hashlib.sha256(manifest.prompts.get(name, "").encode()).hexdigest() != digest:
-            raise BrokenError(f"the text of {name} has another SHA-256 than manifest.json says")
+        found = hashlib.sha256(manifest.prompts.get(name, "").encode()).hexdigest()
+        require(found == digest, f"the text of {name} has another SHA-256 than manifest.json says")
     return f"texts of {', '.join(manifest.prompts)} have the stated SHA-256" if manifest.prompts else "none is used"
 
 

@@ -1,7 +1,7 @@
 """A model's figures, computed again from the rankings and judgements that are stored beside it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -9,14 +9,14 @@ import msgspec
 
 from cards.merging import parse_card
 from cards.publish.files import CARD
-from cards.scores import SCORES, Score, read_scores, scored_files
+from cards.scores import SCORES, Score, figures, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
-from cards.verify.links import BrokenError, Link, UnverifiableError, examine
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
 from foils.beir import by_query, judgement
 from foils.errors import UserError
 from foils.evidence import read_judgements, read_rankings
 from foils.hub import COMMIT, load_parquet
-from foils.metrics import PerQuery, Qrels, mean_interval, means, per_query_scores
+from foils.metrics import Qrels, per_query_scores
 from foils.models import identity_of
 
 TOLERANCE = 1e-9
@@ -39,13 +39,11 @@ def evaluation_links(artefact: Artefact, weights: str) -> Iterator[Link]:
             scores.extend(read_scores(file.read_bytes()))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BrokenError(f"{SCORES}: {error}") from None
-        for score in scores:
-            if score.weights != weights:
-                raise BrokenError(
-                    f"{score.task}: measured on weights {score.weights[:19]}, and here lie {weights[:19]}"
-                )
-            if score.identity not in ("", identity_of(artefact.folder, weights)):
-                raise BrokenError(f"{score.task}: measured with another tokenizer, pooling, prompts or length")
+        for each in scores:
+            other = f"{each.task}: measured on weights {each.weights[:19]}, and here lie {weights[:19]}"
+            require(each.weights == weights, other)
+            other = f"{each.task}: measured with another tokenizer, pooling, prompts or length"
+            require(each.identity in ("", identity_of(artefact.folder, weights)), other)
         return f"{len(scores)} figures, all of the model that lies here"
 
     yield examine("scores: weights", read)
@@ -64,46 +62,25 @@ def _card(artefact: Artefact, scores: list[Score]) -> str:
     try:
         index = parse_card(card).data.get("model-index") or [{}]
         expected = scored_files(card, None, str(index[0].get("name", "")), scores)[CARD].decode()
-    except (KeyError, TypeError, AttributeError) as error:  # the card is anybody's
+    except (KeyError, TypeError, AttributeError) as error:  # anyone may have written the card
         raise BrokenError(f"README.md: its model-index is not of the Hub's form ({error!r})") from None
-    if expected != card:
-        raise BrokenError(f"README.md does not show what {SCORES} holds")
+    require(expected == card, f"README.md does not show what {SCORES} holds")
     return f"model-index and table show what {SCORES} holds"
 
 
 def _figures(folder: Path, scores: list[Score]) -> str:
     qrels = read_judgements(folder / "judgements.parquet")
-    if not qrels:
-        raise BrokenError("no judgements are stored")
-    model = per_query_scores(read_rankings(folder / "rankings.parquet"), qrels)
-    base = per_query_scores(read_rankings(folder / "base-rankings.parquet"), qrels)
+    require(qrels, "no judgements are stored")
+    model, base = (
+        per_query_scores(read_rankings(folder / f"{name}.parquet"), qrels) for name in ("rankings", "base-rankings")
+    )
     for score in scores:
-        for name, found in _again(model, base, score.metric).items():
+        for name, found in figures(model, base, score.metric).items():
             stated = getattr(score, name)
-            if not math.isclose(found, stated, abs_tol=TOLERANCE):
-                raise BrokenError(
-                    f"{score.metric}: {name} is {found:.6f} from the rankings, and stated as {stated:.6f}"
-                )
-    stated = ", ".join(f"{score.metric} {score.value:.4f}" for score in scores)
-    return f"{stated}: computed again from the rankings of {len(qrels)} queries, with intervals and base"
-
-
-def _again(model: PerQuery, base: PerQuery, metric: str) -> Mapping[str, float]:
-    """All figures of one metric, by their names in `Score`."""
-    values = [query[metric] for query in model.values()]
-    differences = [model[query][metric] - base[query][metric] for query in model]
-    low, high = mean_interval(values)
-    difference_low, difference_high = mean_interval(differences)
-    return {
-        "value": means(model)[metric],
-        "low": low,
-        "high": high,
-        "base_value": means(base)[metric],
-        "difference": sum(differences) / len(differences),
-        "difference_low": difference_low,
-        "difference_high": difference_high,
-        "queries": len(model),
-    }
+            other = f"{score.metric}: {name} is {found:.6f} from the rankings, and stated as {stated:.6f}"
+            require(math.isclose(found, stated, abs_tol=TOLERANCE), other)
+    listed = ", ".join(f"{score.metric} {score.value:.4f}" for score in scores)
+    return f"{listed}: computed again from the rankings of {len(qrels)} queries, with intervals and base"
 
 
 def _task_data(folder: Path, score: Score) -> str:
@@ -111,15 +88,14 @@ def _task_data(folder: Path, score: Score) -> str:
     if score.dataset is None or not COMMIT.fullmatch(score.revision):
         raise UnverifiableError(f"{score.task} comes from local files, {score.revision[:19]}")
     hub_commit(score.dataset, "dataset", score.revision)
-    stored = read_judgements(folder / "judgements.parquet")
+    where, stored = f"{score.dataset}@{score.revision[:12]}", read_judgements(folder / "judgements.parquet")
     try:
         rows = load_parquet(score.dataset, "default", score.split, score.revision)
         published = by_query(judgement(row, "judgements") for row in rows)
     except UserError as error:
-        raise UnverifiableError(f"{score.dataset}@{score.revision[:12]}: judgements in another form: {error}") from None
-    if _relevant(stored) != _relevant(published):
-        raise BrokenError(f"the stored judgements are not those of {score.dataset}@{score.revision[:12]}")
-    return f"judgements are those of {score.dataset}@{score.revision[:12]}"
+        raise UnverifiableError(f"{where}: judgements in another form: {error}") from None
+    require(_relevant(stored) == _relevant(published), f"the stored judgements are not those of {where}")
+    return f"judgements are those of {where}"
 
 
 def _relevant(qrels: Qrels) -> set[tuple[str, str, int]]:

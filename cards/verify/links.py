@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 )
 from msgspec import Struct
 
+from foils import words
 from foils.errors import UserError, scrub
 
 Status = Literal["verified", "unverifiable", "broken"]
@@ -45,12 +46,22 @@ class BrokenError(Exception):
     """The link leads nowhere, or to something else than it says."""
 
 
+def require(holds: object, otherwise: str) -> None:
+    """Confirms what a link states.
+
+    Raises:
+        BrokenError: it does not hold; the text is `otherwise`.
+    """
+    if not holds:
+        raise BrokenError(otherwise)
+
+
 def examine(name: str, look: Callable[[], str]) -> Link:
     """Looks at one link.
 
     Args:
         name: of the link.
-        look: returns what it confirmed, or raises. Records are files that anybody may have written: one that does not
+        look: returns what it confirmed, or raises. Records are files that anyone may have written: one that does not
             decode, or a file that cannot be read, makes the link broken. Any other exception is a mistake of this code
             and passes through.
     """
@@ -70,8 +81,7 @@ def examine(name: str, look: Callable[[], str]) -> Link:
 
 def table(links: Sequence[Link]) -> str:
     """The links as aligned text, with their count by status."""
-    widths = [max(len(getattr(link, part)) for link in links) for part in ("status", "name")]
-    lines = [f"{link.status:{widths[0]}}  {link.name:{widths[1]}}  {link.detail}" for link in links]
+    lines = words.table([(link.status, link.name, link.detail) for link in links], left=(0, 1, 2))
     counts = Counter(link.status for link in links)
     counted = ", ".join(f"{counts[status]} {status}" for status in ("verified", "unverifiable", "broken"))
     return "\n".join([*lines, "", counted])

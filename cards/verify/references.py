@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cards.verify.artefact import Artefact, read_config
-from cards.verify.links import BrokenError
+from cards.verify.artefact import Artefact
+from cards.verify.links import BrokenError, require
 from foils.kinds import NO_NEGATIVES
 from foils.texts import normalised, passage_text
 
@@ -37,8 +37,8 @@ def check_references(artefact: Artefact) -> str:
     Raises:
         BrokenError: names the first thing that does not fit.
     """
-    passages, queries = _passages(artefact), read_config(artefact, "queries")
-    judged = read_config(artefact, "default")
+    passages, queries = _passages(artefact), artefact.rows("queries")
+    judged = artefact.rows("default")
     asked, answers = _places(judged["query-id"], queries["_id"]), _places(judged["corpus-id"], passages.ids)
     lost = np.flatnonzero((asked < 0) | (answers < 0))
     if len(lost):
@@ -52,15 +52,14 @@ def check_references(artefact: Artefact) -> str:
     for kind in sorted(kinds, key=lambda kind: kind == NO_NEGATIVES):  # it has the queries of the others
         chosen, columns = _chosen(artefact, kind, passages, queries)
         kept = chosen if columns else kept
-        if not positives.keys() >= set(kept.tolist()):
-            raise BrokenError(f"{kind}: a query that it has a row of has no judgement")
+        require(positives.keys() >= set(kept.tolist()), f"{kind}: a query that it has a row of has no judgement")
         places = {"positive": np.array([positives[query][0] for query in kept.tolist()], np.int64), **columns}
         expected = {"query": _whole(queries["text"].take(kept))}
         expected |= {name: passages.texts.take(found) for name, found in places.items() if (found >= 0).all()}
-        rows = read_config(artefact, kind)
+        rows = artefact.rows(kind)
         same = set(rows.column_names) == {"query", *places} == expected.keys()
-        if not same or any(not _whole(rows[name]).equals(texts) for name, texts in expected.items()):
-            raise BrokenError(f"{kind}: its rows are not those that judgements and fates name, row by row")
+        same = same and all(_whole(rows[name]).equals(texts) for name, texts in expected.items())
+        require(same, f"{kind}: its rows are not those that judgements and fates name, row by row")
         for row, query in enumerate(kept.tolist()):
             if _shares_text([int(found[row]) for found in columns.values()], positives[query], passages):
                 asked_for = queries["text"][query].as_py()
@@ -78,9 +77,9 @@ def _shares_text(negatives: list[int], positives: list[int], passages: _Passages
 
 def _passages(artefact: Artefact) -> _Passages:
     """Reads a data set's passages. A generated one has no title: without titles it may be its positive's text."""
-    tables = [read_config(artefact, "corpus").select(["_id", "title", "text"])]
+    tables = [artefact.rows("corpus").select(["_id", "title", "text"])]
     if "generated" in artefact.manifest().configs:
-        tables.append(read_config(artefact, "generated").select(["_id", "text"]))
+        tables.append(artefact.rows("generated").select(["_id", "text"]))
     rows = pa.concat_tables(tables, promote_options="default")
     ids, titles, bare = (_whole(rows[name]) for name in ("_id", "title", "text"))
     joined = (passage_text(title.as_py(), text.as_py()) for title, text in zip(titles, bare, strict=True))
@@ -91,11 +90,11 @@ def _chosen(
     artefact: Artefact, kind: str, passages: _Passages, queries: pa.Table
 ) -> tuple[Numbers, Mapping[str, Numbers]]:
     """The queries of a kind in their order, and column -> the negative of each, by its fates; -1 for none."""
-    fates = read_config(artefact, "fates")
+    fates = artefact.rows("fates")
     fates = fates.filter(pc.and_(pc.equal(fates["kind"], kind), pc.starts_with(fates["fate"], "negative_")))
     asked, chosen = _places(fates["query-id"], queries["_id"]), _places(fates["corpus-id"], passages.ids)
-    if (asked < 0).any() or (chosen < 0).any():
-        raise BrokenError(f"{kind}: fates name a query or a passage that is not there")
+    there = (asked >= 0).all() and (chosen >= 0).all()
+    require(there, f"{kind}: fates name a query or a passage that is not there")
     kept = np.unique(asked)
     columns: dict[str, Numbers] = {}
     for column, query, passage in zip(fates["fate"].to_pylist(), asked.tolist(), chosen.tolist(), strict=True):

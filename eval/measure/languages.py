@@ -9,7 +9,6 @@ from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script
 from cards.merging import parse_card
 from cards.publish.files import CARD
 from foils.errors import UserError
-from foils.hub import card_of
 
 
 def language_code(language: str) -> str:
@@ -23,7 +22,7 @@ def language_code(language: str) -> str:
     """
     code: str | None = _hf_lang_to_iso_lang_script(language)
     if code is None:
-        raise UserError(f"recipe: language {language!r}: unknown; wanted an ISO 639 code, such as de or deu")
+        raise UserError(f"recipe: tasks: language {language!r}: unknown; wanted an ISO 639 code, such as de or deu")
     return code
 
 
@@ -31,17 +30,13 @@ def stated_in(folder: Path) -> str | None:
     """The language that a folder's manifest or card states, in mteb's form; None where it states none, or several."""
     manifest, card = folder / "manifest.json", folder / CARD
     if manifest.exists():
-        return _single(json.loads(manifest.read_text("utf-8")).get("language"))
-    return _single(parse_card(card.read_text("utf-8")).data.get("language")) if card.exists() else None
+        return single(json.loads(manifest.read_text("utf-8")))
+    return single(parse_card(card.read_text("utf-8")).data) if card.exists() else None
 
 
-def stated_on_hub(repo_id: str, commit: str) -> str | None:
-    """The language that a Hub data set's card states, in mteb's form; None as in `stated_in`, or offline."""
-    card = card_of(repo_id, commit)
-    return _single(card.get("language")) if card else None
-
-
-def _single(stated: Any) -> str | None:
+def single(about: Any) -> str | None:
+    """The language that a manifest or a card's YAML states, in mteb's form; None where it states none, or several."""
+    stated = about.get("language") if about else None
     stated = stated[0] if isinstance(stated, list) and len(stated) == 1 else stated
     code: str | None = _hf_lang_to_iso_lang_script(stated) if isinstance(stated, str) else None
     return code

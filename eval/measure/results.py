@@ -1,18 +1,18 @@
 """Results: rankings and per-query scores first, means after; one folder per model and task, found again by content."""
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.measure.prompts import Prompts, mark
+from eval.measure.encoding import Prompts
 from foils.errors import UserError
 from foils.evidence import write_judgements, write_rankings
 from foils.metrics import METRICS, PerQuery, Qrels, Rankings, per_query_scores, top
-from foils.records import Drift, Result
+from foils.provenance import sha256_json
+from foils.records import Drift, Result, read_record
 
 MEASURING = 3
 """The version of the code that figures come from: raised by hand with each change that moves them, and no other."""
@@ -31,15 +31,11 @@ class Measured(NamedTuple):
     Attributes:
         rankings: query id -> passage id -> score.
         qrels: the judgements.
-        scores: per query.
-        mteb: mteb's own result, in the form that its results repository takes, and its account of the model.
         drift: of the precision's scores from those of fp32; None for fp32.
     """
 
     rankings: Rankings
     qrels: Qrels
-    scores: PerQuery
-    mteb: dict[str, Any]
     drift: Drift | None = None
 
 
@@ -57,13 +53,15 @@ class Key(NamedTuple):
     @classmethod
     def of(cls, result: Result) -> "Key":
         """The key of a result."""
-        how = (result.prompts, result.pooling, result.ignore_identical_ids)
-        return cls(result.identity, result.precision, result.task, result.task_revision, *how)
+        return cls(*(getattr(result, name) for name in cls._fields))
 
     def folder(self, root: Path) -> Path:
         """Where the result lies under `root`."""
-        pooled = f"-{self.pooling}" if self.pooling else ""
-        how = f"{_short(self.identity)}-{self.precision}{mark(self.prompts)}{pooled}"
+        how = f"{_short(self.identity)}-{self.precision}"
+        if self.prompts is not None:
+            how += f"-{sha256_json(dict(self.prompts))[:8]}"
+        if self.pooling:
+            how += f"-{self.pooling}"
         task = f"{self.task}-{_short(self.task_revision)}{'-other-ids' * self.ignore_identical_ids}"
         return root / f"v{MEASURING}" / how / task
 
@@ -87,36 +85,26 @@ def scores_of(rankings: Rankings, qrels: Qrels) -> PerQuery:
     return found
 
 
-def write_result(folder: Path, result: Result, measured: Measured) -> None:
+def write_result(folder: Path, result: Result, measured: Measured, scores: PerQuery) -> None:
     """Writes rankings, judgements, per-query scores, then the result, whose presence means complete."""
     folder.mkdir(parents=True, exist_ok=True)
     write_rankings(folder / "rankings.parquet", measured.rankings, DEPTH)
     write_judgements(folder / "judgements.parquet", measured.qrels)
-    columns: dict[str, list[str] | list[float]] = {"query-id": list(measured.scores)}
-    for name in NAMES:
-        columns[name] = [query[name] for query in measured.scores.values()]
+    columns: dict[str, list[str] | list[float]] = {"query-id": list(scores)}
+    columns |= {name: [query[name] for query in scores.values()] for name in NAMES}
     pq.write_table(pa.table(columns), folder / "per-query.parquet")
-    (folder / "mteb.json").write_text(json.dumps(measured.mteb, indent=2) + "\n", "utf-8")
     partial = folder / "result.json.partial"
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     partial.rename(folder / "result.json")
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result in a folder; None where there is none, or one of an older form, to be measured again.
+    """The result in a folder; None where there is none.
 
     Raises:
-        UserError: it is broken.
+        UserError: it does not decode.
     """
-    file = folder / "result.json"
-    if not file.exists():
-        return None
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Result)
-    except msgspec.ValidationError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise UserError(f"{file}: not a result of eval.run; delete {folder} to have it measured again") from None
+    return read_record(folder / "result.json", Result, f"delete {folder} to have it measured again")
 
 
 def read_scores(folder: Path) -> PerQuery:
@@ -127,12 +115,11 @@ def read_scores(folder: Path) -> PerQuery:
     """
     file = folder / "per-query.parquet"
     try:
-        columns = pq.read_table(file, columns=["query-id", *NAMES]).to_pydict()
-    except (OSError, pa.ArrowException, KeyError) as error:
+        rows = pq.read_table(file, columns=["query-id", *NAMES]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file}: cannot be read ({reason}); delete {folder} to have it measured again") from None
-    values = zip(*(columns[name] for name in NAMES), strict=True)
-    return {query: dict(zip(NAMES, row, strict=True)) for query, row in zip(columns["query-id"], values, strict=True)}
+    return {row.pop("query-id"): row for row in rows}
 
 
 def _short(revision: str) -> str:

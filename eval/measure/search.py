@@ -3,19 +3,22 @@
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import mteb
+from mteb.models import SentenceTransformerEncoderWrapper
 
-from eval.measure.prompts import Prompts
+from eval.measure.encoder import Encoder
+from eval.measure.encoding import Encoding
 from eval.measure.results import NAMES, Key, Measured, read_result, scores_of, write_result
 from eval.measure.tasks import Task
 from foils.errors import UserError
-from foils.metrics import Rankings, means
+from foils.loading import load_retriever
+from foils.metrics import means
 from foils.models import ModelReference
 from foils.provenance import package_versions
 from foils.records import Result
@@ -23,30 +26,56 @@ from foils.records import Result
 logger = logging.getLogger(__name__)
 
 
-class Measurable(NamedTuple):
-    """A model on a task, and how texts are encoded; see `Result` for the parts."""
+def evaluate(model: ModelReference, tasks: Sequence[Task], root: Path, how: Encoding) -> list[Result]:
+    """Results of a model on tasks, in their order; those that stand under `root` are read."""
+    encoder: Encoder | None = None
 
-    model: ModelReference
-    task: Task
-    precision: str
-    prompts: Prompts | None = None
-    pooling: str | None = None
+    def measured(task: Task) -> Measured:
+        nonlocal encoder
+        if encoder is None:
+            loaded = load_retriever(model.location, how.pooling)
+            if how.prompts is not None:
+                loaded.prompts = {"query": "", "document": "", **how.prompts}
+            encoder = Encoder(loaded, how.precision, task.sample(), how.batch_tokens)
+            if (drift := encoder.drift) is not None:
+                logger.log(
+                    logging.WARNING if drift.drifted else logging.INFO,
+                    "%s in %s against fp32, %d queries and %d passages of %s: %s",
+                    *(model.name, how.precision, drift.queries, drift.passages, task.name, drift.line()),
+                )
+        return measure(encoder, model, task)
 
-    def key(self) -> Key:
-        """What decides the result."""
-        task, how = self.task, (self.prompts, self.pooling, self.task.ignores_identical_ids)
-        return Key(self.model.identity, self.precision, task.name, task.revision, *how)
+    return [kept(model, task, how, root, measured) for task in tasks]
 
 
-def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Result:
+def measure(encoder: Encoder, reference: ModelReference, task: Task) -> Measured:
+    """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them."""
+    wrapper = SentenceTransformerEncoderWrapper(encoder.model)
+    # mteb keys its caches by name and revision, and knows neither for a folder: two models would be one to it.
+    about = {"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
+    wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=about)
+    wrapper.model = encoder
+    return searched(wrapper, task)._replace(drift=encoder.drift)
+
+
+def key_of(model: ModelReference, task: Task, how: Encoding) -> Key:
+    """What decides the result of a model on a task."""
+    reading = how.prompts, how.pooling, task.ignores_identical_ids
+    return Key(model.identity, how.precision, task.name, task.revision, *reading)
+
+
+def kept(
+    model: ModelReference, task: Task, how: Encoding, root: Path, measure_on: Callable[[Task], Measured]
+) -> Result:
     """The result that stands under `root`, or a new one that is put there."""
-    folder, (model, task, precision, prompts, pooling) = what.key().folder(root), what
+    folder = key_of(model, task, how).folder(root)
     known = read_result(folder)
     if known is not None:
         return known
     started = perf_counter()
     logger.info("%s on %s (%s)", model.name, task.name, task.split)
-    measured = measure()
+    measured = measure_on(task)
+    scores = scores_of(measured.rankings, measured.qrels)
     result = Result(
         model=model.name,
         model_revision=model.revision,
@@ -57,33 +86,33 @@ def kept(what: Measurable, root: Path, measure: Callable[[], Measured]) -> Resul
         split=task.split,
         dataset=task.dataset,
         queries_of=task.queries_of,
-        queries=len(measured.scores),
+        queries=len(scores),
         unanswerable=task.unanswerable(),
-        metrics=means(measured.scores, NAMES),
-        precision=precision,
+        metrics=means(scores, NAMES),
+        precision=how.precision,
         drift=measured.drift,
-        prompts=None if prompts is None else dict(prompts),
-        pooling=pooling,
+        prompts=None if how.prompts is None else dict(how.prompts),
+        pooling=how.pooling,
         ignore_identical_ids=task.ignores_identical_ids,
         seconds=round(perf_counter() - started, 1),
         packages=dict(package_versions()),
     )
-    write_result(folder, result, measured)
+    write_result(folder, result, measured, scores)
     return result
 
 
 def searched(model: Any, task: Task) -> Measured:
-    """What a model of mteb's finds on a task: the best 1,000 passages of each query, and what follows from them.
+    """What a model of mteb's finds on a task: the best 1,000 passages of each query.
 
     Args:
         model: an encoder or a search of mteb's, with its account in `mteb_model_meta`.
         task: where to search.
 
     Raises:
-        UserError: a score is not a number.
+        UserError: a score is not a number, so any ranking by it would be chance.
     """
     with TemporaryDirectory() as scratch:
-        outcome = mteb.evaluate(
+        mteb.evaluate(
             model,
             task.mteb,
             cache=None,
@@ -94,28 +123,13 @@ def searched(model: Any, task: Task) -> Measured:
         )
         (file,) = Path(scratch).rglob("*_predictions.json")
         predictions = json.loads(file.read_text("utf-8"))["default"][task.split]
-        own = Path(scratch) / "result.json"
-        outcome.task_results[0].to_disk(own)
-        account = {
-            "result": json.loads(own.read_text("utf-8")),
-            "model": json.loads(json.dumps(model.mteb_model_meta.to_dict(), default=str)),
-        }
-    if task.ignores_identical_ids:  # as mteb does after the search, so that whoever reads the rankings has its figures
-        predictions = {
-            query: {passage: score for passage, score in hits.items() if passage != query}
-            for query, hits in predictions.items()
-        }
-    _check_numbers(predictions, str(model.mteb_model_meta.name), task)
-    qrels = task.qrels()
-    return Measured(predictions, qrels, scores_of(predictions, qrels), account)
-
-
-def _check_numbers(rankings: Rankings, model: str, task: Task) -> None:
-    """Refuses a model whose scores are not numbers: any ranking by them would be chance."""
-    for query, hits in rankings.items():
+    for query, hits in predictions.items():
+        if task.ignores_identical_ids:  # as mteb does after the search, so that the rankings have its figures
+            hits.pop(query, None)
         broken = next((passage for passage, score in hits.items() if not math.isfinite(score)), None)
         if broken is not None:
             raise UserError(
-                f"model {model}: its score of passage {broken!r} for query {query!r} of {task.name} is not a finite "
-                'number; set precision = "fp32", or train the model again'
+                f"model {model.mteb_model_meta.name}: its score of passage {broken!r} for query {query!r} of "
+                f'{task.name} is not a finite number; set precision = "fp32", or train the model again'
             )
+    return Measured(predictions, task.qrels())

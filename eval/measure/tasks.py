@@ -1,7 +1,6 @@
 """Retrieval tasks as mteb runs them: its own by name, BEIR folders, and data sets of `builders.build`."""
 
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,18 +12,15 @@ import numpy as np
 from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 
-from eval.measure.languages import stated_in, stated_on_hub
-from eval.measure.task_data import Reading, TaskData
-from eval.measure.task_files import Qrels, corpus_rows, has_answer, judged_queries, query_rows
+from eval.measure.languages import single, stated_in
+from eval.measure.task_data import Qrels, TaskData, judged_queries, rows_of
 from eval.recipe import LocalTask
 from foils.beir import by_query, judgement
 from foils.encode.drift import Texts
 from foils.errors import UserError
-from foils.hub import load_parquet, pin
+from foils.hub import card_of, load_parquet, pin
 from foils.provenance import sha256_file
 from foils.texts import passage_text
-
-logger = logging.getLogger(__name__)
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -63,7 +59,7 @@ class Task(NamedTuple):
 
     def unanswerable(self) -> int:
         """How many queries have no relevant passage; they score 0, as in MTEB."""
-        return sum(not has_answer(judged) for judged in self.qrels().values())
+        return sum(not any(score > 0 for score in judged.values()) for judged in self.qrels().values())
 
     def queries(self) -> dict[str, str]:
         """Query id -> text."""
@@ -92,7 +88,7 @@ class Task(NamedTuple):
         return self.mteb.dataset["default"][self.split]
 
 
-def load_tasks(references: Sequence[str | LocalTask], reading: Reading) -> list[Task]:
+def load_tasks(references: Sequence[str | LocalTask], ignore_identical_ids: bool = False) -> list[Task]:
     """Makes the tasks that a recipe names, in its order.
 
     Folders and data sets that share a name have that of their parent folder or owner put before it, since results,
@@ -102,41 +98,40 @@ def load_tasks(references: Sequence[str | LocalTask], reading: Reading) -> list[
         UserError: two tasks have the same name even so, or see `load_task`.
     """
     names = [plain_name(reference) for reference in references]
-    counts = Counter(name.casefold() for name in names)
+    counts = Counter(map(str.casefold, names))
     names = [
-        f"{_parent(reference)}-{name}" if counts[name.casefold()] > 1 and _may_be_renamed(reference) else name
+        _with_parent(reference, name) if counts[name.casefold()] > 1 else name
         for reference, name in zip(references, names, strict=True)
     ]
-    twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
-    if twice:
+    name, count = Counter(map(str.casefold, names)).most_common(1)[0]
+    if count > 1:
         raise UserError(
-            f"recipe: tasks: two of them are called {twice[0]!r}; name each once, and folders by "
+            f"recipe: tasks: two of them are called {name!r}; name each once, and folders by "
             '{ name = "...", corpus = "FOLDER", questions = "FOLDER" }'
         )
-    return [load_task(reference, reading, name) for reference, name in zip(references, names, strict=True)]
+    return [load_task(reference, ignore_identical_ids, name) for reference, name in zip(references, names, strict=True)]
 
 
-def load_task(reference: str | LocalTask, reading: Reading | None = None, name: str | None = None) -> Task:
+def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, name: str | None = None) -> Task:
     """Makes the task that a recipe names.
 
     Args:
         reference: the task.
-        reading: what the recipe says beside.
+        ignore_identical_ids: of folders and Hub data sets, see the recipe; mteb's own tasks say it themselves.
         name: of a folder or Hub data set, in place of its `plain_name`.
 
     Raises:
         UserError: there is no such task or folder, or the folder's files do not fit together.
     """
-    reading = reading or Reading()
     if isinstance(reference, LocalTask):
-        return _local(reference, reading)
+        return _local(reference, ignore_identical_ids)
     name, folder = name or plain_name(reference), Path(reference)
     if folder.is_dir():
-        task = _local(LocalTask(name=name, corpus=reference, questions=reference), reading)
+        task = _local(LocalTask(name=name, corpus=reference, questions=reference), ignore_identical_ids)
         manifest = folder / "manifest.json"
         return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
     if HUB.fullmatch(reference):
-        return _from_hub(name, *reference.partition("@")[::2], reading)
+        return _from_hub(name, *reference.partition("@")[::2], ignore_identical_ids)
     return _named(reference)
 
 
@@ -148,6 +143,15 @@ def plain_name(reference: str | LocalTask) -> str:
     if (folder / "manifest.json").exists():
         return str(json.loads((folder / "manifest.json").read_text("utf-8"))["name"])
     return folder.resolve().name if folder.is_dir() else reference.partition("@")[0].rpartition("/")[2]
+
+
+def _with_parent(reference: str | LocalTask, name: str) -> str:
+    """The name of a folder or Hub data set with its parent's before it; other tasks keep theirs."""
+    if isinstance(reference, LocalTask):
+        return name
+    if Path(reference).is_dir():
+        return f"{Path(reference).resolve().parent.name}-{name}"
+    return f"{reference.partition('/')[0]}-{name}" if HUB.fullmatch(reference) else name
 
 
 def _named(name: str) -> Task:
@@ -164,47 +168,33 @@ def _named(name: str) -> Task:
     return Task(name, str(task.metadata.dataset["revision"]), split, str(task.metadata.dataset["path"]), None, task)
 
 
-def _local(local: LocalTask, reading: Reading) -> Task:
-    questions = Path(local.questions)
-    data = TaskData.of(corpus_rows(Path(local.corpus)), query_rows(questions), judged_queries(questions, local.split))
-    data.check(f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
+def _local(local: LocalTask, ignore_identical_ids: bool) -> Task:
+    corpus, questions = Path(local.corpus), Path(local.questions)
+    rows = rows_of(corpus, "corpus"), rows_of(questions, "queries"), judged_queries(questions, local.split)
+    data = TaskData.read(*rows, f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
-    language = local.language or stated_in(Path(local.corpus)) or reading.language
-    ignored = local.ignore_identical_ids or reading.ignore_identical_ids
-    made = data.as_task(local.name, local.split, revision, Reading(language, ignored))
+    language, ignored = local.language or stated_in(corpus), local.ignore_identical_ids or ignore_identical_ids
+    made = data.as_task(local.name, local.split, revision, language, ignore_identical_ids=ignored)
     return Task(local.name, revision, local.split, None, None, made, language is None)
 
 
-def _from_hub(name: str, repo_id: str, revision: str, reading: Reading) -> Task:
+def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool) -> Task:
     """A Hub data set with configurations `corpus`, `queries` and `default`, such as `builders.build` publishes."""
     if not revision:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
-    commit = pin(repo_id, revision, "dataset")
-    where = f"task {repo_id}@{revision}"
-    corpus, asked, judged = (
-        _numbered(load_parquet(repo_id, config, split, commit), f"{where}: {split}")
-        for config, split in (("corpus", "corpus"), ("queries", "queries"), (None, "test"))
-    )
-    data = TaskData.of(corpus, asked, by_query(judgement(row, place) for place, row in judged))
-    data.check(where, "its configuration corpus")
-    language = stated_on_hub(repo_id, commit) or reading.language
-    made = data.as_task(name, "test", commit, reading._replace(language=language))
+    commit, where = pin(repo_id, revision, "dataset"), f"task {repo_id}@{revision}"
+
+    def rows(config: str | None, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        loaded = load_parquet(repo_id, config, split, commit)
+        return ((f"{where}: {split}: row {number}", row) for number, row in enumerate(loaded, start=1))
+
+    corpus, asked = rows("corpus", "corpus"), rows("queries", "queries")
+    qrels = by_query(judgement(row, place) for place, row in rows(None, "test"))
+    data = TaskData.read(corpus, asked, qrels, where, "its configuration corpus")
+    language = single(card_of(repo_id, commit))
+    made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
     return Task(name, commit, "test", repo_id, repo_id, made, language is None)
 
 
 def _spread(rows: Dataset, count: int) -> Dataset:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)))
-
-
-def _numbered(rows: Dataset, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a Hub data set with their places."""
-    return ((f"{where}: row {number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _may_be_renamed(reference: str | LocalTask) -> bool:
-    return isinstance(reference, str) and (Path(reference).is_dir() or HUB.fullmatch(reference) is not None)
-
-
-def _parent(reference: str | LocalTask) -> str:
-    path = str(reference)
-    return Path(path).resolve().parent.name if Path(path).is_dir() else path.partition("/")[0]

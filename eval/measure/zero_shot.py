@@ -1,7 +1,6 @@
 """Whether a model is zero-shot on a task, as far as its run record or mteb's registry says."""
 
 from pathlib import Path
-from typing import Any
 
 import mteb
 
@@ -10,34 +9,25 @@ from foils.models import ModelReference
 from foils.records import RunRecord, read_record
 
 
-def with_training_datasets(meta: Any, model: ModelReference, task: Task) -> Any:
-    """Returns mteb's account of a model (`ModelMeta`) with its `training_datasets` true to fact for one task.
-
-    They are left None, mteb's "not known", unless the answer for this task is known: a run record lists what the
-    training data was compared with, and a set that it was not compared with may well be in it.
-    """
-    file = Path(model.location) / "run.json"
-    record = read_record(file, RunRecord, "mend or delete it")
-    if record is None:
-        return meta.model_copy(update={"training_datasets": _registered(model.name)})
-    seen = record.training_datasets
-    names = {*(seen.data or []), *(seen.base or [])}
-    if task.queries_of is not None and any(
-        task.queries_of in (each.name, each.revision) for each in record.dataset.all()
-    ):
-        names.add(task.name)
-    listed = meta.model_copy(update={"training_datasets": names})
-    known = None not in (seen.data, seen.base) and task.name in seen.compared_with
-    if known or listed.is_zero_shot_on([task.name]) is False:
-        return listed
-    return meta.model_copy(update={"training_datasets": None})
-
-
 def zero_shot(model: ModelReference, task: Task) -> bool | None:
-    """Whether a model is zero-shot on a task; None where nothing says it."""
-    meta = with_training_datasets(mteb.models.ModelMeta.create_empty(), model, task)
+    """Whether a model is zero-shot on a task; None where nothing says it.
+
+    A run record lists what data and base were compared with; a set that they were not compared with may well be in
+    them. Translations and parts of a task count as mteb counts them.
+    """
+    record = read_record(Path(model.location) / "run.json", RunRecord, "mend or delete it")
+    if record is None:
+        names, is_known = _registered(model.name), True
+    else:
+        seen = record.training_datasets
+        names = {*(seen.data or []), *(seen.base or [])}
+        trained_on = {name for each in record.dataset.all() for name in (each.name, each.revision)}
+        if task.queries_of in trained_on:
+            names.add(task.name)
+        is_known = None not in (seen.data, seen.base) and task.name in seen.compared_with
+    meta = mteb.models.ModelMeta.create_empty().model_copy(update={"training_datasets": names})
     answer: bool | None = meta.is_zero_shot_on([task.name])
-    return answer
+    return answer if is_known or answer is False else None
 
 
 def _registered(name: str) -> set[str] | None:

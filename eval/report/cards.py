@@ -3,11 +3,13 @@
 import logging
 from pathlib import Path
 
-from cards import comparison as card
-from cards.publish.contribution import contribute
+import msgspec
+
+from cards.comparison import Content
+from cards.publish.commits import contribute
 from cards.publish.files import CARD, read_remote, write_files
 from eval.report.figures import forests
-from eval.report.files import for_cards
+from eval.report.files import encoded
 from eval.report.wording import compared_with, difference_cells, summary, what_intervals_mean, words_beside
 from foils.comparison import BASE, Comparison
 from foils.errors import UserError
@@ -16,31 +18,29 @@ from foils.metrics import MAIN_METRIC
 logger = logging.getLogger(__name__)
 
 
-def for_card(comparison: Comparison) -> card.Comparison:
-    """What a card says of a comparison."""
+def for_card(comparison: Comparison) -> Content:
+    """What a card says of a comparison; queries and rows, whose texts are not ours to publish, are left out."""
     whole, against = comparison.tables[-1], compared_with(comparison)
     shown = forests(comparison)[-1]
     words = words_beside(whole, against)
-    revision = f" at {comparison.revision}" if comparison.revision else ""
-    return card.Comparison(
-        name=comparison.name,
-        summary=summary(comparison),
-        rows=[
-            card.Arm(row.arm, row.metrics[MAIN_METRIC], difference, interval, words.get(row.arm, ""))
+    values = {
+        "name": comparison.name,
+        "summary": summary(comparison),
+        "rows": [
+            (row.arm, row.metrics[MAIN_METRIC], *difference_cells(row)[:2], words.get(row.arm, ""))
             for row in whole.rows
-            for difference, interval, _ in [difference_cells(row)]
         ],
-        beside_none=against != BASE,
-        figure=shown.drawn["png"],
-        alt=shown.alt,
-        caption=shown.caption,
-        meaning=what_intervals_mean(comparison),
-        dataset=f"`{comparison.dataset}`{revision}",
-        numbers=for_cards(comparison),
-    )
+        "against": "the base" if against == BASE else f"`{against}`",
+        "alt": shown.alt,
+        "caption": shown.caption,
+        "meaning": what_intervals_mean(comparison),
+        "dataset": f"`{comparison.dataset}`" + (f" at {comparison.revision}" if comparison.revision else ""),
+    }
+    published = msgspec.structs.replace(comparison, queries=[], examples={})
+    return Content(values, shown.drawn["png"], encoded(published))
 
 
-def write_card(folder: Path, content: card.Comparison, this: str | None = None) -> None:
+def write_card(folder: Path, content: Content, this: str | None = None) -> None:
     """Puts a comparison into the card of a folder, if it has one; `this` says what the folder's model is in it."""
     if not (folder / CARD).exists():
         return
@@ -50,7 +50,7 @@ def write_card(folder: Path, content: card.Comparison, this: str | None = None) 
         logger.warning("%s: its card stays as it is (%s); the report has all that it would say", folder, error)
 
 
-def push_card(repo_id: str, content: card.Comparison) -> None:
+def push_card(repo_id: str, content: Content) -> None:
     """Puts a comparison into the card of a data set's repository, in one commit.
 
     Raises:
@@ -60,4 +60,4 @@ def push_card(repo_id: str, content: card.Comparison) -> None:
     def made(head: str) -> dict[str, bytes]:
         return content.files(read_remote(repo_id, "dataset", head, CARD) or "")
 
-    contribute(repo_id, "dataset", "comparison", f"Comparison {content.name}", made)
+    contribute(repo_id, "dataset", "comparison", f"Comparison {content.values['name']}", made)

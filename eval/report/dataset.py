@@ -1,6 +1,5 @@
 """What a data set's build says of its kinds: costs, audits, rows to look at."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from foils.comparison import Cost, Example, Hardness, Why
+from foils.comparison import Cost, Example, Why
 from foils.hub import download, pin
 from foils.kinds import NO_NEGATIVES, kinds_of
 from foils.manifest import Manifest
@@ -32,18 +31,18 @@ class Account(NamedTuple):
     """What a build says of itself.
 
     Attributes:
-        manifest: of the data set.
+        manifest: of the data set; an empty one where it has none of ours.
         seconds: stage -> wall time; None where the costs do not lie beside the data set.
         folder: the data set, if it is a folder here.
     """
 
-    manifest: Manifest
-    seconds: Mapping[str, float] | None
-    folder: Path | None
+    manifest: Manifest = Manifest()
+    seconds: Mapping[str, float] | None = None
+    folder: Path | None = None
 
 
-def read_account(dataset: str, revision: str | None) -> Account | None:
-    """The account of a data set, in a folder or on the Hub; None where it has no manifest of ours.
+def read_account(dataset: str, revision: str | None) -> Account:
+    """The account of a data set, in a folder or on the Hub; an empty one where it has no manifest of ours.
 
     Raises:
         UserError: a file of it is broken, or the Hub refuses.
@@ -52,24 +51,23 @@ def read_account(dataset: str, revision: str | None) -> Account | None:
     here = folder.is_dir()
     if not here:
         if revision is None:
-            return None
+            return Account()
         folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json"])
     manifest = read_record(folder / "manifest.json", Manifest, "build the data set again")
     if manifest is None or manifest.usage is None:
-        return None
+        return Account()
     spent = read_record(folder.with_name(f"{folder.name}-costs.json"), BuildCosts, "delete it: costs are then left out")
     return Account(manifest, spent.seconds if spent else None, folder if here else None)
 
 
-def costs(account: Account | None, records: Mapping[str, Sequence[RunRecord]]) -> list[Cost]:
+def costs(account: Account, records: Mapping[str, Sequence[RunRecord]]) -> list[Cost]:
     """The costs of each arm: arm -> the records of its trainings."""
     return [_cost(arm, account, trainings) for arm, trainings in records.items()]
 
 
-def _cost(arm: str, account: Account | None, trainings: Sequence[RunRecord]) -> Cost:
-    manifest = account.manifest if account else Manifest()
-    kinds = kinds_of(arm, variants=_negatives(manifest).get("variants"))
-    usage, prices = manifest.usage or {}, manifest.prices
+def _cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
+    manifest, usage, prices = account.manifest, account.manifest.usage or {}, account.manifest.prices or {}
+    kinds = kinds_of(arm, variants=manifest.settings.get("negatives", {}).get("variants"))
     written = [usage[kind] for kind in kinds if kind in usage]
     money = [stage.money for stage in written if stage.money is not None]
     priced = len(money) == len(written) and (prices or not written)
@@ -81,17 +79,17 @@ def _cost(arm: str, account: Account | None, trainings: Sequence[RunRecord]) -> 
         llm_calls=sum(stage.calls for stage in written),
         llm_tokens=sum(stage.prompt_tokens + stage.completion_tokens for stage in written),
         money=sum(money) if priced else None,
-        currency=(prices or {}).get("currency"),
+        currency=prices.get("currency"),
         build_seconds=_build_seconds(arm, kinds, account),
         training_seconds=sum(record.seconds for record in trainings) / len(trainings),
         peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
     )
 
 
-def _build_seconds(arm: str, kinds: Sequence[str], account: Account | None) -> float | None:
+def _build_seconds(arm: str, kinds: Sequence[str], account: Account) -> float | None:
     if arm == NO_NEGATIVES:
         return 0.0
-    if account is None or account.seconds is None:
+    if account.seconds is None:
         return None
     selection = account.manifest.settings.get("selection", {})
     rules = selection.get("kinds", {}).get(arm, selection)
@@ -104,63 +102,18 @@ def _build_seconds(arm: str, kinds: Sequence[str], account: Account | None) -> f
     return spent
 
 
-def reasons(account: Account | None, arms: Sequence[str]) -> list[Why]:
+def reasons(account: Account, arms: Sequence[str]) -> list[Why]:
     """What the audits say of each arm; empty where none was made."""
-    audit = account.manifest.audit if account else {}
-    scorer = _at(audit, "realism", "hardness", "scorer")
-    found = [
-        Why(
-            arm=arm,
-            false_negatives=_false_negatives(audit.get("false_negatives") or {}, arm),
-            told_apart=_at(audit, "realism", "generated", arm, "without_titles", "words", "auc"),
-            harder=_at(audit, "realism", "hardness", "kinds", arm, "harder"),
-            scorer=scorer,
-        )
-        for arm in arms
-    ]
-    return found if any(each.false_negatives or each.told_apart or each.harder for each in found) else []
-
-
-def examples(account: Account | None, arms: Sequence[str]) -> dict[str, list[Example]]:
-    """The first rows of each arm that has rows of its own."""
-    if account is None or account.folder is None:
-        return {}
-    shown = {}
+    audit = account.manifest.audit
+    realism = audit.get("realism") or {}
+    generated, hardness = realism.get("generated") or {}, realism.get("hardness") or {}
+    found = []
     for arm in arms:
-        files = sorted((account.folder / arm).glob("*.parquet"))
-        if not files:  # a mix of other kinds
-            continue
-        with pq.ParquetFile(files[0]) as parquet:
-            rows = next(parquet.iter_batches(_ROWS)).to_pylist()
-        shown[arm] = [
-            Example(
-                row["query"],
-                shortened(row["positive"], _CHARACTERS),
-                [shortened(text, _CHARACTERS) for name, text in row.items() if name.startswith("negative")],
-            )
-            for row in rows
-        ]
-    return shown
-
-
-def hardness(account: Account | None) -> Hardness | None:
-    """The picture of how hard the kinds are, as `python -m builders.realism` left it in the data set's folder.
-
-    None where it was not made, or the data set is not a folder here.
-    """
-    found = _at(account.manifest.audit, "realism", "hardness") if account else None
-    if account is None or account.folder is None or not found or "figure" not in found:
-        return None
-    file = account.folder / found["figure"]
-    if not file.is_file():
-        return None
-    picture = base64.b64encode(file.read_bytes()).decode()
-    return Hardness(f"data:image/png;base64,{picture}", found["alt"], found["scorer"])
-
-
-def _negatives(manifest: Manifest) -> dict[str, Any]:
-    found: dict[str, Any] = manifest.settings.get("negatives", {})
-    return found
+        words = generated.get(arm, {}).get("without_titles", {}).get("words") or {}
+        harder = hardness.get("kinds", {}).get(arm, {}).get("harder")
+        judged = _false_negatives(audit.get("false_negatives") or {}, arm)
+        found.append(Why(arm, judged, words.get("auc"), harder, hardness.get("scorer")))
+    return found if any(each.false_negatives or each.told_apart or each.harder for each in found) else []
 
 
 def _false_negatives(judges: Mapping[str, Any], arm: str) -> str | None:
@@ -178,8 +131,21 @@ def _false_negatives(judges: Mapping[str, Any], arm: str) -> str | None:
     return None
 
 
-def _at(found: Any, *keys: str) -> Any:
-    """What stands under keys within keys; None where one is missing."""
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+def examples(account: Account, arms: Sequence[str]) -> dict[str, list[Example]]:
+    """The first rows of each arm that has rows of its own."""
+    shown: dict[str, list[Example]] = {}
+    if account.folder is None:
+        return shown
+    for arm in arms:
+        for file in sorted((account.folder / arm).glob("*.parquet"))[:1]:  # none of a mix of other kinds
+            with pq.ParquetFile(file) as parquet:
+                rows = next(parquet.iter_batches(_ROWS)).to_pylist()
+            shown[arm] = [
+                Example(
+                    row["query"],
+                    shortened(row["positive"], _CHARACTERS),
+                    [shortened(text, _CHARACTERS) for name, text in row.items() if name.startswith("negative")],
+                )
+                for row in rows
+            ]
+    return shown

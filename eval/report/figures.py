@@ -23,11 +23,9 @@ MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape eac
 _SETTINGS = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
-"""Of the same set, for arms; those beyond the sixth differ by their strokes."""
-STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+"""Of the same set, for arms; those beyond the sixth differ by shape."""
+SHAPES = ("o", "s", "^")
 _WIDE = 20  # times the least cost: beyond it only a logarithmic axis shows all
-_NAME_WIDTH, _NAME_HEIGHT = 90, 11  # of an arm's name, in points
-_RIGHT = 0.85  # of the axis: a point further to the right has its name on its left
 
 
 class Picture(NamedTuple):
@@ -91,16 +89,6 @@ def pareto(comparison: Comparison) -> Picture | None:
     )
 
 
-def curves(comparison: Comparison) -> Picture | None:
-    """The training loss of each arm over its steps, means over seeds; None where no step was logged."""
-    known = {arm: points for arm, points in comparison.losses.items() if points}
-    if not known:
-        return None
-    each = "; ".join(f"{arm} {points[0][1]:.3g} to {points[-1][1]:.3g}" for arm, points in known.items())
-    caption = "Losses of different kinds are no measure of quality: harder negatives give higher ones."
-    return Picture(_curves(known), "losses", f"Training loss over steps: {each}.", caption)
-
-
 def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, margin: float) -> dict[str, bytes]:
     """Differences with their intervals, a panel each task, and the band within which arms count as equivalent."""
     from matplotlib.lines import Line2D
@@ -139,39 +127,18 @@ def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -
 def _pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) -> dict[str, bytes]:
     with _figure(4.2) as figure:
         axes = figure.add_subplot()
-        costs = sorted(spent for spent, _ in points.values() if spent > 0) or [1.0]
+        costs = sorted(spent for spent, _ in points.values() if spent > 0)
         if costs[-1] > _WIDE * costs[0]:
             axes.set_xscale("symlog", linthresh=costs[0])
-        best = front(points)
-        axes.plot(*zip(*(points[arm] for arm in best), strict=True), color=MARKS["equivalent"][0], linewidth=1.2)
-        for arm, (spent, score) in points.items():
-            colour = MARKS["equivalent" if arm in best else "undecided"][0]
-            axes.plot([spent], [score], color=colour, marker="o", markersize=7, linestyle="none")
-        axes.axhline(base, color=TEXT, linestyle=(0, (5, 3)), linewidth=1)
-        axes.annotate(
-            "untouched base", (1, base), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="right", color=TEXT, fontsize=9,
-        )  # fmt: skip
+        axes.plot(*zip(*(points[arm] for arm in front(points)), strict=True), color=TEXT, linewidth=1.2)
+        for number, (arm, point) in enumerate(points.items()):
+            colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number // len(COLOURS) % len(SHAPES)]
+            axes.plot(*point, color=colour, marker=shape, markersize=7, linestyle="none", label=arm)
+        axes.axhline(base, color=TEXT, linestyle=(0, (5, 2)), linewidth=1, label=BASE)
         axes.margins(0.08)
         axes.set_xlim(left=-costs[0] / 4 if axes.get_xscale() == "symlog" else -costs[-1] / 20)
         axes.set_xlabel(cost, color=TEXT)
         axes.set_ylabel(MAIN_METRIC, color=TEXT)
-        _plain(axes)
-        _name(axes, points)
-        return _bytes(figure)
-
-
-def _curves(losses: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, bytes]:
-    from matplotlib.ticker import MaxNLocator
-
-    with _figure(3.6) as figure:
-        axes = figure.add_subplot()
-        for number, (arm, points) in enumerate(losses.items()):
-            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
-            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.6, label=arm)
-        axes.set_xlabel("step", color=TEXT)
-        axes.set_ylabel("training loss", color=TEXT)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside right upper", frameon=False, labelcolor=TEXT, fontsize=9)
         _plain(axes)
         return _bytes(figure)
@@ -202,26 +169,6 @@ def _panel(axes: Any, title: str, found: Sequence[Verdict], margin: float) -> No
     axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
     axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
     _plain(axes, "x")
-
-
-def _name(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    """Each arm's name beside its point, on the side that has room, and lower where another name is in the way."""
-    axes.figure.draw_without_rendering()  # before, no point has a place
-    left, right = axes.bbox.x0, axes.bbox.x1
-    placed: list[tuple[float, float]] = []
-    for arm, point in sorted(points.items(), key=lambda item: (-item[1][1], item[0])):
-        x, y = axes.transData.transform(point)
-        to_points = 72 / axes.figure.dpi
-        at = y * to_points + 3
-        near = [other for place, other in placed if abs(place - x) * to_points < _NAME_WIDTH]
-        while any(abs(other - at) < _NAME_HEIGHT for other in near):
-            at = min(other for other in near if abs(other - at) < _NAME_HEIGHT) - _NAME_HEIGHT
-        placed.append((x, at))
-        inwards = (x - left) > _RIGHT * (right - left)
-        axes.annotate(
-            arm, point, (-7 if inwards else 7, at - y * to_points), textcoords="offset points", color=TEXT, fontsize=9,
-            ha="right" if inwards else "left",
-        )  # fmt: skip
 
 
 def _plain(axes: Any, lines: str = "both") -> None:

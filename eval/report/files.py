@@ -1,31 +1,58 @@
-"""A comparison as files: `comparison.json`, and the report that is made from it alone."""
+"""A comparison as files: `comparison.json`, and the report that is made from it alone.
+
+`report.html` is one file without outside parts, for a browser, a phone or paper.
+"""
 
 from pathlib import Path
 
 import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.csv_files import write_csv
-from eval.report.figures import curves, forests, pareto, write_pictures
-from eval.report.page import page
-from foils.comparison import Comparison
+from eval.report.figures import forests, pareto, write_pictures
+from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, summary, what_intervals_mean
+from foils.comparison import BASE, Comparison, TaskQueries
 from foils.errors import UserError
+from foils.metrics import MAIN_METRIC, METRICS
 from foils.records import read_record
 
 COMPARISON = "comparison.json"
+SHOWN_QUERIES = 25
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=StrictUndefined,
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Writes `comparison.json` and all that is made from it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / COMPARISON).write_bytes(_encoded(comparison))
+    (folder / COMPARISON).write_bytes(encoded(comparison))
     write_report(folder, comparison)
 
 
 def write_report(folder: Path, comparison: Comparison) -> None:
     """Writes `report.html`, its pictures into `figures/`, and every number as CSV."""
-    shown, quality, losses = forests(comparison), pareto(comparison), curves(comparison)
-    write_pictures(folder, [*shown, quality, losses])
-    (folder / "report.html").write_text(page(comparison, shown, quality, losses), "utf-8")
+    shown, quality = forests(comparison), pareto(comparison)
+    page = _environment.get_template("report.html").render(
+        comparison=comparison,
+        base_arm=BASE,
+        summary=summary(comparison),
+        forests=shown,
+        pareto=quality,
+        metrics=list(METRICS),
+        cells=difference_cells,
+        costs=[cost_cells(cost, comparison.tables[-1]) for cost in comparison.costs],
+        cost_columns=COST_COLUMNS,
+        meaning=what_intervals_mean(comparison),
+        tasks=[(task, list(task.scores), _lines(task)) for task in comparison.queries],
+        shown=SHOWN_QUERIES,
+    )
+    (folder / "report.html").write_text(page, "utf-8")
+    write_pictures(folder, [*shown, quality])
     write_csv(folder, comparison)
 
 
@@ -42,10 +69,16 @@ def read_comparison(folder: Path) -> Comparison:
     return found
 
 
-def for_cards(comparison: Comparison) -> bytes:
-    """`comparison.json` for a card: without queries and rows, whose texts are not ours to publish."""
-    return _encoded(msgspec.structs.replace(comparison, queries=[], examples={}, hardness=None))
-
-
-def _encoded(comparison: Comparison) -> bytes:
+def encoded(comparison: Comparison) -> bytes:
+    """A comparison as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(comparison), indent=2) + b"\n"
+
+
+def _lines(task: TaskQueries) -> list[tuple[str, str, list[float]]]:
+    """Id, text and nDCG@10 by arm (mean over seeds) of every query, those that differ most between arms first."""
+    means = []
+    for runs in task.scores.values():
+        by_query = zip(*(run[MAIN_METRIC] for run in runs.values()), strict=True)
+        means.append([round(sum(values) / len(values), 4) for values in by_query])
+    lines = zip(task.queries, task.texts, map(list, zip(*means, strict=True)), strict=True)
+    return sorted(lines, key=lambda line: (min(line[2]) - max(line[2]), line[0]))

@@ -9,7 +9,7 @@ from foils.records import Preflight, RunRecord
 from foils.words import listed
 
 _NAMED = 3
-_SHOWN = 24  # characters, enough to tell hashes apart
+_SHOWN = 24  # characters, enough for hashes to differ
 _BY_NUMBER = "batch_sampler"
 """The sampler that shuffles row numbers; to all others the texts matter, negatives among them."""
 
@@ -30,19 +30,6 @@ def guarantees(records: Mapping[str, RunRecord]) -> list[Guarantee]:
         _same("order of rows, by seed", records, lambda record: _order(record.training.preflight)),
         _same("longest text", records, lambda record: _longest(record.training.preflight)),
     ]
-
-
-def losses(by_arm: Mapping[str, Sequence[RunRecord]]) -> dict[str, list[tuple[int, float]]]:
-    """Arm -> step and training loss, the mean over its seeds at the steps that all of them logged."""
-    found = {}
-    for arm, records in by_arm.items():
-        runs = [
-            {int(row["step"]): float(row["loss"]) for row in record.training.history or [] if "loss" in row}
-            for record in records
-        ]
-        steps = sorted(set.intersection(*map(set, runs)))
-        found[arm] = [(step, sum(run[step] for run in runs) / len(runs)) for step in steps]
-    return found
 
 
 def tokens_of_a_row(by_arm: Mapping[str, Sequence[RunRecord]]) -> dict[str, int]:

@@ -22,9 +22,11 @@ import mteb
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from eval.measure.encoder import Encoder, resolve_precision
+from eval.measure.encoder import Encoder
+from eval.measure.encoding import resolve_precision
+from eval.measure.results import scores_of
+from eval.measure.search import measure
 from eval.measure.tasks import load_task
-from eval.run import measure
 from foils.models import resolve_model
 from tests.bench.made_corpus import made_passages, write_beir
 from tests.bench.memory import Most, in_own_process, peak_mb
@@ -61,7 +63,8 @@ def ours(task, precision):
     """nDCG@10 and drift as `eval.run` has them."""
     reference = resolve_model(BASE)
     encoder = Encoder(SentenceTransformer(reference.location), resolve_precision(precision), task.sample())
-    scores = measure(encoder, reference, task).scores
+    found = measure(encoder, reference, task)
+    scores = scores_of(found.rankings, found.qrels)
     return statistics.mean(query["nDCG@10"] for query in scores.values()), encoder.drift
 
 

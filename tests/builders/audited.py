@@ -25,7 +25,7 @@ def a_dataset(folder, passages, queries, positives, chosen, generated=()):
         generated: (id, text, query id).
     """
     fates = [(kind, query, passage, "negative_1") for kind, rows in chosen.items() for query, passage in rows]
-    # What became no negative is none of the audit's business.
+    # Candidates that did not become negatives are not audited.
     fates += [(kind, query, passage, "is-the-positive") for kind in chosen for query, passage in positives]
     tables = {
         "corpus": _table(schema.CORPUS, [(key, "", text) for key, text in passages.items()]),
@@ -56,7 +56,7 @@ def write_qrels(file, rows):
 def numbered(folder, count=300, every=5, kinds=("bm25", "random")):
     """A data set of `count` queries a kind; every fifth negative of bm25 is relevant, and none of random.
 
-    Query n asks for number n; `pN` and `also N` tell it, `other N` does not.
+    Query n asks for number n; `pN` and `also N` answer it, `other N` does not.
     """
     queries = {f"q{n}": f"who owns house number {n}?" for n in range(count)}
     passages = {f"p{n}": f"House number {n} belongs to family {n * 7}." for n in range(count)}

@@ -1,4 +1,4 @@
-"""Mining by BM25 and by lot: ranks, scores once per pair, and nothing that depends on position or batches."""
+"""Mining by BM25 and at random: ranks, scores once per pair, and nothing that depends on position or batches."""
 
 import numpy as np
 import pyarrow as pa
@@ -68,14 +68,11 @@ def test_no_queries(material):
     assert sampled.mine(none, material, sampled.RandomConfig()).candidates.equals(schema.CANDIDATES.empty_table())
 
 
-def test_lots_are_distinct_and_fill_the_ranks(material):
+def test_random_passages_fill_the_ranks(material):
     mined = sampled.mine(asked(material, 60), material, sampled.RandomConfig()).candidates
-    rows = mined.to_pandas()
     assert mined.schema == schema.CANDIDATES
-    assert (rows.groupby("query-id")["corpus-id"].nunique() == 20).all()
-    assert rows["rank"].tolist() == list(range(1, 21)) * 60
-    assert rows["score"].isna().all()
-    assert rows["corpus-id"].nunique() > 350
+    assert mined["rank"].to_pylist() == list(range(1, 21)) * 60
+    assert len(mined["corpus-id"].unique()) > 350
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=5), st.integers(1, 40), st.integers(0, 40))

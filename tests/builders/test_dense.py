@@ -81,12 +81,9 @@ def test_the_order_of_queries_and_passages_changes_no_candidate(material, tmp_pa
     assert one.sort_by(order) == other.sort_by(order)
 
 
-def test_a_positive_outside_the_corpus_has_no_score(material):
-    queries = QUERIES.set_column(2, "corpus-id", pa.array(["elsewhere", *IDS[1:]]))
-    assert dense.mine(queries, material, CONFIG).scores["query-id"].to_pylist().count(f"{IDS[0]}/q1") == 4
-
-
 def test_a_depth_beyond_the_corpus_takes_all_of_it(material):
+    elsewhere = QUERIES.set_column(2, "corpus-id", pa.array(["elsewhere", *IDS[1:]]))
+    assert dense.mine(elsewhere, material, CONFIG).scores["query-id"].to_pylist().count(f"{IDS[0]}/q1") == 4
     deep = dense.mine(QUERIES, material, DenseConfig(model=BASE, depth=500))
     assert deep.candidates.num_rows == deep.scores.num_rows == len(IDS) ** 2
     assert dense.mine(QUERIES.slice(0, 0), material, CONFIG).candidates.num_rows == 0

@@ -1,15 +1,11 @@
 """Embeddings: those of sentence-transformers, each computed once, kept over a kill."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -146,12 +142,6 @@ def test_a_model_that_gives_no_numbers_is_refused_with_the_passage(copied, tmp_p
     assert rows_in(tmp_path) == 0
 
 
-def test_what_is_no_embedding_model_is_refused(copied, tmp_path):
-    (copied / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"sentence-transformers cannot load it .*name a model that it can load"):
-        Embedder(Reading(str(copied)), tmp_path).embed(corpus(), "document")
-
-
 ENCODE = """
 import sys
 from pathlib import Path
@@ -170,13 +160,7 @@ def many() -> Passages:
 def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
     command = [sys.executable, "-c", ENCODE]
     process = commands.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while rows_in(tmp_path / "killed") < 60:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    commands.kill_once(process, lambda: rows_in(tmp_path / "killed") >= 60)
     stored = rows_in(tmp_path / "killed")
     assert 60 <= stored < 400
     for name in ("killed", "whole"):
@@ -185,11 +169,6 @@ def test_kill_9_loses_no_stored_vector_and_changes_none(tmp_path):
     for file in ("keys.bin", "rows.bin"):
         (killed,), (whole,) = ((tmp_path / name).rglob(file) for name in ("killed", "whole"))
         assert killed.read_bytes() == whole.read_bytes()
-
-
-def test_queries_are_texts_without_titles():
-    texts = as_texts(pa.chunked_array([["a"], ["b"]]), pa.chunked_array([["one"], ["two"]]))
-    assert texts.texts(np.array([1, 0])).to_pylist() == ["two", "one"]
 
 
 class Counted(Passages):

@@ -5,7 +5,6 @@ import random
 import sys
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -13,22 +12,19 @@ from hypothesis import strategies as st
 
 from builders import build, schema
 from builders import texts as one_text
-from builders.leakage import overlap
 from builders.leakage.__main__ import examine
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import TEXTS, EvaluationSet
-from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.leakage.overlap import HITS, Overlap
-from builders.leakage.report import summary
 from builders.passages import Passages
 from builders.queries import TABLE
 from builders.recipe import BuildRecipe
 from cards.templates import section
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.audited import a_dataset
-from tests.conftest import ANIMALS, BASE, SHARED
+from tests.builders.audited import a_dataset, write_qrels
+from tests.conftest import ANIMALS, SHARED, beir
 from tests.fixtures import commands
 from tests.test_architecture import ROOT
 
@@ -83,7 +79,7 @@ def test_planted_queries_are_found_by_the_test_that_is_for_them():
         "same": "do OWLS  hunt “at night”",
         "within": f"please tell me now {' '.join(Q['q2'].split()[1:])} if you can {prose(20)}",
         "edited": edited(Q["q4"], 1),
-        "short": "Do owls hunt by day?",
+        "short": "Do owls ever hunt at night?",  # has no runs, and is only compared whole
         "clean": prose(12),
     }
     found = guarded(planted, CLEAN)
@@ -117,12 +113,6 @@ def test_planted_passages_are_found():
     assert found.totals == {"query": 1, "positive": 1, "corpus": 36}
 
 
-def test_short_texts_have_no_runs_and_are_only_compared_whole():
-    found = guarded({"q": "Do owls ever hunt at night?"}, CLEAN)
-    assert by_test(found, "query") == set()
-    assert {row[0] for row in by_test(guarded({"q": Q["q1"]}, CLEAN), "query")} == {"exact"}
-
-
 @pytest.mark.parametrize("length", [10, 15, 20, 25, 29])
 def test_one_changed_word_does_not_hide_a_short_text(length):
     """The last word, which breaks one run, or from 20 words on the one in the middle, which breaks eight."""
@@ -147,7 +137,7 @@ def test_shares_of_runs_are_those_of_a_plain_count(training, evaluation, n):
     sets = [exam({str(i): text for i, text in enumerate(evaluation)}, {"d": "a b"})]
     overlap = Overlap(sets, LeakageConfig(ngram=n, ngram_share=0.4))
     texts = pa.array(training)
-    pairs = overlap._sharing(*one_text.runs(*one_text.word_hashes(texts), n), None)
+    pairs = overlap._sharing(*one_text.runs(*one_text.word_hashes(texts), n), between_passages=False)
     wanted = {}
     for row, text in enumerate(training):
         for place, other in enumerate([*evaluation, "a b"]):
@@ -171,14 +161,13 @@ def test_texts_of_other_words_are_never_found(texts):
 @settings(max_examples=15)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_neither_order_nor_batches_change_what_is_found(order, size):
-    rows = list({**CLEAN, "a": D["d1"], "b": edited(D["d2"], 3), "c": D["d1"].upper()}.items())
-    order.shuffle(rows)
-    ids, texts = (pa.array(side) for side in zip(*rows, strict=True))
-    guard = Guard(LeakageConfig(), [EXAM])
-    pieces = ((ids[i : i + size], texts[i : i + size]) for i in range(0, len(ids), size))
-    in_pieces = guard.hits("corpus", pieces, len(ids)).sort_by([("test", "ascending"), ("id", "ascending")])
-    whole = guarded({}, dict(CLEAN) | {"a": D["d1"], "b": edited(D["d2"], 3), "c": D["d1"].upper()}).hits
-    assert in_pieces.equals(whole.sort_by([("test", "ascending"), ("id", "ascending")]))
+    rows = {**CLEAN, "a": D["d1"], "b": edited(D["d2"], 3), "c": D["d1"].upper()}
+    items = list(rows.items())
+    order.shuffle(items)
+    chunks = [corpus(dict(items[start : start + size])).table for start in range(0, len(items), size)]
+    by_id = [("test", "ascending"), ("id", "ascending")]
+    in_pieces = Guard(LeakageConfig(), [EXAM]).check(asked({}), Passages(pa.concat_tables(chunks))).hits
+    assert in_pieces.sort_by(by_id).equals(guarded({}, rows).hits.sort_by(by_id))
 
 
 LEAKY = {"good": prose(10), "bad": Q["q2"], "through": prose(11)}
@@ -193,6 +182,9 @@ def test_drop_leaves_out_queries_and_says_why():
         {"stage": "leakage", "id": "bad", "reason": "query-in-Exam", "detail": "exact: query q2 (1.00)"}
     ]
     assert found.training_datasets == ["Exam"]  # the passage stays
+    assert guarded(LEAKY, CLEAN).training_datasets == []
+    allowed = guarded(LEAKY, CLEAN, policy="allow")
+    assert (allowed.training_datasets, allowed.drops.num_rows) == (["Exam"], 0)
 
 
 def test_drop_of_passages_too():
@@ -205,19 +197,9 @@ def test_drop_of_passages_too():
         ("d", "passage-in-Exam", "exact: passage d1 (1.00)"),
     ]
     assert found.training_datasets == []  # a third of the set's passages, and none is left
-
-
-def test_the_same_corpus_is_no_zero_shot_even_if_what_leaked_is_dropped():
-    found = guarded({"q": prose(9)}, CLEAN | {"d": D["d1"], "e": D["d2"]}, passages="drop")
-    assert found.passages_to_drop.to_pylist() == ["d", "e"]
-    assert found.training_datasets == ["Exam"]
-
-
-def test_dropped_queries_leave_a_set_unseen_and_allowed_ones_do_not():
-    assert guarded(LEAKY, CLEAN).training_datasets == []
-    allowed = guarded(LEAKY, CLEAN, policy="allow")
-    assert allowed.training_datasets == ["Exam"]
-    assert (len(allowed.queries_to_drop), allowed.drops.num_rows) == (0, 0)
+    most = guarded({"q": prose(9)}, CLEAN | {"d": D["d1"], "e": D["d2"]}, passages="drop")
+    assert most.passages_to_drop.to_pylist() == ["d", "e"]
+    assert most.training_datasets == ["Exam"]  # the corpus is the set's own, whatever is dropped
 
 
 def test_refusal_has_counts_examples_and_the_remedy():
@@ -240,35 +222,26 @@ def test_generated_and_chosen_negatives_are_reported_by_kind():
     guard = Guard(LeakageConfig(passages="drop"), [EXAM])
     found = guard.check(asked({"q": prose(9)}), corpus(CLEAN | {"d": D["d1"]}))
     columns = {"_id": ["q/llm1", "q/llm2"], "text": [D["d2"], prose(40)], "query-id": ["q", "q"], "call-key": ["", ""]}
-    found = guard.and_generated(found, pa.table(columns, schema.GENERATED))
+    found = guard.with_generated(found, pa.table(columns, schema.GENERATED))
     assert found.passages_to_drop.to_pylist() == ["d", "q/llm1"]
     assert found.drops["reason"].to_pylist() == ["passage-in-Exam"] * 2
-    found = found.and_negatives(
+    found = found.with_negatives(
         {"bm25": pa.table({"corpus-id": ["d", "p1", "d"]}), "llm": pa.table({"corpus-id": ["q/llm2"]})}
     )
-    any_test = {row["what"]: (row["any"], row["texts"]) for row in summary(found)["counts"]}
+    any_test = {row["what"]: (row["any"], row["texts"]) for row in found.summary()["counts"]}
     assert any_test == {
         "query": (0, 1), "positive": (0, 1), "corpus": (1, 31), "generated": (1, 2), "negative-bm25": (1, 2),
         "negative-llm": (0, 1),
     }  # fmt: skip
 
 
-def test_an_embedding_model_finds_what_shares_no_runs():
-    sets = [exam({"q1": "Which bird hunts mice in the dark?"}, {"d1": D["d1"]})]
-    asked_ = {"close": "What bird hunts mice when it is dark?", "far": "How do eels spawn in the sea?"}
-    assert guarded(asked_, CLEAN, sets=sets).hits.num_rows == 0
-    found = guarded(asked_, CLEAN, sets=sets, model=BASE, cosine=0.8)
-    assert by_test(found, "query") == {("embedding", "close", "query", "q1")}
-    assert summary(found)["tests"]["embedding"] == 0.8
-
-
 def test_without_evaluation_sets_nothing_is_done():
     found = Guard(LeakageConfig()).check(asked(LEAKY), corpus(CLEAN))
     assert (found.hits.schema, found.hits.num_rows, found.training_datasets) == (HITS, 0, [])
-    assert summary(found)["counts"] == []
+    assert found.summary()["counts"] == []
 
 
-def test_several_sets_are_told_apart():
+def test_several_sets_are_kept_apart():
     other = exam({"x": Q["q2"], "y": prose(9)}, {"z": D["d1"]}, "Other")
     found = guarded(LEAKY, CLEAN, sets=[EXAM, other], policy="allow")
     exact = {(row["evaluation-set"], row["evaluation-id"]) for row in found.hits.to_pylist() if row["test"] == "exact"}
@@ -278,13 +251,13 @@ def test_several_sets_are_told_apart():
 
 def test_the_card():
     found = guarded(LEAKY, CLEAN | {"d": D["d1"]}, positives=["p0", "p1", "d"])
-    manifest = json.loads(json.dumps({"leakage": summary(found)}))
+    manifest = json.loads(json.dumps({"leakage": found.summary()}))
     card = section("dataset_leakage.md", **manifest)
     assert "| Exam | queries | 3 | 1 | 1 | 1 | 33.33 % |" in card
     assert "| Exam | corpus passages | 31 | 1 | 1 | 1 | 3.23 % |" in card
     assert "1 query was left out" in card
     assert "**not zero-shot on Exam**" in card
-    clean = section("dataset_leakage.md", leakage=summary(guarded({}, CLEAN)))
+    clean = section("dataset_leakage.md", leakage=guarded({}, CLEAN).summary())
     assert "Nothing of them is left in the training rows" in clean
 
 
@@ -295,51 +268,52 @@ def command(*arguments):
 
 @pytest.fixture
 def exam_folder(tmp_path):
-    """Reads like a BEIR folder and holds whatever texts it is given."""
+    """Writes a BEIR folder of the given texts; every query is judged relevant to every passage."""
 
-    def write(queries, passages, name="animal-exam"):
-        folder = tmp_path / name
-        (folder / "qrels").mkdir(parents=True)
-        for file, rows in (("queries", queries), ("corpus", passages)):
-            lines = [json.dumps({"_id": str(i), "text": text}) for i, text in enumerate(rows)]
-            (folder / f"{file}.jsonl").write_text("\n".join(lines) + "\n")
-        pairs = [f"{q}\t{d}\t1\n" for q in range(len(queries)) for d in range(len(passages))]
-        (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(pairs))
+    def write(queries, passages):
+        folder = beir(tmp_path / "animal-exam", [(str(n), "", text) for n, text in enumerate(passages)])
+        lines = [json.dumps({"_id": str(n), "text": text}) for n, text in enumerate(queries)]
+        (folder / "queries.jsonl").write_text("\n".join(lines))
+        (folder / "qrels").mkdir(exist_ok=True)
+        write_qrels(
+            folder / "qrels" / "test.tsv", [(q, d, 1) for q in range(len(queries)) for d in range(len(passages))]
+        )
         return folder
 
     return write
 
 
-def test_a_built_data_set_is_checked_by_command(build_animals, exam_folder, tmp_path):
+def test_a_built_data_set_is_checked_as_it_is(build_animals, exam_folder, tmp_path):
     folder = build_animals("data")
     asked_ = pq.read_table(folder / "queries")["text"].to_pylist()
-    negative = pq.read_table(folder / "bm25")["negative_1"].to_pylist()[0]
-    leaky = exam_folder([asked_[0].upper(), "Why is this never asked?"], [negative, prose(40)])
-    found = examine(folder, LeakageConfig(against=(str(leaky),)))
-    counts = {row["what"]: row for row in summary(found)["counts"]}
-    assert counts["query"]["exact"] == 1
-    assert counts["negative-bm25"]["exact"] >= 1
-    assert counts["corpus"]["any"] >= 1
+    leaky = exam_folder([asked_[0].upper(), "Why is this never asked?"], [prose(40)])
     refused = command(folder, "--against", leaky, "--out", tmp_path / "found.parquet")
     assert refused.returncode == 2
     assert f"leakage: 1 of {len(asked_)} queries stand in evaluation sets, such as query" in refused.stderr
-    assert "animal-exam" in refused.stdout
+    assert f"| animal-exam | queries | {len(asked_)} | 1 |" in refused.stdout
+    assert "left out" not in refused.stdout  # nothing was
     assert "**not zero-shot on animal-exam**" in refused.stdout
     assert pq.read_schema(tmp_path / "found.parquet").remove_metadata() == HITS
     assert command(folder, "--against", leaky, "--set", "policy=allow").returncode == 0
+    clean = command(folder, "--against", exam_folder([prose(12)], [prose(40)]))
+    assert clean.returncode == 0, clean.stderr
+    assert "Nothing of them is left in the training rows" in clean.stdout
+    wrong = command(folder, "--against", "x", "--set", "ngrm=1")
+    assert (wrong.returncode, "unknown key ngrm; allowed here: against, policy" in wrong.stderr) == (2, True)
 
 
-def test_negatives_of_two_queries_of_one_text_keep_their_ids(tmp_path, exam_folder):
-    """Labelled queries may ask the same: what leaked belongs to the one that has it."""
-    passages = {f"p{n}": prose(40) for n in range(4)}
-    asked_ = {"q1": "what do owls hunt at night?", "q2": "what do owls hunt at night?"}
-    chosen = {"bm25": [("q1", "p2"), ("q2", "p3")]}
-    folder = tmp_path / "twins"
-    a_dataset(folder, passages, asked_, [("q1", "p0"), ("q2", "p1")], chosen)
-    found = examine(folder, LeakageConfig(against=(str(exam_folder(["a question?"], [passages["p3"]])),)))
-    assert found.hits.filter(pc.equal(found.hits["what"], "negative-bm25"))["id"].unique().to_pylist() == [
-        "q2/negative_1"
-    ]
+def test_the_command_counts_negatives_as_a_build_does(build_animals, exam_folder):
+    folder = exam_folder(["a question?"], [f"{text} Such is the life of this animal." for text in ANIMALS.values()])
+    built = build_animals("checked", f'leakage.against=["{folder}"]')
+    counts = examine(built, LeakageConfig(against=(str(folder),))).summary()["counts"]
+    assert counts == json.loads((built / "manifest.json").read_text())["leakage"]["counts"]
+    assert next(row for row in counts if row["what"] == "negative-bm25")["share"] == 1
+
+
+def test_a_data_set_without_negatives_is_checked_too(tmp_path, exam_folder):
+    folder = a_dataset(tmp_path / "none", {"p": prose(40)}, {"q": "who?"}, [("q", "p")], {})
+    found = examine(folder, LeakageConfig(against=(str(exam_folder(["Who?"], [prose(40)])),)))
+    assert found.leaked("query")["id"].to_pylist() == ["q"]
 
 
 def test_a_corpus_that_is_refused_costs_no_call(write_recipe, exam_folder, tmp_path, chat_server):
@@ -351,40 +325,12 @@ def test_a_corpus_that_is_refused_costs_no_call(write_recipe, exam_folder, tmp_p
     assert not chat_server.bodies
 
 
-def test_the_embedding_model_is_loaded_once_and_compares_in_parts(monkeypatch):
-    monkeypatch.setattr(overlap, "_COSINES", 3)  # a row of the batch at a time
-    index = Overlap([EXAM], LeakageConfig(model=BASE, cosine=0.8))
-    ids, texts = pa.array(["a", "b"]), pa.array(["Is fog wet?", "do owls hunt by night?"])
-    first, model = index.hits("query", ids, texts), index._model
-    told = {(row["id"], row["evaluation-id"], row["test"]) for row in first.to_pylist()}
-    assert ("b", "q1", "embedding") in told
-    index.hits("query", ids, texts)
-    assert index._model is model
-
-
-def test_a_clean_data_set_and_mistakes_by_command(build_animals, exam_folder, tmp_path):
-    folder = build_animals("data")
-    clean = command(folder, "--against", exam_folder([prose(12)], [prose(40)]))
-    assert clean.returncode == 0, clean.stderr
-    assert "Nothing of them is left in the training rows" in clean.stdout
+def test_without_a_data_set_or_an_evaluation_set_nothing_is_checked(tmp_path):
+    with pytest.raises(UserError, match="empty or not there; build it first"):
+        examine(tmp_path / "none", LeakageConfig(against=("SciFact",)))
+    folder = a_dataset(tmp_path / "one", {"p": "text"}, {"q": "who?"}, [("q", "p")], {})
     with pytest.raises(UserError, match="no evaluation set is named; add --against NAME or --against FOLDER"):
         examine(folder, LeakageConfig())
-    with pytest.raises(UserError, match="there is nothing in it; wanted a folder that"):
-        examine(tmp_path / "none", LeakageConfig(against=("SciFact",)))
-    wrong = command(folder, "--against", "x", "--set", "ngrm=1")
-    assert (wrong.returncode, "unknown key ngrm; allowed here: against, policy" in wrong.stderr) == (2, True)
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
-def test_scifact_claims_among_generated_queries_are_found_and_dropped():
-    test = f"{SHARED}/collections/scifact:test"
-    guard = Guard(LeakageConfig(against=(test,)))
-    claims = dict(zip(*guard.sets[0].queries.to_pydict().values(), strict=True))
-    planted = {f"leak{i}": claims[i].upper() for i in list(claims)[::10]}
-    own = {f"own{n}": prose(12) for n in range(200)}
-    found = guard.check(asked(planted | own), corpus(CLEAN))
-    assert set(found.queries_to_drop.to_pylist()) == set(planted)
-    assert isinstance(found, Found)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
@@ -396,7 +342,7 @@ def test_scifacts_own_split_as_it_is():
         {"_id": train.passages["_id"], "title": [""] * 565, "text": train.passages["text"]}, schema.CORPUS
     )
     queries = pa.table([train.queries["_id"], train.queries["text"], [passages["_id"][0].as_py()] * 809], schema=TABLE)
-    counts = {row["what"]: row for row in summary(guard.check(queries, Passages(passages)))["counts"]}
+    counts = {row["what"]: row for row in guard.check(queries, Passages(passages)).summary()["counts"]}
     # Claims of both splits were written from the same sentences: some differ in one word, two in nothing at all.
     assert [counts["query"][test] for test in ("exact", "ngram", "any")] == [2, 39, 40]
     shared = set(train.passages["_id"].to_pylist()) & set(guard.sets[0].passages["_id"].to_pylist())

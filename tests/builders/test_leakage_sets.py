@@ -11,7 +11,7 @@ from mteb.abstasks import AbsTaskRetrieval
 
 from builders.leakage.evaluation_sets import load_set, load_sets, of_task
 from foils.errors import UserError
-from tests.conftest import SHARED, beir
+from tests.conftest import beir
 from tests.test_architecture import ROOT
 
 PASSAGES = [("d1", "Owls", "Owls hunt mice."), ("d2", "", "Bees dance."), ("d3", "", "Eels swim."), ("d4", None, "x")]
@@ -139,9 +139,3 @@ def test_a_task_without_network_is_one_line():
         "error: leakage.against 'NFCorpus': its data (mteb/nfcorpus) cannot be fetched; name a folder"
     )
     assert "that holds it, such as NFCorpus=path/to/nfcorpus:test" in line
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
-def test_scifact():
-    test = load_set(str(SHARED / "collections" / "scifact") + ":test")
-    assert (test.queries.num_rows, test.passages.num_rows) == (300, 283)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.texts import containment, jaccard, runs, shingles, similarity, whole, word_hashes
-from foils.texts import folded
+from builders.texts import containment, jaccard, letters, runs, shingles, similarity, whole, word_hashes
+from foils.texts import folded, normalised
 
 SPACES = [" ", "  ", "\t", "\n", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000"]
 PIECES = ["owl", "OWL", "Ünï", "straße", "STRASSE", "ΣΑΣ", "猫", "a", "b", "\u200d", "é", "é", "\x00", *SPACES]
@@ -87,3 +87,21 @@ def test_runs_of_words_lie_behind_one_another():
     flat = [run for each in expected for run in each]
     for (i, a), (j, b) in itertools.product(enumerate(flat), repeat=2):
         assert (found[i] == found[j]) == (a == b)
+
+
+def test_every_character_has_the_words_and_letters_of_its_folded_form():
+    """Most texts are lowered by Arrow and not folded."""
+    points = [chr(n) for n in range(0x30000) if unicodedata.category(chr(n)) not in ("Cs", "Cn")]
+    rows = [f"a{point} b {point}{point}c" for point in points]
+    rows = [row for row in rows if folded(folded(row)) == folded(row)]  # three Arabic ligatures change again
+    own, folded_rows = pa.array(rows), pa.array(map(folded, rows))
+    (found, offsets), (wanted, wanted_offsets) = word_hashes(own), word_hashes(folded_rows)
+    assert np.array_equal(offsets, wanted_offsets)
+    assert np.array_equal(found, wanted)
+    assert np.array_equal(letters(own), letters(pa.array(map(normalised, rows))))
+
+
+@given(texts, texts)
+def test_letters_are_those_of_the_normalised_text_and_add_up(one, other):
+    title, text, both, same = letters(pa.array([one, other, f"{one} {other}", normalised(f"{one} {other}")])).tolist()
+    assert (title + text) % 2**64 == both == same

@@ -73,9 +73,9 @@ def test_one_query_is_explained(built, capsys):
     files = {path: path.read_bytes() for path in built.rglob("*") if path.is_file()}
     query = rows(built, "queries")[0]
     reselection.main(built, [], explained=query["_id"])
-    told = capsys.readouterr().out
-    assert told.startswith(f"{query['_id']}: {query['text']}\n")
-    header, *lines = told.splitlines()[2:]
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{query['_id']}: {query['text']}\n")
+    header, *lines = shown.splitlines()[2:]
     assert header.split() == ["kind", "rank", "passage", "bm25", "fate", "text"]
     fates = [row for row in rows(built, "fates") if row["query-id"] == query["_id"] and "+" not in row["kind"]]
     assert {row["kind"] for row in fates} == {"llm", "bm25", "random"}
@@ -84,7 +84,7 @@ def test_one_query_is_explained(built, capsys):
             re.match(rf"{row['kind']} +\d+ +{row['corpus-id']} +(\d+\.\d{{4}} +)?{row['fate']} ", line)
             for line in lines
         ), row
-    assert told.endswith("This query is in the training rows.\n")
+    assert shown.endswith("This query is in the training rows.\n")
     assert {path: path.read_bytes() for path in built.rglob("*") if path.is_file()} == files
 
 

@@ -1,9 +1,6 @@
 """Rows by key: found again, whole after a kill, shared by processes."""
 
-import os
-import signal
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -64,16 +61,12 @@ for n in range(100000):
 
 
 def test_two_writers_that_are_killed_leave_whole_rows(tmp_path):
+    keys = tmp_path / "keys.bin"
     for _ in range(3):
         writers = [commands.Popen([sys.executable, "-c", WRITER, tmp_path, name], cwd=ROOT) for name in "xy"]
-        deadline = time.monotonic() + 60
-        size = (tmp_path / "keys.bin").stat().st_size if (tmp_path / "keys.bin").exists() else 0
-        while not (tmp_path / "keys.bin").exists() or (tmp_path / "keys.bin").stat().st_size < size + 4000:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        size = keys.stat().st_size if keys.exists() else 0
         for writer in writers:
-            os.kill(writer.pid, signal.SIGKILL)
-            writer.wait()
+            commands.kill_once(writer, lambda size=size: keys.exists() and keys.stat().st_size >= size + 4000)
     store = store_in(tmp_path, 64)
     assert len(store) >= 150
     texts = [f"{name} {n} {i}" for name in "xy" for n in range(3) for i in range(50)]

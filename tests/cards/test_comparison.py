@@ -1,9 +1,9 @@
 """A comparison's block in a card: rendered, replaced, carried, taken out."""
 
-from cards.comparison import carried, with_block, without_block
-from cards.merging import blocks, parse_card
+from cards.comparison import carried, with_comparison, without_block
+from cards.merging import block, blocks, parse_card
 from cards.publish.files import write_files
-from tests.fixtures.comparison import TOLD
+from tests.fixtures.comparison import TOLD, VALUES
 
 CARD = "---\nlicense: mit\n---\n\n# Owls\n\nAsk Ann.\n"
 
@@ -27,12 +27,11 @@ def test_a_card_tells_it_once_and_keeps_what_people_wrote():
     ):
         assert card.count(words) == 1, words
     assert parse_card(card).data == {"license": "mit"}
-    again = TOLD._replace(name="bats").files(card)["README.md"].decode()
+    again = TOLD._replace(values=VALUES | {"name": "bats"}).files(card)["README.md"].decode()
     assert "Which negatives? bats" in again
     assert "owls\n" not in again.partition("Which")[2]
     assert again.count("foils:comparison begin") == 1
     assert without_block(again).split() == CARD.split()
-    assert "beside the base |" in TOLD._replace(beside_none=False).files("")["README.md"].decode()
 
 
 def test_a_new_card_carries_on_what_the_folders_card_tells(tmp_path):
@@ -43,6 +42,4 @@ def test_a_new_card_carries_on_what_the_folders_card_tells(tmp_path):
     assert blocks(card) == blocks((tmp_path / "README.md").read_text())
     (tmp_path / "comparison" / "forest.png").unlink()  # it would show what is not there
     assert carried("# New\n", tmp_path) == "# New\n"
-    assert (
-        with_block(card, "<!-- foils:comparison begin -->\nx\n<!-- foils:comparison end -->").count("comparison") == 2
-    )
+    assert with_comparison(card, block("comparison", "x")).count("comparison") == 2

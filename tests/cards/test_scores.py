@@ -124,6 +124,10 @@ def test_a_model_without_a_card_gets_one():
     files = add({}, score())
     assert index(files) == {("scifact", "nDCG@10"): 0.5}
     assert b"| scifact (test) | nDCG@10 | 0.5000 |" in files["README.md"]
+    (model,) = yaml.safe_load(files["README.md"].decode().split("---")[1])["model-index"]
+    arguments = model["results"][0]["metrics"][0]["args"]
+    assert arguments["interval_95"] == pytest.approx([0.45, 0.55])
+    assert (arguments["evaluated"], arguments["queries"]) == ("e" * 40, 300)
 
 
 def test_scores_of_older_weights_go_with_them():
@@ -145,12 +149,3 @@ def test_figures_on_a_tasks_earlier_data_go_when_it_is_measured_anew():
     files = add(add({}, *first), msgspec.structs.replace(score(value=0.6), revision="d" * 40))
     assert index(files) == {("scifact", "nDCG@10"): 0.6, ("nfcorpus", "nDCG@10"): 0.5}
     assert files["README.md"].decode().count("| scifact (test) |") == 1
-
-
-def test_intervals_stand_in_the_index():
-    files = add({}, score())
-    (model,) = yaml.safe_load(files["README.md"].decode().split("---")[1])["model-index"]
-    arguments = model["results"][0]["metrics"][0]["args"]
-    assert arguments["interval_95"] == pytest.approx([0.45, 0.55])
-    assert arguments["evaluated"] == "e" * 40
-    assert arguments["queries"] == 300

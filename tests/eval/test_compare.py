@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from eval.compare import by_base
 from eval.recipe import CompareRecipe
 from eval.report import __main__ as report
 from eval.report.files import read_comparison
@@ -81,7 +80,7 @@ def test_the_report_is_made_from_the_json_alone(compared, tmp_path, capsys):
     shutil.copy(compared.out / "comparison.json", tmp_path)
     report.main(tmp_path)
     made = local(tmp_path)
-    assert {"report.html", "arms.csv", "pairs.csv", "queries.csv", "figures/losses.svg"} <= made.keys()
+    assert {"report.html", "arms.csv", "pairs.csv", "queries.csv", "figures/forest-base.svg"} <= made.keys()
     assert made == {path: (compared.out / path).read_bytes() for path in made}
     assert capsys.readouterr().out.splitlines()[:3] == compared.output.splitlines()[1:4]
     (tmp_path / "comparison.json").write_text("{")
@@ -104,12 +103,16 @@ def test_a_dry_run_says_what_is_left_and_how_long_it_takes(compared):
 def test_training_recipes_of_one_name_are_refused():
     config = CompareRecipe("c", "d", ("a/same.toml", "other.toml", "b/same.toml"), ("t",))
     with pytest.raises(UserError, match="training: 2 recipes are called same"):
-        by_base(config)
+        config.by_base()
 
 
 @pytest.mark.parametrize(
     ("key", "words"),
     [
+        (
+            "language=de",
+            "removed key language: say it in the folder's README.md (`language: de`), or as `language` in a task's",
+        ),
         ("gpu.tflops=50", "removed key gpu: eval.compare --dry-run reports the runs to do"),
         (
             "precision=openvino",
@@ -124,7 +127,7 @@ def test_what_earlier_versions_took_is_refused_with_its_replacement(compared, ke
 
 def test_a_comparison_of_an_earlier_version_can_be_shown(tmp_path, compared):
     written = json.loads((compared.out / "comparison.json").read_text())
-    for key in ("dataset", "revision", "training", "base_name", "losses", "funnel", "examples", "hardness", "queries"):
+    for key in ("dataset", "revision", "training", "base_name", "funnel", "examples", "queries"):
         del written[key]
     (tmp_path / "comparison.json").write_text(json.dumps(written))
     assert read_comparison(tmp_path).tables == read_comparison(compared.out).tables

@@ -1,6 +1,5 @@
 """What a data set's build says of its kinds: costs, audits, rows to look at."""
 
-import base64
 import json
 
 import msgspec
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from builders.dataset.folder import write_config
-from eval.report.dataset import Account, costs, examples, hardness, read_account, reasons
+from eval.report.dataset import Account, costs, examples, read_account, reasons
 from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables
 from foils.comparison import BASE, Why
@@ -73,9 +72,8 @@ def test_money_where_there_are_prices():
 
 
 def test_without_an_account_nothing_is_guessed(tmp_path):
-    assert read_account(str(tmp_path), None) is None
-    assert read_account("owner/name", None) is None
-    found = spent(["none", "llm"], None)
+    assert read_account(str(tmp_path), None) == read_account("owner/name", None) == Account()
+    found = spent(["none", "llm"], Account())
     assert (found["llm"].build_seconds, found["none"].build_seconds) == (None, 0)
 
 
@@ -126,7 +124,8 @@ def test_the_true_rate_before_a_judges():
 
 
 def test_no_audit_no_reasons():
-    assert reasons(None, ["bm25"]) == []
+    assert reasons(Account(), ["bm25"]) == []
+    assert reasons(account({"audit": {"realism": None}}), ["bm25"]) == []
     assert reasons(account({"usage": {}}), ["bm25"]) == []
 
 
@@ -138,17 +137,4 @@ def test_rows_to_look_at(tmp_path):
     assert [row.query for row in shown["bm25"]] == ["q1", "q2"]
     assert shown["bm25"][0].positive.endswith("word…")
     assert shown["bm25"][1].negatives == ["n2"]
-    assert examples(None, ["bm25"]) == {}
-
-
-def test_the_picture_of_hardness_is_in_the_report_if_there_is_one(tmp_path):
-    told = {"figure": "figures/hardness.png", "alt": "bm25 is hard", "scorer": "cross-encoder"}
-    found = account({"audit": {"realism": {"hardness": told}}}, folder=tmp_path)
-    assert hardness(None) is hardness(found) is None  # named, and not there
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "hardness.png").write_bytes(b"picture")
-    shown = hardness(found)
-    assert base64.b64decode(shown.source.removeprefix("data:image/png;base64,")) == b"picture"
-    assert (shown.alt, shown.scorer) == ("bm25 is hard", "cross-encoder")
-    assert hardness(account({"audit": {"realism": {"hardness": {"why_not": "no scores"}}}}, folder=tmp_path)) is None
-    assert hardness(account({"audit": {"realism": None}}, folder=tmp_path)) is None
+    assert examples(Account(), ["bm25"]) == {}

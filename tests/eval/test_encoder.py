@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from eval import run
 from eval.measure.encoder import Encoder
+from eval.measure.encoding import Encoding
 from eval.measure.results import Key, read_result
+from eval.measure.search import evaluate
 from eval.measure.tasks import load_task
 from foils.encode.drift import Texts
 from foils.models import resolve_model
@@ -75,10 +76,10 @@ def test_a_table_of_vectors(tmp_path):
 def test_a_result_keeps_the_drift_and_is_read_again(animals, tmp_path, caplog):
     queries = [("q1", "who hunts mice?"), ("q2", "who lives in hives?")]
     task = load_task(task_folder(animals, queries, ["q1\towl\t1", "q2\tbee\t1"]))
-    (exact,) = run.evaluate(resolve_model(BASE), [task], tmp_path, run.Encoding())
+    (exact,) = evaluate(resolve_model(BASE), [task], tmp_path, Encoding())
     assert exact.drift is None
     with caplog.at_level("INFO"):
-        (rounded,) = run.evaluate(resolve_model(BASE), [task], tmp_path, run.Encoding("bf16"))
+        (rounded,) = evaluate(resolve_model(BASE), [task], tmp_path, Encoding("bf16"))
     assert 0.99 < rounded.drift.cosine_worst < 1
     assert f"in bf16 against fp32, 2 queries and {rounded.drift.passages} passages of {task.name}: cos" in caplog.text
     folder = Key.of(rounded).folder(tmp_path)

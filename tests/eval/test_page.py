@@ -69,7 +69,6 @@ def comparison(found):
         costs=spent,
         tables=found,
         packages={"mteb": "2"},
-        losses={"bm25": [(1, 2.5), (10, 1.25)], "llm": [(1, 1.5), (10, 0.5)], "none": []},
         funnel={"passages read": 900, "queries written": 30},
         reasons=[Why("bm25", None, None, 0.125, "dense")],
         queries=[queries_of(measured("cats")), queries_of(measured("birds"))],
@@ -118,7 +117,7 @@ def test_what_the_page_says(page_file, found):
     assert "bm25 is ahead of" in " ".join(found[-1].turned)  # birds turn it round
     assert "what is &lt;q1&gt; &amp; how many?" in text
     assert "<b>of text" not in text
-    names = ("forest-base", "forest-none", "losses", "pareto")
+    names = ("forest-base", "forest-none", "pareto")
     figures = {file.name: file.read_bytes() for file in (page_file.parent / "figures").iterdir()}
     assert sorted(figures) == sorted(f"{name}.{form}" for name in names for form in ("png", "svg"))
     assert all(figures[f"{name}.png"].startswith(b"\x89PNG") for name in names)
@@ -133,15 +132,14 @@ def test_in_a_browser(browser, page_file, tmp_path):
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(page_file.as_uri())
     figures = page.locator("figure [role=img]")
-    assert figures.count() == 4  # beside the base, beside none, quality against cost, curves
-    assert figures.nth(3).get_attribute("aria-label") == "Training loss over steps: bm25 2.5 to 1.25; llm 1.5 to 0.5."
+    assert figures.count() == 3  # beside the base, beside none, quality against cost
     assert (
         page.locator(".funnel .bar").nth(1).bounding_box()["width"]
         < page.locator(".funnel .bar").nth(0).bounding_box()["width"] / 20
     )
     assert page.locator("tr", has_text="12.5 % by dense").count() == 1
     assert "llm 0.2, 0.57" in figures.nth(2).get_attribute("aria-label")
-    for number in range(4):
+    for number in range(3):
         assert figures.nth(number).locator("svg").bounding_box()["width"] > 300
         assert number >= 2 or "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from eval import run
-from eval.measure.prompts import CONFIG, own_prompts
+from eval.measure.encoding import CONFIG, Encoding, base_encoding, own_prompts
 from eval.measure.results import Key, read_scores
+from eval.measure.search import evaluate
 from eval.recipe import EvalRecipe
 from foils.models import resolve_model
 from tests.conftest import BASE
-
-ENCODING = run.Encoding()
 
 E5 = {"query": "query: ", "document": "passage: "}
 
@@ -30,20 +28,22 @@ def prompted(tmp_path):
 
 def test_whose_prompts_the_base_gets(prompted):
     base, recipe = resolve_model(BASE), EvalRecipe("m", ("t",))
+
+    def prompts(recipe, model, base):
+        return base_encoding(recipe, Encoding(), model, base).prompts
+
     assert own_prompts(Path(base.location)) == {}
-    assert run.base_prompts(recipe, prompted, base) == E5
-    assert run.base_prompts(recipe, prompted, prompted) is None
-    assert run.base_prompts(recipe, base, base) is None
-    without = EvalRecipe("m", ("t",), query_prompt="", passage_prompt="")
-    assert run.base_prompts(without, prompted, base) is None
-    assert run.base_prompts(EvalRecipe("m", ("t",), query_prompt="q: "), prompted, base) == E5 | {"query": "q: "}
+    assert prompts(recipe, prompted, base) == E5
+    assert prompts(recipe, prompted, prompted) is prompts(recipe, base, base) is None
+    assert prompts(EvalRecipe("m", ("t",), query_prompt="", passage_prompt=""), prompted, base) is None
+    assert prompts(EvalRecipe("m", ("t",), query_prompt="q: "), prompted, base) == E5 | {"query": "q: "}
 
 
 def test_a_base_with_prompts_scores_as_a_model_that_has_them(task, prompted, tmp_path):
     base = resolve_model(BASE)
-    (plain,) = run.evaluate(base, [task], tmp_path / "base", ENCODING)
-    (given,) = run.evaluate(base, [task], tmp_path / "base", ENCODING, E5)
-    (own,) = run.evaluate(prompted, [task], tmp_path / "prompted", ENCODING)
+    (plain,) = evaluate(base, [task], tmp_path / "base", Encoding())
+    (given,) = evaluate(base, [task], tmp_path / "base", Encoding(prompts=E5))
+    (own,) = evaluate(prompted, [task], tmp_path / "prompted", Encoding())
     assert given.metrics == own.metrics
     assert given.prompts == E5
     assert Key.of(given) != Key.of(plain)

@@ -3,6 +3,7 @@
 import math
 import random
 
+import msgspec
 import pytest
 
 from eval.measure.results import NAMES, Key, Measured, read_result, read_scores, scores_of, write_result
@@ -52,34 +53,23 @@ def test_a_query_without_hits_counts_as_zero():
     assert means(scores)["nDCG@10"] == 0.5
 
 
+STORED = (
+    '{"model": "m", "model_revision": "r", "weights": "w", "identity": "i", "task": "t", "task_revision": "d", '
+    '"split": "test", "dataset": null, "queries_of": null, "queries": 1, "unanswerable": 0, "metrics": '
+    '{"nDCG@10": 0.5}, "precision": "fp32", "prompts": {"query": "Fr\\u00e4ge: "}, "pooling": null, '
+    '"ignore_identical_ids": false, "seconds": 1.5, "packages": {"mteb": "2"}, "drift": null}'
+)
+RESULT = msgspec.json.decode(STORED, type=Result)
+
+
 def test_results_are_found_by_weights_and_data(tmp_path):
     rankings, qrels = {"a": {"x": 2.0, "p": 1.0}}, {"a": {"p": 1}}
     scores = scores_of(rankings, qrels)
-    result = Result(
-        model="m",
-        model_revision="e" * 40,
-        weights="sha256:" + "a" * 64,
-        identity="sha256:" + "e" * 64,
-        task="t",
-        task_revision="sha256:" + "b" * 64,
-        split="test",
-        dataset=None,
-        queries_of=None,
-        queries=1,
-        unanswerable=2,
-        metrics=means(scores, NAMES),
-        precision="fp32",
-        prompts=None,
-        pooling=None,
-        ignore_identical_ids=False,
-        seconds=1.0,
-        packages={"mteb": "2"},
-        drift=None,
-    )
+    result = msgspec.structs.replace(RESULT, metrics=means(scores, NAMES))
     key = Key.of(result)
     folder = key.folder(tmp_path)
     assert read_result(folder) is None
-    write_result(folder, result, Measured(rankings, qrels, scores, {}))
+    write_result(folder, result, Measured(rankings, qrels), scores)
     assert read_result(folder) == result
     assert read_scores(folder) == scores
     changes = {
@@ -90,11 +80,10 @@ def test_results_are_found_by_weights_and_data(tmp_path):
     (folder / "per-query.parquet").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"per-query\.parquet: cannot be read .*; delete .* to have it measured again"):
         read_scores(folder)
-    (folder / "result.json").write_text('{"model": "of an older form"}')
-    assert read_result(folder) is None
-    (folder / "result.json").write_text("{")
-    with pytest.raises(UserError, match=r"not a result of eval\.run; delete"):
-        read_result(folder)
+    for content in ('{"model": "and nothing else"}', "{"):
+        (folder / "result.json").write_text(content)
+        with pytest.raises(UserError, match=r"not a Result as .*; delete .* to have it measured again"):
+            read_result(folder)
 
 
 def test_what_version_0_1_stored_is_found(tmp_path):
@@ -102,12 +91,7 @@ def test_what_version_0_1_stored_is_found(tmp_path):
     place = key.folder(tmp_path)
     assert str(place.relative_to(tmp_path)) == "v3/aaaaaaaaaaaaaaaa-bf16-da5d6af6-cls/t-bbbbbbbbbbbbbbbb-other-ids"
     place.mkdir(parents=True)
-    (place / "result.json").write_text(
-        '{"model": "m", "model_revision": "r", "weights": "w", "identity": "i", "task": "t", "task_revision": "d", '
-        '"split": "test", "dataset": null, "queries_of": null, "queries": 1, "unanswerable": 0, "metrics": '
-        '{"nDCG@10": 0.5}, "precision": "fp32", "prompts": {"query": "Fr\\u00e4ge: "}, "pooling": null, '
-        '"ignore_identical_ids": false, "seconds": 1.5, "packages": {"mteb": "2"}, "drift": null}'
-    )
+    (place / "result.json").write_text(STORED)
     assert read_result(place).prompts == {"query": "Fr\u00e4ge: "}
 
 
@@ -120,11 +104,8 @@ def test_the_stored_ranks_give_the_same_metrics(tmp_path):
         for n in range(40)
     }
     qrels = {query: {p: lots.randint(0, 2) for p in lots.sample(passages, 15)} | {"p0": 1} for query in rankings}
-    result = Result(
-        "m", "r", "w", "i", "t", "d", "test", None, None, 40, 0, {}, "fp32", None, None, False, 0.0, {}, None
-    )
     scores = scores_of(rankings, qrels)
-    write_result(tmp_path, result, Measured(rankings, qrels, scores, {}))
+    write_result(tmp_path, RESULT, Measured(rankings, qrels), scores)
     stored = read_rankings(tmp_path / "rankings.parquet")
     assert {len(hits) for hits in stored.values()} == {1000}
     assert read_judgements(tmp_path / "judgements.parquet") == qrels

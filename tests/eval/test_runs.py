@@ -1,6 +1,8 @@
 """Which runs of a comparison are done, and how they are started."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,16 @@ from eval.runs import Plan, Run
 from foils.comparison import BASE
 from foils.errors import UserError
 from foils.recipe import load_recipe
+from tests.test_architecture import ROOT
+
+MISSPELT = """
+import runpy, sys
+module, *sys.argv[1:] = sys.argv[1:]
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    print(ended.code, *({"mteb", "torch", "scipy", "pyarrow", "huggingface_hub"} & {*sys.modules}))
+"""
 
 
 def plan(folder, **more):
@@ -19,7 +31,7 @@ def plan(folder, **more):
 def test_a_deleted_model_is_trained_again(tmp_path):
     made, run = plan(tmp_path), Run("bm25", 1)
     for each in (run, Run(BASE, 0)):
-        made.stamp(each).write_text(json.dumps({"fingerprint": "f"}))
+        made.file(each, "json").write_text(json.dumps({"fingerprint": "f"}))
     assert made.finished(Run(BASE, 0)).fingerprint == "f"
     assert made.finished(run) is None
     record = tmp_path / "models" / "bm25-seed1" / "run.json"
@@ -27,7 +39,7 @@ def test_a_deleted_model_is_trained_again(tmp_path):
     record.touch()
     assert made.finished(run).seconds == 0  # of an earlier version
     assert made._replace(fingerprint="g").finished(run) is None
-    made.stamp(run).write_text("{")
+    made.file(run, "json").write_text("{")
     with pytest.raises(UserError, match=r"not a Stamp .*; delete it, and the run is looked at again"):
         made.finished(run)
 
@@ -50,3 +62,11 @@ def test_an_evaluation_reads_the_recipe_that_was_written_for_it(tmp_path):
     written = load_recipe(Path(command[-1]), (), EvalRecipe).config
     assert written.tasks == tasks
     assert written == made.evaluation(Run(BASE, 0))
+
+
+@pytest.mark.parametrize(("module", "recipe"), [("eval.run", "scifact"), ("eval.compare", "quickstart")])
+def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(module, recipe):
+    command = [sys.executable, "-c", MISSPELT, module, f"eval/recipes/{recipe}.toml", "--set", "taks=SciFact"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert finished.stdout.split() == ["2"]
+    assert "unknown key taks; allowed here: " in finished.stderr

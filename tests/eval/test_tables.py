@@ -5,6 +5,7 @@ import pytest
 
 from eval.statistics.tables import OVERALL, Measured, tables
 from foils.comparison import BASE
+from foils.errors import UserError
 
 ARMS = ("none", "random", "bm25", "llm")
 MARGIN = 0.01
@@ -83,3 +84,16 @@ def test_the_control_is_what_others_are_set_beside_wherever_it_stands():
     (table,) = tables([task._replace(runs=runs)], MARGIN, resamples=99)
     assert [verdict.first for verdict in table.verdicts if verdict.second == "none"] == ["bm25", "llm", "random"]
     assert [row.arm for row in table.rows] == list(runs)
+
+
+def test_runs_on_other_queries_are_refused():
+    def measured(base, *runs):
+        made = [{query: {"nDCG@10": 0.5} for query in names} for names in (base, *runs)]
+        return [Measured("t", "r", {BASE: {0: made[0]}, "none": dict(enumerate(made[1:]))})]
+
+    with pytest.raises(UserError, match="t: one judged query says nothing of others"):
+        tables(measured("a", "a"), MARGIN)
+    with pytest.raises(
+        UserError, match=r"t: none and untouched base .*\(2 and 2; not in both: b, c\); measure them again"
+    ):
+        tables(measured("ab", "ba", "ac"), MARGIN)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from eval.report.trainings import guarantees, losses, tokens_of_a_row
+from eval.report.trainings import guarantees, tokens_of_a_row
 from foils.errors import UserError
 from foils.records import RunRecord, read_record
 
@@ -48,11 +48,6 @@ def test_what_the_records_cannot_tell():
     assert found["order of rows, by seed"] is None
     by_length = {kind: record(kind, sampler="LengthBatches") for kind in ("bm25", "llm")}  # negatives have lengths, too
     assert held(by_length)["order of rows, by seed"] is None
-
-
-def test_losses_are_means_over_the_steps_that_all_seeds_logged():
-    logged = [[{"step": 1, "loss": 2.0}, {"step": 5, "loss": 1.0}, {"step": 6, "lr": 0.1}], [{"step": 1, "loss": 4.0}]]
-    assert losses({"llm": [record("llm", history=each) for each in logged]}) == {"llm": [(1, 3.0)]}
 
 
 @pytest.mark.parametrize("content", ['{"training": 3}', "{", "[]", "\udc80"])

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from eval.statistics.differences import estimate
+from eval.statistics.differences import Spread, estimate
 from eval.statistics.verdicts import verdicts
 
 MARGIN = 0.01
@@ -14,7 +14,8 @@ MARGIN = 0.01
 def found(mean, spread, queries=400, seeds=2):
     choice = np.random.default_rng(3)
     noise = choice.normal(0, spread, (1, queries)) + choice.normal(0, spread / 10, (seeds, queries))
-    return estimate([noise - noise.mean() + mean], MARGIN)
+    trainings = Spread(noise.mean(axis=1).var(ddof=1) / seeds, seeds - 1)
+    return estimate([noise - noise.mean() + mean], MARGIN, trainings)
 
 
 @pytest.mark.parametrize(

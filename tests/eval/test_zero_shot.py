@@ -4,12 +4,9 @@ import json
 
 import mteb
 import pytest
-from mteb.models import ModelMeta
 
-from eval import run
-from eval.measure.encoder import Encoder
 from eval.measure.tasks import load_task
-from eval.measure.zero_shot import with_training_datasets, zero_shot
+from eval.measure.zero_shot import zero_shot
 from foils.models import ModelReference, resolve_model
 from tests.conftest import BASE
 from tests.fixtures.tasks import task_folder
@@ -47,8 +44,6 @@ def trained(tmp_path):
 def test_the_flag_is_known_only_where_the_records_know_it(trained, seen, flags):
     model = trained(seen)
     for name, flag in flags.items():
-        meta = with_training_datasets(ModelMeta.create_empty(), model, TASKS[name])
-        assert meta.is_zero_shot_on([TASKS[name].mteb]) is flag
         assert zero_shot(model, TASKS[name]) is flag
 
 
@@ -74,13 +69,3 @@ def test_own_training_queries_are_never_zero_shot(trained, animals):
     model = trained(([], [], [task.name]))
     assert zero_shot(model, task) is True
     assert zero_shot(model, task._replace(queries_of="sha256:1")) is False
-
-
-def test_mtebs_account_of_a_measured_model_carries_it(animals):
-    reference = resolve_model(BASE)
-    task = load_task(task_folder(animals, [("q1", "who hunts mice?")], ["q1\towl\t1"]))
-    measured = run.measure(Encoder(run._load(reference), "fp32", task.sample()), reference, task)
-    assert (
-        set(measured.mteb["model"]["training_datasets"])
-        == mteb.get_model_meta("sentence-transformers/all-MiniLM-L6-v2").get_training_datasets()
-    )

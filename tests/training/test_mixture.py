@@ -188,13 +188,10 @@ def test_further_data_that_does_not_go_together(load, data):
         load(also=[general(data, share=0.5), triplets(data, share=0.5)])
     with pytest.raises(UserError, match="the same data as general; name each once, with its share"):
         load(also=[general(data), general(data)])
-
-
-def test_the_main_data_set_is_not_named_again(load, data):
+    ours = {"dataset": f'"{data / "ours"}"', "share": 0.1}
     with pytest.raises(UserError, match="the same data as ours/bm25"):
-        load(also=[{"dataset": f'"{data / "ours"}"', "kind": '"bm25"', "share": 0.1}])
-    other = load(also=[{"dataset": f'"{data / "ours"}"', "kind": '"llm"', "share": 0.1}])
-    assert list(other.rows) == ["ours/bm25", "ours/llm"]
+        load(also=[{**ours, "kind": '"bm25"'}])
+    assert list(load(also=[{**ours, "kind": '"llm"'}]).rows) == ["ours/bm25", "ours/llm"]
 
 
 @pytest.mark.parametrize(

@@ -9,49 +9,28 @@ from training import train
 
 @pytest.fixture
 def recipe(tmp_path):
-    return recipe_for(tmp_path, "nowhere", rows=None, top="", trainer=f"{FEW_STEPS}")
+    return recipe_for(tmp_path, "nowhere", rows=None, top="", trainer=FEW_STEPS)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+WRONG = (
+    *(
         "eval_strategy=steps",
         "eval_on_start=true",
         "save_strategy=best",
         "optim=adamw_8bit",
         "optim=adamw_torch_nowhere",
-        "optim_args='nonsense'",
-        "deepspeed=ds.json",
-        "fsdp=full_shard",
-        "neftune_noise_alpha=5.0",
-        "batch_sampler=group_by_label",
-        "batch_sampler=nowhere",
-        "learning_rate='2e-5'",
-        "learning_rate=-1e-5",
-        "max_grad_norm='1'",
-        "max_steps=2.5",
-        "max_steps=0",
-        "per_device_train_batch_size=0",
-        "per_device_train_batch_size=true",
-        "gradient_accumulation_steps=0",
-        "logging_steps='many'",
-        "save_steps=0",
-        "save_total_limit=0",
-        "weight_decay='0.1'",
-        "warmup_steps=-1",
-        "dataloader_num_workers=-1",
-        "lr_scheduler_type=nowhere",
-        "lr_scheduler_kwargs={cycles=3}",
-        "save_only_model=true",
-        "ignore_data_skip=true",
-        "auto_find_batch_size=true",
-        "use_liger_kernel=true",
-        "parallelism_config={}",
-        "report_to=wandb",
-        "push_to_hub=true",
-        "hub_token=hf_x",
-    ],
+    ),
+    *("optim_args='nonsense'", "deepspeed=ds.json", "fsdp=full_shard", "neftune_noise_alpha=5.0", "warmup_steps=-1"),
+    *("batch_sampler=group_by_label", "batch_sampler=nowhere", "learning_rate='2e-5'", "learning_rate=-1e-5"),
+    *("max_grad_norm='1'", "max_steps=2.5", "max_steps=0", "per_device_train_batch_size=0", "weight_decay='0.1'"),
+    *("per_device_train_batch_size=true", "gradient_accumulation_steps=0", "logging_steps='many'", "save_steps=0"),
+    *("save_total_limit=0", "dataloader_num_workers=-1", "lr_scheduler_type=nowhere", "lr_scheduler_kwargs={cycles=3}"),
+    *("save_only_model=true", "ignore_data_skip=true", "auto_find_batch_size=true", "use_liger_kernel=true"),
+    *("parallelism_config={}", "report_to=wandb", "push_to_hub=true", "hub_token=hf_x"),
 )
+
+
+@pytest.mark.parametrize("value", WRONG)
 @pytest.mark.parametrize("task", ["retriever", "cross-encoder"])
 def test_a_wrong_value_is_named(recipe, tmp_path, value, task):
     if task == "cross-encoder" and "sampler" in value:

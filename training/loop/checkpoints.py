@@ -160,10 +160,6 @@ class Checkpoints(TrainerCallback):
         """The time that training has taken so far, over all attempts."""
         return perf_counter() - self._started
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Counts the minutes from here."""
-        self._saved = perf_counter()
-
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks for a checkpoint when it is time by the first process's clock: all must save at the same step."""
         if self._minutes:

@@ -54,29 +54,14 @@ def pairs_hash(rows: Any) -> str | None:
     return digest.hexdigest()
 
 
-def _held(queries: Keys, config: DevConfig) -> npt.NDArray[np.bool_]:
-    """Marks the rows of the queries with the smallest hashes."""
-    distinct = np.unique(queries)
-    if config.queries > len(distinct) // 2:
-        raise UserError(
-            f"recipe: dev.queries {config.queries}: the data set has {len(distinct)} different queries and at most "
-            f"half of them may be held out; set it to {len(distinct) // 2} or lower, or build a larger data set"
-        )
-    return np.isin(queries, distinct[: config.queries])
-
-
 def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
     """Parts rows into those to train on and those of the held-out queries.
 
     The queries with the smallest hashes are held out, with all their rows. Rows of other queries that share a positive
     with them, by text, are left out of training, in all sources.
 
-    Args:
-        rows: with columns `query` and `positive`. Of several sources, queries are held out of the first.
-        config: `queries` says how many.
-
-    Returns:
-        Both parts in the order of `rows`; None for the second where no query is held out.
+    Of several sources, queries are held out of the first. Both parts are in the order of `rows`; the second is None
+    where no query is held out.
 
     Raises:
         UserError: more than half of the queries are asked for, nothing would remain, or the rows are a stream.
@@ -92,7 +77,13 @@ def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
             "streaming"
         )
     queries, positives = text_keys(first, "query"), text_keys(first, "positive")
-    held = _held(queries, config)
+    distinct = np.unique(queries)
+    if config.queries > len(distinct) // 2:
+        raise UserError(
+            f"{asked} the data set has {len(distinct)} different queries and at most half of them may be held out; set "
+            f"it to {len(distinct) // 2} or lower, or build a larger data set"
+        )
+    held = np.isin(queries, distinct[: config.queries])
     chosen, answers = np.unique(queries[held]), np.unique(positives[held])
     kept, left_out = {}, -int(held.sum())
     for name, source in sources.items():

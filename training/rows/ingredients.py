@@ -62,9 +62,10 @@ class Ingredient(Struct, frozen=True):
 
     def stream(self, share: float) -> "Ingredient":
         """Makes it ready to be read while training goes on, in a share of the rows."""
-        names = {name: part.first_columns() for name, part in self.parts.items()}
+        parts = {name: replace(part, table=part.table.with_paths()) for name, part in self.parts.items()}
+        names = {name: part.first_columns() for name, part in parts.items()}
         self._check_counts(names)
-        return replace(self, share=share, names=names)
+        return replace(self, share=share, parts=parts, names=names)
 
     @property
     def columns(self) -> list[str]:

@@ -54,8 +54,8 @@ class Source(Struct, frozen=True):
 
     def table(self, config: str, split: str = "train") -> Table:
         """One configuration, which must be there; `corpus` and `queries` have splits of their names."""
-        local = () if self.tag is not None else tuple(sorted(map(str, Path(self.location, config).glob("*.parquet"))))
-        return Table(self.name, self.revision, self.tag, self.location, config, split, local=local)
+        paths = () if self.tag is not None else tuple(sorted(map(str, Path(self.location, config).glob("*.parquet"))))
+        return Table(self.name, self.revision, self.tag, self.location, config, split, paths=paths)
 
     def draws(self, kind: str) -> tuple[Draw, ...]:
         """The draws of a kind; for `none`, a configuration to read queries and positives from.

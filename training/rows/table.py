@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 from msgspec import Struct
+from msgspec.structs import replace
 
 from foils.errors import UserError
 from foils.hub import explained, load_parquet, parquet_builder
@@ -42,7 +43,7 @@ class Table(Struct, frozen=True):
         config: its configuration; None for local files without one.
         split: its split.
         form: what its files are.
-        local: paths; on the Hub, the configuration says them.
+        paths: of the files; on the Hub `hf://` addresses at the commit, where they were looked up.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Table(Struct, frozen=True):
     config: str | None
     split: str = "train"
     form: Form = "parquet"
-    local: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
     def load(self) -> Dataset:
         """Loads all rows and columns.
@@ -63,13 +64,14 @@ class Table(Struct, frozen=True):
         if self.tag is not None:
             return load_parquet(self.location, self.config, self.split, self.revision)
         with explained(f"dataset {self.location}"):  # plain files need no card
-            return load_dataset(self.form, data_files=list(self.local), split="train")
+            return load_dataset(self.form, data_files=list(self.paths), split="train")
 
-    def files(self) -> tuple[str, ...]:
-        """Paths, or `hf://` addresses at the commit."""
+    def with_paths(self) -> "Table":
+        """The same table with its files' addresses looked up."""
         if self.tag is None:
-            return self.local
-        return tuple(parquet_builder(self.location, self.config, self.revision).config.data_files[self.split])
+            return self
+        files = parquet_builder(self.location, self.config, self.revision).config.data_files[self.split]
+        return replace(self, paths=tuple(files))
 
 
 class Part(Struct, frozen=True):
@@ -109,7 +111,7 @@ class Part(Struct, frozen=True):
 
     def first_columns(self) -> Row:
         """As `columns`, from the first row of the first file."""
-        file = self.table.files()[0]
+        file = self.table.paths[0]
         with explained(f"dataset {self.name}, {Path(file).name}"):
             first = next(_batches(file, self.table.form), None)
         if first is None:
@@ -122,7 +124,7 @@ class Part(Struct, frozen=True):
         Raises:
             UserError: a file cannot be read, or a text is missing or blank.
         """
-        files = list(self.table.files())
+        files = list(self.table.paths)
         if order is not None:
             order.shuffle(files)
         for file in files:
@@ -136,7 +138,7 @@ class Part(Struct, frozen=True):
         """Counts the rows of all files, from the Parquet files' footers."""
         count = _rows_of_parquet if self.table.form == "parquet" else _rows_of_lines
         with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
-            return sum(pool.map(count, self.table.files()))
+            return sum(pool.map(count, self.table.paths))
 
     def _check_texts(self, texts: pa.Table, start: int, file: str = "") -> None:
         for column in texts.column_names:

@@ -4,15 +4,13 @@ Scores by word lie in `data.npy`, `indices.npy` and `indptr.npy` (a sparse matri
 `words.arrow`, and positions in the order of passage ids, which breaks ties, in `order.npy`.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ import bm25s
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock
 from tqdm import tqdm
 
 from builders.passages import Passages
@@ -45,13 +44,11 @@ class Stored(NamedTuple):
         postings: scores by word, mapped.
         order: positions of passages in the order of their ids, mapped.
         words: the vocabulary.
-        passages: how many passages it has.
     """
 
     postings: Postings
     order: np.ndarray[tuple[int], np.dtype[np.int32]]
     words: pa.Array
-    passages: int
 
 
 def threads() -> int:
@@ -95,7 +92,7 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
-            with _locked(place.with_suffix(".lock")):
+            with FileLock(place.with_suffix(".lock")):
                 if not place.is_dir():
                     # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
                     partial = partial_folder(place)
@@ -103,17 +100,13 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
                     put_in_place(partial, place)
     except OSError as error:
         raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
-    return _opened(place)
-
-
-def _opened(place: Path) -> Stored:
     data, indices, indptr, order = (
         np.asarray(np.load(place / name, mmap_mode="r"))
         for name in ("data.npy", "indices.npy", "indptr.npy", "order.npy")
     )
     with pa.OSFile(str(place / "words.arrow")) as file:
         words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
-    return Stored(Postings(data, indices, indptr), order, words, len(order))
+    return Stored(Postings(data, indices, indptr), order, words)
 
 
 def _write(passages: Passages, language: str, folder: Path) -> None:
@@ -138,10 +131,13 @@ def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tup
     vocabulary, texts = Vocabulary(Language(language)), list[Words]()
     batches = passages.batches(_BATCH)
     with tqdm(total=len(passages), desc="BM25 words", unit="passage", disable=len(passages) < _LONG) as bar:
-        while window := list(islice(batches, threads())):
-            for found in pool.map(split, window):
-                texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
-            bar.update(sum(map(len, window)))
+        # The threads split the next batches while the words of this one are numbered.
+        waiting = deque(pool.submit(split, batch) for batch in islice(batches, threads() + 1))
+        while waiting:
+            found = waiting.popleft().result()
+            waiting.extend(pool.submit(split, batch) for batch in islice(batches, 1))
+            texts.append(with_meaning(found.words, vocabulary.numbers(found.distinct)))
+            bar.update(len(found.words.lengths))
     stems = vocabulary.stems()
     # Numbers by the order of bytes: how the passages were cut into batches leaves no trace.
     order = pc.sort_indices(stems)
@@ -185,10 +181,3 @@ def _idf(holding: Longs, passages: int) -> np.ndarray[tuple[int], np.dtype[np.fl
     counts, places = np.unique(holding, return_inverse=True)
     values = [math.log(1 + (passages - n + 0.5) / (n + 0.5)) for n in counts.tolist()]
     return np.array(values, np.float32)[places]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -100,11 +100,13 @@ class Vocabulary:
     def numbers(self, words: pa.Array) -> Ids:
         """Returns the number of each word's stem, -1 for words that do not count; new stems are added."""
         listed = words.to_pylist()
-        new = [word for word in listed if word not in self._of_word]
-        stems = self._language.stems(pa.array(new, pa.string())).to_pylist()
-        for word, stem in zip(new, stems, strict=True):
-            self._of_word[word] = -1 if stem is None else self._of_stem.setdefault(stem, len(self._of_stem))
-        return np.fromiter(map(self._of_word.__getitem__, listed), np.int32, len(listed))
+        numbers = [*map(self._of_word.get, listed)]
+        new = [place for place, number in enumerate(numbers) if number is None]
+        stems = self._language.stems(words.take(pa.array(new, pa.int32()))).to_pylist()
+        for place, stem in zip(new, stems, strict=True):
+            number = -1 if stem is None else self._of_stem.setdefault(stem, len(self._of_stem))
+            numbers[place] = self._of_word[listed[place]] = number
+        return np.array(numbers, np.int32)
 
     def stems(self) -> pa.Array:
         """Returns all stems by number."""
