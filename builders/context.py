@@ -2,14 +2,17 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
-from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
+
+if TYPE_CHECKING:
+    from builders.retrieval.bm25.search import Bm25Index
 
 
 class Context:
@@ -46,8 +49,10 @@ class Context:
         return Passages(self.passages)
 
     @cached_property
-    def bm25(self) -> Bm25Index:
+    def bm25(self) -> "Bm25Index":
         """The BM25 index over the corpus, read from the cache or built."""
+        from builders.retrieval.bm25.search import Bm25Index  # compiles: reading a recipe need not wait for it
+
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 

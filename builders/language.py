@@ -4,17 +4,15 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import pyarrow as pa
 
 from builders.corpus import sample
 from builders.passages import Passages
-from builders.retrieval.bm25 import languages
 
 logger = logging.getLogger(__name__)
 
-STOP_WORDS = {language: frozenset(words) for language, words in languages.STOP_WORDS.items()}
 SCRIPTS = {
     "ar": ("ARABIC",),
     "el": ("GREEK",),
@@ -58,7 +56,7 @@ def is_in(text: str, language: str) -> bool:
     (True, False, True)
     """
     words = _WORD.findall(text.casefold())
-    if len(words) < LANGUAGE_WORDS or language not in STOP_WORDS:
+    if len(words) < LANGUAGE_WORDS or language not in stop_words():
         return True
     shares = {code: sum(word in listed for word in words) / len(words) for code, listed in _ordered(language)}
     own = shares.pop(language)
@@ -80,12 +78,20 @@ def warn_of_language(passages: pa.Table, language: str, seed: int) -> None:
         )
 
 
+@cache
+def stop_words() -> dict[str, frozenset[str]]:
+    """Language -> its most frequent words."""
+    from builders.retrieval.bm25.languages import STOP_WORDS  # loads bm25s: reading a recipe need not wait for it
+
+    return {language: frozenset(words) for language, words in STOP_WORDS.items()}
+
+
 @lru_cache(maxsize=16)
 def _ordered(language: str) -> tuple[tuple[str, frozenset[str]], ...]:
     """Stop-word lists to compare with: this language's, and those that share fewer than half of its words."""
-    own = STOP_WORDS[language]
+    own = stop_words()[language]
     return tuple(
         (code, listed)
-        for code, listed in STOP_WORDS.items()
+        for code, listed in stop_words().items()
         if code == language or len(own & listed) < 0.5 * min(len(own), len(listed))
     )

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from builders.corpus.sources import CorpusConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
@@ -17,7 +18,6 @@ from builders.queries.config import QueriesConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
-from builders.sources import CorpusConfig
 from foils.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from builders.audit.pairs import distinct, ids, keys, own_positives
 from builders.context import Context, no_llm
+from builders.dataset.folder import cache_of
 from builders.dataset.read import PAIRS, DataSet
-from builders.folder import cache_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
 from builders.passages import Passages

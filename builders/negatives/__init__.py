@@ -20,9 +20,10 @@ class Mined(NamedTuple):
     """
 
     candidates: pa.Table
-    generated: pa.Table = schema.GENERATED.empty_table()
-    drops: pa.Table = schema.DROPS.empty_table()
-    scores: pa.Table = schema.SCORES.empty_table()
+    # Not `empty_table`, which imports pandas: reading a recipe need not wait for it.
+    generated: pa.Table = pa.Table.from_batches([], schema.GENERATED)
+    drops: pa.Table = pa.Table.from_batches([], schema.DROPS)
+    scores: pa.Table = pa.Table.from_batches([], schema.SCORES)
     record: Mapping[str, Any] = {}
 
 

@@ -9,9 +9,9 @@ from tqdm import tqdm
 from builders import schema
 from builders.context import Context
 from builders.negatives import Mined
-from builders.retrieval.bm25.search import BATCH
 
 _LONG = 10_000  # queries that are worth a bar
+_BATCH = 10_000
 
 
 class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,8 +29,8 @@ def mine(queries: pa.Table, material: Context, config: Bm25Config) -> Mined:
     corpus, parts = material.corpus, [(schema.CANDIDATES.empty_table(), schema.SCORES.empty_table())]
     total = queries.num_rows
     with tqdm(total=total, desc="bm25", unit="query", disable=total <= _LONG) as bar:
-        for start in range(0, total, BATCH):
-            batch = queries.slice(start, BATCH)
+        for start in range(0, total, _BATCH):
+            batch = queries.slice(start, _BATCH)
             positives = corpus.positions(batch["corpus-id"])
             hits = material.bm25.search_arrow(batch["text"], config.depth, positives)
             parts.append(hits.tables(batch, corpus, positives))

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.context import Context, no_llm
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from builders.negatives import bm25, sampled
 from builders.queries import TABLE
 from builders.scores.config import CrossEncoderConfig

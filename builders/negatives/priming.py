@@ -4,7 +4,7 @@ import logging
 
 from builders.answers import texts_of
 from builders.context import Context
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.prompts import Prompt
 from foils.errors import UserError

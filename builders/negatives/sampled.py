@@ -9,8 +9,7 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.context import Context
-from builders.corpus import keyed_hash
-from builders.first_seen import mixed
+from builders.hashing import keyed_hash, mixed
 from builders.negatives import Mined
 
 _BATCH = 10_000

@@ -14,7 +14,7 @@ from builders import schema
 from builders.answers import texts_of
 from builders.columns import BATCH, Hashes, hash_of
 from builders.context import Context
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import Mined, written_checks
 from builders.negatives.priming import primed_by

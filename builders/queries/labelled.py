@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
-from builders.first_seen import hashed
+from builders.hashing import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig

@@ -10,7 +10,7 @@ import pyarrow as pa
 from builders.answers import SHORTENED, texts_of
 from builders.columns import BATCH, Hashes, hash_of
 from builders.context import Context
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.meta_talk import refusals
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from builders import schema
 from builders.answers import SHORTENED, texts_of
 from builders.context import Context
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.passages import Passages
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt

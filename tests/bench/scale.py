@@ -24,7 +24,7 @@ import pyarrow as pa
 from builders.context import Context, no_llm
 from builders.corpus import load
 from builders.dataset.contents import configs_of, inputs_of, record_of
-from builders.folder import write_folder
+from builders.dataset.folder import write_folder
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import mine_all

@@ -12,8 +12,8 @@ from builders import schema
 from builders.audit.__main__ import Options, main
 from builders.audit.judges import cross_encoder, score
 from builders.context import Context
-from builders.corpus import keyed_hash
 from builders.dataset.read import DataSet
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, answer_of
 from builders.passages import Passages
 from builders.prompts import load_prompt

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from builders.folder import MANIFEST, write_config
+from builders.dataset.folder import MANIFEST, write_config
 from builders.publish import publish_dataset
 from cards.dataset import render_card
 from cards.publish.files import GROUP_FILES
@@ -41,7 +41,7 @@ def ids(rows):
 
 
 def data_set(folder, built, tables, shards):
-    """A folder as `builders.folder.write_folder` makes it, with as many shards as a test wants."""
+    """A folder as `builders.dataset.folder.write_folder` makes it, with as many shards as a test wants."""
     record = json.loads((built / MANIFEST).read_text())
     splits = {config: about["split"] for config, about in record["configs"].items()}
     record["configs"] = {}

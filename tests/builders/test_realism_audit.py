@@ -11,8 +11,8 @@ from PIL import Image
 from sentence_transformers import CrossEncoder
 
 from builders import schema
+from builders.dataset.folder import amend
 from builders.dataset.read import DataSet
-from builders.folder import amend
 from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
 from builders.realism.__main__ import main

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from eval.measure.tasks import load_task
 from tests.conftest import ANIMALS, as_corpus
 from tests.fixtures import ROOT, commands, tiny

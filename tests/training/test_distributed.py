@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.conftest import ANIMALS
 from tests.fixtures import ROOT, tiny

@@ -16,7 +16,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError, run_entry
 from foils.models import ModelReference
 from foils.recipe import load_recipe

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from builders.retrieval.embeddings import own_prompts
 from foils.errors import UserError
 from foils.models import EMBEDDED_MODELS

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.small_disk import on_a_small_disk

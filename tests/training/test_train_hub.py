@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from cards.publish.files import write_files
 from cards.publish.release import Target
 from foils.errors import UserError
