@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.first_seen import mixed
+from builders.hashing import mixed
 from builders.retrieval.bm25.kernels import compiled
 from foils.texts import folded
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from builders.corpus import keyed_hash
-from builders.first_seen import mixed
+from builders.hashing import keyed_hash, mixed
 from builders.selection.config import Rules
 from builders.selection.frame import Flags, Floats, Frame, Numbers
 from builders.selection.rules import Judged

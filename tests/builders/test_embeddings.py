@@ -16,8 +16,7 @@ from foils.errors import UserError
 from foils.loading import own_prompts
 from foils.models import resolve_model
 from tests.conftest import BASE
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 TEXTS = [f"Passage number {number} tells of {'owls and ' * (number % 7)}bees." for number in range(40)]
 

@@ -6,13 +6,12 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.loading import own_prompts
 from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe
-from tests.fixtures import tiny
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, tiny
 from training import train
 from training.model.base import load_retriever, prompts_of, read_at_most
 from training.recipe import TrainRecipe
