@@ -51,7 +51,7 @@ def test_candidates_are_ranked_and_every_pair_is_scored_once(material):
 def test_nothing_depends_on_batches_or_order(material, monkeypatch):
     table = asked(material, 60)
     whole = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
-    monkeypatch.setattr(bm25, "BATCH", 7)
+    monkeypatch.setattr(bm25, "_BATCH", 7)
     monkeypatch.setattr(sampled, "_BATCH", 7)
     parts = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
     for one, other in zip(whole, parts, strict=True):
