@@ -6,7 +6,8 @@ from builders.corpus.sources import CorpusConfig
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives import config_of
-from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig, QueriesConfig
+from builders.queries.config import QueriesConfig
+from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig
 from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.dataset import FIXED_CONFIGS

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from builders.negatives.material import Mined
+from builders.negatives import Mined
 from foils.errors import UserError
 
 

@@ -8,13 +8,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders import labelled, queries
+from builders.context import Context
 from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
 from builders.estimate.dry_run import dry_run
-from builders.labelled import Labelled
+from builders.language import warn_of_language
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
@@ -22,9 +22,11 @@ from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
 from builders.mining import mine_all
 from builders.negatives import domain_ranker
-from builders.negatives.material import Material
-from builders.negatives.written_checks import warn_of_language
 from builders.passages import Passages
+from builders.queries import STAGE, Queries, labelled
+from builders.queries.labelled import Labelled
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check_sizes
 from builders.remains import check_queries, check_rows
@@ -63,19 +65,19 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     config = recipe.config
     with llm_session(checked.llm, store_file) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
-        material = Material(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
-        asked = _asked(config, checked, material)
-        config = _with_ranker(config, asked.accepted, material, out)
-        candidates = mine_all(asked.accepted, material, config)
+        context = Context(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
+        asked = _asked(config, checked, context)
+        config = _with_ranker(config, asked.accepted, context, out)
+        candidates = mine_all(asked.accepted, context, config)
     leaked = asked.leaked and checked.guard.with_generated(asked.leaked, candidates.generated)
-    with material.stages.timed("selection"):
+    with context.stages.timed("selection"):
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
     check_rows(selection.queries, selection.drops, candidates.mined)
     leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
-        session.ledger.account(queries.STAGE).accepted = asked.usable
+        session.ledger.account(STAGE).accepted = asked.usable
     for stage, found in candidates.mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
@@ -106,7 +108,7 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
     """
     checked = _checked(config)
     passages, llm = checked.corpus.passages, checked.llm
-    dry_run(config, passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
+    dry_run(config, passages, llm, store_file, lambda context: _retriever(config, context), sample_rows)
 
 
 class _Checked(NamedTuple):
@@ -162,30 +164,30 @@ class _Asked(NamedTuple):
     leaked: Found | None = None
 
 
-def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
+def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
     """Has queries written, or takes those that are given, and filters them."""
     corpus, given, k = checked.corpus, checked.given, config.queries.round_trip_k
     read = corpus.passages.num_rows + corpus.drops.num_rows
     funnel = {"passages read": read, "passages kept": corpus.passages.num_rows}
-    with material.stages.timed("queries"):
+    with context.stages.timed("queries"):
         if given is not None:
-            written = queries.Queries(given.queries, given.drops)
+            written = Queries(given.queries, given.drops)
             funnel |= given.steps()
         else:
-            seeds = sample(material.passages, config.corpus.sample, config.seed)
-            written = queries.write(seeds, seeds.num_rows, config.queries, material)
+            seeds = sample(context.passages, config.corpus.sample, config.seed)
+            written = write(seeds, config.queries, context)
             funnel["queries asked for"] = seeds.num_rows * config.queries.per_passage
             funnel["queries usable"] = written.table.num_rows
-    with material.stages.timed("round trip"):
-        accepted, more_drops = queries.round_trip(written.table, _retriever(config, material), k)
+    with context.stages.timed("round trip"):
+        accepted, more_drops = round_trip(written.table, _retriever(config, context), k)
     if k:
         funnel["queries that find their passage"] = accepted.num_rows
     asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops], funnel)
     check_queries(accepted, asked.drops, leaked=False)
     if not checked.guard.sets:
         return asked
-    with material.stages.timed("leakage guard"):
-        leaked = checked.guard.check(accepted, material.corpus)
+    with context.stages.timed("leakage guard"):
+        leaked = checked.guard.check(accepted, context.corpus)
     left = accepted.filter(pc.invert(pc.is_in(accepted["_id"], value_set=leaked.queries_to_drop)))
     if leaked.config.policy == "drop":
         funnel["queries in no evaluation set"] = left.num_rows
@@ -193,21 +195,21 @@ def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked
     return asked._replace(accepted=left, leaked=leaked)
 
 
-def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
+def _retriever(config: BuildRecipe, context: Context) -> Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
-        return retriever(model, material.corpus, material.cache)
-    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
+        return retriever(model, context.corpus, context.cache)
+    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in context.bm25.search(texts, k)]
 
 
-def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
+def _with_ranker(config: BuildRecipe, accepted: pa.Table, context: Context, out: Path) -> BuildRecipe:
     """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
     ranker = config.negatives.cross_encoder
     if not config.uses("cross-encoder"):
         return config
     if ranker.train_with is not None:
-        with material.stages.timed("cross-encoder training"):
-            folder = domain_ranker.train(ranker, accepted, material, out.with_name(f"{out.name}-domain-ranker"))
+        with context.stages.timed("cross-encoder training"):
+            folder = domain_ranker.train(ranker, accepted, context, out.with_name(f"{out.name}-domain-ranker"))
         ranker = msgspec.structs.replace(ranker, model=str(folder))
     negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
     return msgspec.structs.replace(config, negatives=negatives)

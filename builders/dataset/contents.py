@@ -12,13 +12,13 @@ import msgspec
 import pyarrow as pa
 
 from builders.corpus import Corpus
-from builders.labelled import Labelled
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
 from builders.negatives import config_of, domain_ranker
-from builders.negatives.llm import prompt_of
+from builders.negatives.written import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
+from builders.queries.labelled import Labelled
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from foils.models import resolve_model

@@ -7,7 +7,8 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined
 
 _LONG = 10_000  # queries that are worth a bar
 _BATCH = 10_000
@@ -19,7 +20,7 @@ class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 50
 
 
-def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
+def mine(queries: pa.Table, material: Context, config: Bm25Config) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by BM25; scores are above 0 and have no upper bound.
 
     Among the scores is each query's positive, with 0 where it shares no word with the query, and once where it is

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from builders.hashing import hashed
-from builders.negatives.written_checks import stop_words
+from builders.language import stop_words
 from builders.realism.separability import tokens_of
 from builders.texts import shingles
 from foils.texts import normalised

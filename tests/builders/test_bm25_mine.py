@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import queries, schema
+from builders.context import Context
 from builders.negatives import bm25, sampled
-from builders.negatives.material import Material
 from tests.builders.test_bm25_index import made
 
 
@@ -16,7 +16,7 @@ from tests.builders.test_bm25_index import made
 def material(tmp_path):
     ids, texts = made(400, 8)
     table = pa.table({"_id": ids, "title": [""] * 400, "text": texts}, schema.CORPUS)
-    return Material(table, "en", 42, None, tmp_path)
+    return Context(table, "en", 42, None, tmp_path)
 
 
 def asked(material, size):

@@ -35,6 +35,10 @@ def load(tmp_path, text, *overrides):
         (GOOD + '[llm]\nbase_url = "http://me:secret@host/v1"\n', ["llm.base_url", "api_key_env"]),
         (GOOD.replace('"x"', '"Bad Name"'), ["name 'Bad Name'", "lower-case"]),
         (GOOD + '[selection]\nshortfall = "fill"\n', ["removed key selection.shortfall", "per_query lower"]),
+        (
+            GOOD + "[negatives.llm.checks]\nquoted = 0.9\n",
+            ["removed key negatives.llm.checks.quoted: leave it"],
+        ),
         (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
         (GOOD + '[llm]\nserver = "vllm"\n', ["removed key llm.server: leave it out"]),
         (GOOD + '[llm]\nendpoint = "me/mine"\n', ["removed key llm.endpoint: set llm.base_url to"]),

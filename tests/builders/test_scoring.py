@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import schema
+from builders.context import Context
 from builders.mining import SCORERS
-from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.scores import lanes
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
@@ -67,7 +67,7 @@ def tables(query_texts, passage_texts, rows):
 
 
 def material(cache):
-    return Material(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
+    return Context(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
 
 
 def config(model, **settings):

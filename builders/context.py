@@ -1,13 +1,11 @@
-"""What every miner is given, and what it gives back."""
+"""What the steps of a build share: the corpus, the LLM, a cache, and the clock."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from builders import schema
 from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
@@ -17,8 +15,8 @@ if TYPE_CHECKING:
     from builders.retrieval.bm25.search import Bm25Index
 
 
-class Material:
-    """The corpus and the tools that miners share; each is made once, when first asked for.
+class Context:
+    """The corpus and the tools that steps share. Each tool is made when it is first asked for.
 
     Attributes:
         passages: `schema.CORPUS`.
@@ -39,10 +37,10 @@ class Material:
         stages: Stages | None = None,
     ) -> None:
         self.passages = passages
-        self.cache = cache
         self.language = language
         self.seed = seed
         self.converse = converse
+        self.cache = cache
         self.stages = stages or Stages()
 
     @cached_property
@@ -52,31 +50,12 @@ class Material:
 
     @cached_property
     def bm25(self) -> "Bm25Index":
-        """The BM25 index over the corpus, from the cache or made for it."""
+        """The BM25 index over the corpus, read from the cache or built."""
         from builders.retrieval.bm25.search import Bm25Index  # compiles: reading a recipe need not wait for it
 
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 
-class Mined(NamedTuple):
-    """What one kind of negative found for a batch of queries.
-
-    Attributes:
-        candidates: `schema.CANDIDATES`, ranked from 1 within each query.
-        generated: `schema.GENERATED`; empty for kinds that pick passages from the corpus.
-        drops: `schema.DROPS`, of answers that could not be used.
-        scores: `schema.SCORES` that the kind's own scorer gave, to the candidates and to each query's positive.
-        record: how they were found, for the manifest.
-    """
-
-    candidates: pa.Table
-    # Not `empty_table`, which imports pandas: reading a recipe need not wait for it.
-    generated: pa.Table = pa.Table.from_batches([], schema.GENERATED)
-    drops: pa.Table = pa.Table.from_batches([], schema.DROPS)
-    scores: pa.Table = pa.Table.from_batches([], schema.SCORES)
-    record: Mapping[str, Any] = {}
-
-
 def no_llm(*_: object, **__: object) -> None:
-    """In place of `Material.converse` where nothing is asked of an LLM."""
+    """Stands for `Context.converse` where nothing is asked of an LLM."""
     raise UserError("this step asks no LLM, and something did; please report it")
