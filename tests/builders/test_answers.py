@@ -20,16 +20,16 @@ from builders.queries.written import write
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.stores import ROOT, a_call, call_key, filled
-from tests.builders.test_calls import command
+from tests.builders.stores import a_call, call_key, calls_command, filled
 from tests.conftest import ANIMALS, SHARED
+from tests.fixtures import ROOT
 
 NOBODY = "http://127.0.0.1:9/v1"
 
 
 def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_server, tmp_path):
     build.main(load_recipe(write_recipe(), (), BuildRecipe), tmp_path / "asked", tmp_path / "calls.sqlite")
-    done = command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet")
+    done = calls_command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "answers.parquet")
     assert table.column_names == ["call-key", "answer"]

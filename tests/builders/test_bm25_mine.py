@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders import queries, schema
 from builders.context import Context
 from builders.negatives import bm25, sampled
-from tests.builders.test_bm25_index import made
+from tests.builders.rare_words import made
 
 
 @pytest.fixture

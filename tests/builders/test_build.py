@@ -1,6 +1,7 @@
-"""Whole builds against a scripted LLM server: contract, determinism, interruption, refusals."""
+"""Whole builds against a scripted LLM server: contract, determinism, kill -9, refusals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -200,6 +201,30 @@ def test_exit_code_2_and_one_line_from_the_command(tmp_path):
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: corpus nowhere: no such file or folder")
     assert finished.stderr.count("\n") == 1
+
+
+def test_kill_9_loses_no_answer_and_repeats_none(write_recipe, tmp_path, chat_server):
+    chat_server.script = lambda body, n: time.sleep(0.05) or about_animals(body, n)
+    path, store_file = write_recipe(), tmp_path / "calls.sqlite"
+    command = [
+        *(sys.executable, "-m", "builders.build", str(path), "--set", "llm.concurrency=2"),
+        *("--out", str(tmp_path / "o" / "d"), "--store", str(store_file)),
+    ]
+    process = commands.Popen(command, stderr=subprocess.DEVNULL)
+    while len(chat_server.bodies) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    chat_server.settle()
+    with CallStore(store_file) as store:
+        answered, before = len(store), len(chat_server.bodies)
+        assert 0 < answered < 16
+        assert commands.run(command, capture_output=True, check=False).returncode == 0
+        assert len(store) == 16
+        asked_again = chat_server.bodies[before:]
+        assert len(asked_again) == 16 - answered
+    assert (tmp_path / "o" / "d" / "manifest.json").exists()
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_answered(write_recipe, tmp_path, chat_server):

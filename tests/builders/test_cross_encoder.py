@@ -10,13 +10,13 @@ from builders.negatives.cross_encoder import mine
 from builders.scores.config import CrossEncoderConfig
 from foils.errors import UserError
 from foils.recipe import decode_config
-from tests.builders.test_scoring import tiny_model
 from tests.conftest import ANIMALS, BASE
+from tests.fixtures.tiny import word_ranker
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(tiny_model(tmp_path_factory.mktemp("tiny") / "model"))
+    return str(word_ranker(tmp_path_factory.mktemp("tiny") / "model"))
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_promp
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.conftest import BASE
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 TEXTS = [f"Passage number {number} tells of {'owls and ' * (number % 7)}bees." for number in range(40)]
 

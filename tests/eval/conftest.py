@@ -10,9 +10,8 @@ import pytest
 from builders.dataset.folder import write_config
 from eval.measure.tasks import load_task
 from tests.conftest import ANIMALS, as_corpus
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.tasks import QRELS, QUERIES, task_folder
-from tests.test_architecture import ROOT
 
 
 @pytest.fixture

@@ -213,6 +213,16 @@ def test_columns_and_texts(load, tmp_path, columns, words, streaming):
         list(islice(load(*overrides, also=also).rows, 400))
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_negatives_are_taken_in_the_order_of_their_numbers(load, tmp_path, streaming):
+    columns = {"query": ["a"], "answer": ["b"], "negative_10": ["x"], "negative_2": ["y"]}
+    pq.write_table(pa.table(columns), tmp_path / "some.parquet")
+    overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
+    training = load(*overrides, also=[{"dataset": f'"{tmp_path / "some.parquet"}"', "share": 0.02}])
+    texts = list(islice(training.rows, 0, 400)) if streaming else list(training.rows["some.parquet"])
+    assert {"query": "a", "positive": "b", "negative_1": "y", "negative_2": "x"} in texts
+
+
 def test_empty_and_missing_texts_of_the_main_data_set(load, data):
     for name, rows, words in (
         ("hole", {**MAIN, "positive": [*MAIN["positive"][:-1], ""]}, "dataset ours/hole: row 40: positive is empty"),

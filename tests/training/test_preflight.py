@@ -23,8 +23,8 @@ from foils.recipe import load_recipe
 from foils.records import Seen
 from foils.texts import normalised
 from tests.conftest import BASE
+from tests.fixtures import ROOT
 from tests.fixtures.small_models import save_small_encoder, small_retriever
-from tests.test_architecture import ROOT
 from training import preflight, train
 from training.job import Job, Ready
 from training.preflight import checks, texts

@@ -11,8 +11,7 @@ from builders.retrieval.embeddings import own_prompts
 from foils.errors import UserError
 from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe
-from tests.fixtures import tiny
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, tiny
 from training import train
 from training.model.base import load_retriever, prompts_of, read_at_most
 from training.recipe import TrainRecipe
