@@ -1,4 +1,4 @@
-"""Whole builds against a scripted LLM server: contract, determinism, interruption, refusals."""
+"""Whole builds against a scripted LLM server: contract, determinism, kill -9, refusals."""
 
 import json
 import os
