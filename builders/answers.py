@@ -1,4 +1,4 @@
-"""What an answer holds: the texts that were asked for, or the reason why it cannot be used."""
+"""Reads an answer: the texts that were asked for, or the reason why it cannot be used."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from builders.wrapping import KEY, LIST_MARK, is_lead_in, unwrapped, without_mar
 _OPENING = re.compile(r"\A\s*(?:<\|[a-z_]+\|>\s*(?:assistant\b\s*)?)+", re.IGNORECASE)
 _MARKS = r"(?:<\|[a-z_]+\|>|</?s>|<(?:start|end)_of_turn>|<(?:eos|bos|pad)>|\[/?INST\]|\[end\]|<\uff5c)"
 _END = re.compile(rf"(?<![\s`\"'(]){_MARKS}|{_MARKS}(?=[ \t]*(?:\Z|\n|<|\[|(?-i:[A-Z])))", re.IGNORECASE)
-"""What LLMs have been seen to write on past the end of their turn; within a sentence, and elsewhere, they are a text's
-subject."""
+"""Marks after which LLMs have been seen to write on past the end of their turn. Elsewhere, such as within a sentence,
+they are what the text is about."""
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
 _NUMBERED = re.compile(r"^[\s*_#]*\(?\d{1,2}[.)][*\s]")
@@ -23,7 +23,7 @@ SHORTENED = frozenset({"empty", "lead-in", "only-reasoning"})
 
 
 def problem_of(answer: ChatAnswer) -> str | None:
-    """Why an answer has no text at all, or None.
+    """Returns why an answer has no text at all, or None.
 
     >>> problem_of(ChatAnswer("k", " ", "stop", 1, 1, 0.1))
     'empty'
@@ -39,17 +39,17 @@ def texts_of(
     *,
     as_json: bool,
     prompt: Prompt | None = None,
-    beside: str = "",
+    source: str = "",
     passages: bool = False,
 ) -> tuple[list[str], str | None]:
-    r"""The texts in an answer, without what chat models put round them, and why there are fewer than were asked for.
+    r"""Returns the texts in an answer without what chat models put round them, and why there are too few of them.
 
     Args:
         answer: the answer.
         count: how many texts were asked for.
         as_json: whether they were asked for in a JSON object.
         prompt: what was asked: it says whether a line is a text, and what a small model goes on with after its answer.
-        beside: what the answer was written for, see `unwrapped`.
+        source: what the answer was written for, see `unwrapped`.
         passages: whether they are passages, which keep their paragraphs; anything else has one line.
 
     >>> texts_of(ChatAnswer("k", '{"text_1": "one", "text_2": "two"}', "stop", 1, 1, 0.1), 2, as_json=True)
@@ -57,19 +57,18 @@ def texts_of(
     >>> texts_of(ChatAnswer("k", "1. one\n\n2. two\n", "stop", 1, 1, 0.1), 3, as_json=False)
     (['one', 'two'], 'too-few-texts')
     """
-    problem = problem_of(answer)
-    if problem is not None:
+    if problem := problem_of(answer):
         return [], problem
     if as_json:
-        return _from_json(answer, count, beside, passages=passages)
+        return _from_json(answer, count, source, passages=passages)
     text = plain(_OPENING.sub("", answer.text))
     if prompt is not None:
         text = _one_turn(text, prompt)
     if count == 1 and not (prompt and prompt.several):
-        texts = [_clean(_value(text, passages=passages), beside, passages=passages)]
+        texts = [_clean(_value(text, passages=passages), source, passages=passages)]
     else:
-        items = (without_mark(LIST_MARK, line, beside) for line in _items(text))
-        texts = [unwrapped(item, beside, passage=passages) for item in items]
+        items = (without_mark(LIST_MARK, line, source) for line in _items(text))
+        texts = [unwrapped(item, source, passage=passages) for item in items]
         if answer.is_cut and count > 1:
             texts = texts[:-1]  # the last one was cut
     texts = [text for text in texts if text]
@@ -86,12 +85,12 @@ def plain(text: str) -> str:
     return _UNUSABLE.sub("", text[: mark.start()] if mark else text).strip()
 
 
-def _clean(text: str, beside: str, *, passages: bool) -> str:
+def _clean(text: str, source: str, *, passages: bool) -> str:
     """What was asked for: a passage with its paragraphs, or a line."""
-    text = unwrapped(text, beside, passage=passages)
+    text = unwrapped(text, source, passage=passages)
     if passages:
         return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
-    return unwrapped(text.partition("\n")[0], beside)
+    return unwrapped(text.partition("\n")[0], source)
 
 
 def _one_turn(text: str, prompt: Prompt) -> str:
@@ -120,7 +119,7 @@ def _items(text: str) -> list[str]:
     return items
 
 
-def _from_json(answer: ChatAnswer, count: int, beside: str, *, passages: bool) -> tuple[list[str], str | None]:
+def _from_json(answer: ChatAnswer, count: int, source: str, *, passages: bool) -> tuple[list[str], str | None]:
     """The values of the keys that were asked for; what stands round the object is passed over."""
     keys = answer_keys(count)
     objects = _objects(answer.text)
@@ -129,29 +128,27 @@ def _from_json(answer: ChatAnswer, count: int, beside: str, *, passages: bool) -
     found = next((each for each in objects if keys[0] in each), objects[0])
     texts = [plain(found.get(key, "")) for key in keys]
     if not passages:
-        texts = [" ".join(unwrapped(text, beside).split()) for text in texts]
-    texts = [text for text in (_clean(text, beside, passages=passages) for text in texts) if text]
+        texts = [" ".join(unwrapped(text, source).split()) for text in texts]
+    texts = [text for text in (_clean(text, source, passages=passages) for text in texts) if text]
     return texts, None if len(texts) == count else "too-few-texts"
 
 
 def _objects(text: str) -> list[dict[str, str]]:
-    """The texts by key of all JSON objects in an answer, nested ones too; keys in lower case."""
+    """Returns the texts by key of all JSON objects in an answer, nested ones too; keys in lower case."""
+    if text.lstrip().startswith('"'):  # JSON within JSON
+        whole = _parsed(text)
+        return _objects(whole) if isinstance(whole, str) else []
     found: list[dict[str, str]] = []
     at = text.find("{")
-    try:
-        whole = json.loads(text) if text.lstrip().startswith('"') else None
-        if isinstance(whole, str):  # JSON within JSON
-            return _objects(whole)
-        while at >= 0 and len(found) < _MOST_OBJECTS:
-            try:
-                value, at = _DECODER.raw_decode(text, at)
-            except ValueError:
-                at += 1
-            else:
-                found += _within(value)
-            at = text.find("{", at)
-    except (RecursionError, ValueError):
-        return found
+    while at >= 0 and len(found) < _MOST_OBJECTS:
+        try:
+            value, at = _DECODER.raw_decode(text, at)
+            found += _within(value)
+        except ValueError:
+            at += 1
+        except RecursionError:
+            break
+        at = text.find("{", at)
     return found
 
 

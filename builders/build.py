@@ -5,53 +5,22 @@
     python -m builders.build builders/recipes/quickstart.toml --dry-run [--sample-rows 24]
     python -m builders.build builders/recipes/quickstart.toml --doctor
 
-The last tries the LLM endpoint. The one before asks the LLM for a few rows alone and says what the whole build will
-take: calls, tokens, money and time.
-A killed build can be started again: no LLM call that was answered is made twice. So can a killed publication.
+`--doctor` tries the LLM endpoint. `--dry-run` asks the LLM for a few rows and estimates what the whole build will take:
+calls, tokens, money and time. A killed build can be started again: no LLM call that was answered is made twice. So can
+a killed publication. `builders.steps` does the work; it is imported once the recipe is read and checked.
 """
 
-import logging
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from builders import labelled, queries
-from builders.corpus import Corpus, load, sample
-from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
-from builders.dataset.costs import Stages, costs_file
-from builders.doctor.examine import examine
-from builders.estimate.dry_run import SAMPLE_ROWS, dry_run
-from builders.folder import read_manifest, write_folder
-from builders.labelled import Labelled
-from builders.leakage.found import Found
-from builders.leakage.guard import Guard
-from builders.llm.config import LlmConfig
-from builders.llm.session import identified, llm_session
-from builders.made_ids import check_ids
-from builders.mining import mine_all
-from builders.negatives import domain_ranker
-from builders.negatives.material import Material
-from builders.negatives.written_checks import warn_of_language
-from builders.passages import Passages
-from builders.publish import publish_dataset
-from builders.recipe import BuildRecipe, identity_hash
-from builders.recipe_checks import check, check_sizes
-from builders.remains import check_queries, check_rows
-from builders.retrieval.bm25.languages import check_language
-from builders.retrieval.embeddings import retriever
-from builders.selection import chosen_by_kind, select
-from builders.selection.stored import inputs_from, wanted_by
+from builders.recipe import BuildRecipe
+from builders.recipe_checks import check
 from builders.spool import spool_beside
 from cards.publish.release import add_push_arguments, push_target
 from foils.errors import UserError, run_entry
-from foils.folders import locked
 from foils.recipe import Recipe, load_recipe, recipe_arguments
 
-logger = logging.getLogger(__name__)
+SAMPLE_ROWS = 24
 
 
 def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
@@ -60,190 +29,22 @@ def main(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     Raises:
         UserError: the recipe, the corpus, the endpoint or the output folder is not as it must be.
     """
-    config = recipe.config
-    check(config)
-    earlier = read_manifest(out)
-    if earlier is not None and earlier["recipe"]["identity"] != identity_hash(config):
-        raise UserError(
-            f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
-            "--out, or delete it"
-        )
-    checked = _checked(config)
-    if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == checked.prices:
-        logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
-        return
-    with locked(out):
-        _build(recipe, checked, out, store_file)
+    check(recipe.config)
+    from builders.steps import build
 
-
-def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
-    config = recipe.config
-    with llm_session(checked.llm, store_file) as session:
-        material = Material(
-            checked.corpus.passages,
-            config.corpus.language,
-            config.seed,
-            session.run,
-            store_file.with_name("cache"),
-            Stages(costs_file(out)),
-        )
-        asked = _asked(config, checked, material)
-        config = _with_ranker(config, asked.accepted, material, out)
-        candidates = mine_all(asked.accepted, material, config)
-    leaked = asked.leaked and checked.guard.with_generated(asked.leaked, candidates.generated)
-    with material.stages.timed("selection"):
-        known = checked.given and checked.given.qrels_of(asked.accepted)
-        kept_out = leaked.passages_to_drop if leaked else None
-        selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
-    check_rows(selection.queries, selection.drops, candidates.mined)
-    leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
-    if checked.given is None:
-        session.ledger.account(queries.STAGE).accepted = asked.usable
-    for stage, found in candidates.mined.items():
-        if found.generated.num_rows:
-            session.ledger.account(stage).accepted = found.generated.num_rows
-    record = record_of(recipe, checked.inputs, checked.corpus.license) | {
-        "funnel": {**asked.steps, "queries with negatives of every kind": len(selection.queries)},
-        "fates": selection.summary,
-        "mixes": selection.mixes,
-        "models": models_of(config),
-        "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
-        "usage": session.ledger.summary(),
-        "prices": checked.prices,
-        **({"leakage": leaked.summary()} if leaked else {}),
-    }
-    drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
-    drops += [*([leaked.drops] if leaked else []), selection.drops]
-    configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
-    write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
-    rows, kinds = len(selection.queries), ", ".join(config.negatives.kinds)
-    cost = session.ledger.cost()
-    told = f", {cost} in all" if cost else ""
-    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, told)
+    build(recipe, out, store_file)
 
 
 def estimate(recipe: Recipe[BuildRecipe], store_file: Path, sample_rows: int) -> None:
-    """Prints what the whole build will cost, from real calls for some of its rows; see `dry_run`.
+    """Prints what the whole build will cost, from real calls for some of its rows.
 
     Raises:
         UserError: as `main`; also if even the lower end of the estimate is above the budget.
     """
-    config = recipe.config
-    check(config)
-    checked = _checked(config)
-    passages, llm = checked.corpus.passages, checked.llm
-    dry_run(config, passages, llm, store_file, lambda material: _retriever(config, material), sample_rows)
+    check(recipe.config)
+    from builders.steps import estimated
 
-
-class _Checked(NamedTuple):
-    """What is read and checked before anything is paid for.
-
-    Attributes:
-        corpus: cleaned.
-        llm: identified.
-        given: labelled queries; None where the LLM writes them.
-        guard: the evaluation sets that nothing may leak from.
-        inputs: all that the data set depends on.
-        prices: of the LLM, as the manifest has them; None where none is known.
-    """
-
-    corpus: Corpus
-    llm: LlmConfig
-    given: Labelled | None
-    guard: Guard
-    inputs: dict[str, Any]
-    prices: dict[str, Any] | None
-
-
-class _Asked(NamedTuple):
-    """The queries that negatives are mined for.
-
-    Attributes:
-        accepted: `queries.TABLE`.
-        usable: how many there were before the filters.
-        drops: `schema.DROPS` of each step.
-        steps: the funnel so far.
-        leaked: what the guard found; None without evaluation sets.
-    """
-
-    accepted: pa.Table
-    usable: int
-    drops: list[pa.Table]
-    steps: dict[str, int]
-    leaked: Found | None
-
-
-def _checked(config: BuildRecipe) -> _Checked:
-    corpus = load(config.corpus)
-    check_sizes(config, corpus.passages.num_rows)
-    if config.searches_words:
-        check_language(config.corpus.language)
-    warn_of_language(corpus.passages, config.corpus.language, config.seed)
-    llm = identified(config.llm)
-    given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
-    check_ids(config, corpus.passages, None if given is None else given.queries)
-    guard = Guard(config.leakage)
-    guard.check_corpus(Passages(corpus.passages))
-    prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
-    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
-
-
-def _asked(config: BuildRecipe, checked: _Checked, material: Material) -> _Asked:
-    """Has queries written, or takes those that are given, and filters them."""
-    corpus = checked.corpus
-    with material.stages.timed("queries"):
-        written, steps = _written(config, checked.given, material)
-    with material.stages.timed("round trip"):
-        accepted = queries.round_trip(written.table, _retriever(config, material), config.queries.round_trip_k)
-    steps = {
-        "passages read": corpus.passages.num_rows + corpus.drops.num_rows,
-        "passages kept": corpus.passages.num_rows,
-        **steps,
-        **({"queries that find their passage": accepted.table.num_rows} if config.queries.round_trip_k else {}),
-    }
-    found = _Asked(accepted.table, written.table.num_rows, [written.drops, accepted.drops], steps, None)
-    check_queries(found.accepted, found.drops, leaked=found.leaked is not None)
-    if not checked.guard.sets:
-        return found
-    with material.stages.timed("leakage guard"):
-        leaked = checked.guard.check(accepted.table, material.corpus)
-    gone = pc.is_in(accepted.table["_id"], value_set=leaked.queries_to_drop)
-    left = accepted.table.filter(pc.invert(gone))
-    found = found._replace(accepted=left, leaked=leaked)
-    if leaked.config.policy == "drop":
-        found = found._replace(steps={**steps, "queries in no evaluation set": left.num_rows})
-    check_queries(found.accepted, found.drops, leaked=found.leaked is not None)
-    return found
-
-
-def _written(config: BuildRecipe, given: Labelled | None, material: Material) -> tuple[queries.Queries, dict[str, int]]:
-    """The queries, labelled ones or the LLM's, and their steps of the funnel."""
-    if given is not None:
-        return queries.Queries(given.queries, given.drops), given.steps()
-    seeds = sample(material.passages, config.corpus.sample, config.seed)
-    written = queries.write(seeds, seeds.num_rows, config.queries, material)
-    asked = seeds.num_rows * config.queries.per_passage
-    return written, {"queries asked for": asked, "queries usable": written.table.num_rows}
-
-
-def _retriever(config: BuildRecipe, material: Material) -> queries.Retrieve:
-    model = config.queries.round_trip_model
-    if model is not None:
-        return retriever(model, material.corpus, material.cache)
-    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in material.bm25.search(texts, k)]
-
-
-def _with_ranker(config: BuildRecipe, accepted: pa.Table, material: Material, out: Path) -> BuildRecipe:
-    """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
-    ranker = config.negatives.cross_encoder
-    if not config.uses("cross-encoder"):
-        return config
-    if ranker.train_with is not None:
-        with material.stages.timed("cross-encoder training"):
-            folder = domain_ranker.train(ranker, accepted, material, out.with_name(f"{out.name}-domain-ranker"))
-        ranker = msgspec.structs.replace(ranker, model=str(folder))
-    negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
-    return msgspec.structs.replace(config, negatives=negatives)
+    estimated(recipe.config, store_file, sample_rows)
 
 
 def _entry() -> None:
@@ -256,24 +57,30 @@ def _entry() -> None:
         help="the file with the LLM's answers, which builds may share; default: %(default)s",
     )
     add_push_arguments(parser, licence=True, dry_run_alone="without it: say what the build will cost")
-    parser.add_argument("--sample-rows", type=int, metavar="N", help="passages that --dry-run tries; default: 24")
+    parser.add_argument(
+        "--sample-rows", type=int, metavar="N", help=f"passages that --dry-run tries; default: {SAMPLE_ROWS}"
+    )
     parser.add_argument("--doctor", action="store_true", help="try the LLM endpoint, build nothing")
     arguments = parser.parse_args()
+    rows = arguments.sample_rows
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
     if arguments.doctor:
-        examine(recipe.config)
-        return
+        from builders.doctor.examine import examine
+
+        return examine(recipe.config)
     target = push_target(arguments, dry_run_alone=True)
     if arguments.dry_run and target is None:
-        estimate(recipe, arguments.store, SAMPLE_ROWS if arguments.sample_rows is None else arguments.sample_rows)
-        return
-    if arguments.sample_rows is not None:
+        return estimate(recipe, arguments.store, SAMPLE_ROWS if rows is None else rows)
+    if rows is not None:
         raise UserError("--sample-rows belongs to --dry-run without --push; add the one, or leave out the other")
     out = arguments.out or Path("outputs") / recipe.config.name / "dataset"
     spool_beside(out)
     main(recipe, out, arguments.store)
     if target is not None:
+        from builders.publish import publish_dataset
+
         publish_dataset(out, target)
+    return None
 
 
 if __name__ == "__main__":

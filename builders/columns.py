@@ -4,12 +4,13 @@ Texts do not stay as Python objects: batches go to a temporary file, which is ma
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from builders.passages import take
 from builders.spool import Spool
 
 BATCH = 1000
@@ -54,28 +55,13 @@ def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:
     """
     if not late:
         return rows.remove_column(0)
-    merged = Columns(rows.schema.remove(0))
-    waiting = iter(sorted(late, key=_place))
-    behind = next(waiting, None)
-    for row in _tuples(rows):
-        while behind is not None and _place(behind) < _place(row):
-            merged.add(*behind[1:])
-            behind = next(waiting, None)
-        merged.add(*row[1:])
-    while behind is not None:
-        merged.add(*behind[1:])
-        behind = next(waiting, None)
-    return merged.table()
-
-
-def _place(row: tuple[object, ...]) -> int:
-    place: int = row[0]  # type: ignore[assignment]
-    return place
-
-
-def _tuples(rows: pa.Table) -> Iterator[tuple[object, ...]]:
-    for batch in rows.to_batches(max_chunksize=BATCH):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    added = [pa.array(column, field.type) for column, field in zip(zip(*late, strict=True), rows.schema, strict=True)]
+    merged = pa.concat_tables([rows, pa.table(added, schema=rows.schema)])
+    order = np.argsort(merged.column(0).to_numpy(), kind="stable")
+    spool = Spool(rows.schema.remove(0))
+    for start in range(0, len(order), BATCH):
+        spool.add(*(take(column, order[start : start + BATCH]) for column in merged.columns[1:]))
+    return spool.table()
 
 
 def hash_of(text: str) -> int:

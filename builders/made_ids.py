@@ -37,13 +37,13 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
             return None
         return owner(parts[1]) if parts[2] != _QUERY and queries is None else parts[1]
 
-    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], "/[a-z-]+[0-9]+$"))
-    owners = {found: made_id.as_py() for made_id in ids if (found := owner(made_id.as_py())) is not None}
-    owned = pa.array(owners, pa.string())
-    clashes = owned.filter(pc.is_in(owned, value_set=(corpus if queries is None else queries)["_id"]))
-    if len(clashes):
-        first = clashes[0].as_py()
+    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], "/[a-z-]+[0-9]+$")).to_pylist()
+    made_for = {passage: made_id for made_id in ids if (passage := owner(made_id)) is not None}
+    owned = pa.array(made_for, pa.string())
+    clashes = owned.filter(pc.is_in(owned, value_set=(corpus if queries is None else queries)["_id"])).to_pylist()
+    if clashes:
+        first = clashes[0]
         raise UserError(
-            f"corpus {config.corpus.source}: it has a passage with id {owners[first]!r}, which is the id of what the "
+            f"corpus {config.corpus.source}: it has a passage with id {made_for[first]!r}, which is the id of what the "
             f"build writes for {first!r}; rename it, or leave out what an earlier build wrote"
         )

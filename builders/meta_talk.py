@@ -1,4 +1,4 @@
-"""Phrases by which an answer speaks of itself, of its task or to whoever asked for it; they are data, `meta_talk.toml`.
+"""The phrases by which an answer speaks of itself, of its task or to its reader; they are data, `meta_talk.toml`.
 
 They are matched against `folded` texts. A phrase that the corpus itself uses gives nothing away: `written_checks`
 leaves those out for negatives, `queries` those of the query's own passage.
@@ -30,7 +30,7 @@ def phrases(language: str) -> tuple[re.Pattern[str], ...]:
 def refusals(language: str) -> tuple[re.Pattern[str], ...]:
     """The phrases of an LLM that declines, asks back or thinks aloud, in a language and in English.
 
-    The last one is all that other languages have, near the start of a text: an LLM may fall back on any of them.
+    The last pattern holds the phrases of all other languages, near the start of a text: an LLM may fall back on any.
 
     >>> uses("I cannot fulfil this request.", refusals("de")), uses("i cannot log in", refusals("en"))
     (True, False)

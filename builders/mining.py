@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.negatives import bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined, bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.passages import Passages
 from builders.recipe import BuildRecipe, NegativesConfig
 from builders.scores import llm_judge
@@ -62,7 +62,7 @@ def mined_kinds(negatives: NegativesConfig) -> list[str]:
     return [kind for kind in negatives.kinds if kind in MINERS]
 
 
-def mine_all(queries: pa.Table, material: Material, config: BuildRecipe) -> Candidates:
+def mine_all(queries: pa.Table, material: Context, config: BuildRecipe) -> Candidates:
     """Mines every kind, then scores what selection has rules for and no scorer has scored yet.
 
     Args:

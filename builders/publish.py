@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.dataset import versioning
-from builders.folder import FORMAT, MANIFEST, read_manifest
+from builders.dataset.folder import FORMAT, MANIFEST, read_complete
 from cards.comparison import carried, without_block
 from cards.dataset import USE, card_for_version
 from cards.merging import blocks, parse_card
@@ -37,9 +37,7 @@ def publish_dataset(folder: Path, target: Target) -> None:
         UserError: the folder is not complete, its licence is unknown, the version breaks the rules or exists with
             other content, or the Hub refuses.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"data set {folder}: empty or not there; build it first: python -m builders.build RECIPE")
+    manifest = read_complete(folder)
     licence = manifest["license"] or target.license
     if licence is None:
         raise UserError(

@@ -1,22 +1,23 @@
 """The building recipe: every key that `python -m builders.build RECIPE` takes, with its default."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from builders.corpus.sources import CorpusConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
 from builders.negatives.dense import DenseConfig
-from builders.negatives.llm import LlmNegativesConfig
 from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.sampled import RandomConfig
+from builders.negatives.written import LlmNegativesConfig
+from builders.queries.config import QueriesConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
-from builders.sources import CorpusConfig
 from foils.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
@@ -24,63 +25,6 @@ WRITTEN = frozenset({"llm", "llm-with-positive"})
 """The kinds that an LLM writes."""
 LLM_JUDGE = "llm-judge"
 Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
-
-
-ROUND_TRIP_K = 20
-
-
-class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How queries are written, or where they lie, and which are kept.
-
-    Attributes:
-        source: a BEIR folder with `queries.jsonl` and `qrels/SPLIT.tsv`: these queries and judgements take the LLM's
-            place, and none of the settings of how queries are written may be set beside it.
-        split: the judgements that are read of it.
-        sample: how many of its queries are used; 0 = all.
-        hold_out_positives: for audits: of a query's positives only the one that stands in its row is known to the
-            build, so that the others show how well an audit finds the wrong negatives.
-        prompt: a file of `builders/prompts/`, without its ending.
-        types: several such files with weights, such as `{"question-v1" = 2, "keywords-v1" = 1}`, in place of `prompt`;
-            each query is assigned one by the seed.
-        per_passage: queries per sampled passage.
-        attempts: how often a rejected query is asked for again, the first time included.
-        temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
-        max_tokens: length limit of an answer in tokens.
-        output: `json` asks for a JSON object, and holds the server to it where it can be held.
-        passage_chars: how much of a passage the LLM sees, in characters.
-        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
-        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.
-        round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
-            Without it 20; with `source` 0, since who judged a passage knew what an index does not.
-        round_trip_model: an embedding model for that check; without it, BM25 makes it.
-    """
-
-    source: str | None = None
-    split: str = "train"
-    sample: Natural = 0
-    hold_out_positives: bool = False
-    prompt: str = "question-v1"
-    types: dict[str, Annotated[float, Meta(gt=0)]] = {}
-    per_passage: Positive = 1
-    attempts: Positive = 3
-    temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2
-    max_tokens: Positive = 48
-    output: Literal["text", "json"] = "text"
-    passage_chars: Positive = 1000
-    min_words: Positive | None = None
-    max_words: Positive | None = None
-    round_trip_k: Natural = -1  # a number that no recipe can give: see below
-    round_trip_model: str | None = None
-
-    def __post_init__(self) -> None:
-        """Fills in what depends on the source, so that manifests hold the number."""
-        if self.round_trip_k < 0:
-            msgspec.structs.force_setattr(self, "round_trip_k", ROUND_TRIP_K if self.source is None else 0)
-
-    def weights(self) -> dict[str, float]:
-        """Prompt -> how often it is used, in relation to the others."""
-        return self.types or {self.prompt: 1.0}
 
 
 class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +69,14 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "negatives.dense.rounds": REMINE,
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",
+        **dict.fromkeys(
+            (
+                f"negatives.{kind}.checks.{key}"
+                for kind in ("llm", "llm-with-positive")
+                for key in ("near_copy", "quoted", "max_repeats", "shortest", "longest")
+            ),
+            "leave it out; the limits on copies, repeats and length are fixed",
+        ),
         "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
         "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",
         "leakage.embed_passages": "leave it out; leakage.ngram_share compares passages",

@@ -2,16 +2,17 @@
 
 import re
 
+from builders.corpus.sources import CorpusConfig
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
-from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig, QueriesConfig
+from builders.negatives import config_of
+from builders.queries.config import QueriesConfig
+from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig
 from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
-from builders.sources import CorpusConfig
 from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError
 
-CONFIGURATIONS = frozenset(FIXED_CONFIGS)
 PREFIXES = ("candidates-", "scores-")
 
 
@@ -52,21 +53,27 @@ def check_kinds(recipe: BuildRecipe) -> None:
     Raises:
         UserError: names the key, the value and what is allowed.
     """
-    negatives = recipe.negatives
-    kinds = negatives.kinds
+    negatives, kinds = recipe.negatives, recipe.negatives.kinds
     if not set(kinds) - {NO_NEGATIVES} or len(set(kinds)) != len(kinds):
         raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds of negatives, each once")
-    _check_variants(negatives)
+    mined = {*KINDS} & {*kinds} - {NO_NEGATIVES}
+    for name, source in negatives.variants.items():
+        is_taken = name in KINDS or name in FIXED_CONFIGS or name.startswith(PREFIXES)
+        if source not in mined or is_taken or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+            raise UserError(
+                f"recipe: negatives.variants.{name}: {source!r}: wanted a new name of lower-case letters, digits and "
+                "'-', which no configuration has, for one of negatives.kinds"
+            )
+        if name not in kinds:
+            raise UserError(f"recipe: negatives.variants.{name}: not among negatives.kinds; add it there")
     for kind in kinds:
         parts = parts_of(kind)
-        for part in parts:
-            if part not in (*KINDS, *negatives.variants) or (
-                len(parts) > 1 and (part not in kinds or part == NO_NEGATIVES)
-            ):
-                raise UserError(
-                    f"recipe: negatives.kinds: {kind!r}: allowed are {', '.join(KINDS)}, and mixes such as llm+bm25 of "
-                    "kinds that are listed too"
-                )
+        allowed = {*KINDS, *negatives.variants} if len(parts) == 1 else {*kinds} - {NO_NEGATIVES}
+        if not allowed.issuperset(parts):
+            raise UserError(
+                f"recipe: negatives.kinds: {kind!r}: allowed are {', '.join(KINDS)}, and mixes such as llm+bm25 of "
+                "kinds that are listed too"
+            )
         if len(parts) != len(set(parts)):
             raise UserError(f"recipe: negatives.kinds: {kind!r} names a kind twice; wanted each once")
     for mix in negatives.shares:
@@ -95,44 +102,19 @@ def _check_scorers(recipe: BuildRecipe) -> None:
             )
 
 
-def _check_variants(negatives: NegativesConfig) -> None:
-    kinds = negatives.kinds
-    for name, source in negatives.variants.items():
-        if source not in KINDS or source == NO_NEGATIVES or name in CONFIGURATIONS or name.startswith(PREFIXES):
-            raise UserError(
-                f"recipe: negatives.variants.{name}: {source!r}: wanted a name that no configuration has, for one of "
-                f"{', '.join(kind for kind in KINDS if kind != NO_NEGATIVES)}"
-            )
-        if name in KINDS or is_mix(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or source not in kinds:
-            raise UserError(
-                f"recipe: negatives.variants.{name}: {source!r}: wanted a new name of lower-case letters, digits and "
-                "'-' for one of negatives.kinds"
-            )
-        if name not in kinds:
-            raise UserError(f"recipe: negatives.variants.{name}: not among negatives.kinds; add it there")
-
-
 def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
     """Refuses settings that have no effect beside labelled queries, or without them."""
+    of_labelled, of_both = {"split", "sample", "hold_out_positives"}, {"source", "round_trip_k", "round_trip_model"}
     plain = QueriesConfig(source=queries.source)
-    of_source = ("split", "sample", "hold_out_positives")
-    names = (
-        of_source
-        if queries.source is None
-        else tuple(
-            name
-            for name in queries.__struct_fields__
-            if name not in {"source", "round_trip_k", "round_trip_model", *of_source}
-        )
-    )
-    wrong = [name for name in names if getattr(queries, name) != getattr(plain, name)]
-    if wrong and queries.source is None:
-        raise UserError(f"recipe: queries.{wrong[0]} is for labelled queries: name their folder with queries.source")
-    if wrong:
-        raise UserError(
-            f"recipe: queries.{wrong[0]} is for queries that an LLM writes, and queries.source names labelled ones; "
-            "leave one of them out"
-        )
+    changed = [name for name in queries.__struct_fields__ if getattr(queries, name) != getattr(plain, name)]
+    for name in changed:
+        if queries.source is None and name in of_labelled:
+            raise UserError(f"recipe: queries.{name} is for labelled queries: name their folder with queries.source")
+        if queries.source is not None and name not in of_labelled | of_both:
+            raise UserError(
+                f"recipe: queries.{name} is for queries that an LLM writes, and queries.source names labelled ones; "
+                "leave one of them out"
+            )
     if queries.source is not None and corpus.sample != CorpusConfig("").sample:
         raise UserError(
             f"recipe: corpus.sample {corpus.sample} says how many passages an LLM writes queries for, and "
@@ -177,12 +159,12 @@ def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
     Raises:
         UserError: names the kind, what it has and the keys that limit it.
     """
-    wanted, sources = recipe.negatives.per_query, _candidates(recipe.negatives)
+    wanted = recipe.negatives.per_query
     for kind in recipe.negatives.kinds:
         source = recipe.negatives.variants.get(kind, kind)
-        if source not in sources:
+        if is_mix(kind) or kind == NO_NEGATIVES:
             continue
-        key, most = sources[source]
+        key, most = _candidates(recipe.negatives, source)
         if passages is not None and source not in WRITTEN:
             most = min(most, passages)
         if most < wanted:
@@ -201,15 +183,11 @@ def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
             )
 
 
-def _candidates(negatives: NegativesConfig) -> dict[str, tuple[str, int]]:
-    """Kind -> the key that limits how many candidates a query has, and that number."""
-    ranker = negatives.cross_encoder
-    pooled = ranker.pool * len(ranker.pool_from)
-    return {
-        "llm": ("count", negatives.llm.count),
-        "llm-with-positive": ("count", negatives.llm_with_positive.count),
-        "bm25": ("depth", negatives.bm25.depth),
-        "dense": ("depth", negatives.dense.depth),
-        "random": ("depth", negatives.random.depth),
-        "cross-encoder": ("depth", ranker.depth) if ranker.depth <= pooled else ("pool", pooled),
-    }
+def _candidates(negatives: NegativesConfig, kind: str) -> tuple[str, int]:
+    """The key that limits how many candidates of a kind a query has, and that number."""
+    config = config_of(negatives, kind)
+    if kind in WRITTEN:
+        return "count", config.count
+    if kind == "cross-encoder" and config.pool * len(config.pool_from) < config.depth:
+        return "pool", config.pool * len(config.pool_from)
+    return "depth", config.depth

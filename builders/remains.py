@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from builders.negatives.material import Mined
+from builders.negatives import Mined
 from foils.errors import UserError
 
 
@@ -16,9 +16,6 @@ def check_queries(accepted: pa.Table, drops: Sequence[pa.Table], *, leaked: bool
         accepted: queries that are left.
         drops: `schema.DROPS` of writing, and of the round trip.
         leaked: whether the leakage guard has dropped queries too.
-
-    Raises:
-        UserError: no query is left.
     """
     if accepted.num_rows:
         return
@@ -27,11 +24,11 @@ def check_queries(accepted: pa.Table, drops: Sequence[pa.Table], *, leaked: bool
             "no query was accepted: all of them stand in evaluation sets (leakage.against); build from another corpus, "
             "or set leakage.policy to allow"
         )
-    written, round_trip = (each.num_rows for each in drops)
-    why = f" ({_reasons(drops[0])})" if written else ""
+    written, round_trip = drops
+    why = f" ({_reasons(written)})" if written.num_rows else ""
     raise UserError(
-        f"no query was accepted: {written} were not usable{why} and {round_trip} did not find their passage; try "
-        "another LLM or a larger queries.round_trip_k (--doctor tries the LLM)"
+        f"no query was accepted: {written.num_rows} were not usable{why} and {round_trip.num_rows} did not find their "
+        "passage; try another LLM or a larger queries.round_trip_k (--doctor tries the LLM)"
     )
 
 
@@ -42,14 +39,11 @@ def check_rows(selected: pa.Array, drops: pa.Table, mined: Mapping[str, Mined]) 
         selected: ids of queries that have negatives of every kind.
         drops: `schema.DROPS` of selection.
         mined: kind -> what was found.
-
-    Raises:
-        UserError: no query is left.
     """
     if len(selected):
         return
-    reasons = Counter(row["detail"] for row in drops.to_pylist() if row["reason"] == "too-few-negatives")
-    most = reasons.most_common(1)[0][0]
+    details = Counter(row["detail"] for row in drops.to_pylist() if row["reason"] == "too-few-negatives")
+    [(most, _)] = details.most_common(1)
     found = mined.get(most.partition(":")[0])
     why = f", answers dropped: {_reasons(found.drops)}" if found is not None and found.drops.num_rows else ""
     raise UserError(
@@ -59,5 +53,4 @@ def check_rows(selected: pa.Array, drops: pa.Table, mined: Mapping[str, Mined]) 
 
 
 def _reasons(drops: pa.Table) -> str:
-    """Why texts were dropped, the most frequent reasons first."""
     return ", ".join(f"{reason}: {number}" for reason, number in Counter(drops["reason"].to_pylist()).most_common(4))

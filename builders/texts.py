@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.first_seen import mixed
+from builders.hashing import mixed
 from builders.retrieval.bm25.kernels import compiled
 from foils.texts import folded
 
@@ -96,7 +96,7 @@ def jaccard(left: pa.Array | pa.ChunkedArray, right: pa.Array | pa.ChunkedArray)
         # The row, the hash and the side: a shingle of both texts stands there twice, one behind the other.
         keys = np.sort(np.concatenate([_row_keys(left[part]), _row_keys(right[part]) | _SIDE]))
         keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # np.unique takes ten times as long
-        is_first = np.append(True, keys[1:] | _SIDE != keys[:-1] | _SIDE)[: len(keys)]
+        is_first = np.append(True, (keys[1:] | _SIDE) != (keys[:-1] | _SIDE))[: len(keys)]
         total, union = (_per_row(each, part.stop - start) for each in (keys, keys[is_first]))
         found[part] = np.where(union, (total - union) / np.maximum(union, 1), 1.0)
     return found
@@ -143,7 +143,7 @@ def _add_up(data: npt.NDArray[np.uint8], edges: npt.NDArray[np.int32], weights: 
 
 
 def _lowered(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Texts with the words that they have once folded. Arrow lowers most of them; Python folds the rest."""
+    """Texts with the words that they have once folded. Arrow lowers most of them, Python folds the rest."""
     column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     column = pc.replace_substring(pc.fill_null(column.cast(pa.string()), ""), "\u00df", "ss")
     special = pc.match_substring_regex(column, _special())
@@ -157,11 +157,12 @@ def _special() -> str:
     points = [point for start, end in _MOSTLY_PLAIN for point in range(start, end) if _is_plain(chr(point))]
     starts = [at for at, point in enumerate(points) if point - 1 != points[at - 1]]
     ends = [*starts[1:], len(points)]
-    runs = (f"\\x{{{points[at]:x}}}-\\x{{{points[end - 1]:x}}}" for at, end in zip(starts, ends, strict=True))
-    return f"[^\\x09-\\x0d\\x20-\\x7e{''.join(runs)}]"
+    plain = (f"\\x{{{points[at]:x}}}-\\x{{{points[end - 1]:x}}}" for at, end in zip(starts, ends, strict=True))
+    return f"[^\\x09-\\x0d\\x20-\\x7e{''.join(plain)}]"
 
 
 def _is_plain(letter: str) -> bool:
+    """Whether a character gives the same words lowered as folded, whatever stands beside it."""
     return not unicodedata.combining(letter) and _WORD.findall(folded(letter)) == _WORD.findall(letter.lower())
 
 

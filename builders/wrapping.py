@@ -1,6 +1,6 @@
-"""What chat models put round the text that was asked for (markup, labels, quotes, lead-ins), and how it is taken off.
+"""Removes what chat models put round the text that was asked for: markup, labels, quotes, lead-ins.
 
-Only what stands round a text goes; what it is about stays: `*args`, `__init__`, quotes within a sentence.
+What the text is about stays: `*args`, `__init__`, quotes within a sentence.
 """
 
 import re
@@ -107,9 +107,6 @@ _ELEMENT = {
     False: re.compile(r"\A<(\w+)(?: [^<>]*)?>(.*)</\1>\Z", re.DOTALL),
     True: re.compile(rf"\A<({_TAGS}|text|output|result|document|final)>(.*)</\1>\Z", re.DOTALL | re.IGNORECASE),
 }
-_TEMPLATE_MARK = re.compile(
-    r"\A(?:<\|(?:im_start|start|start_header_id|assistant|end_header_id|message)\|>\s*(?:assistant\s*)?)+"
-)
 _FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n?((?:(?!\1).)*)(?:\1\s*)?\Z", re.DOTALL)
 _FIRST_FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n((?:(?!\1).)+)\1", re.DOTALL)
 LIST_MARK = re.compile(
@@ -125,7 +122,7 @@ _BRACKETS = re.compile(r"\A(?:\[([^\[\]]+)\]|\(([^()]+)\)|\{{1,2}([^{}]+)\}{1,2}
 _RULE_BEFORE = re.compile(r"\A(?:[-*_=]{3,}[ \t]*\n|<br ?/?>)\s*(?=\S)")
 _RULE_BEHIND = re.compile(r"(?<=\S)\s*(?:#{3,}|`{3,}|<br ?/?>|\n[-*_=]{3,})\s*\Z")
 _EMOJI = re.compile(r"(?<=[?.!])\s*[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+\Z")
-_SO_MANY_WORDS = re.compile(
+_WORD_COUNT = re.compile(
     r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
 )
 _AFTER_QUESTION = re.compile(
@@ -156,12 +153,12 @@ _QUOTES = {
 _AROUND = " \t\r\n\u00a0\u200b\ufeff"
 
 
-def unwrapped(text: str, beside: str = "", *, passage: bool = False) -> str:
+def unwrapped(text: str, source: str = "", *, passage: bool = False) -> str:
     """A text without what stands round it.
 
     Args:
         text: of an answer.
-        beside: what the answer was written for: marks that stand there too belong to the substance.
+        source: what the answer was written for: marks that stand there too belong to the text.
         passage: whether a passage was asked for. It may have several lines and speak of questions.
 
     >>> [unwrapped(text) for text in ("**Query:** what is it?", '1. "What is it?"', "*args and **kwargs", "a “b” c")]
@@ -169,7 +166,7 @@ def unwrapped(text: str, beside: str = "", *, passage: bool = False) -> str:
     >>> unwrapped("Sure! Here is a query for it:" + chr(10) * 2 + "what is it?")
     'what is it?'
     """
-    while (shorter := _once(text.strip(_AROUND), beside, passage=passage)) != text:
+    while (shorter := _once(text.strip(_AROUND), source, passage=passage)) != text:
         text = shorter
     return text
 
@@ -183,28 +180,28 @@ def is_lead_in(line: str) -> bool:
     return _LEAD_IN_ALONE.fullmatch(line.strip(_AROUND + "*_#").replace("\u2019", "'")) is not None
 
 
-def _once(text: str, beside: str, *, passage: bool) -> str:
+def _once(text: str, source: str, *, passage: bool) -> str:
     """A text without its outermost layer."""
     fenced = _FENCED.match(text) or (None if passage else _FIRST_FENCED.match(text))
     if fenced and fenced[2].strip():
         return fenced[2]
-    for mark in (_TEMPLATE_MARK, _TAG, _END_TAG, _HEADING[passage], _SO_MANY_WORDS):
-        text = without_mark(mark, text, beside)
+    for mark in (_TAG, _END_TAG, _HEADING[passage], _WORD_COUNT):
+        text = without_mark(mark, text, source)
     text = _LABELS[passage].sub("", text, count=1)
     first, later = text.partition("\n")[0], _LATER[passage].search(text, 1)
     if later and not (first.rstrip().endswith("?") and later.start() > len(first)):
         return text[later.end() :]
     element = _ELEMENT[passage].match(text)
-    if element and f"<{element[1]}" not in beside:
+    if element and f"<{element[1]}" not in source:
         return element[2]
-    text = _of_passage(text, beside) if passage else _of_query(text, beside)
+    text = _of_passage(text, source) if passage else _of_query(text, source)
     listed = LIST_MARK.match(text)
     if (
         listed
         and set(re.findall(r"(\d+)\.", listed[0])) <= {"1"}
         and not any(map(LIST_MARK.match, text.splitlines()[1:]))
     ):
-        text = without_mark(LIST_MARK, text, beside)
+        text = without_mark(LIST_MARK, text, source)
     paired = _PAIRED.match(text)
     # `__init__` and `*args` are names: what is emphasised has a space in it, or is doubly marked.
     if paired and paired[1] not in paired[2] and (" " in paired[2] or paired[1] in {"**", "***", "~~"}):
@@ -214,32 +211,32 @@ def _once(text: str, beside: str, *, passage: bool) -> str:
     return _without_quotes(text).strip(_AROUND)
 
 
-def _of_query(text: str, beside: str) -> str:
+def _of_query(text: str, source: str) -> str:
     """A query without what chat models put round one line."""
-    text = _without_lead_in(text, beside)
+    text = _without_lead_in(text, source)
     for mark in (_EXCLAIMED[False], _RULE_BEFORE, _RULE_BEHIND, _NOTE, _AFTER_QUESTION, _EMOJI):
-        text = without_mark(mark, text, beside)
+        text = without_mark(mark, text, source)
     bracketed = _BRACKETS.match(text)
-    if bracketed and " " in text and text not in beside:
+    if bracketed and " " in text and text not in source:
         text = "".join(filter(None, bracketed.groups()))
-    return text if "**" in beside else _BOLD.sub(r"\1", text)
+    return text if "**" in source else _BOLD.sub(r"\1", text)
 
 
-def _of_passage(text: str, beside: str) -> str:
+def _of_passage(text: str, source: str) -> str:
     """A passage without the query that it repeats first, and without another passage behind it."""
     first, _, rest = text.partition("\n")
-    if beside and rest.strip() and normalised(first) == normalised(beside):
+    if source and rest.strip() and normalised(first) == normalised(source):
         return rest
-    return _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, beside))
+    return _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, source))
 
 
-def without_mark(mark: re.Pattern[str], text: str, beside: str) -> str:
+def without_mark(mark: re.Pattern[str], text: str, source: str) -> str:
     """A text without a mark at one of its ends, unless that stands in what the answer was written for.
 
     Args:
         mark: matches at one end.
         text: of an answer.
-        beside: see `unwrapped`. A mark at the start has to stand before the same word there.
+        source: see `unwrapped`. A mark at the start has to stand before the same word there.
 
     >>> without_mark(LIST_MARK, "1. FC Köln", ""), without_mark(LIST_MARK, "1. FC Köln", "Der 1. FC Köln siegte.")
     ('FC Köln', '1. FC Köln')
@@ -251,25 +248,25 @@ def without_mark(mark: re.Pattern[str], text: str, beside: str) -> str:
     head = found[0].strip()
     if not found.start() and head[:1] not in "<[":
         head += f" {rest.split()[0]}"
-    return text if head in beside else rest
+    return text if head in source else rest
 
 
-def _without_lead_in(text: str, beside: str) -> str:
+def _without_lead_in(text: str, source: str) -> str:
     """A query without the sentence that introduces it, on its own line or before a colon."""
     first, _, rest = text.partition("\n")
     if rest.strip() and is_lead_in(first):
         return rest
-    found = _LEAD_IN.match(text.replace("\u2019", "'")) or (_OPENING.match(text) if beside else None)
-    if found is None or (found.re is _OPENING and _shares_a_word(found[1], beside)):
+    found = _LEAD_IN.match(text.replace("\u2019", "'")) or (_OPENING.match(text) if source else None)
+    if found is None or (found.re is _OPENING and _shares_a_word(found[1], source)):
         return text
     return text[found.end() :] or text
 
 
-def _shares_a_word(opening: str, beside: str) -> bool:
-    """Whether what stands before a colon may be of the substance: a word of it, or a short name, is in the passage."""
-    words, names = opening[:-1].split(), set(beside.split())
+def _shares_a_word(opening: str, source: str) -> bool:
+    """Whether what stands before a colon belongs to a query: a word of it, or a short name, is in the passage."""
+    words, names = opening[:-1].split(), set(source.split())
     return any(
-        word[:5].casefold() in beside.casefold() if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
+        word[:5].casefold() in source.casefold() if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
         for word in words
     )
 

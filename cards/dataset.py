@@ -51,7 +51,7 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
     """Renders the README of a data set folder that is not published yet.
 
     Args:
-        manifest: as `builders.folder` writes it.
+        manifest: as `builders.dataset.folder` writes it.
         folder: holds the files that the manifest lists.
     """
     data = environment.get_template("dataset_data.md").render(

@@ -136,3 +136,15 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def own_prompts(folder: Path) -> dict[str, str]:
+    """Returns what a model itself wants before texts: role (`query`, `document`) -> prompt, without empty ones.
+
+    sentence-transformers passes over a stored prompt named `passage` or `corpus`, as it always finds an (empty) one
+    named `document`; here the first that is not empty counts, since that is what the model was trained with.
+    """
+    stored = json_object(folder / "config_sentence_transformers.json").get("prompts") or {}
+    names = {"query": ("query",), "document": ("document", "passage", "corpus")}
+    found = {role: next((stored[name] for name in names[role] if stored.get(name)), "") for role in names}
+    return {role: prompt for role, prompt in found.items() if prompt}

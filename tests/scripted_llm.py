@@ -2,7 +2,7 @@
 
 
 class ScriptedLlm:
-    """Stands where a `Material` or `Llm.run` is wanted; `answer(request)` gives a `ChatAnswer`."""
+    """Stands where a `Context` or `Llm.run` is wanted; `answer(request)` gives a `ChatAnswer`."""
 
     seed = 42
 

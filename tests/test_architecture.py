@@ -4,11 +4,11 @@ import ast
 import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.fixtures import ROOT
+
 ALLOWED = {
     "foils": {"foils"},
     "cards": {"cards", "foils"},
@@ -94,6 +94,13 @@ def test_no_module_has_the_name_of_a_library():
     """A script's folder comes first on the path, and a reader thinks of the library first."""
     libraries = set(sys.stdlib_module_names) | {"datasets", "accelerate", "torch", "transformers"}
     assert not [name(path) for path in FILES if path.stem in libraries]
+
+
+def test_no_module_of_tests_imports_another():
+    """What several of them need is in `tests/fixtures`, or in a conftest."""
+    for path in modules("tests"):
+        sources = {node.module for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)}
+        assert not [source for source in sources if source.rpartition(".")[2].startswith("test_")], path
 
 
 def test_no_junk_drawers():

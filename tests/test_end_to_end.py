@@ -12,11 +12,10 @@ import psutil
 import pytest
 from datasets import load_dataset
 
-from builders import python_docs
+from builders.corpus import python_docs
 from builders.llm.store import CallStore
 from tests.conftest import BASE
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import SentenceTransformer
 
 from tests.conftest import BASE, CANARY
-from tests.fixtures import commands
+from tests.fixtures import ROOT, commands
 from tests.fixtures.tasks import put_task
-from tests.test_architecture import ROOT
 
 pytestmark = pytest.mark.hub
 

@@ -13,7 +13,7 @@ from builders.publish import publish_dataset
 from cards.publish.release import Target
 from foils.models import resolve_model
 from tests.conftest import BASE
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT
 
 pytestmark = pytest.mark.hub
 

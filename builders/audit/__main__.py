@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from builders.audit import exchange, judges
 from builders.audit.false_negatives import audit, draw, sampled_pairs
+from builders.dataset.folder import amend, read_complete
 from builders.dataset.read import DataSet
-from builders.folder import amend, read_complete
 from builders.llm.config import check_llm
 from builders.llm.session import identified, llm_session
 from builders.recipe import BuildRecipe

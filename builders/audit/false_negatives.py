@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_gladen, wilson
 from builders.audit.judges import Judge, Truth, Verdicts
 from builders.audit.pairs import distinct, ids, own_positives, shuffled, without
-from builders.corpus import keyed_hash
 from builders.dataset.read import PAIRS, DataSet
+from builders.hashing import keyed_hash
 from foils.errors import UserError
 
 CONTROL = "random"

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.audit.pairs import distinct, ids, keys, own_positives
+from builders.context import Context, no_llm
+from builders.dataset.folder import cache_of
 from builders.dataset.read import PAIRS, DataSet
-from builders.folder import cache_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
-from builders.negatives.material import Material, no_llm
 from builders.passages import Passages
 from builders.scores import llm_judge
 from builders.scores.config import CrossEncoderConfig
@@ -97,7 +97,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, model: str, ca
     Raises:
         UserError: the model gives more than one score, or a pair names a query or passage that is not there.
     """
-    material = Material(passages.table, "en", 0, no_llm, cache)
+    material = Context(passages.table, "en", 0, no_llm, cache)
     return score_pairs(pairs, queries, passages, material, CrossEncoderConfig(model=model))
 
 
@@ -114,7 +114,7 @@ def llm(dataset: DataSet, model: LlmConfig, converse: Converse, seed: int) -> Ju
 
     def verdicts(pairs: pa.Table) -> Verdicts:
         queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-        material = Material(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
+        material = Context(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
         scores = llm_judge.score(pairs, queries, passages, material, config)["score"]
         return np.asarray(scores.to_numpy(), np.float64)
 

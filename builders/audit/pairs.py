@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.corpus import keyed_hash
 from builders.dataset.read import PAIRS
+from builders.hashing import keyed_hash
 
 
 def keys(pairs: pa.Table) -> pa.Array:

@@ -12,14 +12,14 @@ import msgspec
 import pyarrow as pa
 
 from builders.corpus import Corpus
-from builders.labelled import Labelled
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
-from builders.negatives import domain_ranker
-from builders.negatives.llm import prompt_of
+from builders.negatives import config_of, domain_ranker
+from builders.negatives.written import prompt_of
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
-from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm, identity_hash
+from builders.queries.labelled import Labelled
+from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
 from foils.models import resolve_model
 from foils.provenance import code_version, package_versions
@@ -73,11 +73,10 @@ def inputs_of(
     """
     language = config.corpus.language
     prompts = set(config.queries.weights()) if given is None else set()
-    writers = {"llm": config.negatives.llm, "llm-with-positive": config.negatives.llm_with_positive}
-    for kind, writer in writers.items():
-        if kind in config.negatives.kinds:
-            prompt_of(writer, language, kind)
-            prompts.add(writer.prompt)
+    for kind in WRITTEN.intersection(config.negatives.kinds):
+        writer = config_of(config.negatives, kind)
+        prompt_of(writer, language, kind)
+        prompts.add(writer.prompt)
     if LLM_JUDGE in config.scorers:
         prompts.add(config.negatives.llm_judge.prompt)
     lacking = without_edition(prompts, language)
@@ -85,11 +84,7 @@ def inputs_of(
         logger.warning("no edition in %r of %s: the English prompt is used", language, ", ".join(lacking))
     return {
         "recipe": identity_hash(config),
-        "corpus": {
-            "source": corpus.source,
-            "revision": corpus.revision,
-            "sha256": corpus.sha256,
-        },
+        "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
         **({} if given is None else {"queries": given.about(config.queries)}),
         **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
@@ -121,8 +116,6 @@ def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
     models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
     if "cross-encoder" in used and ranker.model is None:
-        models["cross-encoder"] = {
-            "name": Path(str(ranker.train_with)).name,
-            "revision": domain_ranker.recipe_revision(ranker.train_with),
-        }
+        revision = domain_ranker.recipe_revision(ranker.train_with)
+        models["cross-encoder"] = {"name": Path(str(ranker.train_with)).name, "revision": revision}
     return models

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+from cards.publish.files import write_files
+
 logger = logging.getLogger(__name__)
 
 
 def costs_file(dataset: Path) -> Path:
-    """Where the costs of a data set's folder stand."""
+    """The file with the costs of a data set, beside its folder."""
     return dataset.with_name(f"{dataset.name}-costs.json")
 
 
@@ -41,30 +43,18 @@ class Stages:
             yield
         finally:
             seconds = perf_counter() - started
-            self._keep(stage, seconds)
+            if self._file is not None:
+                _add(self._file, stage, seconds)
         logger.info("%s: %.1f s", label or stage, seconds)
 
-    def _keep(self, stage: str, seconds: float) -> None:
-        if self._file is None:
-            return
-        by_stage, peak = _read(self._file)
-        by_stage[stage] = round(by_stage.get(stage, 0.0) + seconds, 3)
-        found = {"seconds": by_stage, "peak_memory_mb": max(peak, _peak_memory_mb())}
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-        partial.replace(self._file)
 
-
-def _read(file: Path) -> tuple[dict[str, float], int]:
-    """Seconds by stage and peak memory as they stand in a file."""
+def _add(file: Path, stage: str, seconds: float) -> None:
     try:
-        found = json.loads(file.read_text("utf-8"))
-        return dict(found["seconds"]), int(found["peak_memory_mb"])
+        known = json.loads(file.read_text("utf-8"))
+        by_stage, peak = dict(known["seconds"]), int(known["peak_memory_mb"])
     except (OSError, ValueError, KeyError, TypeError):  # costs are reported, never needed: a broken file begins anew
-        return {}, 0
-
-
-def _peak_memory_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+        by_stage, peak = {}, 0
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
+    by_stage[stage] = round(by_stage.get(stage, 0.0) + seconds, 3)
+    costs = {"seconds": by_stage, "peak_memory_mb": max(peak, now)}
+    write_files(file.parent, {file.name: json.dumps(costs, indent=2).encode()})

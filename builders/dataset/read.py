@@ -6,7 +6,6 @@ Only `table` holds a configuration whole: a sample needs a few hundred rows of w
 import heapq
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from builders import schema
-from builders.corpus import keyed_hash
-from builders.folder import read_config, read_manifest
+from builders.dataset.folder import read_complete, read_config
+from builders.hashing import keyed_hash
 from builders.passages import Passages
 from foils.errors import UserError
 
@@ -35,16 +34,13 @@ class DataSet:
     """
 
     def __init__(self, folder: Path) -> None:
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise UserError(f"data set {folder}: empty or not there; build it first: python -m builders.build RECIPE")
-        if "fates" not in manifest["configs"]:
+        self.folder = folder
+        self.manifest = read_complete(folder)
+        if "fates" not in self.manifest["configs"]:
             raise UserError(
                 f"data set {folder}: it has no configuration fates, which says what passages the negatives are; build "
                 "it again into another folder (LLM answers are kept)"
             )
-        self.folder = folder
-        self.manifest: dict[str, Any] = manifest
 
     @property
     def language(self) -> str:

@@ -26,56 +26,38 @@ def _changes(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
         yield Change("minor" if config in {"drops", "leakage"} else "major", (f"configuration {config} is gone",))
     for config in now.keys() - before.keys():
         yield Change("minor", (f"configuration {config} is new",))
-    other_rows = False
+    level: Level = "patch"
     for config in [name for name in now if name in before]:
         if before[config]["columns"] != now[config]["columns"]:
             columns = (", ".join(about[config]["columns"]) for about in (before, now))
             yield Change("major", (f"columns of {config}: {' -> '.join(columns)}",))
-        elif _digests(before[config]) != _digests(now[config]):
-            other_rows = True
-            rows = before[config]["rows"], now[config]["rows"]
-            yield Change(
-                "minor",
-                (f"{config}: {rows[0]} -> {rows[1]} rows" if rows[0] != rows[1] else f"other rows in {config}",),
-            )
-    yield from _causes(earlier, ours, "minor" if other_rows else "patch")
-
-
-def _causes(earlier: Manifest, ours: Manifest, level: Level) -> Iterator[Change]:
-    """What went into the build, where it was another thing than before."""
-    before, now = earlier["inputs"], ours["inputs"]
-    if before["llm"] != now["llm"]:
-        yield Change(level, (f"LLM: {before['llm']['model']} -> {now['llm']['model']}",))
-    if before["corpus"] != now["corpus"]:
-        names = (f"{corpus['source']}@{corpus['revision'][:14]}" for corpus in (before["corpus"], now["corpus"]))
-        yield Change(level, (f"corpus: {' -> '.join(names)}",))
-    for key, told in (("queries", "labelled queries"), ("models", "models"), ("leakage", "evaluation sets")):
-        if before.get(key) != now.get(key):
-            yield Change(level, (f"other {told}",))
-    old, new = _flat(earlier["settings"]), _flat(ours["settings"])
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(("llm.", "corpus.source", "corpus.revision")):
-            yield Change(level, (f"recipe: {key} {old.get(key)} -> {new.get(key)}",))
-    for name in sorted(now["prompts"].keys() & before["prompts"].keys()):
-        if before["prompts"][name] != now["prompts"][name]:
-            yield Change(level, (f"prompt {name} was edited",))
-    yield from _surroundings(earlier, ours)
-
-
-def _surroundings(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
-    """What changes no row by itself: packages, code, licence."""
-    before, now = earlier["inputs"], ours["inputs"]
-    for name in sorted(before["packages"].keys() & now["packages"].keys()):
-        if before["packages"][name] != now["packages"][name]:
-            yield Change("patch", (f"{name} {before['packages'][name]} -> {now['packages'][name]}",))
-    if before["code"] != now["code"]:
-        yield Change("patch", ("the code that builds it",))
+        elif [*before[config]["files"].values()] != [*now[config]["files"].values()]:
+            level = "minor"
+            old, new = before[config]["rows"], now[config]["rows"]
+            yield Change(level, (f"{config}: {old} -> {new} rows" if old != new else f"other rows in {config}",))
+    yield from (Change(level, (reason,)) for reason in _causes(earlier, ours))
     if earlier["license"] != ours["license"]:
         yield Change("patch", (f"licence: {earlier['license']} -> {ours['license']}",))
 
 
-def _digests(config: Mapping[str, Any]) -> list[str]:
-    return list(config["files"].values())
+def _causes(earlier: Manifest, ours: Manifest) -> Iterator[str]:
+    """What went into the build and is another than before."""
+    before, now = earlier["inputs"], ours["inputs"]
+    if before["llm"] != now["llm"]:
+        yield f"LLM: {before['llm']['model']} -> {now['llm']['model']}"
+    if before["corpus"] != now["corpus"]:
+        names = (f"{corpus['source']}@{corpus['revision'][:14]}" for corpus in (before["corpus"], now["corpus"]))
+        yield f"corpus: {' -> '.join(names)}"
+    for key, name in (("queries", "labelled queries"), ("models", "models"), ("leakage", "evaluation sets")):
+        if before.get(key) != now.get(key):
+            yield f"other {name}"
+    old, new = _flat(earlier["settings"]), _flat(ours["settings"])
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not key.startswith(("llm.", "corpus.source", "corpus.revision")):
+            yield f"recipe: {key} {old.get(key)} -> {new.get(key)}"
+    for name in sorted(now["prompts"].keys() & before["prompts"].keys()):
+        if before["prompts"][name] != now["prompts"][name]:
+            yield f"prompt {name} was edited"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

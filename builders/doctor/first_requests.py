@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from builders import labelled, queries
+from builders.context import Context, no_llm
 from builders.corpus import load, sample
 from builders.llm.ledger import BYTES_PER_TOKEN, bytes_of
 from builders.llm.messages import ChatRequest, Task
 from builders.negatives import config_of
-from builders.negatives.llm import Ask, LlmNegativesConfig, NegativesTask, Writing, prompt_of, rows_of
-from builders.negatives.llm_with_positive import shown
-from builders.negatives.material import Material, no_llm
+from builders.negatives.written import Ask, LlmNegativesConfig, NegativesTask, Writing, asks_of, prompt_of
 from builders.prompts import in_language, load_prompt
+from builders.queries import STAGE, labelled
+from builders.queries.written import query_tasks, shown, word_range
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
 from builders.scores.llm_judge import How, JudgeTask
 
@@ -52,9 +52,9 @@ def requests_of(recipe: BuildRecipe) -> Requests:
         UserError: the corpus or the queries cannot be read, or a prompt is missing.
     """
     corpus = load(recipe.corpus)
-    material = Material(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
+    material = Context(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
     if recipe.queries.source is None:
-        table, (tasks, as_json, staged) = queries.STAGE, _of_passages(recipe, material)
+        table, (tasks, as_json, staged) = STAGE, _of_passages(recipe, material)
     else:
         given = labelled.read(recipe.queries, corpus, recipe.seed).queries
         kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
@@ -63,60 +63,59 @@ def requests_of(recipe: BuildRecipe) -> Requests:
     return Requests(table, tasks, [task.request(0) for task in tasks], as_json.request(0), longest, stage)
 
 
-def _of_passages(recipe: BuildRecipe, material: Material) -> tuple[list[Task], Task, list[Staged]]:
+def _of_passages(recipe: BuildRecipe, material: Context) -> tuple[list[Task], Task, list[Staged]]:
     """The first tasks for queries, the first of them in JSON, and the largest request of each stage."""
     asking, language = recipe.queries, recipe.corpus.language
     seeds = sample(material.passages, recipe.corpus.sample, recipe.seed)
     few = seeds.slice(0, MOST_TASKS).to_batches()
-    tasks: list[Task] = list(islice(queries.query_tasks(few, asking, material), MOST_TASKS))
-    as_json = next(queries.query_tasks(few, _as_json(asking), material))
+    tasks: list[Task] = list(islice(query_tasks(few, asking, material), MOST_TASKS))
+    as_json = next(query_tasks(few, _as_json(asking), material))
     passage = _longest(seeds, asking.passage_chars)
-    seen = queries.shown(passage["title"], passage["text"], asking.passage_chars)
+    seen = shown(passage["title"], passage["text"], asking.passage_chars)
     prompts = [load_prompt(in_language(name, language)) for name in asking.weights()]
-    query = " ".join(["question"] * max(queries.word_range(asking, prompt)[1] for prompt in prompts))
+    query = " ".join(["question"] * max(word_range(asking, prompt)[1] for prompt in prompts))
     messages = [prompt.messages(seen, as_json=asking.output == "json") for prompt in prompts]
     written = [msgspec.structs.replace(tasks[0].request(0), messages=each) for each in messages]
-    staged = [(queries.STAGE, request) for request in written]
+    staged = [(STAGE, request) for request in written]
     return tasks, as_json, [*staged, *_of_negatives(recipe, passage, query)]
 
 
 def _of_labelled(
-    recipe: BuildRecipe, kind: str, given: pa.Table, material: Material
+    recipe: BuildRecipe, kind: str, given: pa.Table, material: Context
 ) -> tuple[list[Task], Task, list[Staged]]:
     """The first tasks of a build whose queries are given: for negatives, or for verdicts where none is written."""
     asking = config_of(recipe.negatives, kind)
-    rows = list(rows_of(given.slice(0, MOST_TASKS), material))
+    asks = list(asks_of(given.slice(0, MOST_TASKS), material))
     query = max(given["text"].to_pylist(), key=lambda text: len(text.encode()))
     passage = _longest(material.passages, recipe.negatives.llm_judge.passage_chars)
     staged = list(_of_negatives(recipe, passage, query))
     if LLM_JUDGE in recipe.scorers:
-        row = {"_id": "longest", "text": query, "positive": f"{passage['title']} {passage['text']}"}
-        staged.append((LLM_JUDGE, _task(recipe, LLM_JUDGE, row, recipe.negatives.llm_judge).request(0)))
-    tasks = [_task(recipe, kind, row, asking) for row in rows]
-    return tasks, _task(recipe, kind, rows[0], _as_json(asking)), staged
+        ask = Ask("longest", query, f"{passage['title']} {passage['text']}")
+        staged.append((LLM_JUDGE, _task(recipe, LLM_JUDGE, ask, recipe.negatives.llm_judge).request(0)))
+    tasks = [_task(recipe, kind, ask, asking) for ask in asks]
+    return tasks, _task(recipe, kind, asks[0], _as_json(asking)), staged
 
 
-def _task(recipe: BuildRecipe, kind: str, row: dict[str, str], asking: Any, primed: str | None = None) -> Task:
+def _task(recipe: BuildRecipe, kind: str, ask: Ask, asking: Any, primed: str | None = None) -> Task:
     """The first task of a query."""
     language = recipe.corpus.language
     if kind == LLM_JUDGE:
         how = How(load_prompt(in_language(asking.prompt, language)), recipe.seed, asking)
-        return JudgeTask(0, row["text"], row["positive"], how)
-    seen = shown(row["text"], row["positive"], asking) if kind == "llm-with-positive" else row["text"]
+        return JudgeTask(0, ask.query, ask.positive, how)
     writing = Writing(kind, prompt_of(asking, language, kind), primed, recipe.seed, asking)
     numbers = range(1, min(asking.per_call, asking.count) + 1)
-    return NegativesTask(Ask(row["_id"], row["text"], seen, row["positive"]), numbers, writing)
+    return NegativesTask(ask, numbers, writing)
 
 
 def _of_negatives(recipe: BuildRecipe, passage: dict[str, Any], query: str) -> Iterator[Staged]:
     """A request of each kind of written negatives, with as long a query as the build may have."""
-    row = {"_id": "longest", "text": query, "positive": f"{passage['title']} {passage['text']}"}
+    ask = Ask("longest", query, f"{passage['title']} {passage['text']}")
     for kind in recipe.negatives.kinds:
         if kind in WRITTEN:
             config: LlmNegativesConfig = config_of(recipe.negatives, kind)
             has_priming = prompt_of(config, recipe.corpus.language, kind).priming is not None
             primed = " ".join(["word"] * 2 * config.max_tokens) if has_priming else None
-            yield kind, _task(recipe, kind, row, config, primed).request(0)
+            yield kind, _task(recipe, kind, ask, config, primed).request(0)
 
 
 def _tokens(staged: Staged) -> float:
@@ -127,7 +126,7 @@ def _tokens(staged: Staged) -> float:
 def _longest(seeds: pa.Table, chars: int) -> dict[str, Any]:
     """The passage of which an LLM is shown most, in bytes."""
     rows: Iterator[dict[str, Any]] = (row for batch in seeds.to_batches() for row in batch.to_pylist())
-    return max(rows, key=lambda row: len(queries.shown(row["title"], row["text"], chars).encode()))
+    return max(rows, key=lambda row: len(shown(row["title"], row["text"], chars).encode()))
 
 
 def _as_json(asking: Any) -> Any:

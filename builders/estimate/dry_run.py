@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders import queries
+from builders.context import Context
 from builders.corpus import sample
 from builders.estimate.sample import (
     ACCEPTED,
@@ -22,7 +22,8 @@ from builders.estimate.sample import (
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
-from builders.negatives.material import Material
+from builders.queries import STAGE
+from builders.queries.round_trip import Retrieve
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
 from foils.words import duration, table
@@ -36,7 +37,7 @@ def dry_run(
     passages: pa.Table,
     llm: LlmConfig,
     store_file: Path,
-    retriever: Callable[[Material], queries.Retrieve],
+    retriever: Callable[[Context], Retrieve],
     sample_rows: int = SAMPLE_ROWS,
 ) -> None:
     """Prints an estimate of the whole build; writes nothing but answers, into the call store.
@@ -67,7 +68,7 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        material = Material(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
+        material = Context(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
         measured.run(sampled, material, retriever(material))
@@ -124,7 +125,7 @@ def _table(config: BuildRecipe, measured: Sample) -> list[str]:
     money = [f"money ({prices.currency})"] if prices.known else []
     rows = [["stage", "rows", "calls", "tokens in", "tokens out", *money, "wall"]]
     has_accepted = measured.total(ROWS, ACCEPTED).value > 0
-    for stage in (queries.STAGE, ROUND_TRIP, *kinds, None):
+    for stage in (STAGE, ROUND_TRIP, *kinds, None):
         if stage in kinds and not has_accepted:
             rows.append([stage, *["no estimate"] * (len(rows[0]) - 1)])
             continue

@@ -13,13 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import t
 
-from builders import queries
+from builders.context import Context
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
 from builders.mining import MINERS
 from builders.negatives import config_of
-from builders.negatives.material import Material
+from builders.queries import STAGE
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
 from builders.recipe import WRITTEN, BuildRecipe
 
 Floats = npt.NDArray[np.float64]
@@ -67,7 +69,7 @@ class Sample:
     def __init__(self, config: BuildRecipe, llm: Llm, passages: list[str], population: int) -> None:
         self.size, self.population = len(passages), population
         self.kinds = [kind for kind in config.negatives.kinds if kind in WRITTEN]
-        self.stages = (queries.STAGE, ROUND_TRIP, ACCEPTED, *self.kinds)
+        self.stages = (STAGE, ROUND_TRIP, ACCEPTED, *self.kinds)
         self.figures = np.zeros((self.size + 1, len(self.stages), len(FIGURES)))
         self.outcomes: list[Outcome] = []
         self._config, self._llm = config, llm
@@ -84,7 +86,7 @@ class Sample:
             figures = [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds]
             self.figures[row, self.stages.index(stage)] += figures
 
-    def run(self, sampled: pa.Table, material: Material, retrieve: queries.Retrieve) -> None:
+    def run(self, sampled: pa.Table, material: Context, retrieve: Retrieve) -> None:
         """Runs the LLM's stages and the round trip; negatives only if a query was accepted.
 
         Args:
@@ -93,17 +95,17 @@ class Sample:
             retrieve: the build's own, for the round trip.
         """
         config = self._config
-        written = queries.write(sampled, self.size, config.queries, material)
-        accepted = queries.round_trip(written.table, retrieve, config.queries.round_trip_k)
+        written = write(sampled, config.queries, material)
+        accepted = round_trip(written.table, retrieve, config.queries.round_trip_k)
         self.figures[:-1, 0, ROWS] = config.queries.per_passage
         for number, table in ((1, written.table), (2, accepted.table)):
             for passage_id in table["corpus-id"].to_pylist():
                 self.figures[self._row[passage_id], number, ROWS] += 1
         usable, left = written.table.num_rows, accepted.table.num_rows
-        self._reasons[queries.STAGE]["duplicate"] += written.drops["reason"].to_pylist().count("duplicate")
+        self._reasons[STAGE]["duplicate"] += written.drops["reason"].to_pylist().count("duplicate")
         asked = self.size * config.queries.per_passage
         self.outcomes = [
-            Outcome(queries.STAGE, asked, usable, +self._reasons[queries.STAGE]),
+            Outcome(STAGE, asked, usable, +self._reasons[STAGE]),
             Outcome(ROUND_TRIP, usable, left, Counter(accepted.drops["reason"].to_pylist())),
         ]
         for number, kind in enumerate(self.kinds if left else [], 3):

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
-from builders.folder import read_complete, read_config
+from builders.dataset.folder import read_complete, read_config
 from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard

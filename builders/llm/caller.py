@@ -136,6 +136,8 @@ class Caller:
                 self._storing.add(this)
                 await self._writes.put(call.key, call.request, stored)
                 return self._counted(call, stored, new=True)
+            except GaveUpError as error:
+                raise self._error(f"{error}") from None
             finally:
                 self._funded -= 1
                 self._ledger.release(bound)
@@ -157,17 +159,11 @@ class Caller:
         client = await self._connected()
         failures = tries = 0
         while True:
+            await self.limiter.enter()
+            started = time.monotonic()
+            self._sending.add(this)
             try:
-                await self.limiter.enter()
-                started = time.monotonic()
-                self._sending.add(this)
-                try:
-                    answer = await client.complete(call.body)
-                finally:
-                    self._sending.discard(this)
-                    self.limiter.leave()
-            except GaveUpError as error:
-                raise self._error(f"{error}") from None
+                answer = await client.complete(call.body)
             except Exception as error:
                 failure = failure_of(error)
                 if failure is None:  # a bug of our own
@@ -184,6 +180,9 @@ class Caller:
                 self._check_model(answer)
                 about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
                 return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+            finally:
+                self._sending.discard(this)
+                self.limiter.leave()
             await asyncio.sleep(backoff(failures))
 
     async def _connected(self) -> PostingClient:
@@ -201,17 +200,14 @@ class Caller:
 
         Raises:
             RefusedError: the endpoint objects to this request alone.
-            UserError: the endpoint is down.
+            GaveUpError: the endpoint is down.
         """
         self._writes.note(call.key, failure.words)
         if self.is_stopping:
             raise asyncio.CancelledError
         if failure.of_request and self._may_be_this_request(call, failure):
             raise RefusedError(failure.brief)
-        try:
-            return self.limiter.failed(failure, started)
-        except GaveUpError as error:
-            raise self._error(f"{error}") from None
+        return self.limiter.failed(failure, started)
 
     def _may_be_this_request(self, call: Call, failure: Failure) -> bool:
         """Whether a refusal is about one request and not all: a passage that a content filter objects to, say."""

@@ -135,8 +135,9 @@ class CallStore:
         size = self._path.stat().st_size
         if 0 < size < _SMALLEST_PAGE:  # SQLite would take it for an empty database
             raise self._damaged("it is shorter than a page")
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        # Read after the tables, which another process may be making: both come in one transaction.
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         if tables and "calls" not in tables:
             raise UserError(
                 f"call store {self._path}: it is a database of another kind (its tables: {', '.join(sorted(tables))}); "

@@ -7,10 +7,11 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from builders import schema
-from builders.negatives.material import Material, Mined
-from builders.retrieval.bm25.search import BATCH
+from builders.context import Context
+from builders.negatives import Mined
 
 _LONG = 10_000  # queries that are worth a bar
+_BATCH = 10_000
 
 
 class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,7 +20,7 @@ class Bm25Config(Struct, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 50
 
 
-def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
+def mine(queries: pa.Table, material: Context, config: Bm25Config) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by BM25; scores are above 0 and have no upper bound.
 
     Among the scores is each query's positive, with 0 where it shares no word with the query, and once where it is
@@ -28,8 +29,8 @@ def mine(queries: pa.Table, material: Material, config: Bm25Config) -> Mined:
     corpus, parts = material.corpus, [(schema.CANDIDATES.empty_table(), schema.SCORES.empty_table())]
     total = queries.num_rows
     with tqdm(total=total, desc="bm25", unit="query", disable=total <= _LONG) as bar:
-        for start in range(0, total, BATCH):
-            batch = queries.slice(start, BATCH)
+        for start in range(0, total, _BATCH):
+            batch = queries.slice(start, _BATCH)
             positives = corpus.positions(batch["corpus-id"])
             hits = material.bm25.search_arrow(batch["text"], config.depth, positives)
             parts.append(hits.tables(batch, corpus, positives))

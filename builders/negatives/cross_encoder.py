@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders import schema
-from builders.negatives import dense
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined, dense
 from builders.retrieval.hits import Hits, scores_table
 from builders.retrieval.nearest import id_order
 from builders.scores.config import CrossEncoderConfig
@@ -28,7 +28,7 @@ WARNING = (
 Numbers = npt.NDArray[np.int64]
 
 
-def mine(queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Mined:
+def mine(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Mined:
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
     Ties are broken by id. `scores` holds the whole pool and each query's positive, if the corpus has it. `record` says
@@ -91,7 +91,7 @@ def _ranked(
     return order[ranks <= depth], ranks[ranks <= depth]
 
 
-def _pool(found_by: str, queries: pa.Table, material: Material, config: CrossEncoderConfig) -> Hits:
+def _pool(found_by: str, queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Hits:
     """Returns what BM25 or the embedding model finds."""
     if found_by == "bm25":
         return material.bm25.search_arrow(queries["text"], config.pool)

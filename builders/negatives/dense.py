@@ -7,7 +7,8 @@ import pyarrow as pa
 from msgspec import Meta
 
 from builders import schema
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined
 from builders.passages import Passages
 from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.retrieval.hits import Hits
@@ -21,7 +22,7 @@ class DenseConfig(Reading, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 50
 
 
-def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
+def mine(queries: pa.Table, material: Context, config: DenseConfig) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity.
 
     Scores are rounded to 6 digits; ties are broken by id. `scores` also holds each query's positive, if the corpus
@@ -35,7 +36,7 @@ def mine(queries: pa.Table, material: Material, config: DenseConfig) -> Mined:
     return Mined(candidates, scores=pa.concat_tables([candidates.select(schema.SCORES.names), missing]))
 
 
-def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -> Hits:
+def search(queries: pa.Table, material: Context, config: DenseConfig, k: int) -> Hits:
     """Returns the `k` nearest passages of each query (`queries.TABLE`), and what its positive scores."""
     embedder = Embedder(config, material.cache)
     asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
@@ -46,7 +47,7 @@ def search(queries: pa.Table, material: Material, config: DenseConfig, k: int) -
     return nearest(asking, answering, id_order(material.corpus), k)._replace(given=given)
 
 
-def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: DenseConfig) -> pa.Table:
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: DenseConfig) -> pa.Table:
     """Scores pairs by cosine similarity, within -1 and 1, rounded to 6 digits: a scorer of `builders.mining.SCORERS`.
 
     Raises:

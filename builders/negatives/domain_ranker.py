@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.folder import write_config
+from builders.context import Context, no_llm
+from builders.dataset.folder import write_config
 from builders.negatives import bm25, sampled
-from builders.negatives.material import Material, no_llm
 from builders.queries import TABLE
 from builders.scores.config import CrossEncoderConfig
 from builders.selection import select
@@ -52,20 +52,20 @@ def recipe_revision(recipe: str | None) -> str:
     return f"sha256:{sha256_file(Path(recipe))}"
 
 
-def train(config: CrossEncoderConfig, queries: pa.Table, material: Material, folder: Path) -> Path:
+def train(config: CrossEncoderConfig, queries: pa.Table, context: Context, folder: Path) -> Path:
     """Trains a cross-encoder and returns its folder; an unchanged one is not trained again.
 
     Args:
         config: its `train_with` is a training recipe with `task = "cross-encoder"`; `train_titles` says how many.
         queries: `queries.TABLE`.
-        material: the corpus.
+        context: the corpus.
         folder: the model's; its training data goes beside it.
 
     Raises:
         UserError: training failed.
     """
-    by_query = _rows(queries, material)
-    by_title = _rows(titled(material.passages, config.train_titles, material.seed), _without_titles(material))
+    by_query = _rows(queries, context)
+    by_title = _rows(titled(context.passages, config.train_titles, context.seed), _without_titles(context))
     pairs = folder.with_name(f"{folder.name}-data")
     for kind, rows in by_query.items():
         write_config(pairs, kind, pa.concat_tables([rows, by_title[kind]]))
@@ -97,19 +97,19 @@ def titled(passages: pa.Table, wanted: int, seed: int) -> pa.Table:
     return pa.table([names, chosen["title"], chosen["_id"]], schema=TABLE)
 
 
-def _without_titles(material: Material) -> Material:
+def _without_titles(context: Context) -> Context:
     """The same passages by their texts alone: with its title in it, a passage would be found by matching words."""
-    empty = pa.array([""] * material.passages.num_rows, pa.string())
-    at = material.passages.schema.get_field_index("title")
-    passages = material.passages.set_column(at, "title", empty)
-    return Material(passages, material.language, material.seed, no_llm, material.cache)
+    empty = pa.array([""] * context.passages.num_rows, pa.string())
+    at = context.passages.schema.get_field_index("title")
+    passages = context.passages.set_column(at, "title", empty)
+    return Context(passages, context.language, context.seed, no_llm, context.cache)
 
 
-def _rows(queries: pa.Table, material: Material) -> Mapping[str, pa.Table]:
+def _rows(queries: pa.Table, context: Context) -> Mapping[str, pa.Table]:
     """Returns training rows with one negative from BM25 and with a random one, for the queries that have both."""
     candidates = {
-        "bm25": bm25.mine(queries, material, bm25.Bm25Config()).candidates,
-        "random": sampled.mine(queries, material, sampled.RandomConfig()).candidates,
+        "bm25": bm25.mine(queries, context, bm25.Bm25Config()).candidates,
+        "random": sampled.mine(queries, context, sampled.RandomConfig()).candidates,
     }
-    given = Inputs(queries, own_positives(queries), candidates, {}, material.corpus, len(material.corpus))
-    return select(given, Wanted(tuple(candidates), 1, material.seed, RULES)).rows
+    given = Inputs(queries, own_positives(queries), candidates, {}, context.corpus, len(context.corpus))
+    return select(given, Wanted(tuple(candidates), 1, context.seed, RULES)).rows

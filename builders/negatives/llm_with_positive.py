@@ -8,8 +8,9 @@ from typing import Annotated
 import pyarrow as pa
 from msgspec import Meta
 
-from builders.negatives.llm import Ask, LlmNegativesConfig, rows_of, write
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.negatives import Mined
+from builders.negatives.written import LlmNegativesConfig, write
 
 
 class LlmWithPositiveConfig(LlmNegativesConfig, frozen=True, forbid_unknown_fields=True):
@@ -18,14 +19,11 @@ class LlmWithPositiveConfig(LlmNegativesConfig, frozen=True, forbid_unknown_fiel
     prompt: str = "hard-negative-with-positive-v1"
     passage_chars: Annotated[int, Meta(ge=1)] = 1000
 
+    def shown(self, query: str, positive: str) -> str:
+        """What the LLM sees of a query and the passage that answers it."""
+        return f"{query}\nPassage: {' '.join(positive.split())[: self.passage_chars]}"
 
-def mine(queries: pa.Table, material: Material, config: LlmWithPositiveConfig) -> Mined:
+
+def mine(queries: pa.Table, context: Context, config: LlmWithPositiveConfig) -> Mined:
     """Has `count` negatives written for each query (`queries.TABLE`), seeing its text and its positive."""
-    rows = rows_of(queries, material)
-    asks = (Ask(row["_id"], row["text"], shown(row["text"], row["positive"], config), row["positive"]) for row in rows)
-    return write(asks, queries.num_rows, material, config, "llm-with-positive")
-
-
-def shown(query: str, positive: str, config: LlmWithPositiveConfig) -> str:
-    """What the LLM sees of a query and its positive."""
-    return f"{query}\nPassage: {' '.join(positive.split())[: config.passage_chars]}"
+    return write(queries, context, config, "llm-with-positive")

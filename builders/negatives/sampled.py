@@ -8,9 +8,9 @@ import pyarrow as pa
 from msgspec import Meta, Struct
 
 from builders import schema
-from builders.corpus import keyed_hash
-from builders.first_seen import mixed
-from builders.negatives.material import Material, Mined
+from builders.context import Context
+from builders.hashing import keyed_hash, mixed
+from builders.negatives import Mined
 
 _BATCH = 10_000
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -22,7 +22,7 @@ class RandomConfig(Struct, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 20
 
 
-def mine(queries: pa.Table, material: Material, config: RandomConfig) -> Mined:
+def mine(queries: pa.Table, material: Context, config: RandomConfig) -> Mined:
     """Draws passages for each query (`queries.TABLE`); the seed and the query's id decide, not its position."""
     size = min(config.depth, len(material.corpus))
     tables = [schema.CANDIDATES.empty_table()]

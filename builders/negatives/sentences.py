@@ -1,4 +1,4 @@
-"""Sentences of a written passage: where they end, and where a small model has begun to repeat itself."""
+"""The sentences of a written passage: where they end, and where a small model begins to repeat itself."""
 
 import re
 

@@ -1,14 +1,14 @@
 """Prompts: versioned TOML files in this folder. A published prompt is never edited; a better one gets a new number.
 
-A file holds the prompt in English and, each below a line `# language: de` and in a table of that name, its editions in
-other languages, which serve corpora in those. An edition is called `NAME.LANGUAGE`.
+A file holds the prompt in English and its editions for corpora in other languages. Each edition follows a line such as
+`# language: de` and is a table of that name. It is called `NAME.LANGUAGE`.
 """
 
 import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from foils.recipe import decode_config
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
 _EDITION = re.compile(r"^# language: ([a-z]+)\n", re.MULTILINE)
-# What chat templates end turns with. A passage that holds one is data about chat templates, and must stay data.
+# Chat templates end turns with these. A passage that holds one is data about chat templates and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
 _TURN_MARKS = re.compile(
     r"<(?=\||/?s>|/?(?:start|end)_of_turn>|/?(?:bos|eos|pad|unk|think|thinking|tool_call|tool_response|system|user|assistant)>|\uff5c)"
@@ -36,7 +36,7 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         input: what is shown.
         answer: the answer; where a prompt asks for several texts, one a line.
-        count: how many texts that are.
+        count: the number of these texts.
     """
 
     input: str
@@ -53,8 +53,8 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         turns: worked examples, sent as earlier turns of the conversation.
         several: whether an answer holds several texts, one a line.
         priming: a question that the LLM may be asked first; its own answer then opens every conversation.
-        min_words: what an answer must have, where the recipe does not say.
-        max_words: what an answer may have, where the recipe does not say.
+        min_words: the fewest words of an answer, where the recipe does not say.
+        max_words: the most words of an answer, where the recipe does not say.
     """
 
     system: str
@@ -75,11 +75,11 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             primed: what the LLM answered to `priming`.
             count: how many texts are asked for, if `several`.
             as_json: asks for the texts in a JSON object, see `answer_schema`.
-            shift: begins with a later worked example, the first ones last. Another answer to the same input can so be
-                had from servers that heed neither seed nor temperature (`transformers serve` with batching).
+            shift: begins with a later worked example, the first ones last. So servers that heed neither seed nor
+                temperature (`transformers serve` with batching) give another answer to the same input.
         """
         opening = _opening(self, primed, count, as_json, shift)
-        return (*opening, {"role": "user", "content": self._wrap(as_data(text), count)})
+        return (*opening, {"role": "user", "content": self.wrapped(as_data(text), count)})
 
     @property
     def next_turn(self) -> re.Pattern[str] | None:
@@ -90,11 +90,12 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats its instructions: `LEAK_WORDS` words in a row of it, or an example's answer."""
-        words, told = _folded(text), _told(self)
-        rows = [" ".join(words[start : start + LEAK_WORDS]) for start in range(len(words) - LEAK_WORDS + 1)]
-        return " ".join(words) in told[1:] or any(row in part for row in rows for part in told)
+        words, secrets = _folded(text), _secrets(self)
+        runs = [" ".join(words[start : start + LEAK_WORDS]) for start in range(len(words) - LEAK_WORDS + 1)]
+        return " ".join(words) in secrets[1:] or any(run in secret for run in runs for secret in secrets)
 
-    def _wrap(self, text: str, count: int) -> str:
+    def wrapped(self, text: str, count: int) -> str:
+        """An input as the LLM gets it."""
         before, _, after = self.user.partition("{input}")  # the input may itself hold {count}
         number = str(count)
         return before.replace("{count}", number) + text + after.replace("{count}", number)
@@ -120,29 +121,21 @@ def answer_schema(count: int) -> dict[str, Any]:
     }
 
 
-def _json_rule(count: int) -> str:
-    form = json.dumps(dict.fromkeys(answer_keys(count), "..."))
-    return f"Answer with a JSON object alone, of this form: {form}"
-
-
-def _as_json(texts: Sequence[str]) -> str:
-    return json.dumps(dict(zip(answer_keys(len(texts)), texts, strict=True)), ensure_ascii=False)
-
-
 @lru_cache(maxsize=256)
 def _opening(prompt: Prompt, primed: str | None, count: int, as_json: bool, shift: int) -> tuple[dict[str, str], ...]:
     """A conversation up to its last turn, which is the same for all inputs."""
-    system = f"{prompt.system}\n\n{_json_rule(count)}" if as_json else prompt.system
-    shown: list[dict[str, str]] = [{"role": "system", "content": system}]
+    form = json.dumps(dict.fromkeys(answer_keys(count), "..."))
+    rule = f"\n\nAnswer with a JSON object alone, of this form: {form}" if as_json else ""
+    opening = [("system", prompt.system + rule)]
     if prompt.priming is not None and primed is not None:
-        shown.append({"role": "user", "content": prompt.priming})
-        shown.append({"role": "assistant", "content": as_data(primed)})
+        opening += [("user", prompt.priming), ("assistant", as_data(primed))]
     first = shift % len(prompt.turns) if prompt.turns else 0
     for turn in prompt.turns[first:] + prompt.turns[:first]:
-        answer = _as_json(turn.answer.splitlines()) if as_json else turn.answer
-        shown.append({"role": "user", "content": prompt._wrap(turn.input, turn.count)})  # noqa: SLF001
-        shown.append({"role": "assistant", "content": answer})
-    return tuple(shown)
+        answers = turn.answer.splitlines()
+        object_ = dict(zip(answer_keys(len(answers)), answers, strict=True))
+        answer = json.dumps(object_, ensure_ascii=False) if as_json else turn.answer
+        opening += [("user", prompt.wrapped(turn.input, turn.count)), ("assistant", answer)]
+    return tuple({"role": role, "content": content} for role, content in opening)
 
 
 def as_data(text: str) -> str:
@@ -181,7 +174,7 @@ def in_language(name: str, language: str) -> str:
 
 
 def without_edition(names: Iterable[str], language: str) -> list[str]:
-    """The prompts that have editions in other languages, and none in this one.
+    """Returns the prompts that have editions in other languages but not in this one.
 
     >>> without_edition(["question-v1", "relevance-judge-v1"], "sv"), without_edition(["question-v1"], "de")
     (['question-v1'], [])
@@ -210,7 +203,7 @@ def prompt_text(name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _told(prompt: Prompt) -> tuple[str, ...]:
+def _secrets(prompt: Prompt) -> tuple[str, ...]:
     """The instructions, then the examples' answers, as rows of words."""
     answers = [line for turn in prompt.turns for line in turn.answer.splitlines()]
     return tuple(" ".join(_folded(text)) for text in (prompt.system, *answers))

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from builders.folder import MANIFEST, amend, read_complete
+from builders.dataset.folder import MANIFEST, amend, read_complete
 from builders.realism.examine import RealismConfig, examine
 from cards.templates import section
 from foils.errors import UserError, run_entry

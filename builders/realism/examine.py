@@ -14,9 +14,9 @@ from msgspec import Meta, Struct
 
 from builders.audit.judges import score
 from builders.audit.pairs import distinct
-from builders.corpus import keyed_hash
+from builders.dataset.folder import cache_of, read_config
 from builders.dataset.read import BECAME_NEGATIVE, PAIRS, DataSet
-from builders.folder import cache_of, read_config
+from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import gaps
 from builders.realism.figure import describe, draw

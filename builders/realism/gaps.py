@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from builders.first_seen import hashed
-from builders.negatives.written_checks import STOP_WORDS
+from builders.hashing import hashed
+from builders.language import stop_words
 from builders.realism.separability import tokens_of
 from builders.texts import shingles
 from foils.texts import normalised
@@ -44,7 +44,7 @@ def overlap(query: str, passage: str, language: str) -> float | None:
     >>> overlap("how do owls hunt mice?", "Owls hunt at night.", "en")
     0.6666666666666666
     """
-    words = {word for word in tokens_of(query) if word not in STOP_WORDS.get(language, frozenset())}
+    words = {word for word in tokens_of(query) if word not in stop_words().get(language, frozenset())}
     return len(words & set(tokens_of(passage))) / len(words) if words else None
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from foils.texts import normalised
 
 FOLDS = 5

@@ -4,7 +4,7 @@ A text's vector is found again by the model's identity, the prompt, the length t
 precision, whichever corpus the text stands in: a grown corpus, another data set or a second run encodes what is new.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache as kept
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +22,13 @@ from builders.passages import Passages, Positions
 from builders.retrieval.nearest import Floats, Vectors, id_order, nearest
 from builders.retrieval.row_store import Keys, RowStore, keys_of
 from foils.errors import UserError
-from foils.loading import json_object, load_retriever, modules_of
+from foils.loading import json_object, load_retriever, modules_of, own_prompts
 from foils.models import resolve_model
 from foils.provenance import sha256_json
 
 Role = Literal["query", "document"]
 Precision = Literal["fp32", "bf16", "auto"]
 BLOCK = 20_000
-_PROMPT_NAMES: dict[Role, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 AT_ONCE = {"cpu": 256, "gpu": 8192}
 """Texts that are encoded and then stored: what a kill may cost."""
 _TOKENS = {"cpu": 8192, "gpu": 65_536}  # of a batch
@@ -80,10 +79,10 @@ class Embedder:
             from foils.hardware import has_native_bf16
 
             self._precision = "bf16" if has_native_bf16() else "fp32"
-        own = own_prompts(self._location)
+        own: Mapping[str, str] = own_prompts(self._location)
         given: dict[Role, str | None] = {"query": reading.query_prompt, "document": reading.passage_prompt}
         self.prompts: dict[Role, str] = {
-            role: own[role] if prompt is None else prompt for role, prompt in given.items()
+            role: own.get(role, "") if prompt is None else prompt for role, prompt in given.items()
         }
 
     def folder(self, role: Role) -> Path:
@@ -195,18 +194,6 @@ def retriever(model: str, corpus: Passages, cache: Path) -> Callable[[Sequence[s
         return [ids[start:end].to_pylist() for start, end in zip(hits.offsets[:-1], hits.offsets[1:], strict=True)]
 
     return retrieve
-
-
-def own_prompts(folder: Path) -> dict[Role, str]:
-    """What a model itself wants before queries and passages.
-
-    sentence-transformers passes over a stored prompt named `passage` or `corpus`, as it always finds an (empty) one
-    named `document`; here the first that is not empty counts, since that is what the model was trained with.
-    """
-    stored = json_object(folder / "config_sentence_transformers.json").get("prompts") or {}
-    return {
-        role: next((stored[name] for name in names if stored.get(name)), "") for role, names in _PROMPT_NAMES.items()
-    }
 
 
 def as_texts(

@@ -51,6 +51,7 @@ class RowStore:
 
     def __init__(self, folder: Path, width: int, about: Mapping[str, str]) -> None:
         self._folder, self._width = folder, width
+        self._widths = {"rows.bin": width * _DTYPE.itemsize, "keys.bin": KEY_BYTES}  # bytes of an entry
         self._sorted: list[tuple[Keys, npt.NDArray[np.int64]]] = []  # first halves in order, and their positions
         self._known = 0
         form = {"dtype": _DTYPE.name, "width": width, **about}
@@ -126,12 +127,11 @@ class RowStore:
         return np.memmap(self._folder / "keys.bin", np.uint64, "r", shape=(self._known, 2))
 
     def _complete(self) -> int:
-        rows, keys = (_size(self._folder / name) for name in ("rows.bin", "keys.bin"))
-        return min(rows // (self._width * _DTYPE.itemsize), keys // KEY_BYTES)
+        return min(_size(self._folder / name) // width for name, width in self._widths.items())
 
     def _cut_off_unfinished(self) -> None:
         total = self._complete()
-        for name, width in (("rows.bin", self._width * _DTYPE.itemsize), ("keys.bin", KEY_BYTES)):
+        for name, width in self._widths.items():
             path = self._folder / name
             if _size(path) != total * width:
                 os.truncate(path, total * width)

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from builders.corpus import keyed_hash
+from builders.hashing import keyed_hash
 from foils.encode.batches import Numbers
 from foils.errors import UserError
 

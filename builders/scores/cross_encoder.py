@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from builders import schema
-from builders.negatives.material import Material
+from builders.context import Context
 from builders.passages import Passages
 from builders.retrieval.row_store import Keys, RowStore, keys_of
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
@@ -29,7 +29,7 @@ Scores = npt.NDArray[np.float64]
 
 
 def score_pairs(
-    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: CrossEncoderConfig
+    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: CrossEncoderConfig
 ) -> pa.Table:
     """Scores pairs by the cross-encoder: a scorer of `builders.mining.SCORERS`.
 
@@ -41,7 +41,7 @@ def score_pairs(
 
 
 def score_located(
-    pairs: Pairs, query_ids: pa.ChunkedArray, material: Material, config: CrossEncoderConfig
+    pairs: Pairs, query_ids: pa.ChunkedArray, material: Context, config: CrossEncoderConfig
 ) -> tuple[Scores, Agreement | None]:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 

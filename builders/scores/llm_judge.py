@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import SHORTENED, texts_of
-from builders.corpus import keyed_hash
+from builders.context import Context
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
-from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.scores.pairs import locate
@@ -106,7 +106,7 @@ def verdict_in(text: str) -> float | None:
 
 
 def score(
-    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Material, config: LlmJudgeConfig
+    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: LlmJudgeConfig
 ) -> pa.Table:
     """Has the LLM judge pairs: a scorer of `builders.mining.SCORERS`.
 

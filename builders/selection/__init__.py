@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.passages import take
-from builders.selection.choice import Line
+from builders.selection.choice import Queue
 from builders.selection.config import NO_NEGATIVES, Wanted, check_selection
 from builders.selection.draw import Draw, draw, outcomes
 from builders.selection.frame import Frame, Inputs, read
@@ -99,10 +99,10 @@ def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], codes: 
     return _outcome_table(kind, rows, codes[order])
 
 
-def _became(result: Draw, kind: str) -> tuple[Line, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _became(result: Draw, kind: str) -> tuple[Queue, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The candidates that a kind's rows hold, the column of each, and the part of a mix that it comes from."""
     drawn = result.kinds[kind]
-    taken = drawn.line.at(drawn.places)
+    taken = drawn.queue.at(drawn.places)
     became = np.flatnonzero(result.keep[taken.query])
     return taken.at(became), taken.place_in_query()[became] + 1, drawn.part[drawn.places][became]
 

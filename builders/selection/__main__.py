@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.folder import amend, read_complete, read_config
+from builders.dataset.folder import amend, read_complete, read_config
 from builders.mining import mined_kinds
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check_kinds

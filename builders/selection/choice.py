@@ -11,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from builders.corpus import keyed_hash
-from builders.first_seen import mixed
+from builders.hashing import keyed_hash, mixed
 from builders.selection.config import Rules
-from builders.selection.frame import Flags, Floats, Frame, Numbers, Pool
+from builders.selection.frame import Flags, Floats, Frame, Numbers
 from builders.selection.rules import Judged
 
 _TINY = 2.0**-54
 
 
-class Line(NamedTuple):
+class Queue(NamedTuple):
     """The usable candidates of one kind in the order in which they are taken, query by query.
 
     Attributes:
@@ -33,9 +32,9 @@ class Line(NamedTuple):
     passage: Numbers
     source: Numbers
 
-    def at(self, places: Numbers) -> "Line":
+    def at(self, places: Numbers) -> "Queue":
         """Returns the candidates at some places."""
-        return Line(*(column[places] for column in self))
+        return Queue(*(column[places] for column in self))
 
     def place_in_query(self) -> Numbers:
         """Returns `(n_usable,)` 0 for the first of each query, 1 for the second, ..."""
@@ -43,7 +42,7 @@ class Line(NamedTuple):
         return np.arange(len(self.query)) - np.repeat(starts, np.diff(np.r_[starts, len(self.query)]))
 
 
-def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Line:
+def queue_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) -> Queue:
     """Orders a kind's usable candidates.
 
     Args:
@@ -56,11 +55,11 @@ def line_up(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: int) ->
     pool, places = judged.pool, np.flatnonzero(judged.outcome == 0)
     key = _sampling_keys(frame, kind, judged, rules, seed)[places]
     chosen = places[np.lexsort((pool.passage[places], key, pool.query[places]))]
-    return Line(pool.query[chosen], pool.passage[chosen], chosen)
+    return Queue(pool.query[chosen], pool.passage[chosen], chosen)
 
 
-def take(
-    frame: Frame, lines: Sequence[Line], max_uses: Sequence[int | None], wanted: int, seed: int
+def take_turns(
+    frame: Frame, queues: Sequence[Queue], max_uses: Sequence[int | None], wanted: int, seed: int
 ) -> list[tuple[Numbers, Numbers]]:
     """Takes candidates of all kinds from each query's front, passing over passages that serve too often.
 
@@ -69,22 +68,23 @@ def take(
 
     Args:
         frame: for the hashes of ids.
-        lines: each kind's.
+        queues: each kind's.
         max_uses: how often each kind may take a passage; None = no limit.
         wanted: what a query takes of every kind.
         seed: any integer.
 
     Returns:
-        Of each kind, the places in its line that are taken, and `(n_queries,)` how many each query found.
+        Of each kind, the places in its queue that are taken, and `(n_queries,)` how many each query found.
     """
     queries = len(frame.query_keys)
-    starts = np.cumsum([0, *(len(line.query) for line in lines)])
+    starts = np.cumsum([0, *(len(queue.query) for queue in queues)])
     bounds = [
-        start + np.searchsorted(line.query, np.arange(queries + 1)) for start, line in zip(starts, lines, strict=False)
+        start + np.searchsorted(queue.query, np.arange(queries + 1))
+        for start, queue in zip(starts, queues, strict=False)
     ]
     turns = np.lexsort((frame.query_keys, drawn(frame.query_keys, seed, "turns")))
     caps = np.array([-1 if cap is None else cap for cap in max_uses])
-    passage = np.concatenate([line.passage for line in lines])
+    passage = np.concatenate([queue.passage for queue in queues])
     taken, counts = _take_together(passage, np.array(bounds), turns, wanted, len(frame.positions), caps)
     parts = (np.flatnonzero(taken[start:end]) for start, end in pairwise(starts))
     return list(zip(parts, counts, strict=True))
@@ -149,15 +149,11 @@ def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: 
     pool = judged.pool
     if rules.sampling == "top":
         return pool.rank.astype(np.float64)
-    randoms = uniform(_pair_bits(frame, pool, seed, kind))
+    bits = drawn(frame.query_keys, seed, kind)[pool.query] + frame.passage_keys[pool.passage]
+    randoms = uniform(mixed(bits))
     if rules.sampling == "random":
         return randoms
     # Sampling without replacement by weight (Efraimidis & Spirakis 2006): the smallest of -log(u) / w, here as
     # logarithms, so that no weight vanishes.
     gap = judged.scores[rules.around_scorer] - judged.positive_scores[rules.around_scorer] - rules.around_b
     return np.asarray(np.log(-np.log(randoms)) + rules.around_a * np.square(np.nan_to_num(gap)))
-
-
-def _pair_bits(frame: Frame, pool: Pool, seed: int, kind: str) -> npt.NDArray[np.uint64]:
-    queries = drawn(frame.query_keys, seed, kind)
-    return mixed(queries[pool.query] + frame.passage_keys[pool.passage])

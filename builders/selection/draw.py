@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders.passages import Passages
-from builders.selection.choice import Line, line_up, take
+from builders.selection.choice import Queue, queue_up, take_turns
 from builders.selection.config import Rules, Wanted
 from builders.selection.frame import Flags, Frame, Numbers
 from builders.selection.mixes import blend, is_mix, parts_of, quotas, shares_of
@@ -22,13 +22,13 @@ class Drawn(NamedTuple):
     """What a kind takes.
 
     Attributes:
-        line: its usable candidates in order.
-        part: `(n_line,)` which part of a mix a candidate comes from; 0 for plain kinds.
-        places: places in the line that are taken.
+        queue: its usable candidates in order.
+        part: `(n_queue,)` which part of a mix a candidate comes from; 0 for plain kinds.
+        places: places in the queue that are taken.
         counts: `(n_queries,)` how many a query got, or could have had at its turn where it was left out.
     """
 
-    line: Line
+    queue: Queue
     part: npt.NDArray[np.int64]
     places: Numbers
     counts: Numbers
@@ -71,9 +71,9 @@ def draw(
         for kind, drawn in result.kinds.items():
             for number, part in enumerate(parts_of(kind)):
                 threshold = rules[part].near_duplicate
-                ahead = np.flatnonzero(drawn.line.place_in_query() <= wanted.per_query)  # one more spares rounds
+                ahead = np.flatnonzero(drawn.queue.place_in_query() <= wanted.per_query)  # one more spares rounds
                 places = np.union1d(drawn.places, ahead) if threshold else ahead[:0]
-                sources = drawn.line.source[places[drawn.part[places] == number]]
+                sources = drawn.queue.source[places[drawn.part[places] == number]]
                 fresh = sources[~compared[part][sources]]
                 compared[part][fresh] = True
                 twins = fresh[_closest(frame, passages, judged[part], fresh) >= threshold]
@@ -84,19 +84,19 @@ def draw(
 
 
 def _draw_once(frame: Frame, judged: Mapping[str, Judged], wanted: Wanted, rules: Mapping[str, Rules]) -> Draw:
-    lines: dict[str, tuple[Line, npt.NDArray[np.int64]]] = {}
+    queues: dict[str, tuple[Queue, npt.NDArray[np.int64]]] = {}
     for kind, found in judged.items():
-        line = line_up(frame, kind, found, rules[kind], wanted.seed)
-        lines[kind] = line, np.zeros(len(line.query), np.int64)
+        queue = queue_up(frame, kind, found, rules[kind], wanted.seed)
+        queues[kind] = queue, np.zeros(len(queue.query), np.int64)
     for kind in filter(is_mix, wanted.kinds):
         numbers = quotas(frame, kind, shares_of(kind, wanted.shares), wanted.per_query, wanted.seed)
-        parts = [lines[part][0] for part in parts_of(kind)]
+        parts = [queues[part][0] for part in parts_of(kind)]
         # With a cap on uses a part may stand in for another whose passages the cap has taken away.
-        lines[kind] = blend(frame, parts, numbers, fill=rules[kind].max_uses is not None)
-    lines = {kind: lines[kind] for kind in wanted.drawn_kinds}
-    caps = [rules[kind].max_uses for kind in lines]
-    drawn = take(frame, [line for line, _ in lines.values()], caps, wanted.per_query, wanted.seed)
-    kinds = {kind: Drawn(*lines[kind], *found) for kind, found in zip(lines, drawn, strict=True)}
+        queues[kind] = blend(frame, parts, numbers, fill=rules[kind].max_uses is not None)
+    queues = {kind: queues[kind] for kind in wanted.drawn_kinds}
+    caps = [rules[kind].max_uses for kind in queues]
+    drawn = take_turns(frame, [queue for queue, _ in queues.values()], caps, wanted.per_query, wanted.seed)
+    kinds = {kind: Drawn(*queues[kind], *found) for kind, found in zip(queues, drawn, strict=True)}
     return Draw(kinds, np.all([found.counts == wanted.per_query for found in kinds.values()], axis=0))
 
 
@@ -112,7 +112,7 @@ def outcomes(judged: Judged, drawn: Drawn, result: Draw, max_uses: int | None) -
     outcome, query = judged.outcome.astype(np.int16), judged.pool.query
     usable = outcome == CODE[USABLE]
     outcome[usable] = CODE["not-needed"]
-    taken = drawn.line.at(drawn.places)
+    taken = drawn.queue.at(drawn.places)
     if max_uses is not None:
         uses = np.bincount(taken.passage, minlength=judged.pool.passage.max(initial=0) + 1)
         outcome[usable & (uses[judged.pool.passage] >= max_uses)] = CODE["served-too-often"]

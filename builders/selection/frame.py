@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.first_seen import hashed
+from builders.hashing import hashed
 from builders.passages import Passages, Positions, take
 from builders.texts import letters
 from foils.errors import UserError
@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.int64]
 BLOCK = 20_000  # texts and ids that are in memory at once
 Flags = npt.NDArray[np.bool_]
 Lookup = Callable[[pa.ChunkedArray], Numbers]
-_NO_IDS = pa.array([], pa.string())
+_NO_IDS = pa.nulls(0, pa.string())  # `pa.array` imports pandas
 
 
 class Inputs(NamedTuple):

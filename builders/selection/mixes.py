@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from builders.selection.choice import Line, drawn, uniform
+from builders.selection.choice import Queue, drawn, uniform
 from builders.selection.config import JOINT
 from builders.selection.frame import Flags, Frame, Numbers
 from foils.errors import UserError
@@ -51,31 +51,31 @@ def quotas(frame: Frame, kind: str, shares: Sequence[float], per_query: int, see
     return np.diff(steps, axis=0)
 
 
-def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -> tuple[Line, Numbers]:
-    """Makes one line of several kinds' lines: first each part's quota, and behind it what may stand in for it.
+def blend(frame: Frame, queues: Sequence[Queue], wanted: Numbers, *, fill: bool) -> tuple[Queue, Numbers]:
+    """Makes one queue of several kinds' queues: first each part's quota, and behind it what may stand in for it.
 
     A text that an earlier part gives a query is not taken from a later one.
 
     Args:
         frame: for texts.
-        lines: each part's.
+        queues: each part's.
         wanted: `quotas`.
         fill: whether a part may stand in for another that has too few.
 
     Returns:
-        The line, and `(n_line,)` the part that each candidate comes from.
+        The queue, and `(n_queue,)` the part that each candidate comes from.
     """
     taken = np.empty(0, np.int64)
-    parts, reserves = list[Line](), list[Flags]()
-    for line, quota in zip(lines, wanted, strict=True):
-        fresh = line.at(np.flatnonzero(~np.isin(_texts(frame, line), taken)))
+    parts, reserves = list[Queue](), list[Flags]()
+    for queue, quota in zip(queues, wanted, strict=True):
+        fresh = queue.at(np.flatnonzero(~np.isin(_texts(frame, queue), taken)))
         behind = fresh.place_in_query() >= quota[fresh.query]
         taken = np.concatenate([taken, _texts(frame, fresh)[~behind]])
         parts.append(fresh)
         reserves.append(behind)
-    part = np.repeat(np.arange(len(parts)), [len(line.query) for line in parts])
-    within = np.concatenate([line.place_in_query() for line in parts])
-    joined = Line(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    part = np.repeat(np.arange(len(parts)), [len(queue.query) for queue in parts])
+    within = np.concatenate([queue.place_in_query() for queue in parts])
+    joined = Queue(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     reserve = np.concatenate(reserves)
     order = np.lexsort((part, within, reserve, joined.query))
     if not fill:
@@ -85,6 +85,6 @@ def blend(frame: Frame, lines: Sequence[Line], wanted: Numbers, *, fill: bool) -
     return joined.at(order), part[order]
 
 
-def _texts(frame: Frame, line: Line) -> Numbers:
+def _texts(frame: Frame, queue: Queue) -> Numbers:
     """Returns one number for each candidate's query and text."""
-    return frame.text_pair(line.query, frame.text[line.passage])
+    return frame.text_pair(queue.query, frame.text[queue.passage])

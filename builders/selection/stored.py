@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.folder import read_config
+from builders.dataset.folder import read_config
 from builders.mining import Candidates
 from builders.passages import Passages
 from builders.queries import TABLE

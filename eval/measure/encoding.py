@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from eval.recipe import EvalRecipe
 from foils.errors import UserError
-from foils.loading import is_raw, json_object, own_pooling
+from foils.loading import is_raw, own_pooling, own_prompts
 from foils.models import ModelReference
 
-CONFIG = "config_sentence_transformers.json"
 Prompts = Mapping[str, str]
 """`query` and `document` -> text; what is not there is empty."""
 
@@ -56,13 +55,6 @@ def base_encoding(config: EvalRecipe, how: Encoding, model: ModelReference, base
     elif pooling is not None:
         raise UserError(f"recipe: pooling {pooling!r}: base {base.name} says how it pools; remove the key")
     return how._replace(prompts=None if prompts == own_prompts(Path(base.location)) else prompts, pooling=pooling)
-
-
-def own_prompts(folder: Path) -> Prompts:
-    """The prompts that a model's folder names, without empty ones."""
-    named = json_object(folder / CONFIG).get("prompts") or {}
-    passage = next((named[name] for name in ("document", "passage", "corpus") if named.get(name)), "")
-    return {role: text for role, text in (("query", named.get("query")), ("document", passage)) if text}
 
 
 def resolve_precision(wanted: str) -> str:

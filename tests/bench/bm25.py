@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import Stemmer
 
+from builders.context import Context
 from builders.negatives import bm25
-from builders.negatives.material import Material
 from builders.retrieval.bm25.index import K1, B
 from builders.retrieval.bm25.languages import STOP_WORDS
 from tests.bench.made_corpus import made_passages, made_queries
@@ -35,7 +35,7 @@ THREADS = 2
 def ours(corpus, asked, k, folder):
     """Seconds of index and mining, and the candidates."""
     started = time.perf_counter()
-    material = Material(corpus, "en", 42, None, folder / "cache")
+    material = Context(corpus, "en", 42, None, folder / "cache")
     _ = material.bm25
     indexed = time.perf_counter()
     mined = bm25.mine(asked, material, bm25.Bm25Config(depth=k)).candidates

@@ -27,13 +27,13 @@ from aiohttp import web
 from huggingface_hub import AsyncInferenceClient
 
 from builders import schema
+from builders.context import Context
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
-from builders.negatives.material import Material
-from builders.queries import query_tasks, write
-from builders.recipe import QueriesConfig
+from builders.queries.config import QueriesConfig
+from builders.queries.written import query_tasks, write
 from tests.chat_server import completion
 
 NUMBERS = count(10**8)
@@ -78,7 +78,7 @@ def passages(calls):
 
 def stage(llm):
     """What the query stage needs besides passages; only its seed, language and LLM are used."""
-    return Material(schema.CORPUS.empty_table(), "en", 42, llm.run)
+    return Context(schema.CORPUS.empty_table(), "en", 42, llm.run)
 
 
 def requests(table):
@@ -130,7 +130,7 @@ def ours(url, table, concurrency):
     config = LlmConfig(base_url=url, model="stub", concurrency=concurrency)
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
         llm = Llm(config, store, lambda: Endpoint(url, "stub"))
-        written = write(table, table.num_rows, QueriesConfig(), stage(llm))
+        written = write(table, QueriesConfig(), stage(llm))
         assert written.table.num_rows == len(store) == table.num_rows
 
 

@@ -31,7 +31,8 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from builders import queries, schema
-from builders.corpus import keyed_hash, load, sample
+from builders.corpus import load, sample
+from builders.hashing import keyed_hash
 from builders.recipe import CorpusConfig
 
 BLOCK = 10_000

@@ -21,16 +21,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from builders import labelled
+from builders.context import Context, no_llm
 from builders.corpus import load
 from builders.dataset.contents import configs_of, inputs_of, record_of
-from builders.folder import write_folder
+from builders.dataset.folder import write_folder
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import mine_all
 from builders.negatives import bm25
-from builders.negatives.material import Material, no_llm
-from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.queries import labelled
+from builders.queries.config import QueriesConfig
+from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 from builders.selection import select
 from builders.selection.stored import inputs_from, wanted_by
 from foils.recipe import Recipe
@@ -71,7 +72,7 @@ def measured(folder, out):
     stages.done("read and clean")
     given = labelled.read(config.queries, corpus, config.seed)
     stages.done("queries")
-    material = Material(corpus.passages, config.corpus.language, config.seed, no_llm, out.parent / "cache")
+    material = Context(corpus.passages, config.corpus.language, config.seed, no_llm, out.parent / "cache")
     candidates = mine_all(given.queries, material, config)
     stages.done("BM25")
     selection = select(inputs_from(given.queries, candidates, given.qrels), wanted_by(config))

@@ -3,10 +3,12 @@
 import pyarrow as pa
 import pytest
 
-from builders import corpus, labelled
+from builders import corpus
+from builders.context import Context
 from builders.negatives import bm25
-from builders.negatives.material import Material
-from builders.recipe import CorpusConfig, QueriesConfig
+from builders.queries import labelled
+from builders.queries.config import QueriesConfig
+from builders.recipe import CorpusConfig
 from tests.bench.made_corpus import FEWEST, MOST, Maker, made_passages, made_queries, write_beir, write_labels
 
 
@@ -41,7 +43,7 @@ def test_it_goes_the_way_of_a_labelled_corpus(made, tmp_path):
     write_labels(folder, queries)
     found = labelled.read(QueriesConfig(source=str(folder)), cleaned, 42)
     assert found.queries.to_pylist() == queries.to_pylist()
-    material = Material(cleaned.passages, "en", 42, None, tmp_path / "cache")
+    material = Context(cleaned.passages, "en", 42, None, tmp_path / "cache")
     mined = bm25.mine(queries, material, bm25.Bm25Config(depth=10)).candidates.to_pylist()
     hits = {(row["query-id"], row["corpus-id"]) for row in mined}
     assert sum((row["_id"], row["corpus-id"]) in hits for row in queries.to_pylist()) >= 48

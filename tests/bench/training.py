@@ -30,7 +30,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from transformers import TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.models import resolve_model
 from foils.recipe import Recipe
 from tests.bench.memory import in_own_process, peak_mb

@@ -4,12 +4,10 @@ import random
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 from builders.llm.store import CallStore, keyed
-from tests.fixtures import commands
+from tests.fixtures import ROOT, commands
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = 4096
 
 
@@ -51,6 +49,12 @@ def python(code, *arguments, **options):
         text=True,
         **options,
     )
+
+
+def calls_command(*arguments):
+    """Runs `python -m builders.calls`."""
+    command = [sys.executable, "-m", "builders.calls", *map(str, arguments)]
+    return commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def overwrite(path, at, content):

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build, queries
+from builders import build
+from builders.context import Context
 from builders.corpus import load, sample
 from builders.llm.answers import read_answers
 from builders.llm.caller import Call
@@ -13,22 +14,22 @@ from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.messages import body_of
 from builders.llm.store import CallStore
-from builders.negatives.llm import Ask, NegativesTask, Writing
-from builders.negatives.material import Material
+from builders.negatives.written import Ask, NegativesTask, Writing
 from builders.prompts import load_prompt
+from builders.queries.written import write
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.stores import ROOT, a_call, call_key, filled
-from tests.builders.test_calls import command
+from tests.builders.stores import a_call, call_key, calls_command, filled
 from tests.conftest import ANIMALS, SHARED
+from tests.fixtures import ROOT
 
 NOBODY = "http://127.0.0.1:9/v1"
 
 
 def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_server, tmp_path):
     build.main(load_recipe(write_recipe(), (), BuildRecipe), tmp_path / "asked", tmp_path / "calls.sqlite")
-    done = command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet")
+    done = calls_command("export", tmp_path / "calls.sqlite", tmp_path / "answers.parquet")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "answers.parquet")
     assert table.column_names == ["call-key", "answer"]
@@ -64,13 +65,13 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
     answers = read_answers(ROOT / recipe.llm.answers)
     with CallStore(tmp_path / "calls.sqlite") as store:
         llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"), given=answers)
-        material = Material(passages, "en", recipe.seed, llm.run)
+        material = Context(passages, "en", recipe.seed, llm.run)
         seeds = sample(passages, recipe.corpus.sample, recipe.seed)
-        written = queries.write(seeds, seeds.num_rows, recipe.queries, material).table
+        written = write(seeds, recipe.queries, material).table
     assert written.num_rows == 715
     config = recipe.negatives.llm
     writing = Writing("llm", load_prompt(config.prompt), None, recipe.seed, config)
-    tasks = [NegativesTask(Ask(row["_id"], row["text"], row["text"]), [1], writing) for row in written.to_pylist()]
+    tasks = [NegativesTask(Ask(row["_id"], row["text"]), [1], writing) for row in written.to_pylist()]
     found = sum(call_key(body_of(task.request(0), recipe.llm)) in answers for task in tasks)
     assert found == 700  # those that found their passage
 

@@ -13,8 +13,8 @@ from builders.audit.__main__ import Options, _files, main
 from builders.audit.false_negatives import audit, draw, sampled_pairs
 from builders.audit.judges import Judge, Truth, qrels
 from builders.audit.pairs import distinct, ids, shuffled
+from builders.dataset.folder import MANIFEST, read_manifest
 from builders.dataset.read import DataSet
-from builders.folder import MANIFEST, read_manifest
 from cards.templates import section
 from foils.errors import UserError
 from tests.builders.audited import a_dataset, fill, numbered, pairs, write_qrels

@@ -11,10 +11,10 @@ import pytest
 from builders import schema
 from builders.audit.__main__ import Options, main
 from builders.audit.judges import cross_encoder, score
-from builders.corpus import keyed_hash
+from builders.context import Context
 from builders.dataset.read import DataSet
+from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, answer_of
-from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.prompts import load_prompt
 from builders.scores import llm_judge
@@ -124,7 +124,7 @@ def judged(*answers, config=LlmJudgeConfig()):  # noqa: B008 - frozen
     """Scores of two pairs by an LLM that answers so, and what it was asked."""
     waiting = list(answers)
     asked = ScriptedLlm(lambda _: ChatAnswer("k", waiting.pop(0), "stop", 1, 1, 0.0))
-    material = Material(CORPUS.table, "en", 42, asked.converse)
+    material = Context(CORPUS.table, "en", 42, asked.converse)
     return llm_judge.score(pairs(("q", "b"), ("q", "a")), ASKED, CORPUS, material, config), asked.asked
 
 
@@ -154,7 +154,7 @@ def test_what_is_neither_yes_nor_no_is_asked_for_again_and_then_counts_as_neithe
 )
 def test_verdicts_are_read_without_what_stands_round_them(answer):
     stored = {"text": answer, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
-    material = Material(CORPUS.table, "en", 42, ScriptedLlm(lambda _: answer_of("k", stored)).converse)
+    material = Context(CORPUS.table, "en", 42, ScriptedLlm(lambda _: answer_of("k", stored)).converse)
     scores = llm_judge.score(pairs(("q", "b")), ASKED, CORPUS, material, LlmJudgeConfig())
     assert scores["score"].to_pylist() == [1.0]
 

@@ -25,6 +25,7 @@ from builders.retrieval.bm25.index import K1, B, index_key
 from builders.retrieval.bm25.languages import STOP_WORDS
 from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
+from tests.builders.rare_words import made
 from tests.conftest import beir
 
 WORDS = ["owl", "bee", "eel", "ant", "bat", "cow", "fox", "hen", "pig", "running", "runs", "jumped"]
@@ -32,15 +33,6 @@ WORDS = ["owl", "bee", "eel", "ant", "bat", "cow", "fox", "hen", "pig", "running
 
 def passages(ids, texts):
     return Passages(pa.table({"_id": ids, "title": [""] * len(ids), "text": texts}, schema.CORPUS))
-
-
-def made(size, seed, longest=60):
-    """Texts of words that are rare or frequent, with letters beyond ASCII among them, and some empty texts."""
-    draw = random.Random(seed)
-    words = [f"w{n}é" if n % 7 == 0 else f"Word{n}" for n in range(400)]
-    weights = [1 / (n + 1) for n in range(400)]
-    texts = [" ".join(draw.choices(words, weights, k=draw.randint(0, longest))) for _ in range(size)]
-    return [f"p{n}" for n in draw.sample(range(size), size)], texts
 
 
 def split(texts):

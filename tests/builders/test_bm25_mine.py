@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import queries, schema
+from builders.context import Context
 from builders.negatives import bm25, sampled
-from builders.negatives.material import Material
-from tests.builders.test_bm25_index import made
+from tests.builders.rare_words import made
 
 
 @pytest.fixture
 def material(tmp_path):
     ids, texts = made(400, 8)
     table = pa.table({"_id": ids, "title": [""] * 400, "text": texts}, schema.CORPUS)
-    return Material(table, "en", 42, None, tmp_path)
+    return Context(table, "en", 42, None, tmp_path)
 
 
 def asked(material, size):
@@ -51,7 +51,7 @@ def test_candidates_are_ranked_and_every_pair_is_scored_once(material):
 def test_nothing_depends_on_batches_or_order(material, monkeypatch):
     table = asked(material, 60)
     whole = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
-    monkeypatch.setattr(bm25, "BATCH", 7)
+    monkeypatch.setattr(bm25, "_BATCH", 7)
     monkeypatch.setattr(sampled, "_BATCH", 7)
     parts = bm25.mine(table, material, bm25.Bm25Config()), sampled.mine(table, material, sampled.RandomConfig())
     for one, other in zip(whole, parts, strict=True):

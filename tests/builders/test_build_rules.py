@@ -121,31 +121,3 @@ def test_a_barred_passage_stays_barred_when_selected_again(write_recipe, tmp_pat
         assert told <= {"in-an-evaluation-set"}
     assert told
     assert verified(out) == []
-
-
-@pytest.mark.parametrize(
-    ("override", "wording"),
-    [
-        (
-            "selection.ceiling={bm52=1}",
-            r"looks at scores of 'bm52'; this build has those of bm25, cross-encoder, dense",
-        ),
-        ("selection.ceiling={cross-encoder=1}", r"negatives\.cross-encoder: wanted exactly one of model"),
-        (
-            "selection.ceiling={bm25=1}",
-            r"a rule for llm looks at scores of bm25, which scores only what it finds|random",
-        ),
-        ('negatives.variants={corpus = "bm25"}', r"variants\.corpus: 'bm25': wanted a name that no configuration has"),
-        ('negatives.variants={x = "bm25+random"}', r"variants\.x: 'bm25\+random': wanted a name"),
-        ("selection.ceiling={dense=1}", r"negatives\.dense\.model is missing"),
-        ('negatives.kinds=["bm25", "bm25+dense"]', r"'bm25\+dense': allowed are .* of kinds that are listed too"),
-        ('negatives.kinds=["none"]', r"wanted one or more kinds of negatives"),
-        ('negatives.shares={"bm25+random" = {bm25 = 1, random = 1}}', r"no mix of that name among negatives\.kinds"),
-    ],
-)
-def test_what_cannot_work_is_refused_before_anything_is_paid_for(
-    write_recipe, tmp_path, chat_server, override, wording
-):
-    with pytest.raises(UserError, match=wording):
-        run(write_recipe(), tmp_path / "o" / "d", override)
-    assert chat_server.bodies == []

@@ -1,23 +1,10 @@
 """What a call store holds, and its answers as Parquet: the command line."""
 
-import sys
-
 import pyarrow.parquet as pq
 
 from builders.llm.answers import read_answers
 from builders.llm.store import CallStore
-from tests.builders.stores import ROOT, a_call, answers_of, call_key, filled, put, python
-from tests.fixtures import commands
-
-
-def command(*arguments):
-    return commands.run(
-        [sys.executable, "-m", "builders.calls", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+from tests.builders.stores import a_call, answers_of, call_key, calls_command, filled, put, python
 
 
 def test_the_commands(tmp_path):
@@ -27,7 +14,7 @@ def test_the_commands(tmp_path):
     with CallStore(path) as store:
         put(store, (key, {"model": "n"}, {"text": "x", "finish_reason": "length"}))
         store.note_failures([(key, "answered 503"), (key, "answered 503")])
-    assert command("show", path).stdout.splitlines() == [
+    assert calls_command("show", path).stdout.splitlines() == [
         "calls     1,501",
         "  model   m: 1,500",
         "  model   n: 1",
@@ -38,15 +25,15 @@ def test_the_commands(tmp_path):
         "failures  2",
         "       2  answered 503",
     ]
-    done = command("export", path, tmp_path / "x.parquet")
+    done = calls_command("export", path, tmp_path / "x.parquet")
     assert (done.returncode, done.stderr) == (0, f"{tmp_path / 'x.parquet'}: 1501 answers\n")
     assert read_answers(tmp_path / "x.parquet") == {
         **answers_of(rows),
         key: {"text": "x", "finish_reason": "length"},
     }
     assert pq.read_table(tmp_path / "x.parquet")["call-key"].to_pylist() == sorted([*answers_of(rows), key])
-    command("export", filled(tmp_path / "b", rows[::-1]), tmp_path / "y.parquet")
-    command("export", filled(tmp_path / "c", rows), tmp_path / "z.parquet")
+    calls_command("export", filled(tmp_path / "b", rows[::-1]), tmp_path / "y.parquet")
+    calls_command("export", filled(tmp_path / "c", rows), tmp_path / "z.parquet")
     assert (tmp_path / "y.parquet").read_bytes() == (tmp_path / "z.parquet").read_bytes()
 
 
@@ -57,9 +44,9 @@ def test_what_is_asked_wrongly_is_refused(tmp_path):
         (("export", path), "wanted: show STORE, or export STORE FILE.parquet"),
         (("show", path, path), "wanted: show STORE, or export STORE FILE.parquet"),
     ]:
-        wrong = command(*arguments)
+        wrong = calls_command(*arguments)
         assert (wrong.returncode, wrong.stderr) == (2, f"error: {words}\n")
-    wrong = command("show", tmp_path / "none")
+    wrong = calls_command("show", tmp_path / "none")
     assert (wrong.returncode, "no such file; name the --store of an earlier build" in wrong.stderr) == (2, True)
     assert not (tmp_path / "none").exists()
 

@@ -7,18 +7,12 @@ import time
 
 import pytest
 
-from builders.llm.client import Llm
-from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.messages import ChatRequest, Endpoint
 from builders.llm.store import CallStore
 from foils.errors import UserError
-from tests.builders.asking import ask as ask_all
+from tests.builders.asking import ask_server
+from tests.builders.asking import question as request
 from tests.chat_server import completion, last_user_message, reset_mid_body
-
-
-def request(text, seed=1):
-    return ChatRequest(({"role": "user", "content": text},), max_tokens=9, temperature=0.5, seed=seed)
 
 
 @pytest.fixture
@@ -26,10 +20,7 @@ def ask(chat_server, tmp_path):
     ledger = Ledger()
 
     def run(requests, **settings):
-        config = LlmConfig(base_url=chat_server.url, model="scripted", **{"timeout_s": 5.0, **settings})
-        with CallStore(tmp_path / "calls.sqlite") as store:
-            llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"), ledger)
-            return ask_all(llm, "test", requests)
+        return ask_server(chat_server.url, tmp_path / "calls.sqlite", requests, ledger, **settings)
 
     run.ledger = ledger
     return run

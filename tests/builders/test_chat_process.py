@@ -17,24 +17,14 @@ from tests.fixtures import commands
 ASK = """
 import sys
 from pathlib import Path
-from builders.llm.client import Llm
-from builders.llm.config import LlmConfig
-from builders.llm.messages import ChatRequest, Endpoint
-from builders.llm.store import CallStore
 from foils.errors import run_entry
-from tests.builders.asking import ask
+from tests.builders.asking import ask_server, question
 
 url, store_file, count, concurrency = sys.argv[1:]
 
 def entry():
-    config = LlmConfig(base_url=url, model="scripted", concurrency=int(concurrency), timeout_s=20.0)
-    requests = [
-        ChatRequest(({"role": "user", "content": f"q{n}"},), max_tokens=9, temperature=0.5, seed=1)
-        for n in range(int(count))
-    ]
-    with CallStore(Path(store_file)) as store:
-        answers = ask(Llm(config, store, lambda: Endpoint(url, "scripted")), "numbers", requests)
-    print(len(answers))
+    requests = [question(f"q{n}") for n in range(int(count))]
+    print(len(ask_server(url, Path(store_file), requests, concurrency=int(concurrency), timeout_s=20.0)))
 
 sys.exit(run_entry(entry))
 """
@@ -127,7 +117,7 @@ def test_kill_9_repeats_no_stored_call(process, chat_server, tmp_path):
         until(lambda at=moment: len(chat_server.bodies) >= at, asking)
         asking.send_signal(signal.SIGKILL)
         asking.wait()
-        time.sleep(0.2)  # requests under way reach the server before it is read
+        chat_server.settle()
         with CallStore(tmp_path / "calls.sqlite") as store:
             # In flight or in the few milliseconds' batch; nothing that came earlier.
             assert len(set(asked(chat_server))) - len(store) <= 8 + 64
@@ -159,7 +149,7 @@ def test_on_a_terminal_there_is_one_line(chat_server, tmp_path):
         assert asking.wait(timeout=60) == 0
     os.close(reader)
     last = shown.decode().strip().split("\r")[-1]
-    assert last.startswith("numbers: 100%")
+    assert last.startswith("test: 100%")
     assert "30/30" in last
     assert "tokens/s" in last
     assert any("4 in flight" in line for line in shown.decode().split("\r"))

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import corpus, python_docs, schema
+from builders import corpus, hashing, schema
 from builders.columns import Hashes
-from builders.first_seen import FirstSeen
+from builders.corpus import python_docs
+from builders.corpus.sources import Rows
+from builders.hashing import FirstSeen
 from builders.recipe import CorpusConfig
-from builders.sources import Rows
 from builders.spool import Spool, spool_beside
 from foils.errors import UserError
 from foils.provenance import sha256_texts
@@ -26,7 +27,8 @@ from tests.conftest import SHARED
 
 def lines(tmp_path, *rows, name="c.jsonl"):
     path = tmp_path / name
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text(text, "utf-8", "surrogateescape")
     return str(path)
 
 
@@ -35,7 +37,7 @@ def batches(rows, size):
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         columns = ([row[name] for row in part] for name in ("_id", "title", "text"))
-        yield Rows(*columns, len(part))
+        yield Rows(*columns)
 
 
 GOOD = [{"_id": "a", "title": "A", "text": "one"}, {"_id": "b", "text": "two"}]
@@ -87,6 +89,7 @@ def test_every_drop_has_its_reason():
             "no row has a column 'text' (there are '_id', 'body'); name yours with",
         ),
         ([GOOD[0], "{broken"], "line 2 is not JSON"),
+        ([GOOD[0], '{"_id": "b", "text": "\udce9"}'], "line 2 is not UTF-8 at byte 22"),
         ([GOOD[0], "[1]"], "line 2 is not a JSON object"),
         ([GOOD[0], "", GOOD[1], '{"_id": "c", "text": 1} {}'], "line 4 is not JSON: Extra data"),
         ([GOOD[0], r'{"_id": "c", "text": "\ud83d"}'], "line 2 holds half of a surrogate pair"),
@@ -106,15 +109,6 @@ def test_bad_jsonl(tmp_path, rows, words):
     assert words in str(caught.value)
 
 
-def test_invalid_utf8_and_not_parquet(tmp_path):
-    (tmp_path / "c.jsonl").write_bytes(b'{"_id": "a", "text": "ok"}\n{"_id": "b", "text": "\xe9"}\n')
-    with pytest.raises(UserError, match="line 2 is not UTF-8 at byte 22"):
-        corpus.load(CorpusConfig(str(tmp_path / "c.jsonl")))
-    (tmp_path / "c.parquet").write_text("no")
-    with pytest.raises(UserError, match="not a Parquet file"):
-        corpus.load(CorpusConfig(str(tmp_path / "c.parquet")))
-
-
 def test_bad_parquet(tmp_path):
     config = CorpusConfig(str(tmp_path / "c.parquet"))
     pq.write_table(pa.table({"_id": ["a"], "body": ["one"]}), config.source)
@@ -130,6 +124,9 @@ def test_bad_parquet(tmp_path):
     whole = (tmp_path / "c.parquet").read_bytes()
     (tmp_path / "c.parquet").write_bytes(whole[:20] + whole[-60:])
     with pytest.raises(UserError, match=r"c\.parquet"):
+        corpus.load(config)
+    (tmp_path / "c.parquet").write_text("no")
+    with pytest.raises(UserError, match="not a Parquet file"):
         corpus.load(config)
 
 
@@ -204,28 +201,24 @@ def by_the_book(rows, config):
 def test_cleaning_does_not_depend_on_batches(texts, size):
     rows = [{"_id": f"p{at}", "title": " t " * (at % 2), "text": text} for at, text in enumerate(texts)]
     config = CorpusConfig("x", min_chars=2, max_chars=5)
-    cleaned = corpus.clean(batches(rows, size), config)
+    if rows:
+        with pytest.raises(UserError, match=r"corpus x: id 'p0' occurs twice; ids must be unique"):
+            corpus.clean(batches([*rows, rows[0]], size), config)
+    passages, dropped, sha256 = corpus.clean(batches(rows, size), config)
     kept, drops = by_the_book(rows, config)
-    assert cleaned.passages.to_pylist() == kept
+    assert passages.to_pylist() == kept
     found = [
-        (row["id"], row["detail"] if row["reason"] == "duplicate" else row["reason"])
-        for row in cleaned.drops.to_pylist()
+        (row["id"], row["detail"] if row["reason"] == "duplicate" else row["reason"]) for row in dropped.to_pylist()
     ]
     assert found == drops
-    assert cleaned.sha256 == sha256_texts(row.values() for row in kept)
-
-
-def test_an_id_that_occurs_again_in_another_batch_is_refused():
-    rows = [{"_id": name, "title": "", "text": f"text {at}"} for at, name in enumerate("abca")]
-    with pytest.raises(UserError, match=r"corpus x: id 'a' occurs twice; ids must be unique"):
-        corpus.clean(batches(rows, 2), CorpusConfig("x"))
+    assert sha256 == sha256_texts(row.values() for row in kept)
 
 
 def test_the_content_hash_stays_what_published_data_sets_say():
     rows = [{"_id": "a", "title": "A", "text": 'say "hi"'}, {"_id": "ü", "title": "", "text": "two"}]
     expected = hashlib.sha256(b'["a", "A", "say \\"hi\\""]' + '["ü", "", "two"]'.encode()).hexdigest()
     for size in (1, 2):
-        assert corpus.clean(batches(rows, size), CorpusConfig("x")).sha256 == expected
+        assert corpus.clean(batches(rows, size), CorpusConfig("x"))[2] == expected
 
 
 class Merging(Hashes):
@@ -260,36 +253,30 @@ def test_rows_are_spooled_beside_the_output_and_not_into_memory(tmp_path, monkey
 
 @given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 50))
 def test_first_seen_is_the_first(numbers, size):
-    seen, found = FirstSeen(), []
+    seen, found = FirstSeen(), {}
     for start in range(0, len(numbers), size):
-        found += seen.add(np.array(numbers[start : start + size], np.uint64)).tolist()
-    assert found == [numbers.index(number) for number in numbers]
+        again, firsts = seen.repeats(np.array(numbers[start : start + size], np.uint64))
+        found |= dict(zip((again + start).tolist(), firsts.tolist(), strict=True))
+    firsts = {at: numbers.index(number) for at, number in enumerate(numbers)}
+    assert found == {at: first for at, first in firsts.items() if first != at}
 
 
-@pytest.mark.parametrize("source", ["no/such/folder", "missing.jsonl", "nothing"])
-def test_unknown_sources_list_what_is_allowed(source):
-    with pytest.raises(UserError, match="python-docs"):
-        corpus.load(CorpusConfig(source))
-
-
-def test_a_file_of_another_form_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "revision", "words"),
+    [
+        ("no/such/folder", None, "no such file or folder; wanted .*, or python-docs"),
+        ("missing.jsonl", None, "no such file or folder; wanted .*, or python-docs"),
+        ("data/c.csv", None, r"corpus data/c\.csv: not a form that is read; convert the file to \.jsonl or"),
+        ("owner/name", None, r"needs corpus\.revision"),
+        ("owner/name", "v1", "dataset owner/name@v1: the Hub has no such repository, or your token may not see it"),
+    ],
+)
+def test_unknown_sources_list_what_is_allowed(tmp_path, monkeypatch, source, revision, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "c.csv").write_text("_id,text\n")
-    with pytest.raises(UserError, match=r"corpus data/c\.csv: not a form that is read; convert the file to \.jsonl or"):
-        corpus.load(CorpusConfig("data/c.csv"))
-
-
-def test_hub_id_needs_a_revision():
-    with pytest.raises(UserError, match=r"needs corpus\.revision"):
-        corpus.load(CorpusConfig("owner/name"))
-
-
-def test_a_hub_that_cannot_be_reached_is_one_clear_line():
-    with pytest.raises(
-        UserError, match=r"dataset owner/name@v1: the Hub has no such repository, or your token may not see it"
-    ):
-        corpus.load(CorpusConfig("owner/name", revision="v1"))
+    with pytest.raises(UserError, match=words):
+        corpus.load(CorpusConfig(source, revision))
 
 
 def test_sampling_depends_on_ids_and_seed_alone():
@@ -304,26 +291,21 @@ def test_sampling_depends_on_ids_and_seed_alone():
     grown = corpus.sample(table.slice(0, 150), 20, 42)["_id"].to_pylist()
     assert len(set(grown) & set(first)) >= len([i for i in first if int(i) < 150])
     assert corpus.sample(table, 0, 42).num_rows == 200
-    by_hand = sorted(range(200), key=lambda number: corpus.keyed_hash(42, "sample", str(number)))[:20]
+    by_hand = sorted(range(200), key=lambda number: hashing.keyed_hash(42, "sample", str(number)))[:20]
     assert sorted(map(int, first)) == sorted(by_hand)
     chunks = pa.concat_tables([table.slice(0, 7), table.slice(7, 150), table.slice(157)])
     assert corpus.sample(chunks, 20, 42).to_pylist() == corpus.sample(table, 20, 42).to_pylist()
 
 
-def test_python_docs_hold_nothing_that_a_library_put_into_the_standard_library(monkeypatch):
+def test_python_docs_are_thousands_of_passages_with_stable_ids(monkeypatch):
+    first = list(python_docs.passages())
     method = lambda: None  # noqa: E731
     method.__doc__ = "Logs a message once, however often it is called, as some libraries have it. " * 3
     monkeypatch.setattr(logging.Logger, "log_once", method, raising=False)
-    assert "logging.Logger.log" in {each["_id"] for each in python_docs.passages()}
-    assert "logging.Logger.log_once" not in {each["_id"] for each in python_docs.passages()}
-
-
-def test_python_docs_are_thousands_of_passages_with_stable_ids():
-    first, again = list(python_docs.passages()), list(python_docs.passages())
-    assert first == again
+    assert list(python_docs.passages()) == first  # nothing that a library puts into the standard library
     ids = [row["_id"] for row in first]
     assert len(set(ids)) == len(ids) > 4000
-    assert {"json.dumps", "str.split", "pathlib.Path.glob", "topic:with", "subprocess.run"} <= set(ids)
+    assert {"json.dumps", "str.split", "logging.Logger.log", "topic:with", "subprocess.run"} <= set(ids)
     assert max(len(row["text"]) for row in first) < 20_000
     assert len({normalised(row["text"]) for row in first}) == len(first)
     loaded = corpus.load(CorpusConfig("python-docs", min_chars=60))

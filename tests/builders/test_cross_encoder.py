@@ -5,18 +5,18 @@ import pyarrow as pa
 import pytest
 
 from builders import schema
+from builders.context import Context
 from builders.negatives.cross_encoder import mine
-from builders.negatives.material import Material
 from builders.scores.config import CrossEncoderConfig
 from foils.errors import UserError
 from foils.recipe import decode_config
-from tests.builders.test_scoring import tiny_model
 from tests.conftest import ANIMALS, BASE
+from tests.fixtures.tiny import word_ranker
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return str(tiny_model(tmp_path_factory.mktemp("tiny") / "model"))
+    return str(word_ranker(tmp_path_factory.mktemp("tiny") / "model"))
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def material(tmp_path):
     rows = [
         {"_id": name, "title": name, "text": f"{text} w{n} w{n + 7}"} for n, (name, text) in enumerate(ANIMALS.items())
     ]
-    return Material(pa.Table.from_pylist(rows, schema.CORPUS), "en", 42, None, tmp_path)
+    return Context(pa.Table.from_pylist(rows, schema.CORPUS), "en", 42, None, tmp_path)
 
 
 QUERIES = pa.table(

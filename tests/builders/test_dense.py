@@ -7,10 +7,10 @@ from sentence_transformers import SentenceTransformer
 
 from builders import queries as written
 from builders import schema
+from builders.context import Context
 from builders.mining import MINERS
 from builders.negatives import dense
 from builders.negatives.dense import DenseConfig
-from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.recipe import BuildRecipe
 from builders.recipe_checks import check
@@ -30,7 +30,7 @@ CONFIG = DenseConfig(model=BASE, depth=4)
 
 @pytest.fixture
 def material(tmp_path):
-    return Material(CORPUS, "en", 42, converse=None, cache=tmp_path / "cache")
+    return Context(CORPUS, "en", 42, converse=None, cache=tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_every_positive_is_scored_found_or_not(material, similar):
 
 
 def test_the_order_of_queries_and_passages_changes_no_candidate(material, tmp_path):
-    turned = Material(CORPUS.take(list(range(len(IDS)))[::-1]), "en", 42, converse=None, cache=tmp_path / "other")
+    turned = Context(CORPUS.take(list(range(len(IDS)))[::-1]), "en", 42, converse=None, cache=tmp_path / "other")
     one = dense.mine(QUERIES, material, CONFIG).candidates
     other = dense.mine(QUERIES.take(list(range(len(IDS)))[::-1]), turned, CONFIG).candidates
     order = [("query-id", "ascending"), ("rank", "ascending")]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders import schema
-from builders.folder import read_config, read_manifest
+from builders.dataset.folder import read_config, read_manifest
 from builders.negatives.domain_ranker import titled
 from tests.conftest import ANIMALS, BASE
 

@@ -11,12 +11,12 @@ from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from builders.passages import Passages
-from builders.retrieval.embeddings import Embedder, Reading, as_texts, own_prompts, retriever
+from builders.retrieval.embeddings import Embedder, Reading, as_texts, retriever
 from foils.errors import UserError
+from foils.loading import own_prompts
 from foils.models import resolve_model
 from tests.conftest import BASE
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 TEXTS = [f"Passage number {number} tells of {'owls and ' * (number % 7)}bees." for number in range(40)]
 
@@ -106,7 +106,7 @@ def test_all_that_shapes_a_vector_is_in_its_key(copied, tmp_path):
 
 def test_a_models_own_prompts_are_used(copied, tmp_path):
     settings = json.loads((copied / "config_sentence_transformers.json").read_text())
-    assert own_prompts(copied) == {"query": "", "document": ""}
+    assert own_prompts(copied) == {}
     settings["prompts"] = {"query": "query: ", "document": "", "passage": "passage: "}
     (copied / "config_sentence_transformers.json").write_text(json.dumps(settings))
     embedder = Embedder(Reading(str(copied)), tmp_path)

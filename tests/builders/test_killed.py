@@ -108,7 +108,7 @@ def test_kill_9_at_random_moments_of_a_build(kills, command, tmp_path):
             process.communicate()
             assert process.returncode == -signal.SIGKILL, "the build ended before it was killed: make it longer"
             killed += 1
-            time.sleep(0.1)  # requests under way reach the server before it is read
+            server.settle()
             with CallStore(tmp_path / "killed" / "calls.sqlite") as store:
                 # Answered but not written yet: what was in flight, and the write buffer's few milliseconds.
                 assert len(set(map(json.dumps, server.bodies))) - len(store) <= CONCURRENCY + BATCH

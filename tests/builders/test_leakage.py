@@ -25,8 +25,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.builders.audited import a_dataset, write_qrels
 from tests.conftest import ANIMALS, SHARED, beir
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 draw = random.Random(7)
 WORDS = [f"word{n}" for n in range(5000)]

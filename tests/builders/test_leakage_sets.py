@@ -12,7 +12,7 @@ from mteb.abstasks import AbsTaskRetrieval
 from builders.leakage.evaluation_sets import load_set, load_sets, of_task
 from foils.errors import UserError
 from tests.conftest import beir
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT
 
 PASSAGES = [("d1", "Owls", "Owls hunt mice."), ("d2", "", "Bees dance."), ("d3", "", "Eels swim."), ("d4", None, "x")]
 QUERIES = {"q1": "Who hunts mice?", "q2": "Who dances?", "q3": "Never judged?", "q4": "Judged irrelevant?"}

@@ -13,11 +13,12 @@ from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, PricesConfig
 from builders.llm.failures import Failure, asked_wait, backoff
 from builders.llm.limiter import GaveUpError, Limiter
-from builders.llm.messages import ChatRequest, Endpoint
+from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
 from foils.errors import UserError
 from tests.builders.asking import ask as ask_all
+from tests.builders.asking import ask_server, question
 from tests.chat_server import ChatServer, completion
 
 BUSY = Failure("answered 429", status=429, pushed_back=True)
@@ -37,14 +38,8 @@ class Clock:
 @pytest.fixture
 def ask(chat_server, tmp_path):
     def run(count, url=None, **settings):
-        url = url or chat_server.url
-        config = LlmConfig(base_url=url, model="scripted", **{"timeout_s": 5.0, **settings})
-        requests = [
-            ChatRequest(({"role": "user", "content": f"q{n}"},), max_tokens=9, temperature=0.5, seed=1)
-            for n in range(count)
-        ]
-        with CallStore(tmp_path / "calls.sqlite") as store:
-            return ask_all(Llm(config, store, lambda: Endpoint(url, "scripted")), "test", requests)
+        requests = [question(f"q{n}") for n in range(count)]
+        return ask_server(url or chat_server.url, tmp_path / "calls.sqlite", requests, **settings)
 
     return run
 
@@ -346,16 +341,13 @@ def test_a_wait_that_the_endpoint_asks_for_is_kept_by_all_or_ends_the_run():
 
 
 def test_what_is_known_of_an_endpoint_goes_from_one_stage_to_the_next(chat_server, tmp_path):
-    def requests(name):
-        return [ChatRequest(({"role": "user", "content": f"{name} {n}"},), 9, 0.5, seed=1) for n in range(8)]
-
     came = []
     config = LlmConfig(base_url=chat_server.url, model="scripted", concurrency=1)
     with CallStore(tmp_path / "calls.sqlite") as store:
         llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"))
-        ask_all(llm, "first", requests("first")[:3])
+        ask_all(llm, "first", [question(f"first {n}") for n in range(3)])
         llm.caller.limiter.heard(429, {"retry-after": "1"})
         started = time.monotonic()
         chat_server.script = lambda *_: came.append(time.monotonic()) or "text"
-        ask_all(llm, "second", requests("second"))
+        ask_all(llm, "second", [question(f"second {n}") for n in range(8)])
     assert came[0] - started >= 0.9

@@ -9,16 +9,25 @@ from hypothesis import strategies as st
 
 from builders import queries as queries_module
 from builders import schema
+from builders.context import Context
+from builders.language import is_in, warn_of_language
 from builders.llm.config import LlmConfig
 from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
-from builders.negatives.material import Material
-from builders.negatives.written_checks import Manner, WrittenChecks
+from builders.negatives.written import LlmNegativesConfig
+from builders.negatives.written_checks import Style, WrittenChecks
 from builders.prompts import load_prompt
 from foils.errors import UserError
 from tests.builders.stores import call_key
 from tests.scripted_llm import ScriptedLlm
+
+
+def corpus_of(texts):
+    """Passages without titles."""
+    rows = [{"_id": f"p{n}", "title": "", "text": text} for n, text in enumerate(texts)]
+    return pa.Table.from_pylist(rows, schema.CORPUS)
+
 
 CORPUS = pa.Table.from_pylist(
     [
@@ -44,57 +53,69 @@ NEGATIVES = [
 ]
 
 
-@pytest.fixture
-def material():
-    """The corpus with an LLM that gives one good answer after the other; it records what it was asked."""
-    waiting = iter(NEGATIVES)
-    llm_that_answers = ScriptedLlm(lambda _: ChatAnswer("key", next(waiting), "stop", 1, 1, 0.0))
-    made = Material(CORPUS, "en", 42, llm_that_answers.converse)
-    made.asked = llm_that_answers.asked
-    return made
+ONE = QUERIES.slice(0, 1)
+OTHERS = NEGATIVES[1:4]
 
 
-def test_the_query_is_all_that_is_shown(material):
-    mined = llm.mine(QUERIES, material, llm.LlmNegativesConfig(count=2))
-    assert [row["_id"] for row in mined.generated.to_pylist()] == ["a/q1/llm1", "a/q1/llm2", "b/q1/llm1", "b/q1/llm2"]
+def mined_from(*texts, queries=ONE, corpus=CORPUS, language="en", kind=llm, **config):
+    """What becomes of these answers, given in turn (a text, or a whole answer), and what was asked."""
+    waiting = list(texts)
+
+    def answer(_):
+        text = waiting.pop(0)
+        return ChatAnswer(f"key{len(waiting)}", text, "stop", 1, 1, 0.0) if isinstance(text, str) else text
+
+    scripted = ScriptedLlm(answer)
+    made = LlmNegativesConfig if kind is llm else llm_with_positive.LlmWithPositiveConfig
+    return kind.mine(queries, Context(corpus, language, 42, scripted.converse), made(**config)), scripted.asked
+
+
+def mine_with(*texts, **config):
+    """Ids and texts of what was kept, id, reason and text of what was dropped, and the requests."""
+    mined, asked = mined_from(*texts, **config)
+    kept = [(row["_id"], row["text"]) for row in mined.generated.to_pylist()]
+    return kept, [tuple(row.values())[1:] for row in mined.drops.to_pylist()], asked
+
+
+def test_the_query_is_all_that_is_shown():
+    mined, asked = mined_from(*NEGATIVES, queries=QUERIES, count=2)
     assert [tuple(row.values()) for row in mined.candidates.to_pylist()] == [
         ("a/q1", "a/q1/llm1", 1, None),
         ("a/q1", "a/q1/llm2", 2, None),
         ("b/q1", "b/q1/llm1", 1, None),
         ("b/q1", "b/q1/llm2", 2, None),
     ]
-    assert [request.messages[-1]["content"] for request in material.asked[::2]] == [
+    assert mined.generated["_id"].to_pylist() == mined.candidates["corpus-id"].to_pylist()
+    assert [request.messages[-1]["content"] for request in asked[::2]] == [
         "Query: what do owls hunt?",
         "Query: how do bees talk?",
     ]
-    assert len({request.seed for request in material.asked}) == 4
+    assert len({request.seed for request in asked}) == len(asked) == 4  # no priming question for this prompt
 
 
-def test_the_positive_is_shown_where_the_kind_says_so(material):
-    mined = llm_with_positive.mine(QUERIES, material, llm_with_positive.LlmWithPositiveConfig(passage_chars=24))
-    # The prompt has a priming question, so the LLM is asked that once, before the first query.
-    assert material.asked[0].messages[-1]["content"] == load_prompt("hard-negative-with-positive-v1").priming
-    assert len(material.asked) == 3
-    shown = material.asked[1].messages[-1]["content"]
-    assert shown == "Query: what do owls hunt?\nPassage: Owls Owls hunt mice at n"
-    assert material.asked[1].messages[2] == {"role": "assistant", "content": NEGATIVE}
-    assert [row["_id"] for row in mined.generated.to_pylist()] == ["a/q1/llm-with-positive1", "b/q1/llm-with-positive1"]
+def test_the_positive_is_shown_where_the_kind_says_so():
+    mined, asked = mined_from(*NEGATIVES, queries=QUERIES, kind=llm_with_positive, passage_chars=24)
+    assert len(asked) == 3  # the prompt's priming question comes first
+    assert asked[1].messages[-1]["content"] == "Query: what do owls hunt?\nPassage: Owls Owls hunt mice at n"
+    assert asked[1].messages[2] == {"role": "assistant", "content": NEGATIVE}
+    assert mined.generated["_id"].to_pylist() == ["a/q1/llm-with-positive1", "b/q1/llm-with-positive1"]
 
 
-def test_priming_comes_first_and_only_once(material):
-    llm.mine(QUERIES, material, llm.LlmNegativesConfig(prompt="hard-negative-primed-v1", count=2))
-    first, *others = material.asked
+def test_priming_comes_first_and_only_once():
+    _, (first, *others) = mined_from(*NEGATIVES, queries=QUERIES, prompt="hard-negative-primed-v1", count=2)
     assert first.temperature == 0
     assert len(others) == 4
     for request in others:
-        roles = [message["role"] for message in request.messages]
-        assert roles[:3] == ["system", "user", "assistant"]
+        assert [message["role"] for message in request.messages][:3] == ["system", "user", "assistant"]
         assert request.messages[1]["content"] == first.messages[0]["content"]
 
 
-def test_without_a_priming_question_nothing_is_asked_before(material):
-    llm.mine(QUERIES, material, llm.LlmNegativesConfig())
-    assert len(material.asked) == 2
+def test_a_priming_question_that_is_not_answered_is_left_out(caplog):
+    thoughts = ChatAnswer("k", "", "length", 1, 1, 0.0, only_reasoning=True)
+    mined, asked = mined_from(thoughts, NEGATIVE, prompt="hard-negative-primed-v1")
+    assert mined.generated.num_rows == 1
+    assert asked[1].messages[1]["content"].startswith("Query:")
+    assert "no usable answer to the priming question (only-reasoning)" in caplog.text
 
 
 TWO = "Barn owls nest in church towers.\n\nDr. Lee saw them, e.g. in Kent. Dr. Lee raised their young on mice at home."
@@ -113,28 +134,21 @@ TWO = "Barn owls nest in church towers.\n\nDr. Lee saw them, e.g. in Kent. Dr. L
     ],
 )
 def test_a_negative_is_kept_whole_and_nothing_else(raw):
-    raw = answer_of(
-        "k", {"text": raw, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 1}
-    )
-    asked = ScriptedLlm(lambda _: raw)
-    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig())
+    stored = {"text": raw, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 1}
+    mined, asked = mined_from(answer_of("k", stored))
     assert mined.generated["text"].to_pylist() == [TWO]
-    assert asked.asked[0].stop == ()
+    assert asked[0].stop == ()
 
 
 def test_a_stop_string_is_sent_where_the_recipe_says_so_and_keys_are_what_they_were():
-    asked = scripted(NEGATIVE)
-    config = llm.LlmNegativesConfig(stop=("\n",))
-    llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), config)
-    body = body_of(asked.asked[0], LlmConfig(model="m"))
+    _, asked = mined_from(NEGATIVE, stop=("\n",))
+    body = body_of(asked[0], LlmConfig(model="m"))
     assert call_key(body) == "7b34e127e23cbc02c1ff373c9a32191f5e6df152a29cb7907e74eca8302a1038"
 
 
 def test_a_cut_negative_ends_with_its_last_whole_sentence():
     cut = ChatAnswer("k", f"{NEGATIVE} They hunt at dusk, says Dr. Lee of the U.S. Then they", "length", 1, 1, 0.0)
-    asked = ScriptedLlm(lambda _: cut)
-    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig())
-    assert mined.generated["text"].to_pylist() == [NEGATIVE]
+    assert mined_from(cut)[0].generated["text"].to_pylist() == [NEGATIVE]
 
 
 def test_numbered_negatives_may_have_several_lines():
@@ -145,142 +159,83 @@ def test_numbered_negatives_may_have_several_lines():
     assert ([text for _, text in kept], dropped) == (NEGATIVES[:2], [])
 
 
-def test_a_priming_question_that_is_not_answered_is_left_out(caplog):
-    thoughts = ChatAnswer("k", "", "length", 1, 1, 0.0, only_reasoning=True)
-    waiting = iter([thoughts, ChatAnswer("k", NEGATIVE, "stop", 1, 1, 0.0)])
-    asked = ScriptedLlm(lambda _: next(waiting))
-    config = llm.LlmNegativesConfig(prompt="hard-negative-primed-v1")
-    assert llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), config).generated.num_rows == 1
-    assert asked.asked[1].messages[1]["content"].startswith("Query:")
-    assert "no usable answer to the priming question (only-reasoning)" in caplog.text
-
-
 def test_checks_that_the_corpus_breaks_are_reported(caplog):
     texts = [f"{PLAIN} {number}" if number % 3 else "Совы охотятся ночью на мышей" for number in range(30)]
-    rows = [{"_id": str(number), "title": "", "text": text} for number, text in enumerate(texts)]
-    mixed = pa.Table.from_pylist([*CORPUS.to_pylist(), *rows], schema.CORPUS)
-    config = llm.LlmNegativesConfig(checks=WrittenChecks(longest=0, shortest=0))
-    mined = llm.mine(QUERIES.slice(0, 1), Material(mixed, "en", 42, scripted(OTHERS[0]).converse), config)
-    assert mined.record == {"checks lifted": ["script"]}
+    mixed = pa.concat_tables([CORPUS, corpus_of(texts)])
+    assert mined_from(OTHERS[0], corpus=mixed)[0].record == {"checks lifted": ["script"]}
     assert "not checked for what the corpus itself breaks: script" in caplog.text
-    whole = llm.mine(QUERIES.slice(0, 1), Material(BROAD_AND_OURS, "en", 42, scripted(OTHERS[0]).converse), config)
-    assert whole.record == {}
+    assert mined_from(OTHERS[0], corpus=BROAD_AND_OURS)[0].record == {}
 
 
 def test_an_answer_that_repeats_its_instructions_is_dropped():
     leak = "It shares the topic and many words, although it does not answer the query."
-    leaking = ScriptedLlm(lambda _: ChatAnswer("k", leak, "stop", 1, 1, 0.0))
-    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, leaking.converse), llm.LlmNegativesConfig())
-    assert mined.generated.num_rows == 0
-    assert [(row["stage"], row["reason"]) for row in mined.drops.to_pylist()] == [("llm", "prompt-echo")] * 2
+    kept, dropped, _ = mine_with(leak, leak, attempts=2)
+    assert (kept, dropped) == ([], [("a/q1/llm1", "prompt-echo", leak)])
 
 
-def scripted(*texts):
-    """An LLM that gives these answers in turn."""
-    waiting = list(texts)
-    return ScriptedLlm(lambda _: ChatAnswer(f"key{len(waiting)}", waiting.pop(0), "stop", 1, 1, 0.0))
-
-
-SEVERAL = llm.LlmNegativesConfig(prompt="hard-negatives-v1", count=3, per_call=2)
-OTHERS = NEGATIVES[1:4]
+SEVERAL = {"prompt": "hard-negatives-v1", "count": 3, "per_call": 2}
 
 
 def test_several_negatives_come_in_one_answer():
-    asked = scripted(f"1. {OTHERS[0]}\n\n2. {OTHERS[1]}", OTHERS[2])
-    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), SEVERAL)
-    assert [(row["_id"], row["text"]) for row in mined.generated.to_pylist()] == [
-        (f"a/q1/llm{number}", text) for number, text in enumerate(OTHERS, start=1)
-    ]
-    assert [row["rank"] for row in mined.candidates.to_pylist()] == [1, 2, 3]
-    assert [request.messages[-1]["content"] for request in asked.asked] == [
+    kept, _, asked = mine_with(f"1. {OTHERS[0]}\n\n2. {OTHERS[1]}", OTHERS[2], **SEVERAL)
+    assert kept == [(f"a/q1/llm{number}", text) for number, text in enumerate(OTHERS, start=1)]
+    assert [request.messages[-1]["content"] for request in asked] == [
         f"Write {count} hard negatives for this query: what do owls hunt?" for count in (2, 1)
     ]
-    assert [request.max_tokens for request in asked.asked] == [256, 128]
-    assert {request.stop for request in asked.asked} == {()}
+    assert [request.max_tokens for request in asked] == [256, 128]
+    assert {request.stop for request in asked} == {()}
 
 
 def test_only_what_is_missing_is_asked_for_again():
-    asked = scripted(f"{OTHERS[0]}\nToo short.", OTHERS[0], OTHERS[1], OTHERS[2])
-    mined = llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "en", 42, asked.converse), SEVERAL)
-    assert [row["text"] for row in mined.generated.to_pylist()] == OTHERS
-    counts = [request.messages[-1]["content"].split()[1] for request in asked.asked]
+    kept, _, asked = mine_with(f"{OTHERS[0]}\nToo short.", OTHERS[0], OTHERS[1], OTHERS[2], **SEVERAL)
+    assert [text for _, text in kept] == OTHERS
+    counts = [request.messages[-1]["content"].split()[1] for request in asked]
     assert counts == ["2", "1", "1", "1"]  # too short, then a repetition, then good; the third by itself
-    assert len({request.seed for request in asked.asked}) == 4
+    assert len({request.seed for request in asked}) == 4
 
 
 def test_json_holds_the_server_to_the_form():
     text = '{"text": "%s"}'
-    asked = scripted(text % OTHERS[0], "no JSON", text % OTHERS[1])
-    config = llm.LlmNegativesConfig(output="json", attempts=2)
-    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, asked.converse), config)
-    assert [row["text"] for row in mined.generated.to_pylist()] == OTHERS[:2]
-    assert all(request.schema["required"] == ["text"] for request in asked.asked)
-    assert all(request.stop == () for request in asked.asked)
+    answers = (text % OTHERS[0], "no JSON", text % OTHERS[1])
+    kept, _, asked = mine_with(*answers, queries=QUERIES, output="json", attempts=2)
+    assert [text for _, text in kept] == OTHERS[:2]
+    assert all((request.schema["required"], request.stop) == (["text"], ()) for request in asked)
 
 
 def test_one_text_a_prompt_and_several_a_call_do_not_go_together():
-    config = llm.LlmNegativesConfig(count=2, per_call=2)
     with pytest.raises(UserError, match=r"negatives\.llm\.per_call 2: prompt 'hard-negative-v1' asks for one text"):
-        llm.mine(QUERIES, Material(CORPUS, "en", 42, scripted().converse), config)
+        mined_from(count=2, per_call=2)
 
 
 def test_the_corpus_language_chooses_the_prompt():
-    asked = scripted(OTHERS[0])
-    llm.mine(QUERIES.slice(0, 1), Material(CORPUS, "de", 42, asked.converse), llm.LlmNegativesConfig())
-    assert asked.asked[0].messages[0]["content"] == load_prompt("hard-negative-v1.de").system
+    _, asked = mined_from(OTHERS[0], language="de")
+    assert asked[0].messages[0]["content"] == load_prompt("hard-negative-v1.de").system
 
 
 # Checks on what was written: on one answer, on answers to one query, on answers to many.
 
 PLAIN = "Barn owls nest in church towers and raise their young on what both parents bring home"
-BROAD = pa.Table.from_pylist(
-    [
-        {"_id": f"p{number}", "title": "", "text": f"{subject} live in the {place} and {habit} when it is dark there."}
-        for number, (subject, place, habit) in enumerate(
-            itertools.product(("Owls", "Bats", "Moths"), ("wood", "barn", "attic"), ("hunt", "sing", "hide"))
-        )
-    ],
-    schema.CORPUS,
+BROAD = corpus_of(
+    f"{subject} live in the {place} and {habit} when it is dark there."
+    for subject, place, habit in itertools.product(
+        ("Owls", "Bats", "Moths"), ("wood", "barn", "attic"), ("hunt", "sing", "hide")
+    )
 )
-
-
 BROAD_AND_OURS = pa.concat_tables([BROAD, CORPUS])
 
-ABOUT_OWLS = {
-    "es": (
-        "La lechuza anida en los campanarios y cría a sus pollos con lo que los dos padres les traen por la noche;",
-        "en el invierno no se va muy lejos de su nido",
-    ),
-    "pt": (
-        "A coruja faz o ninho nas torres das igrejas e cria os filhotes com o que os dois pais lhes trazem à noite;",
-        "no inverno não se afasta muito do seu ninho",
-    ),
-    "da": (
-        "Sløruglen bygger rede i kirketårne og opfostrer sine unger med det, som begge forældre bringer hjem",
-        "om natten, og den flyver ikke langt væk fra sin rede",
-    ),
-    "nl": (
-        "De kerkuil nestelt in torens en brengt zijn jongen groot met wat beide ouders in de nacht naar het nest",
-        "brengen, en hij gaat niet ver van zijn nest",
-    ),
-}
 
-
-def manner(table=BROAD, language="en", max_tokens=128, **checks):
-    return written_checks.manner_of(table, language, 42, WrittenChecks(**checks), max_tokens)
+def style(table=BROAD, language="en", max_tokens=128, **checks):
+    return written_checks.style_of(table, language, 42, WrittenChecks(**checks), max_tokens)
 
 
 @pytest.mark.parametrize(
     ("language", "text"),
     [
         ("en", "Sure! Here is a passage about owls that nest in church towers."),
-        ("en", "Here are two hard negatives on owls."),
         ("en", "Owls nest in church towers. This passage doesn\u2019t directly answer the question of what they eat."),
         ("en", "As an AI language model, I cannot see owls."),
         ("en", "Passage: Barn owls nest in church towers."),
         ("en", "Owls nest in towers. I hope this helps."),
-        ("en", "Owls nest in towers. However, this passage does not say what they eat."),
-        ("en", "I'd rather not write misleading text about owls."),
         ("de", "Gerne! Hier ist ein Text über Eulen im Kirchturm."),
         ("de", "Eulen nisten in Türmen. Dieser Abschnitt beantwortet nicht, was sie fressen."),
         ("fr", "Voici un passage sur les chouettes des clochers."),
@@ -292,9 +247,9 @@ def manner(table=BROAD, language="en", max_tokens=128, **checks):
     ],
 )
 def test_a_text_that_speaks_of_itself_is_rejected(language, text):
-    told_by = manner(language=language).told_by
-    assert written_checks.reject(text, "", Manner(told_by=told_by), WrittenChecks()) == "meta-talk"
-    assert manner(language=language, meta_talk=False).told_by == ()
+    used = style(language=language).phrases
+    assert written_checks.reject(text, "", Style(phrases=used), WrittenChecks()) == "meta-talk"
+    assert style(language=language, meta_talk=False).phrases == ()
 
 
 @pytest.mark.parametrize(
@@ -304,7 +259,6 @@ def test_a_text_that_speaks_of_itself_is_rejected(language, text):
         ("en", "The database returns no rows if the query does not match; a passage of the log says why."),
         ("en", "Here is how owls hunt: they listen. Certainly no owl hears a mouse under ice."),
         ("en", "A negative result of this text does not rule out the disease. Sure signs are rare."),
-        ("en", "Question marks end a sentence, and answers to them begin another."),
         ("en", "I cannot recommend this hotel; the rooms were small and the staff were rude."),
         ("en", "I'm a nurse and wear these shoes all day. I have owned three pairs of them."),
         ("en", "Note: barn owls are protected by law. Would you like to see one? Come on Friday."),
@@ -315,22 +269,16 @@ def test_a_text_that_speaks_of_itself_is_rejected(language, text):
     ],
 )
 def test_a_text_about_queries_and_passages_is_not(language, text):
-    assert written_checks.reject(text, "", Manner(told_by=phrases(language)), WrittenChecks()) is None
+    assert written_checks.reject(text, "", Style(phrases=phrases(language)), WrittenChecks()) is None
 
 
 def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     text = "Question: where do owls nest? Answer: in towers."
-    faq = pa.Table.from_pylist([{"_id": str(i), "title": "", "text": f"{text} {i}"} for i in range(300)], schema.CORPUS)
-    assert written_checks.reject(text, "", Manner(told_by=manner(faq).told_by), WrittenChecks()) is None
-    assert written_checks.reject(text, "", Manner(told_by=manner().told_by), WrittenChecks()) == "meta-talk"
-    # The others still hold, and one passage in 300 is no use of a phrase.
-    assert written_checks.reject("Sure, here is one.", "", manner(faq, longest=0), WrittenChecks()) == "meta-talk"
-    one = pa.concat_tables([BROAD] * 11 + [faq.slice(0, 1)])
-    ids = pa.array([str(i) for i in range(one.num_rows)])
-    assert (
-        written_checks.reject(text, "", Manner(told_by=manner(one.set_column(0, "_id", ids)).told_by), WrittenChecks())
-        == "meta-talk"
-    )
+    faq = corpus_of(f"{text} {n}" for n in range(300))
+    once = corpus_of([*BROAD["text"].to_pylist() * 11, text])  # one passage in 300 is no use of a phrase
+    for table, reason in ((faq, None), (BROAD, "meta-talk"), (once, "meta-talk")):
+        assert written_checks.reject(text, "", Style(phrases=style(table).phrases), WrittenChecks()) == reason
+    assert written_checks.reject("Sure, here is one.", "", style(faq), WrittenChecks()) == "meta-talk"
 
 
 @pytest.mark.parametrize(
@@ -350,12 +298,10 @@ def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     ],
 )
 def test_a_language_that_is_not_the_corpus_s_is_reported(caplog, text, languages):
-    passages = pa.Table.from_pylist(
-        [{"_id": str(i), "title": "", "text": f"{text} {i}"} for i in range(3)], schema.CORPUS
-    )
+    passages = corpus_of(f"{text} {n}" for n in range(3))
     for language in ("en", "de", "ar"):
         caplog.clear()
-        written_checks.warn_of_language(passages, language, 42)
+        warn_of_language(passages, language, 42)
         assert ("3 of 3 passages seem to be in another" in caplog.text) == (language not in languages)
 
 
@@ -369,58 +315,52 @@ def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
         "Owls turn their heads far around, since their eyes are fixed in the skull and cannot move.": None,
     }
     for text, reason in cases.items():
-        assert written_checks.reject(text, positive, Manner(), WrittenChecks()) == reason
-        assert written_checks.reject(text, positive, Manner(), WrittenChecks(positive=False)) is None
-        assert written_checks.reject(text, "", Manner(), WrittenChecks()) is None
+        assert written_checks.reject(text, positive, Style(), WrittenChecks()) == reason
+        assert written_checks.reject(text, positive, Style(), WrittenChecks(positive=False)) is None
+        assert written_checks.reject(text, "", Style(), WrittenChecks()) is None
 
 
 def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
-    def of_length(words):
-        rows = [{"_id": str(i), "title": "", "text": f"w{i} " * words} for i in range(20)]
-        return pa.Table.from_pylist(rows, schema.CORPUS)
+    def length(words, **settings):
+        return style(corpus_of(f"w{n} " * words for n in range(20)), **settings)[:2]
 
-    assert manner(of_length(40))[:2] == (10, 80)
-    assert manner(of_length(1000))[:2] == (16, 2000)  # a few sentences are asked for, not a thousand words
-    assert manner(of_length(5))[:2] == (1, 64)
-    assert manner(of_length(5), max_tokens=20)[:2] == (1, 10)
-    assert manner(of_length(40), shortest=0, longest=0)[:2] == (0, 0)
-    limits = Manner(fewest=10, most=80)
+    assert length(40) == (10, 80)
+    assert length(1000) == (16, 2000)  # a few sentences are asked for, not a thousand words
+    assert length(5) == (1, 64)
+    assert length(5, max_tokens=20) == (1, 10)
+    limits = Style(fewest=10, most=80)
     told = {words: written_checks.reject("w " * words, "", limits, WrittenChecks()) for words in (9, 10, 80, 81)}
     assert told == {9: "too-short", 10: None, 80: None, 81: "too-long"}
 
 
 def test_script_and_language_are_the_corpus_s():
-    ours = manner(longest=0, shortest=0)
+    ours = style()
     assert (ours.script, ours.language) == ("LATIN", "en")
     german = "Die Schleiereule nistet in Kirchtürmen und zieht ihre Jungen mit dem auf, was beide Eltern ihnen "
     german += "in der Nacht in das Nest bringen, und das ist nicht wenig"
     for text, reason in (("Совы охотятся ночью", "other-script"), (german, "other-language"), (PLAIN, None)):
         assert written_checks.reject(text, "", ours, WrittenChecks()) == reason
-    unchecked = written_checks.manner_of(BROAD, "en", 42, WrittenChecks(language=False), 128)
+    unchecked = written_checks.style_of(BROAD, "en", 42, WrittenChecks(language=False), 128)
     assert unchecked[2:4] == ("", "")
     # A corpus that is itself in several languages, or in another than the recipe says, holds nobody to one.
-    texts = [PLAIN, f"{german}.", "Совы охотятся ночью на мышей"] * 10
-    mixed = [{"_id": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
-    assert manner(pa.Table.from_pylist(mixed, schema.CORPUS))[2:4] == ("", "")
+    mixed = corpus_of([PLAIN, f"{german}.", "Совы охотятся ночью на мышей"] * 10)
+    assert style(mixed)[2:4] == ("", "")
 
 
-@pytest.mark.parametrize(("language", "neighbour"), [("es", "pt"), ("pt", "es"), ("da", "no"), ("nl", "de")])
-def test_a_language_is_told_from_its_neighbours(language, neighbour):
-    text = " ".join(ABOUT_OWLS[language])
-    assert written_checks.is_in(text, language)
-    assert not written_checks.is_in(text, "en")
-    if {language, neighbour} != {"da", "no"}:  # too close to tell
-        assert not written_checks.is_in(text, neighbour)
-
-
-def mine_with(*texts, **config):
-    """One query, or as many as the config says, answered with these texts in turn."""
-    asked = scripted(*texts)
-    queries = config.pop("queries", QUERIES.slice(0, 1))
-    mined = llm.mine(queries, Material(CORPUS, "en", 42, asked.converse), llm.LlmNegativesConfig(**config))
-    kept = [(row["_id"], row["text"]) for row in mined.generated.to_pylist()]
-    dropped = [tuple(row.values())[1:] for row in mined.drops.to_pylist()]
-    return kept, dropped, asked.asked
+@pytest.mark.parametrize(
+    ("languages", "text"),
+    [
+        ("es", "La lechuza anida en los campanarios y cría a sus pollos con lo que los dos padres les traen a casa"),
+        ("pt", "A coruja faz o ninho nas torres das igrejas e cria os filhotes com o que os dois pais lhes trazem"),
+        (
+            "da no",
+            "Uglen bygger rede i kirker og opfostrer sine unger med det, som begge forældre bringer til dem",
+        ),
+    ],
+)
+def test_a_language_is_distinguished_from_its_neighbours(languages, text):
+    found = [language for language in ("es", "pt", "da", "no", "en", "de") if is_in(f"{text} {text}", language)]
+    assert found == languages.split()
 
 
 def test_a_copy_of_the_positive_is_asked_for_again():
@@ -446,8 +386,6 @@ def test_copies_among_the_answers_to_one_query_are_asked_for_again():
     kept, dropped, _ = mine_with(NEGATIVE, near, OTHERS[0], count=3, attempts=1)
     assert [name for name, _ in kept] == ["a/q1/llm1", "a/q1/llm3"]
     assert dropped == [("a/q1/llm2", "near-copy", near)]
-    kept, _, _ = mine_with(NEGATIVE, near, count=2, checks=WrittenChecks(near_copy=1, quoted=1))
-    assert [text for _, text in kept] == [NEGATIVE, near]
 
 
 def test_copies_within_one_answer_are_asked_for_again():
@@ -466,8 +404,6 @@ def test_a_stock_answer_serves_a_few_queries_and_no_more():
     assert dropped == [("a/q4/llm1", "stock-answer", NEGATIVE)]
     assert len(asked) == 8
     assert [int(name[3]) for name, _ in kept] == [1, 2, 3, 5]
-    kept, _, _ = mine_with(*[NEGATIVE] * 5, queries=queries, checks=WrittenChecks(max_repeats=0))
-    assert len(kept) == 5
 
 
 def test_what_the_endpoint_refuses_is_not_asked_for_again():
@@ -479,9 +415,8 @@ def test_what_the_endpoint_refuses_is_not_asked_for_again():
             task.refused("no")
             done(task)
 
-    mined = llm.mine(QUERIES, Material(CORPUS, "en", 42, refuse), llm.LlmNegativesConfig())
-    assert [row["reason"] for row in mined.drops.to_pylist()] == ["endpoint-refused"] * 2
-    assert len(asked) == 2
+    mined = llm.mine(QUERIES, Context(CORPUS, "en", 42, refuse), LlmNegativesConfig())
+    assert mined.drops["reason"].to_pylist() == ["endpoint-refused"] * len(asked) == ["endpoint-refused"] * 2
 
 
 def test_requests_are_what_they_were_before_the_checks():
@@ -505,8 +440,8 @@ WORDY = st.lists(
 @given(WORDY, WORDY)
 def test_copies_are_copies_of_each_other(one, other):
     ours, theirs = written_checks.shingles(one), written_checks.shingles(other)
-    found = written_checks.are_copies(ours, theirs, WrittenChecks())
-    assert found == written_checks.are_copies(theirs, ours, WrittenChecks())
-    assert written_checks.are_copies(ours, ours, WrittenChecks(near_copy=1, quoted=1))
+    found = written_checks.are_copies(ours, theirs)
+    assert found == written_checks.are_copies(theirs, ours)
+    assert written_checks.are_copies(ours, ours)
     if not ours & theirs:
         assert not found

@@ -6,7 +6,8 @@ import pytest
 from builders import build, schema
 from builders.made_ids import check_ids
 from builders.queries import TABLE
-from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig, QueriesConfig
+from builders.queries.config import QueriesConfig
+from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 from foils.errors import UserError
 from foils.recipe import load_recipe
 

@@ -3,15 +3,17 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
 from huggingface_hub.utils import _http
 
 from builders.llm.client import Llm
+from builders.llm.completion import parsed
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.failures import failure_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
-from builders.llm.posting import PostingClient
+from builders.llm.posting import PostingClient, StatusError
 from builders.llm.store import CallStore
 from builders.prompts import answer_schema
 from foils.errors import UserError
@@ -64,21 +66,6 @@ def send(chat_server):
     return run
 
 
-@pytest.fixture
-def failure(send, chat_server):
-    """What the caller makes of an answer that is none."""
-
-    def run(script, **settings):
-        chat_server.script = script
-        try:
-            kept = send(request(), **settings)
-        except Exception as error:  # noqa: BLE001 - which one is the client's business
-            return failure_of(error)
-        pytest.fail(f"taken for an answer: {kept}")
-
-    return run
-
-
 def test_what_arrives(send, chat_server):
     chat_server.script = lambda *_: answered("what are eels?")
     heard = []
@@ -110,64 +97,70 @@ def test_the_end_of_the_address_changes_nothing(send, chat_server, end):
     assert chat_server.paths == [PATH]
 
 
-def test_what_comes_after_a_stop_string_is_no_answer(send, chat_server):
-    """`transformers serve` does not look for them, TGI leaves them in."""
-    chat_server.script = lambda *_: answered(" what are eels?\nPassage: bees", "length")
-    kept = send(request())
-    assert (kept["text"], kept["finish_reason"]) == (" what are eels?", "stop")
+def kept(message, finish_reason="stop", stop=(), **about):
+    """What the store keeps of an answer."""
+    completion = {"choices": [{"message": message, "finish_reason": finish_reason}], **about}
+    return parsed(("\ufeff" + json.dumps(completion)).encode(), stop)
 
 
-@pytest.mark.parametrize("place", ["reasoning_content", "reasoning"])
-@pytest.mark.parametrize("content", [None, "", "\n"])
-def test_a_model_that_only_thinks(send, chat_server, place, content):
-    chat_server.script = lambda *_: answered(content, "length", **{place: "Let me think about eels."})
-    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
+def test_what_comes_after_a_stop_string_is_no_answer():
+    """`transformers serve` does not look for them, others leave them in."""
+    answer = kept({"content": " what are eels?\nPassage: bees"}, "length", stop=["\n"])
+    assert (answer["text"], answer["finish_reason"]) == (" what are eels?", "stop")
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+PARTS = [{"type": "text", "text": "what are "}, {"type": "text", "text": "eels?"}]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("message", "said"),
     [
-        ("<think>\nEels, then.\n</think>\n\nwhat are eels?", "what are eels?"),
-        ("\n<thinking>Eels.</thinking>what are eels?", "what are eels?"),
-        ("<think>\nEels are", ""),
+        ({"content": PARTS}, "what are eels?"),
+        ({"content": [THOUGHT, *PARTS]}, "what are eels?"),
+        ({"content": [THOUGHT]}, ""),
+        ({"content": None, "reasoning_content": "Let me think about eels."}, ""),
+        ({"content": "\n", "reasoning": "Let me think about eels."}, ""),
+        ({"content": "<think>\nEels, then.\n</think>\n\nwhat are eels?"}, "what are eels?"),
+        ({"content": "\n<thinking>Eels.</thinking>what are eels?"}, "what are eels?"),
+        ({"content": "<think>\nEels are"}, ""),
+        ({"content": None, "refusal": "I can't help with that."}, "I can't help with that."),
     ],
 )
-def test_thoughts_in_the_text_are_taken_out(send, chat_server, text, said):
-    chat_server.script = lambda *_: answered(text)
-    answer = answer_of("key", {**send(request()), "seconds": 0.1})
-    assert (answer.text, answer.only_reasoning) == (said, not said)
+def test_the_text_of_an_answer_is_what_the_model_says_and_not_what_it_thinks(message, said):
+    answer = answer_of("key", {**kept(message, stop=["\n"]), "seconds": 0.1})
+    assert (answer.text.strip(), answer.only_reasoning) == (said, not said)
 
 
-NO_ANSWERS = {
-    "HTML": b"<html>welcome</html>",
-    "nothing": b"",
-    "an empty object": b"{}",
-    "an empty choice": b'{"choices": [{}]}',
-    "bytes": b'{"choices": "\xff"}',
-}
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": 70, "completion_tokens": "many"}, (70, None)),
+        ({"prompt_tokens": None, "completion_tokens": [12]}, (None, None)),
+        ("none", (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_what_is_not_needed_spoils_no_answer(usage, tokens):
+    message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
+    expected = {"text": "what are eels?", "finish_reason": "stop", "prompt_tokens": tokens[0]}
+    assert kept(message, 3, usage=usage, model=["scripted"], id=7) == {**expected, "completion_tokens": tokens[1]}
 
 
-@pytest.mark.parametrize("data", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_what_is_no_answer_is_a_failure_that_is_tried_again(failure, data):
-    def raw(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    found = failure(lambda *_: raw)
-    assert found.words == "answered with something other than a chat completion"
-    assert not found.refused
+@pytest.mark.parametrize(
+    "body", [b"<html>welcome</html>", b"", b"{}", b'{"choices": [{}]}', b'{"choices": "\xff"}', b'{"choices": []}']
+)
+def test_what_is_no_answer_is_a_failure_that_is_tried_again(body):
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)) as caught:
+        parsed(body)
+    found = failure_of(caught.value)
+    assert (found.words, found.refused) == ("answered with something other than a chat completion", False)
 
 
-BUSY = {"error": "Model is overloaded", "error_type": "overloaded"}  # as TGI says it
-WRONG = {"error": "Input validation error: too long", "error_type": "validation"}
-
-
-def test_a_busy_server_is_told_from_a_wrong_request(failure):
-    found = failure(lambda *_: (429, {"Retry-After": "1"}, json.dumps(BUSY)))
+def test_a_busy_server_differs_from_a_wrong_request():
+    found = failure_of(StatusError(429, {"retry-after": "1"}, json.dumps({"error": "Model is overloaded"})))
     assert (found.status, found.pushed_back, found.refused) == (429, True, False)
-    found = failure(lambda *_: (422, {}, json.dumps(WRONG)))
+    found = failure_of(StatusError(422, {}, json.dumps({"error": "Input validation error: too long"})))
     assert (found.status, found.of_request, found.refused) == (422, True, True)
     assert "Input validation error: too long" in found.words
 
@@ -263,50 +256,6 @@ def test_a_model_that_the_hub_does_not_know(hosted, chat_server):
     with pytest.raises(UserError, match=r"provider together, model acme/none: answered 404.*check .*llm\.model"):
         hosted(model="acme/none", provider="together")
     assert not chat_server.bodies
-
-
-THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
-CONTENTS = {
-    "a text in a list": [{"type": "text", "text": "what are eels?"}],
-    "thoughts beside it": [THOUGHT, {"type": "text", "text": "what are "}, {"type": "text", "text": "eels?"}],
-}
-
-
-@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
-def test_a_content_in_parts_is_its_texts(send, chat_server, content):
-    chat_server.script = lambda *_: answered(content)
-    assert send(request(stop=()))["text"] == "what are eels?"
-
-
-def test_a_content_of_thoughts_alone_is_only_reasoning(send, chat_server):
-    chat_server.script = lambda *_: answered([THOUGHT], "length")
-    assert answer_of("key", {**send(request(stop=())), "seconds": 0.1}).only_reasoning
-
-
-def test_a_refusal_in_its_own_field_is_the_text(send, chat_server):
-    chat_server.script = lambda *_: answered(None, refusal="I can't help with that.")
-    assert send(request())["text"] == "I can't help with that."
-
-
-@pytest.mark.parametrize(
-    ("usage", "tokens"),
-    [
-        ({"prompt_tokens": 70, "completion_tokens": "many"}, (70, None)),
-        ({"prompt_tokens": None, "completion_tokens": [12]}, (None, None)),
-        ({}, (None, None)),
-        ("none", (None, None)),
-        (None, (None, None)),
-    ],
-)
-def test_what_is_not_needed_spoils_no_answer(send, chat_server, usage, tokens):
-    message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
-    whole = {"choices": [{"message": message, "finish_reason": 3}], "usage": usage, "model": ["scripted"], "id": 7}
-    chat_server.script = lambda *_: (200, {}, "\ufeff" + json.dumps(whole))
-    kept = send(request())
-    assert (kept["text"], kept["finish_reason"]) == ("what are eels?", "stop")
-    assert (kept["prompt_tokens"], kept["completion_tokens"]) == tokens
-    assert "model" not in kept
-    assert "only_reasoning" not in kept
 
 
 def test_no_other_client_of_this_process_is_changed(send):

@@ -26,9 +26,9 @@ from cards.merging import parse_card
 from cards.publish.release import Target
 from foils.errors import UserError
 from foils.hub import explained, patiently
-from tests.builders.test_publish import assert_whole, built_once, published, state
 from tests.conftest import CANARY
 from tests.fixtures import commands
+from tests.fixtures.publications import assert_whole, published, state
 from tests.hub import Fault, Hub
 
 pytestmark = pytest.mark.hub
@@ -36,11 +36,6 @@ pytestmark = pytest.mark.hub
 READER, UNKNOWN, STRANGER = (f"hf_{name}{CANARY[3:]}" for name in ("reader", "unknown", "stranger"))
 TOKENS = [CANARY, READER, UNKNOWN, STRANGER]
 NOTHING_LISTENS = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def build_animals(build_animals, tmp_path):
-    return built_once(build_animals, tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +98,8 @@ def test_the_search_for_tokens_can_fail(tmp_path):
     (tmp_path / "log").unlink()
 
 
-@pytest.mark.storage
-def test_a_private_repository_is_never_seen_by_others(hub, build_animals, monkeypatch, said):
+@pytest.mark.usefixtures("storage")
+def test_a_private_repository_is_never_seen_by_others(hub, built_animals, monkeypatch, said):
     hub.add_token(STRANGER, "bob")
     seen = []
 
@@ -113,7 +108,7 @@ def test_a_private_repository_is_never_seen_by_others(hub, build_animals, monkey
             seen.append(hub.repo("dataset", "alice/secret").private)
 
     hub.on_request = look
-    folder = build_animals("one")
+    folder = built_animals("one")
     publish_dataset(folder, Target("alice/secret", private=True))
     publish_dataset(folder, Target("alice/secret", private=True))
     assert_whole(hub, "alice/secret", {"v1.0.0": folder}, "v1.0.0")
@@ -126,21 +121,21 @@ def test_a_private_repository_is_never_seen_by_others(hub, build_animals, monkey
     assert "have the rights to create a dataset" in refused(said, publish_dataset, folder, Target("alice/secret"))
 
 
-def test_private_does_not_hold_for_a_public_repository(hub, build_animals, said):
+def test_private_does_not_hold_for_a_public_repository(hub, built_animals, said):
     hub.create_repo("dataset", "alice/public")
     before = state(hub, "alice/public")
-    assert refused(said, publish_dataset, build_animals("one"), Target("alice/public", private=True)) == (
+    assert refused(said, publish_dataset, built_animals("one"), Target("alice/public", private=True)) == (
         "dataset alice/public: exists and is public, so --private cannot hold; name another repository, or change its "
         "visibility in its settings"
     )
     assert state(hub, "alice/public") == before
 
 
-def test_organisations(hub, build_animals, said):
+def test_organisations(hub, built_animals, said):
     hub.add_org("zoo", ("alice", "bob"))
     hub.add_org("bank", ("bob",))
     hub.create_repo("dataset", "bob/his")
-    folder = build_animals("one")
+    folder = built_animals("one")
     publish_dataset(folder, Target("zoo/animals"))
     assert_whole(hub, "zoo/animals", {"v1.0.0": folder}, "v1.0.0")
     for owner in ("bank", "nobody"):
@@ -166,31 +161,31 @@ def test_organisations(hub, build_animals, said):
     ],
     ids=["read only", "unknown", "none"],
 )
-def test_tokens_that_will_not_do(hub, build_animals, monkeypatch, said, token, words):
+def test_tokens_that_will_not_do(hub, built_animals, monkeypatch, said, token, words):
     hub.add_token(READER, "alice", "read")
     if token is None:
         monkeypatch.delenv("HF_TOKEN")
     else:
         monkeypatch.setenv("HF_TOKEN", token)
-    assert words in refused(said, publish_dataset, build_animals("one"), Target("alice/tokens"))
+    assert words in refused(said, publish_dataset, built_animals("one"), Target("alice/tokens"))
     assert hub.repos() == []
 
 
-def test_what_the_hub_says_is_told_without_the_token(hub, build_animals, said, caplog):
+def test_what_the_hub_says_is_told_without_the_token(hub, built_animals, said, caplog):
     fault = Fault(403, "POST", "/commit/", body={"error": f"the token {CANARY}\nmay not"})
     hub.faults.add(fault)
-    line = refused(said, publish_dataset, build_animals("one"), Target("alice/echo"))
+    line = refused(said, publish_dataset, built_animals("one"), Target("alice/echo"))
     assert "your token does not allow this (the token hf_*** may not); use" in line
     hub.faults.add(Fault(403, "DELETE", "/branch/", body={"error": f"not with {CANARY}"}))
-    publish_dataset(build_animals("one"), Target("alice/echo"))
+    publish_dataset(built_animals("one"), Target("alice/echo"))
     assert "could not be deleted: not with hf_***" in caplog.text
 
 
 @pytest.mark.parametrize(
     "name", ["a b/c", "alice/..", "alice/x--y", "alice/näme", "alice/" + 100 * "x", "alice/x.git", "alice/a/b"]
 )
-def test_names_that_the_hub_refuses(hub, build_animals, said, name):
-    line = refused(said, publish_dataset, build_animals("one"), Target(name))
+def test_names_that_the_hub_refuses(hub, built_animals, said, name):
+    line = refused(said, publish_dataset, built_animals("one"), Target(name))
     assert line.startswith(f"dataset {name}: not a name that the Hub allows: ")
     assert re.search("must use alphanumeric|must be in the form|Cannot have -- or|cannot end by '.git'", line)
     assert hub.repos() == hub.requests == []
@@ -204,8 +199,8 @@ def test_options_are_refused_before_anything_is_asked(hub, tmp_path, said):
     assert hub.requests == []
 
 
-def test_a_licence_is_needed(hub, build_animals, said):
-    folder = build_animals("one")
+def test_a_licence_is_needed(hub, built_animals, said):
+    folder = built_animals("one")
     manifest = folder / "manifest.json"
     manifest.write_text(
         re.sub(r'^  "license": "cc0-1.0"', '  "license": null', manifest.read_text(), flags=re.MULTILINE)
@@ -221,15 +216,15 @@ def test_a_licence_is_needed(hub, build_animals, said):
     assert parse_card(published(hub, "alice/unlicensed", "main")["README.md"].decode()).data["license"] == "cc-by-4.0"
 
 
-def test_offline(build_animals, said):
-    code, line = command(said, build_animals("one"), "--push", "alice/offline", HF_HUB_OFFLINE="1")
+def test_offline(built_animals, said):
+    code, line = command(said, built_animals("one"), "--push", "alice/offline", HF_HUB_OFFLINE="1")
     assert code == 2
     assert line.startswith("error: dataset alice/offline: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it")
 
 
 @pytest.mark.skipif(constants.HF_HUB_DISABLE_XET, reason="is about what happens without that variable")
-def test_a_hub_without_xet_storage_and_the_lfs_lane(build_animals, said):
-    folder = build_animals("one")
+def test_a_hub_without_xet_storage_and_the_lfs_lane(built_animals, said):
+    folder = built_animals("one")
     options = [folder, "--push", "alice/plain", "--version", "v1.0.0"]
     with Hub(xet=False, token=CANARY) as hub:
         code, line = command(said, *options, HF_ENDPOINT=hub.url)
@@ -249,8 +244,8 @@ def test_a_hub_without_xet_storage_and_the_lfs_lane(build_animals, said):
 
 
 @pytest.mark.skipif(constants.HF_HUB_DISABLE_XET, reason="is about what happens without that variable")
-def test_the_xet_lane_is_the_usual_one(hub, build_animals):
-    publish_dataset(build_animals("one"), Target("alice/xet"))
+def test_the_xet_lane_is_the_usual_one(hub, built_animals):
+    publish_dataset(built_animals("one"), Target("alice/xet"))
     assert any(re.search("/xet/.*/shards", request.path) for request in hub.requests)
     assert not any(request.path.startswith("/lfs/") for request in hub.requests)
 
@@ -268,7 +263,7 @@ def on_hub(hub, repo_id, files, **options):
     return CorpusConfig(repo_id, "v1.0.0")
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 def test_a_corpus_from_the_hub(hub, said):
     card = b"---\nlicense: cc-by-4.0\n---\n"
     source = on_hub(hub, "bob/corpus", {"train.parquet": parquet(), "README.md": card})

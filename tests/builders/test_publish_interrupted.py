@@ -14,12 +14,13 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.forkserver import ensure_running
 
 import pytest
+from huggingface_hub import constants
 
 from builders.publish import publish_dataset
 from cards.publish.release import Target
 from foils.errors import UserError
-from tests.builders.test_publish import DOWNLOAD, UPLOADED, assert_whole, built_once, local, published, state, stumbles
 from tests.fixtures import commands
+from tests.fixtures.publications import UPLOADED, assert_whole, local, published, state, stumbles
 from tests.hub import Fault
 
 pytestmark = pytest.mark.hub
@@ -48,11 +49,6 @@ def _temporary_files(tmp_path_factory):
 
 
 @pytest.fixture
-def build_animals(build_animals, tmp_path):
-    return built_once(build_animals, tmp_path)
-
-
-@pytest.fixture
 def watched(hub):
     """Watches what readers see at every request; gives the list of what they would stumble over."""
     found = []
@@ -65,6 +61,11 @@ def watched(hub):
     return found
 
 
+def _takes(lane):
+    """Has a process that was forked before the test began use the test's storage."""
+    constants.HF_HUB_DISABLE_XET = lane
+
+
 def in_other_processes(hub, jobs, killed=None):
     """Publishes each folder to its target at the same time, and returns the errors, or None.
 
@@ -73,7 +74,8 @@ def in_other_processes(hub, jobs, killed=None):
         jobs: pairs of folder and target.
         killed: called with a function that kills the first process, before it begins.
     """
-    with ProcessPoolExecutor(len(jobs), mp_context=PUBLISHERS) as pool:
+    lane = (constants.HF_HUB_DISABLE_XET,)
+    with ProcessPoolExecutor(len(jobs), PUBLISHERS, _takes, lane) as pool:
         pid = pool.submit(os.getpid).result()
         list(pool.map(time.sleep, [0.1] * len(jobs)))  # now there are as many processes as jobs
         if killed is not None:
@@ -84,9 +86,9 @@ def in_other_processes(hub, jobs, killed=None):
     return errors
 
 
-def set_scene(hub, build_animals, repo_id, second):
+def set_scene(hub, built_animals, repo_id, second):
     """What is there before, the folder to publish as the next version, and what has to be there afterwards."""
-    first = build_animals("first")
+    first = built_animals("first")
     if not second:
         return first, Target(repo_id, "v1.0.0"), {"v1.0.0": first}
     if not _FIRST:
@@ -95,7 +97,7 @@ def set_scene(hub, build_animals, repo_id, second):
     hub.create_repo("dataset", repo_id)
     hub.commit("dataset", repo_id, _FIRST)
     hub.tag("dataset", repo_id, "v1.0.0")
-    folder = build_animals("second", "negatives.kinds=['bm25', 'random']")
+    folder = built_animals("second", "negatives.kinds=['bm25', 'random']")
     return folder, Target(repo_id, "v2.0.0"), {"v1.0.0": first, "v2.0.0": folder}
 
 
@@ -109,20 +111,21 @@ def kill_and_run_again(hub, folder, target, folders, killed):
     return error is not None
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize("second", [False, True], ids=["first version", "second version"])
-def test_killed_at_any_request_it_completes_when_run_again(hub, build_animals, second):
-    folder, target, _ = set_scene(hub, build_animals, "alice/counted", second)
+@pytest.mark.parametrize("tries", [4, pytest.param(10, marks=pytest.mark.nightly)])
+def test_killed_at_any_request_it_completes_when_run_again(hub, built_animals, second, tries):
+    folder, target, _ = set_scene(hub, built_animals, "alice/counted", second)
     before = len(hub.requests)
     assert in_other_processes(hub, [(folder, target)]) == [None]
     total = len(hub.requests) - before
     assert total > 50
-    chosen = random.Random(SEED + second).sample(range(1, total + 1), 10)
+    chosen = random.Random(SEED + second).sample(range(1, total + 1), tries)
     kills = 0
     for number, request in enumerate(chosen):
         repo_id = f"alice/killed-{'second' if second else 'first'}-{number}"
         hub.reset()
-        folder, target, folders = set_scene(hub, build_animals, repo_id, second)
+        folder, target, folders = set_scene(hub, built_animals, repo_id, second)
         cut = number % 2 == 0
 
         def killed(kill, request=request, cut=cut):
@@ -130,12 +133,12 @@ def test_killed_at_any_request_it_completes_when_run_again(hub, build_animals, s
 
         print(f"seed {SEED}: killed at request {request} of {total}, {'not ' if cut else ''}handled")
         kills += kill_and_run_again(hub, folder, target, folders, killed)
-    assert kills >= 8  # the last requests of a run may be fewer than in the one that was counted
+    assert kills >= 0.75 * tries  # the last requests of a run may be fewer than in the one that was counted
 
 
 @pytest.mark.parametrize(("method", "path"), STEPS, ids=[path for _, path in STEPS])
-def test_killed_before_a_step_of_a_first_version(hub, build_animals, method, path):
-    folder, target, folders = set_scene(hub, build_animals, f"alice/before-{STEPS.index((method, path))}", second=False)
+def test_killed_before_a_step_of_a_first_version(hub, built_animals, method, path):
+    folder, target, folders = set_scene(hub, built_animals, f"alice/before-{STEPS.index((method, path))}", second=False)
 
     def killed(kill):
         hub.faults.add(Fault(method=method, path=path, action=kill, cut=True))
@@ -144,9 +147,9 @@ def test_killed_before_a_step_of_a_first_version(hub, build_animals, method, pat
 
 
 @pytest.mark.parametrize(("method", "path"), STEPS[1:-1], ids=[path for _, path in STEPS[1:-1]])
-def test_killed_after_a_step_of_a_second_version(hub, build_animals, method, path):
+def test_killed_after_a_step_of_a_second_version(hub, built_animals, method, path):
     """The step is done and answered; the kill comes with the next request."""
-    folder, target, folders = set_scene(hub, build_animals, f"alice/after-{STEPS.index((method, path))}", second=True)
+    folder, target, folders = set_scene(hub, built_animals, f"alice/after-{STEPS.index((method, path))}", second=True)
     done = []
 
     def killed(kill):
@@ -157,8 +160,8 @@ def test_killed_after_a_step_of_a_second_version(hub, build_animals, method, pat
     assert not done
 
 
-def test_what_a_reader_sees_at_every_request(hub, build_animals, watched):
-    folder, target, folders = set_scene(hub, build_animals, "alice/watched", second=True)
+def test_what_a_reader_sees_at_every_request(hub, built_animals, watched):
+    folder, target, folders = set_scene(hub, built_animals, "alice/watched", second=True)
     seen = len(hub.requests)
     publish_dataset(folder, target)
     assert len(hub.requests) - seen > 50
@@ -183,18 +186,18 @@ def run_two(hub, slow, *jobs):
 
 
 @pytest.mark.parametrize(("number", "slow"), enumerate(["/preupload/staging", "/tag/", "/commit/main"]))
-def test_two_publish_the_same_at_once(hub, build_animals, watched, number, slow):
+def test_two_publish_the_same_at_once(hub, built_animals, watched, number, slow):
     repo_id = f"alice/same-{number}"
-    folder = build_animals("one")
+    folder = built_animals("one")
     assert run_two(hub, slow, *[(folder, Target(repo_id, "v1.0.0"))] * 2) == [None, None]
     assert watched == []
     assert_whole(hub, repo_id, {"v1.0.0": folder}, "v1.0.0")
 
 
 @pytest.mark.parametrize(("number", "slow"), enumerate(["/commit/staging", "/tag/", "DELETE /branch/"]))
-def test_two_publish_other_content_as_the_same_version(hub, build_animals, watched, number, slow):
+def test_two_publish_other_content_as_the_same_version(hub, built_animals, watched, number, slow):
     repo_id = f"alice/other-{number}"
-    folders = [build_animals("one"), build_animals("two", "negatives.kinds=['bm25', 'random']")]
+    folders = [built_animals("one"), built_animals("two", "negatives.kinds=['bm25', 'random']")]
     errors = run_two(hub, slow, *[(folder, Target(repo_id, "v1.0.0")) for folder in folders])
     [winner] = [folder for folder, error in zip(folders, errors, strict=True) if error is None]
     [refusal] = [error for error in errors if error is not None]
@@ -209,10 +212,10 @@ def test_two_publish_other_content_as_the_same_version(hub, build_animals, watch
 
 
 @pytest.mark.parametrize(("number", "slow"), enumerate(["/commit/staging", "/tag/", "/commit/main"]))
-def test_two_publish_two_versions_at_once(hub, build_animals, watched, number, slow):
+def test_two_publish_two_versions_at_once(hub, built_animals, watched, number, slow):
     repo_id = f"alice/two-{number}"
-    lower, _, folders = set_scene(hub, build_animals, repo_id, second=True)
-    higher = build_animals("third", "negatives.kinds=['random']")
+    lower, _, folders = set_scene(hub, built_animals, repo_id, second=True)
+    higher = built_animals("third", "negatives.kinds=['random']")
     jobs = [(lower, Target(repo_id, "v2.0.0")), (higher, Target(repo_id, "v3.0.0"))]
     if number % 2:
         jobs.reverse()
@@ -226,13 +229,13 @@ def test_two_publish_two_versions_at_once(hub, build_animals, watched, number, s
     [
         ("POST", UPLOADED),
         ("POST", "/commit/staging"),
-        ("GET", DOWNLOAD),
+        ("GET", "/reconstructions"),
         ("HEAD", "/resolve/v1.0.0/README.md"),
         ("POST", "/commit/main"),
     ],
 )
-def test_ctrl_c_ends_with_130_and_one_line(hub, build_animals, method, path):
-    folder = build_animals("one")
+def test_ctrl_c_ends_with_130_and_one_line(hub, built_animals, method, path):
+    folder = built_animals("one")
     repo_id = f"alice/ctrl-c-{len(path)}"
     command = [sys.executable, "-m", "builders.publish", str(folder), "--push", repo_id, "--version", "v1.0.0"]
     process = commands.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -251,7 +254,7 @@ def test_ctrl_c_ends_with_130_and_one_line(hub, build_animals, method, path):
     assert_whole(hub, repo_id, {"v1.0.0": folder}, "v1.0.0")
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
     command = [
         *(sys.executable, "-m", "builders.build", str(write_recipe()), "--out", str(tmp_path / "out")),
@@ -264,8 +267,8 @@ def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
     assert_whole(hub, "alice/one-command", {"v1.0.0": tmp_path / "out"}, "v1.0.0")
 
 
-def test_a_dry_run_changes_nothing(hub, build_animals):
-    first, second = build_animals("one"), build_animals("two", "seed=7")
+def test_a_dry_run_changes_nothing(hub, built_animals):
+    first, second = built_animals("one"), built_animals("two", "seed=7")
     for folder, told in ((first, "v1.0.0: the first version"), (second, "v1.1.0: minor after v1.0.0: ")):
         there = hub.repos() and (state(hub, "alice/dry"), published(hub, "alice/dry", "main"))
         before = local(folder)
@@ -280,23 +283,23 @@ def test_a_dry_run_changes_nothing(hub, build_animals):
         publish_dataset(folder, Target("alice/dry"))
 
 
-def test_an_earlier_try_under_a_version_that_main_has_left_behind(hub, build_animals):
+def test_an_earlier_try_under_a_version_that_main_has_left_behind(hub, built_animals):
     """A staging branch from v1.0.0 is taken up again when `main` is at another version with other files."""
-    first = build_animals("first")
+    first = built_animals("first")
     publish_dataset(first, Target("alice/stale", "v1.0.0"))
-    third = build_animals("third", "negatives.kinds=['bm25', 'random']")
+    third = built_animals("third", "negatives.kinds=['bm25', 'random']")
     hub.faults.add(Fault(403, "POST", "/commit/staging"))
     with pytest.raises(UserError, match="does not allow"):
         publish_dataset(third, Target("alice/stale", "v3.0.0"))
     assert len(hub.repo("dataset", "alice/stale").refs) == 2
-    second = build_animals("second", "negatives.kinds=['random']")
+    second = built_animals("second", "negatives.kinds=['random']")
     publish_dataset(second, Target("alice/stale", "v2.0.0"))
     publish_dataset(third, Target("alice/stale", "v3.0.0"))
     assert_whole(hub, "alice/stale", {"v1.0.0": first, "v2.0.0": second, "v3.0.0": third}, "v3.0.0")
 
 
-def test_an_old_version_published_again_leaves_main_alone_whatever_its_card_says(hub, build_animals):
-    first, second = build_animals("one"), build_animals("two", "seed=7")
+def test_an_old_version_published_again_leaves_main_alone_whatever_its_card_says(hub, built_animals):
+    first, second = built_animals("one"), built_animals("two", "seed=7")
     publish_dataset(first, Target("alice/again", "v1.0.0"))
     publish_dataset(second, Target("alice/again", "v1.1.0"))
     hub.commit("dataset", "alice/again", {"README.md": b"# All new, by hand\n"})
@@ -305,9 +308,9 @@ def test_an_old_version_published_again_leaves_main_alone_whatever_its_card_says
     assert state(hub, "alice/again") == before
 
 
-def test_a_branch_that_a_killed_rival_left_goes_with_the_next_version(hub, build_animals):
-    publish_dataset(build_animals("one"), Target("alice/rival", "v1.0.0"))
+def test_a_branch_that_a_killed_rival_left_goes_with_the_next_version(hub, built_animals):
+    publish_dataset(built_animals("one"), Target("alice/rival", "v1.0.0"))
     repo = hub.repo("dataset", "alice/rival")
     repo.refs |= dict.fromkeys(("staging-v1.0.0-0123456789ab", "staging-v9.0.0-0123456789ab"), repo.refs["main"])
-    publish_dataset(build_animals("two", "seed=7"), Target("alice/rival"))
+    publish_dataset(built_animals("two", "seed=7"), Target("alice/rival"))
     assert set(repo.refs) == {"main", "staging-v9.0.0-0123456789ab"}  # that one may be under way

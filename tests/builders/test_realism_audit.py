@@ -11,15 +11,15 @@ from PIL import Image
 from sentence_transformers import CrossEncoder
 
 from builders import schema
+from builders.dataset.folder import amend
 from builders.dataset.read import DataSet
-from builders.folder import amend
 from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
 from builders.realism.__main__ import main
 from builders.realism.examine import RealismConfig, examine
 from cards.templates import section
-from tests.builders.test_scoring import tiny_model
 from tests.fixtures import commands
+from tests.fixtures.tiny import word_ranker
 
 NAN = float("nan")
 
@@ -156,7 +156,7 @@ def test_the_first_scorer_that_scored_all_kinds_is_taken(build_animals):
 
 
 def test_a_cross_encoder_scores_all_kinds_when_asked(build_animals, tmp_path):
-    folder, model = build_animals("asked"), tiny_model(tmp_path / "judge")
+    folder, model = build_animals("asked"), word_ranker(tmp_path / "judge")
     result, files = examine(folder, RealismConfig(score_with=str(model)))
     hard, rows = result["hardness"], DataSet(folder).table("random").to_pylist()
     assert hard["scorer"] == "judge"

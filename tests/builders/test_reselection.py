@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from builders.folder import amend
+from builders.dataset.folder import amend
 from builders.selection import __main__ as reselection
 from foils.errors import UserError
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from builders.retrieval.row_store import RowStore, keys_of
 from foils.errors import UserError
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 
 ABOUT = {"model": "m"}
 

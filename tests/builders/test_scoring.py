@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import schema
+from builders.context import Context
 from builders.mining import SCORERS
-from builders.negatives.material import Material
 from builders.passages import Passages
 from builders.scores import lanes
 from builders.scores.agreement import Agreement, check_agreement, compare, sampled
@@ -25,30 +25,13 @@ from builders.scores.lanes import in_torch, lane_name
 from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.models import ModelReference
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
-
-WORDS = [f"w{number}" for number in range(60)]
-
-
-def tiny_model(folder, labels=1):
-    """A random BERT of two layers and its word list, as a cross-encoder's folder."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-
-    torch.manual_seed(5)
-    folder.mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    config = BertConfig(vocab_size=65, num_labels=labels, initializer_range=0.4, max_position_embeddings=64, **shape)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+from tests.fixtures import ROOT, commands
+from tests.fixtures.tiny import WORDS, word_ranker
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return word_ranker(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def made(count, seed=3):
@@ -67,7 +50,7 @@ def tables(query_texts, passage_texts, rows):
 
 
 def material(cache):
-    return Material(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
+    return Context(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
 
 
 def config(model, **settings):
@@ -223,7 +206,7 @@ def test_the_sample_depends_on_ids_alone():
 
 
 def test_a_model_with_several_scores_is_refused(tmp_path):
-    folder = tiny_model(tmp_path / "three", labels=3)
+    folder = word_ranker(tmp_path / "three", labels=3)
     with pytest.raises(UserError, match=r"model .*three: gives 3 scores per pair; wanted a model with one relevance"):
         score_pairs(*tables(["w1"], ["w2"], [(0, 0)]), material(tmp_path), config(folder))
 

@@ -18,22 +18,15 @@ def test_a_disk_that_fills_up_under_a_run_loses_no_row(tmp_path):
         import json
         from collections import Counter
         from pathlib import Path
-        from builders.llm.client import Llm
-        from builders.llm.config import LlmConfig
-        from builders.llm.messages import ChatRequest, Endpoint
         from builders.llm.store import CallStore
         from foils.errors import UserError
-        from tests.builders.asking import ask as ask_all
+        from tests.builders.asking import ask_server, question
         from tests.chat_server import ChatServer
         disk = Path(sys.argv[1])
         (disk / "other").write_bytes(bytes(1_000_000))
-        requests = [
-            ChatRequest(({"role": "user", "content": f"q{n} " + "word " * 200},), 9, 0.5, seed=1) for n in range(900)
-        ]
+        requests = [question(f"q{n} " + "word " * 200) for n in range(900)]
         def ask(server):
-            config = LlmConfig(base_url=server.url, model="scripted", concurrency=8)
-            with CallStore(disk / "calls.sqlite") as store:
-                return ask_all(Llm(config, store, lambda: Endpoint(server.url, "scripted")), "rows", requests)
+            return ask_server(server.url, disk / "calls.sqlite", requests)
         with ChatServer() as server:
             try:
                 ask(server)

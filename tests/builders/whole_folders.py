@@ -2,7 +2,7 @@
 
 import msgspec
 
-from builders.folder import write_folder
+from builders.dataset.folder import write_folder
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 
 

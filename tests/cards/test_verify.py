@@ -21,8 +21,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, BASE, HUB, as_corpus
-from tests.fixtures import commands
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT, commands
 from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
@@ -91,7 +90,6 @@ def set_in(*keys, value):
 
 
 @pytest.mark.usefixtures("made")
-@pytest.mark.storage
 @pytest.mark.parametrize("reference", [MODEL, f"{MODEL}@v1.0.0", f"datasets/{REPO}", f"{REPO}@v1.0.0"])
 def test_what_is_in_order(reference):
     links = verify(reference)

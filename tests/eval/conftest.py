@@ -7,12 +7,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from eval.measure.tasks import load_task
 from tests.conftest import ANIMALS, as_corpus
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.tasks import QRELS, QUERIES, task_folder
-from tests.test_architecture import ROOT
 
 
 @pytest.fixture

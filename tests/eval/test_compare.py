@@ -11,8 +11,8 @@ from eval.report import __main__ as report
 from eval.report.files import read_comparison
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.builders.test_publish import local, published
 from tests.eval.conftest import compare
+from tests.fixtures.publications import local, published
 from tests.fixtures.training import put_dataset
 
 

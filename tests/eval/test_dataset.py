@@ -6,7 +6,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from eval.report.dataset import Account, costs, examples, read_account, reasons
 from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables

@@ -6,9 +6,8 @@ import re
 import sys
 
 from tests.chat_server import about_animals
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.tasks import QRELS, QUERIES, task_folder
-from tests.test_architecture import ROOT
 
 WORDS = [
     *("meadow", "forest", "river", "harbour", "garden", "desert", "island", "valley", "glacier", "lagoon", "village"),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.measure.encoding import CONFIG, Encoding, base_encoding, own_prompts
+from eval.measure.encoding import Encoding, base_encoding
 from eval.measure.results import Key, read_scores
 from eval.measure.search import evaluate
 from eval.recipe import EvalRecipe
+from foils.loading import own_prompts
 from foils.models import resolve_model
 from tests.conftest import BASE
 
@@ -21,8 +22,8 @@ def prompted(tmp_path):
     """The base as training on it with prompts would save it, but for the weights."""
     folder = tmp_path / "prompted"
     shutil.copytree(resolve_model(BASE).location, folder)
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps({**config, "prompts": E5}))
+    config = json.loads((folder / "config_sentence_transformers.json").read_text())
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({**config, "prompts": E5}))
     return resolve_model(str(folder))
 
 

@@ -113,7 +113,7 @@ def test_a_task_of_mteb_by_its_name(hub, models, evaluate, tmp_path):
     assert entry["dataset"]["id"] == "mteb/scifact"
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 def test_a_hub_data_set_is_a_task(hub, tmp_path):
     commit = put_task(hub, "bob/task", tmp_path)
     task = load_task("bob/task@main")

@@ -20,8 +20,8 @@ from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.models import resolve_model
 from foils.recipe import Recipe
-from tests.builders.test_scoring import tiny_model
 from tests.conftest import BASE, SHARED
+from tests.fixtures.tiny import word_ranker
 
 ENCODING = Encoding()
 
@@ -58,7 +58,7 @@ def test_a_model_whose_scores_are_no_numbers_is_refused(task):
 
 
 def test_bm25_below_and_a_cross_encoder_on_top(task, animals, tmp_path, capsys):
-    ranker = tiny_model(tmp_path / "ranker")
+    ranker = word_ranker(tmp_path / "ranker")
     recipe = EvalRecipe(
         BASE, (str(animals),), results=str(tmp_path / "r"), baselines=("bm25",), cross_encoder=str(ranker)
     )

@@ -12,7 +12,7 @@ from eval.runs import Plan, Run
 from foils.comparison import BASE
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.test_architecture import ROOT
+from tests.fixtures import ROOT
 
 MISSPELT = """
 import runpy, sys

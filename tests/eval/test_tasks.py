@@ -10,8 +10,8 @@ from eval.measure.tasks import load_task
 from eval.recipe import LocalTask
 from foils.errors import UserError
 from tests.conftest import SHARED
+from tests.fixtures import ROOT
 from tests.fixtures.tasks import task_folder
-from tests.test_architecture import ROOT
 
 QUESTIONS = ROOT / "eval" / "questions" / "python-docs"
 

@@ -13,17 +13,17 @@ from builders.retrieval.embeddings import Embedder, Reading, as_texts
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load
 from eval.measure.encoder import Encoder
-from eval.run import _load
 from foils.encode.convert import load as load_to_convert
+from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.loading import load_reranker, load_retriever
 from foils.models import resolve_model
-from tests.eval.test_encoder import SAMPLE
 from tests.fixtures import tiny
 from training.model.base import load_cross_encoder
 from training.model.base import load_retriever as load_base
 
 TEXTS = ["owls hunt mice", "bees dance"]
+SAMPLE = Texts(queries=TEXTS, passages=TEXTS, calibration=[])
 
 
 def half(folder, model, dtype):
@@ -65,7 +65,7 @@ def test_cross_encoders(tmp_path):
 
 def test_fp32_vectors_of_a_bf16_checkpoint_are_those_of_its_weights_in_fp32(bf16, tmp_path):
     wanted = SentenceTransformer(bf16, device="cpu").float().encode(TEXTS)
-    assert np.allclose(Encoder(_load(resolve_model(bf16)), "fp32", SAMPLE).encode_document(TEXTS), wanted, atol=1e-6)
+    assert np.allclose(Encoder(load_retriever(bf16), "fp32", SAMPLE).encode_document(TEXTS), wanted, atol=1e-6)
     stored = Embedder(Reading(bf16), tmp_path / "cache").embed(as_texts(["a", "b"], TEXTS), "document")
     assert np.allclose(stored.take(np.arange(2)), wanted, atol=1e-6)
 

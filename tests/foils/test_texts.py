@@ -4,6 +4,8 @@ import sys
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foils import texts
 from foils.texts import folded, normalised
@@ -68,8 +70,34 @@ def test_nothing_to_read(text):
     assert normalised(text) == ""
 
 
+LETTERS = [chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
+
+
 def test_no_character_is_overlooked():
-    letters = [chr(point) for point in range(sys.maxunicode) if not 0xD800 <= point < 0xE000]
-    special = {letter for letter in letters if unicodedata.category(letter) in {"Cf", "Pd", "Zs"}}
+    special = {letter for letter in LETTERS if unicodedata.category(letter) in {"Cf", "Pd", "Zs"}}
     assert {letter for letter in special if letter in folded(letter)} <= {"-", " "}
-    assert {letter for letter in letters if texts._replacement(ord(letter)) != letter} == texts._SPECIAL
+    assert {letter for letter in LETTERS if texts._replacement(ord(letter)) != letter} == texts._REPLACED.keys()
+
+
+def by_the_book(text):
+    """Folding without any short cut."""
+    text = texts._IN_GUILLEMETS.sub(lambda found: found[1] or f"«{found[2]}»", text)
+    text = "".join(texts._replacement(ord(letter)) or "" for letter in text)
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = "".join(texts._replacement(ord(letter)) or "" for letter in text).replace("i\u0307", "i")
+    return texts._AMID_IDEOGRAPHS.sub(" ", text)
+
+
+@pytest.mark.parametrize("between", ["", " ", "é ", "e\u0301"])
+def test_each_letter_is_folded_as_by_the_book(between):
+    for start in range(0, len(LETTERS), 1000):
+        text = between.join(LETTERS[start : start + 1000])
+        assert folded(text) == by_the_book(text), f"from {start}"
+
+
+PIECES = [*"aI \néß中", "\u0130", "\u0307", "\u0301", "\u200d", "\ufe0f", "\U000e0101", "\U0001f600"]
+
+
+@given(st.lists(st.sampled_from([*PIECES, *"".join(map("".join, SAME.values()))]) | st.characters()).map("".join))
+def test_texts_are_folded_as_by_the_book(text):
+    assert folded(text) == by_the_book(text)

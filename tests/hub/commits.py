@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import re
+from fnmatch import fnmatch
 
 from starlette.responses import JSONResponse
 
@@ -15,12 +16,13 @@ from tests.hub.xet import Xet
 
 
 def preupload(call: Call) -> JSONResponse:
-    """Says for each file how it has to be sent, and which content is there already."""
+    """Says for each file how it has to be sent, whether it is ignored, and which content is there already."""
     repo = call.repo(write=True)
     revision = call.part("rev")
     # Where a tag has the branch's name, the branch is meant: content that is only at the tag must still be sent.
     files = repo.resolve(repo.head(revision) or revision).files
     rules = attributes.lfs_patterns(_content(call.store, files, ".gitattributes"))
+    ignored = _content(call.store, files, ".gitignore").decode().split()
     answers = []
     for file in call.json.get("files", []):
         path = file["path"]
@@ -30,7 +32,7 @@ def preupload(call: Call) -> JSONResponse:
             {
                 "path": path,
                 "uploadMode": "lfs" if large else "regular",
-                "shouldIgnore": False,
+                "shouldIgnore": any(fnmatch(path, pattern) for pattern in ignored),
                 "oid": there and (there.sha256 if there.lfs else there.oid),
             }
         )

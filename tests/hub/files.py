@@ -71,13 +71,10 @@ def tree(call: Call) -> JSONResponse:
 
 
 def paths_info(call: Call) -> JSONResponse:
-    """Infos of the given paths, without those that do not exist. huggingface_hub sends a form, others JSON."""
+    """Infos of the given paths, without those that do not exist."""
     repo = call.repo()
     commit = repo.resolve(call.part("rev"))
-    if call.request.headers.get("content-type", "").startswith("application/json"):
-        paths = call.json.get("paths", [])
-    else:
-        paths = parse_qs(call.body.decode(), keep_blank_values=True).get("paths", [])
+    paths = parse_qs(call.body.decode(), keep_blank_values=True).get("paths", [])
     rows = []
     for path in dict.fromkeys(p.strip("/") for p in paths):
         if path in commit.files:

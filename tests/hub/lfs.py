@@ -21,8 +21,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 def batch(call: Call) -> JSONResponse:
     """Says for each object where to put it, or leaves that out where its content is here already."""
     form = call.json
-    upload = form.get("operation") == "upload"
-    repo = call.repo(write=upload, files=not upload)
+    repo = call.repo(write=True)
     multipart = "multipart" in form.get("transfers", [])
     objects = []
     for wanted in form.get("objects", []):
@@ -31,8 +30,6 @@ def batch(call: Call) -> JSONResponse:
         here = oid in call.store.blobs or oid in call.xet.by_sha256
         if not SHA256.fullmatch(oid):
             answer["error"] = {"code": 422, "message": "not a SHA-256"}
-        elif not upload:
-            answer["actions"] = {"download": {"href": call.hub.signed_url(f"/cdn/{oid}")}}
         elif not here:
             verify = {"href": f"{call.hub.url}/api/{repo.kind}s/{repo.id}/lfs-verify"}
             answer["actions"] = {"upload": _where(call, oid, size, multipart), "verify": verify}

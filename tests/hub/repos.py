@@ -89,15 +89,14 @@ def info(call: Call) -> JSONResponse:
 def describe(repo: Repo, revision: str = "main", blobs: bool = False) -> dict:
     commit = repo.resolve(revision)
     card = card_data(repo.read(commit.oid, "README.md").decode(errors="replace")) if "README.md" in commit.files else {}
-    siblings = []
-    for path in sorted(commit.files):
-        sibling = {"rfilename": path}
-        if blobs:
-            about = file_info(path, commit.files[path])
-            sibling |= {"size": about["size"], "blobId": about["oid"]}
-            if lfs := about.get("lfs"):
-                sibling["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
-        siblings.append(sibling)
+
+    def sibling(path: str) -> dict:
+        if not blobs:
+            return {"rfilename": path}
+        file = file_info(path, commit.files[path])
+        large = {"sha256": file["lfs"].pop("oid"), **file["lfs"]} if "lfs" in file else None
+        return {"rfilename": path, "size": file["size"], "blobId": file["oid"], **({"lfs": large} if large else {})}
+
     about = {
         "_id": f"{repo.kind}-{repo.id}",
         "id": repo.id,
@@ -112,7 +111,7 @@ def describe(repo: Repo, revision: str = "main", blobs: bool = False) -> dict:
         "likes": 0,
         "tags": [str(tag) for tag in card.get("tags") or []],
         "cardData": card,
-        "siblings": siblings,
+        "siblings": [sibling(path) for path in sorted(commit.files)],
         "usedStorage": sum(entry.size for entry in commit.files.values()),
     }
     if repo.kind == "model":

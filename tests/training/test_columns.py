@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from tests.fixtures import tiny
 from tests.fixtures.training import TWELVE as TEXTS

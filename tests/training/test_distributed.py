@@ -4,17 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from safetensors.torch import load_file
 
-from builders.folder import write_config
-from foils.models import resolve_model
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
-from tests.conftest import ANIMALS, BASE
-from tests.test_architecture import ROOT
+from tests.conftest import ANIMALS
+from tests.fixtures import ROOT, tiny
 from training import train
 from training.recipe import TrainRecipe
 
@@ -27,10 +25,11 @@ def recipe(tmp_path_factory):
     rows = {"query": [f"what of it? {text[:30]} {number}" for number, text in enumerate(facts)], "positive": facts,
             "negative_1": facts[5:] + facts[:5]}  # fmt: skip
     write_config(folder / "dataset", "bm25", pa.table(rows))
+    base = tiny.retriever("mean", folder / "base")
     path = folder / "train.toml"
     # SGD: Adam makes a whole step of a gradient that is nothing but rounding.
     path.write_text(
-        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{BASE}"\nmax_seq_length = 32\nprecision = "fp32"\n'
+        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nmax_seq_length = 32\nprecision = "fp32"\n'
         'dropout = 0.0\n[trainer]\nmax_steps = 2\nlearning_rate = 0.1\noptim = "sgd"\n'
         'dataloader_drop_last = true\nlr_scheduler_type = "constant"\n'
     )
@@ -56,7 +55,7 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     record = json.loads((two / "run.json").read_text())
     assert record["hardware"]["processes"] == 2
     assert record["training"]["batch_size"] == 64
-    base = load_file(Path(resolve_model(BASE).location) / "model.safetensors")
+    base = load_file(load_recipe(recipe, [], TrainRecipe).config.base + "/model.safetensors")
     alone, together = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     moved = max(float((alone[name] - base[name]).abs().max()) for name in alone if alone[name].is_floating_point())
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from tests.fixtures import tiny
 from tests.fixtures.training import TWELVE as TEXTS

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.kinds import parse
 from foils.recipe import load_recipe
@@ -211,6 +211,16 @@ def test_columns_and_texts(load, tmp_path, columns, words, streaming):
     overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
     with pytest.raises(UserError, match=words):
         list(islice(load(*overrides, also=also).rows, 400))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_negatives_are_taken_in_the_order_of_their_numbers(load, tmp_path, streaming):
+    columns = {"query": ["a"], "answer": ["b"], "negative_10": ["x"], "negative_2": ["y"]}
+    pq.write_table(pa.table(columns), tmp_path / "some.parquet")
+    overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
+    training = load(*overrides, also=[{"dataset": f'"{tmp_path / "some.parquet"}"', "share": 0.02}])
+    texts = list(islice(training.rows, 0, 400)) if streaming else list(training.rows["some.parquet"])
+    assert {"query": "a", "positive": "b", "negative_1": "y", "negative_2": "x"} in texts
 
 
 def test_empty_and_missing_texts_of_the_main_data_set(load, data):

@@ -16,10 +16,9 @@ from foils.errors import UserError
 from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.conftest import CANARY
-from tests.fixtures import tiny
+from tests.fixtures import ROOT, tiny
 from tests.fixtures.training import NUMBERED as MAIN
 from tests.fixtures.training import N, put_dataset, recipe_for, record
-from tests.test_architecture import ROOT
 from training import train
 from training.publish import compare, publish_model
 from training.recipe import TrainRecipe

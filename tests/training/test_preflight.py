@@ -16,15 +16,15 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError, run_entry
 from foils.models import ModelReference
 from foils.recipe import load_recipe
 from foils.records import Seen
 from foils.texts import normalised
 from tests.conftest import BASE
+from tests.fixtures import ROOT
 from tests.fixtures.small_models import save_small_encoder, small_retriever
-from tests.test_architecture import ROOT
 from training import preflight, train
 from training.job import Job, Ready
 from training.preflight import checks, texts

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.small_disk import on_a_small_disk
 from tests.fixtures.training import TEXTS
-from tests.test_architecture import ROOT
 from training import train
 from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
 from training.loop.trainer import _remedy

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import ModelReference, resolve_model
 from foils.records import Seen

@@ -6,7 +6,7 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from builders import build
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from builders.recipe import BuildRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe

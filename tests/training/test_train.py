@@ -7,13 +7,12 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import weights_hash
 from foils.recipe import load_recipe
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.training import ROWS, TEXTS, launch, record
-from tests.test_architecture import ROOT
 from training import train
 from training.loop.cross_encoder import labelled_pairs
 from training.recipe import TrainRecipe

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from builders.folder import write_config
+from builders.dataset.folder import write_config
 from cards.publish.files import write_files
 from cards.publish.release import Target
 from foils.errors import UserError
@@ -20,11 +20,10 @@ from foils.models import resolve_model
 from foils.provenance import sha256_file
 from foils.recipe import load_recipe
 from tests.conftest import BASE, CANARY
-from tests.fixtures import commands, tiny
+from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.comparison import TOLD
 from tests.fixtures.training import FEW_STEPS, ROWS, launch, put_dataset, recipe_for, record
 from tests.hub import Fault
-from tests.test_architecture import ROOT
 from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
@@ -138,7 +137,7 @@ def test_only_parquet_is_read(hub, recipe, tmp_path):
         train.main(recipe("dataset=bob/lines", "revision=main"), tmp_path / "m")
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 def test_bases_from_the_hub(hub, recipe, tmp_path):
     """By commit, without pickles, and never outside the cache."""
     put_dataset(hub, tmp_path, "bob/rows")
@@ -211,7 +210,7 @@ def test_new_weights_take_the_old_figures_with_them(hub, model):
     assert set(hub.repo("model", "alice/series").tags) == {"v1.0.0", "v1.1.0"}
 
 
-@pytest.mark.storage
+@pytest.mark.usefixtures("storage")
 def test_an_interrupted_push_is_resumed(hub, model):
     folder = model("m")
     command = [sys.executable, "-m", "training.publish", str(folder), "--push", "alice/cut", "--version", "v1.0.0"]

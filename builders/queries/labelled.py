@@ -2,33 +2,29 @@
 
 labelled = read(config, corpus, seed)
 
-A row's positive is the passage that was judged best; all others that were judged relevant are known, so that none
-becomes a negative. A passage that was dropped as a repeat is known by the one that says the same and stays.
+A row's positive is the passage with the highest score. All others that were judged relevant are known too, so that none
+becomes a negative. A passage that was dropped as a repeat is known by the id of the one that stays.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
 from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
-from builders.first_seen import hashed
+from builders.hashing import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
+from builders.queries.config import QueriesConfig
 from foils.beir import jsonl, judgements, stated, text_of
 from foils.errors import UserError
 from foils.provenance import sha256_file
 from foils.texts import normalised
 
-if TYPE_CHECKING:
-    from builders.recipe import QueriesConfig
-
-Mask = npt.NDArray[np.bool_]
 Drop = tuple[str, str, str]
 """Id, reason and detail of what is left out."""
 _PAIR = ["query-id", "corpus-id"]
@@ -54,7 +50,7 @@ class Labelled(NamedTuple):
     with_positive: int
     files: Mapping[str, str]
 
-    def about(self, config: "QueriesConfig") -> dict[str, object]:
+    def about(self, config: QueriesConfig) -> dict[str, object]:
         """Where they come from, as manifests keep it."""
         # As with the corpus, a path means nothing to a reader of the card elsewhere; the hashes do.
         name = Path(config.source or "").resolve().name
@@ -68,10 +64,10 @@ class Labelled(NamedTuple):
 
     def qrels_of(self, queries: pa.Table) -> pa.Table:
         """The positives of some of the queries."""
-        return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
+        return self.qrels.filter(_among(self.qrels["query-id"], queries["_id"]))
 
 
-def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
+def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
     """Reads the queries and judgements that a recipe names, and fits them to the corpus.
 
     Raises:
@@ -89,14 +85,17 @@ def read(config: "QueriesConfig", corpus: Corpus, seed: int) -> Labelled:
     if not table.num_rows:
         raise UserError(
             f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
-            f"passage of corpus {corpus.source}{_example(judged)}; wanted queries and corpus of the same collection"
+            f"passage of corpus {corpus.source} (the first is of query {judged['query-id'][0].as_py()!r} and passage "
+            f"{judged['corpus-id'][0].as_py()!r}); wanted queries and corpus of the same collection"
         )
     chosen = sample(table, config.sample, seed)
     if config.hold_out_positives:
-        positives = positives.filter(pa.array(_is_own(positives, chosen)))
+        own = chosen["corpus-id"].take(pc.index_in(positives["query-id"], value_set=chosen["_id"]))
+        positives = positives.filter(pc.equal(positives["corpus-id"], own))
     qrels = _with_twins(positives, asked)
-    qrels = qrels.filter(pa.array(_among(qrels["query-id"], chosen["_id"])))
-    lost = judged.filter(pa.array(_among(judged["query-id"], chosen["_id"]) & ~_among(_pairs(judged), _pairs(qrels))))
+    qrels = qrels.filter(_among(qrels["query-id"], chosen["_id"]))
+    lost = judged.filter(_among(judged["query-id"], chosen["_id"]))
+    lost = lost.filter(pc.invert(_among(_pairs(lost), _pairs(qrels))))
     drops += _judgement_drops(lost, corpus)
     outdone = _outdone(found, judged).to_pylist()
     drops += [(_pair_id(row), "judged-higher-too", f"score {row['score']}") for row in outdone]
@@ -165,7 +164,7 @@ def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
     texts = pa.array(hashed(text for chunk in asked["text"].chunks for text in map(normalised, chunk.to_pylist())))
     counts = pc.value_counts(texts)
     shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    twins = pa.table({"query-id": asked["_id"], "same": texts}).filter(pc.is_in(texts, value_set=shared))
+    twins = pa.table({"query-id": asked["_id"], "same": texts}).filter(_among(texts, shared))
     if not twins.num_rows:
         return positives
     answers = positives.join(twins, "query-id", join_type="inner", use_threads=False).drop_columns("query-id")
@@ -214,7 +213,7 @@ def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[p
     unanswered = asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist()
     drops += [(row["_id"], "no-positive", why + row["text"]) for row in unanswered]
     all_judged = pc.unique(judged["query-id"])
-    missing = all_judged.filter(pc.invert(pc.is_in(all_judged, value_set=asked["_id"]))).to_pylist()
+    missing = all_judged.filter(pc.invert(_among(all_judged, asked["_id"]))).to_pylist()
     drops += [(query_id, "query-not-found", "judged, but not in queries.jsonl") for query_id in missing]
     rows = pa.table([*asked.columns, positives], schema=TABLE)
     return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
@@ -222,11 +221,8 @@ def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[p
 
 def _judgement_drops(lost: pa.Table, corpus: Corpus) -> Iterator[Drop]:
     """Why each judgement did not become a known positive."""
-    here, cleaned_away = (
-        _among(lost["corpus-id"], corpus.passages["_id"]),
-        _among(lost["corpus-id"], corpus.drops["id"]),
-    )
-    for row, is_here, was_dropped in zip(lost.to_pylist(), here, cleaned_away, strict=True):
+    here, dropped = (_among(lost["corpus-id"], ids) for ids in (corpus.passages["_id"], corpus.drops["id"]))
+    for row, is_here, was_dropped in zip(lost.to_pylist(), here.to_pylist(), dropped.to_pylist(), strict=True):
         if is_here:
             reason = "held-out" if row["score"] > 0 else "judged-not-relevant"
         else:
@@ -238,20 +234,9 @@ def _pair_id(row: Mapping[str, object]) -> str:
     return f"{row['query-id']} {row['corpus-id']}"
 
 
-def _is_own(judged: pa.Table, rows: pa.Table) -> Mask:
-    """Which judgements are of a query's row's own positive."""
-    own = rows["corpus-id"].take(pc.index_in(judged["query-id"], value_set=rows["_id"]))
-    return np.asarray(pc.fill_null(pc.equal(judged["corpus-id"], own), False).to_numpy())
-
-
 def _pairs(judged: pa.Table) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(judged["query-id"], judged["corpus-id"], "\n")
 
 
-def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> Mask:
-    return np.asarray(pc.is_in(values, value_set=of).to_numpy())
-
-
-def _example(judged: pa.Table) -> str:
-    first = judged.slice(0, 1).to_pylist()[0]
-    return f" (the first is of query {first['query-id']!r} and passage {first['corpus-id']!r})"
+def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(values, value_set=of)

@@ -78,9 +78,11 @@ def passages() -> Iterator[dict[str, str]]:
 
 
 def _docstrings_of_a_fresh_interpreter() -> list[tuple[str, str]]:
-    """The docstrings without those that libraries put into the standard library, as transformers does in `logging`."""
-    code = "import json, logging; logging.basicConfig(level='INFO', format='%(message)s')\n"
-    code += "from builders.python_docs import docstrings; print(json.dumps([*docstrings()]))"
+    """The docstrings without those that libraries put into the standard library, as transformers does in `logging`.
+
+    This file is run by its path there: importing its package would load such libraries.
+    """
+    code = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for line in finished.stderr.splitlines():
         logger.info(line)
@@ -146,3 +148,8 @@ def _chunks(text: str) -> list[str]:
         else:
             chunks.append(paragraph)
     return [chunk.strip() for chunk in chunks if chunk.strip()]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", format="%(message)s")
+    print(json.dumps([*docstrings()]))

@@ -1,12 +1,14 @@
-"""Which rows repeat an earlier one: by the hash of their text, at sixteen bytes a row."""
+"""Hashes of texts and ids: randomness that a seed and an id determine, and which rows repeat an earlier one."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 Hashed = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
 
 
 def hashed(texts: Iterable[str]) -> Hashed:
@@ -27,23 +29,42 @@ def mixed(numbers: Hashed) -> Hashed:
     return numbers ^ (numbers >> np.uint64(31))
 
 
+def keyed_hash(seed: int, *parts: str) -> int:
+    """A 64-bit number that a seed and a row's id determine: randomness that no order of rows can change."""
+    digest = hashlib.blake2b(json.dumps([seed, *parts]).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def keyed_hashes(seed: int, *parts: str, ids: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """`keyed_hash(seed, *parts, id)` of many ids, shape `(n,)`.
+
+    >>> int(keyed_hashes(42, "sample", ids=["ü1"])[0]) == keyed_hash(42, "sample", "ü1")
+    True
+    """
+    opening = json.dumps([seed, *parts])[:-1]
+    return hashed(f"{opening}, {json.dumps(row_id)}]" for row_id in ids)
+
+
 class FirstSeen:
-    """For each row, the number of the first row that had the same hash; rows come in batches, in order.
+    """Which rows repeat an earlier one, by their hashes, at sixteen bytes a row; rows come in batches, in order.
 
     >>> seen = FirstSeen()
-    >>> seen.add(np.array([7, 8, 7], np.uint64)).tolist()
-    [0, 1, 0]
-    >>> seen.add(np.array([9, 8], np.uint64)).tolist()
-    [3, 1]
+    >>> [each.tolist() for each in seen.repeats(np.array([7, 8, 7], np.uint64))]
+    [[2], [0]]
+    >>> [each.tolist() for each in seen.repeats(np.array([9, 8], np.uint64))]
+    [[1], [1]]
     """
 
     def __init__(self) -> None:
         # Sorted hashes with their rows, in runs each more than twice as long as the next: few to search, seldom merged.
-        self._runs: list[tuple[Hashed, npt.NDArray[np.int64]]] = []
+        self._runs: list[tuple[Hashed, Rows]] = []
         self._rows = 0
 
-    def add(self, hashes: Hashed) -> npt.NDArray[np.int64]:
-        """Adds rows `(n,)` and returns, for each, the first row of all that had its hash: itself where it is new."""
+    def repeats(self, hashes: Hashed) -> tuple[Rows, Rows]:
+        """Adds a batch `(n,)`; returns the places in it of repeats, and the first row of all that had each one's hash.
+
+        A row that repeats one of its own batch counts.
+        """
         unique, index, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         firsts = index.astype(np.int64) + self._rows
         for known, rows in self._runs:
@@ -58,6 +79,7 @@ class FirstSeen:
             both = np.concatenate([left, right])
             order = np.argsort(both, kind="stable")
             self._runs[-2:] = [(both[order], np.concatenate([left_rows, right_rows])[order])]
+        found = firsts[inverse]
+        again = np.flatnonzero(found != np.arange(self._rows, self._rows + len(hashes)))
         self._rows += len(hashes)
-        found: npt.NDArray[np.int64] = firsts[inverse]
-        return found
+        return again, found[again]

@@ -1,7 +1,6 @@
-"""Where passages lie: JSON lines, Parquet, a Hub data set, Python's own documentation. Read in batches, as they are."""
+"""Reads passages as they are, in batches: JSON lines, Parquet, a Hub data set, Python's own documentation."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -9,15 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta, Struct
 
-from builders import python_docs
+from builders.corpus import python_docs
 from foils.beir import jsonl, text_of
 from foils.errors import UserError
-from foils.hub import load_parquet, pin
+from foils.hub import licence_of, load_parquet, pin
 
 MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 BATCH_ROWS = 4000
-BATCH_BYTES = 16_000_000
-"""Of JSON lines; Parquet comes by rows alone."""
+BATCH_BYTES = 16_000_000  # of JSON lines; Parquet comes by rows alone
 
 
 class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,18 +51,11 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rows(NamedTuple):
-    """Some passages as they were read, by column.
-
-    Attributes:
-        ids: never missing.
-        titles: empty where there is none; so are `texts`.
-        size: how far reading has come by them, in the source's unit.
-    """
+    """Some passages, by column; a title or text that is missing is empty."""
 
     ids: list[str]
     titles: list[str]
     texts: list[str]
-    size: int
 
 
 class Source(NamedTuple):
@@ -73,14 +64,12 @@ class Source(NamedTuple):
     Attributes:
         batches: its passages in their order; read as they are taken.
         revision: the Hub commit or the interpreter's version; None of local files.
-        total: the sum of all batches' sizes, where it is known before; for progress bars.
-        unit: what sizes count.
+        license: what the recipe or the source itself says; None where neither says anything.
     """
 
     batches: Iterator[Rows]
-    revision: str | None = None
-    total: int | None = None
-    unit: str = "passages"
+    revision: str | None
+    license: str | None
 
 
 def open_source(config: CorpusConfig) -> Source:
@@ -91,8 +80,8 @@ def open_source(config: CorpusConfig) -> Source:
             has no id.
     """
     if config.source == "python-docs":
-        rows = ((row, 1) for row in python_docs.passages())
-        return Source(_of_records(rows, config), python_docs.revision())
+        records = ((record, 0) for record in python_docs.passages())
+        return Source(_of_records(records, config), python_docs.revision(), config.license or "psf-2.0")
     path = Path(config.source)
     if path.is_dir():
         path = path / "corpus.jsonl"
@@ -100,9 +89,9 @@ def open_source(config: CorpusConfig) -> Source:
             raise UserError(f"corpus {config.source}: no corpus.jsonl in it; wanted a folder in BEIR's layout")
     if path.suffix == ".jsonl" and path.exists():
         records = ((line.record, line.size) for line in jsonl(path, "corpus"))
-        return Source(_of_records(records, config), total=path.stat().st_size, unit="B")
+        return Source(_of_records(records, config), None, config.license)
     if path.suffix == ".parquet" and path.exists():
-        return Source(_parquet(path, config))
+        return Source(_parquet(path, config), None, config.license)
     if path.exists():
         raise UserError(f"corpus {config.source}: not a form that is read; convert the file to .jsonl or .parquet")
     if path.suffix in {".jsonl", ".parquet"} or config.source.count("/") != 1 or config.source.startswith((".", "/")):
@@ -113,74 +102,6 @@ def open_source(config: CorpusConfig) -> Source:
     return _hub(config)
 
 
-def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: CorpusConfig) -> Iterator[Rows]:
-    """Batches of rows that come one by one, each with its size."""
-    columns = config.id_column, config.title_column, config.text_column
-    found: dict[str, None] = {}
-    values: list[list[Any]] = []
-    start, filled = 1, 0
-    for record, size in records:
-        found.update(dict.fromkeys(record))
-        values.append([record.get(column) for column in columns])
-        filled += size
-        if len(values) == BATCH_ROWS or filled > BATCH_BYTES:
-            yield _rows([*zip(*values, strict=True)], start, filled, config)
-            start, filled, values = start + len(values), 0, []
-    _check_columns([*found], config)
-    if values:
-        yield _rows([*zip(*values, strict=True)], start, filled, config)
-
-
-def _rows(columns: Sequence[Sequence[Any]], start: int, size: int, config: CorpusConfig) -> Rows:
-    """Values as text.
-
-    Args:
-        columns: ids, titles and texts as the source has them.
-        start: the first row's number, for errors.
-        size: see `Rows`.
-        config: names the columns.
-    """
-    ids, titles, texts = columns
-
-    def strings(values: Sequence[Any], column: str) -> list[str]:
-        return [
-            value if type(value) is str else text_of(value, f"corpus {config.source}: row {number}: {column!r}") or ""
-            for number, value in enumerate(values, start)
-        ]
-
-    names = strings(ids, config.id_column)
-    if "" in names:
-        raise UserError(
-            f"corpus {config.source}: row {start + names.index('')} has no column {config.id_column!r}, or nothing in "
-            "it; wanted an id for each passage; name the column with corpus.id_column"
-        )
-    return Rows(names, strings(titles, config.title_column), strings(texts, config.text_column), size)
-
-
-def _check_columns(found: Sequence[str], config: CorpusConfig) -> None:
-    """Refuses a source none of whose rows has a column that the recipe names, or which has it twice."""
-    for column in (config.id_column, config.text_column, config.title_column):
-        if found.count(column) > 1:
-            raise UserError(f"corpus {config.source}: it has two columns {column!r}; leave one of them out")
-        if column not in found and column != MAY_BE_MISSING:
-            raise UserError(
-                f"corpus {config.source}: no row has a column {column!r} (there are {', '.join(map(repr, found))}); "
-                "name yours with corpus.id_column, corpus.title_column and corpus.text_column"
-            )
-
-
-def _parquet(path: Path, config: CorpusConfig) -> Iterator[Rows]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            batches = file.iter_batches(BATCH_ROWS, columns=[name for name in names if name in _columns(config)])
-            yield from _of_batches(batches, names, config)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"corpus {path}: not a Parquet file: {error}") from None
-    except OSError as error:
-        raise UserError(f"corpus {path}: cannot be read: {error}; fetch or copy the file again") from None
-
-
 def _hub(config: CorpusConfig) -> Source:
     if config.revision is None:
         raise UserError(
@@ -188,25 +109,80 @@ def _hub(config: CorpusConfig) -> Source:
             "be repeated"
         )
     commit = pin(config.source, config.revision, "dataset")
-    loaded = load_parquet(config.source, config.config, config.split, commit)
-    names = loaded.column_names
-    wanted = loaded.select_columns([name for name in names if name in _columns(config)]).with_format("arrow")
-    batches = chain.from_iterable(table.to_batches() for table in wanted.iter(batch_size=BATCH_ROWS))
-    return Source(_of_batches(batches, names, config), commit, total=len(loaded))
+    loaded = load_parquet(config.source, config.config, config.split, commit).with_format("arrow")
+    wanted = loaded.select_columns([name for name in loaded.column_names if name in _columns(config)])
+    batches = (batch for table in wanted.iter(batch_size=BATCH_ROWS) for batch in table.to_batches())
+    licence = config.license or licence_of(config.source, commit)
+    return Source(_of_arrow(batches, loaded.column_names, config), commit, licence)
 
 
-def _columns(config: CorpusConfig) -> set[str]:
-    return {config.id_column, config.title_column, config.text_column}
+def _parquet(path: Path, config: CorpusConfig) -> Iterator[Rows]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            batches = file.iter_batches(BATCH_ROWS, columns=[name for name in names if name in _columns(config)])
+            yield from _of_arrow(batches, names, config)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"corpus {path}: not a Parquet file: {error}") from None
+    except OSError as error:
+        raise UserError(f"corpus {path}: cannot be read: {error}; fetch or copy the file again") from None
 
 
-def _of_batches(batches: Iterable[pa.RecordBatch], names: Sequence[str], config: CorpusConfig) -> Iterator[Rows]:
+def _of_arrow(batches: Iterable[pa.RecordBatch], names: Sequence[str], config: CorpusConfig) -> Iterator[Rows]:
     """Batches of rows that come in Arrow; `names` are all columns that the source has."""
     _check_columns(names, config)
     start = 1
     for batch in batches:
-        columns = [
-            batch[column].to_pylist() if column in names else [None] * batch.num_rows
-            for column in (config.id_column, config.title_column, config.text_column)
-        ]
-        yield _rows(columns, start, batch.num_rows, config)
+        missing = [None] * batch.num_rows
+        yield _rows([batch[name].to_pylist() if name in names else missing for name in _columns(config)], start, config)
         start += batch.num_rows
+
+
+def _of_records(records: Iterable[tuple[dict[str, Any], int]], config: CorpusConfig) -> Iterator[Rows]:
+    """Batches of rows that come one by one, each with its size in bytes."""
+    names: dict[str, None] = {}
+    values: list[list[Any]] = []
+    start, filled = 1, 0
+    for record, size in records:
+        names.update(dict.fromkeys(record))
+        values.append([record.get(name) for name in _columns(config)])
+        filled += size
+        if len(values) == BATCH_ROWS or filled > BATCH_BYTES:
+            yield _rows([*zip(*values, strict=True)], start, config)
+            start, filled, values = start + len(values), 0, []
+    _check_columns([*names], config)
+    if values:
+        yield _rows([*zip(*values, strict=True)], start, config)
+
+
+def _columns(config: CorpusConfig) -> tuple[str, str, str]:
+    return config.id_column, config.title_column, config.text_column
+
+
+def _rows(values: Sequence[Sequence[Any]], start: int, config: CorpusConfig) -> Rows:
+    """Ids, titles and texts, whatever their types, as text; errors count rows from `start`."""
+    ids, titles, texts = (
+        [
+            value if type(value) is str else text_of(value, f"corpus {config.source}: row {number}: {name!r}") or ""
+            for number, value in enumerate(column, start)
+        ]
+        for name, column in zip(_columns(config), values, strict=True)
+    )
+    if "" in ids:
+        raise UserError(
+            f"corpus {config.source}: row {start + ids.index('')} has no column {config.id_column!r}, or nothing in "
+            "it; wanted an id for each passage; name the column with corpus.id_column"
+        )
+    return Rows(ids, titles, texts)
+
+
+def _check_columns(found: Sequence[str], config: CorpusConfig) -> None:
+    """Refuses a source none of whose rows has a column that the recipe names, or which has it twice."""
+    for column in _columns(config):
+        if found.count(column) > 1:
+            raise UserError(f"corpus {config.source}: it has two columns {column!r}; leave one of them out")
+        if column not in found and column != MAY_BE_MISSING:
+            raise UserError(
+                f"corpus {config.source}: no row has a column {column!r} (there are {', '.join(map(repr, found))}); "
+                "name yours with corpus.id_column, corpus.title_column and corpus.text_column"
+            )

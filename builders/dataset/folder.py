@@ -49,20 +49,16 @@ def write_config(folder: Path, config: str, table: pa.Table, shard_bytes: int = 
     return files
 
 
-def write_folder(
-    folder: Path, configs: Mapping[str, pa.Table], record: Mapping[str, Any], files: Mapping[str, bytes] | None = None
-) -> None:
+def write_folder(folder: Path, configs: Mapping[str, pa.Table], record: Mapping[str, Any]) -> None:
     """Writes a whole data set beside `folder`, then puts it in its place.
 
     Args:
         folder: where the data set shall lie; an older build of the same recipe there is replaced.
         configs: configuration -> rows; one without rows is left out, since `datasets` cannot load it.
-        record: the manifest's content but for `format`, `configs` and `files`, which are added.
-        files: path in the folder -> content, of files without rows, such as figures.
+        record: the manifest's content without `format` and `configs`, which are added.
     """
     partial = partial_folder(folder)
-    about = {config: _write_about(partial, config, table) for config, table in configs.items() if table.num_rows}
-    _complete(partial, {"format": FORMAT, **record, "configs": about}, files or {})
+    _complete(partial, {"format": FORMAT, **record, "configs": _write_configs(partial, configs)}, {})
     put_in_place(partial, folder)
 
 
@@ -85,8 +81,8 @@ def amend(
     Raises:
         UserError: the folder holds no data set.
     """
-    manifest, changed = read_complete(folder), configs or {}
-    if out is not None and out.resolve() != folder.resolve():
+    manifest, configs, files, out = read_complete(folder), configs or {}, files or {}, out or folder
+    if out.resolve() != folder.resolve():
         if folder.resolve().is_relative_to(out.resolve()):
             raise UserError(f"output folder {out}: the data set {folder} lies in it; name another with --out")
         other = read_manifest(out)  # refuses a folder that holds something else
@@ -95,33 +91,19 @@ def amend(
                 f"output folder {out}: it holds {other['name']!r}, built from another recipe; name another with --out, "
                 "or delete it"
             )
-    with locked(out or folder):
-        _amend(folder, manifest, (record, changed, files or {}), out or folder)
-
-
-def _amend(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    changes: tuple[Mapping[str, Any], Mapping[str, pa.Table], Mapping[str, bytes | None]],
-    out: Path,
-) -> None:
-    record, changed, files = changes
-    partial = partial_folder(out)
-    about = {name: known for name, known in manifest["configs"].items() if name not in changed}
-    for path in [*manifest.get("files", {}), *(path for known in about.values() for path in known["files"])]:
-        if path not in files:
+    with locked(out):
+        partial = partial_folder(out)
+        kept = {name: entry for name, entry in manifest["configs"].items() if name not in configs}
+        kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in files}
+        for path in [*kept_files, *(path for entry in kept.values() for path in entry["files"])]:
             _link(folder / path, partial / path)
-    kept_files = {path: digest for path, digest in manifest.get("files", {}).items() if path not in files}
-    written = {config: _write_about(partial, config, table) for config, table in changed.items() if table.num_rows}
-    order = [*manifest["configs"], *(config for config in written if config not in manifest["configs"])]
-    about = {config: {**about, **written}[config] for config in order if config in {**about, **written}}
-    updated = {key: value for key, value in {**manifest, **record}.items() if value is not None or key not in record}
-    _complete(
-        partial,
-        {**updated, "configs": about, "files": kept_files},
-        {path: content for path, content in files.items() if content is not None},
-    )
-    put_in_place(partial, out)
+        entries = {**kept, **_write_configs(partial, configs)}
+        order = [name for name in dict.fromkeys([*manifest["configs"], *entries]) if name in entries]
+        amended = {**manifest, **record, "configs": {name: entries[name] for name in order}, "files": kept_files}
+        for key in [key for key, value in record.items() if value is None]:
+            del amended[key]
+        _complete(partial, amended, {path: content for path, content in files.items() if content is not None})
+        put_in_place(partial, out)
 
 
 def cache_of(folder: Path) -> Path:
@@ -136,18 +118,24 @@ def read_config(folder: Path, manifest: Mapping[str, Any], config: str) -> pa.Ta
     return pa.concat_tables(tables) if tables else pa.table({})
 
 
-def _write_about(partial: Path, config: str, table: pa.Table) -> dict[str, Any]:
-    """Writes a configuration into files that are named after their content, and returns its entry in the manifest.
+def _write_configs(partial: Path, configs: Mapping[str, pa.Table]) -> dict[str, dict[str, Any]]:
+    """Writes configurations into files that are named after their content, and returns their entries in the manifest.
 
     `load_dataset` caches a local folder by its last name and its card's YAML, in which the files' names stand: without
     the content in them, another build would be handed this one's rows.
     """
-    files = {}
-    for file in write_config(partial, config, table):
-        digest = sha256_file(file)
-        named = file.rename(file.with_stem(f"{file.stem}-{digest[:16]}"))
-        files[named.relative_to(partial).as_posix()] = digest
-    return {"split": schema.split_of(config), "rows": table.num_rows, "columns": table.column_names, "files": files}
+    entries = {}
+    for config, table in configs.items():
+        if not table.num_rows:
+            continue
+        files = {}
+        for file in write_config(partial, config, table):
+            digest = sha256_file(file)
+            named = file.rename(file.with_stem(f"{file.stem}-{digest[:16]}"))
+            files[named.relative_to(partial).as_posix()] = digest
+        split = schema.split_of(config)
+        entries[config] = {"split": split, "rows": table.num_rows, "columns": table.column_names, "files": files}
+    return entries
 
 
 def _complete(partial: Path, manifest: dict[str, Any], files: Mapping[str, bytes]) -> None:

@@ -1,0 +1,51 @@
+"""Checks on written queries: the reasons for which one is asked for again, and dropped after the last attempt."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from builders.language import script
+from builders.llm.messages import CUT
+from builders.meta_talk import folded, uses
+from builders.wrapping import is_lead_in
+from foils.texts import normalised
+
+ECHO_WORDS = 8
+
+
+def reject(
+    text: str,
+    finish_reason: str,
+    passage: Mapping[str, str],
+    words_allowed: tuple[int, int],
+    refusals: Sequence[re.Pattern[str]] = (),
+) -> str | None:
+    """Returns the reason why a query cannot be used, or None.
+
+    Args:
+        text: the query.
+        finish_reason: of its answer.
+        passage: `title` and `text` of what it was written for.
+        words_allowed: the fewest and the most.
+        refusals: phrases of an LLM that declines; one that the passage has too proves nothing.
+
+    >>> passage = {"title": "", "text": "Sort the list in place."}
+    >>> reject("how do I sort a list?", "stop", passage, (3, 32))
+    >>> reject("sort", "stop", passage, (3, 32))
+    'too-short'
+    """
+    words = len(text.split())
+    if not any(map(str.isalnum, text)):
+        return "empty"
+    if finish_reason in CUT or is_lead_in(text):
+        return "cut" if finish_reason in CUT else "lead-in"
+    if not words_allowed[0] <= words <= words_allowed[1]:
+        return "too-short" if words < words_allowed[0] else "too-long"
+    query = normalised(text).rstrip("?.! ")
+    if len(query.split()) >= ECHO_WORDS and query in normalised(passage["text"]):
+        return "passage-echo"
+    plain = folded(text)
+    used = [phrase for phrase in refusals if phrase.search(plain)]
+    if used and not uses(f"{passage['title']} {passage['text']}", used):
+        return "meta-talk"
+    scripts = {script(passage["title"]), script(passage["text"])} - {""}
+    return "other-script" if scripts and script(text) not in {"", *scripts} else None

@@ -1,0 +1,33 @@
+"""The round trip: a query that does not retrieve its own passage is dropped (Promptagator, arXiv 2209.11755)."""
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from builders import schema
+from builders.columns import Columns
+from builders.queries import Queries
+
+Retrieve = Callable[[Sequence[str], int], list[list[str]]]
+BATCH = 50_000
+"""Queries whose hits are in memory at once."""
+
+
+def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
+    """Keeps the queries that have their own passage among their top `k`.
+
+    Args:
+        queries: `queries.TABLE`.
+        retrieve: `(query texts, k)` to ranked passage ids, one list per query.
+        k: 0 keeps all.
+    """
+    if k == 0:
+        return Queries(queries, schema.DROPS.empty_table())
+    kept, drops = [], Columns(schema.DROPS)
+    for start in range(0, queries.num_rows, BATCH):
+        rows = queries.slice(start, BATCH).to_pylist()
+        for row, found in zip(rows, retrieve([row["text"] for row in rows], k), strict=True):
+            kept.append(row["corpus-id"] in found)
+            if not kept[-1]:
+                drops.add("round-trip", row["_id"], "own-passage-not-found", f"not in the top {k}: {row['text']}")
+    return Queries(queries.filter(pa.array(kept, pa.bool_())), drops.table())

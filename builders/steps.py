@@ -1,0 +1,215 @@
+"""The steps of a build, straight down: corpus, queries, leakage, candidates, scores, selection, data set."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders.context import Context
+from builders.corpus import Corpus, load, sample
+from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
+from builders.dataset.costs import Stages, costs_file
+from builders.dataset.folder import read_manifest, write_folder
+from builders.estimate.dry_run import dry_run
+from builders.language import warn_of_language
+from builders.leakage.found import Found
+from builders.leakage.guard import Guard
+from builders.llm.config import LlmConfig
+from builders.llm.session import identified, llm_session
+from builders.made_ids import check_ids
+from builders.mining import mine_all
+from builders.negatives import domain_ranker
+from builders.passages import Passages
+from builders.queries import STAGE, Queries, labelled
+from builders.queries.labelled import Labelled
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
+from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe_checks import check_sizes
+from builders.remains import check_queries, check_rows
+from builders.retrieval.bm25.languages import check_language
+from builders.retrieval.embeddings import retriever
+from builders.selection import chosen_by_kind, select
+from builders.selection.stored import inputs_from, wanted_by
+from foils.errors import UserError
+from foils.folders import locked
+from foils.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
+    """Builds the data set of a recipe in `out`, or finds it there as it would be built.
+
+    Raises:
+        UserError: the corpus, the endpoint or the output folder is not as it must be.
+    """
+    earlier = read_manifest(out)
+    if earlier is not None and earlier["recipe"]["identity"] != identity_hash(recipe.config):
+        raise UserError(
+            f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
+            "--out, or delete it"
+        )
+    checked = _checked(recipe.config)
+    if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == checked.prices:
+        logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
+        return
+    with locked(out):
+        _build(recipe, checked, out, store_file)
+
+
+def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
+    config = recipe.config
+    with llm_session(checked.llm, store_file) as session:
+        cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
+        context = Context(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
+        asked = _asked(config, checked, context)
+        config = _with_ranker(config, asked.accepted, context, out)
+        candidates = mine_all(asked.accepted, context, config)
+    leaked = asked.leaked and checked.guard.with_generated(asked.leaked, candidates.generated)
+    with context.stages.timed("selection"):
+        known = checked.given and checked.given.qrels_of(asked.accepted)
+        kept_out = leaked.passages_to_drop if leaked else None
+        selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
+    check_rows(selection.queries, selection.drops, candidates.mined)
+    leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
+    if checked.given is None:
+        session.ledger.account(STAGE).accepted = asked.usable
+    for stage, found in candidates.mined.items():
+        if found.generated.num_rows:
+            session.ledger.account(stage).accepted = found.generated.num_rows
+    record = record_of(recipe, checked.inputs, checked.corpus.license) | {
+        "funnel": {**asked.funnel, "queries with negatives of every kind": len(selection.queries)},
+        "fates": selection.summary,
+        "mixes": selection.mixes,
+        "models": models_of(config),
+        "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
+        "usage": session.ledger.summary(),
+        "prices": checked.prices,
+        **({"leakage": leaked.summary()} if leaked else {}),
+    }
+    drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
+    drops += [*([leaked.drops] if leaked else []), selection.drops]
+    configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
+    write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
+    rows, kinds, cost = len(selection.queries), ", ".join(config.negatives.kinds), session.ledger.cost()
+    spent = f", {cost} in all" if cost else ""
+    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, spent)
+
+
+def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
+    """Prints what the whole build will cost, from real calls for some of its rows; see `dry_run`.
+
+    Raises:
+        UserError: as `build`; also if even the lower end of the estimate is above the budget.
+    """
+    checked = _checked(config)
+    passages, llm = checked.corpus.passages, checked.llm
+    dry_run(config, passages, llm, store_file, lambda context: _retriever(config, context), sample_rows)
+
+
+class _Checked(NamedTuple):
+    """What is read and checked before anything is paid for.
+
+    Attributes:
+        corpus: cleaned.
+        llm: identified.
+        given: labelled queries; None where the LLM writes them.
+        guard: the evaluation sets that nothing may leak from.
+        inputs: all that the data set depends on.
+        prices: of the LLM, as the manifest has them; None where none is known.
+    """
+
+    corpus: Corpus
+    llm: LlmConfig
+    given: Labelled | None
+    guard: Guard
+    inputs: dict[str, Any]
+    prices: dict[str, Any] | None
+
+
+def _checked(config: BuildRecipe) -> _Checked:
+    corpus = load(config.corpus)
+    check_sizes(config, corpus.passages.num_rows)
+    if config.searches_words:
+        check_language(config.corpus.language)
+    warn_of_language(corpus.passages, config.corpus.language, config.seed)
+    llm = identified(config.llm)
+    given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
+    check_ids(config, corpus.passages, None if given is None else given.queries)
+    guard = Guard(config.leakage)
+    guard.check_corpus(Passages(corpus.passages))
+    prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
+    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
+
+
+class _Asked(NamedTuple):
+    """The queries that negatives are mined for.
+
+    Attributes:
+        accepted: `queries.TABLE`.
+        usable: how many there were before the filters.
+        drops: `schema.DROPS` of each step.
+        funnel: step -> rows that were left.
+        leaked: what the guard found; None without evaluation sets.
+    """
+
+    accepted: pa.Table
+    usable: int
+    drops: list[pa.Table]
+    funnel: dict[str, int]
+    leaked: Found | None = None
+
+
+def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
+    """Has queries written, or takes those that are given, and filters them."""
+    corpus, given, k = checked.corpus, checked.given, config.queries.round_trip_k
+    read = corpus.passages.num_rows + corpus.drops.num_rows
+    funnel = {"passages read": read, "passages kept": corpus.passages.num_rows}
+    with context.stages.timed("queries"):
+        if given is not None:
+            written = Queries(given.queries, given.drops)
+            funnel |= given.steps()
+        else:
+            seeds = sample(context.passages, config.corpus.sample, config.seed)
+            written = write(seeds, config.queries, context)
+            funnel["queries asked for"] = seeds.num_rows * config.queries.per_passage
+            funnel["queries usable"] = written.table.num_rows
+    with context.stages.timed("round trip"):
+        accepted, more_drops = round_trip(written.table, _retriever(config, context), k)
+    if k:
+        funnel["queries that find their passage"] = accepted.num_rows
+    asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops], funnel)
+    check_queries(accepted, asked.drops, leaked=False)
+    if not checked.guard.sets:
+        return asked
+    with context.stages.timed("leakage guard"):
+        leaked = checked.guard.check(accepted, context.corpus)
+    left = accepted.filter(pc.invert(pc.is_in(accepted["_id"], value_set=leaked.queries_to_drop)))
+    if leaked.config.policy == "drop":
+        funnel["queries in no evaluation set"] = left.num_rows
+    check_queries(left, asked.drops, leaked=True)
+    return asked._replace(accepted=left, leaked=leaked)
+
+
+def _retriever(config: BuildRecipe, context: Context) -> Retrieve:
+    model = config.queries.round_trip_model
+    if model is not None:
+        return retriever(model, context.corpus, context.cache)
+    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in context.bm25.search(texts, k)]
+
+
+def _with_ranker(config: BuildRecipe, accepted: pa.Table, context: Context, out: Path) -> BuildRecipe:
+    """The recipe with the cross-encoder's model filled in: trained now where the recipe says so."""
+    ranker = config.negatives.cross_encoder
+    if not config.uses("cross-encoder"):
+        return config
+    if ranker.train_with is not None:
+        with context.stages.timed("cross-encoder training"):
+            folder = domain_ranker.train(ranker, accepted, context, out.with_name(f"{out.name}-domain-ranker"))
+        ranker = msgspec.structs.replace(ranker, model=str(folder))
+    negatives = msgspec.structs.replace(config.negatives, cross_encoder=ranker)
+    return msgspec.structs.replace(config, negatives=negatives)
