@@ -1,6 +1,6 @@
 """Measures how real the generated texts of a data set look, and how hard its negatives are.
 
-    python -m builders.realism DATASET [--score-with CROSS_ENCODER] [--sampled 2000] [--seed 42] [--dry-run]
+    python -m builders.realism DATASET [--score-with CROSS_ENCODER] [--query-log FILE] [--sampled 2000] [--dry-run]
 
 The result goes into the data set's manifest (`audit.realism`) and card, its picture into `figures/`. It is printed as
 the card's section; with --dry-run it is only printed.
@@ -42,6 +42,7 @@ def _entry() -> None:
     defaults = RealismConfig()
     parser.add_argument("dataset", type=Path, help="the folder of a finished build")
     parser.add_argument("--score-with", metavar="MODEL", help="a cross-encoder that scores all kinds now, for hardness")
+    parser.add_argument("--query-log", type=Path, metavar="FILE", help="real queries, one a line, to compare with")
     parser.add_argument("--sampled", type=int, default=defaults.sampled, help="texts of a side; default: %(default)s")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of all samples; default: %(default)s")
     parser.add_argument("--dry-run", action="store_true", help="print, and leave the data set as it is")

@@ -21,6 +21,7 @@ from builders.passages import Passages
 from builders.realism import gaps
 from builders.realism.figure import describe, draw
 from builders.realism.hardness import figures, is_scored, margins
+from builders.realism.query_log import distance, read_log
 from builders.realism.separability import by_words, joined, telling_words
 from builders.selection.stored import with_positives
 from foils.models import resolve_model
@@ -37,11 +38,13 @@ class RealismConfig(Struct, frozen=True, forbid_unknown_fields=True):
         sampled: the largest number of texts per side that are compared, drawn at random.
         seed: of all samples.
         score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
+        query_log: a file of real queries that the data set's queries are compared with; see `query_log.read_log`.
     """
 
     sampled: Annotated[int, Meta(ge=100)] = 2000
     seed: int = 42
     score_with: str | None = None
+    query_log: Path | None = None
 
 
 def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -55,8 +58,9 @@ def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[s
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
 
     Raises:
-        UserError: the folder holds no data set, or there is no such model.
+        UserError: the folder holds no data set, there is no such model, or the query log cannot be read.
     """
+    log = None if config.query_log is None else read_log(config.query_log)
     dataset = DataSet(folder)
     corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in ("corpus", "queries", "default"))
     passages, asked = Passages(corpus), with_positives(queries, qrels)
@@ -64,7 +68,7 @@ def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[s
     result = {
         "settings": {"sampled": config.sampled, "seed": config.seed},
         "generated": _generated(dataset.table("generated"), passages, asked, config),
-        "queries": _queries(passages, asked, dataset.language, config),
+        "queries": _queries(passages, asked, log, dataset.language, config),
         "hardness": hard,
     }
     return result, files
@@ -119,18 +123,26 @@ def _compared(written: pa.Table, corpus: Passages, config: RealismConfig) -> dic
     }
 
 
-def _queries(corpus: Passages, asked: pa.Table, language: str, config: RealismConfig) -> dict[str, Any]:
-    """How long queries are, and how much of them stands in their own passage."""
+def _queries(
+    corpus: Passages, asked: pa.Table, log: list[str] | None, language: str, config: RealismConfig
+) -> dict[str, Any]:
+    """How long queries are, how much of them stands in their own passage, and how they differ from those of a log."""
     used = drawn(asked, config)
     texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
     shares = [gaps.overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
     known = [share for share in shares if share is not None]
     quartiles = [round(float(value), 4) for value in (np.percentile(known, [25, 50, 75]) if known else np.zeros(3))]
-    return {
+    found = {
         "sampled": len(texts),
         "overlap": dict(zip(("q1", "median", "q3"), quartiles, strict=True)),
         "words": gaps.lengths(texts),
     }
+    if log is None:
+        return found
+    ids = {"_id": pa.array(log)}  # a log's queries have no ids: their texts are drawn by
+    sampled = drawn(pa.table(ids), config)["_id"].to_pylist()
+    pairs = list(zip(texts, used["corpus-id"].to_pylist(), strict=True))
+    return found | {"log": distance(pairs, sampled, config.seed)}
 
 
 def _hardness(

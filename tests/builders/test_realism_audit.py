@@ -17,7 +17,9 @@ from builders.realism import examine as examine_module
 from builders.realism import figure, hardness
 from builders.realism.__main__ import main
 from builders.realism.examine import RealismConfig, examine
+from builders.realism.query_log import distance, read_log
 from cards.templates import section
+from foils.errors import UserError
 from tests.fixtures import commands
 from tests.fixtures.tiny import word_ranker
 
@@ -191,6 +193,26 @@ def test_the_command(build_animals, tmp_path):
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_queries_beside_those_of_a_log(build_animals, tmp_path):
+    folder, log = build_animals("logged"), tmp_path / "log.txt"
+    log.write_text("\n".join(f"whichever creature{n} hibernates" for n in range(30)))
+    found = examine(folder, RealismConfig(query_log=log))[0]
+    beside = found["queries"]["log"]
+    assert (beside["sampled"], beside["words"]["median"], beside["auc"]) == (30, 3, None)  # eight queries are too few
+    many = distance([(f"what does animal {n} eat", f"p{n}") for n in range(30)], read_log(log), 42)
+    assert many["auc"]["auc"] > 0.9
+    assert "hibernates" in {each["word"] for each in many["telling"]["corpus"]}
+    assert "Beside 30 real queries, of 3 / 3 / 3 words" in card(found)
+    lines = tmp_path / "log.jsonl"
+    lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in log.read_text().splitlines()))
+    assert read_log(lines) == read_log(log)
+    log.write_text(" \n")
+    with pytest.raises(UserError, match=r"log\.txt: holds no query; wanted UTF-8 text, a query a line"):
+        read_log(log)
+    with pytest.raises(UserError, match=r"no\.txt: cannot be read"):
+        read_log(tmp_path / "no.txt")
 
 
 def test_a_sample_depends_on_ids_alone():
