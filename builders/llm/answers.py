@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builders.llm.store import CallStore
+from builders.llm.store import CallStore, answer_in
 from foils.errors import UserError
 
 ANSWERS = pa.schema([("call-key", pa.string()), ("answer", pa.string())])
@@ -27,7 +26,7 @@ def read_answers(file: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         rows = pq.read_table(file, columns=ANSWERS.names).cast(ANSWERS).to_pydict()
-        answers = [msgspec.json.decode(answer, type=dict[str, Any]) for answer in rows["answer"]]
+        answers = map(answer_in, rows["answer"])
         return dict(zip(rows["call-key"], answers, strict=True))
     except FileNotFoundError:
         raise UserError(f"llm.answers {file}: no such file; name one, or leave the key out") from None

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import msgspec
-
 from builders.llm.redaction import without_secrets
 from foils.errors import UserError
 from foils.provenance import canonical_json
@@ -37,7 +35,6 @@ CREATE TABLE IF NOT EXISTS failures (
 _CHECKED_BYTES = 32 * 2**20  # a file up to this size is checked as a whole when it is opened, in under 0.1 s
 _SMALLEST_PAGE = 512  # that SQLite knows
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_ANSWER = msgspec.json.Decoder(dict[str, Any])
 
 
 class Call(NamedTuple):
@@ -99,7 +96,7 @@ class CallStore:
         wanted = json.dumps(sorted(set(keys)))  # neighbours in the index: twice as fast
         found = self.rows("SELECT calls.key, answer FROM json_each(?) JOIN calls ON calls.key = value", wanted)
         with self._explained():
-            return {key: _ANSWER.decode(answer) for key, answer in found}
+            return {key: answer_in(answer) for key, answer in found}
 
     def put_many(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
         """Keeps several answers in one transaction, all or none; the first one stored under a key stays.
@@ -197,9 +194,9 @@ class CallStore:
             yield
         except sqlite3.ProgrammingError:
             raise  # the caller's mistake
-        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if isinstance(error, msgspec.DecodeError) or code in _DAMAGED or "decode to UTF-8" in str(error):
+            if isinstance(error, ValueError) or code in _DAMAGED or "decode to UTF-8" in str(error):
                 raise self._damaged(str(error)) from None
             if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
                 problem = "the disk is full; free some space"
@@ -221,6 +218,18 @@ def keyed(request: dict[str, Any]) -> tuple[str, str]:
     """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of."""
     text = canonical_json(request)
     return hashlib.sha256(text.encode()).hexdigest(), text
+
+
+def answer_in(text: str) -> dict[str, Any]:
+    """A stored answer. msgspec would refuse a lone surrogate in it.
+
+    Raises:
+        ValueError: it is something other than a JSON object.
+    """
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:40]!r} is not a JSON object")  # noqa: TRY004 - as of what is not JSON
+    return value
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from builders import build
 from builders.context import Context
 from builders.corpus import load, sample
-from builders.llm.answers import read_answers
+from builders.llm.answers import export_answers, read_answers
 from builders.llm.caller import Call
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
@@ -84,7 +84,7 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
         (pa.table({"call-key": ["k"]}), "not a file of answers"),
         (
             pa.table({"call-key": ["k"], "answer": ["[]"]}),
-            r"not a file of answers \(Expected `object`, got `array`\); make one",
+            r"not a file of answers \('\[\]' is not a JSON object\); make one",
         ),
     ],
 )
@@ -96,3 +96,11 @@ def test_files_that_are_no_answers(tmp_path, content, problem):
         pq.write_table(content, file)
     with pytest.raises(UserError, match=problem):
         read_answers(file)
+
+
+def test_half_a_character_travels_too(tmp_path):
+    key, request, _ = a_call(1)
+    answer = {"text": "half a pair \ud83d"}
+    with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
+        export_answers(store, tmp_path / "x.parquet")
+    assert read_answers(tmp_path / "x.parquet") == {key: answer}

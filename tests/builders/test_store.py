@@ -228,5 +228,5 @@ def test_damage_under_an_open_store_ends_the_build_with_the_way_to_save_it(tmp_p
     damaged_store(path)
     with CallStore(path) as store:
         store._db.execute("UPDATE calls SET answer = '[]'")
-        with pytest.raises(UserError, match=r"it is damaged.*Expected `object`.*\.recover"):
+        with pytest.raises(UserError, match=r"it is damaged.*is not a JSON object.*\.recover"):
             store.get_many(call.key for call in store)
