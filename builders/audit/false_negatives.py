@@ -19,6 +19,7 @@ from builders.dataset.read import PAIRS, DataSet
 from builders.hashing import keyed_hash
 from foils.errors import UserError
 
+Report = dict[str, Any]
 CONTROL = "random"
 """The kind that others are compared with, where the data set has it."""
 
@@ -40,9 +41,7 @@ def sampled_pairs(drawn: Mapping[str, pa.Table], sample: int) -> pa.Table:
     return distinct(pairs.slice(0, sample) for pairs in drawn.values())
 
 
-def audit(
-    dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample: int = 100, seed: int = 42
-) -> dict[str, Any]:
+def audit(dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample: int = 100, seed: int = 42) -> Report:
     """Judges a sample of each kind.
 
     Args:
@@ -59,32 +58,24 @@ def audit(
         UserError: the data set has no negatives, or the judge cannot judge.
     """
     drawn = draw(dataset, seed)
-    measured_by = None if judge.name == "qrels" else truth
+    measured_by = truth if judge.name != "qrels" else None
     checks = _checks(dataset, drawn, judge, measured_by, sample, seed) if judge.can_judge_more else {}
-    asked = distinct([sampled_pairs(drawn, sample), *checks.values()])
-    verdict_of = dict(zip(ids(asked), judge.verdicts(asked), strict=True))
+    verdict_of = _asked(judge, distinct([sampled_pairs(drawn, sample), *checks.values()]))
     verdicts = {kind: _known(verdict_of, pairs.slice(0, sample)) for kind, pairs in drawn.items()}
     rates = {kind: _rate(found) for kind, found in verdicts.items()}
     rejects = {name: _rate(_known(verdict_of, pairs), counted=0) for name, pairs in checks.items()}
     sensitivity = _rate(_known(verdict_of, checks["positives"])) if checks else None
     reference = CONTROL if CONTROL in drawn and len(drawn) > 1 else None
-    kinds = {}
-    for kind, pairs in drawn.items():
-        rate, found = rates[kind], verdicts[kind]
-        specificity = rejects.get(f"rejects {kind}")
-        kinds[kind] = {
-            "pairs": pairs.num_rows,
-            "sampled": len(found),
-            "unjudged": len(found) - rate.judged,
-            "whole": rate.judged == pairs.num_rows,
-            **msgspec.structs.asdict(rate),
-            "true": None if truth is None else _true_share(truth.of(pairs)),
-            "accuracy": None if measured_by is None else _agreement(found, measured_by.of(pairs.slice(0, sample))),
-            "specificity": specificity,
-            "corrected": rogan_gladen(rate, sensitivity, specificity),
-            "difference": None if reference in {None, kind} else difference(rate, rates[CONTROL]),
+    kinds = {
+        kind: _of_kind(pairs, verdicts[kind], truth, measured_by)
+        | {
+            "specificity": rejects.get(f"rejects {kind}"),
+            "corrected": rogan_gladen(rates[kind], sensitivity, rejects.get(f"rejects {kind}")),
+            "difference": None if reference in {None, kind} else difference(rates[kind], rates[CONTROL]),
         }
-    result: dict[str, Any] = msgspec.to_builtins(
+        for kind, pairs in drawn.items()
+    }
+    report: Report = msgspec.to_builtins(
         {
             "judge": judge.name,
             "model": judge.model,
@@ -99,7 +90,25 @@ def audit(
             "kinds": kinds,
         }
     )
-    return result
+    return report
+
+
+def _of_kind(pairs: pa.Table, found: Verdicts, truth: Truth | None, measured_by: Truth | None) -> dict[str, Any]:
+    """A kind's figures: its pairs, the judge's rate in the sample, and what the user's judgements say beside it."""
+    rate = _rate(found)
+    return {
+        "pairs": pairs.num_rows,
+        "sampled": len(found),
+        "unjudged": len(found) - rate.judged,
+        "whole": rate.judged == pairs.num_rows,
+        **msgspec.structs.asdict(rate),
+        "true": None if truth is None else _true_share(truth.of(pairs)),
+        "accuracy": None if measured_by is None else _agreement(found, measured_by.of(pairs.slice(0, len(found)))),
+    }
+
+
+def _asked(judge: Judge, pairs: pa.Table) -> dict[tuple[str, str], float]:
+    return dict(zip(ids(pairs), judge.verdicts(pairs), strict=True))
 
 
 def _known(verdict_of: Mapping[tuple[str, str], float], pairs: pa.Table) -> Verdicts:
