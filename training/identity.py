@@ -80,6 +80,8 @@ class Run(NamedTuple):
 
     def differing(self, earlier: Mapping[str, Any]) -> list[str]:
         """Lists where an earlier run's inputs differ from this one's; its recipe may be of an earlier version."""
+        if not isinstance(earlier.get("recipe"), dict):
+            return ["its record, which an earlier version wrote"]
         recipe = without_removed(dict(earlier["recipe"]), TrainRecipe)
         try:
             recipe = shaping(msgspec.convert(recipe, TrainRecipe))  # with the defaults of keys that came later

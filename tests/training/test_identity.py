@@ -204,3 +204,13 @@ def test_each_seed_has_a_peak_of_its_own(recipe, tmp_path):
 def test_the_recipe_in_a_record_is_read_again(recipe):
     kept = shaping(recipe("lora.rank=4", "loss_options.scale=30").config)
     assert shaping(msgspec.convert(json.loads(json.dumps(kept)), TrainRecipe)) == kept
+
+
+def test_a_record_of_an_earlier_form_is_kept_and_refused_in_one_line(recipe, tmp_path):
+    out = tmp_path / "model"
+    train.main(recipe(), out, 1)
+    edit(out / "run.json", lambda content: content["inputs"].update(recipe="9f86d081884c7d65"))
+    before = files_of(out)
+    with pytest.raises(UserError, match="differs: its record, which an earlier version wrote; name another output"):
+        train.main(recipe(), out, 1)
+    assert files_of(out) == before
