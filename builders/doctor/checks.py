@@ -171,7 +171,9 @@ class Probe:
         why = reply.failure.words if reply.answer is None else f"the answer is not: {quoted(reply.answer.text)}"
         if self._requests.requests[0].schema is None:
             return Finding("JSON", "ok", f'{why}; keep output = "text"')
-        return Finding("JSON", "failed", f'{why} -> set {self._requests.table}.output to "text"')
+        other = "tgi" if self._llm.server == "openai" else "openai"
+        advice = f'set {self._requests.table}.output to "text", or llm.server to "{other}"'
+        return Finding("JSON", "failed", f"{why} -> {advice}")
 
     async def _longest_prompt(self) -> Finding:
         """Whether the longest prompt of the recipe fits, with its answer."""

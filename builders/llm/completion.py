@@ -1,5 +1,6 @@
 """What an endpoint answered, as the store keeps it: text, how it ended, tokens, and which model it says it is."""
 
+import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from builders.llm.thoughts import has_thoughts
 
 
 class _Message(Struct):
-    content: str | list[Any] | None = None
+    content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
@@ -45,10 +46,10 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
         msgspec.DecodeError: it is something other than a completion.
         UnicodeDecodeError: it is not UTF-8.
     """
-    answer = _COMPLETION.decode(body.removeprefix(BOM_UTF8))
+    answer = _decoded(body.removeprefix(BOM_UTF8))
     choice = answer.choices[0]
     message = choice.message
-    said = _text_of(message.content)
+    said, thought = _parts(message.content)
     text, is_ended = ended(said or (message.refusal if isinstance(message.refusal, str) else ""), stop)
     reason = choice.finish_reason
     kept: dict[str, Any] = {
@@ -59,28 +60,56 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     }
     if isinstance(answer.model, str) and answer.model:
         kept["model"] = answer.model
-    thought = isinstance(message.content, list) or message.reasoning_content or message.reasoning
-    if not text.strip() and thought:
+    if not text.strip() and (thought or message.reasoning_content or message.reasoning):
         kept["only_reasoning"] = True
     return kept
 
 
-def _text_of(content: str | list[Any] | None) -> str:
-    """The text of a message; Mistral and Cohere send a list of parts, some of which are thoughts.
+def _decoded(body: bytes) -> _Completion:
+    """A completion, also where what is not needed holds NaN, which is not JSON, such as in log probabilities."""
+    try:
+        return _COMPLETION.decode(body)
+    except msgspec.DecodeError as error:
+        try:
+            return msgspec.convert(json.loads(body), _Completion)
+        except (RecursionError, ValueError):
+            raise error from None
 
-    >>> _text_of([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "hi"}])
-    'hi'
+
+def _parts(content: Any) -> tuple[str, bool]:
+    """The text of a message, and whether thoughts stand beside it; some servers send it as a list of parts.
+
+    >>> _parts([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "hi"}, " there"])
+    ('hi there', True)
     """
-    if not isinstance(content, list):
-        return content or ""
-    texts = (part.get("text") for part in content if isinstance(part, dict))
-    return "".join(text for text in texts if isinstance(text, str))
+    if content is None or isinstance(content, str):
+        return content or "", False
+    if isinstance(content, list):
+        parts = [_parts(part) for part in content]
+        return "".join(text for text, _ in parts), any(thought for _, thought in parts)
+    if not isinstance(content, dict):
+        raise msgspec.DecodeError(f"a content of {type(content).__name__}")
+    if not {"type", "text"} & content.keys():
+        return json.dumps(content, ensure_ascii=False), False  # an answer in JSON that came as JSON
+    kind = content.get("type", "text")
+    if kind not in {"text", "output_text"}:
+        return "", "think" in str(kind) or "reason" in str(kind)
+    text = content.get("text")
+    return (text if isinstance(text, str) else str(text.get("value", "")) if isinstance(text, dict) else ""), False
 
 
 def _count(usage: Any, name: str) -> int | None:
-    """A number of tokens; None where there is none."""
+    """A number of tokens, whatever form it has; None where there is none.
+
+    >>> [_count({"n": value}, "n") for value in (7, 7.0, "7", "many", None, -1)], _count(None, "n")
+    ([7, 7, 7, None, None, None], None)
+    """
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else None
+    try:
+        tokens = int(float(value)) if isinstance(value, int | float | str) else None
+    except (ValueError, OverflowError):
+        return None
+    return tokens if tokens is not None and tokens >= 0 else None
 
 
 def ended(text: str, stop: Sequence[str]) -> tuple[str, bool]:

@@ -124,6 +124,8 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
         # A reasoning model would be cut off in the middle of its thoughts.
         "stop": () if config.thinking else request.stop,
     }
+    if config.server != "openai":
+        body["server"] = config.server
     as_is = config.as_is(request.schema)
     if as_is:
         body["as_is"] = as_is

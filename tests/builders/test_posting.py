@@ -66,12 +66,13 @@ def send(chat_server):
     return run
 
 
-def test_what_arrives(send, chat_server):
+@pytest.mark.parametrize(("server", "form"), [("openai", BY_OPENAI), ("tgi", {"type": "json_object", "value": SCHEMA})])
+def test_what_arrives(send, chat_server, server, form):
     chat_server.script = lambda *_: answered("what are eels?")
     heard = []
     asked = request(schema=SCHEMA)
-    kept = send(asked, lambda *about: heard.append(about), thinking=False, extra_body={"top_p": 0.9})
-    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**CHAT, "response_format": BY_OPENAI, **THINKS_NOT}])
+    kept = send(asked, lambda *about: heard.append(about), server=server, thinking=False, extra_body={"top_p": 0.9})
+    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**CHAT, "response_format": form, **THINKS_NOT}])
     assert {name.lower(): value for name, value in chat_server.headers[0].items()}["content-type"] == "application/json"
     ((status, headers),) = heard
     assert (status, headers["content-type"]) == (200, "application/json")
@@ -118,6 +119,13 @@ PARTS = [{"type": "text", "text": "what are "}, {"type": "text", "text": "eels?"
     [
         ({"content": PARTS}, "what are eels?"),
         ({"content": [THOUGHT, *PARTS]}, "what are eels?"),
+        ({"content": ["what are ", "eels?"]}, "what are eels?"),
+        (
+            {"content": [{"type": "reasoning", "text": "Hm."}, {"type": "output_text", "text": "what are eels?"}]},
+            "what are eels?",
+        ),
+        ({"content": {"type": "text", "text": {"value": "what are eels?"}}}, "what are eels?"),
+        ({"content": {"text_1": "what are eels?"}}, '{"text_1": "what are eels?"}'),
         ({"content": [THOUGHT]}, ""),
         ({"content": None, "reasoning_content": "Let me think about eels."}, ""),
         ({"content": "\n", "reasoning": "Let me think about eels."}, ""),
@@ -135,7 +143,9 @@ def test_the_text_of_an_answer_is_what_the_model_says_and_not_what_it_thinks(mes
 @pytest.mark.parametrize(
     ("usage", "tokens"),
     [
+        ({"prompt_tokens": 70.0, "completion_tokens": "12"}, (70, 12)),
         ({"prompt_tokens": 70, "completion_tokens": "many"}, (70, None)),
+        ({"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, (None, None)),
         ({"prompt_tokens": None, "completion_tokens": [12]}, (None, None)),
         ("none", (None, None)),
         (None, (None, None)),
