@@ -93,7 +93,7 @@ def test_the_main_job(work):
     assert record["dataset"]["name"] == "e2e"
 
     table = run("eval.run", work / "eval.toml").stdout
-    assert f"e2e (test, {rows} queries)" in table
+    assert f"e2e (test, {manifest['configs']['queries']['rows']} queries)" in table
     assert [line.split("  ")[0] for line in table.splitlines()[2:4]] == ["untouched base", "model"]
     card = (work / "model" / "README.md").read_text()
     assert "model-index" in card

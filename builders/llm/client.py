@@ -106,8 +106,9 @@ class _Rows(Generic[TaskT]):
 
     async def run(self) -> bool:
         """Settles all tasks; returns whether Ctrl-C ended it."""
+        loop = asyncio.get_running_loop()
         with suppress(ValueError, RuntimeError):  # only a main thread is sent signals
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+            loop.add_signal_handler(signal.SIGINT, self._interrupt)
         async with self._caller.stage(self._stage, self._progress):
             shown = asyncio.create_task(self._progress.show())
             workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
@@ -117,6 +118,8 @@ class _Rows(Generic[TaskT]):
                 for task in (shown, *workers):
                     task.cancel()
                 await asyncio.gather(shown, *workers, return_exceptions=True)
+                with suppress(ValueError, RuntimeError):  # a closed uvloop would keep it, and Ctrl-C do nothing
+                    loop.remove_signal_handler(signal.SIGINT)
         return self._interrupts > 0
 
     async def _ended(self, workers: list[asyncio.Task[None]]) -> None:

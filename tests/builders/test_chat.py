@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import threading
 import time
 
@@ -44,6 +45,12 @@ def test_answers_come_in_order_and_are_stored(ask, chat_server):
         "accepted": 40,
     }
     assert ask.ledger.new_calls == 20
+
+
+def test_ctrl_c_is_pythons_own_again_after_a_stage(ask):
+    before = signal.getsignal(signal.SIGINT)
+    ask([request("a")])
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_equal_requests_are_one_call(ask, chat_server):
