@@ -1,6 +1,6 @@
 """Mining: every kind's candidates, and the scores that selection asks for.
 
-mined = mine_all(queries, material, config)
+mined = mine_all(queries, context, config)
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +25,13 @@ MINERS: Mapping[str, Callable[..., Mined]] = {
     "dense": dense.mine,
     "random": sampled.mine,
 }
-"""Kind -> `mine(queries, material, config)`; its config is the field of that name in the recipe's `[negatives]`."""
+"""Kind -> `mine(queries, context, config)`; its config is the field of that name in the recipe's `[negatives]`."""
 SCORERS: Mapping[str, Callable[..., pa.Table]] = {
     "cross-encoder": score_pairs,
     "dense": dense.score,
     "llm-judge": llm_judge.score,
 }
-"""Scorer -> `score(pairs, queries, passages, material, config)`, which gives `schema.SCORES` in the pairs' order.
+"""Scorer -> `score(pairs, queries, passages, context, config)`, which gives `schema.SCORES` in the pairs' order.
 
 `pairs` has `query-id` and `corpus-id`, `queries` at least their `_id` and `text`. `passages` has all that the pairs
 name, with the generated ones.
@@ -62,27 +62,27 @@ def mined_kinds(negatives: NegativesConfig) -> list[str]:
     return [kind for kind in negatives.kinds if kind in MINERS]
 
 
-def mine_all(queries: pa.Table, material: Context, config: BuildRecipe) -> Candidates:
+def mine_all(queries: pa.Table, context: Context, config: BuildRecipe) -> Candidates:
     """Mines every kind, then scores what selection has rules for and no scorer has scored yet.
 
     Args:
         queries: `queries.TABLE`.
-        material: the corpus and the tools.
+        context: the corpus and the tools.
         config: the whole recipe, its models filled in.
     """
     mined: dict[str, Mined] = {}
     for kind in mined_kinds(config.negatives):
-        with material.stages.timed(f"{kind} negatives"):
-            mined[kind] = MINERS[kind](queries, material, config_of(config.negatives, kind))
+        with context.stages.timed(f"{kind} negatives"):
+            mined[kind] = MINERS[kind](queries, context, config_of(config.negatives, kind))
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
-    found = Candidates(mined, scores, material.corpus)
-    found = found._replace(passages=material.corpus.and_generated(found.generated))
+    found = Candidates(mined, scores, context.corpus)
+    found = found._replace(passages=context.corpus.and_generated(found.generated))
     for scorer in sorted(config.scorers & SCORERS.keys()):
         missing = _unscored(queries, found, scorer, config)
         if missing.num_rows:
-            with material.stages.timed(f"scores by {scorer}", f"{missing.num_rows:,} scores by {scorer}"):
+            with context.stages.timed(f"scores by {scorer}", f"{missing.num_rows:,} scores by {scorer}"):
                 settings = config_of(config.negatives, scorer)
-                more = SCORERS[scorer](missing, queries, found.passages, material, settings)
+                more = SCORERS[scorer](missing, queries, found.passages, context, settings)
             known = scores.get(scorer, schema.SCORES.empty_table())
             scores[scorer] = pa.concat_tables([known, more])
     return found._replace(scores=scores)

@@ -97,8 +97,8 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, model: str, ca
     Raises:
         UserError: the model gives more than one score, or a pair names a query or passage that is not there.
     """
-    material = Context(passages.table, "en", 0, no_llm, cache)
-    return score_pairs(pairs, queries, passages, material, CrossEncoderConfig(model=model))
+    context = Context(passages.table, "en", 0, no_llm, cache)
+    return score_pairs(pairs, queries, passages, context, CrossEncoderConfig(model=model))
 
 
 def llm(dataset: DataSet, model: LlmConfig, converse: Converse, seed: int) -> Judge:
@@ -114,8 +114,8 @@ def llm(dataset: DataSet, model: LlmConfig, converse: Converse, seed: int) -> Ju
 
     def verdicts(pairs: pa.Table) -> Verdicts:
         queries, passages = dataset.queries(pairs["query-id"]), dataset.passages(pairs["corpus-id"])
-        material = Context(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
-        scores = llm_judge.score(pairs, queries, passages, material, config)["score"]
+        context = Context(passages.table, dataset.language, seed, converse, cache_of(dataset.folder))
+        scores = llm_judge.score(pairs, queries, passages, context, config)["score"]
         return np.asarray(scores.to_numpy(), np.float64)
 
     known = {"name": model.model, "revision": model.revision or "not stated", "prompt": config.prompt}

@@ -52,24 +52,24 @@ def requests_of(recipe: BuildRecipe) -> Requests:
         UserError: the corpus or the queries cannot be read, or a prompt is missing.
     """
     corpus = load(recipe.corpus)
-    material = Context(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
+    context = Context(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
     if recipe.queries.source is None:
-        table, (tasks, as_json, staged) = STAGE, _of_passages(recipe, material)
+        table, (tasks, as_json, staged) = STAGE, _of_passages(recipe, context)
     else:
         given = labelled.read(recipe.queries, corpus, recipe.seed).queries
         kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
-        table, (tasks, as_json, staged) = f"negatives.{kind}", _of_labelled(recipe, kind, given, material)
+        table, (tasks, as_json, staged) = f"negatives.{kind}", _of_labelled(recipe, kind, given, context)
     stage, longest = max(staged, key=_tokens)
     return Requests(table, tasks, [task.request(0) for task in tasks], as_json.request(0), longest, stage)
 
 
-def _of_passages(recipe: BuildRecipe, material: Context) -> tuple[list[Task], Task, list[Staged]]:
+def _of_passages(recipe: BuildRecipe, context: Context) -> tuple[list[Task], Task, list[Staged]]:
     """The first tasks for queries, the first of them in JSON, and the largest request of each stage."""
     asking, language = recipe.queries, recipe.corpus.language
-    seeds = sample(material.passages, recipe.corpus.sample, recipe.seed)
+    seeds = sample(context.passages, recipe.corpus.sample, recipe.seed)
     few = seeds.slice(0, MOST_TASKS).to_batches()
-    tasks: list[Task] = list(islice(query_tasks(few, asking, material), MOST_TASKS))
-    as_json = next(query_tasks(few, _as_json(asking), material))
+    tasks: list[Task] = list(islice(query_tasks(few, asking, context), MOST_TASKS))
+    as_json = next(query_tasks(few, _as_json(asking), context))
     passage = _longest(seeds, asking.passage_chars)
     seen = shown(passage["title"], passage["text"], asking.passage_chars)
     prompts = [load_prompt(in_language(name, language)) for name in asking.weights()]
@@ -81,13 +81,13 @@ def _of_passages(recipe: BuildRecipe, material: Context) -> tuple[list[Task], Ta
 
 
 def _of_labelled(
-    recipe: BuildRecipe, kind: str, given: pa.Table, material: Context
+    recipe: BuildRecipe, kind: str, given: pa.Table, context: Context
 ) -> tuple[list[Task], Task, list[Staged]]:
     """The first tasks of a build whose queries are given: for negatives, or for verdicts where none is written."""
     asking = config_of(recipe.negatives, kind)
-    asks = list(asks_of(given.slice(0, MOST_TASKS), material))
+    asks = list(asks_of(given.slice(0, MOST_TASKS), context))
     query = max(given["text"].to_pylist(), key=lambda text: len(text.encode()))
-    passage = _longest(material.passages, recipe.negatives.llm_judge.passage_chars)
+    passage = _longest(context.passages, recipe.negatives.llm_judge.passage_chars)
     staged = list(_of_negatives(recipe, passage, query))
     if LLM_JUDGE in recipe.scorers:
         ask = Ask("longest", query, f"{passage['title']} {passage['text']}")

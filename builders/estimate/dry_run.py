@@ -68,10 +68,10 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        material = Context(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
+        context = Context(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
-        measured.run(sampled, material, retriever(material))
+        measured.run(sampled, context, retriever(context))
     for line in report(config, measured, session.ledger):
         print(line)
     money = measured.money()

@@ -86,16 +86,16 @@ class Sample:
             figures = [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds]
             self.figures[row, self.stages.index(stage)] += figures
 
-    def run(self, sampled: pa.Table, material: Context, retrieve: Retrieve) -> None:
+    def run(self, sampled: pa.Table, context: Context, retrieve: Retrieve) -> None:
         """Runs the LLM's stages and the round trip; negatives only if a query was accepted.
 
         Args:
             sampled: the passages, `schema.CORPUS`.
-            material: asks through the session.
+            context: asks through the session.
             retrieve: the build's own, for the round trip.
         """
         config = self._config
-        written = write(sampled, config.queries, material)
+        written = write(sampled, config.queries, context)
         accepted = round_trip(written.table, retrieve, config.queries.round_trip_k)
         self.figures[:-1, 0, ROWS] = config.queries.per_passage
         for number, table in ((1, written.table), (2, accepted.table)):
@@ -110,7 +110,7 @@ class Sample:
         ]
         for number, kind in enumerate(self.kinds if left else [], 3):
             writer = config_of(config.negatives, kind)
-            texts = MINERS[kind](accepted.table, material, writer).generated.num_rows
+            texts = MINERS[kind](accepted.table, context, writer).generated.num_rows
             self.figures[:, number, ROWS] = -(-writer.count // writer.per_call) * self.figures[:, 2, ROWS]
             self.outcomes.append(Outcome(kind, left * writer.count, texts, self._reasons[kind]))
 

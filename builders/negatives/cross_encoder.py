@@ -28,7 +28,7 @@ WARNING = (
 Numbers = npt.NDArray[np.int64]
 
 
-def mine(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Mined:
+def mine(queries: pa.Table, context: Context, config: CrossEncoderConfig) -> Mined:
     """Scores each query's (`queries.TABLE`) pool with the cross-encoder and ranks it by that score.
 
     Ties are broken by id. `scores` holds the whole pool and each query's positive, if the corpus has it. `record` says
@@ -37,16 +37,16 @@ def mine(queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Mi
     Raises:
         UserError: the model cannot be loaded or gives more than one score; see `score_located` for more.
     """
-    corpus = material.corpus
+    corpus = context.corpus
     size = max(len(corpus), 1)
-    hits = [_pool(name, queries, material, config) for name in config.pool_from]
+    hits = [_pool(name, queries, context, config) for name in config.pool_from]
     positives = corpus.positions(queries["corpus-id"])
     # A pair is one number, so that joining pools and positives is one sort.
     own = (np.arange(len(positives)) * size + positives)[positives >= 0]
     pooled = np.unique(np.concatenate([each.query_numbers * size + each.positions for each in hits]))
     wanted = np.union1d(pooled, own)
     asked, answering = np.divmod(wanted, size)
-    found, agreement = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], material, config)
+    found, agreement = score_located(Pairs(queries["text"], corpus, asked, answering), queries["_id"], context, config)
     scores = scores_table(queries, corpus, (asked, answering), found)
     in_pool, is_own = (np.isin(wanted, some, assume_unique=True) for some in (pooled, own))
     best, ranks = _ranked(asked[in_pool], answering[in_pool], found[in_pool], id_order(corpus), config.depth)
@@ -91,8 +91,8 @@ def _ranked(
     return order[ranks <= depth], ranks[ranks <= depth]
 
 
-def _pool(found_by: str, queries: pa.Table, material: Context, config: CrossEncoderConfig) -> Hits:
+def _pool(found_by: str, queries: pa.Table, context: Context, config: CrossEncoderConfig) -> Hits:
     """Returns what BM25 or the embedding model finds."""
     if found_by == "bm25":
-        return material.bm25.search_arrow(queries["text"], config.pool)
-    return dense.search(queries, material, dense.DenseConfig(model=config.dense_model), config.pool)
+        return context.bm25.search_arrow(queries["text"], config.pool)
+    return dense.search(queries, context, dense.DenseConfig(model=config.dense_model), config.pool)

@@ -22,7 +22,7 @@ class DenseConfig(Reading, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 50
 
 
-def mine(queries: pa.Table, material: Context, config: DenseConfig) -> Mined:
+def mine(queries: pa.Table, context: Context, config: DenseConfig) -> Mined:
     """Ranks the corpus for each query (`queries.TABLE`) by cosine similarity.
 
     Scores are rounded to 6 digits; ties are broken by id. `scores` also holds each query's positive, if the corpus
@@ -31,30 +31,30 @@ def mine(queries: pa.Table, material: Context, config: DenseConfig) -> Mined:
     Raises:
         UserError: the model cannot be loaded.
     """
-    hits = search(queries, material, config, config.depth)
-    candidates, missing = hits.tables(queries, material.corpus, material.corpus.positions(queries["corpus-id"]))
+    hits = search(queries, context, config, config.depth)
+    candidates, missing = hits.tables(queries, context.corpus, context.corpus.positions(queries["corpus-id"]))
     return Mined(candidates, scores=pa.concat_tables([candidates.select(schema.SCORES.names), missing]))
 
 
-def search(queries: pa.Table, material: Context, config: DenseConfig, k: int) -> Hits:
+def search(queries: pa.Table, context: Context, config: DenseConfig, k: int) -> Hits:
     """Returns the `k` nearest passages of each query (`queries.TABLE`), and what its positive scores."""
-    embedder = Embedder(config, material.cache)
+    embedder = Embedder(config, context.cache)
     asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
-    answering = embedder.embed(material.corpus, "document")
-    positives = material.corpus.positions(queries["corpus-id"])
+    answering = embedder.embed(context.corpus, "document")
+    positives = context.corpus.positions(queries["corpus-id"])
     given, known = np.full(len(positives), np.nan), np.flatnonzero(positives >= 0)
     given[known] = cosines(asking, answering, known, positives[known])
-    return nearest(asking, answering, id_order(material.corpus), k)._replace(given=given)
+    return nearest(asking, answering, id_order(context.corpus), k)._replace(given=given)
 
 
-def score(pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: DenseConfig) -> pa.Table:
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Context, config: DenseConfig) -> pa.Table:
     """Scores pairs by cosine similarity, within -1 and 1, rounded to 6 digits: a scorer of `builders.mining.SCORERS`.
 
     Raises:
         UserError: the model cannot be loaded, or a pair names what is not there.
     """
     located = locate(pairs, queries, passages)
-    embedder = Embedder(config, material.cache)
+    embedder = Embedder(config, context.cache)
     needed, query_numbers = np.unique(located.query_positions, return_inverse=True)
     asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query", needed)
     needed, passage_numbers = np.unique(located.passage_positions, return_inverse=True)

@@ -22,17 +22,17 @@ class RandomConfig(Struct, frozen=True, forbid_unknown_fields=True):
     depth: Annotated[int, Meta(ge=1)] = 20
 
 
-def mine(queries: pa.Table, material: Context, config: RandomConfig) -> Mined:
+def mine(queries: pa.Table, context: Context, config: RandomConfig) -> Mined:
     """Draws passages for each query (`queries.TABLE`); the seed and the query's id decide, not its position."""
-    size = min(config.depth, len(material.corpus))
+    size = min(config.depth, len(context.corpus))
     tables = [schema.CANDIDATES.empty_table()]
     for start in range(0, queries.num_rows, _BATCH):
         ids = queries["_id"].slice(start, _BATCH).combine_chunks()
-        seeds = [keyed_hash(material.seed, "random", query_id) for query_id in ids.to_pylist()]
-        drawn = draw(np.array(seeds, np.uint64), len(material.corpus), size)
+        seeds = [keyed_hash(context.seed, "random", query_id) for query_id in ids.to_pylist()]
+        drawn = draw(np.array(seeds, np.uint64), len(context.corpus), size)
         columns = {
             "query-id": ids.take(pa.array(np.repeat(np.arange(len(ids)), size))),
-            "corpus-id": material.corpus.ids_at(drawn.reshape(-1)),
+            "corpus-id": context.corpus.ids_at(drawn.reshape(-1)),
             "rank": np.tile(np.arange(1, size + 1, dtype=np.int32), len(ids)),
             "score": pa.nulls(drawn.size, pa.float64()),
         }

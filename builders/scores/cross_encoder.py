@@ -29,19 +29,19 @@ Scores = npt.NDArray[np.float64]
 
 
 def score_pairs(
-    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: CrossEncoderConfig
+    pairs: pa.Table, queries: pa.Table, passages: Passages, context: Context, config: CrossEncoderConfig
 ) -> pa.Table:
     """Scores pairs by the cross-encoder: a scorer of `builders.mining.SCORERS`.
 
     Raises:
         UserError: as `score_located`; a pair names a query or a passage that is not there.
     """
-    scores, _ = score_located(locate(pairs, queries, passages), queries["_id"], material, config)
+    scores, _ = score_located(locate(pairs, queries, passages), queries["_id"], context, config)
     return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)
 
 
 def score_located(
-    pairs: Pairs, query_ids: pa.ChunkedArray, material: Context, config: CrossEncoderConfig
+    pairs: Pairs, query_ids: pa.ChunkedArray, context: Context, config: CrossEncoderConfig
 ) -> tuple[Scores, Agreement | None]:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 
@@ -51,7 +51,7 @@ def score_located(
     Args:
         pairs: the pairs; scores are usually within 0 and 1.
         query_ids: ids of `pairs.queries`; with the seed they choose the sample.
-        material: for its cache and seed.
+        context: for its cache and seed.
         config: model and lane.
 
     Returns:
@@ -63,10 +63,10 @@ def score_located(
             otherwise than fp32, or the cache cannot be written.
     """
     lane = lane_name(config, resolve_model(config.model or ""))
-    scorer, agreement = Scorer(config, lane, material.cache), None
+    scorer, agreement = Scorer(config, lane, context.cache), None
     if lane != "fp32" and len(pairs):
-        sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, material.seed))
-        reference = Scorer(config, "fp32", material.cache).scores(sample)
+        sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, context.seed))
+        reference = Scorer(config, "fp32", context.cache).scores(sample)
         agreement = compare(lane, scorer.scores(sample), reference, sample.query_positions)
         check_agreement(agreement)
     return scorer.scores(pairs), agreement

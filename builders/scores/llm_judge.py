@@ -105,9 +105,7 @@ def verdict_in(text: str) -> float | None:
     return float(found[1].lower() == "yes") if found else None
 
 
-def score(
-    pairs: pa.Table, queries: pa.Table, passages: Passages, material: Context, config: LlmJudgeConfig
-) -> pa.Table:
+def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Context, config: LlmJudgeConfig) -> pa.Table:
     """Has the LLM judge pairs: a scorer of `builders.mining.SCORERS`.
 
     Scores are 1 (relevant), 0 (not) or null (no verdict).
@@ -115,7 +113,7 @@ def score(
     Raises:
         UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.
     """
-    how = How(load_prompt(in_language(config.prompt, material.language)), material.seed, config)
+    how = How(load_prompt(in_language(config.prompt, context.language)), context.seed, config)
     located = locate(pairs, queries, passages)
     verdicts = np.full(len(located), np.nan)
 
@@ -125,6 +123,6 @@ def score(
 
     texts = (pair for block in located.blocks(BATCH) for pair in block.texts())
     tasks = (JudgeTask(place, query, passage, how) for place, (query, passage) in enumerate(texts))
-    material.converse(STAGE, tasks, total=len(located), attempts=config.attempts, done=done)
+    context.converse(STAGE, tasks, total=len(located), attempts=config.attempts, done=done)
     scores = pa.array(verdicts, pa.float64(), from_pandas=True)
     return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)

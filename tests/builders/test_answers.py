@@ -65,9 +65,9 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
     answers = read_answers(ROOT / recipe.llm.answers)
     with CallStore(tmp_path / "calls.sqlite") as store:
         llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"), given=answers)
-        material = Context(passages, "en", recipe.seed, llm.run)
+        context = Context(passages, "en", recipe.seed, llm.run)
         seeds = sample(passages, recipe.corpus.sample, recipe.seed)
-        written = write(seeds, recipe.queries, material).table
+        written = write(seeds, recipe.queries, context).table
     assert written.num_rows == 715
     config = recipe.negatives.llm
     writing = Writing("llm", load_prompt(config.prompt), None, recipe.seed, config)

@@ -124,8 +124,8 @@ def judged(*answers, config=LlmJudgeConfig()):  # noqa: B008 - frozen
     """Scores of two pairs by an LLM that answers so, and what it was asked."""
     waiting = list(answers)
     asked = ScriptedLlm(lambda _: ChatAnswer("k", waiting.pop(0), "stop", 1, 1, 0.0))
-    material = Context(CORPUS.table, "en", 42, asked.converse)
-    return llm_judge.score(pairs(("q", "b"), ("q", "a")), ASKED, CORPUS, material, config), asked.asked
+    context = Context(CORPUS.table, "en", 42, asked.converse)
+    return llm_judge.score(pairs(("q", "b"), ("q", "a")), ASKED, CORPUS, context, config), asked.asked
 
 
 def test_the_llm_sees_query_and_passage_and_nothing_else():
@@ -154,8 +154,8 @@ def test_what_is_neither_yes_nor_no_is_asked_for_again_and_then_counts_as_neithe
 )
 def test_verdicts_are_read_without_what_stands_round_them(answer):
     stored = {"text": answer, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
-    material = Context(CORPUS.table, "en", 42, ScriptedLlm(lambda _: answer_of("k", stored)).converse)
-    scores = llm_judge.score(pairs(("q", "b")), ASKED, CORPUS, material, LlmJudgeConfig())
+    context = Context(CORPUS.table, "en", 42, ScriptedLlm(lambda _: answer_of("k", stored)).converse)
+    scores = llm_judge.score(pairs(("q", "b")), ASKED, CORPUS, context, LlmJudgeConfig())
     assert scores["score"].to_pylist() == [1.0]
 
 

@@ -86,10 +86,12 @@ def test_vowelled_arabic_finds_what_has_no_vowels():
         assert with_meaning(found.words, vocabulary.numbers(found.distinct)).ids.tolist() == [0, 1, 2, 3]
 
 
+# Arrow knows characters that are younger than this Python's Unicode, and bm25s does not.
+KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
+
+
 @example(HARD)
-@given(
-    st.lists(st.one_of(st.text(), st.text("abAB_1 éΣσİiß\u0301東😀٣ǅ"), st.sampled_from(HARD)), min_size=1, max_size=8)
-)
+@given(st.lists(st.one_of(KNOWN, st.text("abAB_1 éΣσİiß\u0301東😀٣ǅ"), st.sampled_from(HARD)), min_size=1, max_size=8))
 def test_words_equal_those_of_bm25s_on_composed_text(texts):
     plain = ["".join(letter for letter in in_one_form(text) if letter not in MARKS) for text in texts]
     found, wanted = split([text for text in plain if text == in_one_form(text)])

@@ -20,7 +20,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def material(tmp_path):
+def context(tmp_path):
     rows = [
         {"_id": name, "title": name, "text": f"{text} w{n} w{n + 7}"} for n, (name, text) in enumerate(ANIMALS.items())
     ]
@@ -32,10 +32,10 @@ QUERIES = pa.table(
 )
 
 
-def test_pools_are_ranked_and_positives_scored(model, material):
+def test_pools_are_ranked_and_positives_scored(model, context):
     config = CrossEncoderConfig(model=model, pool=4, depth=3, max_length=32)
-    mined = mine(QUERIES, material, config)
-    pools = [[name for name, _ in hits] for hits in material.bm25.search(QUERIES["text"].to_pylist(), 4)]
+    mined = mine(QUERIES, context, config)
+    pools = [[name for name, _ in hits] for hits in context.bm25.search(QUERIES["text"].to_pylist(), 4)]
     scores = {(row["query-id"], row["corpus-id"]): row["score"] for row in mined.scores.to_pylist()}
     assert set(scores) == {("b", name) for name in [*pools[0], "yak"]} | {("a", name) for name in [*pools[1], "owl"]}
     assert mined.scores.num_rows == len(scores)
@@ -59,43 +59,43 @@ def owned(pools):
     return zip("ba", ("yak", "owl"), pools, strict=True)
 
 
-def test_a_cross_encoder_that_cannot_tell_is_called_so(model, material, caplog):
+def test_a_cross_encoder_that_cannot_tell_is_called_so(model, context, caplog):
     worst = {"query-id": [], "corpus-id": []}
-    mined = mine(QUERIES, material, CrossEncoderConfig(model=model, pool=12, max_length=32))
+    mined = mine(QUERIES, context, CrossEncoderConfig(model=model, pool=12, max_length=32))
     for query in "ab":  # each query's own passage is now the one that scores lowest of its pool
         scores = {r["corpus-id"]: r["score"] for r in mined.scores.to_pylist() if r["query-id"] == query}
         worst["query-id"].append(query)
         worst["corpus-id"].append(min(scores, key=scores.get))
     texts = dict(zip(QUERIES["_id"].to_pylist(), QUERIES["text"].to_pylist(), strict=True))
     queries = pa.table({"_id": worst["query-id"], "text": [texts[q] for q in "ab"], "corpus-id": worst["corpus-id"]})
-    again = mine(queries, material, CrossEncoderConfig(model=model, pool=12, max_length=32))
+    again = mine(queries, context, CrossEncoderConfig(model=model, pool=12, max_length=32))
     assert again.record == {"own passage above the pool": 0.0}
     assert "above 0 % of the passages it scores for it (by chance: 50 %)" in caplog.text
 
 
-def test_a_query_without_hits_has_its_positive_scored(model, material):
+def test_a_query_without_hits_has_its_positive_scored(model, context):
     queries = pa.table({"_id": ["q"], "text": ["nothing-shared"], "corpus-id": ["elk"]})
-    mined = mine(queries, material, CrossEncoderConfig(model=model, max_length=32))
+    mined = mine(queries, context, CrossEncoderConfig(model=model, max_length=32))
     assert mined.candidates.num_rows == 0
     assert mined.scores["corpus-id"].to_pylist() == ["elk"]
 
 
-def test_a_positive_outside_the_corpus_is_nobody_elses_passage(model, material):
+def test_a_positive_outside_the_corpus_is_nobody_elses_passage(model, context):
     """Its position, -1, beside a query's number is not the pair of the query before it and the last passage."""
-    last = material.corpus.ids[-1].as_py()
+    last = context.corpus.ids[-1].as_py()
     queries = pa.table({"_id": ["q1", "q2"], "text": [ANIMALS[last], "w1 w2 hunt"], "corpus-id": ["owl", "elsewhere"]})
-    mined = mine(queries, material, CrossEncoderConfig(model=model, pool=4, max_length=32))
+    mined = mine(queries, context, CrossEncoderConfig(model=model, pool=4, max_length=32))
     scores = {(row["query-id"], row["corpus-id"]): row["score"] for row in mined.scores.to_pylist()}
-    pool = [name for name in material.corpus.ids.to_pylist() if ("q1", name) in scores and name != "owl"]
+    pool = [name for name in context.corpus.ids.to_pylist() if ("q1", name) in scores and name != "owl"]
     assert last in pool
     below = sum(scores["q1", name] < scores["q1", "owl"] for name in pool)
     assert mined.record["own passage above the pool"] == pytest.approx(below / len(pool), abs=1e-4)
 
 
-def test_pools_of_bm25_and_dense_are_joined(model, material):
+def test_pools_of_bm25_and_dense_are_joined(model, context):
     config = CrossEncoderConfig(model=model, pool=3, pool_from=("bm25", "dense"), dense_model=BASE, max_length=32)
-    mined = mine(QUERIES, material, config)
-    bm25 = mine(QUERIES, material, msgspec.structs.replace(config, pool_from=("bm25",)))
+    mined = mine(QUERIES, context, config)
+    bm25 = mine(QUERIES, context, msgspec.structs.replace(config, pool_from=("bm25",)))
     pairs, fewer = (
         set(zip(*map(pa.ChunkedArray.to_pylist, m.candidates.columns[:2]), strict=False)) for m in (mined, bm25)
     )

@@ -29,7 +29,7 @@ CONFIG = DenseConfig(model=BASE, depth=4)
 
 
 @pytest.fixture
-def material(tmp_path):
+def context(tmp_path):
     return Context(CORPUS, "en", 42, converse=None, cache=tmp_path / "cache")
 
 
@@ -42,8 +42,8 @@ def similar():
     return np.asarray(model.similarity(asked, answers))
 
 
-def test_candidates_are_the_nearest_passages(material, similar):
-    mined = MINERS["dense"](QUERIES, material, CONFIG)
+def test_candidates_are_the_nearest_passages(context, similar):
+    mined = MINERS["dense"](QUERIES, context, CONFIG)
     assert mined.candidates.schema == schema.CANDIDATES
     table = mined.candidates.to_pylist()
     assert len(table) == 4 * len(IDS)
@@ -56,11 +56,11 @@ def test_candidates_are_the_nearest_passages(material, similar):
         assert all(row["score"] == round(row["score"], 6) for row in own)
 
 
-def test_every_positive_is_scored_found_or_not(material, similar):
+def test_every_positive_is_scored_found_or_not(context, similar):
     far = np.argmin(similar, axis=1)  # the passage furthest from each query plays its positive
     queries = QUERIES.set_column(2, "corpus-id", pa.array([IDS[position] for position in far]))
     mixed = pa.concat_tables([queries.slice(0, 3), QUERIES.slice(3)])
-    mined = dense.mine(mixed, material, CONFIG)
+    mined = dense.mine(mixed, context, CONFIG)
     assert mined.scores.schema == schema.SCORES
     pairs = {(row["query-id"], row["corpus-id"]): row["score"] for row in mined.scores.to_pylist()}
     assert len(pairs) == mined.scores.num_rows == 4 * len(IDS) + 3
@@ -73,38 +73,38 @@ def test_every_positive_is_scored_found_or_not(material, similar):
     )
 
 
-def test_the_order_of_queries_and_passages_changes_no_candidate(material, tmp_path):
+def test_the_order_of_queries_and_passages_changes_no_candidate(context, tmp_path):
     turned = Context(CORPUS.take(list(range(len(IDS)))[::-1]), "en", 42, converse=None, cache=tmp_path / "other")
-    one = dense.mine(QUERIES, material, CONFIG).candidates
+    one = dense.mine(QUERIES, context, CONFIG).candidates
     other = dense.mine(QUERIES.take(list(range(len(IDS)))[::-1]), turned, CONFIG).candidates
     order = [("query-id", "ascending"), ("rank", "ascending")]
     assert one.sort_by(order) == other.sort_by(order)
 
 
-def test_a_depth_beyond_the_corpus_takes_all_of_it(material):
+def test_a_depth_beyond_the_corpus_takes_all_of_it(context):
     elsewhere = QUERIES.set_column(2, "corpus-id", pa.array(["elsewhere", *IDS[1:]]))
-    assert dense.mine(elsewhere, material, CONFIG).scores["query-id"].to_pylist().count(f"{IDS[0]}/q1") == 4
-    deep = dense.mine(QUERIES, material, DenseConfig(model=BASE, depth=500))
+    assert dense.mine(elsewhere, context, CONFIG).scores["query-id"].to_pylist().count(f"{IDS[0]}/q1") == 4
+    deep = dense.mine(QUERIES, context, DenseConfig(model=BASE, depth=500))
     assert deep.candidates.num_rows == deep.scores.num_rows == len(IDS) ** 2
-    assert dense.mine(QUERIES.slice(0, 0), material, CONFIG).candidates.num_rows == 0
+    assert dense.mine(QUERIES.slice(0, 0), context, CONFIG).candidates.num_rows == 0
 
 
-def test_any_pair_is_scored_generated_ones_too(material, similar):
+def test_any_pair_is_scored_generated_ones_too(context, similar):
     generated = pa.table(
         {"_id": ["g1"], "text": [QUESTIONS["owl"]], "query-id": ["owl/q1"], "call-key": ["k"]}, schema.GENERATED
     )
     pairs = pa.table({"query-id": ["owl/q1", "bee/q1", "owl/q1"], "corpus-id": ["g1", "eel", "g1"]})
-    found = dense.score(pairs, QUERIES, material.corpus.and_generated(generated), material, CONFIG)
+    found = dense.score(pairs, QUERIES, context.corpus.and_generated(generated), context, CONFIG)
     assert found.schema == schema.SCORES
     assert found.select(["query-id", "corpus-id"]) == pairs
     bee_eel = similar[IDS.index("bee"), IDS.index("eel")]
     assert found["score"].to_pylist() == [1.0, pytest.approx(bee_eel, abs=2e-6), 1.0]
-    mined = dense.mine(QUERIES, material, CONFIG).scores
-    again = dense.score(mined, QUERIES, material.corpus, material, CONFIG)
+    mined = dense.mine(QUERIES, context, CONFIG).scores
+    again = dense.score(mined, QUERIES, context.corpus, context, CONFIG)
     assert again == mined  # the miner's scores are the scorer's, bit by bit
     with pytest.raises(UserError, match="query-id 'nobody' is not among the queries"):
         dense.score(
-            pa.table({"query-id": ["nobody"], "corpus-id": ["eel"]}), QUERIES, Passages(CORPUS), material, CONFIG
+            pa.table({"query-id": ["nobody"], "corpus-id": ["eel"]}), QUERIES, Passages(CORPUS), context, CONFIG
         )
 
 

@@ -49,7 +49,7 @@ def tables(query_texts, passage_texts, rows):
     return pairs, queries, passages
 
 
-def material(cache):
+def context(cache):
     return Context(schema.CORPUS.empty_table(), "en", 42, None, Path(cache))
 
 
@@ -84,7 +84,7 @@ def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows
     with TemporaryDirectory() as cache, mock.patch.dict(lanes.AT_ONCE, cpu=size):
         for part in (rows[:split], rows):
             given_tables = tables(QUERIES, PASSAGES, part)
-            found = score_pairs(*given_tables, material(cache), config(model))
+            found = score_pairs(*given_tables, context(cache), config(model))
             assert found.schema == schema.SCORES
             assert found.select(["query-id", "corpus-id"]).equals(given_tables[0])
             assert np.allclose(found["score"].to_numpy(), [expected[row] for row in part], atol=1e-4, rtol=0)
@@ -94,7 +94,7 @@ def test_scores_are_those_of_predict_whatever_the_batching(model, expected, rows
 def test_equal_texts_are_scored_once(model, tmp_path):
     texts = [PASSAGES[0], PASSAGES[1], PASSAGES[0]]
     rows = [(q, p) for q in range(2) for p in range(3)]
-    found = SCORERS["cross-encoder"](*tables([QUERIES[0]] * 2, texts, rows), material(tmp_path), config(model))
+    found = SCORERS["cross-encoder"](*tables([QUERIES[0]] * 2, texts, rows), context(tmp_path), config(model))
     scores = found["score"].to_pylist()
     assert stored(tmp_path) == [2]
     assert scores == [scores[0], scores[1], scores[0]] * 2
@@ -109,7 +109,7 @@ from tests.builders import test_scoring as t
 cross_encoder.BLOCK, lanes.AT_ONCE["cpu"] = 75, 10
 rows = [(q, p) for q in range(5) for p in range(100)]
 given = t.tables(t.made(5), t.made(100, 4), rows)
-found = t.score_pairs(*given, t.material(sys.argv[2]), t.config(sys.argv[1]))
+found = t.score_pairs(*given, t.context(sys.argv[2]), t.config(sys.argv[1]))
 print(found["score"].to_pylist())
 """
 
@@ -145,13 +145,13 @@ def test_openvino_ranks_as_fp32_and_is_converted_once(model, expected, tmp_path)
     pytest.importorskip("openvino")
     given_tables = tables(QUERIES, PASSAGES, ROWS)
     asked, ids = config(model, precision="openvino"), given_tables[1]["_id"]
-    found, agreement = score_located(locate(*given_tables), ids, material(tmp_path), asked)
+    found, agreement = score_located(locate(*given_tables), ids, context(tmp_path), asked)
     assert np.allclose(found, [expected[row] for row in ROWS], atol=0.1, rtol=0)
     assert agreement.lane == "openvino"
     assert agreement.spearman >= 0.99
     (converted,) = tmp_path.rglob("openvino_model.xml")
     before = converted.stat().st_mtime_ns
-    again = score_located(locate(*given_tables), ids, material(tmp_path), asked)
+    again = score_located(locate(*given_tables), ids, context(tmp_path), asked)
     assert (again[0] == found).all()
     assert again[1] == agreement
     assert converted.stat().st_mtime_ns == before
@@ -208,9 +208,9 @@ def test_the_sample_depends_on_ids_alone():
 def test_a_model_with_several_scores_is_refused(tmp_path):
     folder = word_ranker(tmp_path / "three", labels=3)
     with pytest.raises(UserError, match=r"model .*three: gives 3 scores per pair; wanted a model with one relevance"):
-        score_pairs(*tables(["w1"], ["w2"], [(0, 0)]), material(tmp_path), config(folder))
+        score_pairs(*tables(["w1"], ["w2"], [(0, 0)]), context(tmp_path), config(folder))
 
 
 def test_unknown_ids_are_named(model, tmp_path):
     with pytest.raises(UserError, match="pairs to score: corpus-id 'p1' is not among the passages"):
-        score_pairs(*tables(["w1"], ["w2"], [(0, 1)]), material(tmp_path), config(model))
+        score_pairs(*tables(["w1"], ["w2"], [(0, 1)]), context(tmp_path), config(model))
