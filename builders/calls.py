@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 def show_calls(store: CallStore) -> Iterator[str]:
     """What a store holds, line by line: calls by model, tokens, seconds, how answers ended, failures by kind."""
     sums = (
-        f"coalesce(sum(json_extract(answer, '$.{name}')), 0)"
+        f"coalesce(sum(CASE WHEN json_valid(answer) THEN json_extract(answer, '$.{name}') END), 0)"
         for name in ("prompt_tokens", "completion_tokens", "seconds")
     )
     ((calls, read, written, seconds),) = store.rows(f"SELECT count(*), {', '.join(sums)} FROM calls")  # noqa: S608
     counted = "SELECT coalesce({0}, '(unknown)'), count(*) FROM calls GROUP BY 1 ORDER BY 1"
     yield f"calls     {calls:,}"
     for name, column in (
-        ("model", "json_extract(request, '$.model')"),
-        ("ended", "json_extract(answer, '$.finish_reason')"),
+        ("model", "CASE WHEN json_valid(request) THEN json_extract(request, '$.model') END"),
+        ("ended", "CASE WHEN json_valid(answer) THEN json_extract(answer, '$.finish_reason') END"),
     ):
         yield from (f"  {name}   {value}: {number:,}" for value, number in store.rows(counted.format(column)))
     yield f"tokens    {read:,} in, {written:,} out"

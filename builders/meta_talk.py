@@ -38,7 +38,7 @@ def refusals(language: str) -> tuple[re.Pattern[str], ...]:
     own = {"en", language}
     elsewhere = "|".join(_listed("refusals", _phrases().keys() - own))
     # No phrase begins within a word: to try them there too would take four times as long.
-    return _compiled([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?<![a-z])(?:{elsewhere})"])
+    return _compiled([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?:(?<![a-z])|(?![a-z]))(?:{elsewhere})"])
 
 
 def uses(text: str, listed: Iterable[re.Pattern[str]]) -> bool:

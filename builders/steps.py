@@ -50,8 +50,8 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
     earlier = read_manifest(out)
     if earlier is not None and earlier["recipe"]["identity"] != identity_hash(recipe.config):
         raise UserError(
-            f"output folder {out}: it holds {earlier['name']!r}, built from another recipe; name another with "
-            "--out, or delete it"
+            f"output folder {out}: it holds {earlier['name']!r}, built from another recipe or by another version "
+            "of Foils; name another with --out, or delete it"
         )
     checked = _checked(recipe.config)
     if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == checked.prices:

@@ -179,7 +179,10 @@ def _fields(config_type: type, keys: Sequence[str]) -> list[str]:
 
 
 def _values(config_type: type, keys: Sequence[str]) -> list[str]:
-    """Returns the values that a key takes, if they are listed (`Literal`)."""
-    fields = msgspec.structs.fields(_struct_at(config_type, keys[:-1]))
-    types = [field.type for field in fields if field.encode_name == keys[-1]]
+    """Returns the values that a key, or each item of a list, takes, if they are listed (`Literal`)."""
+    *parents, last = [key for key in keys if not key.isdigit()]
+    fields = msgspec.structs.fields(_struct_at(config_type, parents))
+    types: list[Any] = [field.type for field in fields if field.encode_name == last]
+    for one in types:  # grows: a union or a tuple holds further types
+        types += [inner for inner in get_args(one) if not isinstance(inner, str)]
     return [value for one in types for value in get_args(one) if isinstance(value, str)]

@@ -82,6 +82,8 @@ class Run(NamedTuple):
         """Lists where an earlier run's inputs differ from this one's; its recipe may be of an earlier version."""
         if not isinstance(earlier.get("recipe"), dict):
             return ["its record, which an earlier version wrote"]
+        if earlier["recipe"].get("length_buckets"):
+            return ["length_buckets True, a removed key, which led to another order of rows"]
         recipe = without_removed(dict(earlier["recipe"]), TrainRecipe)
         try:
             recipe = shaping(msgspec.convert(recipe, TrainRecipe))  # with the defaults of keys that came later

@@ -205,6 +205,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     trainer: dict[str, Any] = {}
 
     REMOVED: ClassVar[dict[str, str]] = {
+        "lora.target_modules": 'or ends of names, such as ["query", "value"], in place of all-linear',
         "length_buckets": "leave it out: kinds whose negatives differ in length would train in different orders",
         "watch": 'set report_to in [trainer], such as trainer.report_to = "trackio", which goes to transformers',
         "exports": "convert the finished model with: python -m training.export FOLDER --to onnx,openvino-int8",

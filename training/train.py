@@ -13,6 +13,7 @@ Several processes on one machine without a GPU: accelerate launch --config_file 
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 if __package__ in (None, ""):  # run as a script: `training/` would stand in for the checkout's root
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -63,7 +64,7 @@ def main(
     from training.identity import Run
     from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
-    from training.preflight import check_base, examine
+    from training.preflight import check_base
     from training.rows.source import resolve, resolve_more
 
     config, folders = recipe.config, []
@@ -79,15 +80,27 @@ def main(
         single = replace(recipe, config=replace(config, seed=seed, seeds=()))
         run = Run(single, source, also, base, state.num_processes)
         if only_look:
-            report = examine(_ready(_job(run, folder, folder)))
-            print(report.table())
-            report.refuse(config.allow)
+            _look(run, folder)
             return []
         with run_folder(folder, run, fresh=fresh) as partial:
             if partial is not None:
                 _train(run, folder, partial)
         folders.append(folder)
     return folders
+
+
+def _look(run: "Run", folder: Path) -> None:
+    """Prints what the training of a run will be; the trainer writes to a folder that goes.
+
+    Raises:
+        UserError: pre-flight refuses.
+    """
+    from training.preflight import examine
+
+    with TemporaryDirectory() as scratch:
+        report = examine(_ready(_job(run, folder, Path(scratch))))
+    print(report.table())
+    report.refuse(run.recipe.config.allow)
 
 
 def _job(run: "Run", folder: Path, partial: Path) -> "Job":

@@ -43,7 +43,7 @@ def _changes(earlier: Manifest, ours: Manifest) -> Iterator[Change]:
 def _causes(earlier: Manifest, ours: Manifest) -> Iterator[str]:
     """What went into the build and is another than before."""
     before, now = earlier["inputs"], ours["inputs"]
-    if before["llm"] != now["llm"]:
+    if [before["llm"][key] for key in ("model", "revision")] != [now["llm"][key] for key in ("model", "revision")]:
         yield f"LLM: {before['llm']['model']} -> {now['llm']['model']}"
     if before["corpus"] != now["corpus"]:
         names = (f"{corpus['source']}@{corpus['revision'][:14]}" for corpus in (before["corpus"], now["corpus"]))

@@ -61,6 +61,7 @@ class Overlap:
         self._indexed = pa.concat_tables([_INDEXED.empty_table(), *parts])
         self._is_passage = pc.equal(self._indexed["evaluation-text"], "passage").to_numpy()
         words, offsets = one_text.word_hashes(self._indexed["text"])
+        self._indexed = self._indexed.drop_columns("text").combine_chunks()  # which pairs would copy
         counts = np.diff(offsets)
         worded = np.flatnonzero(counts).astype(np.int64)
         self._whole = _Index(one_text.whole(words, offsets)[worded], worded)

@@ -183,7 +183,8 @@ class Caller:
             finally:
                 self._sending.discard(this)
                 self.limiter.leave()
-            await asyncio.sleep(backoff(failures))
+            if self.limiter.wait_s <= 0:  # else all requests are held already
+                await asyncio.sleep(backoff(failures))
 
     async def _connected(self) -> PostingClient:
         """A client of the endpoint, which is looked for when the first request has to be sent."""

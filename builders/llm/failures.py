@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 
@@ -87,6 +88,7 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     >>> asked_wait(429, {"retry-after": "7"}), asked_wait(200, {"ratelimit": '"api";r=0;t=5'})
     (7.0, 5.0)
     >>> asked_wait(200, {"ratelimit": '"api";r=9;t=5'})
+    >>> asked_wait(429, {"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"})
     """
     limits = _RATE_LIMIT.findall(headers.get("ratelimit", ""))
     waits = [float(reset) for remaining, reset in limits if int(remaining) == 0]
@@ -95,7 +97,8 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
         waits.append(float(after))
     elif moment := parsedate_tz(after):
         now = parsedate_tz(headers.get("date", ""))
-        waits.append(max(0.0, mktime_tz(moment) - (mktime_tz(now) if now else time.time())))
+        with suppress(ValueError, OverflowError):  # a date that no calendar has
+            waits.append(max(0.0, mktime_tz(moment) - (mktime_tz(now) if now else time.time())))
     return max(waits, default=None)
 
 

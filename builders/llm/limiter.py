@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 from builders.llm.failures import Failure, asked_wait
 
+PATIENCE_S = 600.0
+"""Seconds that an endpoint may at least answer nothing while it asks to wait, as it does when a quota is spent."""
 DOWN_AFTER_FAILURES = 5
 ROUNDS_TO_RECOVER = 16
 
@@ -40,6 +42,7 @@ class Limiter:
         self._answered = False
         self._failures = 0  # since the last answer
         self._failing_since = 0.0
+        self._unanswered_since = 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -119,6 +122,7 @@ class Limiter:
         self._failures += 1
         if self._failures == 1:
             self._failing_since = max(now, self._held_until)
+            self._unanswered_since = now
         crowded = self.limit > 1
         if failure.pushed_back and started >= self._lowered_at:
             self.limit = max(1.0, self.limit / 2)
@@ -127,6 +131,12 @@ class Limiter:
         if self._failures >= DOWN_AFTER_FAILURES and away >= self._down_after_s:
             raise GaveUpError(
                 f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
+            )
+        waited = now - self._unanswered_since
+        if self._failures >= DOWN_AFTER_FAILURES and waited >= max(PATIENCE_S, 2 * self._down_after_s):
+            raise GaveUpError(
+                f"has answered nothing for {waited:.0f} s, though it was left alone for as long as it asked; the last: "
+                f"{failure.words}"
             )
         if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
             return False

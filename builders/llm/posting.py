@@ -5,6 +5,7 @@ open (1.9 ms at 256); aiohttp's does not. `python -m tests.bench.llm_calls` meas
 """
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -146,7 +147,11 @@ def proxy_for(url: str) -> str | None:
     """The environment's proxy for an address; never one for this machine's own, whatever `no_proxy` says."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host in {"localhost", "::1"} or host.startswith("127.") or urllib.request.proxy_bypass(host):
+    if (
+        host in {"localhost", "::1"}
+        or re.fullmatch(r"127[\d.]+|.+\.localhost", host)
+        or urllib.request.proxy_bypass(host)
+    ):
         return None
     proxies = urllib.request.getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")

@@ -71,6 +71,7 @@ class Progress:
             unit="row",
             dynamic_ncols=on_terminal,
             file=sys.stderr if on_terminal else io.StringIO(),
+            **({} if on_terminal else {"disable": False}),  # lines of a log have nothing to do with TQDM_DISABLE
         ) as bar:
             try:
                 while True:

@@ -21,6 +21,7 @@ from foils.provenance import canonical_json
 
 VERSION = 2
 WAIT_S = 60
+FAILURES_KEPT = 20
 """How long a process waits for another one that writes."""
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
@@ -117,6 +118,10 @@ class CallStore:
             "SELECT ?1, coalesce(max(attempt), 0) + 1, ?2 FROM failures WHERE key = ?1"
         )
         self._write(note, [(key, without_secrets(problem)) for key, problem in failures])
+        trim = (
+            "DELETE FROM failures WHERE key = ?1 AND attempt <= (SELECT max(attempt) FROM failures WHERE key = ?1) - ?2"
+        )
+        self._write(trim, [(key, FAILURES_KEPT) for key in {key for key, _ in failures}])
 
     def failures(self, key: str) -> list[str]:
         """The problems of a request's failed tries, the earliest first."""
@@ -170,7 +175,7 @@ class CallStore:
             for statement in [*_TABLES.split(";"), f"PRAGMA user_version = {VERSION}"]:
                 self._db.execute(statement)
 
-    def _write(self, statement: str, rows: Sequence[Sequence[str]]) -> None:
+    def _write(self, statement: str, rows: Sequence[Sequence[str | int]]) -> None:
         if rows:
             with self._explained(), self._transaction():
                 self._db.executemany(statement, rows)
@@ -200,9 +205,14 @@ class CallStore:
                 raise self._damaged(str(error)) from None
             if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
                 problem = "the disk is full; free some space"
+            elif code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                problem = f"another process has kept it locked for {WAIT_S} s; end that one"
             else:
                 why = "it is a folder" if self._path.is_dir() else getattr(error, "strerror", None) or str(error)
-                problem = f"it cannot be read or written to ({why}); name a file in another place with --store"
+                problem = (
+                    f"it cannot be read or written to ({why}); name a file in another place with --store, or copy it "
+                    "there, and the -wal beside it,"
+                )
             raise UserError(
                 f"call store {self._path}: {problem} and run the same command again: answers so far are kept"
             ) from None

@@ -149,14 +149,18 @@ def _card(artefact: Artefact) -> str:
     manifest, stated = artefact.manifest(), parse_card(artefact.card()).data
     record = msgspec.json.decode((artefact.folder / "manifest.json").read_bytes())  # as templates want it
     text = None
+    for about in manifest.configs.values():
+        for path in about.files:
+            artefact.file(path)  # refuses one that leaves the folder
     try:
         expected = card_data(record, artefact.folder)
         if _is_of_this_code(manifest.code):
             text = blocks(render_card(record, artefact.folder))["data"]
     except (KeyError, TypeError, AttributeError, TemplateError) as error:  # anyone may have written the record
         raise BrokenError(f"no card can be made from manifest.json ({type(error).__name__}: {error})") from None
-    for key in ("configs", "dataset_info"):
-        require(stated.get(key) == expected[key], f"its {key} is not what manifest.json and the files say")
+    require(_paths(stated.get("configs")) == _paths(expected["configs"]), "its configs are not those of manifest.json")
+    sizes = expected["dataset_info"]
+    require(stated.get("dataset_info", sizes) == sizes, "its dataset_info is not what the files hold")
     licence = stated.get("license")
     same = manifest.license in (None, licence)
     require(same, f"it says licence {licence}, and manifest.json {manifest.license}")
@@ -165,6 +169,17 @@ def _card(artefact: Artefact) -> str:
         return f"{found}; its text is another code's and was not compared"
     require(blocks(artefact.card()).get("data") == text, "its text is not what manifest.json and the files say")
     return found
+
+
+def _paths(configs: Any) -> dict[str, list[str]] | None:
+    """Configuration -> the paths of its files, as a card lists them; None where it lists them in another form."""
+    try:
+        return {
+            each["config_name"]: sorted(path for part in each["data_files"] for path in part["path"])
+            for each in configs
+        }
+    except (KeyError, TypeError):
+        return None
 
 
 def _corpus_content(artefact: Artefact) -> str:

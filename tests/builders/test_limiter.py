@@ -149,6 +149,17 @@ def test_the_breaker_wants_several_failures_and_time_without_an_answer():
         limiter.failed(BUSY, clock.now)
 
 
+def test_an_endpoint_that_only_asks_to_wait_is_given_up_after_ten_minutes():
+    clock = Clock()
+    limiter = Limiter(4, 100.0, clock)
+    for _ in range(10):
+        limiter.heard(429, {"retry-after": "60"})
+        limiter.failed(BUSY, clock.now)
+        clock.now += 61
+    with pytest.raises(GaveUpError, match="has answered nothing for 610 s, though it was left alone"):
+        limiter.failed(BUSY, clock.now)
+
+
 def test_time_that_the_endpoint_asked_for_does_not_count_as_down():
     clock = Clock()
     limiter = Limiter(4, 100.0, clock)

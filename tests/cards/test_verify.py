@@ -183,7 +183,7 @@ def test_a_file_that_is_not_listed_and_a_card_of_other_rows(copy):
     assert found["data set: card"] == "its text is not what manifest.json and the files say"
     (file,) = (folder / "scores-bm25").iterdir()
     pq.write_table(pq.read_table(file).slice(1), file)
-    assert broken(folder)["data set: card"] == "its dataset_info is not what manifest.json and the files say"
+    assert broken(folder)["data set: card"] == "its dataset_info is not what the files hold"
 
 
 def test_a_negative_that_is_the_positive(copy):

@@ -206,6 +206,26 @@ def test_the_recipe_in_a_record_is_read_again(recipe):
     assert shaping(msgspec.convert(json.loads(json.dumps(kept)), TrainRecipe)) == kept
 
 
+def test_a_look_before_training_stands_in_its_way_nowhere(recipe, tmp_path):
+    train.main(recipe(), tmp_path / "m", 1, only_look=True)
+    assert not (tmp_path / "m").exists()
+    train.main(recipe(), tmp_path / "m", 1)
+
+
+def test_batches_by_length_were_another_order(recipe, tmp_path):
+    train.main(recipe(), tmp_path / "m", 1)
+    edit(tmp_path / "m" / "run.json", lambda content: content["inputs"]["recipe"].update(length_buckets=True))
+    with pytest.raises(UserError, match="differs: length_buckets True, a removed key"):
+        train.main(recipe(), tmp_path / "m", 1)
+
+
+def test_an_interrupted_run_of_an_earlier_form_ends_in_one_line(recipe, tmp_path):
+    partial = interrupt(recipe(*LONG), tmp_path / "m")
+    (partial / INPUTS).write_text(json.dumps({"recipe": "9f86d081884c7d65", "base": "x", "packages": {}}))
+    with pytest.raises(UserError, match="of a run that differs: its record, which an earlier version wrote"):
+        train.main(recipe(*LONG), tmp_path / "m", 1)
+
+
 def test_a_record_of_an_earlier_form_is_kept_and_refused_in_one_line(recipe, tmp_path):
     out = tmp_path / "model"
     train.main(recipe(), out, 1)

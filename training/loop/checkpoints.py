@@ -94,8 +94,8 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
             f"output folder {partial}: it holds {listed(others)}, and no run; move that away, or name another output "
             "folder"
         )
-    differing = run.differing(earlier["inputs"]) if earlier else [f"{INPUTS} is missing or unreadable"]
-    replaces = fresh or bool(not differing and earlier["fresh"])  # one that was killed goes on as any other
+    differing = run.differing(earlier.get("inputs", {})) if earlier else [f"{INPUTS} is missing or unreadable"]
+    replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other
     if replaces and out.exists():
         finished_record(out)  # a folder without a record is not ours to replace
     elif run.is_done(out):
@@ -104,8 +104,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
         return True
     work = _work(partial)
     if fresh or not work:
-        shutil.rmtree(partial)
-        partial.mkdir()
+        _empty(partial)
         earlier = None
     elif differing:
         raise UserError(
@@ -184,6 +183,15 @@ def _remove(partial: Path) -> None:
     """Deletes a run's folder; without its inputs it holds nothing that counts, should a kill leave the rest."""
     (partial / INPUTS).unlink(missing_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    """Removes what a folder holds, and not the folder, which may be a link to a larger disk."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _read(file: Path) -> Any:

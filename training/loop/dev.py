@@ -195,7 +195,7 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
     scores = measurements(state.log_history)
     trained = {step: value for step, value in scores.items() if step > 0}
     best, last = max(trained, key=lambda step: trained[step]), max(trained)  # ties broken by step, as by the trainer
-    base = np.load(score_file(folder, 0)) if 0 in scores else None
+    base = _per_query(folder, 0)
     found: dict[str, Any] = {
         "metric": METRIC,
         "queries": config.queries,
@@ -221,10 +221,18 @@ def score_file(folder: Path, step: int) -> Path:
     return folder / f"dev-{step:08d}.npy"
 
 
+def _per_query(folder: Path, step: int) -> Scores | None:
+    """Each query's score at a step; None where another machine, or a run whose files are gone, measured it."""
+    file = score_file(folder, step)
+    return np.load(file, allow_pickle=False) if file.is_file() else None
+
+
 def _estimate(folder: Path, step: int, value: float, base: Scores | None = None) -> dict[str, Any]:
-    """A score with its interval, and its difference from the base's."""
-    queries = np.load(score_file(folder, step))
+    """A score, with its interval and its difference from the base's where the queries' own scores are there."""
+    queries = _per_query(folder, step)
     found: dict[str, Any] = {"step": step, "value": round(value, 6)}
+    if queries is None:
+        return found
     found["low"], found["high"] = (round(end, 6) for end in mean_interval(queries.tolist()))
     if base is not None:
         ends = mean_interval((queries - base).tolist())

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,17 @@ def evaluator(job: Job, rows: Any, held_out: Dataset | None, arguments: Training
 
 
 def prepare(model: Any, config: TrainRecipe) -> None:
-    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout."""
+    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
+
+    Raises:
+        UserError: adapters cannot be put on it, or it has no weights that `[trainer]` names.
+    """
+    for pattern in config.trainer.get("learning_rate_mapping") or {}:
+        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
+            raise UserError(
+                f"recipe: trainer.learning_rate_mapping: no weight of the base has {pattern!r} in its name; one is "
+                f"{next(model.named_parameters())[0]!r}"
+            )
     if config.dropout is not None:
         set_dropout(model, config.dropout)  # the adapters have one of their own
     if config.lora is not None:

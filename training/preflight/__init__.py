@@ -5,7 +5,7 @@ report = examine(ready)             # seconds; minutes for a million rows
 print(report.table())
 report.refuse(config.allow)         # raises, with a remedy for each problem
 
-The same without training: python -m training.preflight RECIPE [--set key=value]
+The same without training: foils preflight RECIPE [--set key=value]
 """
 
 from training.preflight.base import check_base

@@ -114,9 +114,14 @@ def disk(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
         timed: whether checkpoints are made by the clock, whatever `save_strategy` says.
     """
     weights, kept = _bytes(model.parameters()), 0
-    if timed or getattr(arguments.save_strategy, "value", arguments.save_strategy) != "no":
+    strategy, last = getattr(arguments.save_strategy, "value", arguments.save_strategy), arguments.max_steps
+    if timed or strategy != "no":
         # A new one is written before an old one goes, and the best one stays beside the last.
         kept = max(arguments.save_total_limit or 1, 1 + bool(arguments.load_best_model_at_end)) + 1
+    if strategy == "epoch" and last <= 0:
+        kept = min(kept, math.ceil(arguments.num_train_epochs))
+    elif strategy == "steps" and last > 0 and arguments.save_steps >= 1:
+        kept = min(kept, math.ceil(last / arguments.save_steps))
     checkpoint = weights + states(model, arguments)
     folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     return Disk(weights, checkpoint, kept, weights + kept * checkpoint + _MARGIN, shutil.disk_usage(folder).free)
