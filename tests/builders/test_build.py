@@ -106,7 +106,9 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
     before, asked = files(out), len(chat_server.bodies)
     run(write_recipe(), out)
     assert files(out) == before
-    with pytest.raises(UserError, match="built from another recipe or by another version of Foils; name another with --out"):
+    with pytest.raises(
+        UserError, match="built from another recipe or by another version of Foils; name another with --out"
+    ):
         run(write_recipe(), out, "seed=7")
     assert files(out) == before
     assert len(chat_server.bodies) == asked
