@@ -66,6 +66,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "llm.row_deadline_s": "leave it out; llm.attempts and llm.down_after_s limit how long a request is tried",
         "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
         "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
+        "negatives.cross-encoder.deep_pool": "leave it out and set pool to 100 or less; deeper pools mislead the model",
         "negatives.dense.rounds": REMINE,
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -53,7 +52,7 @@ def mine(queries: pa.Table, context: Context, config: CrossEncoderConfig) -> Min
     candidates = scores.take(pa.array(np.flatnonzero(in_pool)[best])).add_column(2, "rank", pa.array(ranks, pa.int32()))
     record: dict[str, Any] = {}
     if agreement is not None:
-        record["agreement with fp32"] = msgspec.to_builtins(agreement)
+        record["agreement with fp32"] = agreement
     above = _own_above(asked, is_own, found)
     if above is not None:
         record["own passage above the pool"] = round(above, 4)

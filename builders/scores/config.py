@@ -6,7 +6,6 @@ from msgspec import Meta, Struct
 
 Precision = Literal["fp32", "bf16", "openvino", "auto"]
 Retriever = Literal["bm25", "dense"]
-SHALLOW = 100
 
 
 class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,9 +19,8 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
             alone teach it little; all, if the corpus has fewer.
         pool_from: what finds the passages that are scored: `bm25`, `dense` or both, whose hits are then joined.
         dense_model: the embedding model of `dense`.
-        pool: hits of each of them that are scored. At most 100 unless `deep_pool` is set: on deeper pools
-            cross-encoders start to favour passages that are plainly irrelevant (arXiv 2411.11767).
-        deep_pool: whether `pool` may be above 100 all the same.
+        pool: hits of each of them that are scored, at most 100: on deeper pools cross-encoders start to favour
+            passages that are plainly irrelevant (arXiv 2411.11767).
         depth: candidates kept per query, counted from the best.
         max_length: tokens of a pair that are read.
         precision: `fp32`; `bf16` weights; `openvino`, the fastest on most CPUs; or `auto`, of `openvino`, `bf16` and
@@ -35,19 +33,13 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     train_titles: Annotated[int, Meta(ge=0)] = 0
     pool_from: tuple[Retriever, ...] = ("bm25",)
     dense_model: str | None = None
-    pool: Annotated[int, Meta(ge=1)] = SHALLOW
-    deep_pool: bool = False
+    pool: Annotated[int, Meta(ge=1, le=100)] = 100
     depth: Annotated[int, Meta(ge=1)] = 50
     max_length: Annotated[int, Meta(ge=16)] = 256
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         """Refuses values that contradict each other; whoever reads the recipe adds the key."""
-        if self.pool > SHALLOW and not self.deep_pool:
-            raise ValueError(
-                f"pool {self.pool} is above {SHALLOW}, where cross-encoders start to favour irrelevant passages; set "
-                f"it to {SHALLOW} or less, or set deep_pool = true"
-            )
         if self.train_titles and self.train_with is None:
             raise ValueError(
                 f"train_titles {self.train_titles} is for a cross-encoder that the build trains; set train_with, or "

@@ -13,7 +13,7 @@ from builders import schema
 from builders.context import Context
 from builders.passages import Passages
 from builders.retrieval.row_store import Keys, RowStore, keys_of
-from builders.scores.agreement import Agreement, check_agreement, compare, sampled
+from builders.scores.agreement import agreement, sampled
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import Lane, lane_name, load_lane
 from builders.scores.pairs import Pairs, locate
@@ -42,7 +42,7 @@ def score_pairs(
 
 def score_located(
     pairs: Pairs, query_ids: pa.ChunkedArray, context: Context, config: CrossEncoderConfig
-) -> tuple[Scores, Agreement | None]:
+) -> tuple[Scores, dict[str, Any] | None]:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 
     Equal texts are scored once. What any build has scored before is not scored again. A lane other than fp32 first
@@ -56,20 +56,20 @@ def score_located(
 
     Returns:
         `(n_pairs,)` scores, rounded to 6 digits, so that noise in the last bits of a sum cannot reorder passages; and
-        how the lane compares with fp32, None for fp32 itself.
+        how the lane compares with fp32, for the record; None for fp32 itself.
 
     Raises:
         UserError: the model cannot be loaded or gives more than one score, a lane's package is missing, a lane ranks
             otherwise than fp32, or the cache cannot be written.
     """
     lane = lane_name(config, resolve_model(config.model or ""))
-    scorer, agreement = Scorer(config, lane, context.cache), None
+    scorer, record = Scorer(config, lane, context.cache), None
     if lane != "fp32" and len(pairs):
         sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, context.seed))
         reference = Scorer(config, "fp32", context.cache).scores(sample)
-        agreement = compare(lane, scorer.scores(sample), reference, sample.query_positions)
-        check_agreement(agreement)
-    return scorer.scores(pairs), agreement
+        rho = agreement(lane, scorer.scores(sample), reference)
+        record = {"lane": lane, "pairs": len(sample), "spearman": round(rho, 4)}
+    return scorer.scores(pairs), record
 
 
 class Scorer:
@@ -81,7 +81,7 @@ class Scorer:
         cache: the folder for what is computed once.
 
     Raises:
-        UserError: there is no such model, or the store cannot be written.
+        UserError: the model does not exist, or the store cannot be written.
     """
 
     def __init__(self, config: CrossEncoderConfig, lane: str, cache: Path) -> None:
