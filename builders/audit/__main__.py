@@ -1,6 +1,6 @@
 """Audits a data set: how many of its chosen negatives answer their query after all, per kind, with an interval.
 
-    python -m builders.audit DATASET --judge cross-encoder --model DIR [--threshold X] [--qrels FILE ...]
+    python -m builders.audit DATASET --judge cross-encoder --model DIR [--qrels FILE ...]
     python -m builders.audit DATASET --judge llm --recipe RECIPE.toml [--set llm.model=...] [--qrels FILE ...]
     python -m builders.audit DATASET --qrels FILE ...
     python -m builders.audit DATASET --export sample.csv
@@ -39,7 +39,6 @@ class Options(Struct, frozen=True):
 
     judge: str | None = None
     model: str | None = None
-    threshold: float | None = None
     recipe: Path | None = None
     overrides: Sequence[str] = ()
     store: Path = Path("outputs/calls.sqlite")
@@ -87,7 +86,7 @@ def _judged(dataset: DataSet, options: Options) -> dict[str, Any]:
             logger.info("%d new LLM calls%s", session.ledger.new_calls, cost)
         return result
     if options.model is not None:
-        judge = judges.cross_encoder(dataset, options.model, options.threshold)
+        judge = judges.cross_encoder(dataset, options.model)
     elif options.import_from is not None:
         judge = exchange.person(options.import_from, sampled_pairs(draw(dataset, seed), sample))
     elif truth is not None:
@@ -102,8 +101,6 @@ def _check(options: Options) -> None:
         if (options.judge == judge) != (value is not None):
             wrong = "is missing" if value is None else f"belongs to --judge {judge}"
             raise UserError(f"{option} {wrong}; wanted --judge cross-encoder --model DIR, or --judge llm --recipe FILE")
-    if options.threshold is not None and options.judge != "cross-encoder":
-        raise UserError("--threshold belongs to --judge cross-encoder; leave it out")
     if options.sample < 1:
         raise UserError(f"--sample {options.sample}: wanted 1 or more pairs per kind")
 
@@ -132,7 +129,6 @@ def _entry() -> None:
     )
     way.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
     parser.add_argument("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
-    parser.add_argument("--threshold", type=float, help="its score from which on a passage counts as relevant")
     parser.add_argument("--recipe", type=Path, help="of --judge llm: a building recipe, for its table [llm]")
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="replace a recipe's value"

@@ -122,22 +122,23 @@ def _filled(file: Path) -> Iterator[tuple[int, str, str]]:
         text = file.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"--import {file}: cannot be read ({error.strerror}); wanted a filled export") from None
-    delimiter = max(",;", key=text.partition("\n")[0].count)  # some countries' spreadsheets write semicolons
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-    reader.fieldnames = [name.strip().casefold() for name in reader.fieldnames or []]
-    for column in ("pair", "relevant"):
-        if reader.fieldnames.count(column) != 1:
-            found = ", ".join(filter(None, reader.fieldnames)) or "nothing"
-            raise UserError(
-                f"--import {file}: line 1 has no column {column!r}, or two; it has {found}; save the filled export as "
-                "CSV in UTF-8"
-            )
-    begins = reader.line_num + 1
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)  # some countries' spreadsheets write semicolons
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
+        header = [name.strip().casefold() for name in next(reader, [])]
+        for column in ("pair", "relevant"):
+            if header.count(column) != 1:
+                found = ", ".join(filter(None, header)) or "nothing"
+                raise UserError(
+                    f"--import {file}: line 1 has no column {column!r}, or two; it has {found}; save the filled export "
+                    "as CSV in UTF-8"
+                )
+        begins = reader.line_num + 1
         for row in reader:
-            pair, answer = row["pair"].strip(), row["relevant"].strip()
+            cells = dict(zip(header, row, strict=False))  # a row may be short, or empty
+            pair, answer = cells.get("pair", "").strip(), cells.get("relevant", "").strip()
             if pair or answer:
                 yield begins, pair, answer
             begins = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"--import {file}: line {begins} is not CSV: {error}") from None
+        raise UserError(f"--import {file}: line {reader.line_num} is not CSV: {error}") from None

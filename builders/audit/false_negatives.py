@@ -1,7 +1,8 @@
 """The false-negative rate of each kind: a seeded sample of its chosen negatives is judged; the rate has an interval.
 
-Beside it stands how far the judge can be trusted: how many of the known positives it recognises, how many passages that
-answer nothing it rejects, and, where the user has judgements, the true rate over all rows and the judge's agreement.
+Beside it stands how far the judge can be trusted: how many of the known positives it recognises. Where the user has
+judgements, there is also how many passages that answer nothing it rejects, the true rate over all rows, and the judge's
+agreement.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from builders.audit.intervals import DIGITS, LEVEL, Rate, difference, rogan_glad
 from builders.audit.judges import Judge, Truth, Verdicts
 from builders.audit.pairs import distinct, ids, own_positives, shuffled, without
 from builders.dataset.read import PAIRS, DataSet
-from builders.hashing import keyed_hash
 from foils.errors import UserError
 
 Report = dict[str, Any]
@@ -59,18 +59,21 @@ def audit(dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample:
     """
     drawn = draw(dataset, seed)
     measured_by = truth if judge.name != "qrels" else None
-    checks = _checks(dataset, drawn, judge, measured_by, sample, seed) if judge.can_judge_more else {}
-    verdict_of = _asked(judge, distinct([sampled_pairs(drawn, sample), *checks.values()]))
+    positives, others = (
+        _checks(dataset, drawn, judge, measured_by, sample, seed) if judge.can_judge_more else (None, {})
+    )
+    asked = distinct([sampled_pairs(drawn, sample), *([] if positives is None else [positives]), *others.values()])
+    verdict_of = dict(zip(ids(asked), judge.verdicts(asked), strict=True))
     verdicts = {kind: _known(verdict_of, pairs.slice(0, sample)) for kind, pairs in drawn.items()}
     rates = {kind: _rate(found) for kind, found in verdicts.items()}
-    rejects = {name: _rate(_known(verdict_of, pairs), counted=0) for name, pairs in checks.items()}
-    sensitivity = _rate(_known(verdict_of, checks["positives"])) if checks else None
+    sensitivity = None if positives is None else _rate(_known(verdict_of, positives))
+    rejects = {kind: _rate(_known(verdict_of, pairs), counted=0) for kind, pairs in others.items()}
     reference = CONTROL if CONTROL in drawn and len(drawn) > 1 else None
     kinds = {
         kind: _of_kind(pairs, verdicts[kind], truth, measured_by)
         | {
-            "specificity": rejects.get(f"rejects {kind}"),
-            "corrected": rogan_gladen(rates[kind], sensitivity, rejects.get(f"rejects {kind}")),
+            "specificity": rejects.get(kind),
+            "corrected": rogan_gladen(rates[kind], sensitivity, rejects.get(kind)),
             "difference": None if reference in {None, kind} else difference(rates[kind], rates[CONTROL]),
         }
         for kind, pairs in drawn.items()
@@ -84,7 +87,6 @@ def audit(dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample:
             "seed": seed,
             "level": LEVEL,
             "sensitivity": sensitivity,
-            "random_rejected": rejects.get(CONTROL),
             "qrels": None if truth is None else truth.sources,
             "reference": reference,
             "kinds": kinds,
@@ -105,10 +107,6 @@ def _of_kind(pairs: pa.Table, found: Verdicts, truth: Truth | None, measured_by:
         "true": None if truth is None else _true_share(truth.of(pairs)),
         "accuracy": None if measured_by is None else _agreement(found, measured_by.of(pairs.slice(0, len(found)))),
     }
-
-
-def _asked(judge: Judge, pairs: pa.Table) -> dict[tuple[str, str], float]:
-    return dict(zip(ids(pairs), judge.verdicts(pairs), strict=True))
 
 
 def _known(verdict_of: Mapping[tuple[str, str], float], pairs: pa.Table) -> Verdicts:
@@ -134,33 +132,27 @@ def _agreement(verdicts: Verdicts, truth: Verdicts) -> Rate:
 
 def _checks(
     dataset: DataSet, drawn: Mapping[str, pa.Table], judge: Judge, truth: Truth | None, sample: int, seed: int
-) -> dict[str, pa.Table]:
-    """Pairs beside the samples that show how often the judge errs.
+) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """Known positives, and kind -> pairs that are not relevant: they show how often the judge errs.
 
-    `positives` are known to be relevant: those that the user's judgements name, otherwise the data set's own positives.
+    The known positives are those that the user's judgements name, otherwise the data set's own positives.
     Queries may be written from their own positive, which makes it easy to recognise; so it is left out where there are
     judgements, as are the sample's pairs. A judge that measures by it is asked about other ones alone in any case.
 
-    With judgements, `rejects <kind>` are chosen negatives outside the sample that are known not to be relevant: as
-    hard as those of the sample, and independent of it. Without, `random` are random passages, which almost any judge
-    rejects.
+    With judgements there are for each kind chosen negatives outside the sample that are known not to be relevant: as
+    hard as those of the sample, and independent of it.
     """
     queries = pc.unique(pa.concat_tables(drawn.values())["query-id"])
     known = dataset.positives(queries)
     positives, own = known.select(PAIRS.names), own_positives(known)
-    checks = {}
-    if truth is None:
-        passages = dataset.random_passages(sample, seed)
-        order = sorted(queries.to_pylist(), key=lambda query: keyed_hash(seed, "audit", "query", query))
-        size = min(len(passages), len(order))
-        checks[CONTROL] = without(pa.table([order[:size], passages[:size]], schema=PAIRS), known)
-    else:
+    others = {}
+    if truth is not None:
         listed = truth.relevant.filter(pc.is_in(truth.relevant["query-id"], value_set=queries))
         is_here = dataset.passages(listed["corpus-id"]).positions(listed["corpus-id"]) >= 0
         positives = without(distinct([positives, listed.filter(pa.array(is_here))]), sampled_pairs(drawn, sample))
         for kind, pairs in drawn.items():
-            others = pairs.slice(sample)
-            checks[f"rejects {kind}"] = others.filter(pa.array(truth.of(others) == 0)).slice(0, sample)
+            rest = pairs.slice(sample)
+            others[kind] = rest.filter(pa.array(truth.of(rest) == 0)).slice(0, sample)
     if truth is not None or judge.own_positive_is_yardstick:
         positives = without(positives, own)
-    return {"positives": shuffled(positives, "positives", seed).slice(0, sample), **checks}
+    return shuffled(positives, "positives", seed).slice(0, sample), others

@@ -47,41 +47,37 @@ class Judge(NamedTuple):
     own_positive_is_yardstick: bool = False
 
 
-def cross_encoder(dataset: DataSet, model: str, threshold: float | None = None) -> Judge:
-    """A cross-encoder as a judge.
+def cross_encoder(dataset: DataSet, model: str) -> Judge:
+    """A cross-encoder as a judge: what scores at least as high as the query's own positive counts as relevant.
 
-    Without a threshold, a passage counts as relevant if it scores at least as high as the query's own positive. That
-    needs no calibration and holds for any model, but the rule is not even-handed. Of two equally relevant passages one
-    scores lower, so it misses about half of the second positives, and more where queries were written from their
+    That needs no calibration and holds for any model, but the rule is not even-handed. Of two equally relevant passages
+    one scores lower, so it misses about half of the second positives, and more where queries were written from their
     positive and share its words: the rate is too low. A model that prefers some irrelevant passages to the positive
-    works the other way. A threshold is free of the first of these, but must be known for the model and the domain.
+    works the other way.
 
     Args:
         dataset: for the texts.
         model: any sentence-transformers CrossEncoder with one label: a folder or a Hub id.
-        threshold: the score from which on a passage counts as relevant.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
     """
     reference = resolve_model(model)
 
     def verdicts(pairs: pa.Table) -> Verdicts:
         own = own_positives(dataset.positives(pairs["query-id"]))
-        asked = distinct([pairs, own] if threshold is None else [pairs])
+        asked = distinct([pairs, own])
         texts = dataset.queries(asked["query-id"]), dataset.passages(asked["corpus-id"])
         found = score(asked, *texts, model, cache_of(dataset.folder))["score"]
         scores = dict(zip(ids(asked), found.to_pylist(), strict=True))
+        wanted = {pair[0]: scores[pair] for pair in ids(own)}
         reached = np.array([scores[pair] for pair in ids(pairs)])
-        wanted = {pair[0]: scores[pair] for pair in ids(own)} if threshold is None else {}
-        bars = np.array([wanted.get(query, np.nan if threshold is None else threshold) for query, _ in ids(pairs)])
+        bars = np.array([wanted.get(query, np.nan) for query, _ in ids(pairs)])
         return np.where(np.isnan(reached) | np.isnan(bars), np.nan, reached >= bars)
 
-    rule = "it scores at least as high as the query's own positive"
-    if threshold is not None:
-        rule = f"it scores {threshold:g} or more"
     about = {"name": reference.name, "revision": reference.revision}
-    return Judge("cross-encoder", about, rule, verdicts, True, threshold is None)
+    rule = "it scores at least as high as the query's own positive"
+    return Judge("cross-encoder", about, rule, verdicts, can_judge_more=True, own_positive_is_yardstick=True)
 
 
 def score(pairs: pa.Table, queries: pa.Table, passages: Passages, model: str, cache: Path) -> pa.Table:

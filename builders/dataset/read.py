@@ -3,7 +3,6 @@
 Only `table` holds a configuration whole: a sample needs a few hundred rows of what may be a million.
 """
 
-import heapq
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pyarrow.parquet as pq
 
 from builders import schema
 from builders.dataset.folder import read_complete, read_config
-from builders.hashing import keyed_hash
 from builders.passages import Passages
 from foils.errors import UserError
 
@@ -84,11 +82,6 @@ class DataSet:
         """Ids of the passages that the LLM wrote."""
         batches = self._batches("generated", "_id") if "generated" in self.manifest["configs"] else ()
         return pa.chunked_array([batch["_id"] for batch in batches], pa.string())
-
-    def random_passages(self, size: int, seed: int) -> list[str]:
-        """Ids of corpus passages, drawn at random."""
-        ids = (passage_id for batch in self._batches("corpus", "_id") for passage_id in batch["_id"].to_pylist())
-        return heapq.nsmallest(size, ids, key=lambda passage_id: keyed_hash(seed, "audit", "random", passage_id))
 
     def _those(self, config: str, ids: pa.Array | pa.ChunkedArray, columns: pa.Schema) -> pa.Table:
         kept = [batch.filter(pc.is_in(batch["_id"], value_set=ids)) for batch in self._batches(config)]

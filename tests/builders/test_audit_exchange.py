@@ -153,6 +153,7 @@ def test_lines_are_counted_as_an_editor_shows_them_and_texts_cannot_break_out(tm
     kinds = kinds_of(folder, file)
     assert (kinds["bm25"]["judged"], kinds["llm"]["judged"]) == (2, 1)
     fill(file, lambda row: "" if row["pair"] != rows[2]["pair"] else "perhaps")
+    file.write_bytes(file.read_bytes().replace(b"\r\n", b"\r\n\r\n"))  # empty lines count too
     line = next(n for n, text in enumerate(file.read_bytes().split(b"\n"), 1) if rows[2]["pair"].encode() in text)
     with pytest.raises(UserError, match=rf"line {line}: relevant is 'perhaps'"):
         kinds_of(folder, file)

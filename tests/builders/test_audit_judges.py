@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -71,16 +70,6 @@ def test_a_cross_encoder_compares_with_the_querys_own_positive(houses, tiny_rank
     assert (tmp_path / "houses-cache").is_dir()
 
 
-def test_a_threshold_stands_in_place_of_the_positive(houses, tiny_ranker, tmp_path):
-    dataset, asked = DataSet(houses[0]), pairs(*((f"q{n}", f"other{n}") for n in range(30)))
-    scores = scores_of(dataset, asked, tiny_ranker, tmp_path)
-    middle = float(np.median(scores))
-    judge = cross_encoder(dataset, str(tiny_ranker), middle)
-    assert judge.verdicts(asked).tolist() == (scores >= middle).astype(float).tolist()
-    assert judge.rule == f"it scores {middle:g} or more"
-    assert not judge.own_positive_is_yardstick
-
-
 def test_a_query_without_a_known_positive_gets_no_verdict(tmp_path, tiny_ranker):
     texts = {"d1": "Owls hunt mice.", "d2": "Bees dance."}
     chosen = {"bm25": [("q1", "d2"), ("q2", "d1")]}
@@ -94,7 +83,7 @@ def test_models_that_cannot_judge_and_pairs_that_are_not_there_are_refused(house
     dataset = DataSet(houses[0])
     with pytest.raises(UserError, match=r"model .*none: no such folder; wanted a model folder"):
         cross_encoder(dataset, str(tmp_path / "none"))
-    judge = cross_encoder(dataset, str(tiny_ranker), 0.5)
+    judge = cross_encoder(dataset, str(tiny_ranker))
     with pytest.raises(UserError, match="corpus-id 'missing' is not among the passages"):
         judge.verdicts(pairs(("q1", "missing")))
     with pytest.raises(UserError, match="query-id 'missing' is not among the queries"):
