@@ -74,7 +74,6 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         tables=tables(by_task, config.margin),
         packages=dict(package_versions()),
         funnel=account.manifest.funnel,
-        reasons=dataset.reasons(account, config.arms),
         examples=dataset.examples(account, config.arms),
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
     )

@@ -148,24 +148,6 @@ class Cost(Struct, frozen=True):
         return None if amount is None or not self.rows else 1000 * amount / self.rows
 
 
-class Why(Struct, frozen=True):
-    """What the data set's audits say of a kind of negatives; None where they say nothing.
-
-    Attributes:
-        arm: the kind.
-        false_negatives: the share that answers its query after all, with its interval, and by whose judgement.
-        told_apart: area under the ROC curve of a bag of words that separates generated negatives from the corpus; 0.5
-            means that it cannot.
-        harder: the share that the neutral scorer puts above the positive; `scorer` names it.
-    """
-
-    arm: str
-    false_negatives: str | None
-    told_apart: float | None
-    harder: float | None
-    scorer: str | None
-
-
 class Example(Struct, frozen=True):
     """A row of a kind, its texts cut."""
 
@@ -252,7 +234,6 @@ class Comparison(Struct, frozen=True, kw_only=True):
         tables: by task; the last one speaks for all.
         packages: versions behind the figures.
         funnel: step of the build -> rows that were left.
-        reasons: what the audits say of each arm.
         examples: arm -> rows to look at.
         queries: of each task.
     """
@@ -275,6 +256,5 @@ class Comparison(Struct, frozen=True, kw_only=True):
     training: str = ""
     base_name: str = ""
     funnel: dict[str, int] = {}
-    reasons: list[Why] = []
     examples: dict[str, list[Example]] = {}
     queries: list[TaskQueries] = []

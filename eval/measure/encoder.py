@@ -18,18 +18,10 @@ from tqdm import tqdm
 
 from foils.encode.batches import Features, Floats, Numbers, on_device, planned, tokenise
 from foils.encode.drift import Texts, compare, in_torch, score
-from foils.hardware import has_native_bf16
 from foils.records import Drift
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 131_072}
 """Padded tokens of a batch."""
-
-
-def resolve_precision(wanted: str) -> str:
-    """`auto` as what this machine is good at."""
-    if wanted == "auto":
-        return "bf16" if has_native_bf16() else "fp32"
-    return wanted
 
 
 class Encoder:

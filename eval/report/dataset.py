@@ -1,13 +1,13 @@
-"""What a data set's build says of its kinds: costs, audits, rows to look at."""
+"""What a data set's build says of its kinds: costs, and rows to look at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from foils.comparison import Cost, Example, Why
+from foils.comparison import Cost, Example
 from foils.hub import download, pin
 from foils.kinds import NO_NEGATIVES, kinds_of
 from foils.manifest import Manifest
@@ -100,35 +100,6 @@ def _build_seconds(arm: str, kinds: Sequence[str], account: Account) -> float | 
         usage = (account.manifest.usage or {}).get(kind)
         spent += max(account.seconds.get(f"{kind} negatives", 0.0), usage.busy_seconds if usage else 0.0)
     return spent
-
-
-def reasons(account: Account, arms: Sequence[str]) -> list[Why]:
-    """What the audits say of each arm; empty where none was made."""
-    audit = account.manifest.audit
-    realism = audit.get("realism") or {}
-    generated, hardness = realism.get("generated") or {}, realism.get("hardness") or {}
-    found = []
-    for arm in arms:
-        words = generated.get(arm, {}).get("without_titles", {}).get("words") or {}
-        harder = hardness.get("kinds", {}).get(arm, {}).get("harder")
-        judged = _false_negatives(audit.get("false_negatives") or {}, arm)
-        found.append(Why(arm, judged, words.get("auc"), harder, hardness.get("scorer")))
-    return found if any(each.false_negatives or each.told_apart or each.harder for each in found) else []
-
-
-def _false_negatives(judges: Mapping[str, Any], arm: str) -> str | None:
-    """The true rate where judgements give it, else the first judge's, corrected for its errors if they are known."""
-    rows = {name: result["kinds"][arm] for name, result in judges.items() if arm in result.get("kinds", {})}
-    for row in rows.values():
-        true = row.get("true")
-        if true and true.get("rate") is not None:
-            return f"{100 * true['rate']:.1f} % (true)"
-    for name, row in rows.items():
-        figures = row.get("corrected") or row
-        if figures.get("rate") is not None:
-            low, high = 100 * figures["low"], 100 * figures["high"]
-            return f"{100 * figures['rate']:.1f} % ({low:.1f} to {high:.1f}), by {name}"
-    return None
 
 
 def examples(account: Account, arms: Sequence[str]) -> dict[str, list[Example]]:

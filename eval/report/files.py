@@ -9,7 +9,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.report.csv_files import write_csv
-from eval.report.figures import forests, pareto, write_pictures
+from eval.report.figures import forests, write_pictures
 from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, summary, what_intervals_mean
 from foils.comparison import BASE, Comparison, TaskQueries
 from foils.errors import UserError
@@ -36,13 +36,12 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def write_report(folder: Path, comparison: Comparison) -> None:
     """Writes `report.html`, its pictures into `figures/`, and every number as CSV."""
-    shown, quality = forests(comparison), pareto(comparison)
+    shown = forests(comparison)
     page = _environment.get_template("report.html").render(
         comparison=comparison,
         base_arm=BASE,
         summary=summary(comparison),
         forests=shown,
-        pareto=quality,
         metrics=list(METRICS),
         cells=difference_cells,
         costs=[cost_cells(cost, comparison.tables[-1]) for cost in comparison.costs],
@@ -52,7 +51,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
         shown=SHOWN_QUERIES,
     )
     (folder / "report.html").write_text(page, "utf-8")
-    write_pictures(folder, [*shown, quality])
+    write_pictures(folder, shown)
     write_csv(folder, comparison)
 
 

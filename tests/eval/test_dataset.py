@@ -1,4 +1,4 @@
-"""What a data set's build says of its kinds: costs, audits, rows to look at."""
+"""What a data set's build says of its kinds: costs, and rows to look at."""
 
 import json
 
@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from builders.dataset.folder import write_config
-from eval.report.dataset import Account, costs, examples, read_account, reasons
+from eval.report.dataset import Account, costs, examples, read_account
 from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables
-from foils.comparison import BASE, Why
+from foils.comparison import BASE
 from foils.errors import UserError
 from foils.manifest import Manifest
 from foils.records import RunRecord
@@ -99,34 +99,6 @@ def test_cells_of_a_table():
     bm25, llm = (dict(zip(COST_COLUMNS, cost_cells(found[arm], table), strict=True)) for arm in ("bm25", "llm"))
     assert (llm["LLM calls"], llm["money"], llm["per point"]) == ("866", "0.16 USD", "0.08 USD")
     assert (bm25["per point"], bm25["peak memory"], bm25["build s"]) == ("\N{EN DASH}", "0.9 GiB", "1.4")
-
-
-JUDGED = {"rate": 0.1, "low": 0.02, "high": 0.72}
-AUDIT = {
-    "false_negatives": {
-        "cross-encoder": {
-            "kinds": {"bm25": {**JUDGED, "corrected": None}, "llm": {"rate": 0.5, "low": 0.4, "high": 0.6}}
-        },
-        "qrels": {"kinds": {"bm25": {"rate": 0.05, "low": 0.0, "high": 0.2, "true": {"rate": 0.042}}}},
-    },
-    "realism": {
-        "generated": {"llm": {"without_titles": {"words": {"auc": 0.97}}}},
-        "hardness": {"scorer": "dense", "kinds": {"bm25": {"harder": 0.25}}},
-    },
-}
-
-
-def test_the_true_rate_before_a_judges():
-    bm25, llm, none = reasons(account({"audit": AUDIT}), ["bm25", "llm", "none"])
-    assert bm25 == Why("bm25", "4.2 % (true)", None, 0.25, "dense")
-    assert llm == Why("llm", "50.0 % (40.0 to 60.0), by cross-encoder", 0.97, None, "dense")
-    assert (none.false_negatives, none.told_apart, none.harder) == (None, None, None)
-
-
-def test_no_audit_no_reasons():
-    assert reasons(Account(), ["bm25"]) == []
-    assert reasons(account({"audit": {"realism": None}}), ["bm25"]) == []
-    assert reasons(account({"usage": {}}), ["bm25"]) == []
 
 
 def test_rows_to_look_at(tmp_path):
