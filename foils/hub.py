@@ -132,7 +132,7 @@ def pin(repo_id: str, revision: str, repo_type: RepoType) -> str:
     refused, since figures that name it would no longer be of the same bytes. Offline, what was written down is used.
 
     Raises:
-        UserError: there is no such repository or revision, or the tag has moved.
+        UserError: the repository or the revision does not exist, or the tag has moved.
     """
     if COMMIT.fullmatch(revision):
         return revision
@@ -203,7 +203,7 @@ def parquet_builder(repo_id: str, config: str | None, commit: str) -> Any:
     """What `datasets` knows of a Hub data set's configuration (a `DatasetBuilder`): its splits and their files.
 
     Raises:
-        UserError: there is no such configuration, or its files are of another kind.
+        UserError: the configuration does not exist, or its files are of another kind.
     """
     from datasets import load_dataset_builder
 
@@ -224,7 +224,7 @@ def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> A
     """One split of a Hub data set (a `datasets.Dataset`), read from Parquet files alone.
 
     Raises:
-        UserError: there is no such configuration or split, or its files are of another kind.
+        UserError: the configuration or the split does not exist, or its files are of another kind.
     """
     from datasets import load_dataset
 

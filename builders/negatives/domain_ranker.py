@@ -45,7 +45,7 @@ def recipe_revision(recipe: str | None) -> str:
     """Returns `sha256:...` of the training recipe.
 
     Raises:
-        UserError: there is no such recipe.
+        UserError: the recipe does not exist.
     """
     if recipe is None or not Path(recipe).is_file():
         raise UserError(f"{TRAIN_WITH} {recipe}: no such file; wanted a training recipe")

@@ -26,7 +26,7 @@ def main(folder: Path, config: RealismConfig, *, store: bool = True) -> dict[str
     """Audits a data set, prints what was found and stores it; returns it.
 
     Raises:
-        UserError: the folder holds no data set, or there is no such model.
+        UserError: the folder holds no data set, or the model does not exist.
     """
     result, files = examine(folder, config)
     print(section("dataset_realism.md", audit={"realism": result}))

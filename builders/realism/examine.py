@@ -58,7 +58,7 @@ def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[s
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
 
     Raises:
-        UserError: the folder holds no data set, there is no such model, or the query log cannot be read.
+        UserError: the folder holds no data set, the model does not exist, or the query log cannot be read.
     """
     log = None if config.query_log is None else read_log(config.query_log)
     dataset = DataSet(folder)

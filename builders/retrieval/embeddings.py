@@ -66,7 +66,7 @@ class Embedder:
         prompts: what is put before queries and passages ("document").
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
     """
 
     def __init__(self, reading: Reading, cache: Path) -> None:

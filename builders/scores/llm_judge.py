@@ -111,7 +111,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Conte
     Scores are 1 (relevant), 0 (not) or null (no verdict).
 
     Raises:
-        UserError: there is no such prompt, a pair names what is not there, or the endpoint fails.
+        UserError: the prompt does not exist, a pair names what is not there, or the endpoint fails.
     """
     how = How(load_prompt(in_language(config.prompt, context.language)), context.seed, config)
     located = locate(pairs, queries, passages)

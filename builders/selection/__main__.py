@@ -47,7 +47,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
         explained: a query's id.
 
     Raises:
-        UserError: there is no such data set or query, a key is not one of selection's, or the rules do not fit it.
+        UserError: the data set or the query does not exist, a key is not selection's, or the rules do not fit it.
     """
     manifest = read_complete(folder)
     config = _config(manifest, overrides)

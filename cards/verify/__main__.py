@@ -23,7 +23,7 @@ def verify(reference: str) -> list[Link]:
     """All links of what the user named.
 
     Raises:
-        UserError: there is no such thing, or it cannot be read at all.
+        UserError: it does not exist, or it cannot be read at all.
     """
     artefact = find(reference)
     return list((model_links if artefact.kind == "model" else dataset_links)(artefact))

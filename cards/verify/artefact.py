@@ -62,7 +62,7 @@ class Artefact(Struct, frozen=True):
         """The record.
 
         Raises:
-            BrokenError: there is none.
+            BrokenError: the file does not exist.
             UserError: it does not decode.
         """
         found = read_record(self.folder / self.record, kind, "nothing can be followed from it")
@@ -88,7 +88,7 @@ class Artefact(Struct, frozen=True):
         """The rows of a configuration of a data set, all its files.
 
         Raises:
-            BrokenError: there is no such configuration, or its files cannot be read.
+            BrokenError: the configuration does not exist, or its files cannot be read.
         """
         about = self.manifest().configs.get(config)
         if about is None:
@@ -103,7 +103,7 @@ def find(reference: str) -> Artefact:
     """Opens what the user named: a folder, `owner/name[@revision]`, or `datasets/owner/name[@revision]`.
 
     Raises:
-        UserError: there is no such thing.
+        UserError: it does not exist, or it is a folder of something else.
     """
     folder = Path(reference)
     if folder.is_dir():
@@ -151,7 +151,7 @@ def check_version(artefact: Artefact) -> Link:
             raise UnverifiableError("the card names no version")
         refs = patiently(lambda: client().list_repo_refs(artefact.name, repo_type=artefact.kind))
         tagged = {tag.name: tag.target_commit for tag in refs.tags}.get(name, "")
-        require(tagged, f"the card says {name}, and there is no such tag")
+        require(tagged, f"the card says {name}, and the repository has no tag of that name")
         if tagged == commit:
             return f"{name} is commit {commit}"
         there = files_at(artefact.name, tagged, artefact.kind)
@@ -193,10 +193,13 @@ def hub_commit(repo_id: str, kind: RepoType, commit: str) -> str:
 
 
 def _kind(repo_id: str, prefix: str | None) -> RepoType:
-    """Whether a name is a model's or a data set's: without a prefix, that of the repository with a record of ours."""
+    """Whether a name is a model's or a data set's.
+
+    Without a prefix, it is that of the repository with a record of ours, or else of the one that exists.
+    """
     if prefix is not None:
         return "dataset" if prefix == "datasets/" else "model"
     for kind, record in RECORDS.items():
         if patiently(lambda: client().file_exists(repo_id, record, repo_type=kind)):  # noqa: B023
             return kind
-    return "model"
+    return "model" if patiently(lambda: client().repo_exists(repo_id, repo_type="model")) else "dataset"

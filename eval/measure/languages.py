@@ -18,7 +18,7 @@ def language_code(language: str) -> str:
     ('deu-Latn', 'deu-Latn', 'deu-Latn')
 
     Raises:
-        UserError: there is no such language.
+        UserError: mteb does not know the language.
     """
     code: str | None = _hf_lang_to_iso_lang_script(language)
     if code is None:

@@ -9,7 +9,7 @@ from builders.publish import publish_dataset
 from cards.publish.files import write_files
 from cards.publish.release import Target
 from foils.errors import UserError
-from tests.fixtures.comparison import TOLD
+from tests.fixtures.comparison import CONTENT
 from tests.fixtures.publications import UPLOAD, UPLOADED, local, published, state
 from tests.hub import Fault
 
@@ -76,12 +76,12 @@ def test_what_people_wrote_stays(hub, built_animals):
 
 def test_a_comparison_stands_on_main_and_not_in_the_version(hub, built_animals):
     folder = built_animals("told")
-    write_files(folder, TOLD.files((folder / "README.md").read_text()))
+    write_files(folder, CONTENT.files((folder / "README.md").read_text()))
     for _ in range(2):
         publish_dataset(folder, Target("alice/told", "v1.0.0"))
         version, main = (published(hub, "alice/told", revision) for revision in ("v1.0.0", "main"))
         assert b"foils:comparison" not in version["README.md"]
-        assert main["comparison/forest.png"] == TOLD.figure
+        assert main["comparison/forest.png"] == CONTENT.figure
         assert set(main) - set(version) == {"comparison/forest.png", "comparison/comparison.json"}
         assert main["README.md"].count(b"| llm | 0.6250 |") == 1
         assert main["README.md"] == (folder / "README.md").read_bytes()

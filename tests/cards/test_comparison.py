@@ -3,17 +3,17 @@
 from cards.comparison import carried, with_comparison, without_block
 from cards.merging import block, blocks, parse_card
 from cards.publish.files import write_files
-from tests.fixtures.comparison import TOLD, VALUES
+from tests.fixtures.comparison import CONTENT, VALUES
 
 CARD = "---\nlicense: mit\n---\n\n# Owls\n\nAsk Ann.\n"
 
 
 def test_a_card_tells_it_once_and_keeps_what_people_wrote():
-    files = TOLD.files(CARD, this="arm `llm`, seed 1,")
+    files = CONTENT.files(CARD, this="arm `llm`, seed 1,")
     card = files["README.md"].decode()
     assert {path: files[path] for path in files if path != "README.md"} == {
-        "comparison/forest.png": TOLD.figure,
-        "comparison/comparison.json": TOLD.numbers,
+        "comparison/forest.png": CONTENT.figure,
+        "comparison/comparison.json": CONTENT.numbers,
     }
     for words in (
         "# Owls\n\nAsk Ann.",
@@ -27,7 +27,7 @@ def test_a_card_tells_it_once_and_keeps_what_people_wrote():
     ):
         assert card.count(words) == 1, words
     assert parse_card(card).data == {"license": "mit"}
-    again = TOLD._replace(values=VALUES | {"name": "bats"}).files(card)["README.md"].decode()
+    again = CONTENT._replace(values=VALUES | {"name": "bats"}).files(card)["README.md"].decode()
     assert "Which negatives? bats" in again
     assert "owls\n" not in again.partition("Which")[2]
     assert again.count("foils:comparison begin") == 1
@@ -36,7 +36,7 @@ def test_a_card_tells_it_once_and_keeps_what_people_wrote():
 
 def test_a_new_card_carries_on_what_the_folders_card_tells(tmp_path):
     assert carried("# New\n", tmp_path) == "# New\n"
-    write_files(tmp_path, TOLD.files(CARD))
+    write_files(tmp_path, CONTENT.files(CARD))
     card = carried("# New\n", tmp_path)
     assert "# New\n\n<!-- foils:comparison begin -->" in card
     assert blocks(card) == blocks((tmp_path / "README.md").read_text())

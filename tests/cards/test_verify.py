@@ -312,10 +312,14 @@ def test_links_that_go_nowhere(made):
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_model_of_another_origin():
-    HUB.create_repo("model", "bob/plain")
-    HUB.commit("model", "bob/plain", {"README.md": b"# plain\n", "config.json": b"{}"})
-    assert "no run.json" in broken("bob/plain")["model: files"]
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [("model", "model: files", "no run.json: "), ("dataset", "data set: files", "no manifest.json: ")],
+)
+def test_a_repository_of_another_origin(kind, name, words):
+    HUB.create_repo(kind, f"bob/plain-{kind}")
+    HUB.commit(kind, f"bob/plain-{kind}", {"README.md": b"# plain\n", "config.json": b"{}"})
+    assert words in broken(f"bob/plain-{kind}")[name]
 
 
 @pytest.mark.parametrize(

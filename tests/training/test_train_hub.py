@@ -21,7 +21,7 @@ from foils.provenance import sha256_file
 from foils.recipe import load_recipe
 from tests.conftest import BASE, CANARY
 from tests.fixtures import ROOT, commands, tiny
-from tests.fixtures.comparison import TOLD
+from tests.fixtures.comparison import CONTENT
 from tests.fixtures.training import FEW_STEPS, ROWS, launch, put_dataset, recipe_for, record
 from tests.hub import Fault
 from training import train
@@ -193,11 +193,11 @@ def test_new_weights_take_the_old_figures_with_them(hub, model):
     publish_model(model("one"), Target("alice/series"))
     stale = {"evaluation/scores.json": b"[]", ".eval_results/scifact.yaml": b"- value: 1\n", "photo.png": b"\x89PNG"}
     hub.commit("model", "alice/series", stale)
-    write_files(model("one"), TOLD.files((model("one") / "README.md").read_text(), this="arm `bm25`, seed 1,"))
+    write_files(model("one"), CONTENT.files((model("one") / "README.md").read_text(), this="arm `bm25`, seed 1,"))
     publish_model(model("one"), Target("alice/series"))
     there = files(hub, "alice/series")
     assert set(stale) <= set(there)
-    assert there["comparison/forest.png"] == TOLD.figure
+    assert there["comparison/forest.png"] == CONTENT.figure
     assert b"This model is arm `bm25`" in there["README.md"]
     publish_model(model("two", seed=2), Target("alice/series"))
     there = files(hub, "alice/series")
