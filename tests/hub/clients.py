@@ -11,18 +11,14 @@ from tests.fixtures import commands
 DATA = "dataset"
 
 
-def environment(hub, home, **more):
-    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(home), **more}
-    env.pop("HF_HUB_OFFLINE", None)
-    return env
-
-
 def run(script, hub, tmp_path, **more):
     """Runs a client in a process of its own, with empty caches."""
     command = [sys.executable, "-c", script, str(tmp_path)]
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path / "home"), **more}
+    env.pop("HF_HUB_OFFLINE", None)
     done = commands.run(
         command,
-        env=environment(hub, tmp_path / "home", **more),
+        env=env,
         check=False,
         capture_output=True,
         text=True,

@@ -203,19 +203,6 @@ def test_deletions_copies_and_renames(hub, api):
         api.delete_file("nowhere.txt", "alice/r", repo_type=DATA)
 
 
-def test_a_branch_beside_a_tag_of_its_name(hub, api):
-    hub.create_repo(DATA, "alice/r")
-    old = hub.commit(DATA, "alice/r", {"x.txt": b"old"})
-    hub.tag(DATA, "alice/r", "v1")
-    hub.commit(DATA, "alice/r", {"x.txt": b"new"})
-    api.create_branch("alice/r", branch="v1", repo_type=DATA)
-    commit = api.upload_file(
-        path_or_fileobj=b"old", path_in_repo="x.txt", repo_id="alice/r", repo_type=DATA, revision="v1"
-    )
-    repo = hub.repo(DATA, "alice/r")
-    assert (repo.refs["v1"], repo.tags["v1"]) == (commit.oid, old)  # the branch moved, though the tag had the content
-
-
 def test_references(hub, api):
     api.create_repo("alice/r", repo_type=DATA)
     first = hub.repo(DATA, "alice/r").refs["main"]

@@ -1,20 +1,17 @@
-"""Each scripted fault, as a real client meets it; and several clients at once."""
+"""Each scripted fault, as a real client meets it."""
 
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from pathlib import Path
 
 import httpx2
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.hub import Fault, Hub
-from tests.hub.clients import DATA, environment, paths, request
+from tests.hub.clients import DATA, request
 
 COMMIT = "/commit/main$"
 XORB = "/v1/xorbs/"
@@ -68,13 +65,6 @@ def test_after_and_times(hub):
     assert (fault.seen, fault.fired) == (5, 2)
 
 
-def test_delay(hub, api):
-    hub.faults.add(Fault(delay_s=0.5, path="/refs$"))
-    start = time.monotonic()
-    assert api.list_repo_refs("alice/r", repo_type=DATA).branches
-    assert time.monotonic() - start >= 0.5
-
-
 def test_broken_connections(hub, api, repo):
     hub.faults.add(Fault(cut=True, path=COMMIT))
     with pytest.raises(httpx2.TransportError):
@@ -90,91 +80,6 @@ def test_broken_connections(hub, api, repo):
     data = os.urandom(1000)
     upload(api, data, "x.bin")  # these it tries again
     assert repo.read("main", "x.bin") == data
-
-
-def test_a_broken_download(hub, api, tmp_path):
-    hub.commit(DATA, "alice/r", {"x.bin": b"x" * 1000})
-    fault = hub.faults.add(Fault(cut=True, path="^/cdn/"))
-    path = Path(api.hf_hub_download("alice/r", "x.bin", repo_type=DATA, cache_dir=tmp_path))
-    assert path.read_bytes() == b"x" * 1000
-    assert fault.seen == 2
-
-
-def test_another_writer_comes_between(hub, api, repo):
-    head = repo.refs["main"]
-    hub.faults.add(Fault(path=COMMIT, action=lambda: hub.commit(DATA, "alice/r", {"y.txt": b"theirs"})))
-    with pytest.raises(HfHubHTTPError, match="The branch was updated"):
-        api.create_commit(
-            "alice/r", [CommitOperationAdd("x.txt", b"x")], commit_message="m", parent_commit=head, repo_type=DATA
-        )
-    assert "x.txt" not in repo.resolve("main").files
-    assert repo.read("main", "y.txt") == b"theirs"
-
-
-def test_a_publisher_is_killed(hub, repo, tmp_path):
-    script = """
-from huggingface_hub import HfApi
-api = HfApi()
-for i in range(9):
-    api.upload_file(path_or_fileobj=b"x", path_in_repo=f"{i}.txt", repo_id="alice/r", repo_type="dataset")
-"""
-    numbers = []
-
-    def kill(number, method, path):
-        numbers.append(number)
-        if method == "POST" and path.endswith("/commit/main") and len(repo.commits) == 3:
-            os.kill(client.pid, signal.SIGKILL)
-
-    hub.on_request = kill
-    client = subprocess.Popen([sys.executable, "-c", script], env=environment(hub, tmp_path))
-    assert client.wait(60) == -signal.SIGKILL
-    hub.on_request = None
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert {"0.txt", "1.txt"} <= set(repo.resolve("main").files)
-    assert "3.txt" not in repo.resolve("main").files
-
-
-def test_two_clients_at_once(hub, repo):
-    hub.add_token("hf_bob", "bob")
-    hub.add_org("alice", members=("bob",))
-    errors = []
-
-    def write(token, name):
-        client = HfApi(endpoint=hub.url, token=token)
-        try:
-            for i in range(5):
-                upload(client, os.urandom(2000), f"{name}/{i}.bin")
-        except Exception as error:  # noqa: BLE001 - asserted below, in the main thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=write, args=args) for args in ((hub.token, "alice"), ("hf_bob", "bob"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert len(repo.commits) == 11
-    assert {commit.author for commit in repo.commits.values()} == {"alice", "bob"}
-    assert len(repo.resolve("main").files) == 11
-    assert len({path for path in paths(hub) if path.endswith("/commit/main")}) == 1
-
-
-def test_no_commit_is_lost_among_many_writers(hub, repo):
-    def write(name):
-        for i in range(100):
-            hub.commit(DATA, "alice/r", {f"{name}.txt": b"%d" % i})
-
-    old = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(old)
-    assert len(repo.commits) == 401
 
 
 def test_an_outage():
