@@ -1,16 +1,15 @@
 """The realism and hardness audit of a built data set, as a plain dict.
 
-result, files = examine(folder, RealismConfig())
+result, files = examine(folder)
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Meta, Struct
 
 from builders.audit.judges import score
 from builders.audit.pairs import distinct
@@ -19,40 +18,28 @@ from builders.dataset.read import BECAME_NEGATIVE, PAIRS, DataSet
 from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import gaps
-from builders.realism.figure import describe, draw
-from builders.realism.hardness import figures, is_scored, margins
+from builders.realism.hardness import describe, draw, figures, is_scored, margins
 from builders.realism.query_log import distance, read_log
 from builders.realism.separability import by_words, joined, telling_words
 from builders.selection.stored import with_positives
 from foils.models import resolve_model
 
 FIGURE = "figures/hardness.png"
+SAMPLED, SEED = 2000, 42
+"""The largest number of texts per side that are compared, and the seed of all samples."""
 PREFERRED = ("cross-encoder", "dense", "bm25")
 """The stored scorers that hardness is measured by: the first of them, or of any others, that scored all kinds."""
 
 
-class RealismConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the audit is made.
-
-    Attributes:
-        sampled: the largest number of texts per side that are compared, drawn at random.
-        seed: of all samples.
-        score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
-        query_log: a file of real queries that the data set's queries are compared with; see `query_log.read_log`.
-    """
-
-    sampled: Annotated[int, Meta(ge=100)] = 2000
-    seed: int = 42
-    score_with: str | None = None
-    query_log: Path | None = None
-
-
-def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[str, bytes]]:
+def examine(
+    folder: Path, score_with: str | None = None, query_log: Path | None = None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Audits a data set.
 
     Args:
         folder: of a finished build.
-        config: sample and model.
+        score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
+        query_log: a file of real queries that the data set's queries are compared with; see `query_log.read_log`.
 
     Returns:
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
@@ -60,21 +47,21 @@ def examine(folder: Path, config: RealismConfig) -> tuple[dict[str, Any], dict[s
     Raises:
         UserError: the folder holds no data set, the model does not exist, or the query log cannot be read.
     """
-    log = None if config.query_log is None else read_log(config.query_log)
+    log = None if query_log is None else read_log(query_log)
     dataset = DataSet(folder)
     corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in ("corpus", "queries", "default"))
     passages, asked = Passages(corpus), with_positives(queries, qrels)
-    hard, files = _hardness(dataset, passages, asked, config)
+    hard, files = _hardness(dataset, passages, asked, score_with)
     result = {
-        "settings": {"sampled": config.sampled, "seed": config.seed},
-        "generated": _generated(dataset.table("generated"), passages, asked, config),
-        "queries": _queries(passages, asked, log, dataset.language, config),
+        "settings": {"sampled": SAMPLED, "seed": SEED},
+        "generated": _generated(dataset.table("generated"), passages, asked),
+        "queries": _queries(passages, asked, log, dataset.language),
         "hardness": hard,
     }
     return result, files
 
 
-def _generated(written: pa.Table | None, corpus: Passages, asked: pa.Table, config: RealismConfig) -> dict[str, Any]:
+def _generated(written: pa.Table | None, corpus: Passages, asked: pa.Table) -> dict[str, Any]:
     """Kind -> how its written negatives compare with the passages of the same queries."""
     if written is None:
         return {}
@@ -83,20 +70,18 @@ def _generated(written: pa.Table | None, corpus: Passages, asked: pa.Table, conf
     place = pc.index_in(written["query-id"], value_set=asked["_id"])
     written = written.append_column("corpus-id", asked["corpus-id"].take(place))
     return {
-        kind: _compared(written.filter(pc.equal(kinds, kind)), corpus, config)
-        for kind in sorted(pc.unique(kinds).to_pylist())
+        kind: _compared(written.filter(pc.equal(kinds, kind)), corpus) for kind in sorted(pc.unique(kinds).to_pylist())
     }
 
 
-def _compared(written: pa.Table, corpus: Passages, config: RealismConfig) -> dict[str, Any]:
+def _compared(written: pa.Table, corpus: Passages) -> dict[str, Any]:
     """One kind's figures; texts of queries that were dropped later count as repeats only.
 
     Args:
         written: `schema.GENERATED` of the kind, with `corpus-id`, the passage of the same query; null of dropped ones.
         corpus: the passages.
-        config: how many texts are compared.
     """
-    used = drawn(written.filter(pc.is_valid(written["corpus-id"])), config)
+    used = drawn(written.filter(pc.is_valid(written["corpus-id"])))
     texts, groups = used["text"].to_pylist(), used["corpus-id"].to_pylist()
     ids = pc.unique(used["corpus-id"])
     own, at = ids.to_pylist(), corpus.positions(ids)
@@ -114,8 +99,8 @@ def _compared(written: pa.Table, corpus: Passages, config: RealismConfig) -> dic
     plain = joined(ours, zip(bodies, own, strict=True))
     whole = None if bodies == titled else joined(ours, zip(titled, own, strict=True))
     return counted | {
-        "without_titles": {"words": by_words(plain, config.seed)},
-        "with_titles": None if whole is None else {"words": by_words(whole, config.seed)},
+        "without_titles": {"words": by_words(plain, SEED)},
+        "with_titles": None if whole is None else {"words": by_words(whole, SEED)},
         "telling": telling_words(plain),
         "generated": {"words": gaps.lengths(texts)},
         "corpus": {"words": gaps.lengths(bodies)},
@@ -123,11 +108,9 @@ def _compared(written: pa.Table, corpus: Passages, config: RealismConfig) -> dic
     }
 
 
-def _queries(
-    corpus: Passages, asked: pa.Table, log: list[str] | None, language: str, config: RealismConfig
-) -> dict[str, Any]:
+def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language: str) -> dict[str, Any]:
     """How long queries are, how much of them stands in their own passage, and how they differ from those of a log."""
-    used = drawn(asked, config)
+    used = drawn(asked)
     texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
     shares = [gaps.overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
     known = [share for share in shares if share is not None]
@@ -140,20 +123,20 @@ def _queries(
     if log is None:
         return found
     ids = {"_id": pa.array(log)}  # a log's queries have no ids: their texts are drawn by
-    sampled = drawn(pa.table(ids), config)["_id"].to_pylist()
+    sampled = drawn(pa.table(ids))["_id"].to_pylist()
     pairs = list(zip(texts, used["corpus-id"].to_pylist(), strict=True))
-    return found | {"log": distance(pairs, sampled, config.seed)}
+    return found | {"log": distance(pairs, sampled, SEED)}
 
 
 def _hardness(
-    dataset: DataSet, corpus: Passages, asked: pa.Table, config: RealismConfig
+    dataset: DataSet, corpus: Passages, asked: pa.Table, score_with: str | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The margins of each kind by the first scorer that scored all kinds."""
     fates, qrels = (read_config(dataset.folder, dataset.manifest, name) for name in ("fates", "default"))
     chosen = fates.filter(pc.starts_with(fates["fate"], BECAME_NEGATIVE)).select(["kind", *PAIRS.names])
     judged = qrels.filter(pc.is_in(qrels["query-id"], value_set=pc.unique(chosen["query-id"])))
     seen = []
-    for scorer, scores in _scores(dataset, corpus, asked, distinct([chosen, judged]), config):
+    for scorer, scores in _scores(dataset, corpus, asked, distinct([chosen, judged]), score_with):
         seen.append(scorer)
         found = margins(chosen, qrels, scores)
         if is_scored(found):
@@ -168,14 +151,14 @@ def _hardness(
 
 
 def _scores(
-    dataset: DataSet, corpus: Passages, asked: pa.Table, pairs: pa.Table, config: RealismConfig
+    dataset: DataSet, corpus: Passages, asked: pa.Table, pairs: pa.Table, score_with: str | None
 ) -> Iterator[tuple[str, pa.Table]]:
     """Scorers with their `schema.SCORES`: the cross-encoder that scores `PAIRS` now, or the stored ones."""
-    if config.score_with is not None:
+    if score_with is not None:
         written = dataset.table("generated")
         passages = corpus if written is None else corpus.and_generated(written)
-        scores = score(pairs, asked, passages, config.score_with, cache_of(dataset.folder))
-        yield resolve_model(config.score_with).name, scores
+        scores = score(pairs, asked, passages, score_with, cache_of(dataset.folder))
+        yield resolve_model(score_with).name, scores
         return
     stored = sorted(name.removeprefix("scores-") for name in dataset.manifest["configs"] if name.startswith("scores-"))
     for scorer in dict.fromkeys([*PREFERRED, *stored]):
@@ -183,10 +166,10 @@ def _scores(
             yield scorer, read_config(dataset.folder, dataset.manifest, f"scores-{scorer}")
 
 
-def drawn(table: pa.Table, config: RealismConfig) -> pa.Table:
+def drawn(table: pa.Table, sampled: int = SAMPLED) -> pa.Table:
     """At most `sampled` rows, those whose `_id` has the smallest keyed hash, in the table's order."""
-    if table.num_rows <= config.sampled:
+    if table.num_rows <= sampled:
         return table
     ids = table["_id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda row: keyed_hash(config.seed, "realism", ids[row]))
-    return table.take(pa.array(sorted(order[: config.sampled])))
+    order = sorted(range(len(ids)), key=lambda row: keyed_hash(SEED, "realism", ids[row]))
+    return table.take(pa.array(sorted(order[:sampled])))

@@ -1,5 +1,9 @@
-"""Scores of any pairs of texts by a cross-encoder: each computed once, stored as they come, found again by content."""
+"""Scores of any pairs of texts by a cross-encoder: each computed once, stored as they come, found again by content.
 
+A lane other than fp32 first shows on a sample that it ranks as fp32 does.
+"""
+
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,18 +15,25 @@ from tqdm import tqdm
 
 from builders import schema
 from builders.context import Context
+from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.retrieval.row_store import Keys, RowStore, keys_of
-from builders.scores.agreement import agreement, sampled
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import Lane, lane_name, load_lane
 from builders.scores.pairs import Pairs, locate
+from foils.encode.batches import Numbers
+from foils.errors import UserError
 from foils.models import resolve_model
 from foils.provenance import package_versions, sha256_json
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 20_000
 """Pairs that are in memory as texts at one time, and sorted by length among each other."""
 DIGITS = 6
+SAMPLE_QUERIES, SAMPLE_PAIRS = 32, 600
+LEAST_SPEARMAN = 0.99
+_LEAST_PAIRS, _SHARE = 100, 0.05
 _FORM = "3"  # counted up with what changes the last digits of scores, or a converted model
 
 Scores = npt.NDArray[np.float64]
@@ -45,8 +56,7 @@ def score_located(
 ) -> tuple[Scores, dict[str, Any] | None]:
     """Scores pairs with the model's own activation, as `CrossEncoder.predict` does.
 
-    Equal texts are scored once. What any build has scored before is not scored again. A lane other than fp32 first
-    shows on a sample that it ranks as fp32 does.
+    Equal texts are scored once. What any build has scored before is not scored again.
 
     Args:
         pairs: the pairs; scores are usually within 0 and 1.
@@ -146,3 +156,44 @@ def pair_keys(texts: list[tuple[str, str]]) -> Keys:
     (False, True)
     """
     return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)
+
+
+def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Numbers:
+    """Returns the rows of pairs to compare: whole queries, chosen by the seed and their ids.
+
+    At most 32 queries and 600 pairs; where there are few pairs at most a twentieth of them, but no less than 100, so
+    that the check costs little beside the work.
+
+    >>> sampled(["a", "b"], np.array([0, 0, 1, 1, 1]), 42).tolist()
+    [0, 1, 2, 3, 4]
+    """
+    limit = min(SAMPLE_PAIRS, max(_LEAST_PAIRS, int(len(query_positions) * _SHARE)))
+    present = np.unique(query_positions).tolist()
+    order = sorted(present, key=lambda query: keyed_hash(seed, "rank-agreement", query_ids[query]))
+    rows = np.empty(0, np.int64)
+    for query in order[:SAMPLE_QUERIES]:
+        if len(rows) >= limit:
+            break
+        rows = np.concatenate([rows, np.flatnonzero(query_positions == query)])
+    return rows[:SAMPLE_PAIRS]
+
+
+def agreement(lane: str, scores: Scores, reference: Scores) -> float:
+    """Returns the rank correlation (Spearman's) of a lane's scores `(n_pairs,)` with those of fp32.
+
+    Raises:
+        UserError: it is below 0.99.
+    """
+    from scipy.stats import spearmanr
+
+    if np.ptp(reference) == 0 or np.ptp(scores) == 0:  # no ranking to compare: alike only if neither has one
+        rho = float(np.ptp(reference) == np.ptp(scores))
+    else:
+        rho = float(spearmanr(scores, reference).statistic)
+    logger.info("cross-encoder in %s against fp32: Spearman %.4f over %d pairs", lane, rho, len(scores))
+    if rho < LEAST_SPEARMAN:
+        raise UserError(
+            f"negatives.cross-encoder.precision: {lane} ranks {len(scores)} sampled pairs otherwise than fp32 does "
+            f'(Spearman {rho:.4f}; wanted {LEAST_SPEARMAN} or more); set precision = "fp32"'
+        )
+    return rho

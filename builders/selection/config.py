@@ -57,6 +57,14 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     near_duplicate: Share = 0.8
     max_uses: Annotated[int, Meta(ge=1)] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses rules that contradict each other; whoever reads the recipe adds the key."""
+        if self.rank_max is not None and self.rank_max < self.rank_min:
+            raise ValueError(f"rank_max {self.rank_max} is below rank_min {self.rank_min}; set it higher")
+        for scorer in self.floor.keys() & self.ceiling.keys():
+            if self.floor[scorer] > self.ceiling[scorer]:
+                raise ValueError(f"floor {self.floor[scorer]} of {scorer} is above its ceiling {self.ceiling[scorer]}")
+
     @property
     def scorers(self) -> set[str]:
         """The scorers whose scores these rules look at."""
@@ -128,15 +136,4 @@ def check_selection(config: SelectionConfig, kinds: tuple[str, ...]) -> None:
                 f"recipe: selection.kinds.{kind!r}.{idle[0]}: a mix takes what its kinds' rules leave; allowed for it: "
                 f"{', '.join(sorted(OF_MIXES))}"
             )
-        rules = config.rules_for(kind)
-        if rules.rank_max is not None and rules.rank_max < rules.rank_min:
-            raise UserError(
-                f"recipe: selection for {kind}: rank_max {rules.rank_max} is below rank_min {rules.rank_min}; no "
-                "candidate has such a rank"
-            )
-        for scorer in rules.floor.keys() & rules.ceiling.keys():
-            if rules.floor[scorer] > rules.ceiling[scorer]:
-                raise UserError(
-                    f"recipe: selection for {kind}: floor {rules.floor[scorer]} of {scorer} is above its ceiling "
-                    f"{rules.ceiling[scorer]}"
-                )
+        config.rules_for(kind)  # refuses what it cannot be

@@ -3,12 +3,15 @@
 `report.html` is one file without outside parts, for a browser, a phone or paper.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pyarrow import csv
 
-from eval.report.csv_files import write_csv
 from eval.report.figures import forests, write_pictures
 from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, summary, what_intervals_mean
 from foils.comparison import BASE, Comparison, TaskQueries
@@ -52,7 +55,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
     )
     (folder / "report.html").write_text(page, "utf-8")
     write_pictures(folder, shown)
-    write_csv(folder, comparison)
+    _write_csv(folder, comparison)
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -81,3 +84,45 @@ def _lines(task: TaskQueries) -> list[tuple[str, str, list[float]]]:
         means.append([round(sum(values) / len(values), 4) for values in by_query])
     lines = zip(task.queries, task.texts, map(list, zip(*means, strict=True)), strict=True)
     return sorted(lines, key=lambda line: (min(line[2]) - max(line[2]), line[0]))
+
+
+def _write_csv(folder: Path, comparison: Comparison) -> None:
+    """Writes `arms.csv`, `pairs.csv` and `queries.csv`."""
+    for name, blocks in (("arms", _arms), ("pairs", _pairs), ("queries", _queries)):
+        tables = [pa.Table.from_pylist(rows) for rows in blocks(comparison)]
+        if tables:
+            csv.write_csv(pa.concat_tables(tables, promote_options="default"), folder / f"{name}.csv")
+
+
+def _arms(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+    for table in comparison.tables:
+        about = {"task": table.task, "revision": table.revision, "queries": table.queries}
+        yield [
+            {
+                **about,
+                "arm": row.arm,
+                **row.metrics,
+                "by_seed": " ".join(f"{seed}:{score}" for seed, score in row.by_seed.items()),
+            }
+            for row in table.rows
+        ]
+
+
+def _pairs(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+    for table in comparison.tables:
+        rows = []
+        for verdict in table.verdicts:
+            values = msgspec.to_builtins(verdict)
+            numbers = values.pop("estimate")
+            numbers["p_alone"], numbers["p_equivalent_alone"] = numbers.pop("p"), numbers.pop("p_equivalent")
+            rows.append({"task": table.task, **values, **numbers})
+        yield rows
+
+
+def _queries(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+    for task in comparison.queries:
+        for arm, runs in task.scores.items():
+            for seed, scores in runs.items():
+                columns = {"query": task.queries, **scores}
+                about = {"task": task.name, "arm": arm, "seed": seed}
+                yield [about | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -14,9 +14,9 @@ from builders import schema
 from builders.dataset.folder import amend
 from builders.dataset.read import DataSet
 from builders.realism import examine as examine_module
-from builders.realism import figure, hardness
+from builders.realism import hardness
 from builders.realism.__main__ import main
-from builders.realism.examine import RealismConfig, examine
+from builders.realism.examine import examine
 from builders.realism.query_log import distance, read_log
 from cards.templates import section
 from foils.errors import UserError
@@ -68,8 +68,8 @@ def test_figures_of_hardness():
 
 def test_the_picture_is_the_same_for_the_same_margins(tmp_path):
     margins = {"bm25": np.sort(np.random.default_rng(1).normal(2, 2, 500)), "one": np.array([0.5])}
-    first = figure.draw(margins, "dense")
-    assert first == figure.draw(margins, "dense")
+    first = hardness.draw(margins, "dense")
+    assert first == hardness.draw(margins, "dense")
     (tmp_path / "h.png").write_bytes(first)
     with Image.open(tmp_path / "h.png") as picture:
         assert picture.mode == "RGBA"
@@ -77,7 +77,7 @@ def test_the_picture_is_the_same_for_the_same_margins(tmp_path):
         assert picture.getpixel((2, 2))[3] == 0  # no background
         assert len({colour[:3] for _, colour in picture.getcolors(1 << 20)}) > 2
         assert not picture.info.get("Software")
-    assert first != figure.draw({**margins, "bm25": margins["bm25"] + 1}, "dense")
+    assert first != hardness.draw({**margins, "bm25": margins["bm25"] + 1}, "dense")
 
 
 def add_scores(folder, scorer="bm25", share=1.0):
@@ -107,10 +107,10 @@ def card(result):
 def test_a_built_data_set_end_to_end(build_animals, capsys):
     folder = build_animals("audited")
     add_scores(folder)
-    result = main(folder, RealismConfig())
+    result = main(folder)
     assert json.loads((folder / "manifest.json").read_text())["audit"]["realism"] == json.loads(json.dumps(result))
     assert (folder / "figures" / "hardness.png").stat().st_size > 1000
-    assert result == examine(folder, RealismConfig())[0]  # what is stored beside the rows changes none of it
+    assert result == examine(folder)[0]  # what is stored beside the rows changes none of it
     llm = result["generated"]["llm"]
     assert (llm["texts"], llm["sampled"], llm["passages"]) == (8, 8, 8)
     assert llm["without_titles"] == llm["with_titles"] == {"words": None}  # eight queries are too few
@@ -145,7 +145,7 @@ def tables_of(text):
 
 def test_the_first_scorer_that_scored_all_kinds_is_taken(build_animals):
     folder = build_animals("bare")
-    result, files = examine(folder, RealismConfig())
+    result, files = examine(folder)
     assert files == {}
     assert result["hardness"] == {
         "why_not": "no scorer has scored the negatives of all kinds (scores by: bm25); name a cross-encoder with "
@@ -154,12 +154,12 @@ def test_the_first_scorer_that_scored_all_kinds_is_taken(build_animals):
     assert "Hardness was not measured: no scorer has scored the negatives of all kinds" in card(result)
     for scorer, share, taken in (("own", 1, "own"), ("dense", 1, "dense"), ("cross-encoder", 0.5, "dense")):
         add_scores(folder, scorer, share)
-        assert examine(folder, RealismConfig())[0]["hardness"]["scorer"] == taken
+        assert examine(folder)[0]["hardness"]["scorer"] == taken
 
 
 def test_a_cross_encoder_scores_all_kinds_when_asked(build_animals, tmp_path):
     folder, model = build_animals("asked"), word_ranker(tmp_path / "judge")
-    result, files = examine(folder, RealismConfig(score_with=str(model)))
+    result, files = examine(folder, str(model))
     hard, rows = result["hardness"], DataSet(folder).table("random").to_pylist()
     assert hard["scorer"] == "judge"
     assert {kind: (each["negatives"], each["scored"]) for kind, each in hard["kinds"].items()} == dict.fromkeys(
@@ -187,7 +187,7 @@ def test_the_command(build_animals, tmp_path):
     assert (folder / "manifest.json").read_bytes() == before
     for arguments, words in (
         ((str(tmp_path / "no"),), "no: empty or not there; build it first: python -m builders.build RECIPE"),
-        ((str(folder), "--sampled", "5"), "error: --sampled 5: Expected `int` >= 100"),
+        ((str(folder), "--query-log", "gone.txt"), "error: --query-log gone.txt: cannot be read"),
     ):
         done = run(*arguments)
         assert done.returncode == 2
@@ -198,7 +198,7 @@ def test_the_command(build_animals, tmp_path):
 def test_queries_beside_those_of_a_log(build_animals, tmp_path):
     folder, log = build_animals("logged"), tmp_path / "log.txt"
     log.write_text("\n".join(f"whichever creature{n} hibernates" for n in range(30)))
-    found = examine(folder, RealismConfig(query_log=log))[0]
+    found = examine(folder, query_log=log)[0]
     beside = found["queries"]["log"]
     assert (beside["sampled"], beside["words"]["median"], beside["auc"]) == (30, 3, None)  # eight queries are too few
     many = distance([(f"what does animal {n} eat", f"p{n}") for n in range(30)], read_log(log), 42)
@@ -217,8 +217,7 @@ def test_queries_beside_those_of_a_log(build_animals, tmp_path):
 
 def test_a_sample_depends_on_ids_alone():
     table = pa.table({"_id": [f"t{number}" for number in range(500)]})
-    config = RealismConfig(sampled=100)
-    drawn = set(examine_module.drawn(table, config)["_id"].to_pylist())
+    drawn = set(examine_module.drawn(table, 100)["_id"].to_pylist())
     assert len(drawn) == 100
     turned = table.take(pa.array(range(499, -1, -1)))
-    assert set(examine_module.drawn(turned, config)["_id"].to_pylist()) == drawn
+    assert set(examine_module.drawn(turned, 100)["_id"].to_pylist()) == drawn

@@ -18,9 +18,8 @@ from builders.context import Context
 from builders.mining import SCORERS
 from builders.passages import Passages
 from builders.scores import lanes
-from builders.scores.agreement import agreement, sampled
 from builders.scores.config import CrossEncoderConfig
-from builders.scores.cross_encoder import score_located, score_pairs
+from builders.scores.cross_encoder import agreement, sampled, score_located, score_pairs
 from builders.scores.lanes import in_torch, lane_name
 from builders.scores.pairs import locate
 from foils.errors import UserError

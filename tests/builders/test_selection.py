@@ -362,7 +362,8 @@ def test_around_the_positive_prefers_scores_near_its_own():
 @pytest.mark.parametrize(
     ("rules", "wording"),
     [
-        ({"rank_min": 5, "rank_max": 2}, r"bm25: rank_max 2 is below rank_min 5"),
+        ({"rank_min": 5, "rank_max": 2}, r"rank_max 2 is below rank_min 5"),
+        ({"kinds": {"bm25": {"rank_max": 0}}}, r"selection\.kinds\.bm25: rank_max: expected `int` >= 1"),
         ({"floor": {"s": 2}, "ceiling": {"s": 1}}, r"floor 2\.0 of s is above its ceiling 1\.0"),
         ({"kinds": {"dense": {}}}, r"selection\.kinds\.dense: not among negatives\.kinds \(bm25\)"),
         ({"kinds": {"bm25": {"rnk_min": 1}}}, r"selection\.kinds\.bm25: unknown key rnk_min; allowed here: rank_min"),
