@@ -42,9 +42,9 @@ def parse_card(content: str) -> Card:
         data = yaml.safe_load(front[1]) or {}
     except yaml.YAMLError as error:
         line = str(error).splitlines()[0]
-        raise UserError(f"card: its YAML cannot be read ({line}); mend the README's front matter by hand") from None
+        raise UserError(f"card: its YAML cannot be read ({line}); correct the README's front matter by hand") from None
     if not isinstance(data, dict):
-        raise UserError("card: its YAML is not a list of keys; mend the README's front matter by hand")
+        raise UserError("card: its YAML is not a mapping of keys to values; correct the README's front matter by hand")
     return Card(data, content[front.end() :])
 
 
@@ -84,7 +84,8 @@ def merge_cards(new: str, existing: str, keep: Collection[str] = ()) -> str:
     """
     ours, theirs = parse_card(new), parse_card(existing)
     data = {**ours.data, **{key: value for key, value in theirs.data.items() if key not in ours.data}}
-    tags = [*ours.data.get("tags", ()), *_as_list(theirs.data.get("tags"))]
+    known = theirs.data.get("tags") or []  # one tag, or several
+    tags = [*ours.data.get("tags", ()), *(known if isinstance(known, list) else [known])]
     if tags:
         data["tags"] = list(dict.fromkeys(tags))
     if not theirs.text.strip():
@@ -96,8 +97,3 @@ def merge_cards(new: str, existing: str, keep: Collection[str] = ()) -> str:
         elif name not in keep:
             text = text.replace(blocks(text)[name], content)
     return Card(data, "\n\n".join([text.strip(), *missing])).render()
-
-
-def _as_list(value: object) -> list[Any]:
-    """A YAML value that may be one thing, several or none, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]

@@ -115,19 +115,15 @@ def push_scores(repo_id: str, evaluation: Evaluation) -> None:
 
 def _check_model(repo_id: str, commit: str, model: ModelReference) -> None:
     """Scores belong beside the model they were measured on, whatever the commit is called."""
-    evaluated = f"{model.name}@{model.revision}"
     with explained(f"model {repo_id}"):
         found = remote_weights(repo_id, commit)
-        same_settings = found != model.weights or remote_identity(repo_id, commit) == model.identity
-    if found != model.weights:
+        same = found == model.weights and remote_identity(repo_id, commit) == model.identity
+    if not same:
+        settings = " in other settings, such as pooling or prompts" if found == model.weights else ""
         raise UserError(
-            f"model {repo_id}: main holds weights {found}, and what is evaluated ({evaluated}) has {model.weights}; "
-            f"evaluate what is there (model={repo_id}), or publish these weights first"
-        )
-    if not same_settings:
-        raise UserError(
-            f"model {repo_id}: main holds the weights of what is evaluated ({evaluated}) in other settings (such as "
-            f"pooling or prompts); evaluate what is there (model={repo_id}), or publish it first"
+            f"model {repo_id}: main holds weights {found}{settings}, and what is evaluated "
+            f"({model.name}@{model.revision}) has {model.weights}; evaluate what is there (model={repo_id}), or "
+            "publish this model first"
         )
 
 

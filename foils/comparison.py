@@ -106,7 +106,7 @@ class Guarantee(Struct, frozen=True):
 
     Attributes:
         what: in a few words.
-        held: whether they share it; None where the records cannot tell.
+        held: whether they share it; None where the records do not say.
         told: the value that all share, or which runs differ.
     """
 

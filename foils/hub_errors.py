@@ -54,7 +54,7 @@ def meaning(error: Exception) -> str:
 
 
 def _refusal(error: HfHubHTTPError) -> str:
-    """What an HTTP error means for whoever started the job."""
+    """What an HTTP error means for the user who started the job."""
     status, words = error.response.status_code, " ".join(scrub(error.server_message or first_line(error)).split())
     if status == HTTP_UNAUTHORIZED and get_token() is None:
         return "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"
@@ -66,14 +66,14 @@ def _refusal(error: HfHubHTTPError) -> str:
             "https://huggingface.co/settings/tokens"
         )
     if status < HTTP_SERVER_ERROR and status not in RETRIED:
-        return f"the Hub refused with {status} ({words}); mend what it names, then run the same command again"
+        return f"the Hub refused with {status} ({words}); correct what it names, then run the same command again"
     return f"the Hub answered {status} ({words}); {LATER}"
 
 
 def _broken(error: Exception) -> str:
-    """What a broken connection means; Hubs of companies may lack Xet storage, which the client cannot tell itself."""
+    """What a broken connection means; a company's Hub may lack Xet storage, which the client does not notice."""
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
-        return f"this machine says: {first_line(error)}; mend that, then run the same command again"
+        return f"this machine says: {first_line(error)}; correct that, then run the same command again"
     if isinstance(error, json.JSONDecodeError):
         return f"the Hub's answer cannot be read ({first_line(error)}); {LATER}"
     advice = "run the same command again"

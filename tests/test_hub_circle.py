@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,14 @@ from huggingface_hub import HfApi, ModelCard
 from sentence_transformers import SentenceTransformer
 
 from tests.conftest import BASE, CANARY
-from tests.fixtures import ROOT, commands
+from tests.fixtures import commands
 from tests.fixtures.tasks import put_task
 
 pytestmark = pytest.mark.hub
 
 
 def run(*arguments, code=0, **environment):
-    finished = commands.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-    )
+    finished = commands.module(*arguments, **environment)
     assert finished.returncode == code, finished.stderr[-3000:]
     assert CANARY not in finished.stdout + finished.stderr
     return finished

@@ -96,7 +96,7 @@ def _judged(dataset: DataSet, options: Options) -> dict[str, Any]:
 
 def _check(options: Options) -> None:
     if not (options.judge or options.qrels or options.export_to or options.import_from):
-        raise UserError("nobody to judge; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import")
+        raise UserError("no judge is named; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import")
     for judge, option, value in (("cross-encoder", "--model", options.model), ("llm", "--recipe", options.recipe)):
         if (options.judge == judge) != (value is not None):
             wrong = "is missing" if value is None else f"belongs to --judge {judge}"

@@ -59,14 +59,12 @@ def audit(dataset: DataSet, judge: Judge, truth: Truth | None = None, *, sample:
     """
     drawn = draw(dataset, seed)
     measured_by = truth if judge.name != "qrels" else None
-    positives, others = (
-        _checks(dataset, drawn, judge, measured_by, sample, seed) if judge.can_judge_more else (None, {})
-    )
-    asked = distinct([sampled_pairs(drawn, sample), *([] if positives is None else [positives]), *others.values()])
+    positives, others = _checks(dataset, drawn, judge, measured_by, sample, seed)
+    asked = distinct([sampled_pairs(drawn, sample), positives, *others.values()])
     verdict_of = dict(zip(ids(asked), judge.verdicts(asked), strict=True))
     verdicts = {kind: _known(verdict_of, pairs.slice(0, sample)) for kind, pairs in drawn.items()}
     rates = {kind: _rate(found) for kind, found in verdicts.items()}
-    sensitivity = None if positives is None else _rate(_known(verdict_of, positives))
+    sensitivity = _rate(_known(verdict_of, positives)) if judge.can_judge_more else None
     rejects = {kind: _rate(_known(verdict_of, pairs), counted=0) for kind, pairs in others.items()}
     reference = CONTROL if CONTROL in drawn and len(drawn) > 1 else None
     kinds = {
@@ -142,6 +140,8 @@ def _checks(
     With judgements there are for each kind chosen negatives outside the sample that are known not to be relevant: as
     hard as those of the sample, and independent of it.
     """
+    if not judge.can_judge_more:
+        return PAIRS.empty_table(), {}
     queries = pc.unique(pa.concat_tables(drawn.values())["query-id"])
     known = dataset.positives(queries)
     positives, own = known.select(PAIRS.names), own_positives(known)

@@ -124,7 +124,7 @@ class Truth:
     Args:
         files: as `foils.beir.judgements` reads them; a passage that several of them list has the highest of its
             scores.
-        written: ids of passages that an LLM wrote: whoever judged the corpus has not seen them, so there is no verdict.
+        written: ids of passages that an LLM wrote. No judgement is about them, so they get no verdict.
 
     Attributes:
         sources: file name -> SHA-256.

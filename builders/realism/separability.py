@@ -40,13 +40,11 @@ class Sides(NamedTuple):
         texts: of both.
         is_ours: `(n,)` bool; true for generated ones.
         groups: `(n,)` int64, from 0, after groups that share a text have been joined.
-        names: of the groups.
     """
 
     texts: list[str]
     is_ours: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
-    names: list[str]
 
 
 def joined(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> Sides:
@@ -75,13 +73,11 @@ def joined(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -
     left, right = np.array(edges, np.int64).reshape(-1, 2).T
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(numbers), len(numbers)))
     component = connected_components(graph, directed=False)[1]
-    known, groups = np.unique(component[[number for _, number in kept.values()]], return_inverse=True)
-    names = {component[number]: name for name, number in sorted(numbers.items(), reverse=True)}
+    _, groups = np.unique(component[[number for _, number in kept.values()]], return_inverse=True)
     return Sides(
         [text for text, _ in kept.values()],
         np.array([is_ours for _, is_ours in kept], bool),
         groups.astype(np.int64),
-        [names[number] for number in known],
     )
 
 
@@ -93,20 +89,17 @@ def by_words(sides: Sides, seed: int) -> dict[str, float] | None:
     Returns:
         `auc`, and `low` and `high`, its 95 % interval by resampling groups within folds, widened by `WIDER`.
     """
-    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
 
-    if len(sides.names) < FEWEST_GROUPS:
+    if sides.groups.max(initial=-1) + 1 < FEWEST_GROUPS:
         return None
-    random_order = sorted(range(len(sides.names)), key=lambda group: keyed_hash(seed, "fold", sides.names[group]))
-    fold_of = np.empty(len(random_order), np.int64)
-    fold_of[random_order] = np.arange(len(random_order)) % FOLDS
-    folds = fold_of[sides.groups]
-    tests = [np.flatnonzero(folds == fold) for fold in range(FOLDS)]
+    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=seed).split(sides.texts, groups=sides.groups))
+    tests = [test for _, test in folds]
     if not all(0 < sides.is_ours[test].sum() < len(test) for test in tests):
         return None
     model = make_pipeline(_vectorizer(), _classifier())
-    scores = cross_val_predict(model, sides.texts, sides.is_ours, cv=PredefinedSplit(folds), method="decision_function")
+    scores = cross_val_predict(model, sides.texts, sides.is_ours, cv=folds, method="decision_function")
     dice = np.random.default_rng(keyed_hash(seed, "resamples"))
     wins, pairs = np.zeros(1 + RESAMPLES), np.zeros(1 + RESAMPLES)
     for test in tests:

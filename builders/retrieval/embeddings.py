@@ -1,7 +1,7 @@
 """Any sentence-transformers model as a function from texts to vectors on disk, each computed once.
 
-A text's vector is found again by the model's identity, the prompt, the length that is read and the
-precision, whichever corpus the text stands in: a grown corpus, another data set or a second run encodes what is new.
+A text's vector is found again by the model's identity, the prompt, the length that is read and the precision, in
+whatever corpus the text stands: a larger corpus, another data set or a second run encodes only what is new.
 """
 
 from collections.abc import Callable, Mapping, Sequence

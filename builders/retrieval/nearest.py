@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-from msgspec import Struct
 from tqdm import tqdm
 
 from builders.passages import Passages, Positions
@@ -42,11 +41,6 @@ class Vectors(NamedTuple):
         """Returns the vectors of texts by their numbers, `(len(numbers), dim)`."""
         return np.asarray(self.rows[self.places[numbers]])
 
-    @property
-    def dim(self) -> int:
-        """How many numbers a vector has."""
-        return int(self.rows.shape[1])
-
 
 def cosines(queries: Vectors, passages: Vectors, query_numbers: Positions, passage_numbers: Positions) -> Doubles:
     """Returns the cosine similarity of pairs, `(n_pairs,)`, within -1 and 1, rounded to 6 digits.
@@ -66,16 +60,6 @@ def cosines(queries: Vectors, passages: Vectors, query_numbers: Positions, passa
     return np.round(scores, DIGITS)
 
 
-class Blocks(Struct, frozen=True):
-    """How much is compared at once.
-
-    Memory is some `5 * queries * passages` bytes beside the vectors of one block of each: 100 MB as set here.
-    """
-
-    queries: int = 2048
-    passages: int = 8192
-
-
 def id_order(passages: Passages) -> Positions:
     """Returns each passage's place in the order of ids, `(n_passages,)`: it breaks ties."""
     order = np.empty(len(passages), np.int64)
@@ -83,7 +67,9 @@ def id_order(passages: Passages) -> Positions:
     return order
 
 
-def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: Blocks = Blocks()) -> Hits:  # noqa: B008 - frozen
+def nearest(
+    queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks: tuple[int, int] = (2048, 8192)
+) -> Hits:
     """Returns each query's `k` best passages, best first; ties (to 6 digits) are broken by id.
 
     Args:
@@ -91,19 +77,20 @@ def nearest(queries: Vectors, passages: Vectors, ties: Positions, k: int, blocks
         passages: of length 1, as many as `ties`.
         ties: the passages' places in the order of ids, see `id_order`.
         k: hits per query; fewer where there are fewer passages.
-        blocks: bounds the memory; changes no hit.
+        blocks: how many queries and passages are compared at once. It changes no hit, and memory is some
+            `5 * queries * passages` bytes beside their vectors.
     """
     k = min(k, len(passages.places))
     positions, scores = np.full((len(queries.places), k), -1, np.int64), np.full((len(queries.places), k), -np.inf)
     # In the order of rows on disk: the order of hits does not depend on it, the speed of reading does.
     walk = np.argsort(passages.places, kind="stable")
     with tqdm(total=len(queries.places), desc="searching", unit="query", disable=None) as bar:
-        for start in range(0, len(queries.places), blocks.queries):
-            numbers = np.arange(start, min(start + blocks.queries, len(queries.places)))
+        for start in range(0, len(queries.places), blocks[0]):
+            numbers = np.arange(start, min(start + blocks[0], len(queries.places)))
             vectors = queries.take(numbers)
-            for first in range(0, len(walk) if k else 0, blocks.passages):
-                block = walk[first : first + blocks.passages]
-                hopeful = _hopeful(vectors @ passages.take(block).T, scores[numbers], _margin(queries.dim))
+            for first in range(0, len(walk) if k else 0, blocks[1]):
+                block = walk[first : first + blocks[1]]
+                hopeful = _hopeful(vectors @ passages.take(block).T, scores[numbers], _margin(queries.rows.shape[1]))
                 # Usually a few passages a query, in one go; thousands of equal ones, a part of the queries at a time.
                 counts = np.cumsum(np.count_nonzero(hopeful, axis=1))
                 for part in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(counts // _PAIRS)) + 1):

@@ -1,1 +1,1 @@
-"""Scorers: each says how relevant a passage is to a query, whichever kind of negatives it belongs to."""
+"""Scorers: each says how relevant a passage is to a query, whatever kind of negatives it belongs to."""

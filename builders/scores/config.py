@@ -39,7 +39,7 @@ class CrossEncoderConfig(Struct, frozen=True, forbid_unknown_fields=True):
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        """Refuses values that contradict each other; whoever reads the recipe adds the key."""
+        """Refuses values that contradict each other; the reader of the recipe adds the key."""
         if self.train_titles and self.train_with is None:
             raise ValueError(
                 f"train_titles {self.train_titles} is for a cross-encoder that the build trains; set train_with, or "

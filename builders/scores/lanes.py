@@ -45,11 +45,13 @@ def lane_name(config: CrossEncoderConfig, model: ModelReference) -> str:
     Raises:
         UserError: the one that the recipe names cannot run here.
     """
+    import torch
+
     from foils.hardware import has_native_bf16
 
     plain = _is_plain(Path(model.location))
     if config.precision == "auto":
-        if plain and find_spec("openvino") and not _on_gpu():
+        if plain and find_spec("openvino") and not torch.accelerator.is_available():
             return "openvino"
         return "bf16" if has_native_bf16() else "fp32"
     if config.precision == "bf16" and not has_native_bf16():
@@ -82,23 +84,18 @@ def load_lane(config: CrossEncoderConfig, reference: ModelReference, name: str, 
     Raises:
         UserError: it is not a cross-encoder, gives more than one score, or cannot be converted.
     """
-    model = load(config, reference, "cpu" if name == "openvino" else None)
+    import torch
+
+    where, device = f"negatives.cross-encoder.model {config.model}", "cpu" if name == "openvino" else None
+    model = load_reranker(reference.location, where, max_length=config.max_length, device=device).eval()
     if name == "openvino":
         return Lane(_openvino(model, converted), AT_ONCE[name])
     if name == "bf16":
         model.bfloat16()
-    where, devices = "cpu" if model.device.type == "cpu" else "gpu", _devices(model)
-    return Lane(in_torch(model, devices, BATCH[where]), AT_ONCE[where] * len(devices))
-
-
-def load(config: CrossEncoderConfig, model: ModelReference, device: str | None = None) -> Any:
-    """Loads a model as a `CrossEncoder` in fp32.
-
-    Raises:
-        UserError: it is not a cross-encoder, or gives more than one score.
-    """
-    where = f"negatives.cross-encoder.model {config.model}"
-    return load_reranker(model.location, where, max_length=config.max_length, device=device).eval()
+    kind = "cpu" if model.device.type == "cpu" else "gpu"
+    gpus = torch.cuda.device_count() if model.device.type == "cuda" else 0
+    devices = [f"cuda:{number}" for number in range(gpus)] or [str(model.device)]
+    return Lane(in_torch(model, devices, BATCH[kind]), AT_ONCE[kind] * len(devices))
 
 
 def in_torch(model: Any, devices: Sequence[str], batch_size: int) -> Callable[[list[tuple[str, str]]], Floats]:
@@ -152,20 +149,6 @@ def _openvino(model: Any, folder: Path) -> Callable[[list[tuple[str, str]]], Flo
         return scores
 
     return score
-
-
-def _devices(model: Any) -> list[str]:
-    """Returns all GPUs, or the device that the model is on."""
-    import torch
-
-    gpus = torch.cuda.device_count() if model.device.type == "cuda" else 0
-    return [f"cuda:{number}" for number in range(gpus)] or [str(model.device)]
-
-
-def _on_gpu() -> bool:
-    import torch
-
-    return bool(torch.accelerator.is_available())
 
 
 def _is_plain(folder: Path) -> bool:

@@ -70,8 +70,8 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
     judged = {kind: judge(frame, known, kind, pool, scored, rules[kind]) for kind, pool in pools.items()}
     result, judged = draw(frame, judged, inputs.passages, wanted, rules)
     codes = {kind: outcomes(found, result.kinds[kind], result, rules[kind].max_uses) for kind, found in judged.items()}
-    ledger = [_ledger(kind, sources[kind], judged[kind].pool.row, codes[kind]) for kind in judged]
-    ledger += [_mixed_ledger(kind, sources, judged, result) for kind in filter(is_mix, kinds)]
+    fates = [_fates(kind, sources[kind], judged[kind].pool.row, codes[kind]) for kind in judged]
+    fates += [_fates_of_mix(kind, sources, judged, result) for kind in filter(is_mix, kinds)]
     kept = np.flatnonzero(result.keep)
     columns = {kind: 0 if kind == NO_NEGATIVES else wanted.per_query for kind in wanted.kinds}
     rows = {kind: _rows(inputs, frame, result, kind, kept, columns[kind]) for kind in wanted.kinds}
@@ -79,7 +79,7 @@ def select(inputs: Inputs, wanted: Wanted) -> Selection:
         queries=inputs.queries["_id"].combine_chunks().take(pa.array(kept)),
         rows=rows,
         qrels=_qrels(inputs, frame, known),
-        fates=pa.concat_tables([schema.FATES.empty_table(), *ledger]),
+        fates=pa.concat_tables([schema.FATES.empty_table(), *fates]),
         drops=_drops(inputs.queries, result, wanted.per_query),
         summary={kind: _counts(found) for kind, found in codes.items()},
         mixes={kind: _taken_of_parts(kind, result) for kind in filter(is_mix, kinds)},
@@ -92,7 +92,7 @@ def chosen_by_kind(fates: pa.Table) -> dict[str, pa.Table]:
     return {kind: chosen.filter(pc.equal(chosen["kind"], kind)) for kind in pc.unique(chosen["kind"]).to_pylist()}
 
 
-def _ledger(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], codes: npt.NDArray[np.int16]) -> pa.Table:
+def _fates(kind: str, candidates: pa.Table, row: npt.NDArray[np.int64], codes: npt.NDArray[np.int16]) -> pa.Table:
     """A kind's candidates in their table's own order, with their outcomes."""
     order = np.argsort(row)
     rows = candidates.select(["query-id", "corpus-id"]).take(pa.array(row[order]))
@@ -112,8 +112,8 @@ def _taken_of_parts(kind: str, result: Draw) -> dict[str, int]:
     return {name: int((part == place).sum()) for place, name in enumerate(parts_of(kind))}
 
 
-def _mixed_ledger(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[str, Judged], result: Draw) -> pa.Table:
-    """What a mix takes."""
+def _fates_of_mix(kind: str, sources: Mapping[str, pa.Table], judged: Mapping[str, Judged], result: Draw) -> pa.Table:
+    """The candidates that a mix takes."""
     taken, number, part = _became(result, kind)
     tables = []
     for place, name in enumerate(parts_of(kind)):

@@ -120,8 +120,8 @@ def _write(
         counts = [row for row in leakage["counts"] if not row["what"].startswith("negative-")]
         record["leakage"] = {**leakage, "counts": counts}
     figures = dict.fromkeys(path for path in manifest.get("files", {}) if path.startswith("figures/"))
-    ledgers = {"fates": selection.fates, "drops": pa.concat_tables([*others, selection.drops])}
-    amend(folder, record, {**gone, **selection.rows, "default": selection.qrels, **ledgers}, figures, out)
+    tables = {"fates": selection.fates, "drops": pa.concat_tables([*others, selection.drops])}
+    amend(folder, record, {**gone, **selection.rows, "default": selection.qrels, **tables}, figures, out)
     logger.info("%s: selected again", out or folder)
 
 

@@ -18,7 +18,7 @@ Rank = Annotated[int, Meta(ge=1)]
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules for one kind of negatives. Scorers are named by what they score: `bm25`, `dense`, `cross-encoder`, ...
+    """The rules for one kind of negatives. A scorer is `bm25`, `dense`, `cross-encoder` or `llm-judge`.
 
     Attributes:
         rank_min: the best rank of the miner that is taken.
@@ -37,7 +37,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
         floor: scorer -> lowest score that is allowed.
         ceiling: scorer -> highest score that is allowed.
         relabel: scorer -> score from which on a passage of the corpus counts as a further positive (RLHN,
-            arXiv 2505.16967): it joins the judgements and is no kind's negative. A generated one only drops out.
+            arXiv 2505.16967): it joins the judgements, and no kind has it as a negative. A generated one is dropped.
         near_duplicate: candidates that share this much of their three-word shingles (Jaccard) with a positive are
             dropped; 0 = no check. Equal texts are dropped in any case.
         max_uses: how often one passage may serve as a negative of this kind; None = no limit.
@@ -58,7 +58,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     max_uses: Annotated[int, Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses rules that contradict each other; whoever reads the recipe adds the key."""
+        """Refuses rules that contradict each other; the reader of the recipe adds the key."""
         if self.rank_max is not None and self.rank_max < self.rank_min:
             raise ValueError(f"rank_max {self.rank_max} is below rank_min {self.rank_min}; set it higher")
         for scorer in self.floor.keys() & self.ceiling.keys():

@@ -33,24 +33,28 @@ def explain(inputs: Inputs, selection: Selection, variants: Mapping[str, str], q
         raise UserError(
             f"query {query_id!r}: not among the {inputs.queries.num_rows} queries of this data set, such as {some}"
         )
-    scorers = sorted(inputs.scores)
-    scores = {name: _of_query(inputs.scores[name], query_id, "score") for name in scorers}
-    positives = _of_query(selection.qrels, query_id, "score")
-    rows = [["kind", "rank", "passage", *scorers, "fate", "text"]]
-    rows += [["positive", "", found, *_cells(scores, found), "", _start(inputs, found)] for found in positives]
+    scores = {name: _of_query(table, query_id, "score") for name, table in sorted(inputs.scores.items())}
+
+    def row(kind: str, rank: str, passage_id: str, fate: str) -> list[str]:
+        found = (known.get(passage_id) for known in scores.values())
+        cells = ["" if score is None else f"{score:.4f}" for score in found]
+        text = inputs.passages.texts(inputs.passages.positions([passage_id]))[0].as_py()
+        return [kind, rank, passage_id, *cells, fate, shortened(text)]
+
+    rows = [["kind", "rank", "passage", *scores, "fate", "text"]]
+    rows += [row("positive", "", found, "") for found in _of_query(selection.qrels, query_id, "score")]
     for kind in pc.unique(selection.fates["kind"]).to_pylist():
         if is_mix(kind):
             continue
         table = inputs.candidates[variants.get(kind, kind)]
         fates = _of_query(selection.fates.filter(pc.equal(selection.fates["kind"], kind)), query_id, "fate")
         ranks = _of_query(table, query_id, "rank")
-        for passage_id in sorted(ranks, key=lambda passage: (ranks[passage], passage)):
-            cells = [kind, str(ranks[passage_id]), passage_id, *_cells(scores, passage_id)]
-            rows.append([*cells, fates[passage_id], _start(inputs, passage_id)])
+        ordered = sorted(ranks, key=lambda passage: (ranks[passage], passage))
+        rows += [row(kind, str(ranks[found]), found, fates[found]) for found in ordered]
     stays = query_id in set(selection.queries.to_pylist())
     lines = [f"{query_id}: {inputs.queries['text'][place].as_py()}", ""]
     width = max(shutil.get_terminal_size((200, 24)).columns, 80)
-    lines += [line[:width] for line in aligned(rows, left=(0, 2, 3 + len(scorers), 4 + len(scorers)))]
+    lines += [line[:width] for line in aligned(rows, left=(0, 2, 3 + len(scores), 4 + len(scores)))]
     lines += ["", "This query is in the training rows." if stays else "This query is in no training row:"]
     if not stays:
         drops = selection.drops.filter(pc.equal(selection.drops["id"], query_id)).to_pylist()
@@ -62,12 +66,3 @@ def _of_query(table: pa.Table, query_id: str, column: str) -> dict[str, Any]:
     """Returns one query's values by passage id."""
     mine = table.filter(pc.equal(table["query-id"], query_id))
     return dict(zip(mine["corpus-id"].to_pylist(), mine[column].to_pylist(), strict=True))
-
-
-def _cells(scores: dict[str, dict[str, Any]], passage_id: str) -> list[str]:
-    found = (known.get(passage_id) for known in scores.values())
-    return ["" if score is None else f"{score:.4f}" for score in found]
-
-
-def _start(inputs: Inputs, passage_id: str) -> str:
-    return shortened(inputs.passages.texts(inputs.passages.positions([passage_id]))[0].as_py())

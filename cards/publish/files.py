@@ -97,7 +97,7 @@ def read_remote(repo_id: str, repo_type: RepoType, revision: str, path: str) -> 
         return Path(local).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{repo_type} {repo_id}@{revision}: {path} is not UTF-8 at byte {error.start}; mend it on the Hub by hand"
+            f"{repo_type} {repo_id}@{revision}: {path} is not UTF-8 at byte {error.start}; correct it on the Hub"
         ) from None
 
 

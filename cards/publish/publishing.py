@@ -149,7 +149,7 @@ class _Publication:
         if ignored:
             raise UserError(
                 f"{self._id}: the Hub left out {ignored[0].path}; if the repository has a .gitignore that names such "
-                "files, mend it there, then run the same command again"
+                "files, correct it there, then run the same command again"
             )
         return head
 
@@ -166,7 +166,7 @@ class _Publication:
             raise Conflict(f"tag {name} points elsewhere")
 
     def _refuse_other_content(self, commit: str) -> None:
-        """The tag that is there must hold the same records and data; its card may have been another."""
+        """The tag that is there must hold the same records and data; its card may differ."""
         there = files_at(self._id, commit, self._type)
         other = next((file.path for file in self._missing(there) if file.path != CARD), None)
         if other is not None:

@@ -64,7 +64,7 @@ def parse_version(name: str) -> Version:
     """A version that a user wrote.
 
     Raises:
-        UserError: it is none.
+        UserError: the name is not a version.
     """
     version = as_version(name)
     if version is None:

@@ -7,7 +7,8 @@ from cards.merging import blocks, parse_card
 from cards.verify.artefact import Artefact, check_files, check_version, fetch, hub_commit
 from cards.verify.dataset import dataset_links, model_at
 from cards.verify.evaluation import evaluation_links
-from cards.verify.links import Link, UnverifiableError, examine, require
+from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
+from foils.errors import UserError
 from foils.hub import COMMIT, client, patiently
 from foils.kinds import kinds_of
 from foils.models import weights_hash
@@ -26,10 +27,14 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
         yield from evaluation_links(artefact, artefact.run().weights())
     tag = examine("model: data set", lambda: _at_its_tag(artefact.run().dataset))
     yield tag
-    yield examine("model: further data", partial(_further, artefact))
+    try:
+        dataset = artefact.run().dataset
+    except (BrokenError, UserError):
+        return
+    for each in dataset.also:
+        yield examine(f"model: further data {each.name}", partial(_at_its_tag, each))
     if tag.status != "verified":
         return
-    dataset = artefact.run().dataset
     fetched: list[Artefact] = []
 
     def look() -> str:
@@ -68,19 +73,6 @@ def _card(artefact: Artefact) -> str:
     for name in (record.base.name, *(each.name for each in record.dataset.all())):
         require("/" not in name or name in names, f"README.md's YAML does not name {name} of run.json")
     return "names weights, base and data set of run.json"
-
-
-def _further(artefact: Artefact) -> str:
-    """As `_at_its_tag` for all data that was trained on beside the data set."""
-    found, unverifiable = [], []
-    for each in artefact.run().dataset.also:
-        try:
-            found.append(_at_its_tag(each))
-        except UnverifiableError as error:
-            unverifiable.append(str(error))
-    if unverifiable:
-        raise UnverifiableError("; ".join([*unverifiable, *found]))
-    return "; ".join(found) or "none was used"
 
 
 def _at_its_tag(dataset: Source) -> str:

@@ -55,7 +55,8 @@ class Encoder:
             self.drift = compare(reference, score(model, in_torch(model), sample))
         self._tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
         self._copies: SimpleQueue[SentenceTransformer] = SimpleQueue()
-        names = devices or _gpus(model)
+        gpus = torch.cuda.device_count() if model.device.type == "cuda" else 0
+        names = devices or [f"cuda:{number}" for number in range(gpus)]
         self._copies.put(model.to(names[0]) if names else model)
         for name in names[1:]:
             self._copies.put(deepcopy(model).to(name))
@@ -114,7 +115,3 @@ class Encoder:
             return values
         finally:
             self._copies.put(copy)
-
-
-def _gpus(model: SentenceTransformer) -> list[str]:
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] if model.device.type == "cuda" else []

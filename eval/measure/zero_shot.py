@@ -15,7 +15,7 @@ def zero_shot(model: ModelReference, task: Task) -> bool | None:
     A run record lists what data and base were compared with; a set that they were not compared with may well be in
     them. Translations and parts of a task count as mteb counts them.
     """
-    record = read_record(Path(model.location) / "run.json", RunRecord, "mend or delete it")
+    record = read_record(Path(model.location) / "run.json", RunRecord, "delete it, or train the model again")
     if record is None:
         names, is_known = _registered(model.name), True
     else:

@@ -1,4 +1,4 @@
-"""The pictures of a comparison, for light pages and dark ones, each with itself in words and a caption."""
+"""The pictures of a comparison, for light pages and dark ones, each with a description and a caption."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
@@ -12,7 +12,7 @@ from foils.kinds import NO_NEGATIVES
 from foils.metrics import MAIN_METRIC
 
 TEXT, BAND = "#7d7d7d", "#9a9a9a"  # as legible on white as on black
-MARKS = {  # colours of Okabe and Ito's, for all kinds of sight, and a shape each, for none
+MARKS = {  # Okabe and Ito's colours, which the colour-blind tell apart, and a shape each for prints without colour
     "better": ("#009e73", "^"),
     "worse": ("#d55e00", "v"),
     "equivalent": ("#3b8bc4", "s"),
@@ -24,7 +24,7 @@ _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 class Picture(NamedTuple):
-    """A picture as `png` and `svg`, its name as a file, the picture in words, and what stands below it."""
+    """A picture as `png` and `svg`, its file name, its description for those who do not see it, and its caption."""
 
     drawn: Mapping[str, bytes]
     name: str
@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 
 
 def write_pictures(folder: Path, pictures: Iterable[Picture]) -> None:
-    """Writes each in each of its forms to `figures/` in a folder."""
+    """Writes every picture in all its formats to a folder's `figures/`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         for form, drawn in picture.drawn.items():
@@ -47,7 +47,7 @@ def write_pictures(folder: Path, pictures: Iterable[Picture]) -> None:
 
 
 def forests(comparison: Comparison) -> list[Picture]:
-    """One beside the untouched base, and one beside `none`, where it is an arm: what do hard negatives add?"""
+    """The forest plots: one against the untouched base and, where `none` is an arm, one against `none`."""
     found = []
     for against in (BASE, NO_NEGATIVES):
         panels = [(table, [each for each in table.verdicts if each.second == against]) for table in comparison.tables]
@@ -95,7 +95,7 @@ def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, mar
 
 
 def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -> str:
-    """The picture for those who do not see it."""
+    """Describes the picture for those who do not see it."""
     tasks = []
     for table, verdicts in panels:
         parts = []

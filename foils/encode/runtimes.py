@@ -37,8 +37,9 @@ def openvino_lane(file: Path, streams: int | None = None) -> Lane:
     import openvino
 
     threads = torch.get_num_threads()
+    cpu_has_bf16 = has_native_bf16() and not torch.accelerator.is_available()  # else a GPU was asked
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if _cpu_has_bf16() else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bf16 else "f32",
         "NUM_STREAMS": streams or threads,
         "INFERENCE_NUM_THREADS": threads,
     }
@@ -87,8 +88,3 @@ def _onnx(file: Path) -> Run:
         return found
 
     return run
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the processor has it, where there is no GPU that would be asked instead."""
-    return has_native_bf16() and not torch.accelerator.is_available()

@@ -2,16 +2,14 @@
 
     python -m tests.bench.cross_encoder [--pairs 600] [--rounds 3]
 
-In one run, in turns, so that all ways meet the same machine; medians over the rounds. `CrossEncoder.predict` on all
-pairs, per query, and ours in each lane get the same pairs; ours stores what it scores. Spearman and top 5 are against
-predict in fp32.
+In one run, in turns, so that all ways meet the same machine; medians over the rounds. `CrossEncoder.predict` and ours
+in each lane get the same pairs; ours stores what it scores. Spearman is against predict in fp32.
 
 `mine_hard_negatives(relative_margin=0.05)` takes no pairs. It gets the same queries and passages and searches them by
 an embedding model, so its pairs are others: 50 a query and the positive. Its rate is that of its cross-encoder alone:
 all pairs given to `predict`, over the time within those calls.
 
-Below the table: the rates of plain matrix products, as the machine's gain by bf16 bounds what a lane can gain, and the
-peak memory of ours in fp32 for a quarter of the pairs and for all, in processes of their own.
+Below the table: the peak memory of ours in fp32 for a quarter of the pairs and for all, in processes of their own.
 """
 
 import argparse
@@ -26,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from datasets import Dataset
 from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -73,7 +70,7 @@ def ours(model, lane, pairs):
 
 
 def theirs(model, pairs):
-    """sentence-transformers' three ways."""
+    """sentence-transformers' two ways."""
     encoder = CrossEncoder(model, max_length=256)
     listed = pairs.texts()
     by_query = [
@@ -84,12 +81,7 @@ def theirs(model, pairs):
         started = time.perf_counter()
         return encoder.predict(listed, show_progress_bar=False), len(listed), time.perf_counter() - started
 
-    def per_query():
-        started = time.perf_counter()
-        scores = [encoder.predict(rows, show_progress_bar=False) for rows in by_query]
-        return np.concatenate(scores), len(listed), time.perf_counter() - started
-
-    return {"predict": predict, "predict per query": per_query, "mine_hard_negatives": mining(encoder, by_query)}
+    return {"predict": predict, "mine_hard_negatives": mining(encoder, by_query)}
 
 
 def mining(encoder, by_query):
@@ -121,22 +113,6 @@ def mining(encoder, by_query):
     return run
 
 
-def top(scores, pairs):
-    """The best five passages of each query."""
-    places = (np.flatnonzero(pairs.query_positions == q) for q in np.unique(pairs.query_positions))
-    return [set(own[np.argsort(-scores[own], kind="stable")[:5]]) for own in places]
-
-
-def matrix_rate(kind, size=2048, times=5):
-    """GFLOP/s of torch's matrix products: the best of a few."""
-    square, seconds = torch.randn(size, size).to(kind), []
-    for _ in range(times):
-        started = time.perf_counter()
-        square @ square
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / min(seconds) / 1e9
-
-
 def main(options):
     """Runs all ways in turns and prints a table."""
     pairs = pairs_of(options.pairs)
@@ -149,15 +125,11 @@ def main(options):
             rates[name].append(count / seconds)
             print(f"round {turn + 1} of {options.rounds}: {name}, {count / seconds:.1f} pairs/s", file=sys.stderr)
     base = statistics.median(rates["mine_hard_negatives"])
-    print("| way | pairs/s | ratio to mine_hard_negatives | Spearman | same top 5 |\n|---|---:|---:|---:|---:|")
+    print("| way | pairs/s | ratio to mine_hard_negatives | Spearman |\n|---|---:|---:|---:|")
     for name, found in rates.items():
-        rate, agrees = statistics.median(found), "| |"
-        if scores[name] is not None:
-            same = [a == b for a, b in zip(top(scores[name], pairs), top(scores["predict"], pairs), strict=True)]
-            agrees = f"{spearmanr(scores[name], scores['predict'])[0]:.4f} | {np.mean(same):.0%} |"
-        print(f"| {name} | {rate:.1f} | {rate / base:.2f} | {agrees}")
-    products = [matrix_rate(kind) for kind in (torch.float32, torch.bfloat16)]
-    print("matrix products on this machine: fp32 {:.0f}, bf16 {:.0f} GFLOP/s".format(*products), flush=True)
+        rate, near = statistics.median(found), scores[name]
+        spearman = "" if near is None else f"{spearmanr(near, scores['predict'])[0]:.4f}"
+        print(f"| {name} | {rate:.1f} | {rate / base:.2f} | {spearman} |")
     for size in (max(1, options.pairs // 4), options.pairs):
         memory = in_own_process("cross_encoder", "--one", size, "--model", options.model)
         print(f"peak memory, {size} pairs: {memory['mb']:.0f} MB", flush=True)

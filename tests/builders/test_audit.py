@@ -1,7 +1,6 @@
 """The audit of false negatives: the draw, the figures, the command, the manifest and the card."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -218,9 +217,8 @@ def test_the_card_has_corrections_and_what_is_not_known(houses, truth):
 def test_the_command_line(houses, tmp_path):
     folder, relevant = houses
     file = write_qrels(tmp_path / "test.tsv", [(*row, 1) for row in relevant])
-    command = [sys.executable, "-m", "builders.audit", str(folder), "--qrels", str(file)]
     done, refused = (
-        commands.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+        commands.module("builders.audit", folder, "--qrels", file, *more)
         for more in (("--sample", "50", "--seed", "3"), ("--export", "a.csv", "--import", "a.csv"))
     )
     assert done.returncode == 0, done.stderr
@@ -233,7 +231,7 @@ def test_the_command_line(houses, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"nobody to judge; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import"),
+        ({}, r"no judge is named; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import"),
         ({"judge": "llm"}, r"--recipe is missing; wanted --judge cross-encoder --model DIR, or --judge llm"),
         ({"judge": "cross-encoder"}, r"--model is missing; wanted"),
         ({"judge": "llm", "recipe": Path("r"), "model": "m"}, r"--model belongs to --judge cross-encoder; wanted"),

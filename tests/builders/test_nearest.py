@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from builders import schema
 from builders.passages import Passages
-from builders.retrieval.nearest import Blocks, Vectors, cosines, id_order, nearest
+from builders.retrieval.nearest import Vectors, cosines, id_order, nearest
 
 
 def made(size, dim=16, seed=0, distinct=None):
@@ -44,7 +44,7 @@ def fully_sorted(queries, passages, ties, k):
 def test_exact_search_is_a_full_sort(size, asked, k, distinct, blocks, seed):
     passages, queries = made(size, seed=seed, distinct=distinct), made(asked, seed=seed + 1)
     ties = np.random.default_rng(seed).permutation(size)
-    found = nearest(queries, passages, ties, k, Blocks(*blocks))
+    found = nearest(queries, passages, ties, k, blocks)
     order, similar = fully_sorted(queries, passages, ties, k)
     assert found.positions.reshape(asked, -1).tolist() == order.tolist()
     assert found.scores.reshape(asked, -1).tolist() == similar.tolist()
@@ -55,9 +55,9 @@ def test_exact_search_is_a_full_sort(size, asked, k, distinct, blocks, seed):
 def test_no_block_changes_a_hit(distinct, monkeypatch):
     passages, queries = made(1500, 384, seed=1, distinct=distinct), made(40, 384, seed=2)
     ties = np.arange(1500)[::-1].copy()
-    whole = nearest(queries, passages, ties, 50, Blocks(40, 1500))
+    whole = nearest(queries, passages, ties, 50, (40, 1500))
     monkeypatch.setattr("builders.retrieval.nearest._PAIRS", 1000)  # equal passages, a few queries at a time
-    for blocks in (Blocks(7, 311), Blocks(64, 64), Blocks(1, 1500)):
+    for blocks in ((7, 311), (64, 64), (1, 1500)):
         for one, other in zip(nearest(queries, passages, ties, 50, blocks), whole, strict=True):
             assert (one == other).all()
 

@@ -66,13 +66,7 @@ def refused(said, call, *args, **options):
 
 def command(said, *arguments, **environment):
     """Exit code and last line of a publication as a command, with other variables."""
-    finished = commands.run(
-        [sys.executable, "-m", "builders.publish", *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = commands.module("builders.publish", *arguments, **environment)
     said += [finished.stdout, finished.stderr]
     assert "Traceback" not in finished.stderr
     return finished.returncode, finished.stderr.splitlines()[-1]
@@ -116,7 +110,6 @@ def test_a_private_repository_is_never_seen_by_others(hub, built_animals, monkey
     for token in (STRANGER, False):
         with pytest.raises(RepositoryNotFoundError):
             HfApi(token=token).list_repo_refs("alice/secret", repo_type="dataset")
-        assert list(HfApi(token=token).list_datasets(author="alice")) == []
     monkeypatch.setenv("HF_TOKEN", STRANGER)
     assert "have the rights to create a dataset" in refused(said, publish_dataset, folder, Target("alice/secret"))
 

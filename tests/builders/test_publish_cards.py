@@ -19,8 +19,11 @@ pytestmark = pytest.mark.hub
     ("readme", "words"),
     [
         (b"---\na: [b\n---\n# X\n", "README.md on the Hub: card: its YAML cannot be read (while parsing a flow"),
-        (b"---\n- a\n---\n# X\n", "README.md on the Hub: card: its YAML is not a list of keys; mend the README"),
-        (b"# Caf\xe9\n", "README.md is not UTF-8 at byte 5; mend it on the Hub by hand"),
+        (
+            b"---\n- a\n---\n# X\n",
+            "README.md on the Hub: card: its YAML is not a mapping of keys to values",
+        ),
+        (b"# Caf\xe9\n", "README.md is not UTF-8 at byte 5; correct it on the Hub"),
     ],
 )
 def test_cards_that_people_have_to_mend(hub, built_animals, readme, words):

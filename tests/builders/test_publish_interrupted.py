@@ -256,12 +256,10 @@ def test_ctrl_c_ends_with_130_and_one_line(hub, built_animals, method, path):
 
 @pytest.mark.usefixtures("storage")
 def test_built_and_published_by_one_command(hub, write_recipe, tmp_path):
-    command = [
-        *(sys.executable, "-m", "builders.build", str(write_recipe()), "--out", str(tmp_path / "out")),
-        *("--store", str(tmp_path / "calls.sqlite"), "--push", "alice/one-command", "--version", "v1.0.0"),
-    ]
+    options = ["--store", tmp_path / "calls.sqlite", "--push", "alice/one-command", "--version", "v1.0.0"]
+    recipe = write_recipe()
     for words in ("12 configurations read back and verified", "is there with the same content: nothing to do"):
-        finished = commands.run(command, capture_output=True, text=True, check=False)
+        finished = commands.module("builders.build", recipe, "--out", tmp_path / "out", *options)
         assert finished.returncode == 0, finished.stderr
         assert f"alice/one-command@v1.0.0: {'published, ' if '12' in words else ''}{words}" in finished.stderr
     assert_whole(hub, "alice/one-command", {"v1.0.0": tmp_path / "out"}, "v1.0.0")
@@ -273,8 +271,7 @@ def test_a_dry_run_changes_nothing(hub, built_animals):
         there = hub.repos() and (state(hub, "alice/dry"), published(hub, "alice/dry", "main"))
         before = local(folder)
         hub.requests.clear()
-        command = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/dry", "--dry-run"]
-        finished = commands.run(command, capture_output=True, text=True, check=False)
+        finished = commands.module("builders.publish", folder, "--push", "alice/dry", "--dry-run")
         assert finished.returncode == 0, finished.stderr
         assert finished.stderr.startswith(f"alice/dry: {told}")
         assert {request.method for request in hub.requests} <= {"GET", "HEAD"}

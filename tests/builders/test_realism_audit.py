@@ -1,7 +1,6 @@
 """The whole audit: hardness from stored scores, the picture, a built data set, the command and the card."""
 
 import json
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ from builders.realism import examine as examine_module
 from builders.realism import hardness
 from builders.realism.__main__ import main
 from builders.realism.examine import examine
-from builders.realism.query_log import distance, read_log
+from builders.realism.gaps import distance, read_log
 from cards.templates import section
 from foils.errors import UserError
 from tests.fixtures import commands
@@ -176,20 +175,15 @@ def test_a_cross_encoder_scores_all_kinds_when_asked(build_animals, tmp_path):
 def test_the_command(build_animals, tmp_path):
     folder = build_animals("commanded")
     before = (folder / "manifest.json").read_bytes()
-    command = [sys.executable, "-m", "builders.realism"]
-
-    def run(*arguments):
-        return commands.run([*command, *arguments], capture_output=True, text=True, check=False)
-
-    done = run(str(folder), "--dry-run")
+    done = commands.module("builders.realism", folder, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("## How real the generated texts look")
     assert (folder / "manifest.json").read_bytes() == before
     for arguments, words in (
-        ((str(tmp_path / "no"),), "no: empty or not there; build it first: python -m builders.build RECIPE"),
-        ((str(folder), "--query-log", "gone.txt"), "error: --query-log gone.txt: cannot be read"),
+        ((tmp_path / "no",), "no: empty or not there; build it first: python -m builders.build RECIPE"),
+        ((folder, "--query-log", "gone.txt"), "error: --query-log gone.txt: cannot be read"),
     ):
-        done = run(*arguments)
+        done = commands.module("builders.realism", *arguments)
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +20,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, BASE, HUB, as_corpus
-from tests.fixtures import ROOT, commands
+from tests.fixtures import commands
 from training import train
 from training.publish import publish_model
 from training.recipe import TrainRecipe
@@ -289,15 +288,14 @@ def test_a_run_record_that_lies(copy, change, name):
 
 def test_links_that_go_nowhere(made):
     """Moved tags, missing repositories, and a command that ends with 1."""
-    command = [sys.executable, "-m", "cards.verify", MODEL]
-    fine = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    fine = commands.module("cards.verify", MODEL)
     assert fine.returncode == 0, fine.stdout
     repo = HUB.repo("dataset", REPO)
     published = repo.tags["v1.0.0"]
     HUB.commit("dataset", REPO, {"notes.txt": b"x"})
     HUB.move_tag("dataset", REPO, "v1.0.0", "main")
     try:
-        moved = commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        moved = commands.module("cards.verify", MODEL)
     finally:
         HUB.move_tag("dataset", REPO, "v1.0.0", published)
     assert moved.returncode == 1

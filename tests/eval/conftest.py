@@ -1,6 +1,5 @@
 """One comparison for all tests that look at what a comparison leaves."""
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import pytest
 from builders.dataset.folder import write_config
 from eval.measure.tasks import load_task
 from tests.conftest import ANIMALS, as_corpus
-from tests.fixtures import ROOT, commands, tiny
+from tests.fixtures import commands, tiny
 from tests.fixtures.tasks import QRELS, QUERIES, task_folder
 
 
@@ -39,8 +38,7 @@ class Compared(NamedTuple):
 def compare(recipe, *overrides, flags=()):
     """Runs `eval.compare` in a process of its own."""
     values = (word for each in overrides for word in ("--set", each))
-    command = [sys.executable, "-m", "eval.compare", str(recipe), *values, *flags]
-    return commands.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return commands.module("eval.compare", recipe, *values, *flags)
 
 
 @pytest.fixture(scope="session")

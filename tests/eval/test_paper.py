@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import sys
 
 from tests.chat_server import about_animals
 from tests.fixtures import ROOT, commands, tiny
@@ -57,9 +56,8 @@ def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
         "jobs": 2,
         "precision": "fp32",
     }
-    command = [sys.executable, "-m", "eval.compare", str(ROOT / "eval" / "recipes" / "paper.toml")]
-    command += [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    done = commands.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    sets = [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    done = commands.module("eval.compare", ROOT / "eval" / "recipes" / "paper.toml", *sets, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     kinds = {"none", "random", "bm25", "cross-encoder", "llm", "llm-with-positive"}
     assert kinds <= set(json.loads((tmp_path / "data" / "manifest.json").read_text())["configs"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.statistics.differences import Spread, estimate
-from eval.statistics.verdicts import verdicts
+from eval.statistics.tables import verdicts
 
 MARGIN = 0.01
 

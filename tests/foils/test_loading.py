@@ -10,14 +10,11 @@ from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from builders.retrieval.embeddings import Embedder, Reading, as_texts
-from builders.scores.config import CrossEncoderConfig
-from builders.scores.lanes import load
 from eval.measure.encoder import Encoder
 from foils.encode.convert import load as load_to_convert
 from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.loading import load_reranker, load_retriever
-from foils.models import resolve_model
 from tests.fixtures import tiny
 from training.model.base import load_cross_encoder
 from training.model.base import load_retriever as load_base
@@ -53,11 +50,9 @@ def test_retrievers(tmp_path, make, dtype):
 def test_cross_encoders(tmp_path):
     folder = half(tmp_path / "half", tiny.cross_encoder(tmp_path / "cross"), torch.bfloat16)
     assert formats(CrossEncoder(folder)) == {torch.bfloat16}
-    reference = resolve_model(folder)
     for loaded in (
         load_reranker(folder, "cross_encoder x"),
         load_cross_encoder(folder, 32),
-        load(CrossEncoderConfig(model=folder), reference),
         load_to_convert(Path(folder)),
     ):
         assert formats(loaded) == {torch.float32}

@@ -35,7 +35,6 @@ API: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("GET", "/api/whoami-v2", repos.whoami),
     ("POST", "/api/validate-yaml", card_metadata.validate_yaml),
     ("POST", "/api/repos/create", repos.create),
-    ("GET", "/api/{kinds:kinds}", repos.index),
 ]
 OF_REPO: list[tuple[str, str, Callable[[Call], Response]]] = [
     ("GET", "", repos.info),
@@ -67,7 +66,7 @@ class App:
         self.hub = hub
         rows = API + [(m, "/api/{kinds:kinds}/{space}/{name}" + path, f) for m, path, f in OF_REPO]
         rows += [(m, "/{kinds:kinds}" + path, f) for m, path, f in OF_FILES] + OF_FILES
-        self._api = self._site([self._route(*row) for row in rows] + cas.ROUTES + lfs.ROUTES)
+        self._api = self._site([self._route(*row) for row in rows] + cas.ROUTES)
         self._files = self._site(files.FILE_ROUTES + lfs.FILE_ROUTES + cas.FILE_ROUTES)
 
     def _site(self, routes: list[BaseRoute]) -> Starlette:

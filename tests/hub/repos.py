@@ -4,7 +4,7 @@ import re
 
 from starlette.responses import JSONResponse
 
-from tests.hub.answers import RefusedError, page
+from tests.hub.answers import RefusedError
 from tests.hub.attributes import DEFAULT
 from tests.hub.call import Call
 from tests.hub.card_metadata import card_data
@@ -16,11 +16,6 @@ NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 
 def whoami(call: Call) -> JSONResponse:
     caller = call.access.require_login(call.caller)
-    orgs = [
-        {"type": "org", "id": f"org-{name}", "name": name, "fullname": name, "roleInOrg": "write"}
-        for name, members in call.access.orgs.items()
-        if caller.user in members
-    ]
     return JSONResponse(
         {
             "type": "user",
@@ -30,7 +25,7 @@ def whoami(call: Call) -> JSONResponse:
             "email": f"{caller.user}@example.org",
             "emailVerified": True,
             "isPro": False,
-            "orgs": orgs,
+            "orgs": [],
             "auth": {"type": "access_token", "accessToken": {"displayName": "loopback", "role": caller.role}},
         }
     )
@@ -121,14 +116,3 @@ def describe(repo: Repo, revision: str = "main", blobs: bool = False) -> dict:
             "pipeline_tag": card.get("pipeline_tag"),
         }
     return about
-
-
-def index(call: Call) -> JSONResponse:
-    """The repositories of a kind that the caller may see, of one author or of all."""
-    author = call.query.get("author")
-    rows = [
-        {key: value for key, value in describe(repo).items() if key not in ("siblings", "cardData")}
-        for (kind, _), repo in sorted(call.store.repos.items())
-        if kind == call.kind and call.access.may_see(call.caller, repo) and author in (None, repo.namespace)
-    ]
-    return page(call.request, rows, int(call.query.get("limit", "1000")), call.hub.url)

@@ -216,9 +216,9 @@ class Hub:
             self.requests.append(request)
             return len(self.requests)
 
-    def signed_url(self, path: str, about: str = "", origin: str | None = None) -> str:
+    def signed_url(self, path: str, about: str = "") -> str:
         """A URL that works without a token, as storage services give them out."""
-        return f"{origin or self.files_url}{path}?about={about}&signature={self._signature(path, about)}"
+        return f"{self.files_url}{path}?about={about}&signature={self._signature(path, about)}"
 
     def check_signature(self, request: HttpRequest) -> None:
         query = request.query_params

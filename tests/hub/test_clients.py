@@ -8,7 +8,6 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
-from tests.hub import Hub
 from tests.hub.clients import DATA, ndjson, paths, request, run
 
 BOTH_WAYS = """
@@ -60,8 +59,6 @@ def test_upload_tag_and_download(hub, tmp_path, lane):
     else:
         assert batches
         assert uploads
-        assert any(path.endswith("/2") for path in paths(hub, method="PUT"))  # 20 MB come in parts
-        assert any("complete_multipart" in path for path in paths(hub))
         assert not xorbs
     elsewhere = [r for r in hub.requests if r.host.startswith("localhost")]
     assert elsewhere
@@ -82,15 +79,6 @@ def test_a_file_that_came_by_xet_goes_out_plain(hub, api):
     assert request("GET", url, Range=f"bytes={len(data)}-")[0] == 416
 
 
-def test_regular_files_know_ranges_and_odd_names(hub):
-    hub.create_repo(DATA, "alice/r")
-    hub.commit(DATA, "alice/r", {"ü #%+/a b.txt": b"0123456789"})
-    url = f"{hub.url}/datasets/alice/r/resolve/main/%C3%BC%20%23%25%2B/a%20b.txt"
-    status, headers, body = request("GET", url, Range="bytes=2-4")
-    assert (status, body) == (206, b"234")
-    assert headers["X-Repo-Commit"] == hub.repo(DATA, "alice/r").refs["main"]
-
-
 def test_a_client_s_cache_of_another_store_does_no_harm(hub, api):
     """After a reset the store has another URL, so the client sends the chunks again."""
     data = os.urandom(500_000)
@@ -99,45 +87,6 @@ def test_a_client_s_cache_of_another_store_does_no_harm(hub, api):
         api.create_repo("alice/again", repo_type=DATA)
         api.upload_file(path_or_fileobj=data, path_in_repo="a.bin", repo_id="alice/again", repo_type=DATA)
         assert hub.repo(DATA, "alice/again").read("main", "a.bin") == data
-
-
-def test_a_shard_without_its_xorbs_is_refused(hub):
-    token, _ = hub.xet.token("write")
-    record = b"\1" * 32 + (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(8)
-    segment = b"\2" * 32 + bytes(4) + (9).to_bytes(4, "little") + bytes(4) + (1).to_bytes(4, "little")
-    shard = bytes(48) + record + segment + b"\xff" * 32 + bytes(16)
-    status, _, body = request("POST", f"{hub.cas_url}/v2/shards", shard, token)
-    assert (status, b"not here" in body) == (400, True)
-    assert request("POST", f"{hub.cas_url}/v2/shards", shard, "unknown")[0] == 401
-    assert request("POST", f"{hub.cas_url}/v2/shards", shard, hub.xet.token("read")[0])[0] == 403
-
-
-def test_a_part_of_a_file_comes_as_its_chunks(hub, api):
-    api.create_repo("alice/r", repo_type=DATA)
-    data = os.urandom(1_000_000)
-    api.upload_file(path_or_fileobj=data, path_in_repo="a.bin", repo_id="alice/r", repo_type=DATA)
-    xet_hash = hub.repo(DATA, "alice/r").resolve("main").files["a.bin"].xet_hash
-    url, (token, _) = f"{hub.cas_url}/v2/reconstructions/{xet_hash}", hub.xet.token("read")
-    for start, end in ((0, 10), (5, 999_990), (400_000, 400_001), (999_999, 2_000_000)):
-        answer = json.loads(request("GET", url, token=token, Range=f"bytes={start}-{end - 1}")[2])
-        part = b""
-        for term in answer["terms"]:
-            wanted = next(row for row in answer["xorbs"][term["hash"]] if row["ranges"][0]["chunks"] == term["range"])
-            span = wanted["ranges"][0]["bytes"]
-            chunks = request("GET", wanted["url"], Range=f"bytes={span['start']}-{span['end']}")[2]
-            while chunks:  # what is random is not packed: a header of 8 bytes, then the data
-                size = int.from_bytes(chunks[1:4], "little")
-                part, chunks = part + chunks[8 : 8 + size], chunks[8 + size :]
-        skip = answer["offset_into_first_range"]
-        assert part[skip : skip + end - start] == data[start:end]
-        assert len(part) <= end - start + 2 * 128 * 1024  # no more than the chunks at both ends
-    assert request("GET", url, token=token, Range="bytes=1000000-")[0] == 416
-
-
-def test_without_xet():
-    with Hub(xet=False) as hub:
-        hub.create_repo(DATA, "alice/r")
-        assert request("GET", f"{hub.url}/api/datasets/alice/r/xet-write-token/main", token=hub.token)[0] == 404
 
 
 def test_a_commit_needs_the_bytes_of_its_large_files(hub, api):

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.hub import Fault, Hub
+from tests.hub import Fault
 from tests.hub.clients import DATA, request
 
 COMMIT = "/commit/main$"
@@ -80,18 +80,6 @@ def test_broken_connections(hub, api, repo):
     data = os.urandom(1000)
     upload(api, data, "x.bin")  # these it tries again
     assert repo.read("main", "x.bin") == data
-
-
-def test_an_outage():
-    """After a stop the Hub comes back at the same port, with all it had."""
-    with Hub() as hub:
-        api = HfApi(endpoint=hub.url, token=hub.token)
-        api.create_repo("alice/x")
-        hub.stop()
-        with pytest.raises(httpx2.ConnectError):
-            api.whoami()
-        hub.start()
-        assert api.model_info("alice/x").id == "alice/x"
 
 
 def test_the_command(tmp_path):
