@@ -32,21 +32,15 @@ from training.rows.mixture import DEFAULT_BATCH
 
 TENSORBOARD_LOGGING_DIR = os.environ.get("TENSORBOARD_LOGGING_DIR")
 """The folder that the user wants TensorBoard's files in."""
+_KEYS = [field.name for field in fields(SentenceTransformerTrainingArguments)]
 _ONE_MODEL_EACH = "leave it out: each process holds the whole model, see training/accelerate/gpus.yaml"
 _PUSH = "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background"
 INSTEAD = {
     "output_dir": "give --out",
     **dict.fromkeys(("seed", "data_seed"), "set seed at the recipe's top level"),
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
-            "hub_token",
-        ),
-        _PUSH,
-    ),
+    **dict.fromkeys(("push_to_hub", *(key for key in _KEYS if key.startswith("hub_"))), _PUSH),
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
     "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
-    "overwrite_output_dir": "leave it out: a finished run of another recipe is only replaced with --fresh",
     **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
     "logging_nan_inf_filter": "leave it out: a loss that is not a number stops training",
     "save_only_model": "leave it out: a run that was stopped needs the optimizer's state to go on",
