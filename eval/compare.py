@@ -111,6 +111,9 @@ def _entry() -> None:
     if arguments.dry_run:
         dry_run(recipe.config)
     else:
+        from eval.runs import stop_on_term
+
+        stop_on_term()
         main(recipe, push=arguments.push, fresh=arguments.fresh)
 
 

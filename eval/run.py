@@ -52,7 +52,9 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None) -> None:
     model = resolve_model(config.model)
     repo_id = None if push is None else publish.check_push(push or model.name, model)
     record, base = _record_and_base(config, model)
-    tasks, root = load_tasks(config.tasks, config.ignore_identical_ids), Path(config.results)
+    root = Path(config.results)
+    root.mkdir(parents=True, exist_ok=True)  # what cannot be written is refused before hours of measuring
+    tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     how = Encoding(resolve_precision(config.precision), config.batch_tokens)
     base_results = evaluate(base, tasks, root, base_encoding(config, how, model, base))
     trained = model.identity != base.identity

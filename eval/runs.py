@@ -1,16 +1,20 @@
 """The runs of a comparison: each a training and an evaluation in processes of their own, done once."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 import msgspec
+import psutil
 from msgspec import Struct
 from tqdm import tqdm
 
@@ -21,7 +25,7 @@ from eval.recipe import CompareRecipe, EvalRecipe
 from foils.comparison import BASE
 from foils.errors import UserError
 from foils.hub import pin
-from foils.provenance import ROOT, sha256_file, sha256_json
+from foils.provenance import sha256_file, sha256_json
 from foils.records import read_record
 from foils.words import duration
 
@@ -88,7 +92,7 @@ class Plan(NamedTuple):
         found = read_record(self.file(run, "json"), Stamp, "delete it, and the run is looked at again")
         return found if found is not None and found.fingerprint == self.fingerprint else None
 
-    def without(self, failed: Sequence[Run]) -> "Plan":
+    def without(self, failed: Iterable[Run]) -> "Plan":
         """The plan with those arms alone of which no run failed."""
         arms = tuple(arm for arm in self.config.arms if arm not in {run.arm for run in failed})
         return self._replace(config=msgspec.structs.replace(self.config, arms=arms))
@@ -107,8 +111,7 @@ class Plan(NamedTuple):
                 "revision": self.config.revision,
             }
             yield [
-                *(sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"),
-                *(str(ROOT / "training" / "train.py"), self.training, "--out", self.model(run)),
+                *(sys.executable, "-m", "training.train", self.training, "--out", self.model(run)),
                 *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
                 *("--threads", str(threads)),
                 *(["--fresh"] if self.fresh else []),
@@ -168,56 +171,92 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
     return Plan(config, training, base, {key: values[key] for key in READING if key in values}, fingerprint, fresh)
 
 
-def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> list[Run]:
+def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
     """Makes the runs that are not done, `jobs` at a time; one that fails does not stop the others.
 
     Returns:
-        Those that failed.
+        Those that failed -> why.
     """
     missing = [run for run in runs if plan.finished(run) is None]
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    failed = []
+    failed = {}
     with (
         ThreadPoolExecutor(jobs) as pool,
         tqdm(total=len(missing), desc="runs", unit="run", disable=not missing) as bar,
     ):
         waiting = {pool.submit(_make, plan, run, threads): run for run in missing}
-        for future in as_completed(waiting):
-            if not future.result():
-                failed.append(waiting[future])
-            bar.set_postfix_str(waiting[future].name)
-            bar.update()
+        try:
+            for future in as_completed(waiting):
+                if reason := future.result():
+                    failed[waiting[future]] = reason
+                bar.set_postfix_str(waiting[future].name)
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while any(future.running() for future in waiting):
+                end_children()
+                sleep(0.05)
+            raise
     return failed
 
 
-def check(plan: Plan, runs: Sequence[Run], failed: Sequence[Run]) -> None:
+def end_children() -> None:
+    """Ends all processes below this one."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+
+
+def stop_on_term() -> None:
+    """Makes SIGTERM stop this process as Ctrl-C does, and with it all processes below it."""
+
+    def stop(*_: Any) -> None:
+        end_children()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def check(plan: Plan, runs: Sequence[Run], failed: Mapping[Run, str]) -> None:
     """Refuses runs that failed.
 
     Raises:
-        UserError: names their logs, and the last line of the first.
+        UserError: says why they failed, and names their logs.
     """
     if failed:
         logs = ", ".join(str(plan.file(run, "log")) for run in failed)
-        last = plan.file(failed[0], "log").read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        reasons = "; ".join(dict.fromkeys(failed.values()))
         raise UserError(
-            f"{len(failed)} of {len(runs)} runs failed ({last}); logs: {logs}; run again for what is missing"
+            f"{len(failed)} of {len(runs)} runs failed ({reasons}); logs: {logs}; run again for what is missing"
         )
 
 
-def _make(plan: Plan, run: Run, threads: int) -> bool:
-    """Trains and evaluates one run, its output in its log; whether all went well."""
+def _make(plan: Plan, run: Run, threads: int) -> str | None:
+    """Trains and evaluates one run, its output in its log; why it failed, or None where all went well."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    started = perf_counter()
-    with plan.file(run, "log").open("wb") as log:
+    started, file = perf_counter(), plan.file(run, "log")
+    with file.open("wb") as log:
         for command in plan.commands(run, threads):
             finished = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
             )
+            if finished.returncode < 0:
+                return f"{run.name} was ended by {signal.Signals(-finished.returncode).name}"
             if finished.returncode != 0:
-                return False
+                return _reason(file.read_text("utf-8", errors="replace"))
     stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
     plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
-    return True
+    return None
+
+
+def _reason(log: str) -> str:
+    r"""The error that a run ended with, or the last line of its log.
+
+    >>> _reason("loading\nerror: not started:\n  no batches\n"), _reason("Traceback\nOSError: x\n")
+    ('error: not started: no batches', 'OSError: x')
+    """
+    *_, last = re.split(r"^(?=error: )", log, flags=re.MULTILINE)
+    return " ".join(last.split()) if last.startswith("error: ") else log.strip().rpartition("\n")[2]
 
 
 def forecast(plan: Plan) -> str:

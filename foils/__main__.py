@@ -66,7 +66,7 @@ def page() -> str:
             *lines,
             "",
             "`foils COMMAND --help` says more. Recipes lie in */recipes/*.toml; `--set key=value` changes one.",
-            "Several processes: accelerate launch training/train.py RECIPE.",
+            "Several GPUs: foils train RECIPE --processes 8.",
         ]
     )
 

@@ -1,13 +1,19 @@
 """The one exception that users see, and how an entry point ends because of it."""
 
+import errno
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable
+from traceback import walk_tb
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+_OWN = ("builders", "cards", "eval", "foils", "training")
+_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
+_PLACE |= {errno.ENOSPC, errno.EDQUOT}
+"""Errors of the place that files are written to."""
 
 
 class UserError(Exception):
@@ -34,10 +40,29 @@ def run_entry(entry: Callable[[], None]) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         entry()
-    except UserError as error:
-        print(f"error: {scrub(str(error))}", file=sys.stderr)
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        said = _explained(error)
+        if said is None:
+            raise
+        print(f"error: {scrub(said)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _explained(error: Exception) -> str | None:
+    """What the user can do about an error; None for a mistake of the code."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        install = f"activate the environment of Foils (source .venv/bin/activate), or run: pip install {name}"
+        return None if name in _OWN else f"{name} is not installed for {sys.executable}; {install}"
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    *_, (innermost, _) = walk_tb(error.__traceback__)
+    if error.errno not in _PLACE and innermost.f_code.co_name != "mkdir":
+        return None
+    return f"{error.filename}: cannot be written ({error.strerror}); make room there, or name another place"

@@ -26,6 +26,7 @@ from training.rows.table import Table
 logger = logging.getLogger(__name__)
 
 REMEDY = "name another output folder, or pass --fresh to train from the start and replace it"
+FOREIGN = "it is not replaced: name another output folder, or move that away"
 # Keys of [trainer] that do not shape the model; with [dev], saving decides what is chosen.
 _LOOKS_ON = (
     *("logging_", "log_level", "report_to", "project", "trackio_"),
@@ -99,7 +100,7 @@ class Run(NamedTuple):
         """
         if not out.exists():
             return False
-        record = finished_record(out)
+        record = finished_record(out, FOREIGN)
         differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"])
         if differing:
             raise UserError(

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 RUN_RECORD = "run.json"
 
 
-def finished_record(folder: Path) -> dict[str, Any]:
+def finished_record(folder: Path, remedy: str = "name the --out of a training that ended well") -> dict[str, Any]:
     """Reads the run record of a model folder.
 
     Raises:
@@ -38,10 +38,7 @@ def finished_record(folder: Path) -> dict[str, Any]:
             return record
     except (OSError, ValueError, AttributeError):
         pass
-    raise UserError(
-        f"folder {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); name another, or train a "
-        "model with training/train.py RECIPE --out FOLDER"
-    )
+    raise UserError(f"folder {folder}: holds no finished run ({RUN_RECORD} is missing or unreadable); {remedy}")
 
 
 def publish_model(folder: Path, target: Target) -> None:

@@ -1,14 +1,14 @@
 """Trains a retriever (or a cross-encoder) on one kind of negatives of a data set.
 
-    accelerate launch training/train.py training/recipes/quickstart.toml --set kind=bm25 [--out DIR]
+    foils train training/recipes/quickstart.toml --set kind=bm25 [--out DIR] [--processes N]
         [--push OWNER/NAME --version v1.0.0] [--preflight]
 
 Killed at any point, it goes on from its last checkpoint when it is run again. What is finished stays: other packages,
 code or hardware are recorded and reported. A folder with a run of other rows, base or recipe is refused without
 `--fresh`.
 
-Several processes on one machine without a GPU: accelerate launch --config_file training/accelerate/cpu.yaml
---num_processes 2 training/train.py RECIPE (`--cpu --num_processes 2` starts one process only).
+`--processes N` trains on N GPUs, or in N processes on a CPU. So does `accelerate launch training/train.py RECIPE`, on
+several machines too; behind an error its launcher puts a traceback of its own (with one process, `--quiet` stops that).
 """
 
 import sys
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cards.publish.release import add_push_arguments, push_target
-from foils.errors import UserError, run_entry
+from foils.errors import EXIT_INTERRUPTED, UserError, run_entry
 from foils.recipe import Recipe, load_recipe, recipe_arguments
 from training.recipe import TrainRecipe
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RANK = int(os.environ.get("RANK", "0"))
-"""The number of this process, which `accelerate launch` sets."""
+"""The number of this process among those of a launch."""
 FIRST_REPORTS_S = 10.0
 
 
@@ -68,8 +68,9 @@ def main(
     from training.rows.source import resolve, resolve_more
 
     config, folders = recipe.config, []
+    _check_devices(torch.accelerator.device_count())
     state = PartialState(cpu=not torch.accelerator.is_available())
-    # accelerate launch gives each process one thread by default, which wastes a machine without a GPU.
+    # A launcher gives each process one thread by default, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
     check_trainer(config)
     source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
@@ -144,11 +145,60 @@ def _train(run: "Run", folder: Path, partial: Path) -> None:
         logger.info("%s: trained in %.1f s", folder, outcome["seconds"])
 
 
+def _check_devices(devices: int) -> None:
+    """Refuses more processes on this machine than it has GPUs, unless these are hidden, as for training on a CPU.
+
+    Raises:
+        UserError: says how many there are.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > max(devices, 1) and os.environ.get("CUDA_VISIBLE_DEVICES", "all")[:2] not in {"", "-1"}:
+        raise UserError(
+            f"num_processes {processes}: torch sees {devices} GPUs here, and each process needs one; launch as many as "
+            f"there are, or on a CPU: foils train RECIPE --processes {processes}"
+        )
+
+
+def _launch(processes: int) -> int:
+    """Runs this command in several processes, and returns the exit code of the first that failed."""
+    import torch
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if not torch.accelerator.is_available():
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # each process says itself what is wrong
+    words = ["--standalone", "--nproc-per-node", str(processes), str(Path(__file__)), *sys.argv[1:]]
+    try:
+        run.run(run.parse_args(words))
+    except ChildFailedError as failed:
+        code = failed.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code  # ended by a signal
+    except SignalException as stopped:
+        return 128 + stopped.sigval
+    return 0
+
+
 def _entry() -> None:
+    try:
+        _run()
+    except UserError:
+        if RANK:  # the first process reports what all have met; the launcher then ends the others
+            time.sleep(FIRST_REPORTS_S)
+        raise
+    except KeyboardInterrupt:
+        if RANK:
+            sys.exit(EXIT_INTERRUPTED)
+        raise
+
+
+def _run() -> None:
     if RANK:
         logging.getLogger().setLevel(logging.ERROR)
     parser = recipe_arguments(__doc__)
     parser.add_argument("--out", type=Path, help="the model's folder; default: outputs/models/KIND-seedN")
+    parser.add_argument("--processes", type=int, default=1, help="on this machine, one for each GPU; default: 1")
     parser.add_argument("--threads", type=int, help="CPU threads per process; default: all cores, shared")
     parser.add_argument(
         "--fresh", action="store_true", help="train from the start and replace what an earlier run has left in --out"
@@ -163,12 +213,9 @@ def _entry() -> None:
     if target is not None and len(config.seeds) > 1:
         parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
     options = {"fresh": arguments.fresh, "only_look": arguments.preflight}
-    try:
-        folders = main(recipe, arguments.out or default, arguments.threads, **options)
-    except UserError:
-        if RANK:  # the first process reports what all have met; the launcher then ends the others
-            time.sleep(FIRST_REPORTS_S)
-        raise
+    if arguments.processes > 1 and "RANK" not in os.environ:
+        sys.exit(_launch(arguments.processes))
+    folders = main(recipe, arguments.out or default, arguments.threads, **options)
     if target is not None and folders and not RANK:
         from training.publish import publish_model
 

@@ -112,9 +112,12 @@ def find(reference: str) -> Artefact:
                 return Artefact(folder.resolve().name, kind, folder)
         raise UserError(f"{reference}: neither a data set nor a model of ours: no {' and no '.join(RECORDS.values())}")
     found = re.fullmatch(r"(?P<kind>datasets/|models/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", reference)
-    if found is None:
+    is_path = reference.startswith((".", "/"))
+    is_beside = found is not None and found["kind"] is None and not is_path and folder.parent.is_dir()
+    if found is None or is_path or is_beside:
         raise UserError(
             f"{reference}: no such folder; wanted a folder, owner/name or datasets/owner/name, each @revision"
+            f"{f' (if it is on the Hub: models/{reference} or datasets/{reference})' if is_beside else ''}"
         )
     with explained(reference):
         kind = _kind(found["id"], found["kind"])

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import chdir
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -307,6 +308,11 @@ def test_links_that_go_nowhere(made):
         verify(str(made))
     with pytest.raises(UserError, match="no such folder; wanted a folder, owner/name or datasets/owner/name"):
         verify("nowhere")
+    for path in ("./nowhere", str(made / "nowhere")):
+        with pytest.raises(UserError, match=r"no such folder; .* each @revision$"):
+            verify(path)
+    with chdir(made.parent), pytest.raises(UserError, match=r"no such folder; .*if it is on the Hub: models/"):
+        verify(f"{made.name}/nowhere")
 
 
 @pytest.mark.usefixtures("hub")

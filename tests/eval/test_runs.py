@@ -1,10 +1,13 @@
 """Which runs of a comparison are done, and how they are started."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
@@ -21,6 +24,23 @@ try:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 except SystemExit as ended:
     print(ended.code, *({"mteb", "torch", "scipy", "pyarrow", "huggingface_hub"} & {*sys.modules}))
+"""
+
+
+STOPPED = """
+import signal, sys
+from eval.recipe import CompareRecipe
+from eval.runs import Plan, Run, execute, stop_on_term
+from foils.errors import run_entry
+
+class Slow(Plan):
+    def commands(self, run, threads):
+        yield ["sh", "-c", "sleep 600; true"]
+
+stop_on_term()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have turned off
+plan = Slow(CompareRecipe("t", "d", "x.toml", ("t",), out=sys.argv[1]), "x.toml", "base", {}, "f")
+sys.exit(run_entry(lambda: execute(plan, [Run("none", seed) for seed in range(5)], 2)))
 """
 
 
@@ -70,3 +90,16 @@ def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(module, rec
     finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert finished.stdout.split() == ["2"]
     assert "unknown key taks; allowed here: " in finished.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_comparison_that_is_stopped_leaves_no_processes(tmp_path, how):
+    process = subprocess.Popen([sys.executable, "-c", STOPPED, tmp_path], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    while len(below := psutil.Process(process.pid).children(recursive=True)) < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(how)
+    assert "interrupted: what was finished is kept" in process.communicate(timeout=10)[1]
+    assert process.returncode == 130
+    assert not [each for each in below if each.is_running()]
+    assert len(list((tmp_path / "runs").glob("*.log"))) <= 3  # those that waited never began

@@ -17,6 +17,7 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import cos_sim
+from transformers import EarlyStoppingCallback
 
 from foils.errors import UserError
 from foils.models import resolve_model
@@ -150,7 +151,7 @@ def run(tmp_path_factory):
         eval_dataset=held,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[dev.EarlyStop(CONFIG.patience), guards.StopOnNaN(loss)],
+        callbacks=[EarlyStoppingCallback(CONFIG.patience), guards.StopOnNaN(loss)],
     )
     trainer.train()
     return out, trainer, evaluator, untouched
@@ -193,16 +194,6 @@ def test_the_history_has_losses_rates_and_measurements(run):
     assert rows[2].keys() == {"step", "epoch", "loss", "lr", "dev_loss", "dev_ndcg"}
     alt = curves.describe(list(rows.values()), 1)
     assert f"{rows[0]['dev_ndcg']:.4f} untouched" in alt
-
-
-def test_early_stop_counts_the_same_after_a_restart(run):
-    """Its count is in the trainer's log, which a checkpoint carries, and not in the callback."""
-    _, trainer, _, _ = run
-    control = type(trainer.control)()
-    assert dev.EarlyStop(CONFIG.patience).on_evaluate(trainer.args, trainer.state, control).should_training_stop
-    control = type(trainer.control)()
-    assert not dev.EarlyStop(CONFIG.patience + 1).on_evaluate(trainer.args, trainer.state, control).should_training_stop
-    assert not dev.EarlyStop(0).on_evaluate(trainer.args, trainer.state, control).should_training_stop
 
 
 def test_a_cross_encoder_ranks_the_likely_passages(tmp_path):

@@ -1,12 +1,12 @@
 """Two processes on a CPU train as one does: the same batch, cut in two, gives the same weights."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pyarrow as pa
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from builders.dataset.folder import write_config
@@ -36,21 +36,21 @@ def recipe(tmp_path_factory):
     return path
 
 
-def two_processes(recipe, out, *overrides):
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"),
-        *("--config_file", str(ROOT / "training" / "accelerate" / "cpu.yaml")),
-        *(str(ROOT / "training" / "train.py"), str(recipe), "--out", str(out)),
-        *(word for override in overrides for word in ("--set", override)),
-    ]
-    quiet = {**os.environ, "LOGLEVEL": "ERROR"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=recipe.parent, env=quiet)
+def launch(launcher, recipe, out, *overrides):
+    values = [word for override in overrides for word in ("--set", override)]
+    command = [*launcher, recipe, "--out", out, *values]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=recipe.parent)
+
+
+def accelerate(config):
+    file = ROOT / "training" / "accelerate" / config
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file, ROOT / "training" / "train.py"]
 
 
 def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     train.main(load_recipe(recipe, ["trainer.per_device_train_batch_size=64"], TrainRecipe), one)
-    finished = two_processes(recipe, two, "trainer.per_device_train_batch_size=32")
+    finished = launch(accelerate("cpu.yaml"), recipe, two, "trainer.per_device_train_batch_size=32")
     assert finished.returncode == 0, finished.stderr[-3000:]
     record = json.loads((two / "run.json").read_text())
     assert record["hardware"]["processes"] == 2
@@ -61,8 +61,19 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     apart = max(float((alone[name] - together[name]).abs().max()) for name in alone)
     assert moved > 1e-4
     assert apart < 0.01 * moved
-    refused = two_processes(
-        recipe, one, "trainer.per_device_train_batch_size=32"
-    )  # by both, reported once, and neither waits
-    assert refused.returncode != 0
-    assert refused.stderr.count("that differs: trainer.per_device_train_batch_size 64 -> 32") == 1
+    ours = [sys.executable, "-m", "foils", "train", "--processes", "2"]
+    refused = launch(ours, recipe, one, "trainer.per_device_train_batch_size=32")  # by both, and reported once
+    assert refused.returncode == 2
+    errors = [line for line in refused.stderr.splitlines() if "rror" in line]
+    assert errors == refused.stderr.splitlines()[-1:]
+    assert "that differs: trainer.per_device_train_batch_size 64 -> 32" in errors[0]
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="for machines without a GPU")
+def test_gpus_that_are_not_there_are_not_replaced_by_a_slow_cpu(recipe, tmp_path):
+    refused = launch([*accelerate("gpus.yaml")[:-1], "--num_processes", "2", ROOT / "training" / "train.py"],
+                     recipe, tmp_path / "x")  # fmt: skip
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "num_processes 2: torch sees 0 GPUs here" in errors[0]
+    assert "foils train RECIPE --processes 2" in errors[0]

@@ -202,6 +202,7 @@ def test_further_data_that_does_not_go_together(load, data):
         ({"query": ["a"], "answer": ["b"], "label": [0]}, "column 'label' may say that not every row's answer is a"),
         ({"query": ["a", "b"], "answer": ["b", None]}, "row 2: answer is empty; leave such rows out"),
         ({"query": ["a", " \t"], "answer": ["b", "c"]}, "row 2: query is empty"),
+        ({"query": ["\u200ba", "\u200b \ufeff\xad\u3164\x07"], "answer": ["b", "c"]}, "row 2: query is empty"),
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
@@ -211,6 +212,19 @@ def test_columns_and_texts(load, tmp_path, columns, words, streaming):
     overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
     with pytest.raises(UserError, match=words):
         list(islice(load(*overrides, also=also).rows, 400))
+
+
+@pytest.mark.parametrize("second", ['{"query": "c"}', '{"query": "c", "answer": null}'])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_later_file_without_a_text(load, tmp_path, second, streaming):
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    (folder / "train-1.jsonl").write_text('{"query": "a", "answer": "b"}\n')
+    (folder / "train-2.jsonl").write_text(f"{second}\n")
+    overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
+    found = "train-2.jsonl, row 1" if streaming else "row 2"
+    with pytest.raises(UserError, match=f"{found}: answer is empty"):
+        list(islice(load(*overrides, also=[{"dataset": f'"{folder}"', "share": 0.04}]).rows, 400))
 
 
 @pytest.mark.parametrize("streaming", [False, True])

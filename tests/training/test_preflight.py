@@ -11,19 +11,24 @@ import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
-from sentence_transformers import CrossEncoder, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import (
+    CrossEncoder,
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from builders.dataset.folder import write_config
 from foils.errors import UserError, run_entry
-from foils.models import ModelReference
+from foils.models import ModelReference, resolve_model
 from foils.recipe import load_recipe
 from foils.records import Seen
 from foils.texts import normalised
 from tests.conftest import BASE
-from tests.fixtures import ROOT
+from tests.fixtures import ROOT, tiny
 from tests.fixtures.small_models import save_small_encoder, small_retriever
 from training import preflight, train
 from training.job import Job, Ready
@@ -73,8 +78,9 @@ def refusal(report, allowed=()):
     with pytest.raises(UserError) as error:
         report.refuse(allowed)
     first, *lines = str(error.value).split("\n")
-    assert first == "pre-flight: not started:"
-    return [line.strip() for line in lines]
+    assert first.startswith("pre-flight: ")
+    assert (first == "pre-flight: not started:") == bool(lines)
+    return [line.strip() for line in lines] or [first.removeprefix("pre-flight: ")]
 
 
 def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
@@ -201,6 +207,20 @@ def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model)
     assert "texts are cut at 32 tokens: positive 50%" in report.table()
 
 
+@pytest.mark.parametrize(
+    ("base", "positive", "share"),
+    [("minilm", "ეს არის ტექსტი", 100), ("minilm", "The text ეს არის.", 40), ("static", "ეს არის ტექსტი", 100),
+     ("minilm", "Это обычный текст.", 0)],
+)  # fmt: skip
+def test_a_base_that_cannot_read_the_language(ready, tmp_path, base, positive, share):
+    location = resolve_model(BASE).location if base == "minilm" else str(tiny.static(tmp_path / "static"))
+    base = SentenceTransformer(location, device="cpu")
+    report = preflight.examine(ready(table_of(positive=[positive] * 40), model=base))
+    said = [line for line in report.warnings if "cannot read their language" in line]
+    assert len(said) == bool(share)
+    assert not share or f"base small does not know {share}% of positive (of the tokens)" in said[0]
+
+
 def test_more_tokens_than_positions(ready, tmp_path):
     report = preflight.examine(ready(table_of(), model=small_retriever(tmp_path / "m", max_seq_length=128)))
     assert refusal(report) == ["max_seq_length 128: base small has 64 positions; allowed: up to 64; set it lower"]
@@ -310,7 +330,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "data      40 rows; base sentence-transformers/all-MiniLM-L6-v2" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["train", "--preflight", str(recipe), "--set", f"dataset={tmp_path / 'bad'}"])
     assert run_entry(train._entry) == 2
-    assert "error: pre-flight: not started:\n  1 rows have their positive as a negative" in capsys.readouterr().err
+    assert "error: pre-flight: 1 rows have their positive as a negative" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"allow\.0: invalid enum value 'no-batches'"):
         load_recipe(recipe, ['allow=["no-batches"]'], TrainRecipe)
     assert load_recipe(recipe, ['allow=["reused-negatives"]'], TrainRecipe).config.allow == ("reused-negatives",)

@@ -91,7 +91,9 @@ def test_prompts_are_put_before_texts_in_training(bases, dataset, tmp_path):
     recipe = ROOT / "training" / "recipes" / "e5-base-v2.toml"
     run = [trained(recipe, bases["e5-base-v2"], dataset, tmp_path / "with")]
     run.append(trained(recipe, bases["e5-base-v2"], dataset, tmp_path / "without", "query_prompt=", "passage_prompt="))
-    with_prompts, without = (json.loads((folder / "run.json").read_text())["training"]["mean_loss"] for folder in run)
+    with_prompts, without = (
+        json.loads((folder / "run.json").read_text())["training"]["history"][-1]["loss"] for folder in run
+    )
     assert with_prompts != without
     # A base that has prompts of its own is trained with them where the recipe is silent.
     again = trained(ROOT / "training" / "recipes" / "minilm.toml", run[0], dataset, tmp_path / "again", "kind=bm25")

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from itertools import chain
@@ -19,7 +20,9 @@ import msgspec
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
+from torch.utils.data import DataLoader
 from transformers import Trainer, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
 
 from foils.errors import UserError
 from foils.hardware import has_native_bf16
@@ -29,21 +32,15 @@ from training.rows.mixture import DEFAULT_BATCH
 
 TENSORBOARD_LOGGING_DIR = os.environ.get("TENSORBOARD_LOGGING_DIR")
 """The folder that the user wants TensorBoard's files in."""
+_KEYS = [field.name for field in fields(SentenceTransformerTrainingArguments)]
 _ONE_MODEL_EACH = "leave it out: each process holds the whole model, see training/accelerate/gpus.yaml"
 _PUSH = "give --push OWNER/NAME: the finished model is published once, as a version, and not in the background"
 INSTEAD = {
     "output_dir": "give --out",
     **dict.fromkeys(("seed", "data_seed"), "set seed at the recipe's top level"),
-    **dict.fromkeys(
-        (
-            *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
-            "hub_token",
-        ),
-        _PUSH,
-    ),
+    **dict.fromkeys(("push_to_hub", *(key for key in _KEYS if key.startswith("hub_"))), _PUSH),
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
     "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
-    "overwrite_output_dir": "leave it out: a finished run of another recipe is only replaced with --fresh",
     **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
     "logging_nan_inf_filter": "leave it out: a loss that is not a number stops training",
     "save_only_model": "leave it out: a run that was stopped needs the optimizer's state to go on",
@@ -62,13 +59,12 @@ BY_DEV = {
 }
 """Arguments that held-out queries decide, and what to do instead."""
 _WITHOUT_DEV = ("eval_strategy", "eval_on_start", "do_eval", "load_best_model_at_end", "metric_for_best_model")
-_AT_LEAST: dict[str, float] = {
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"), 1),
-    **dict.fromkeys(("save_total_limit", "dataloader_prefetch_factor", "torch_empty_cache_steps"), 1),
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "dataloader_num_workers"), 0),
-    **dict.fromkeys(("num_train_epochs", "save_steps", "logging_steps", "eval_steps"), math.ulp(0)),
-}
-TRACKERS = ("trackio", "tensorboard", "wandb")
+_REFUSALS = (TypeError, ValueError, ImportError, OSError, RuntimeError, KeyError, AttributeError)
+"""What the libraries raise at a value."""
+_NOT_ZERO = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "save_total_limit"),
+    *("num_train_epochs", "max_steps", "save_steps", "logging_steps", "eval_steps"),
+)
 
 
 def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mapping[str, Any] | None = None) -> Any:
@@ -77,7 +73,7 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
     Checkpoints go to `folder`, TensorBoard's files beside the model's folder, `out`.
 
     Raises:
-        UserError: the table does not fit what the recipe adds, or the library refuses a value.
+        _REFUSALS: the library refuses a value, which `check_trainer` finds out before anything is loaded.
     """
     accelerator, table = torch.accelerator.is_available(), config.trainer
     given: dict[str, Any] = {
@@ -99,13 +95,7 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
     # By itself, TensorBoard's callback would write into the folder of checkpoints, which does not stay.
     beside = out.resolve().parent / "tensorboard" / out.name
     os.environ["TENSORBOARD_LOGGING_DIR"] = TENSORBOARD_LOGGING_DIR or str(beside)
-    kind = _kind(config)
-    try:
-        return kind(output_dir=str(folder), seed=config.seed, **given)
-    except (TypeError, ValueError, ImportError, OSError) as error:
-        why = f"{_first_line(error)} (the table is passed to {kind.__name__})"
-        named = [name for name, value in table.items() if isinstance(value, str) and value in why]
-        raise (_wrong(table, named[0], why) if named else UserError(f"recipe: trainer: {why}")) from None
+    return _kind(config)(output_dir=str(folder), seed=config.seed, **given)
 
 
 def check_trainer(config: TrainRecipe) -> None:
@@ -122,26 +112,36 @@ def check_trainer(config: TrainRecipe) -> None:
         raise UserError("recipe: precision fp16: needs a GPU; allowed here: auto, bf16, fp32")
     for name, why in chain(_wrong_values(config), _unmet_needs(config)):
         raise _wrong(table, name, why)
-    with tempfile.TemporaryDirectory() as scratch:
-        _check_optimizer(table, training_arguments(config, Path(scratch), Path(scratch)))
+    try:
+        _try_out(config)
+    except _REFUSALS as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        for name in table:  # the one without which all is well
+            with suppress(*_REFUSALS):
+                rest = {key: value for key, value in table.items() if key != name}
+                _try_out(msgspec.structs.replace(config, trainer=rest))
+                raise _wrong(table, name, why) from None
+        raise UserError(f"recipe: trainer: {why}") from None
 
 
 def _wrong_values(config: TrainRecipe) -> Iterator[tuple[str, str]]:
-    """Yields keys with what is wrong: types, where the class says them in a way that can be checked, and ranges."""
+    """Yields keys with what is wrong: types and choices as the class states them, and ranges that no class looks at."""
     table, hints = config.trainer, get_type_hints(_kind(config))
-    for name in [field.name for field in fields(_kind(config)) if field.name in table]:
-        hint = hints[name]
+    for field in [field for field in fields(_kind(config)) if field.name in table]:
+        hint, value = hints[field.name], table[field.name]
+        choices = field.metadata.get("choices")
         parts = {get_origin(part) or part for part in get_args(hint) or (hint,)}
-        if parts <= {int, float, bool, str, NoneType} or get_origin(hint) in (dict, list):
+        if field.name != "debug" and parts <= {int, float, bool, str, dict, list, NoneType}:
             try:
-                msgspec.convert(table[name], hint)
+                msgspec.convert(value, hint)
             except msgspec.ValidationError as error:
-                yield name, str(error)[:1].lower() + str(error)[1:]
-    for name, least in _AT_LEAST.items():
-        if table.get(name) is not None and table[name] < least:
-            yield name, f"wanted {least:g} or more" if least in (0, 1) else "wanted more than 0"
-    if table.get("max_steps") == 0 or table.get("max_steps", -1) < -1:
-        yield "max_steps", "wanted 1 or more, or -1 for num_train_epochs"
+                yield field.name, str(error)[:1].lower() + str(error)[1:]
+        if choices is not None and value not in choices:
+            yield field.name, f"wanted one of {', '.join(choices)}"
+        elif isinstance(value, int | float) and (field.name, value) != ("max_steps", -1):
+            wanted = "more than 0" if field.name in _NOT_ZERO else "0 or more"
+            if not 0 <= value < math.inf or (value == 0 and field.name in _NOT_ZERO):
+                yield field.name, f"wanted {wanted}"
 
 
 def _unmet_needs(config: TrainRecipe) -> Iterator[tuple[str, str]]:
@@ -155,29 +155,36 @@ def _unmet_needs(config: TrainRecipe) -> Iterator[tuple[str, str]]:
         yield "batch_sampler", "rows have no class labels; wanted batch_sampler or no_duplicates"
     if table.get("use_liger_kernel") and find_spec("liger_kernel") is None:
         yield "use_liger_kernel", "not installed; run: pip install liger-kernel"
-    trackers = table.get("report_to", "none")
-    for name in [trackers] if isinstance(trackers, str) else trackers:
-        if name in TRACKERS and find_spec(name) is None:
-            yield "report_to", f"not installed; run: pip install {name}"
 
 
-def _check_optimizer(table: dict[str, Any], arguments: Any) -> None:
-    """Makes optimizer and schedule once, for a single weight."""
-    weight, keys = torch.nn.Linear(1, 1), ("optim_args", "optim")
-    try:
-        make, options = Trainer.get_optimizer_cls_and_kwargs(arguments, weight)
-        optimizer = make(weight.parameters(), **options)
-        keys, options = ("lr_scheduler_kwargs", "lr_scheduler_type"), arguments.lr_scheduler_kwargs
-        get_scheduler(
-            arguments.lr_scheduler_type,
-            optimizer=optimizer,
-            num_warmup_steps=arguments.get_warmup_steps(100),
-            num_training_steps=100,
-            scheduler_specific_kwargs=options if isinstance(options, dict) else None,
-        )
-    except (ImportError, ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
-        name = keys[0] if keys[0] in table else keys[1]
-        raise _wrong(table, name, f"it cannot be made here: {_first_line(error)}") from None
+def _try_out(config: TrainRecipe) -> None:
+    """Makes arguments, trackers, optimizer, schedule and loader once, for a single weight and row.
+
+    Raises:
+        _REFUSALS: the libraries refuse a value, or a package is missing.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = training_arguments(config, Path(scratch), Path(scratch))
+    for tracker in get_reporting_integration_callbacks(arguments.report_to):
+        tracker()
+    weight = torch.nn.Linear(1, 1)
+    if arguments.torch_compile:
+        torch.compile(weight, backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode)
+    make, given = Trainer.get_optimizer_cls_and_kwargs(arguments, weight)
+    get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer=make(weight.parameters(), **given),
+        num_warmup_steps=arguments.get_warmup_steps(100),
+        num_training_steps=100,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+    )
+    DataLoader(
+        [0],  # type: ignore[arg-type]
+        batch_size=arguments.train_batch_size,
+        num_workers=arguments.dataloader_num_workers,
+        persistent_workers=arguments.dataloader_persistent_workers,
+        prefetch_factor=arguments.dataloader_prefetch_factor,
+    )
 
 
 def _kind(config: TrainRecipe) -> Any:
@@ -187,7 +194,3 @@ def _kind(config: TrainRecipe) -> Any:
 
 def _wrong(table: dict[str, Any], name: str, why: str) -> UserError:
     return UserError(f"recipe: trainer.{name} = {table.get(name, 'not set')!r}: {why}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,7 +24,7 @@ from cards.publish.files import write_files
 from foils.errors import UserError
 from foils.folders import locked, put_in_place, recover
 from foils.words import duration, listed
-from training.identity import REMEDY, Run, differences
+from training.identity import FOREIGN, REMEDY, Run, differences
 from training.publish import finished_record
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     differing = run.differing(earlier.get("inputs", {})) if earlier else [f"{INPUTS} is missing or unreadable"]
     replaces = fresh or bool(not differing and earlier.get("fresh"))  # one that was killed goes on as any other
     if replaces and out.exists():
-        finished_record(out)  # a folder without a record is not ours to replace
+        finished_record(out, FOREIGN)  # a folder without a record is not ours to replace
     elif run.is_done(out):
         if not earlier or not differing:  # what a kill left when the model was in its place already
             _remove(partial)

@@ -9,13 +9,8 @@ from typing import Any
 from training.loop.dev import LOGGED, METRIC
 
 FIGURE = "figures/training.png"
-LINES: dict[str, tuple[str | None, dict[str, Any]]] = {
-    "loss": ("training rows", {"linewidth": 1.6}),
-    "dev_loss": ("held-out rows", {"linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 3}),
-    "dev_ndcg": (None, {"linewidth": 1.6, "marker": "o", "markersize": 3.5}),
-}
-"""Keys of the history -> label and style of their lines."""
-INK, GRID, COLOUR = "#333333", "#dddddd", "#0072b2"
+LINES = {"loss": "training rows", "dev_loss": "held-out rows", "dev_ndcg": f"{METRIC}, held-out queries"}
+"""Keys of the history -> what their lines show."""
 _MOST_ROWS = 200
 
 History = Sequence[Mapping[str, Any]]
@@ -56,28 +51,19 @@ def add_curves(folder: Path, rows: History, seed: int) -> dict[str, str]:
 def draw(rows: History) -> bytes:
     """A PNG on white: the loss above, the dev score below where it was measured; equal histories give equal bytes."""
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = [keys for keys in (("loss", "dev_loss"), ("dev_ndcg",)) if _curve(rows, keys[0])]
-    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 11, "text.color": INK, "axes.labelcolor": INK}):
+    with mpl.rc_context({"font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 0.6 + 2.5 * len(panels)), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, keys in zip(grid, panels, strict=True):
-            for key in keys:
-                if points := _curve(rows, key):
-                    axes.plot(*zip(*points, strict=True), color=COLOUR, label=LINES[key][0], **LINES[key][1])
-            axes.set_ylabel("loss" if "loss" in keys else f"{METRIC}, held-out queries")
-            base = dict(_curve(rows, "dev_ndcg")).get(0) if "dev_ndcg" in keys else None
-            if base is not None:
-                axes.axhline(base, color=INK, linestyle="--", linewidth=1.2, label=f"untouched base {base:.4f}")
-            axes.grid(color=GRID, linewidth=0.7)
-            axes.spines[["top", "right"]].set_visible(False)
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(frameon=False, fontsize=9, ncols=2)
-        grid[-1].set_xlabel("step")
-        grid[-1].xaxis.get_major_locator().set_params(integer=True)
+        for axes, keys in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+            for key in [key for key in keys if _curve(rows, key)]:
+                axes.plot(*zip(*_curve(rows, key), strict=True), marker="" if key == "loss" else "o", label=LINES[key])
+            base = dict(_curve(rows, "dev_ndcg")).get(0)
+            if base is not None and "dev_ndcg" in keys:
+                axes.axhline(base, color="black", linestyle="--", label=f"untouched base {base:.4f}")
+            axes.set(xlabel="step", ylabel=METRIC if "dev_ndcg" in keys else "loss")
+            axes.legend(frameon=False)
         target = BytesIO()
         figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
     return target.getvalue()

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from msgspec import Struct
 from sentence_transformers.base.evaluation import BaseEvaluator
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerState
 
 from foils.errors import UserError
 from foils.metrics import DEPTH, MAIN_METRIC, Rankings, mean_interval, per_query_scores
@@ -150,28 +150,10 @@ def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
         **dict.fromkeys(("eval_steps", "save_steps"), every),
         **dict.fromkeys(("eval_on_start", "load_best_model_at_end", "greater_is_better"), True),
         "metric_for_best_model": LOGGED,
+        "restore_callback_states_from_checkpoint": True,  # what early stop has counted
         "save_total_limit": 2,
         "per_device_eval_batch_size": batch_size,
     }
-
-
-class EarlyStop(TrainerCallback):
-    """Stops after `patience` measurements in a row without a better one; the untouched base's does not count.
-
-    It counts in the trainer's log, which checkpoints carry: a run that was killed and resumed stops at the same step.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        """Counts after each measurement."""
-        trained = [value for step, value in measurements(state.log_history).items() if step > 0]
-        if trained and len(trained) - 1 - trained.index(max(trained)) >= self._patience > 0:
-            control.should_training_stop = True
-        return control
 
 
 def measurements(log_history: Sequence[Mapping[str, Any]]) -> dict[int, float]:

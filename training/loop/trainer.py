@@ -4,18 +4,17 @@ import errno
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from foils.errors import UserError
 from training import preflight
@@ -127,18 +126,17 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     """Trains to the end, from the last whole checkpoint where there is one.
 
     Returns:
-        For the run record: the batch size is over all processes and gradient accumulation; mean loss and seconds are of
-        all attempts; `resumed_from` is the step that this one went on from (0 for the start).
+        For the run record: the batch size is over all processes and gradient accumulation; seconds are of all attempts;
+        `resumed_from` is the step that this one went on from (0 for the start).
     """
     arguments, config = trainer.args, job.config
     (start,) = broadcast_object_list([last_checkpoint(job.folder) if PartialState().is_main_process else None])
     timed = arguments.save_strategy == "no"  # the recipe leaves it to us
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
-    trainer.add_callback(_LogsAll())
     trainer.add_callback(StopOnNaN(trainer.loss))
     if config.dev.patience:
-        trainer.add_callback(dev.EarlyStop(config.dev.patience))
+        trainer.add_callback(EarlyStoppingCallback(config.dev.patience))
     # The card that sentence-transformers writes into each checkpoint would ask the Hub for the base.
     trainer.model.model_card_data.local_files_only = True
     arguments.eval_on_start = arguments.eval_on_start and start is None  # the first attempt has measured the base
@@ -151,7 +149,6 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     return {
         "steps": outcome.global_step,
         "batch_size": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
-        "mean_loss": _mean_loss(trainer.state.log_history),
         "seconds": round(marks.seconds, 1),
         "resumed_from": 0 if start is None else int(start.name.rpartition("-")[2]),
     }
@@ -180,23 +177,6 @@ def _check_best(trainer: Trainer, best: dict[str, Any]) -> None:
                 f"queries and what was loaded from it has {found:.4f}: it is damaged; run again from the start, or "
                 "without [dev]"
             )
-
-
-class _LogsAll(TrainerCallback):
-    """Logs every step that a checkpoint or the run ends with, since the mean loss is taken from the log."""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if control.should_save or state.global_step >= state.max_steps:
-            control.should_log = True
-
-
-def _mean_loss(log_history: Sequence[Mapping[str, Any]]) -> float | None:
-    """The mean over all steps from the log, which a checkpoint carries; transformers' own forgets earlier attempts."""
-    logged = [(entry["step"], entry["loss"]) for entry in log_history if "loss" in entry]
-    if not logged:
-        return None
-    steps, losses = zip(*logged, strict=True)
-    return round(float(np.average(losses, weights=np.diff([0, *steps]))), 6)
 
 
 def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:

@@ -13,6 +13,7 @@ UNUSED, UNUSED_WARNED = 0.5, 0.05
 REUSED, REUSED_WARNED, FEWEST = 0.05, 0.01, 20
 """Shares of rows with the same negative: refused above, warned of above, from `FEWEST` rows on."""
 CUT_WARNED = 0.2
+UNKNOWN_WARNED = 0.05
 TIGHT = 0.8
 _WITHOUT_DUPLICATES = (BatchSamplers.NO_DUPLICATES.value, BatchSamplers.NO_DUPLICATES_HASHED.value)
 _FEWER_USES = "build with fewer uses of a negative (the selection rule max_uses)"
@@ -93,6 +94,12 @@ def tokens(report: Report) -> None:
         cut = [f"{each.column} {each.cut:.0%}" for each in columns if each.cut > CUT_WARNED]
         where = f"{_where(figures, name)}texts are cut at {limit} tokens: "
         report.warnings += [f"{where}{', '.join(cut)}; set max_seq_length higher if their ends matter"] if cut else []
+        unknown = [f"{each.unknown:.0%} of {each.column}" for each in columns if each.unknown > UNKNOWN_WARNED]
+        if unknown:
+            what = f"base {figures.plan.base} does not know {', '.join(unknown)} (of the tokens)"
+            report.warnings.append(
+                f"{_where(figures, name)}{what}: it cannot read their language; name a base that was trained on it"
+            )
 
 
 def texts(report: Report) -> None:

@@ -81,6 +81,8 @@ class Report(Struct):
         Raises:
             UserError: there are problems; all of them, one line each.
         """
-        left = [problem for problem in self.problems if problem.key not in allowed]
+        left = [problem.line for problem in self.problems if problem.key not in allowed]
         if left:
-            raise UserError("\n".join(["pre-flight: not started:", *(f"  {problem.line}" for problem in left)]))
+            raise UserError(
+                "\n  ".join(["pre-flight: not started:", *left] if left[1:] else [f"pre-flight: {left[0]}"])
+            )

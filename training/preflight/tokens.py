@@ -31,6 +31,7 @@ class Lengths(Struct, frozen=True):
         mean: of the tokens that are read, without those behind the cut.
         longest: of the sample and of the column's five longest texts by bytes.
         cut: the share of texts that are longer than the model reads, 0 to 1.
+        unknown: the share of tokens that the tokenizer has no token for, 0 to 1.
         read: what the model reads of the first row.
     """
 
@@ -41,6 +42,7 @@ class Lengths(Struct, frozen=True):
     mean: float
     longest: int
     cut: float
+    unknown: float
     read: str
 
 
@@ -94,7 +96,8 @@ def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, place
         for some in (places, longest)
     )
     texts[0], longest_texts[0] = ([prompt + text for text in column] for column in (texts[0], longest_texts[0]))
-    found, extremes = _counts(model.tokenizer, texts), _counts(model.tokenizer, longest_texts)
+    ids, extremes = _ids(model.tokenizer, texts), _ids(model.tokenizer, longest_texts)
+    found = np.array([len(each) for each in ids])
     p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
     return Lengths(
         column="+".join(names),
@@ -102,8 +105,9 @@ def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, place
         p50=int(p50),
         p95=int(p95),
         mean=round(float(np.minimum(found, limit or found).mean()), 1),
-        longest=int(max(found.max(), extremes.max())),
+        longest=max(map(len, ids + extremes)),
         cut=float((found > limit).mean()) if limit else 0.0,
+        unknown=_unknown(model.tokenizer, ids),
         read=_read(model.tokenizer, [column[0] for column in texts], limit),
     )
 
@@ -114,12 +118,26 @@ def _bytes(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
     return np.concatenate([pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy() for batch in batches])
 
 
-def _counts(tokenizer: Any, texts: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
+def _ids(tokenizer: Any, texts: Sequence[Sequence[str]]) -> list[list[int]]:
     """The tokens of each text, or pair of texts, uncut."""
     if isinstance(tokenizer, Tokenizer):  # of a static embedding, which adds no special tokens
-        return np.array([len(each) for each in tokenizer.encode_batch_fast(texts[0], add_special_tokens=False)])
+        return [each.ids for each in tokenizer.encode_batch_fast(texts[0], add_special_tokens=False)]
     encoded = tokenizer(*texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)
-    return np.array([len(each) for each in encoded["input_ids"]])
+    return encoded["input_ids"]  # type: ignore[no-any-return]
+
+
+def _unknown(tokenizer: Any, ids: Sequence[Sequence[int]]) -> float:
+    """The share of unknown tokens among those of the texts themselves."""
+    if isinstance(tokenizer, Tokenizer):
+        name = getattr(tokenizer.model, "unk_token", None)
+        unknown, special = tokenizer.token_to_id(name) if name else None, set[int]()
+    else:
+        unknown, special = tokenizer.unk_token_id, {*tokenizer.all_special_ids}
+    if unknown is None:  # it spells every text in bytes
+        return 0.0
+    tokens = np.concatenate([np.array(each, np.int64) for each in ids])
+    count = int((tokens == unknown).sum())
+    return count / max(count + int((~np.isin(tokens, [*special, unknown])).sum()), 1)
 
 
 def _read(tokenizer: Any, texts: Sequence[str], limit: int | None) -> str:

@@ -3,7 +3,7 @@
 import logging
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from foils.errors import UserError
 from foils.hub import explained, load_parquet, parquet_builder
+from foils.texts import INVISIBLE
 from training.recipe import Columns
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 Form = Literal["parquet", "json"]
 Row = dict[str, str]
 CHECKED_ROWS, READ_ROWS, OPEN_FILES = 10_000, 1000, 16
+READABLE = rf"[^\s\p{{Z}}\p{{Cc}}\p{{Cf}}\x{{2800}}{''.join(INVISIBLE)}]"
+"""A character that a reader sees, in the syntax of RE2."""
 NEGATIVE_NAME = re.compile(r"negative(?:_(\d+))?")
 # Names in the training sets that sentence-transformers publishes.
 QUERY_NAMES = ("query", "anchor", "question")
@@ -98,7 +101,7 @@ class Part(Struct, frozen=True):
         """Loads all rows: `query`, `positive`, `negative_1` ...; other columns are left out.
 
         Raises:
-            UserError: a column is missing, a text is missing or blank, or the files cannot be read.
+            UserError: a column is missing, a text is missing or shows nothing, or the files cannot be read.
         """
         rows = self.table.load()
         columns = self.columns(rows.column_names)
@@ -106,7 +109,7 @@ class Part(Struct, frozen=True):
         if len(rows) == 0:
             raise UserError(f"dataset {self.name}: holds no row")
         for number, batch in enumerate(rows.with_format("arrow").iter(CHECKED_ROWS)):
-            self._check_texts(batch, number * CHECKED_ROWS)
+            self._check_texts(batch, columns, number * CHECKED_ROWS)
         return rows.rename_columns({old: new for old, new in columns.items() if old != new})
 
     def first_columns(self) -> Row:
@@ -122,7 +125,7 @@ class Part(Struct, frozen=True):
         """Yields all rows, piece by piece; `order` shuffles the files.
 
         Raises:
-            UserError: a file cannot be read, or a text is missing or blank.
+            UserError: a file cannot be read, or a text is missing or shows nothing.
         """
         files = list(self.table.paths)
         if order is not None:
@@ -130,9 +133,8 @@ class Part(Struct, frozen=True):
         for file in files:
             with explained(f"dataset {self.name}, {Path(file).name}"):
                 for number, batch in enumerate(_batches(file, self.table.form, list(columns))):
-                    texts = batch.select(list(columns))
-                    self._check_texts(texts, number * READ_ROWS, f"{Path(file).name}, ")
-                    yield from texts.rename_columns(list(columns.values())).to_pylist()
+                    self._check_texts(batch, columns, number * READ_ROWS, f"{Path(file).name}, ")
+                    yield from batch.select(list(columns)).rename_columns(list(columns.values())).to_pylist()
 
     def count_rows(self) -> int:
         """Counts the rows of all files, from the Parquet files' footers."""
@@ -140,16 +142,18 @@ class Part(Struct, frozen=True):
         with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
             return sum(pool.map(count, self.table.paths))
 
-    def _check_texts(self, texts: pa.Table, start: int, file: str = "") -> None:
-        for column in texts.column_names:
-            kind = texts[column].type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    def _check_texts(self, rows: pa.Table, columns: Iterable[str], start: int, file: str = "") -> None:
+        for column in columns:
+            texts = rows[column] if column in rows.column_names else pa.nulls(len(rows))
+            if pa.types.is_null(texts.type):  # of JSON lines, none of which has it
+                texts = texts.cast(pa.string())
+            if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
                 raise UserError(
-                    f"dataset {self.name}: column {column!r} holds {kind} and not text; name another column, or "
-                    "convert it"
+                    f"dataset {self.name}: {file}column {column!r} holds {texts.type} and not text; name another "
+                    "column, or convert it"
                 )
-            blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts[column])), 0)
-            place = pc.index(pc.fill_null(blank, True), pa.scalar(True)).as_py()
+            readable = pc.fill_null(pc.match_substring_regex(texts, READABLE), False)
+            place = pc.index(readable, pa.scalar(False)).as_py()
             if place >= 0:
                 raise UserError(
                     f"dataset {self.name}: {file}row {start + place + 1}: {column} is empty; leave such rows out of "

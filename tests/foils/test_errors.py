@@ -1,0 +1,50 @@
+"""What a user can mend ends a command in one line; a mistake of the code shows its traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from eval.recipe import CompareRecipe
+from foils.errors import UserError, run_entry
+from foils.folders import locked
+from foils.recipe import decode_config, overridden
+
+RECIPE = {"name": "x", "dataset": "x", "training": "x", "tasks": ["x"]}
+
+
+@pytest.mark.parametrize("place", ["file/below", "file", "x" * 300, "/proc/nowhere"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys, place):
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / place
+    assert run_entry(lambda: folder.mkdir(parents=True)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {folder}: cannot be written (")
+    assert said.count("\n") == 1
+    with pytest.raises(UserError, match=r"^folder .*: cannot be written \("), locked(folder / "out"):
+        pass
+
+
+def test_a_missing_package_is_named(capsys):
+    assert run_entry(lambda: __import__("no_such_package.inner")) == 2
+    assert "error: no_such_package is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mistake", [lambda: Path("no/such/file").read_text(), lambda: __import__("foils.no_such")])
+def test_a_mistake_of_the_code_is_not_explained_away(mistake):
+    with pytest.raises((FileNotFoundError, ModuleNotFoundError)):
+        run_entry(mistake)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("seeds=1,2,3", "--set 'seeds=[1, 2, 3]'"),
+        ("seeds=5", "--set 'seeds=[5]'"),
+        ("arms=[none,llm+bm25]", """--set 'arms=["none", "llm+bm25"]'"""),
+        ("tasks=my folder/beir", """--set 'tasks=["my folder/beir"]'"""),
+    ],
+)
+def test_a_list_that_the_shell_took_apart(given, words):
+    with pytest.raises(UserError, match="expected `array`") as refused:
+        decode_config(overridden({**RECIPE}, [given]), CompareRecipe, "x.toml", [given])
+    assert str(refused.value).endswith(f"; write {words}")
