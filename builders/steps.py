@@ -63,7 +63,7 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
 
 def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
     config = recipe.config
-    with llm_session(checked.llm, store_file) as session:
+    with llm_session(checked.llm, store_file, out) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
         context = Context(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
         asked = _asked(config, checked, context)
