@@ -104,6 +104,11 @@ class Caller:
         for call in set(self._calls.values()) - kept:
             call.cancel()
 
+    def call_of(self, request: ChatRequest) -> Call:
+        """A request as it is sent and stored."""
+        body = body_of(request, self._config)
+        return Call(*keyed(body), body, bytes_of(request.messages))
+
     async def ask(self, request: ChatRequest) -> ChatAnswer:
         """An answer, from the store or the endpoint; equal requests at the same time are one call.
 
@@ -111,10 +116,9 @@ class Caller:
             RefusedError: the endpoint will not answer this request.
             UserError: it refuses, stays busy or away, or the budget is spent.
         """
-        body = body_of(request, self._config)
-        call = Call(*keyed(body), body, bytes_of(request.messages))
+        call = self.call_of(request)
         if call.key not in self._calls:
-            stored = self._stored(call)
+            stored = self.stored(call)
             if stored is not None:
                 if stored.get("place", self._config.place) != self._config.place:
                     self._elsewhere[stored["place"]] += 1
@@ -124,7 +128,7 @@ class Caller:
             self._calls[call.key] = asyncio.create_task(self._paid(call))
         return await asyncio.shield(self._calls[call.key])
 
-    def _stored(self, call: Call) -> Stored | None:
+    def stored(self, call: Call) -> Stored | None:
         """The answer that is there already, in the store or in `llm.answers`."""
         stored = self._store.get_many([call.key]).get(call.key)
         if stored is None and call.key in self._given:

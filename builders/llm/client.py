@@ -181,7 +181,7 @@ class _Rows(Generic[TaskT]):
                 task.refused(f"{error}")
                 self._watch(self._stage, task, request, None, REFUSED)
                 self._progress.done += 1
-                self._rejections.unanswered(row, f"{error}")
+                self._rejections.not_answered(row, f"{error}")
                 return
             reason = task.take(answer)
             self._watch(self._stage, task, request, answer, reason)

@@ -44,6 +44,7 @@ class Rejections:
 
     Attributes:
         accepted: whether any row got what it needs; from then on no answer is kept.
+        unanswered: what the endpoint said of rows that it does not answer.
         reasons: why answers were rejected, with their numbers.
     """
 
@@ -51,7 +52,7 @@ class Rejections:
         self.accepted = False
         self.reasons: Counter[str] = Counter()
         self._stage = stage
-        self._unanswered: Counter[str] = Counter()
+        self.unanswered: Counter[str] = Counter()
         self._kept: list[dict[str, Any]] = []
 
     def add(self, row: str, reason: str, answer: ChatAnswer) -> None:
@@ -60,20 +61,20 @@ class Rejections:
         if not self.accepted:
             self._kept.append({"row": row, "reason": reason, "answer": answer.text, "finish": answer.finish_reason})
 
-    def unanswered(self, row: str, words: str) -> None:
+    def not_answered(self, row: str, words: str) -> None:
         """Takes a row that the endpoint does not answer."""
-        if not self._unanswered:
+        if not self.unanswered:
             logger.warning("%s: %s goes without an answer: %s", self._stage, row, words)
-        self._unanswered[words] += 1
+        self.unanswered[words] += 1
         self.reasons[REFUSED] += 1
         if not self.accepted:
             self._kept.append({"row": row, "reason": REFUSED, "answer": words})
 
     def report(self) -> None:
         """Says how many rows go without an answer, where it is more than the one that was named."""
-        number = self._unanswered.total()
+        number = self.unanswered.total()
         if number > 1:
-            logger.warning("%s: %d rows go without an answer: %s", self._stage, number, self._said())
+            logger.warning("%s: %d rows go without an answer: %s", self._stage, number, self.said())
 
     def error(self, rows: int, file: Path | None) -> UserError:
         """The error for a stage of which no row has a usable answer; what was rejected is written to `file`."""
@@ -82,11 +83,12 @@ class Rejections:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(f"{json.dumps(each)}\n" for each in self._kept), encoding="utf-8")
             where = f"; the answers are in {file}"
-        said = f"; the endpoint: {self._said()}" if self._unanswered else ""
+        said = f"; the endpoint: {self.said()}" if self.unanswered else ""
         return UserError(
             f"{self._stage}: none of {rows} rows has a usable answer: {with_remedies(self._stage, self.reasons)}"
             f"{said}{where}; foils doctor tries a change on a few rows"
         )
 
-    def _said(self) -> str:
-        return listed([f"{words} ({number})" for words, number in self._unanswered.most_common()], 3)
+    def said(self) -> str:
+        """What the endpoint says of rows that it does not answer, with their numbers."""
+        return listed([f"{words} ({number})" for words, number in self.unanswered.most_common()], 3)
