@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from builders.llm.completion import is_same_model
-from builders.llm.config import FieldsConfig, LlmConfig, Name
+from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.failures import Failure, failure_of
 from builders.llm.ledger import Account, bytes_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
@@ -20,8 +20,7 @@ from foils.words import listed
 
 MOST_LISTED = 8
 KEY_REFUSED = frozenset({401, 403})
-_INSTEAD: dict[str, tuple[Name, ...]] = {"max_tokens": ("max_completion_tokens", False)}
-"""What may stand for a field that is refused."""
+_OTHER_NAMES = {"max_tokens": ["max_completion_tokens"]}
 
 
 class _Entry(Struct):
@@ -53,7 +52,7 @@ class Probe:
 
     Args:
         endpoint: where it is.
-        llm: the recipe's `[llm]`, with time-outs for probes.
+        llm: the recipe's `[llm]`.
         request: one that has each field that the build's requests have.
         account: of the probe's calls.
 
@@ -102,33 +101,31 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
-        fields = self._asked.fields
-        left = list(FieldsConfig.__struct_fields__)
-        while left and isinstance(failure, Failure):
-            left.sort(key=lambda name: name not in failure.words)
-            for name in left:
-                for instead in _INSTEAD.get(name, (False,)):
-                    changed = msgspec.structs.replace(fields, **{name: instead})
-                    reply = await self._ask(msgspec.structs.replace(self._asked, fields=changed))
-                    if not isinstance(reply, Failure):
-                        return await self._with_what_was_not_in_the_way(changed)
-                    if reply.words != failure.words:
-                        break
-                else:
-                    continue
-                break
+        fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
+        while left:
+            for name in sorted(left, key=lambda name: name not in failure.words):
+                less = msgspec.structs.replace(fields, **{name: False})
+                reply = await self._ask(msgspec.structs.replace(self._asked, fields=less))
+                if not isinstance(reply, Failure):
+                    return await self._with_what_was_not_in_the_way(less)
+                if reply.words != failure.words:
+                    fields, failure = less, reply
+                    left.remove(name)
+                    break
             else:
                 return None
-            fields, failure = changed, reply
-            left.remove(name)
         return None
 
     async def _with_what_was_not_in_the_way(self, fields: FieldsConfig) -> FieldsConfig:
+        """The fields with as many as the endpoint takes under this or another name."""
         for name in fields.left_out():
-            whole = msgspec.structs.replace(fields, **{name: getattr(self._asked.fields, name)})
-            if whole != fields and len(fields.left_out()) > 1:
-                reply = await self._ask(msgspec.structs.replace(self._asked, fields=whole))
-                fields = fields if isinstance(reply, Failure) else whole
+            for instead in (getattr(self._asked.fields, name), *_OTHER_NAMES.get(name, ())):
+                more = msgspec.structs.replace(fields, **{name: instead})
+                if more != fields and not isinstance(
+                    await self._ask(msgspec.structs.replace(self._asked, fields=more)), Failure
+                ):
+                    fields = more
+                    break
         return fields
 
     def _refused(self, failure: Failure, models: Sequence[str]) -> Finding:

@@ -37,7 +37,7 @@ from foils.words import shortened
 WIDTH, NAME_WIDTH, STATUS_WIDTH = 100, 18, 9
 FEWEST, MOST = 8, 64
 """Rows that are tried: as many as are asked for at once."""
-LONGEST_PROBE_S, LONGEST_QUOTE = 30.0, 90
+LONGEST_QUOTE = 90
 _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORECASE)
 Say = Callable[[str], Any]
 
@@ -79,10 +79,11 @@ def examine(
         say(row(finding))
 
     ledger = Ledger(llm.prices)
-    short = msgspec.structs.replace(llm, timeout_s=min(llm.timeout_s, LONGEST_PROBE_S))
+    some = _some_rows(recipe, sample(passages, recipe.corpus.sample, recipe.seed) if given is None else given)
+    say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
         say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        probe = Probe(endpoint, short, _first_request(recipe), ledger.account("probe"))
+        probe = Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"))
 
         async def probed() -> None:
             async for finding in probe.findings():
@@ -95,8 +96,6 @@ def examine(
                     msgspec.structs.replace(probe.llm, timeout_s=llm.timeout_s), store, lambda: endpoint, ledger
                 )
                 context = Context(passages, recipe.corpus.language, recipe.seed, session.run, Path(folder))
-                seeds = sample(passages, recipe.corpus.sample, recipe.seed) if given is None else given
-                some = _some_rows(recipe, seeds)
                 retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
                 _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
                 show(_speed(min(llm.concurrency, some.num_rows), ledger, store))
@@ -146,7 +145,7 @@ def _try(session: Llm, stages: Iterator[Tried], show: Callable[[Finding], None])
             show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
     except UserError as error:
         stage = next(reversed(session.rejections), "answers")
-        said = f"; the first answer: {quoted(first[stage].text)}" if stage in first else ""
+        said = f"; the first answer: {quoted(first[stage].text)}" if stage in first and first[stage].text else ""
         show(Finding(stage, "failed", f"{error}{said}"))
 
 

@@ -42,9 +42,9 @@ def from_store(llm: Llm, ledger: Ledger) -> Converse:
         stage: str,
         tasks: Iterable[TaskT],
         *,
-        total: int,
+        total: int,  # noqa: ARG001
         attempts: int,
-        done: Callable[[TaskT], object],  # noqa: ARG001
+        done: Callable[[TaskT], object],
     ) -> None:
         for task in tasks:
             for attempt in range(attempts):

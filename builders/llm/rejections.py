@@ -82,11 +82,11 @@ class Rejections:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(f"{json.dumps(each)}\n" for each in self._kept), encoding="utf-8")
-            where = f"; the answers are in {file}"
+            where = f"; the answers are in {file}; foils doctor tries a change on a few rows"
         said = f"; the endpoint: {self.said()}" if self.unanswered else ""
         return UserError(
             f"{self._stage}: none of {rows} rows has a usable answer: {with_remedies(self._stage, self.reasons)}"
-            f"{said}{where}; foils doctor tries a change on a few rows"
+            f"{said}{where}"
         )
 
     def said(self) -> str:
