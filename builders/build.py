@@ -65,9 +65,10 @@ def _entry() -> None:
     rows = arguments.sample_rows
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
     if arguments.doctor:
-        from builders.doctor.examine import examine
+        check(recipe.config)
+        from builders.steps import examined
 
-        return examine(recipe.config)
+        return examined(recipe.config)
     target = push_target(arguments, dry_run_alone=True)
     if arguments.dry_run and target is None:
         return estimate(recipe, arguments.store, SAMPLE_ROWS if rows is None else rows)

@@ -45,17 +45,18 @@ def in_rounds(
     again: list[tuple[int, TaskT]] = []
     is_first = True
 
-    def done(task: TaskT) -> None:
+    def done(task: TaskT) -> bool:
         place, settled = next(places), settle(task)
         if settled is None:
             again.append((place, task))
-            return
+            return False
         for table, further, rows in zip(tables, late, settled, strict=True):
             for row in rows:
                 if is_first:
                     table.add(place, *row)
                 else:
                     further.append((place, *row))
+        return bool(settled[0])
 
     if total:
         converse(stage, tasks, total=total, attempts=attempts, done=done)

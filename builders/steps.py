@@ -1,6 +1,7 @@
 """The steps of a build, straight down: corpus, queries, leakage, candidates, scores, selection, data set."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
+from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
 from builders.language import warn_of_language
 from builders.leakage.found import Found
@@ -63,7 +65,7 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
 
 def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
     config = recipe.config
-    with llm_session(checked.llm, store_file) as session:
+    with llm_session(checked.llm, store_file, out) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
         context = Context(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
         asked = _asked(config, checked, context)
@@ -109,6 +111,18 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
     checked = _checked(config)
     passages, llm = checked.corpus.passages, checked.llm
     dry_run(config, passages, llm, store_file, lambda context: _retriever(config, context), sample_rows)
+
+
+def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> None:
+    """Tries the recipe's LLM on some rows; see `examine`.
+
+    Raises:
+        UserError: as `build`; also if the build would fail at an LLM's stage.
+    """
+    checked = _checked(config)
+    given = None if checked.given is None else checked.given.queries
+    passages, llm = checked.corpus.passages, checked.llm
+    examine(config, passages, llm, given, lambda context: _retriever(config, context), print_line)
 
 
 class _Checked(NamedTuple):

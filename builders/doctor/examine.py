@@ -1,93 +1,214 @@
-"""The endpoint doctor: tries what a build will ask of its LLM.
+"""The endpoint doctor: tries what a build will ask of its LLM, and checks the answers as the build does.
 
     python -m builders.build RECIPE --doctor [--set llm.base_url=http://127.0.0.1:8080/v1]
 
-It prints a row a check. It builds and stores nothing, and says first how many calls it makes at most.
+It prints a row a check. It builds and stores nothing.
 """
 
 import asyncio
+import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from builders.doctor.checks import FIRST_TRIES, LONGEST_PROBE_S, MOST_AT_ONCE, Finding, Probe
-from builders.doctor.first_requests import requests_of
+from builders.context import Context
+from builders.corpus import sample
+from builders.doctor.endpoint import Finding, Probe
+from builders.estimate.trial import ROUND_TRIP, Tried, try_stages
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, api_key
-from builders.llm.ledger import Account
-from builders.llm.posting import PostingClient
+from builders.llm.ledger import Ledger
+from builders.llm.messages import ChatAnswer, ChatRequest, Task
+from builders.llm.rejections import Rejections, with_remedies
 from builders.llm.session import endpoint_of
-from builders.recipe import BuildRecipe, asks_llm
-from builders.recipe_checks import check
+from builders.llm.store import CallStore
+from builders.prompts import in_language, load_prompt
+from builders.queries.round_trip import Retrieve
+from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm
 from foils.errors import UserError, scrub
+from foils.words import shortened
 
-WIDTH, NAME_WIDTH, STATUS_WIDTH = 100, 16, 11
+WIDTH, NAME_WIDTH, STATUS_WIDTH = 100, 18, 9
+FEWEST, MOST = 8, 64
+"""Rows that are tried: as many as are asked for at once."""
+LONGEST_QUOTE = 90
+_ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORECASE)
 Say = Callable[[str], Any]
 
 
-def examine(recipe: BuildRecipe, print_line: Say = print) -> None:
+def examine(
+    recipe: BuildRecipe,
+    passages: pa.Table,
+    llm: LlmConfig,
+    given: pa.Table | None,
+    retriever: Callable[[Context], Retrieve],
+    print_line: Say = print,
+) -> None:
     """Tries the recipe's LLM and prints what it finds.
 
     Args:
-        recipe: the recipe; its corpus is read, for real requests.
+        recipe: the recipe.
+        passages: the corpus, `schema.CORPUS`.
+        llm: the recipe's, identified.
+        given: labelled queries, `queries.TABLE`; None where the LLM writes them.
+        retriever: the build's own, for the round trip.
         print_line: takes the lines.
 
     Raises:
-        UserError: the recipe cannot run as it is; or recipe, corpus, key or embedded LLM are not as they must be.
+        UserError: the build would fail, or asks nothing of an LLM.
     """
-    check(recipe)
     if not asks_llm(recipe):
         raise UserError(
             "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
             "written; there is nothing to examine"
         )
-    llm, key = recipe.llm, api_key(recipe.llm)
+    key, statuses = api_key(llm), []
 
     def say(text: str) -> None:
         """Prints without the key, whatever put it there: servers have been seen to repeat it."""
         print_line(scrub(text.replace(key, "***")))
 
-    most = FIRST_TRIES + 2 + 2 * min(llm.concurrency, MOST_AT_ONCE)
-    say(f"The doctor makes at most {most} calls; it stores nothing.")
-    requests = requests_of(recipe)
-    llm = msgspec.structs.replace(llm, timeout_s=min(llm.timeout_s, LONGEST_PROBE_S))
-    with endpoint_of(llm) as endpoint:
-        say(f"\n{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
+    def show(finding: Finding) -> None:
+        statuses.append((finding.status, finding.name))
+        say(row(finding))
 
-        async def examined() -> list[Finding]:
-            async with PostingClient(endpoint, key, llm.timeout_s, lambda *_: None) as client:
-                probe, findings = Probe(client, llm, requests), []
-                async for finding in probe.findings():
-                    findings.append(finding)
-                    say(row(finding))
-            say(row(_cost(llm, probe.account)))
-            return findings
+    ledger = Ledger(llm.prices)
+    some = _some_rows(recipe, sample(passages, recipe.corpus.sample, recipe.seed) if given is None else given)
+    say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
+    with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
+        say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
+        probe = Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"))
 
-        findings = asyncio.run(examined())
-    failed = [finding.name for finding in findings if finding.status == "failed"]
+        async def probed() -> None:
+            async for finding in probe.findings():
+                show(finding)
+
+        asyncio.run(probed())
+        if probe.llm is not None:
+            with CallStore(Path(folder) / "calls") as store:
+                session = Llm(
+                    msgspec.structs.replace(probe.llm, timeout_s=llm.timeout_s), store, lambda: endpoint, ledger
+                )
+                context = Context(passages, recipe.corpus.language, recipe.seed, session.run, Path(folder))
+                retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
+                _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
+                show(_speed(min(llm.concurrency, some.num_rows), ledger, store))
+        show(_cost(ledger))
+    failed = [name for status, name in statuses if status == "failed"]
     if failed:
         raise UserError(
             f"the recipe cannot run as it is: failed: {', '.join(failed)}; the table says what to do about it, then "
             "run the same command again"
         )
-    warnings = sum(finding.status == "warning" for finding in findings)
+    warnings = sum(status == "warning" for status, _ in statuses)
     say(f"\nThe recipe can run as it is; {warnings} warning{'s' * (warnings != 1)}.")
 
 
-def _cost(llm: LlmConfig, account: Account) -> Finding:
-    figures = account.summary()
-    calls, read, written = (figures[name] for name in ("calls", "prompt_tokens", "completion_tokens"))
-    found = f"{calls} answers, {read:,} tokens read, {written:,} written"
-    price = f": {account.money:.4f} {llm.prices.currency}" if llm.prices.known else "; llm.prices has no price"
-    return Finding("cost", "ok", found + price)
+def _first_request(recipe: BuildRecipe) -> ChatRequest:
+    """A request in the form of the build's own, with each field that they have."""
+    prompt = load_prompt(in_language(next(iter(recipe.queries.weights())), recipe.corpus.language))
+    has_stop = recipe.queries.source is None or LLM_JUDGE in recipe.scorers
+    return ChatRequest(
+        prompt.messages("Eels. They swim across the ocean to spawn in the Sargasso Sea."),
+        max_tokens=recipe.queries.max_tokens,
+        temperature=recipe.queries.temperature,
+        seed=1,
+        stop=("\n",) if has_stop else (),
+    )
+
+
+def _some_rows(recipe: BuildRecipe, rows: pa.Table) -> pa.Table:
+    """As many rows as are asked for at once, and the longest one, which shows whether prompts fit."""
+    sizes = pc.binary_length(rows["text"])
+    longest = pc.index(sizes, pc.max(sizes)).as_py()
+    some = sample(rows, min(max(FEWEST, recipe.llm.concurrency), MOST), recipe.seed)
+    return some if rows["_id"][longest] in some["_id"] else pa.concat_tables([some, rows.slice(longest, 1)])
+
+
+def _try(session: Llm, stages: Iterator[Tried], show: Callable[[Finding], None]) -> None:
+    """Shows what comes of each stage; ends with the first that gets nowhere."""
+    first: dict[str, ChatAnswer] = {}
+
+    def saw(stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:  # noqa: ARG001
+        if answer is not None:
+            first.setdefault(stage, answer)
+
+    session.watch = saw
+    try:
+        for tried in stages:
+            show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
+    except UserError as error:
+        stage = next(reversed(session.rejections), "answers")
+        said = f"; the first answer: {quoted(first[stage].text)}" if stage in first and first[stage].text else ""
+        show(Finding(stage, "failed", f"{error}{said}"))
+
+
+def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | None) -> Finding:
+    """What a stage made of its rows."""
+    usable = tried.found.num_rows
+    found = f"{usable} of {tried.asked} usable"
+    if tried.stage == ROUND_TRIP:
+        found = f"{usable} of {tried.asked} queries find their passage"
+        found += "" if usable else " -> a larger queries.round_trip_k, or another llm.model"
+    if first is not None:
+        found += f", the first: {quoted(first.text)}; "
+        counts = (first.prompt_tokens, first.completion_tokens)
+        uncounted = "tokens are not counted, so cost and budget are guessed from bytes"
+        found += uncounted if None in counts else f"{counts[0]} tokens read, {counts[1]} written"
+    if rejections is not None and rejections.reasons:
+        found += f"; rejected answers: {with_remedies(tried.stage, rejections.reasons)}"
+    if rejections is not None and rejections.unanswered:
+        found += f"; the endpoint: {rejections.said()}"
+        if _ABOUT_LENGTH.search(rejections.said()):
+            found += " -> lower passage_chars or max_tokens, or start the server with a larger context"
+    if not usable:
+        return Finding(tried.stage, "failed", found)
+    has_most = 2 * usable >= tried.asked and not (rejections and rejections.unanswered)
+    return Finding(tried.stage, "ok" if has_most else "warning", found)
+
+
+def _speed(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
+    """How fast the recipe's concurrency was served."""
+    calls, busy, total, tokens, again = ledger.sums(
+        "calls", "busy_seconds", "call_seconds", "completion_tokens", "failed_tries"
+    )
+    found = f"{at_once} at once: {calls / max(busy, 1e-3):.2f} calls/s, {tokens / max(busy, 1e-3):.1f} tokens/s"
+    found += f", {total / max(calls, 1):.2f} s a call"
+    if not again:
+        return Finding("speed", "ok", found)
+    ((problem,),) = store.rows("SELECT problem FROM failures GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
+    found += f"; {again:.0f} failed tries, most: {problem} -> try a lower llm.concurrency"
+    return Finding("speed", "warning", found)
+
+
+def _cost(ledger: Ledger) -> Finding:
+    calls, read, written = ledger.sums("calls", "prompt_tokens", "completion_tokens")
+    price = ledger.cost()
+    found = f"{calls:.0f} answers, {read:,.0f} tokens read, {written:,.0f} written"
+    return Finding("cost", "ok", f"{found}: {price}" if price else f"{found}; llm.prices has no price")
+
+
+def quoted(text: str) -> str:
+    r"""What a server wrote, shortened, on one line and without what would move a terminal's cursor.
+
+    >>> quoted("one\ntwo\x1b[2J")
+    '"one two?[2J"'
+    """
+    printable = "".join(letter if letter.isprintable() or letter.isspace() else "?" for letter in text)
+    return f'"{shortened(printable, LONGEST_QUOTE)}"'
 
 
 def row(finding: Finding) -> str:
     """A finding as a row of the table.
 
     >>> print(row(Finding("key", "failed", "answered 401 -> set llm.api_key_env")))
-    key             failed     answered 401
+    key               failed   answered 401
                                -> set llm.api_key_env
     """
     indent = NAME_WIDTH + STATUS_WIDTH

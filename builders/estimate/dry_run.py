@@ -9,9 +9,7 @@ import pyarrow as pa
 from builders.context import Context
 from builders.corpus import sample
 from builders.estimate.sample import (
-    ACCEPTED,
     CALLS,
-    ROUND_TRIP,
     ROWS,
     TOKENS_IN,
     TOKENS_OUT,
@@ -19,6 +17,7 @@ from builders.estimate.sample import (
     Sample,
     at_most,
 )
+from builders.estimate.trial import ROUND_TRIP, from_store, try_stages
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
@@ -72,7 +71,11 @@ def dry_run(
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
         measured.run(sampled, context, retriever(context))
-    for line in report(config, measured, session.ledger):
+        paid = Ledger(llm.prices)
+        context.converse = from_store(session, paid)
+        for _ in try_stages(config, seeds, context, retriever(context)):
+            pass
+    for line in report(config, measured, session.ledger, paid):
         print(line)
     money = measured.money()
     if llm.budget is not None and money.value - money.margin > llm.budget:
@@ -82,8 +85,8 @@ def dry_run(
         )
 
 
-def report(config: BuildRecipe, measured: Sample, ledger: Ledger) -> Iterator[str]:
-    """All that a dry run prints, line by line."""
+def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) -> Iterator[str]:
+    """All that a dry run prints, line by line; `paid` has the answers of the whole build that the store has now."""
     size, population, prices = measured.size, measured.population, config.llm.prices
     intervals = "with 90 % intervals" if size < population else "which is all of it"
     yield f"{config.name}: measured on {size:,} of {population:,} seed passages, {intervals}"
@@ -91,20 +94,18 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger) -> Iterator[st
     yield from _table(config, measured)
     yield ""
     calls, read, written = measured.figures[:, :, [CALLS, TOKENS_IN, TOKENS_OUT]].sum(axis=(0, 1)).astype(int)
-    cost = f", {ledger.cost()}" if prices.known else ""
-    yield f"this sample: {calls:,} calls, {ledger.new_calls:,} of them new: {read:,} tokens in, {written:,} out{cost}"
-    yield "  the build finds them in the store and does not pay for them again"
+    yield f"this sample: {calls:,} calls, {ledger.new_calls:,} of them new: {read:,} tokens in, {written:,} out"
+    yield f"in the store now: {paid.sums('calls')[0]:,.0f} calls of the build, which it does not pay for again"
+    if prices.known:
+        whole = measured.money()
+        left = Estimate(max(0.0, whole.value - paid.money), whole.margin)
+        yield f"  they cost {paid.cost()}; left to pay: {in_words(left, 3)} {prices.currency}"
     yield "accepted in the sample:"
     for stage, asked, accepted, reasons in measured.outcomes:
         share = f" ({100 * accepted / asked:.0f} %)" if asked else ""
         what = "dropped" if stage == ROUND_TRIP else "rejected answers"
         top = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(TOP_REASONS))
         yield f"  {stage}: {accepted:,} of {asked:,}{share}" + (f"; {what}: {top}" if top else "")
-    if not measured.total(ROWS, ACCEPTED).value:
-        yield (
-            f"  no sampled query was accepted; of all others at most {100 * at_most(size):.1f} % would be (95 %); "
-            "try another model or a larger queries.round_trip_k"
-        )
     if config.llm.budget is not None:
         money = measured.money()
         within = money.value + money.margin <= config.llm.budget
@@ -121,20 +122,16 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger) -> Iterator[st
 
 
 def _table(config: BuildRecipe, measured: Sample) -> list[str]:
-    prices, kinds = config.llm.prices, measured.kinds
+    prices = config.llm.prices
     money = [f"money ({prices.currency})"] if prices.known else []
     rows = [["stage", "rows", "calls", "tokens in", "tokens out", *money, "wall"]]
-    has_accepted = measured.total(ROWS, ACCEPTED).value > 0
-    for stage in (STAGE, ROUND_TRIP, *kinds, None):
-        if stage in kinds and not has_accepted:
-            rows.append([stage, *["no estimate"] * (len(rows[0]) - 1)])
-            continue
+    for stage in (STAGE, ROUND_TRIP, *measured.kinds, None):
         costs = [in_words(measured.total(figure, stage)) for figure in (CALLS, TOKENS_IN, TOKENS_OUT)]
         costs += [in_words(measured.money(stage), 3)] if prices.known else []
         wall = measured.wall(stage)
         costs.append(duration(wall.value, 1) + (f" ± {duration(wall.margin, 1)}" if wall.margin else ""))
         if stage is None:
-            rows.append(["total" if has_accepted or not kinds else "total without negatives", "", *costs])
+            rows.append(["total", "", *costs])
         else:
             costs = ["-"] * len(costs) if stage == ROUND_TRIP else costs
             rows.append([stage, in_words(measured.total(ROWS, stage)), *costs])

@@ -5,7 +5,7 @@ one passage costs, its queries and their negatives, is one row; a total is the m
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +14,21 @@ import pyarrow as pa
 from scipy.stats import t
 
 from builders.context import Context
+from builders.estimate.trial import ROUND_TRIP, try_stages, written_kinds
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
-from builders.mining import MINERS
 from builders.negatives import config_of
 from builders.queries import STAGE
-from builders.queries.round_trip import Retrieve, round_trip
-from builders.queries.written import write
-from builders.recipe import WRITTEN, BuildRecipe
+from builders.queries.round_trip import Retrieve
+from builders.recipe import BuildRecipe
+from builders.remains import check_queries
 
 Floats = npt.NDArray[np.float64]
 ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS = FIGURES = range(5)
 """What is measured per passage and stage: rows, calls, tokens in and out, seconds in calls."""
-ROUND_TRIP, ACCEPTED = "round trip", "accepted"
-"""Stages without calls: queries that go into the round trip, and those that pass it."""
+ACCEPTED = "accepted"
+"""A stage without calls, as `ROUND_TRIP` is: queries that pass that."""
 LEVEL = 0.9
 
 
@@ -68,18 +68,15 @@ class Sample:
 
     def __init__(self, config: BuildRecipe, llm: Llm, passages: list[str], population: int) -> None:
         self.size, self.population = len(passages), population
-        self.kinds = [kind for kind in config.negatives.kinds if kind in WRITTEN]
+        self.kinds = written_kinds(config)
         self.stages = (STAGE, ROUND_TRIP, ACCEPTED, *self.kinds)
         self.figures = np.zeros((self.size + 1, len(self.stages), len(FIGURES)))
         self.outcomes: list[Outcome] = []
         self._config, self._llm = config, llm
         self._row = {passage_id: row for row, passage_id in enumerate(passages)}
-        self._reasons: dict[str, Counter[str]] = defaultdict(Counter)
         llm.watch = self._saw
 
-    def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:
-        if reason is not None:
-            self._reasons[stage][reason] += 1
+    def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:  # noqa: ARG002
         if answer is not None:
             query_id = getattr(task, "query_id", None)
             row = -1 if query_id is None else self._row[query_id.rpartition("/")[0]]  # the query of PASSAGE/q1
@@ -87,32 +84,35 @@ class Sample:
             self.figures[row, self.stages.index(stage)] += figures
 
     def run(self, sampled: pa.Table, context: Context, retrieve: Retrieve) -> None:
-        """Runs the LLM's stages and the round trip; negatives only if a query was accepted.
+        """Runs the LLM's stages and the round trip.
 
         Args:
             sampled: the passages, `schema.CORPUS`.
             context: asks through the session.
             retrieve: the build's own, for the round trip.
+
+        Raises:
+            UserError: no query is accepted, or no negative.
         """
-        config = self._config
-        written = write(sampled, config.queries, context)
-        accepted = round_trip(written.table, retrieve, config.queries.round_trip_k)
-        self.figures[:-1, 0, ROWS] = config.queries.per_passage
-        for number, table in ((1, written.table), (2, accepted.table)):
-            for passage_id in table["corpus-id"].to_pylist():
-                self.figures[self._row[passage_id], number, ROWS] += 1
-        usable, left = written.table.num_rows, accepted.table.num_rows
-        self._reasons[STAGE]["duplicate"] += written.drops["reason"].to_pylist().count("duplicate")
-        asked = self.size * config.queries.per_passage
-        self.outcomes = [
-            Outcome(STAGE, asked, usable, +self._reasons[STAGE]),
-            Outcome(ROUND_TRIP, usable, left, Counter(accepted.drops["reason"].to_pylist())),
-        ]
-        for number, kind in enumerate(self.kinds if left else [], 3):
-            writer = config_of(config.negatives, kind)
-            texts = MINERS[kind](accepted.table, context, writer).generated.num_rows
-            self.figures[:, number, ROWS] = -(-writer.count // writer.per_call) * self.figures[:, 2, ROWS]
-            self.outcomes.append(Outcome(kind, left * writer.count, texts, self._reasons[kind]))
+        self.figures[:-1, 0, ROWS] = self._config.queries.per_passage
+        drops = []
+        for stage, asked, found, dropped in try_stages(self._config, sampled, context, retrieve):
+            reasons = Counter(dropped["reason"].to_pylist())
+            if stage in {STAGE, ROUND_TRIP}:
+                number = self.stages.index(ROUND_TRIP) + (stage == ROUND_TRIP)
+                for passage_id in found["corpus-id"].to_pylist():
+                    self.figures[self._row[passage_id], number, ROWS] += 1
+                drops.append(dropped)
+            else:
+                writer = config_of(self._config.negatives, stage)
+                per_query = -(-writer.count // writer.per_call)
+                self.figures[:, self.stages.index(stage), ROWS] = per_query * self.figures[:, 2, ROWS]
+            if stage == ROUND_TRIP:
+                check_queries(found, drops, leaked=False)
+            else:
+                duplicates = reasons["duplicate"]
+                reasons = self._llm.rejections[stage].reasons + Counter(duplicate=duplicates)
+            self.outcomes.append(Outcome(stage, asked, found.num_rows, reasons))
 
     def concurrency(self, stage: str) -> float:
         """Calls in flight at once, on average over the time in which there were any; at least 1."""

@@ -6,12 +6,13 @@ What can be lost: `kill -9` loses the requests in flight and what has not been w
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from builders.llm.completion import is_same_model
-from builders.llm.config import LlmConfig, api_key
+from builders.llm.config import LlmConfig
 from builders.llm.failures import Failure, backoff, failure_of
 from builders.llm.ledger import Ledger, bytes_of, tokens_of
 from builders.llm.limiter import GaveUpError, Limiter
@@ -24,15 +25,16 @@ from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-REFUSALS_IN_A_ROW, REFUSALS_AT_FIRST = 50, 5
-"""Refusals without an answer between, from which on the endpoint and not the row is at fault; before any answer."""
+FEWEST_FAILED, FAILED_IN_A_ROW = 5, 50
+"""Rows that fail, from which on the endpoint is at fault: most of all rows, or as many in a row without any answer.
+Requests in flight count as answers that may yet come: a refusal is faster than an answer."""
 
 Stored = dict[str, Any]
 """An answer as the store keeps it."""
 
 
 class RefusedError(Exception):
-    """The endpoint will not answer this request; the text says why."""
+    """The endpoint does not answer this request, though it answers others; the text says why."""
 
 
 class Call(NamedTuple):
@@ -66,7 +68,6 @@ class Caller:
         self._storing: set[asyncio.Task[ChatAnswer]] = set()
         self._config, self._store, self._connect, self._ledger, self._given = config, store, connect, ledger, given
         self._endpoint: Endpoint | None = None
-        self._refusals = 0  # since the last answer
 
     @asynccontextmanager
     async def stage(self, name: str, progress: Progress) -> AsyncIterator[None]:
@@ -79,6 +80,8 @@ class Caller:
         self._calls: dict[str, asyncio.Task[ChatAnswer]] = {}
         self._connecting, self._released = asyncio.Lock(), asyncio.Event()
         self._funded = 0  # calls with money set aside
+        self._failed = self._failed_in_a_row = 0  # rows, without those that failed in an earlier run too
+        self._elsewhere: Counter[str] = Counter()  # place -> stored answers that came from there
         try:
             yield
         finally:
@@ -86,6 +89,12 @@ class Caller:
             await asyncio.gather(*self._calls.values(), return_exceptions=True)
             if self._client is not None:
                 await self._client.close()
+            for place, number in self._elsewhere.items():
+                logger.warning(
+                    "%s: %d answers in the store came from %s, not from %s; name another --store to ask again, or set "
+                    "llm.revision to keep the two apart",
+                    *(name, number, place, self._config.place),
+                )
 
     def stop(self, *, at_once: bool = False) -> None:
         """Sends nothing new; gives up the requests in flight only if it shall stop `at_once`."""
@@ -95,6 +104,11 @@ class Caller:
         for call in set(self._calls.values()) - kept:
             call.cancel()
 
+    def call_of(self, request: ChatRequest) -> Call:
+        """A request as it is sent and stored."""
+        body = body_of(request, self._config)
+        return Call(*keyed(body), body, bytes_of(request.messages))
+
     async def ask(self, request: ChatRequest) -> ChatAnswer:
         """An answer, from the store or the endpoint; equal requests at the same time are one call.
 
@@ -102,18 +116,19 @@ class Caller:
             RefusedError: the endpoint will not answer this request.
             UserError: it refuses, stays busy or away, or the budget is spent.
         """
-        body = body_of(request, self._config)
-        call = Call(*keyed(body), body, bytes_of(request.messages))
+        call = self.call_of(request)
         if call.key not in self._calls:
-            stored = self._stored(call)
+            stored = self.stored(call)
             if stored is not None:
+                if stored.get("place", self._config.place) != self._config.place:
+                    self._elsewhere[stored["place"]] += 1
                 return self._counted(call, stored, new=False)
             if self.is_stopping:
                 raise asyncio.CancelledError
             self._calls[call.key] = asyncio.create_task(self._paid(call))
         return await asyncio.shield(self._calls[call.key])
 
-    def _stored(self, call: Call) -> Stored | None:
+    def stored(self, call: Call) -> Stored | None:
         """The answer that is there already, in the store or in `llm.answers`."""
         stored = self._store.get_many([call.key]).get(call.key)
         if stored is None and call.key in self._given:
@@ -158,6 +173,7 @@ class Caller:
         """One call, tried again where that can help."""
         client = await self._connected()
         failures = tries = 0
+        earlier: list[str] = []  # what an earlier run failed by
         while True:
             await self.limiter.enter()
             started = time.monotonic()
@@ -168,17 +184,22 @@ class Caller:
                 failure = failure_of(error)
                 if failure is None:  # a bug of our own
                     raise
-                failures += 1
-                tries += self._noted(call, failure, started)
-                if failure.refused:
-                    raise self._error(failure.words) from None
-                if tries >= self._config.attempts:
-                    raise self._error(f"{failure.words} ({tries} tries)") from None
+                earlier = earlier if failures else self._store.failures(call.key)
+                self._store.note_failures([(call.key, failure.words)])
+                if self.is_stopping:
+                    raise asyncio.CancelledError from None
+                known = next((words for words in earlier if words.startswith(failure.brief)), None)
+                is_try = failure.refused or self.limiter.failed(failure, started, None if known else call.key)
+                failures, tries = failures + 1, tries + is_try
+                if failure.refused or tries >= self._config.attempts:
+                    raise self._given_up(failure, known, tries) from None
+                self.limiter.check(failure, is_try=is_try)
             else:
                 self.limiter.succeeded()
-                self._refusals = 0
+                self._failed_in_a_row = 0
                 self._check_model(answer)
                 about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
+                about["place"] = self._config.place
                 return {**answer, **about, **({"failed_tries": failures} if failures else {})}
             finally:
                 self._sending.discard(this)
@@ -190,34 +211,29 @@ class Caller:
         """A client of the endpoint, which is looked for when the first request has to be sent."""
         async with self._connecting:
             if self._client is None:
-                key = api_key(self._config)
                 if self._endpoint is None:
                     self._endpoint = await asyncio.to_thread(self._connect)  # may start a server
-                self._client = PostingClient(self._endpoint, key, self._config.timeout_s, self.limiter.heard)
+                self._client = PostingClient(self._endpoint, self._config, self.limiter.heard)
         return self._client
 
-    def _noted(self, call: Call, failure: Failure, started: float) -> bool:
-        """Notes a failed try of a request that was sent at `started`; returns whether it counts as one.
+    def _given_up(self, failure: Failure, known: str | None, tries: int) -> Exception:
+        """What a request that will not be answered costs: its row, or the run if the endpoint is at fault.
 
-        Raises:
-            RefusedError: the endpoint objects to this request alone.
-            GaveUpError: the endpoint is down.
+        Args:
+            failure: the last one.
+            known: what an earlier run was answered, if that was the same: it stops no run again.
+            tries: of the request.
         """
-        self._writes.note(call.key, failure.words)
-        if self.is_stopping:
-            raise asyncio.CancelledError
-        if failure.of_request and self._may_be_this_request(call, failure):
-            raise RefusedError(failure.brief)
-        return self.limiter.failed(failure, started)
-
-    def _may_be_this_request(self, call: Call, failure: Failure) -> bool:
-        """Whether a refusal is about one request and not all: a passage that a content filter objects to, say."""
-        if any(problem.startswith(failure.brief) for problem in self._store.failures(call.key)):
-            return True  # an earlier run was refused it too
-        self._refusals += 1
-        if self._refusals == 1:
-            logger.warning("a request was refused, and its row goes without an answer: %s", failure.words)
-        return self._refusals < (REFUSALS_IN_A_ROW if self._account.calls else REFUSALS_AT_FIRST)
+        if failure.for_all or failure.unconnected:
+            return self._error(failure.words if failure.refused else f"{failure.words} ({tries} tries)")
+        if known is None:
+            self._failed += 1
+            self._failed_in_a_row += 1
+            pending = self.limiter.in_flight - 1
+            most = self._failed >= FEWEST_FAILED and self._failed > self._account.calls + pending
+            if most or self._failed_in_a_row > FAILED_IN_A_ROW + pending:
+                return self._error(f"{failure.words} ({self._failed} rows failed, {self._account.calls} were answered)")
+        return RefusedError(known or failure.words)
 
     def _check_model(self, answer: Stored) -> None:
         answered, endpoint = answer.get("model"), self._endpoint
@@ -234,5 +250,6 @@ class Caller:
         place = self._endpoint.place if self._endpoint is not None else ""
         return UserError(
             f"LLM endpoint {place}, model {self._config.model}: {problem}; check llm.base_url, llm.model and "
-            "llm.api_key_env (--doctor tries them), then run the same command again: answers so far are stored"
+            "llm.api_key_env (foils doctor tries them, and which request fields are taken), then run the same command "
+            "again: answers so far are stored"
         )

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import Any, Generic
 
 from uvloop import new_event_loop
@@ -24,6 +25,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, Endpoint, Task, TaskT
 from builders.llm.progress import Progress
+from builders.llm.rejections import ENOUGH, Rejections
 from builders.llm.store import CallStore
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Llm:
         given: answers by key that are taken over where the store has none.
 
     Attributes:
+        rejected_file: where the answers are written that end a stage because none could be used; None = nowhere.
+        rejections: stage -> what its rows did not get.
         watch: is shown each row's stage, task, request, answer (None if refused), and why the answer was rejected.
     """
 
@@ -59,11 +63,13 @@ class Llm:
     ) -> None:
         self.config = config
         self.ledger = ledger or Ledger(config.prices, config.budget)
+        self.rejected_file: Path | None = None
+        self.rejections: dict[str, Rejections] = {}
         self.watch: Watch = lambda *_: None
         self.caller = Caller(config, store, connect, self.ledger, given or {})
 
     def run(
-        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
+        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], object]
     ) -> None:
         """Has tasks answered, from the store where it can, and shows progress.
 
@@ -74,7 +80,8 @@ class Llm:
             tasks: what is to be asked.
             total: how many they are, for the progress bar.
             attempts: how often a task may ask.
-            done: is given every task that is settled, in the order of `tasks`.
+            done: is given every task that is settled, in the order of `tasks`; says whether a part of it can be used,
+                if it knows.
 
         Raises:
             UserError: the endpoint cannot be reached, refuses the key or the model, stays busy, or the budget is
@@ -91,11 +98,12 @@ class _Rows(Generic[TaskT]):
     """The rows of one stage on their way."""
 
     def __init__(
-        self, llm: Llm, stage: str, tasks: Iterable[TaskT], total: int, attempts: int, done: Callable[[TaskT], None]
+        self, llm: Llm, stage: str, tasks: Iterable[TaskT], total: int, attempts: int, done: Callable[[TaskT], object]
     ) -> None:
         self._stage, self._attempts, self._done = stage, attempts, done
         self._caller, self._account, self._watch = llm.caller, llm.ledger.account(stage), llm.watch
-        self._progress = Progress(stage, total, llm.ledger.cost)
+        self._rejections = llm.rejections.setdefault(stage, Rejections(stage))
+        self._progress = Progress(stage, total, llm.ledger.cost, self._rejections.reasons)
         self._progress.in_flight = lambda: self._caller.limiter.in_flight
         self._workers = max(1, min(2 * llm.config.concurrency, total))
         self._tasks = iter(tasks)
@@ -103,6 +111,7 @@ class _Rows(Generic[TaskT]):
         self._settled: dict[int, TaskT] = {}  # those that wait for an earlier one
         self._next = 0
         self._interrupts = 0
+        self._rejected_file = llm.rejected_file
 
     async def run(self) -> bool:
         """Settles all tasks; returns whether Ctrl-C ended it."""
@@ -118,6 +127,7 @@ class _Rows(Generic[TaskT]):
                 for task in (shown, *workers):
                     task.cancel()
                 await asyncio.gather(shown, *workers, return_exceptions=True)
+                self._rejections.report()
                 with suppress(ValueError, RuntimeError):  # a closed uvloop would keep it, and Ctrl-C do nothing
                     loop.remove_signal_handler(signal.SIGINT)
         return self._interrupts > 0
@@ -142,6 +152,8 @@ class _Rows(Generic[TaskT]):
             )
         for worker in failed:
             worker.result()
+        if not self._caller.is_stopping:
+            self._check_usable(fewest=self._progress.total)
 
     async def _work(self) -> None:
         """Settles one row after the other, until there are no more or the run is stopped."""
@@ -151,7 +163,8 @@ class _Rows(Generic[TaskT]):
             self._settled[number] = task
             while (settled := self._settled.pop(self._next, None)) is not None:
                 self._next += 1
-                self._done(settled)
+                self._rejections.accepted |= bool(self._done(settled))
+            self._check_usable(fewest=ENOUGH)
             if self._caller.is_stopping:
                 return
             if number % _BREATHE == 0:
@@ -159,6 +172,7 @@ class _Rows(Generic[TaskT]):
 
     async def _settle(self, task: TaskT) -> None:
         """Asks until nothing is missing or the attempts are used up."""
+        row = getattr(task, "query_id", "a row")
         for attempt in range(self._attempts):
             request = task.request(attempt)
             try:
@@ -166,15 +180,27 @@ class _Rows(Generic[TaskT]):
             except RefusedError as error:
                 task.refused(f"{error}")
                 self._watch(self._stage, task, request, None, REFUSED)
-                self._progress.rejected(REFUSED)
+                self._progress.done += 1
+                self._rejections.not_answered(row, f"{error}")
                 return
             reason = task.take(answer)
             self._watch(self._stage, task, request, answer, reason)
             if reason is None:
                 self._account.accepted += 1
-                self._progress.accepted()
+                self._progress.done += 1
+                self._rejections.accepted |= self._progress.total > 1  # one row may be a question before all others
                 return
-            self._progress.rejected(reason, again=attempt + 1 < self._attempts)
+            self._rejections.add(row, reason, answer)
+        self._progress.done += 1
+
+    def _check_usable(self, fewest: int) -> None:
+        """Ends a stage that has not got any usable answer for `fewest` rows.
+
+        Raises:
+            UserError: with the reasons and what helps.
+        """
+        if not self._rejections.accepted and 1 < fewest <= self._next:
+            raise self._rejections.error(self._next, self._rejected_file)
 
     def _interrupt(self) -> None:
         self._interrupts += 1

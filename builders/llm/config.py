@@ -58,6 +58,33 @@ class PricesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return (prompt * self.input + completion * self.output) / 1_000_000
 
 
+Name = bool | Annotated[str, Meta(min_length=1)]
+
+
+class FieldsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an endpoint calls the fields of a request: another name, or false where it refuses one.
+
+    Attributes:
+        max_tokens: `max_completion_tokens` for OpenAI's reasoning models, say.
+        temperature: false for models that have their own.
+        seed: `random_seed` for Mistral's endpoint, say.
+        stop: strings that end an answer; Foils looks for them too.
+        stream: always false.
+        system: the role of the instructions, such as `developer`; false puts them before the first question.
+    """
+
+    max_tokens: Name = True
+    temperature: Name = True
+    seed: Name = True
+    stop: Name = True
+    stream: Name = True
+    system: Name = True
+
+    def left_out(self) -> tuple[str, ...]:
+        """The fields that are not sent."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name) is False)
+
+
 class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The LLM endpoint. Without `base_url` or `provider` the embedded model is served for the run.
 
@@ -71,11 +98,13 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         server: the form in which it takes a JSON schema: `openai` (vLLM, llama.cpp and others too) or `tgi`.
         thinking: false asks vLLM, llama.cpp, SGLang and `transformers serve` to switch a reasoning model's thinking
             off; for others name the provider's own parameter in `extra_body`. True leaves room for it.
+        fields: names of a request's fields, or false for what the endpoint refuses; `foils doctor` finds them out.
         extra_body: goes into every request as it stands, such as `{ top_p = 0.9 }`.
         concurrency: requests in flight at once, at most; fewer while the endpoint pushes back.
         timeout_s: seconds that one request may take.
-        attempts: tries per request when the endpoint fails; 429 does not count, nor 503 while others are in flight.
-        down_after_s: seconds without any answer, several failures among them, after which the endpoint counts as
+        attempts: tries per request when the endpoint fails, after which its row is dropped; 429 does not count, nor
+            503 while others are in flight.
+        down_after_s: seconds without any answer, several failing rows among them, after which the endpoint counts as
             down and the build stops; also the longest wait that the endpoint may ask for.
         answers: a file of answers by their requests' hashes (`python -m builders.calls export`): what it has is taken
             from it, and the endpoint is not asked.
@@ -92,6 +121,7 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: str | None = None
     server: Literal["openai", "tgi"] = "openai"
     thinking: bool | None = None
+    fields: FieldsConfig = FieldsConfig()
     extra_body: dict[str, Any] = {}
     concurrency: Positive = 8
     timeout_s: Seconds = 120.0
@@ -106,6 +136,11 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """Whether the embedded model is served for the run."""
         return self.base_url is None and self.provider is None
 
+    @property
+    def place(self) -> str:
+        """Where answers come from, in words."""
+        return self.base_url or (f"provider {self.provider}" if self.provider else "the embedded model")
+
     def shaping(self) -> "LlmConfig":
         """What shapes the answers: not how fast, over which way and for how much the LLM is asked."""
         return LlmConfig(
@@ -113,6 +148,7 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
             revision=self.revision,
             server=self.server,
             thinking=self.thinking,
+            fields=FieldsConfig(**dict.fromkeys(self.fields.left_out(), False)),
             extra_body=self.extra_body,
         )
 
@@ -173,7 +209,7 @@ def check_llm(llm: LlmConfig) -> None:
     if clash:
         raise UserError(
             f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "
-            "are keys of [queries] and [negatives.llm]"
+            "are keys of [queries] and [negatives.llm], and [llm.fields] renames a field or leaves it out"
         )
     try:
         json.dumps(llm.extra_body)

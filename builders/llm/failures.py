@@ -1,13 +1,18 @@
 """What a request that failed means: whose fault it is, and for how long the endpoint asks to wait."""
 
+import html
+import json
 import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
+from http.client import responses
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -18,19 +23,32 @@ from builders.llm.redaction import without_secrets
 
 MAX_BACKOFF_S = 60.0
 ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-OBJECTIONS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
-_HINTS = {400: "bad request", 401: "key refused", 403: "key refused", 404: "no such address or model"}
+_LATER = frozenset({HTTPStatus.OK, 408, 409, 424, 425, 429})
+"""What may be answered at another time, as all above 500 may."""
+_FOR_ALL = frozenset({401, 402, 404, 405, 407})
+"""What concerns the account or the address, and so every request."""
+_HINTS = {401: "key refused", 404: "no such address or model"}
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
+_SPENT = re.compile(
+    r"insufficient[_ ](?:quota|funds|balance|credits?)|billing_(?:hard_limit|not_active)|credit balance is too low"
+    r"|out of credits|exceeded your (?:current quota|monthly)(?!.*retry)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Money or a quota that waiting does not bring back. Gemini calls a rate limit a quota too, and says when to retry."""
+_SAYS = re.compile(
+    r"(?:message|msg|details?|errors?|(?:finish_)?reasons?|raw|title|(?:error_)?description|faultstring)", re.IGNORECASE
+)
+"""Names under which endpoints say what is wrong."""
 
 
 class Failure(msgspec.Struct, frozen=True):
     """One request that failed.
 
     Attributes:
-        words: what happened, without the URL's query or any header; may repeat what the endpoint says of it.
-        brief: the same in Foils's own words alone, which do not differ from one time to the next.
+        words: what happened, and behind a colon what the endpoint says of it; no URL's query, header or secret.
         status: the HTTP status, or None where there was no answer.
-        refused: the endpoint will not change its mind: wrong key, model or request.
+        refused: the endpoint will not answer this request, however often it is sent.
+        for_all: nor any other: wrong key, address or model, or the money is spent.
         pushed_back: too many requests at once may be the reason: 429, 503, or no answer in time, by any clock.
         unconnected: not even a connection was made.
     """
@@ -38,28 +56,20 @@ class Failure(msgspec.Struct, frozen=True):
     words: str
     status: int | None = None
     refused: bool = False
+    for_all: bool = False
     pushed_back: bool = False
     unconnected: bool = False
-    brief: str = ""
 
     @property
-    def of_request(self) -> bool:
-        """Whether the endpoint objects to this request: too long, against its content rules, of a wrong form."""
-        return self.status in OBJECTIONS
+    def brief(self) -> str:
+        """What happened in Foils's own words, which do not differ from one time to the next."""
+        return self.words.partition(": ")[0]
 
 
 def failure_of(error: Exception) -> Failure | None:
     """What an exception of `PostingClient` means; None for our own bugs."""
     if isinstance(error, StatusError):
-        status, hint = error.status, _HINTS.get(error.status, "error")
-        said = _said(error.text) if status in {*OBJECTIONS, HTTPStatus.NOT_FOUND} else ""
-        return Failure(
-            words=f"answered {status} ({hint}{said})",
-            brief=f"answered {status} ({hint})",
-            status=status,
-            refused=status not in {408, 424, 425, 429} and status < HTTPStatus.INTERNAL_SERVER_ERROR,
-            pushed_back=status in {408, 429, 503, 504},
-        )
+        return _of_status(error.status, error.headers, error.text)
     if isinstance(error, TimeoutError):  # `InferenceTimeoutError` is one
         return Failure("did not answer in time", pushed_back=True)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL | httpx2.ConnectError | httpx2.ProxyError):
@@ -68,15 +78,58 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure(f"cannot be reached ({why})", unconnected=True)
     if isinstance(error, aiohttp.ClientError | httpx2.TransportError | OSError):
         return Failure(f"broke the connection off ({type(error).__name__})")
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
-        return Failure("answered with something other than a chat completion")
     return None
 
 
+def _of_status(status: int, headers: Mapping[str, str], body: str) -> Failure:
+    """What an answer means that has no completion in it."""
+    said = _said(body)
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        to = urlsplit(headers.get("location", ""))
+        said = f"it sends requests on to {to.scheme}://{to.hostname}{f':{to.port}' if to.port else ''}{to.path}"
+    words = "answered with something other than a chat completion"
+    if status != HTTPStatus.OK:
+        words = f"answered {status} ({_HINTS.get(status) or responses.get(status, 'error')})"
+    is_spent = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and _SPENT.search(body) is not None
+    for_all = status in _FOR_ALL or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST or is_spent
+    return Failure(
+        words=f"{words}: {said}" if said else words,
+        status=status,
+        refused=for_all or (status not in _LATER and status < HTTPStatus.INTERNAL_SERVER_ERROR),
+        for_all=for_all,
+        pushed_back=status in {408, 429, 503, 504},
+    )
+
+
 def _said(body: str) -> str:
-    """What the endpoint itself says is wrong, in short and without secrets; nothing if it is a web page."""
-    found = re.search(r'"(?:message|detail|error)"\s*:\s*"((?:[^"\\]|\\.)+)"', body)
-    return f": {without_secrets(found[1])}" if found and not body.lstrip().startswith("<") else ""
+    """What an endpoint itself says is wrong, in short and without secrets, whether in JSON, HTML or plain text.
+
+    >>> _said('{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}')
+    'body.seed: Extra inputs are not permitted'
+    >>> _said("<html><style>p {}</style><h1>Bad Gateway</h1></html>"), _said("busy")
+    ('Bad Gateway', 'busy')
+    """
+    try:
+        body = "; ".join(dict.fromkeys(_sayings(json.loads(body)))) or body
+    except (RecursionError, ValueError):
+        if body.lstrip().startswith("<"):
+            body = html.unescape(re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", body))
+    return without_secrets(body.strip())
+
+
+def _sayings(value: Any, name: str = "") -> Iterator[str]:
+    """The texts under names that explain, at any depth."""
+    if isinstance(value, str) and _SAYS.fullmatch(name) and value:
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _sayings(each, name)
+    elif isinstance(value, dict) and {"loc", "msg"} <= value.keys():  # FastAPI's list of what a body must not have
+        place = value["loc"] if isinstance(value["loc"], list) else [value["loc"]]
+        yield f"{'.'.join(map(str, place))}: {value['msg']}"
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _sayings(each, key)
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:

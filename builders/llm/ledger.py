@@ -138,6 +138,11 @@ class Ledger:
         """Stage -> its account."""
         return {stage: account.summary() for stage, account in self._accounts.items()}
 
+    def sums(self, *figures: str) -> list[float]:
+        """Figures of `Account.summary`, added up over the accounts."""
+        accounts = self.summary().values()
+        return [sum(account[figure] for account in accounts) for figure in figures]
+
     @property
     def new_calls(self) -> int:
         """Calls that this run made."""

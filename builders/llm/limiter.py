@@ -15,7 +15,8 @@ from builders.llm.failures import Failure, asked_wait
 
 PATIENCE_S = 600.0
 """Seconds that an endpoint may at least answer nothing while it asks to wait, as it does when a quota is spent."""
-DOWN_AFTER_FAILURES = 5
+DOWN_AFTER = 5
+"""Failures since the last answer, and rows among them, from which on the endpoint may be down."""
 ROUNDS_TO_RECOVER = 16
 
 
@@ -41,6 +42,7 @@ class Limiter:
         self._lowered_at = clock()
         self._answered = False
         self._failures = 0  # since the last answer
+        self._failing_rows: set[str] = set()
         self._failing_since = 0.0
         self._unanswered_since = 0.0
         self.begin()
@@ -102,24 +104,29 @@ class Limiter:
         """Notes an answer: the limit climbs, by about a sixteenth of the ceiling for every `limit` answers."""
         self._answered = True
         self._failures = 0
+        self._failing_rows.clear()
         if self.limit < self._ceiling:
             step = max(1.0, self._ceiling / ROUNDS_TO_RECOVER)
             self.limit = min(float(self._ceiling), self.limit + step / self.limit)
             self._freed.set()
 
-    def failed(self, failure: Failure, started: float) -> bool:
+    def failed(self, failure: Failure, started: float, row: str | None = None) -> bool:
         """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.
 
         A request that was already under way when the limit was halved does not halve it again.
 
+        Args:
+            failure: of the request.
+            started: when it was sent.
+            row: names the request, unless it is known to fail whatever the endpoint's state.
+
         Returns:
             Whether this was a try of the request: not if the endpoint was busy or away for all of them.
-
-        Raises:
-            GaveUpError: nothing has been answered for `down_after_s` seconds and several failures.
         """
         now = self._clock()
         self._failures += 1
+        if row is not None:
+            self._failing_rows.add(row)
         if self._failures == 1:
             self._failing_since = max(now, self._held_until)
             self._unanswered_since = now
@@ -127,19 +134,28 @@ class Limiter:
         if failure.pushed_back and started >= self._lowered_at:
             self.limit = max(1.0, self.limit / 2)
             self._lowered_at = now
-        away = now - self._failing_since
-        if self._failures >= DOWN_AFTER_FAILURES and away >= self._down_after_s:
-            raise GaveUpError(
-                f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
-            )
-        waited = now - self._unanswered_since
-        if self._failures >= DOWN_AFTER_FAILURES and waited >= max(PATIENCE_S, 2 * self._down_after_s):
-            raise GaveUpError(
-                f"has answered nothing for {waited:.0f} s, though it was left alone for as long as it asked; the last: "
-                f"{failure.words}"
-            )
         if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
             return False
         if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return not crowded
         return not (failure.unconnected and self._answered)
+
+    def check(self, failure: Failure, *, is_try: bool) -> None:
+        """Gives the endpoint up if it has been down for too long: a few rows alone may fail for reasons of their own.
+
+        Raises:
+            GaveUpError: nothing has been answered for `down_after_s` seconds and several failures.
+        """
+        if self._failures < DOWN_AFTER or (is_try and len(self._failing_rows) < min(DOWN_AFTER, self._ceiling)):
+            return
+        now = self._clock()
+        away, waited = now - self._failing_since, now - self._unanswered_since
+        if away >= self._down_after_s:
+            raise GaveUpError(
+                f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
+            )
+        if waited >= max(PATIENCE_S, 2 * self._down_after_s):
+            raise GaveUpError(
+                f"has answered nothing for {waited:.0f} s, though it was left alone for as long as it asked; the last: "
+                f"{failure.words}"
+            )

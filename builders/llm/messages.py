@@ -104,7 +104,7 @@ class Converse(Protocol):
     """What a stage needs of the LLM; `Llm.run` is one."""
 
     def __call__(
-        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], None]
+        self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], object]
     ) -> None:
         """Has all tasks answered, up to `attempts` times each, and hands them to `done` in their order."""
 
@@ -124,6 +124,9 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
         # A reasoning model would be cut off in the middle of its thoughts.
         "stop": () if config.thinking else request.stop,
     }
+    left_out = config.fields.left_out()
+    if left_out:
+        body["without"] = left_out
     if config.server != "openai":
         body["server"] = config.server
     as_is = config.as_is(request.schema)

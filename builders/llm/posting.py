@@ -19,12 +19,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from yarl import URL
 
 from builders.llm.completion import parsed
+from builders.llm.config import LlmConfig, api_key
 from builders.llm.messages import Endpoint
 from foils.errors import UserError
 
 
 class StatusError(Exception):
-    """The endpoint answered with an error."""
+    """The endpoint answered with an error, or with 200 and something other than a completion."""
 
     def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
         super().__init__(f"answered {status}")
@@ -36,26 +37,28 @@ class PostingClient(AsyncInferenceClient):
 
     Args:
         endpoint: where requests go.
-        key: the key, or a word that is not a key.
-        timeout_s: seconds for one request.
+        config: its key, its time-out, and the names of a request's fields.
         heard: is shown the status and headers of every response from an address.
 
     Attributes:
         endpoint: as given.
+
+    Raises:
+        UserError: the key is not in the environment.
     """
 
     def __init__(
-        self, endpoint: Endpoint, key: str, timeout_s: float, heard: Callable[[int, Mapping[str, str]], None]
+        self, endpoint: Endpoint, config: LlmConfig, heard: Callable[[int, Mapping[str, str]], None] = lambda *_: None
     ) -> None:
+        self._key, self._timeout_s, self._fields, self._heard = api_key(config), config.timeout_s, config.fields, heard
         if endpoint.provider is not None:
-            super().__init__(provider=endpoint.provider, api_key=key, timeout=timeout_s)  # type: ignore[arg-type]
+            super().__init__(provider=endpoint.provider, api_key=self._key, timeout=self._timeout_s)  # type: ignore[arg-type]
         else:
-            super().__init__(base_url=endpoint.base_url, api_key=key, timeout=timeout_s)
+            super().__init__(base_url=endpoint.base_url, api_key=self._key, timeout=self._timeout_s)
         self.endpoint = endpoint
-        self._key, self._timeout_s, self._heard = key, timeout_s, heard
         self._session: aiohttp.ClientSession | None = None
         # vLLM refuses a body of unnamed type.
-        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
         url = _chat_url(endpoint.base_url or "")
         # Escapes stay as they were written: yarl would normalise them otherwise.
         self._url, self._proxy = URL(url, encoded=True), proxy_for(url)
@@ -64,19 +67,36 @@ class PostingClient(AsyncInferenceClient):
         """Has one request (see `messages.body_of`) answered; the answer is as the store keeps it.
 
         Raises:
-            StatusError: the endpoint answered with an error.
+            StatusError: the endpoint answered with an error, or with something other than a completion.
             TimeoutError: no answer came in time.
             aiohttp.ClientError: the connection failed, or an httpx2 error of a provider's.
-            msgspec.DecodeError: the answer is something other than a chat completion.
         """
+        asked = self._named(body)
         if self.endpoint.provider is not None:
-            return await self._by_provider(body)
-        asked = {name: body[name] for name in ("messages", "max_tokens", "temperature", "seed")}
-        asked |= {"model": self.endpoint.served_model, "stream": False}
-        if body["stop"]:
-            asked["stop"] = body["stop"]
-        content = msgspec.json.encode(asked | body.get("as_is", {}))
-        return parsed(await self._exchanged("POST", self._url, content), body["stop"])
+            answer = await self._by_provider(asked)
+        else:
+            asked["model"] = self.endpoint.served_model
+            answer = await self._exchanged("POST", self._url, msgspec.json.encode(asked))
+        try:
+            return parsed(answer, body["stop"])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            text = answer.decode(errors="replace")
+            raise self._refusal(_status_in(text), {}, text) from None
+
+    def _named(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's fields but the model, under the names that the endpoint has for them."""
+        fields, messages = self._fields, list(body["messages"])
+        if messages[0]["role"] == "system" and fields.system is False:
+            first, second, *others = messages
+            messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *others]
+        elif messages[0]["role"] == "system" and fields.system is not True:
+            messages[0] = {**messages[0], "role": fields.system}
+        asked: dict[str, Any] = {"messages": messages}
+        for name in ("max_tokens", "temperature", "seed", "stop", "stream"):
+            wanted, value = getattr(fields, name), body.get(name, False)
+            if wanted and value != ():
+                asked[name if wanted is True else wanted] = value
+        return asked | body.get("as_is", {})
 
     async def read(self, url: str) -> bytes:
         """Reads a page of the server; raises as `complete`."""
@@ -101,7 +121,7 @@ class PostingClient(AsyncInferenceClient):
         async with self._session.request(method, url, data=content, allow_redirects=False) as answer:
             read = await answer.read()
         self._heard(answer.status, answer.headers)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._refusal(answer.status, answer.headers, read.decode(errors="replace"))
         return read
 
@@ -109,26 +129,31 @@ class PostingClient(AsyncInferenceClient):
         """An error without the key: servers have been seen to repeat it."""
         return StatusError(status, headers, text.replace(self._key, "***"))
 
-    async def _by_provider(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _by_provider(self, asked: dict[str, Any]) -> bytes:
         """Each hosted provider wants its own form of a request, which `AsyncInferenceClient` knows."""
-        as_is = dict(body.get("as_is", {}))
+        asked.pop("stream", None)
+        usual = ("messages", "max_tokens", "temperature", "seed", "stop", "response_format")
+        known = {name: asked.pop(name) for name in usual if name in asked}
         try:
-            answer = await self.chat_completion(
-                model=self.endpoint.served_model,
-                messages=list(body["messages"]),
-                max_tokens=body["max_tokens"],
-                temperature=body["temperature"],
-                seed=body["seed"],
-                stop=list(body["stop"]) or None,
-                response_format=as_is.pop("response_format", None),
-                extra_body=as_is or None,
-            )
+            answer = await self.chat_completion(model=self.endpoint.served_model, extra_body=asked or None, **known)
         except HfHubHTTPError as error:
             raise self._refusal(error.response.status_code, error.response.headers, error.response.text) from None
+        except json.JSONDecodeError as error:
+            raise self._refusal(HTTPStatus.OK, {}, error.doc) from None
         except ValueError as error:  # the client's own, before it sends: a provider that has no such model
             problem = f"{error}".rstrip(".")
             raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
-        return parsed(json.dumps(answer).encode(), body["stop"])
+        return json.dumps(answer).encode()
+
+
+def _status_in(body: str) -> int:
+    """The status of an error that came with HTTP 200, as routers send them; 200 where it has none.
+
+    >>> _status_in('{"error": {"code": 502}}'), _status_in('{"error": {"code": "filtered"}}'), _status_in("[]")
+    (502, 200, 200)
+    """
+    found = re.search(r'"(?:code|status|status_code)"\s*:\s*"?([45]\d\d)\b', body)
+    return int(found[1]) if found else HTTPStatus.OK
 
 
 def _chat_url(base_url: str) -> str:

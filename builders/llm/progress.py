@@ -19,19 +19,24 @@ TOP_REASONS = 2
 class Progress:
     """Counts rows and answers; shows the rate, the time left, and what is rejected while `show` runs.
 
+    Args:
+        label: names the stage.
+        total: rows in all.
+        cost: what all calls so far cost, in words.
+        reasons: why answers were rejected.
+
     Attributes:
         done: rows that are settled, accepted or not.
-        total: rows in all.
+        total: as given.
         calls: answers that this run has stored.
 
-    >>> progress = Progress("queries", total=4, cost=lambda: "0.0012 USD")
+    >>> progress = Progress("queries", 4, lambda: "0.0012 USD", Counter(["too-short"]))
     >>> progress.add(tokens=20)
-    >>> progress.rejected("too-short", again=True)
     >>> progress.details(seconds=2.0)
     '0 in flight, 10 tokens/s, 1 rejected (too-short 1), 0.0012 USD'
     """
 
-    def __init__(self, label: str, total: int, cost: Callable[[], str | None]) -> None:
+    def __init__(self, label: str, total: int, cost: Callable[[], str | None], reasons: Counter[str]) -> None:
         self.done = 0
         self.total = total
         self.calls = 0
@@ -39,21 +44,12 @@ class Progress:
         self._label = label
         self._cost = cost
         self._tokens = 0
-        self._reasons: Counter[str] = Counter()
+        self._reasons = reasons
 
     def add(self, tokens: int) -> None:
         """One more answer is stored."""
         self.calls += 1
         self._tokens += tokens
-
-    def accepted(self) -> None:
-        """A row has what it needs."""
-        self.done += 1
-
-    def rejected(self, reason: str, *, again: bool = False) -> None:
-        """An answer was rejected; the row asks `again`, or goes without."""
-        self._reasons[reason] += 1
-        self.done += not again
 
     @property
     def left(self) -> int:

@@ -27,9 +27,15 @@ def endpoint_of(llm: LlmConfig) -> AbstractContextManager[Endpoint]:
 
 
 @contextmanager
-def llm_session(llm: LlmConfig, store_file: Path) -> Iterator[Llm]:
-    """Opens the call store; the embedded server starts with the first call that the store cannot answer."""
+def llm_session(llm: LlmConfig, store_file: Path, out: Path | None = None) -> Iterator[Llm]:
+    """Opens the call store; the embedded server starts with the first call that the store cannot answer.
+
+    Answers that end a build because none could be used are written beside the data set `out`, or beside the store.
+    """
     with ExitStack() as stack:
         store = stack.enter_context(CallStore(store_file))
         given = read_answers(Path(llm.answers)) if llm.answers else None
-        yield Llm(llm, store, lambda: stack.enter_context(endpoint_of(llm)), given=given)
+        session = Llm(llm, store, lambda: stack.enter_context(endpoint_of(llm)), given=given)
+        beside = store_file if out is None else out
+        session.rejected_file = beside.with_name(f"{beside.stem}-rejected.jsonl")
+        yield session

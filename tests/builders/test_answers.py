@@ -54,8 +54,8 @@ def test_the_stores_own_answer_comes_first(tmp_path):
 
     with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
         caller = Llm(LlmConfig(), store, list, given=read_answers(file)).caller
-        assert caller._stored(Call(key, "{}", {}, 0)) == answer
-        assert caller._stored(Call("other", "{}", {}, 0)) == {"text": "changed"}
+        assert caller.stored(Call(key, "{}", {}, 0)) == answer
+        assert caller.stored(Call("other", "{}", {}, 0)) == {"text": "changed"}
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")

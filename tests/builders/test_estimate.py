@@ -13,6 +13,7 @@ import pytest
 from builders import build
 from builders.estimate.sample import at_most, total_of
 from builders.recipe import BuildRecipe
+from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import completion, last_user_message
 from tests.fixtures import commands
@@ -104,9 +105,14 @@ def test_the_build_pays_for_no_call_of_the_sample_again(recipe, dry_run, chat_se
     asked = keys(chat_server.bodies)
     assert asked.total() > 3 * sampled.total()
     assert set(asked.values()) == {1}
-    printed = dry_run(recipe())
+    printed = dry_run(recipe(*PRICES))
     assert keys(chat_server.bodies) == asked
     assert ", 0 of them new: " in printed
+    assert f"in the store now: {asked.total():,} calls of the build, which it does not pay for again" in printed
+    left, paid = (float(re.search(rf"{words} ([\d.]+)", printed)[1]) for words in ("left to pay:", "they cost"))
+    total, low, high = row_of(printed, "total")["money (USD)"]
+    assert low <= paid <= high
+    assert left == pytest.approx(max(0, total - paid), abs=1e-4)
 
 
 def test_the_sample_makes_the_builds_own_calls(recipe, dry_run, chat_server, tmp_path):
@@ -189,14 +195,13 @@ def test_shares_and_reasons(recipe, dry_run, chat_server):
     assert re.search(r"queries: \d+ of 24 \(\d+ %\); rejected answers: too-short \d+", dry_run(recipe("seed=7")))
 
 
-def test_no_accepted_query_no_estimate_for_negatives(recipe, dry_run, chat_server):
+def test_a_build_that_would_accept_nothing_has_no_estimate(recipe, dry_run, chat_server):
     chat_server.script = lambda *_: "bad"
-    printed = dry_run(recipe(*PRICES))
-    assert len(chat_server.bodies) == 24 * 3
-    assert row_of(printed, "queries")["calls"] == (360, 360, 360)
-    assert re.search(r"\nllm +no estimate", printed)
-    assert "\ntotal without negatives " in printed
-    assert f"of all others at most {100 * at_most(24):.1f} % would be (95 %); try another model" in printed
+    with pytest.raises(UserError, match=r"queries: none of 24 rows has a usable answer: too-short 72 \(another llm"):
+        dry_run(recipe(*PRICES))
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=1)
+    with pytest.raises(UserError, match="no query was accepted: 0 were not usable and 24 did not find their passage"):
+        dry_run(recipe("seed=7"))
 
 
 def command(recipe, tmp_path, *options):

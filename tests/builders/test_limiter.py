@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from builders.llm.client import Llm
-from builders.llm.config import LlmConfig, PricesConfig
+from builders.llm.config import FieldsConfig, LlmConfig, PricesConfig
 from builders.llm.failures import Failure, asked_wait, backoff
 from builders.llm.limiter import GaveUpError, Limiter
 from builders.llm.messages import Endpoint
@@ -141,12 +141,14 @@ def test_the_breaker_wants_several_failures_and_time_without_an_answer():
         limiter.failed(BUSY, clock.now)
     clock.now += 99
     limiter.failed(BUSY, clock.now)
+    limiter.check(BUSY, is_try=False)
     limiter.succeeded()
     for _ in range(4):
         limiter.failed(BUSY, clock.now)
         clock.now += 60
+    limiter.failed(BUSY, clock.now)
     with pytest.raises(GaveUpError, match="is down: no answer for 240 s, 5 failures, the last: answered 429"):
-        limiter.failed(BUSY, clock.now)
+        limiter.check(BUSY, is_try=False)
 
 
 def test_an_endpoint_that_only_asks_to_wait_is_given_up_after_ten_minutes():
@@ -156,8 +158,25 @@ def test_an_endpoint_that_only_asks_to_wait_is_given_up_after_ten_minutes():
         limiter.heard(429, {"retry-after": "60"})
         limiter.failed(BUSY, clock.now)
         clock.now += 61
+    limiter.failed(BUSY, clock.now)
     with pytest.raises(GaveUpError, match="has answered nothing for 610 s, though it was left alone"):
-        limiter.failed(BUSY, clock.now)
+        limiter.check(BUSY, is_try=False)
+
+
+@pytest.mark.parametrize(("rows", "is_down"), [(3, False), (5, True)])
+def test_a_few_rows_that_time_out_at_the_end_are_not_an_endpoint_that_is_down(rows, is_down):
+    clock, late = Clock(), Failure("did not answer in time", pushed_back=True)
+    limiter = Limiter(8, 100.0, clock)
+    for number in range(3 * rows):
+        assert limiter.failed(late, clock.now, f"row {number % rows}")
+        clock.now += 120
+    limiter.failed(late, clock.now, "row 0")
+    try:
+        limiter.check(late, is_try=True)
+    except GaveUpError:
+        assert is_down
+    else:
+        assert not is_down
 
 
 def test_time_that_the_endpoint_asked_for_does_not_count_as_down():
@@ -168,6 +187,7 @@ def test_time_that_the_endpoint_asked_for_does_not_count_as_down():
         limiter.failed(BUSY, clock.now)
         clock.now += 61
     assert not limiter.failed(BUSY, clock.now)
+    limiter.check(BUSY, is_try=False)
 
 
 def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
@@ -179,6 +199,8 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
     paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
     elsewhere = {"base_url": "http://a/v1", "answers_as": "alias"}
     shaping = {"model": "m", "revision": "r", "server": "tgi", "thinking": False, "extra_body": {"top_p": 0.9}}
+    shaping["fields"] = FieldsConfig(seed=False)
+    assert identity(fields=FieldsConfig(max_tokens="max_completion_tokens")) == neutral
     way = {"provider": "auto", "answers": "answers.parquet"}
     assert {*fast, *paid, *elsewhere, *shaping, *way} == set(LlmConfig.__struct_fields__)
     assert identity(**fast, **paid, **elsewhere, **way) == neutral

@@ -3,17 +3,14 @@
 import asyncio
 import json
 
-import msgspec
 import pytest
 from huggingface_hub import AsyncInferenceClient, constants
-from huggingface_hub.utils import _http
 
 from builders.llm.client import Llm
 from builders.llm.completion import parsed
-from builders.llm.config import LlmConfig, api_key
-from builders.llm.failures import failure_of
+from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
-from builders.llm.posting import PostingClient, StatusError
+from builders.llm.posting import PostingClient
 from builders.llm.store import CallStore
 from builders.prompts import answer_schema
 from foils.errors import UserError
@@ -57,8 +54,7 @@ def send(chat_server):
 
         async def exchange():
             endpoint = Endpoint(config.base_url, config.model)
-            heard_by = heard or (lambda *_: None)
-            async with PostingClient(endpoint, api_key(config), config.timeout_s, heard_by) as client:
+            async with PostingClient(endpoint, config, heard or (lambda *_: None)) as client:
                 return await client.complete(body_of(asked, config))
 
         return asyncio.run(exchange())
@@ -90,6 +86,35 @@ def test_what_is_not_asked_for_does_not_arrive(send, chat_server):
     (body,) = chat_server.bodies
     assert set(body) == {"model", "messages", "stream"} | set(SAMPLING)
     assert body["temperature"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed", "roles"),
+    [
+        ({"max_tokens": "max_completion_tokens", "seed": False}, {"max_completion_tokens": 9}, "system"),
+        ({"max_tokens": False, "temperature": False, "stop": False, "stream": False}, {}, "system"),
+        ({"seed": "random_seed", "system": "developer"}, {"random_seed": 7}, "developer"),
+        ({"system": False}, {}, "user"),
+    ],
+)
+def test_fields_have_the_names_that_the_endpoint_takes(send, chat_server, fields, changed, roles):
+    send(request(), fields=FieldsConfig(**fields))
+    (body,) = chat_server.bodies
+    messages = body.pop("messages")
+    usual = {name: value for name, value in CHAT.items() if name not in {*fields, "messages", "top_p"}}
+    assert body == usual | changed
+    assert messages[0]["role"] == roles
+    if roles == "user":
+        assert messages[0]["content"] == "Write queries.\n\nPassage: owls"
+    assert messages[-3:] == MESSAGES[-3:] if roles != "user" else messages[1:] == MESSAGES[2:]
+
+
+def test_what_is_left_out_and_not_what_is_renamed_makes_other_keys():
+    keys = [
+        body_of(request(), LlmConfig(model="m", fields=FieldsConfig(**fields)))
+        for fields in ({}, {"seed": "random_seed"}, {"seed": False})
+    ]
+    assert keys[0] == keys[1] != keys[2]
 
 
 @pytest.mark.parametrize("end", ["/v1", "/v1/", "", "/", "/v1/chat/completions"])
@@ -155,24 +180,6 @@ def test_what_is_not_needed_spoils_no_answer(usage, tokens):
     message = {"content": "what are eels?", "reasoning": {"effort": "low"}, "reasoning_content": ["Hm."], "refusal": 0}
     expected = {"text": "what are eels?", "finish_reason": "stop", "prompt_tokens": tokens[0]}
     assert kept(message, 3, usage=usage, model=["scripted"], id=7) == {**expected, "completion_tokens": tokens[1]}
-
-
-@pytest.mark.parametrize(
-    "body", [b"<html>welcome</html>", b"", b"{}", b'{"choices": [{}]}', b'{"choices": "\xff"}', b'{"choices": []}']
-)
-def test_what_is_no_answer_is_a_failure_that_is_tried_again(body):
-    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)) as caught:
-        parsed(body)
-    found = failure_of(caught.value)
-    assert (found.words, found.refused) == ("answered with something other than a chat completion", False)
-
-
-def test_a_busy_server_differs_from_a_wrong_request():
-    found = failure_of(StatusError(429, {"retry-after": "1"}, json.dumps({"error": "Model is overloaded"})))
-    assert (found.status, found.pushed_back, found.refused) == (429, True, False)
-    found = failure_of(StatusError(422, {}, json.dumps({"error": "Input validation error: too long"})))
-    assert (found.status, found.of_request, found.refused) == (422, True, True)
-    assert "Input validation error: too long" in found.words
 
 
 # Keys
@@ -266,9 +273,3 @@ def test_a_model_that_the_hub_does_not_know(hosted, chat_server):
     with pytest.raises(UserError, match=r"provider together, model acme/none: answered 404.*check .*llm\.model"):
         hosted(model="acme/none", provider="together")
     assert not chat_server.bodies
-
-
-def test_no_other_client_of_this_process_is_changed(send):
-    before = _http._GLOBAL_ASYNC_CLIENT_FACTORY
-    assert send(request())["text"] == "an answer"
-    assert _http._GLOBAL_ASYNC_CLIENT_FACTORY is before

@@ -1,0 +1,99 @@
+"""A build's LLM stages on some of its rows, in the build's own order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from builders.context import Context
+from builders.llm.client import Llm
+from builders.llm.ledger import Ledger
+from builders.llm.messages import Converse, TaskT, answer_of
+from builders.mining import MINERS, SCORERS
+from builders.negatives import config_of
+from builders.queries import STAGE, Queries
+from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.written import write
+from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
+
+ROUND_TRIP = "round trip"
+
+
+class Tried(NamedTuple):
+    """What a stage made of its rows.
+
+    Attributes:
+        stage: of the build.
+        asked: rows, or texts, that it was to make.
+        found: those that it made.
+        drops: `schema.DROPS`.
+    """
+
+    stage: str
+    asked: int
+    found: pa.Table
+    drops: pa.Table
+
+
+def from_store(llm: Llm, ledger: Ledger) -> Converse:
+    """Stands for `llm.run` where nothing may be asked: rows go as far as stored answers take them."""
+
+    def converse(
+        stage: str,
+        tasks: Iterable[TaskT],
+        *,
+        total: int,  # noqa: ARG001
+        attempts: int,
+        done: Callable[[TaskT], object],
+    ) -> None:
+        for task in tasks:
+            for attempt in range(attempts):
+                call = llm.caller.call_of(task.request(attempt))
+                stored = llm.caller.stored(call)
+                if stored is None:
+                    task.refused("not in the store")
+                    break
+                answer = answer_of(call.key, stored)
+                ledger.add(stage, call.key, answer, new=False, prompt_bytes=call.prompt_bytes)
+                if task.take(answer) is None:
+                    break
+            done(task)
+
+    return converse
+
+
+def written_kinds(config: BuildRecipe) -> list[str]:
+    """The recipe's kinds of negatives that cost calls."""
+    return [kind for kind in config.negatives.kinds if kind in WRITTEN]
+
+
+def try_stages(
+    config: BuildRecipe, passages: pa.Table, context: Context, retrieve: Retrieve | None, given: pa.Table | None = None
+) -> Iterator[Tried]:
+    """Runs the LLM's stages and the round trip, one at a time; those behind it only for queries that are accepted.
+
+    Args:
+        config: the recipe.
+        passages: those that get a query, `schema.CORPUS`.
+        context: asks the LLM.
+        retrieve: the build's own, for the round trip; None leaves it out.
+        given: labelled queries, `queries.TABLE`, which take the place of the LLM's.
+    """
+    accepted = given
+    if accepted is None:
+        written = write(passages, config.queries, context)
+        yield Tried(STAGE, passages.num_rows * config.queries.per_passage, *written)
+        kept = round_trip(written.table, retrieve, config.queries.round_trip_k) if retrieve else Queries(*written)
+        yield Tried(ROUND_TRIP, written.table.num_rows, *kept)
+        accepted = kept.table
+    if not accepted.num_rows:
+        return
+    for kind in written_kinds(config):
+        writer = config_of(config.negatives, kind)
+        found = MINERS[kind](accepted, context, writer)
+        yield Tried(kind, accepted.num_rows * writer.count, found.generated, found.drops)
+    if LLM_JUDGE in config.scorers:
+        pairs = accepted.select(["_id", "corpus-id"]).rename_columns(["query-id", "corpus-id"])
+        judge = config_of(config.negatives, LLM_JUDGE)
+        scores = SCORERS[LLM_JUDGE](pairs, accepted, context.corpus, context, judge)
+        yield Tried(LLM_JUDGE, pairs.num_rows, scores.filter(scores["score"].is_valid()), scores.slice(0, 0))
