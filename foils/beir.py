@@ -1,33 +1,33 @@
-"""How records of passages, queries and judgements are read: by one rule, whatever wrote them and whoever reads them."""
+"""Corpora, queries and judgements: read by one rule, whatever wrote them and whoever reads them.
 
-import codecs
-import json
+A folder may be BEIR's (`corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`, or the same in any form that `foils.tables`
+reads), or a data set of `builders.build`.
+"""
+
+import logging
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from foils.errors import UserError
+from foils.tables import COMPRESSED, FORMS, Rows, form_of, opened, read
 
-_HEADER = ["query-id", "corpus-id", "score"]
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("_id", "title", "text")
+Judgement = tuple[str, str, int]
+"""Query, passage and score."""
+_HEADER = ("query-id", "corpus-id", "score")
 _TREC_COLUMNS = 4
+_JUDGEMENT_FORMS = (".tsv", ".txt", ".csv", ".qrels", ".trec", ".jsonl", ".json", ".parquet")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _MOST_SCORE = 2**31 - 1
 _INEXACT = 2**53
 """From here on floats have lost the last digits of whole numbers."""
 _SHOWN = 60
-
-
-class Line(NamedTuple):
-    """A JSON object of a `.jsonl` file: its line's number, from 1, what it says, and its length in bytes."""
-
-    number: int
-    record: dict[str, Any]
-    size: int
 
 
 def text_of(value: Any, where: str) -> str | None:
@@ -37,7 +37,7 @@ def text_of(value: Any, where: str) -> str | None:
 
     Args:
         value: of any type.
-        where: opens the error, such as `corpus c.jsonl: row 3: 'title'`.
+        where: opens the error, such as `corpus c.jsonl: line 3: 'title'`.
 
     Raises:
         UserError: the value is of a type that has no text.
@@ -52,10 +52,10 @@ def text_of(value: Any, where: str) -> str | None:
             return value.decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert it to UTF-8") from None
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if math.isnan(value):
             return None
-        value = int(value) if value.is_integer() and abs(value) < _INEXACT else value
+        value = int(value) if value % 1 == 0 and abs(value) < _INEXACT else value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     shown = repr(value)
@@ -71,88 +71,148 @@ def stated(record: Mapping[str, Any], column: str, where: str) -> str:
     """
     text = text_of(record.get(column), f"{where}: {column!r}")
     if text is None:
-        found = ", ".join(map(repr, record))
-        raise UserError(f"{where} has no {column!r}, or null in it (it has {found}); add it, or leave the record out")
+        raise UserError(_lacking(where, column, record))
     return text
 
 
-def judgement(record: Mapping[str, Any], where: str) -> tuple[str, str, int]:
-    """Query, passage and score of a judgement that is a record.
-
-    Raises:
-        UserError: one of them is missing or of another kind.
-    """
-    query_id, passage_id, score = (stated(record, column, where) for column in _HEADER)
-    if not _WHOLE.fullmatch(score):
-        raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
-    return query_id, passage_id, _score(score, where)
+def _lacking(where: str, column: str, found: Iterable[str]) -> str:
+    there = ", ".join(map(repr, found))
+    return f"{where} has no {column!r}, or null in it (it has {there}); add it, or leave the record out"
 
 
-def by_query(judgements: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
-    """Judgements by query, those of 0 too."""
-    qrels: dict[str, dict[str, int]] = {}
-    for query_id, passage_id, score in judgements:
-        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
-    return qrels
-
-
-def jsonl(path: Path, what: str) -> Iterator[Line]:
-    """The objects of a `.jsonl` file; blank lines are passed over.
+def texts(
+    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str
+) -> Iterator[Rows]:
+    """Rows whose values are texts, None where one is missing; the first column is the id, which no row may lack.
 
     Args:
-        path: the file.
-        what: what errors call it, such as `corpus`.
+        rows: of one source.
+        columns: what was read of them.
+        needed: columns that at least one row must have.
+        where: opens errors of columns.
+        remedy: ends errors of columns.
 
     Raises:
-        UserError: the file is missing, or a line is not UTF-8 or not a JSON object.
+        UserError: a value has no text, an id is missing, or a column is missing or there twice.
     """
-    decode = msgspec.json.Decoder().decode
-    for number, line in _lines(path, what):
-        try:
-            record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            if not line.strip():
-                continue
-            record = _second_look(line, f"{what} {path}: line {number}")
-        if not isinstance(record, dict):
-            raise UserError(f"{what} {path}: line {number} is not a JSON object such as {{'_id': ..., 'text': ...}}")
-        if line.count(b'":') > len(record):  # nested objects, or a key twice, of which decoders keep the last value
-            keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
-            if len(keys) < keys.total():
-                twice = keys.most_common(1)[0][0]
-                raise UserError(f"{what} {path}: line {number} has the key {twice!r} twice; leave one of them out")
-        yield Line(number, record, len(line))
+    seen: dict[str, None] = {}
+    for each in rows:
+        seen.update(dict.fromkeys(each.names))
+        twice = next((name for name in columns if each.names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{where}: it has two columns {twice!r}; leave one of them out")
+        values = [
+            [
+                value if type(value) is str else text_of(value, f"{each.place(at)}: {name!r}")
+                for at, value in enumerate(column)
+            ]
+            for name, column in zip(columns, each.values, strict=True)
+        ]
+        lacking = next((at for at, row_id in enumerate(values[0]) if not row_id), None)
+        if lacking is not None:
+            there = ", ".join(map(repr, seen))
+            raise UserError(
+                f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it (there are {there}); {remedy}"
+            )
+        if values[0]:
+            yield each._replace(values=values)
+    for column in columns:
+        if column in needed and column not in seen:
+            raise UserError(
+                f"{where}: no row has a column {column!r} (there are {', '.join(map(repr, seen)) or 'none'}); {remedy}"
+            )
 
 
-def _lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-    except OSError as error:
-        raise UserError(f"{what} {path}: cannot be read ({error.strerror}); name another file") from None
+class Record(NamedTuple):
+    """A passage or a query: where it stands, for errors, and its texts, None where one is missing."""
+
+    where: str
+    id: str
+    title: str | None
+    text: str | None
 
 
-def _second_look(line: bytes, where: str) -> Any:
-    """A line that the fast decoder refuses: NaN passes, and what is wrong is said in the usual words."""
-    try:
-        record = json.loads(line.decode("utf-8"))
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except UnicodeEncodeError:
+def records(files: Sequence[Path], what: str) -> Iterator[Record]:
+    """Passages or queries, one by one.
+
+    Args:
+        files: with the columns `COLUMNS`; those of queries need no titles.
+        what: what errors call them, such as `queries`.
+
+    Raises:
+        UserError: as `texts`; also if an id occurs twice.
+    """
+    ids: set[str] = set()
+    found = read(files, COLUMNS, what)
+    for rows in texts(found, COLUMNS, {"_id", "text"}, f"{what} {files[0]}", "wanted _id and text"):
+        for at, values in enumerate(zip(*rows.values, strict=True)):
+            if values[0] in ids:
+                raise UserError(f"{rows.place(at)}: id {values[0]!r} occurs twice; ids must be unique")
+            ids.add(values[0])
+            yield Record(rows.place(at), *values)
+
+
+def with_text(found: Record) -> str:
+    """The text of a record that may not be without one.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if found.text is None:
+        raise UserError(f"{found.where} has no 'text', or null in it; add it, or leave the record out")
+    return found.text
+
+
+def part(folder: Path, name: str, what: str) -> list[Path]:
+    """The files of a folder's `corpus` or `queries`.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = find_part(folder, name)
+    if not found:
+        missing = f"no {name}.jsonl in it" if folder.is_dir() else "no such folder"
         raise UserError(
-            f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}") from None
-    return record
+            f"{what} {folder}: {missing}; wanted a folder in BEIR's layout: corpus.jsonl, queries.jsonl, "
+            "qrels/SPLIT.tsv, or other forms of these"
+        )
+    return found
 
 
-def judgements(path: Path, what: str = "qrels") -> Iterator[tuple[str, str, int]]:
+def find_part(folder: Path, name: str) -> list[Path]:
+    """The files of a part; none where the folder does not have it."""
+    for ending in (form + compressed for form in FORMS for compressed in COMPRESSED):
+        if (folder / f"{name}{ending}").is_file():
+            return [folder / f"{name}{ending}"]
+    return sorted(file for file in (folder / name).glob("*") if form_of(file))
+
+
+def splits(folder: Path) -> list[str]:
+    """The splits that a folder's judgements have."""
+    return sorted({file.name.partition(".")[0] for file in (folder / "qrels").glob("[!.]*")})
+
+
+def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
+    """The files with a split's judgements.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    for ending in (form + compressed for form in _JUDGEMENT_FORMS for compressed in COMPRESSED):
+        if (folder / "qrels" / f"{split}{ending}").is_file():
+            return [folder / "qrels" / f"{split}{ending}"]
+    built = find_part(folder, "default")
+    if not built:
+        there = ", ".join(splits(folder)) or "none"
+        raise UserError(f"{what} {folder}: no qrels/{split}.tsv in it; splits there: {there}")
+    return [file for file in built if file.name.startswith(split)] or built
+
+
+def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
     """Query, passage and score of each judgement in a file.
 
-    The file is BEIR's (tab-separated, with or without its header) or TREC's (query, iteration, passage, score).
+    The file is BEIR's (separated by tabs, commas or spaces, with or without its header), TREC's (query, iteration,
+    passage, score), or of a form with named columns that `foils.tables` reads.
 
     Args:
         path: the file.
@@ -161,38 +221,61 @@ def judgements(path: Path, what: str = "qrels") -> Iterator[tuple[str, str, int]
     Raises:
         UserError: the file is missing, or a line is of another form.
     """
+    if form_of(path) not in {None, "csv"}:
+        names = [*_HEADER, *(name.replace("-", "_") for name in _HEADER[:2])]
+        for rows in read([path], names, what):
+            for at, values in enumerate(zip(*rows.values, strict=True)):
+                yield judgement(dict(zip(names, values, strict=True)), rows.place(at))
+        return
     places: list[int] | None = None
     separator = None
-    for number, line in _lines(path, what):
-        try:
-            text = line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{what} {path}: line {number} is not UTF-8 at byte {error.start}; convert the file to UTF-8"
-            ) from None
-        if not text.strip():
-            continue
-        if places is None:
-            separator = "\t" if "\t" in text else None
-            places, is_header = _form(text.split(separator))
-            if is_header:
+    with opened(path, what) as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{what} {path}: line {number}"
+            try:
+                text = line.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+            if not text.strip():
                 continue
-        fields = text.split(separator)
-        if len(fields) <= max(places) or not _WHOLE.fullmatch(fields[places[2]].strip()):
-            raise UserError(
-                f"{what} {path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, under "
-                f"a header with these names, or TREC's four columns; found {text[:_SHOWN]!r}"
-            )
-        query_id, passage_id, score = (fields[place].strip() for place in places)
-        yield query_id, passage_id, _score(score, f"{what} {path}: line {number}")
+            if places is None:
+                separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None
+                places, is_header = _form(_fields(text, separator))
+                if is_header:
+                    continue
+            fields = _fields(text, separator)
+            if len(fields) <= max(places) or not _WHOLE.fullmatch(fields[places[2]]):
+                raise UserError(
+                    f"{where}: wanted query-id, corpus-id and a whole score, separated by tabs, under a header with "
+                    f"these names, or TREC's four columns; found {text[:_SHOWN]!r}"
+                )
+            query_id, passage_id, score = (fields[place] for place in places)
+            yield query_id, passage_id, _score(score, where)
+
+
+def _fields(text: str, separator: str | None) -> list[str]:
+    return [field.strip().strip('"') if separator == "," else field.strip() for field in text.split(separator)]
 
 
 def _form(fields: list[str]) -> tuple[list[int], bool]:
     """Where query, passage and score stand, by a file's first line, and whether that line is a header."""
-    names = [field.strip().lower().replace("_", "-") for field in fields]
-    if set(_HEADER) <= {*names}:
+    names = [field.lower().replace("_", "-") for field in fields]
+    if {*_HEADER} <= {*names}:
         return [names.index(name) for name in _HEADER], True
     return [0, 2, 3] if len(fields) == _TREC_COLUMNS else [0, 1, 2], False
+
+
+def judgement(record: Mapping[str, Any], where: str) -> Judgement:
+    """Query, passage and score of a judgement that is a record.
+
+    Raises:
+        UserError: one of them is missing or of another kind.
+    """
+    known = {name.replace("_", "-"): value for name, value in record.items() if value is not None}
+    query_id, passage_id, score = (stated(known, column, where) for column in _HEADER)
+    if not _WHOLE.fullmatch(score):
+        raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
+    return query_id, passage_id, _score(score, where)
 
 
 def _score(text: str, where: str) -> int:
@@ -200,3 +283,26 @@ def _score(text: str, where: str) -> int:
     if abs(score) > _MOST_SCORE:
         raise UserError(f"{where}: score {text} is not within 32 bits; wanted a grade such as 0, 1 or 2")
     return score
+
+
+def by_query(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
+    """Judgements by query, those of 0 too."""
+    qrels: dict[str, dict[str, int]] = {}
+    for query_id, passage_id, score in judgements:
+        qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
+    return qrels
+
+
+def of_queries(qrels: dict[str, dict[str, int]], queries: Collection[str], where: str) -> dict[str, dict[str, int]]:
+    """Judgements of queries that are there; how many others are judged is reported.
+
+    Raises:
+        UserError: no judged query is there.
+    """
+    stray = [query_id for query_id in qrels if query_id not in queries]
+    if stray:
+        found = f"{where}: query {stray[0]!r} is judged but is not among the queries"
+        if len(stray) == len(qrels):
+            raise UserError(f"{found}, nor is any other; wanted queries and judgements of the same collection")
+        logger.warning("%s; %d judged queries of this sort are left out", found, len(stray))
+    return {query_id: judged for query_id, judged in qrels.items() if query_id in queries}

@@ -6,7 +6,7 @@ A row's positive is the passage with the highest score. All others that were jud
 becomes a negative. A passage that was dropped as a repeat is known by the id of the one that stays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from builders.hashing import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig
-from foils.beir import jsonl, judgements, stated, text_of
+from foils.beir import judgements, part, qrels_files, records
 from foils.errors import UserError
 from foils.provenance import sha256_file
 from foils.texts import normalised
@@ -75,18 +75,18 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
             above 0 is of a query and a passage that are there.
     """
     folder = Path(config.source or "")
-    files = _files(folder, config.split)
-    found = _of_originals(_judgements(files[1]), corpus.drops)
+    asked_in, judged_in = part(folder, "queries", "queries"), qrels_files(folder, config.split, "queries")
+    found = _of_originals(_judgements(judged_in), corpus.drops)
     judged = _once(found)
-    asked = _judged_queries(files[0], judged["query-id"])
+    asked = _judged_queries(asked_in, judged["query-id"])
     here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
     positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
     table, drops = _with_positive(asked, _best(positives), judged)
     if not table.num_rows:
         raise UserError(
-            f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
-            f"passage of corpus {corpus.source} (the first is of query {judged['query-id'][0].as_py()!r} and passage "
-            f"{judged['corpus-id'][0].as_py()!r}); wanted queries and corpus of the same collection"
+            f"queries {config.source}: no judgement above 0 in {judged_in[0].name} is of a query in {asked_in[0].name} "
+            f"and a passage of corpus {corpus.source} (the first is of query {judged['query-id'][0].as_py()!r} and "
+            f"passage {judged['corpus-id'][0].as_py()!r}); wanted queries and corpus of the same collection"
         )
     chosen = sample(table, config.sample, seed)
     if config.hold_out_positives:
@@ -105,28 +105,15 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
         drops_table(STAGE, drops),
         pc.count_distinct(judged["query-id"]).as_py(),
         table.num_rows,
-        {file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
+        {file.relative_to(folder).as_posix(): sha256_file(file) for file in [*asked_in, *judged_in]},
     )
 
 
-def _files(folder: Path, split: str) -> tuple[Path, Path]:
-    queries, qrels = folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"
-    if not folder.is_dir() or not queries.is_file():
-        what = "no queries.jsonl in it" if folder.is_dir() else "no such folder"
-        raise UserError(
-            f"queries {folder}: {what}; wanted a folder in BEIR's layout, with queries.jsonl and qrels/{split}.tsv"
-        )
-    if not qrels.is_file():
-        found = ", ".join(sorted(file.stem for file in qrels.parent.glob("*.tsv"))) or "none"
-        raise UserError(f"queries {folder}: no qrels/{split}.tsv in it; set queries.split to one that it has: {found}")
-    return queries, qrels
-
-
-def _judgements(path: Path) -> pa.Table:
-    """`schema.QRELS` as the file has them."""
-    rows = [*zip(*judgements(path), strict=True)]
+def _judgements(files: Sequence[Path]) -> pa.Table:
+    """`schema.QRELS` as the files have them."""
+    rows = [*zip(*(row for file in files for row in judgements(file)), strict=True)]
     if not rows:
-        raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
+        raise UserError(f"qrels {files[0]}: holds no judgements; set queries.split to another, or fill the file")
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(rows, schema.QRELS, strict=True)], schema.QRELS
     )
@@ -172,27 +159,11 @@ def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
     return _once(pa.concat_tables([positives, more]))
 
 
-def _judged_queries(path: Path, judged: pa.ChunkedArray) -> pa.Table:
-    """The queries of a file that were judged (`schema.QUERIES`), in its order."""
+def _judged_queries(files: Sequence[Path], judged: pa.ChunkedArray) -> pa.Table:
+    """The queries that were judged (`schema.QUERIES`), in the files' order."""
     wanted = set(judged.to_pylist())
-    ids: set[str] = set()
-    columns: dict[str, None] = {}
-    rows = []
-    for number, record, _ in jsonl(path, "queries"):
-        where = f"queries {path}: line {number}"
-        query_id = stated(record, "_id", where)
-        if query_id in ids:
-            raise UserError(f"queries {path}: id {query_id!r} occurs twice; ids must be unique")
-        ids.add(query_id)
-        columns |= dict.fromkeys(record)
-        text = text_of(record.get("text"), f"{where}: 'text'") or ""
-        if query_id in wanted:
-            rows.append({"_id": query_id, "text": text.strip() if normalised(text) else ""})
-    if columns and "text" not in columns:
-        raise UserError(
-            f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, columns))}); wanted objects with "
-            "_id and text"
-        )
+    asked = [(row.id, (row.text or "").strip()) for row in records(files, "queries") if row.id in wanted]
+    rows = [{"_id": query_id, "text": text if normalised(text) else ""} for query_id, text in asked]
     return pa.Table.from_pylist(rows, schema.QUERIES)
 
 
@@ -214,7 +185,7 @@ def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[p
     drops += [(row["_id"], "no-positive", why + row["text"]) for row in unanswered]
     all_judged = pc.unique(judged["query-id"])
     missing = all_judged.filter(pc.invert(_among(all_judged, asked["_id"]))).to_pylist()
-    drops += [(query_id, "query-not-found", "judged, but not in queries.jsonl") for query_id in missing]
+    drops += [(query_id, "query-not-found", "judged, but not among the queries") for query_id in missing]
     rows = pa.table([*asked.columns, positives], schema=TABLE)
     return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
 

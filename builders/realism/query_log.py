@@ -6,8 +6,9 @@ from typing import Any
 
 from builders.realism.gaps import length_gap, lengths
 from builders.realism.separability import by_words, joined, telling_words
-from foils.beir import jsonl, stated
+from foils.beir import stated
 from foils.errors import UserError
+from foils.tables import jsonl
 
 
 def read_log(path: Path) -> list[str]:

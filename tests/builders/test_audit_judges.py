@@ -19,9 +19,10 @@ from builders.passages import Passages
 from builders.prompts import load_prompt
 from builders.scores import llm_judge
 from builders.scores.llm_judge import LlmJudgeConfig, verdict_in
-from foils.beir import by_query, jsonl, judgements
+from foils.beir import by_query, judgements
 from foils.errors import UserError
 from foils.models import resolve_model
+from foils.tables import jsonl
 from tests.builders.audited import a_dataset, numbered, pairs, write_qrels
 from tests.chat_server import last_user_message
 from tests.conftest import BASE, SHARED

@@ -168,7 +168,7 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
     ("name", "text", "words"),
     [
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{broken', r"queries .*queries.jsonl: line 2 is not JSON"),
-        ("queries.jsonl", '{"_id": "q1"}\n', r"no line has a 'text' \(there are '_id'\); wanted objects"),
+        ("queries.jsonl", '{"_id": "q1"}\n', r"no row has a column 'text' \(there are '_id'\); wanted _id and"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n' * 2, r"id 'q1' occurs twice; ids must be unique"),
         ("queries.jsonl", '{"_id": "q1", "text": ["x"]}\n', r"line 1: 'text' is of type list \(\['x'\]\); wanted text"),
         ("qrels/train.tsv", "topic\tpassage\tgrade\n", r"line 1: wanted .* names.*; found 'topic\\tpassage\\tgrade'"),
@@ -190,11 +190,11 @@ def test_bad_files_are_named_with_their_line(tmp_path, animals, name, text, word
 
 
 def test_missing_files(tmp_path, animals):
-    with pytest.raises(UserError, match=r"no such folder; wanted a folder in BEIR's layout, with queries\.jsonl"):
+    with pytest.raises(UserError, match=r"no such folder; wanted a folder in BEIR's layout: corpus\.jsonl, queries"):
         read(tmp_path / "nowhere", animals)
     with pytest.raises(UserError, match=r"no queries\.jsonl in it"):
         read(animals, animals)
-    with pytest.raises(UserError, match=r"no qrels/dev\.tsv in it; set queries\.split to one that it has: train"):
+    with pytest.raises(UserError, match=r"no qrels/dev\.tsv in it; splits there: train"):
         read(labels(tmp_path / "l"), animals, split="dev")
 
 
