@@ -56,12 +56,6 @@ class Labelled(NamedTuple):
         name = Path(config.source or "").resolve().name
         return {"source": name, "split": config.split, "files": dict(self.files)}
 
-    def steps(self) -> dict[str, int]:
-        """The funnel's first steps."""
-        steps = {"queries judged": self.judged, "queries with a positive in the corpus": self.with_positive}
-        drawn = self.queries.num_rows
-        return steps if drawn == self.with_positive else {**steps, "queries drawn": drawn}
-
     def qrels_of(self, queries: pa.Table) -> pa.Table:
         """The positives of some of the queries."""
         return self.qrels.filter(_among(self.qrels["query-id"], queries["_id"]))

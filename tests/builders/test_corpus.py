@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import corpus, hashing, schema
-from builders.columns import Hashes
 from builders.corpus import python_docs
 from builders.hashing import FirstSeen
 from builders.recipe import CorpusConfig
@@ -223,23 +222,6 @@ def test_the_content_hash_stays_what_published_data_sets_say():
     expected = hashlib.sha256(b'["a", "A", "say \\"hi\\""]' + '["ü", "", "two"]'.encode()).hexdigest()
     for size in (1, 2):
         assert corpus.clean(batches(rows, size), CorpusConfig("x"))[2] == expected
-
-
-class Merging(Hashes):
-    """Counts how often all numbers are sorted."""
-
-    RECENT = 4
-    merges = 0
-
-    def _merge(self):
-        self.merges += 1
-        super()._merge()
-
-
-def test_the_numbers_of_a_set_are_sorted_seldom():
-    numbers = Merging()
-    assert sum(map(numbers.add, [*range(1000), *range(0, 2000, 2)])) == 1500
-    assert numbers.merges < 60
 
 
 def test_rows_are_spooled_beside_the_output_and_not_into_memory(tmp_path, monkeypatch):

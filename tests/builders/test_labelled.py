@@ -68,7 +68,7 @@ def test_the_best_judged_is_the_positive_and_all_are_known(tmp_path, animals):
         ("queries", "q1 cow"): "judged-not-relevant",
         ("queries", "q2 gone"): "judged-passage-not-in-corpus",
     }
-    assert found.steps() == {"queries judged": 5, "queries with a positive in the corpus": 2}
+    assert (found.judged, found.with_positive) == (5, 2)
 
 
 def test_of_two_scores_of_a_pair_the_higher_counts_and_the_other_is_reported(tmp_path, animals):
@@ -106,7 +106,7 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
     backwards = labels(tmp_path / "b", dict(reversed(queries.items())), reversed(qrels))
     found = read(backwards, animals, sample=10)
     assert set(found.queries["_id"].to_pylist()) == drawn == set(found.qrels["query-id"].to_pylist())
-    assert found.steps()["queries drawn"] == 10
+    assert (found.with_positive, found.queries.num_rows) == (50, 10)
 
 
 @pytest.mark.parametrize(
