@@ -7,22 +7,23 @@ reads), or a data set of `builders.build`.
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from foils.errors import UserError
-from foils.tables import COMPRESSED, FORMS, Rows, form_of, opened, read
+from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("_id", "title", "text")
 Judgement = tuple[str, str, int]
 """Query, passage and score."""
+Qrels = dict[str, dict[str, int]]
 _HEADER = ("query-id", "corpus-id", "score")
 _TREC_COLUMNS = 4
-_JUDGEMENT_FORMS = (".tsv", ".txt", ".csv", ".qrels", ".trec", ".jsonl", ".json", ".parquet")
+_QRELS_ENDINGS = (".tsv", ".txt", ".csv", ".qrels", ".trec", ".jsonl", ".json", ".parquet")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _MOST_SCORE = 2**31 - 1
 _INEXACT = 2**53
@@ -31,7 +32,7 @@ _SHOWN = 60
 
 
 def text_of(value: Any, where: str) -> str | None:
-    """A value of a record as text; None where it is missing (null, NaN).
+    """A value of a row as text; None where it is missing (null, NaN).
 
     Bytes are UTF-8, and whole numbers their digits: pandas makes floats of ids where one is missing.
 
@@ -63,23 +64,6 @@ def text_of(value: Any, where: str) -> str | None:
     raise UserError(f"{where} is of type {type(value).__name__} ({shown}); wanted text; convert it")
 
 
-def stated(record: Mapping[str, Any], column: str, where: str) -> str:
-    """A value of a record that may not be missing.
-
-    Raises:
-        UserError: it is missing, or not text.
-    """
-    text = text_of(record.get(column), f"{where}: {column!r}")
-    if text is None:
-        raise UserError(_lacking(where, column, record))
-    return text
-
-
-def _lacking(where: str, column: str, found: Iterable[str]) -> str:
-    there = ", ".join(map(repr, found))
-    return f"{where} has no {column!r}, or null in it (it has {there}); add it, or leave the record out"
-
-
 def texts(
     rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str
 ) -> Iterator[Rows]:
@@ -90,7 +74,7 @@ def texts(
         columns: what was read of them.
         needed: columns that at least one row must have.
         where: opens errors of columns.
-        remedy: ends errors of columns.
+        remedy: ends them.
 
     Raises:
         UserError: a value has no text, an id is missing, or a column is missing or there twice.
@@ -110,17 +94,16 @@ def texts(
         ]
         lacking = next((at for at, row_id in enumerate(values[0]) if not row_id), None)
         if lacking is not None:
-            there = ", ".join(map(repr, seen))
-            raise UserError(
-                f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it (there are {there}); {remedy}"
-            )
+            raise UserError(f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(seen)}; {remedy}")
         if values[0]:
             yield each._replace(values=values)
-    for column in columns:
-        if column in needed and column not in seen:
-            raise UserError(
-                f"{where}: no row has a column {column!r} (there are {', '.join(map(repr, seen)) or 'none'}); {remedy}"
-            )
+    missing = next((name for name in columns if name in needed and name not in seen), None)
+    if missing is not None:
+        raise UserError(f"{where}: no row has a column {missing!r} {_there(seen)}; {remedy}")
+
+
+def _there(names: Iterable[str]) -> str:
+    return f"(there are {', '.join(map(repr, names)) or 'none'})"
 
 
 class Record(NamedTuple):
@@ -131,13 +114,19 @@ class Record(NamedTuple):
     title: str | None
     text: str | None
 
+    def stated(self) -> str:
+        """The text of a record that may not be without one.
+
+        Raises:
+            UserError: it is missing.
+        """
+        if self.text is None:
+            raise UserError(f"{self.where} has no 'text', or null in it; add it, or leave the record out")
+        return self.text
+
 
 def records(files: Sequence[Path], what: str) -> Iterator[Record]:
-    """Passages or queries, one by one.
-
-    Args:
-        files: with the columns `COLUMNS`; those of queries need no titles.
-        what: what errors call them, such as `queries`.
+    """Passages or queries, one by one; those of queries need no titles.
 
     Raises:
         UserError: as `texts`; also if an id occurs twice.
@@ -150,17 +139,6 @@ def records(files: Sequence[Path], what: str) -> Iterator[Record]:
                 raise UserError(f"{rows.place(at)}: id {values[0]!r} occurs twice; ids must be unique")
             ids.add(values[0])
             yield Record(rows.place(at), *values)
-
-
-def with_text(found: Record) -> str:
-    """The text of a record that may not be without one.
-
-    Raises:
-        UserError: it is missing.
-    """
-    if found.text is None:
-        raise UserError(f"{found.where} has no 'text', or null in it; add it, or leave the record out")
-    return found.text
 
 
 def part(folder: Path, name: str, what: str) -> list[Path]:
@@ -179,12 +157,11 @@ def part(folder: Path, name: str, what: str) -> list[Path]:
     return found
 
 
-def find_part(folder: Path, name: str) -> list[Path]:
-    """The files of a part; none where the folder does not have it."""
-    for ending in (form + compressed for form in FORMS for compressed in COMPRESSED):
-        if (folder / f"{name}{ending}").is_file():
-            return [folder / f"{name}{ending}"]
-    return sorted(file for file in (folder / name).glob("*") if form_of(file))
+def find_part(folder: Path, name: str, endings: Iterable[str] = FORMS) -> list[Path]:
+    """The files of a part, `NAME.jsonl` or those in a folder `NAME`; none where the folder does not have it."""
+    plain = (folder / f"{name}{ending}{compressed}" for ending in endings for compressed in COMPRESSED)
+    first = next((file for file in plain if file.is_file()), None)
+    return [first] if first else sorted(file for file in (folder / name).glob("*") if form_of(file))
 
 
 def splits(folder: Path) -> list[str]:
@@ -198,14 +175,11 @@ def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
     Raises:
         UserError: the folder has none.
     """
-    for ending in (form + compressed for form in _JUDGEMENT_FORMS for compressed in COMPRESSED):
-        if (folder / "qrels" / f"{split}{ending}").is_file():
-            return [folder / "qrels" / f"{split}{ending}"]
-    built = find_part(folder, "default")
-    if not built:
+    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or find_part(folder, "default")
+    if not found:
         there = ", ".join(splits(folder)) or "none"
         raise UserError(f"{what} {folder}: no qrels/{split}.tsv in it; splits there: {there}")
-    return [file for file in built if file.name.startswith(split)] or built
+    return [file for file in found if file.name.startswith(split)] or found
 
 
 def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
@@ -214,20 +188,34 @@ def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
     The file is BEIR's (separated by tabs, commas or spaces, with or without its header), TREC's (query, iteration,
     passage, score), or of a form with named columns that `foils.tables` reads.
 
-    Args:
-        path: the file.
-        what: what errors call it.
-
     Raises:
         UserError: the file is missing, or a line is of another form.
     """
-    if form_of(path) not in {None, "csv"}:
-        names = [*_HEADER, *(name.replace("-", "_") for name in _HEADER[:2])]
-        for rows in read([path], names, what):
-            for at, values in enumerate(zip(*rows.values, strict=True)):
-                yield judgement(dict(zip(names, values, strict=True)), rows.place(at))
-        return
-    places: list[int] | None = None
+    named = form_of(path) not in {None, "csv"}
+    for where, values, shown in _named(path, what) if named else _lines(path, what):
+        if None in values or not _WHOLE.fullmatch(values[2]):
+            raise UserError(
+                f"{where}: wanted query-id, corpus-id and a whole score, separated by tabs, under a header with these "
+                f"names, or TREC's four columns; found {shown}"
+            )
+        query_id, passage_id, score = values
+        grade = int(score.partition(".")[0])
+        if abs(grade) > _MOST_SCORE:
+            raise UserError(f"{where}: score {score} is not within 32 bits; wanted a grade such as 0, 1 or 2")
+        yield query_id, passage_id, grade
+
+
+def _named(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
+    spelled = [*_HEADER, *(name.replace("-", "_") for name in _HEADER)]
+    for rows in read([path], spelled, what):
+        for at, row in enumerate(zip(*rows.values, strict=True)):
+            both = zip(row[:3], row[3:], strict=True)
+            values = [text_of(other if own is None else own, rows.place(at)) for own, other in both]
+            yield rows.place(at), values, f"{values} under {', '.join(rows.names)}"
+
+
+def _lines(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
+    places: list[int] = []
     separator = None
     with opened(path, what) as lines:
         for number, line in enumerate(lines, start=1):
@@ -238,23 +226,17 @@ def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
                 raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
             if not text.strip():
                 continue
-            if places is None:
+            if not places:
                 separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None
-                places, is_header = _form(_fields(text, separator))
+            fields = [
+                field.strip().strip('"') if separator == "," else field.strip() for field in text.split(separator)
+            ]
+            if not places:
+                places, is_header = _form(fields)
                 if is_header:
                     continue
-            fields = _fields(text, separator)
-            if len(fields) <= max(places) or not _WHOLE.fullmatch(fields[places[2]]):
-                raise UserError(
-                    f"{where}: wanted query-id, corpus-id and a whole score, separated by tabs, under a header with "
-                    f"these names, or TREC's four columns; found {text[:_SHOWN]!r}"
-                )
-            query_id, passage_id, score = (fields[place] for place in places)
-            yield query_id, passage_id, _score(score, where)
-
-
-def _fields(text: str, separator: str | None) -> list[str]:
-    return [field.strip().strip('"') if separator == "," else field.strip() for field in text.split(separator)]
+            values = [fields[place] if place < len(fields) else None for place in places]
+            yield where, values, one_line(repr(text))
 
 
 def _form(fields: list[str]) -> tuple[list[int], bool]:
@@ -265,35 +247,15 @@ def _form(fields: list[str]) -> tuple[list[int], bool]:
     return [0, 2, 3] if len(fields) == _TREC_COLUMNS else [0, 1, 2], False
 
 
-def judgement(record: Mapping[str, Any], where: str) -> Judgement:
-    """Query, passage and score of a judgement that is a record.
-
-    Raises:
-        UserError: one of them is missing or of another kind.
-    """
-    known = {name.replace("_", "-"): value for name, value in record.items() if value is not None}
-    query_id, passage_id, score = (stated(known, column, where) for column in _HEADER)
-    if not _WHOLE.fullmatch(score):
-        raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
-    return query_id, passage_id, _score(score, where)
-
-
-def _score(text: str, where: str) -> int:
-    score = int(text.partition(".")[0])
-    if abs(score) > _MOST_SCORE:
-        raise UserError(f"{where}: score {text} is not within 32 bits; wanted a grade such as 0, 1 or 2")
-    return score
-
-
-def by_query(judgements: Iterable[Judgement]) -> dict[str, dict[str, int]]:
+def by_query(judgements: Iterable[Judgement]) -> Qrels:
     """Judgements by query, those of 0 too."""
-    qrels: dict[str, dict[str, int]] = {}
+    qrels: Qrels = {}
     for query_id, passage_id, score in judgements:
         qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
     return qrels
 
 
-def of_queries(qrels: dict[str, dict[str, int]], queries: Collection[str], where: str) -> dict[str, dict[str, int]]:
+def of_queries(qrels: Qrels, queries: Collection[str], where: str) -> Qrels:
     """Judgements of queries that are there; how many others are judged is reported.
 
     Raises:

@@ -35,15 +35,6 @@ _SEPARATORS = ",;\t|"
 _SHOWN = 200
 
 
-class Line(NamedTuple):
-    """A JSON object of a file: where it stands, such as `line` 3, what it says, and its length in bytes."""
-
-    unit: str
-    number: int
-    record: dict[str, Any]
-    size: int
-
-
 _Row = tuple[str, int, Sequence[Any], int]
 """What is numbered, its number, the values, and their size."""
 
@@ -85,10 +76,10 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
     Raises:
         UserError: a file cannot be read, or is not what its ending says.
     """
-    readers = {"json": _json, "csv": _csv, "parquet": _parquet, "arrow": _arrow, None: _other}
+    readers = {"json": _json, "csv": _csv, "parquet": _parquet}
     for file in files:
         with _explained(f"{what} {file}"):
-            yield from readers[form_of(file)](file, columns, what)
+            yield from readers.get(form_of(file), _other)(file, columns, what)
 
 
 def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
@@ -105,7 +96,7 @@ def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Pa
     if (folder / "state.json").exists():  # caches of what was computed of a saved data set may lie beside its files
         return [Path(each["filename"]) for each in load_from_disk(str(folder)).cache_files]
     try:
-        found = load_dataset_builder(str(folder.resolve()), config).config.data_files
+        found = load_dataset_builder(str(folder.absolute()), config).config.data_files
     except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         raise UserError(f"{what} {folder}: {one_line(error)}; wanted files of {WANTED}") from None
     return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
@@ -156,37 +147,28 @@ def _explained(where: str) -> Iterator[None]:
         raise UserError(f"{where}: {reason}; mend the file, or name another") from None
 
 
-def jsonl(path: Path, what: str) -> Iterator[Line]:
-    """The objects of a file of JSON lines, or of a JSON array; blank lines are passed over.
+def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    """Of an object a line, or of one array of objects."""
+    names: dict[str, None] = {}
 
-    Args:
-        path: the file.
-        what: what errors call it, such as `corpus`.
-
-    Raises:
-        UserError: the file cannot be read, or a line is not UTF-8 or not a JSON object.
-    """
-    decode = msgspec.json.Decoder().decode
-    with opened(path, what) as stream:
-        is_array = stream.peek(1 << 10).lstrip().startswith(b"[")
-        unit, lines = ("item", _items(stream, f"{what} {path}")) if is_array else ("line", stream)
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if not line.strip():
+    def rows() -> Iterator[_Row]:
+        with opened(path, what) as stream:
+            is_array = stream.peek(1 << 10).lstrip().startswith(b"[")
+            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_array else ("line", stream)
+            for number, line in enumerate(lines, start=1):
+                if line.isspace():
                     continue
-                record = _second_look(line, f"{what} {path}: {unit} {number}")
-            if not isinstance(record, dict):
-                shown = f"{what} {path}: {unit} {number}"
-                raise UserError(f"{shown} is not a JSON object such as {{'_id': ..., 'text': ...}}")
-            if line.count(b'":') > len(record):  # nested objects, or a key twice, of which decoders keep the last value
-                keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
-                if len(keys) < keys.total():
-                    twice = keys.most_common(1)[0][0]
-                    shown = f"{what} {path}: {unit} {number}"
-                    raise UserError(f"{shown} has the key {twice!r} twice; leave one of them out")
-            yield Line(unit, number, record, len(line))
+                try:
+                    record = decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    record = None
+                if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
+                    record = _second_look(line, f"{what} {path}: {unit} {number}")
+                names.update(dict.fromkeys(record))
+                yield unit, number, [record.get(name) for name in columns], len(line)
+
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    return _batched(rows(), names, f"{what} {path}")
 
 
 def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
@@ -196,8 +178,8 @@ def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
         raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
 
 
-def _second_look(line: bytes, where: str) -> Any:
-    """A line that the fast decoder refuses: NaN passes, and what is wrong is said in the usual words."""
+def _second_look(line: bytes, where: str) -> dict[str, Any]:
+    """An object that the fast decoder refuses or might misread; NaN passes."""
     try:
         record = json.loads(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode()
@@ -209,18 +191,12 @@ def _second_look(line: bytes, where: str) -> Any:
         ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error}; wanted a JSON object a line, or one JSON array") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is not a JSON object such as {{'_id': ..., 'text': ...}}")
+    keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+    if len(keys) < keys.total():
+        raise UserError(f"{where} has the key {keys.most_common(1)[0][0]!r} twice; leave one of them out")
     return record
-
-
-def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    names: dict[str, None] = {}
-
-    def rows() -> Iterator[_Row]:
-        for unit, number, record, size in jsonl(path, what):
-            names.update(dict.fromkeys(record))
-            yield unit, number, [record.get(name) for name in columns], size
-
-    return _batched(rows(), names, f"{what} {path}")
 
 
 def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
@@ -274,27 +250,15 @@ def _parquet(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
         yield from _of_arrow(batches, names, columns, f"{what} {path}: row")
 
 
-def _arrow(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    """Of both forms; `datasets` writes streams."""
-    with pa.memory_map(str(path)) as file:
-        if file.read(6) == b"ARROW1":
-            reader = pa.ipc.open_file(file)
-            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        else:
-            file.seek(0)
-            batches = reader = pa.ipc.open_stream(file)
-        yield from _of_arrow(batches, reader.schema.names, columns, f"{what} {path}: row")
-
-
 def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    """What `datasets` alone knows how to read, such as text and XML."""
+    """What `datasets` reads: Arrow, and forms of which it alone knows."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     if path.suffix in {".zip", ".tar", ".tgz", ".7z"}:
         raise UserError(f"{what} {path}: an archive; unpack it and name the folder or file")
     try:
-        folder, name = str(path.resolve().parent), path.name
+        folder, name = str(path.absolute().parent), path.name
         loaded = load_dataset(folder, data_files=name, split="train", streaming=True).with_format("arrow")
         start = 1
         for table in loaded.iter(BATCH_ROWS):

@@ -6,20 +6,21 @@ from typing import Any
 
 from builders.realism.gaps import length_gap, lengths
 from builders.realism.separability import by_words, joined, telling_words
-from foils.beir import stated
+from foils.beir import texts
 from foils.errors import UserError
-from foils.tables import jsonl
+from foils.tables import form_of, read
 
 
 def read_log(path: Path) -> list[str]:
-    """Reads the queries of a log, each once: a text file with a query a line, or a `.jsonl` file with `text`.
+    """Reads the queries of a log, each once: a text file with a query a line, or a file with a column `text`.
 
     Raises:
         UserError: the file is missing, malformed or empty.
     """
     where = f"--query-log {path}"
-    if path.suffix == ".jsonl":
-        lines = [stated(line.record, "text", f"{where}: line {line.number}") for line in jsonl(path, "--query-log")]
+    if form_of(path):
+        found = texts(read([path], ["text"], "--query-log"), ["text"], ["text"], where, "wanted queries under text")
+        lines = [text for rows in found for text in rows.values[0]]
     else:
         try:
             lines = path.read_text("utf-8-sig").splitlines()

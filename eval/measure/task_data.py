@@ -13,7 +13,7 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from eval.measure.languages import language_code
-from foils.beir import by_query, judgements, of_queries, records, with_text
+from foils.beir import Qrels, by_query, judgements, of_queries, records
 from foils.errors import UserError
 from foils.provenance import sha256_texts
 
@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
 _BATCH = 10_000
-Qrels = dict[str, dict[str, int]]
 
 
 class TaskData(NamedTuple):
@@ -58,9 +57,9 @@ class TaskData(NamedTuple):
                 there; or nothing is relevant.
         """
         scratch = TemporaryDirectory(prefix="foils-")
-        rows = ({"id": row.id, "title": row.title or "", "text": with_text(row)} for row in records(corpus, "task"))
+        rows = ({"id": row.id, "title": row.title or "", "text": row.stated()} for row in records(corpus, "task"))
         passages = _on_disk(rows, Path(scratch.name) / "corpus.arrow")
-        queries = [{"id": row.id, "text": with_text(row)} for row in records(asked, "task")]
+        queries = [{"id": row.id, "text": row.stated()} for row in records(asked, "task")]
         known, stated = set(passages["id"]), by_query(row for file in judged for row in judgements(file, "task"))
         qrels = of_queries(stated, {row["id"] for row in queries}, where)
         lost = [(query, passage) for query, found in qrels.items() for passage in found if passage not in known]

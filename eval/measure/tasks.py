@@ -13,9 +13,9 @@ from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 
 from eval.measure.languages import single, stated_in
-from eval.measure.task_data import Qrels, TaskData
+from eval.measure.task_data import TaskData
 from eval.recipe import LocalTask
-from foils.beir import part, qrels_files
+from foils.beir import Qrels, part, qrels_files
 from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.hub import card_of, data_files, pin
