@@ -3,8 +3,8 @@
 corpus = load(config)
 seeds = sample(corpus.passages, config.sample, seed)
 
-Passages stream: a batch of them is in memory, and of each earlier one its id and 32 bytes. What is kept, and what is
-dropped, goes to temporary files, which are mapped back.
+Passages stream: a batch of them is in memory, and of each earlier one its id and some 200 bytes. What is kept, and what
+is dropped, goes to temporary files, which are mapped back.
 """
 
 import hashlib
@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from builders import schema
 from builders.corpus.sources import CorpusConfig, open_source
-from builders.hashing import FirstSeen, hashed, keyed_hashes
-from builders.passages import take
+from builders.hashing import keyed_hashes
 from builders.spool import Spool, spooled
 from foils.errors import UserError
 from foils.provenance import row_bytes
@@ -94,27 +93,27 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
         What is kept (`schema.CORPUS`), what is dropped (`schema.DROPS`), and the SHA-256 of what is kept.
     """
     kept, dropped, digest = Spool(schema.CORPUS), Spool(schema.DROPS), hashlib.sha256()
-    ids_seen, texts_seen = FirstSeen(), FirstSeen()
-    usable_ids = [pa.array([], pa.string())]  # of passages that may have repeats
+    ids_seen: set[str] = set()
+    first_with: dict[int, str] = {}  # hash of a text -> id; that any two of a million collide has a chance of 3e-8
     for rows in batches:
-        ids, *others = rows.values
-        titles, texts = ([(value or "").strip() for value in column] for column in others)
-        same = list(map(normalised, map(passage_text, titles, texts)))
-        chars = (len(text or title) if key else 0 for text, title, key in zip(texts, titles, same, strict=True))
-        drops = {at: reason for at, number in enumerate(chars) if (reason := _unfit(number, config))}
+        passages = []
         unit = rows.where.rpartition(": ")[2]
-        drops |= {at: (REPEATED_ID, f"{unit} {rows.numbers[at]}") for at in ids_seen.repeats(hashed(ids))[0]}
-        usable = [at for at in range(len(same)) if at not in drops]
-        usable_ids.append(pa.array([ids[at] for at in usable], pa.string()))
-        again, firsts = texts_seen.repeats(hashed(same[at] for at in usable))
-        originals = take(pa.chunked_array(usable_ids), firsts).to_pylist()
-        drops |= {usable[at]: (DUPLICATE, SAME_TEXT + first) for at, first in zip(again, originals, strict=True)}
-        columns = [[column[at] for at in usable if at not in drops] for column in (ids, titles, texts)]
-        digest.update(b"".join(map(row_bytes, zip(*columns, strict=True))))
-        kept.add(*columns)
-        lost = sorted(drops)
-        reasons, details = ([drops[at][part] for at in lost] for part in range(2))
-        dropped.add(["corpus"] * len(lost), [ids[at] for at in lost], reasons, details)
+        for number, row_id, *texts in zip(rows.numbers, *rows.values, strict=True):
+            title, text = ((each or "").strip() for each in texts)
+            same = normalised(passage_text(title, text))
+            drop = _unfit(len(text or title) if same else 0, config)
+            if row_id in ids_seen:
+                drop = REPEATED_ID, f"{unit} {number}"
+            elif drop is None and (first := first_with.setdefault(hash(same), row_id)) is not row_id:
+                drop = DUPLICATE, SAME_TEXT + first
+            ids_seen.add(row_id)
+            if drop is None:
+                passages.append((row_id, title, text))
+            else:
+                dropped.row("corpus", row_id, *drop)
+        digest.update(b"".join(map(row_bytes, passages)))
+        if passages:
+            kept.add(*map(list, zip(*passages, strict=True)))
     return kept.table(), dropped.table(), digest.hexdigest()
 
 

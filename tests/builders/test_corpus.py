@@ -5,7 +5,6 @@ import json
 import logging
 import tempfile
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from builders import corpus, hashing, schema
 from builders.corpus import python_docs
-from builders.hashing import FirstSeen
 from builders.recipe import CorpusConfig
 from builders.spool import Spool, spool_beside
 from foils.errors import UserError
@@ -235,16 +233,6 @@ def test_rows_are_spooled_beside_the_output_and_not_into_memory(tmp_path, monkey
     monkeypatch.setenv("TMPDIR", "/tmp")
     spool_beside(tmp_path / "other" / "dataset")
     assert tempfile.gettempdir() == str(tmp_path / "outputs")
-
-
-@given(st.lists(st.integers(0, 40), max_size=200), st.integers(1, 50))
-def test_first_seen_is_the_first(numbers, size):
-    seen, found = FirstSeen(), {}
-    for start in range(0, len(numbers), size):
-        again, firsts = seen.repeats(np.array(numbers[start : start + size], np.uint64))
-        found |= dict(zip((again + start).tolist(), firsts.tolist(), strict=True))
-    firsts = {at: numbers.index(number) for at, number in enumerate(numbers)}
-    assert found == {at: first for at, first in firsts.items() if first != at}
 
 
 @pytest.mark.parametrize(
