@@ -224,7 +224,7 @@ def data_files(repo_id: str, config: str | None, split: str, commit: str) -> lis
     """
     where = _named(repo_id, config, commit)
     if constants.is_offline_mode():
-        return files_of(download(repo_id, commit, "dataset", ["*"]), config, split, where)
+        return files_of(download(repo_id, commit, "dataset", ["README.md"]), config, split, where)
     paths = of_split(_builder(repo_id, config, commit).config.data_files, split, where)
     inside = [path.removeprefix(f"hf://datasets/{repo_id}@{commit}/") for path in paths]
     strange = next((path for path in inside if form_of(Path(path)) is None), None)

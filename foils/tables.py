@@ -91,8 +91,9 @@ def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Pa
     from datasets import load_dataset_builder, load_from_disk
     from datasets.exceptions import DatasetNotFoundError
 
-    if (folder / "dataset_dict.json").exists() and (folder / split / "state.json").exists():
-        folder = folder / split
+    saved = {file.parent.name: [file.parent] for file in sorted(folder.glob("*/state.json"))}
+    if saved:
+        (folder,) = of_split(saved, split, f"{what} {folder}")
     if (folder / "state.json").exists():  # caches of what was computed of a saved data set may lie beside its files
         return [Path(each["filename"]) for each in load_from_disk(str(folder)).cache_files]
     try:
@@ -102,7 +103,7 @@ def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Pa
     return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
 
 
-def of_split(found: Any, split: str, where: str) -> list[str]:
+def of_split(found: Any, split: str, where: str) -> list[Any]:
     """The files of a split, as `datasets` found them.
 
     Raises:
@@ -258,10 +259,10 @@ def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
     if path.suffix in {".zip", ".tar", ".tgz", ".7z"}:
         raise UserError(f"{what} {path}: an archive; unpack it and name the folder or file")
     try:
-        folder, name = str(path.absolute().parent), path.name
-        loaded = load_dataset(folder, data_files=name, split="train", streaming=True).with_format("arrow")
+        reader = form_of(path) or str(path.absolute().parent)
+        loaded = load_dataset(reader, data_files=str(path.absolute()), split="train", streaming=True)
         start = 1
-        for table in loaded.iter(BATCH_ROWS):
+        for table in loaded.with_format("arrow").iter(BATCH_ROWS):
             yield from _of_arrow(
                 table.combine_chunks().to_batches(), table.column_names, columns, f"{what} {path}: row", start
             )
