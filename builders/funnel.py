@@ -61,16 +61,15 @@ def reasons(drops: pa.Table) -> str:
 
 def warn_of_long(passages: pa.Table, config: BuildRecipe) -> None:
     """Says how many passages are longer than what is read of them."""
-    long = pc.sum(pc.greater(pc.binary_length(passages["text"]), READ_TOKENS * TOKEN_BYTES)).as_py() or 0
-    shown = config.queries.passage_chars
-    cut = pc.sum(pc.greater(pc.utf8_length(passages["text"]), shown)).as_py() or 0
-    asks = cut and config.queries.source is None
-    unseen = f"; of {cut:,} the LLM sees the first {shown:,} characters alone (queries.passage_chars)" if asks else ""
-    if long or asks:
-        logger.warning(
-            "corpus: %s of %s passages are longer than about %d tokens, which is what most retrievers read of them%s",
-            *(f"{long:,}", f"{passages.num_rows:,}", READ_TOKENS, unseen),
-        )
+    shown, total = config.queries.passage_chars, passages.num_rows
+    long = pc.sum(pc.greater(pc.binary_length(passages["text"]), READ_TOKENS * TOKEN_BYTES)).as_py()
+    cut = pc.sum(pc.greater(pc.utf8_length(passages["text"]), shown)).as_py()
+    if long:
+        words = "corpus: %d of %d passages are longer than about %d tokens, the most that many retrievers read"
+        logger.warning(words, long, total, READ_TOKENS)
+    if cut and config.queries.source is None:
+        words = "queries: of %d of %d passages the LLM sees the first %d characters (queries.passage_chars)"
+        logger.warning(words, cut, total, shown)
 
 
 def check_queries(accepted: pa.Table, written: pa.Table, round_trip: pa.Table, *, leaked: bool) -> None:

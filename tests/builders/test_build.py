@@ -171,7 +171,7 @@ def test_two_processes_do_not_write_one_folder(write_recipe, tmp_path, chat_serv
     assert not out.with_name("d.lock").exists()
 
 
-def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, chat_server):
+def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, chat_server, caplog):
     recipe = write_recipe('["llm"]')
     chat_server.script = lambda body, n: (
         about_animals(body, n) if last_user_message(body).startswith("Passage:") else "I won't write that, sorry."
@@ -180,7 +180,9 @@ def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, cha
         run(recipe, tmp_path / "o" / "d")
     chat_server.script = lambda *_: "I'm sorry, but I can't help with that request."
     with pytest.raises(UserError, match=r"no query was accepted: 8 were not usable \(8 meta-talk\) and 0 did not find"):
-        run(recipe, tmp_path / "o" / "d", "seed=2")
+        run(recipe, tmp_path / "o" / "d", "seed=2", "queries.passage_chars=10")
+    assert "queries usable: 8 of 8 dropped (100 %): 8 meta-talk" in caplog.text
+    assert "queries: of 12 of 12 passages the LLM sees the first 10 characters (queries.passage_chars)" in caplog.text
 
 
 def test_a_language_without_an_edition_of_the_prompts_is_reported(write_recipe, tmp_path, caplog):

@@ -1,6 +1,9 @@
 """Labelled queries in place of the LLM's: what is read, what is known of them, and a build that asks no LLM."""
 
+import gzip
 import json
+import logging
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -110,19 +113,23 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("name", "content"),
     [
-        "\ufeffquery-id\tcorpus-id\tscore\r\nq1\towl\t2\r\n",
-        "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n",
-        "score\tquery-id\tcorpus-id\n2\tq1\towl\n",
-        "q1\towl\t2\n",
-        "q1 0 owl 2\n",
-        "q1\tQ0\towl\t2\n",
+        ("train.tsv", "\ufeffquery-id\tcorpus-id\tscore\r\nq1\towl\t2\r\n".encode()),
+        ("train.tsv", "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n".encode("utf-16")),
+        ("train.txt", b"score query-id  corpus-id\n2 q1  owl\n\n"),
+        ("train.csv", b'"query-id","corpus-id","score"\n"q1","owl","2"\n'),
+        ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n")),
+        ("train.tsv", b"q1 0 owl 2\n"),
+        ("train.trec", b"q1\tQ0\towl\t2\n"),
+        ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
+        ("train.json", b'[{"query-id": "q1", "corpus-id": "owl", "score": 2}]'),
     ],
 )
-def test_forms_of_judgements(tmp_path, animals, text):
+def test_forms_of_judgements(tmp_path, animals, name, content):
     folder = labels(tmp_path / "l")
-    (folder / "qrels" / "train.tsv").write_bytes(text.encode())
+    (folder / "qrels" / "train.tsv").unlink()
+    (folder / "qrels" / name).write_bytes(content)
     assert pairs(read(folder, animals).qrels) == {("q1", "owl", 2)}
 
 
@@ -174,6 +181,7 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
         ("qrels/train.tsv", "topic\tpassage\tgrade\n", r"line 1: wanted .* names.*; found 'topic\\tpassage\\tgrade'"),
         ("qrels/train.tsv", "q1\towl\t0.5\n", r"line 1: wanted .*; found 'q1\\towl\\t0.5'"),
         ("qrels/train.tsv", b"query-id\tcorpus-id\tscore\n\xe9\towl\t1\n", r"line 2 is not UTF-8 at byte 0"),
+        ("qrels/train.jsonl", '{"query-id": "q1", "score": 1}', r"line 1: wanted .*; found \['q1', None, '1'\]"),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\n", r"holds no judgements; set queries.split to another"),
         (
             "qrels/train.tsv",
@@ -184,6 +192,8 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
 )
 def test_bad_files_are_named_with_their_line(tmp_path, animals, name, text, words):
     folder = labels(tmp_path / "l")
+    if "qrels" in name:
+        (folder / "qrels" / "train.tsv").unlink()
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=words):
         read(folder, animals)
@@ -252,9 +262,18 @@ def rows(out, config):
 
 
 @pytest.mark.usefixtures("no_llm")
-def test_a_build_without_an_llm(recipe, tmp_path):
+def test_a_build_without_an_llm(recipe, tmp_path, caplog):
     out = tmp_path / "o" / "dataset"
-    manifest = built(recipe, out)
+    with caplog.at_level(logging.INFO):
+        manifest = built(recipe, out)
+    (funnel,) = [message for message in caplog.messages if message.startswith("  passages read")]
+    steps = [re.split("  +", line.strip()) for line in funnel.splitlines()]
+    assert steps[2:] == [
+        ["queries judged", "12"],
+        ["queries with a positive in the corpus", "12"],
+        ["queries with negatives of every kind", "12"],
+        ["rows", "bm25 12, random 12"],
+    ]
     assert manifest["funnel"] == {
         "passages read": 12,
         "passages kept": 12,
