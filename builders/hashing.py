@@ -1,4 +1,4 @@
-"""Hashes of texts and ids: randomness that a seed and an id determine, and which rows repeat an earlier one."""
+"""Hashes of texts and ids: randomness that a seed and an id determine."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 Hashed = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.int64]
 
 
 def hashed(texts: Iterable[str]) -> Hashed:
@@ -43,43 +42,3 @@ def keyed_hashes(seed: int, *parts: str, ids: Iterable[str]) -> npt.NDArray[np.u
     """
     opening = json.dumps([seed, *parts])[:-1]
     return hashed(f"{opening}, {json.dumps(row_id)}]" for row_id in ids)
-
-
-class FirstSeen:
-    """Which rows repeat an earlier one, by their hashes, at sixteen bytes a row; rows come in batches, in order.
-
-    >>> seen = FirstSeen()
-    >>> [each.tolist() for each in seen.repeats(np.array([7, 8, 7], np.uint64))]
-    [[2], [0]]
-    >>> [each.tolist() for each in seen.repeats(np.array([9, 8], np.uint64))]
-    [[1], [1]]
-    """
-
-    def __init__(self) -> None:
-        # Sorted hashes with their rows, in runs each more than twice as long as the next: few to search, seldom merged.
-        self._runs: list[tuple[Hashed, Rows]] = []
-        self._rows = 0
-
-    def repeats(self, hashes: Hashed) -> tuple[Rows, Rows]:
-        """Adds a batch `(n,)`; returns the places in it of repeats, and the first row of all that had each one's hash.
-
-        A row that repeats one of its own batch counts.
-        """
-        unique, index, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        firsts = index.astype(np.int64) + self._rows
-        for known, rows in self._runs:
-            places = np.minimum(np.searchsorted(known, unique), len(known) - 1)
-            hit = known[places] == unique
-            firsts[hit] = rows[places[hit]]
-        new = firsts >= self._rows
-        if new.any():
-            self._runs.append((unique[new], firsts[new]))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
-            (left, left_rows), (right, right_rows) = self._runs[-2:]
-            both = np.concatenate([left, right])
-            order = np.argsort(both, kind="stable")
-            self._runs[-2:] = [(both[order], np.concatenate([left_rows, right_rows])[order])]
-        found = firsts[inverse]
-        again = np.flatnonzero(found != np.arange(self._rows, self._rows + len(hashes)))
-        self._rows += len(hashes)
-        return again, found[again]

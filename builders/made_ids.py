@@ -1,15 +1,11 @@
 """Ids that a build makes, `PASSAGE/q1` for queries and `QUERY/llm1` for written negatives, against the corpus's."""
 
-import re
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.negatives import config_of
 from builders.recipe import WRITTEN, BuildRecipe
 from foils.errors import UserError
-
-_QUERY = "q"
 
 
 def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -> None:
@@ -23,27 +19,16 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
     Raises:
         UserError: names the id.
     """
-    made = {kind: config_of(config.negatives, kind).count for kind in WRITTEN.intersection(config.negatives.kinds)}
-    if queries is None:
-        made[_QUERY] = config.queries.per_passage
-    if not made:
-        return
-    ending = re.compile(f"(.+)/({'|'.join(sorted(made))})([1-9][0-9]*)", re.DOTALL)
-
-    def owner(made_id: str) -> str | None:
-        """The passage, or labelled query, for which an id would be made."""
-        parts = ending.fullmatch(made_id)
-        if parts is None or int(parts[3]) > made[parts[2]]:
-            return None
-        return owner(parts[1]) if parts[2] != _QUERY and queries is None else parts[1]
-
-    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], "/[a-z-]+[0-9]+$")).to_pylist()
-    made_for = {passage: made_id for made_id in ids if (passage := owner(made_id)) is not None}
-    owned = pa.array(made_for, pa.string())
-    clashes = owned.filter(pc.is_in(owned, value_set=(corpus if queries is None else queries)["_id"])).to_pylist()
-    if clashes:
-        first = clashes[0]
+    counts = {kind: config_of(config.negatives, kind).count for kind in WRITTEN.intersection(config.negatives.kinds)}
+    written = "|".join(f"{kind}{number}" for kind, count in counts.items() for number in range(1, count + 1))
+    asked = "|".join(f"q{number}" for number in range(1, config.queries.per_passage + 1))
+    ending = f"/({written})$" if queries is not None else f"/({asked})(/({written}))?$" if written else f"/({asked})$"
+    ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], ending))
+    owners = pc.replace_substring_regex(ids, ending, "")
+    clashes = pc.is_in(owners, value_set=(corpus if queries is None else queries)["_id"])
+    if pc.any(clashes).as_py():
+        made, owner = (column.filter(clashes)[0].as_py() for column in (ids, owners))
         raise UserError(
-            f"corpus {config.corpus.source}: it has a passage with id {made_for[first]!r}, which is the id of what the "
-            f"build writes for {first!r}; rename it, or leave out what an earlier build wrote"
+            f"corpus {config.corpus.source}: it has a passage with id {made!r}, which is the id of what the build "
+            f"writes for {owner!r}; rename it, or leave out what an earlier build wrote"
         )

@@ -9,8 +9,8 @@ from itertools import count
 import pyarrow as pa
 
 from builders import schema
-from builders.columns import Columns, in_places
 from builders.llm.messages import Converse, TaskT
+from builders.spool import Spool, in_places
 
 Row = tuple[object, ...]
 Settled = tuple[Sequence[Row], Sequence[Row]]
@@ -39,7 +39,7 @@ def in_rounds(
         settle: makes the rows of a task; None asks it again.
         columns: of accepted rows; those of drops are `schema.DROPS`.
     """
-    tables = (Columns(columns.insert(0, _PLACE)), Columns(schema.DROPS.insert(0, _PLACE)))
+    tables = (Spool(columns.insert(0, _PLACE)), Spool(schema.DROPS.insert(0, _PLACE)))
     late: tuple[list[Row], list[Row]] = ([], [])
     places: Iterator[int] = count()
     again: list[tuple[int, TaskT]] = []
@@ -53,7 +53,7 @@ def in_rounds(
         for table, further, rows in zip(tables, late, settled, strict=True):
             for row in rows:
                 if is_first:
-                    table.add(place, *row)
+                    table.row(place, *row)
                 else:
                     further.append((place, *row))
         return bool(settled[0])

@@ -1,27 +1,34 @@
-"""Arrow batches that go to a temporary file and come back as one memory-mapped table."""
+"""Rows that go to a temporary file and come back as one memory-mapped table; few of them are in memory at once."""
 
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+
+from builders.passages import take
+
+BATCH = 1000
 
 
 class Spool:
-    """Rows of one schema, a batch at a time; `builders.columns.Columns` takes them one by one.
+    """Rows of one schema, a batch at a time or one by one.
 
     >>> spool = Spool(pa.schema([("_id", pa.string())]))
     >>> spool.add(["p1", "p2"])
+    >>> spool.row("p3")
     >>> spool.table().to_pylist()
-    [{'_id': 'p1'}, {'_id': 'p2'}]
+    [{'_id': 'p1'}, {'_id': 'p2'}, {'_id': 'p3'}]
     """
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._file = tempfile.TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
         self._writer = pa.ipc.new_stream(self._file, schema)
+        self._rows: list[tuple[object, ...]] = []
 
     def add(self, *columns: object) -> None:
         """Adds rows, given by column: lists or Arrow arrays, in the schema's order."""
@@ -32,8 +39,20 @@ class Spool:
         if len(arrays[0]):
             self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
+    def row(self, *values: object) -> None:
+        """Adds a row, its values in the schema's order."""
+        self._rows.append(values)
+        if len(self._rows) == BATCH:
+            self._pack()
+
+    def _pack(self) -> None:
+        self.add(*map(list, zip(*self._rows, strict=True)))
+        self._rows = []
+
     def table(self) -> pa.Table:
         """All rows; none can be added any more."""
+        if self._rows:
+            self._pack()
         self._writer.close()
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -46,6 +65,24 @@ def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
     spool = Spool(schema)
     for batch in batches:
         spool.add(*batch.columns)
+    return spool.table()
+
+
+def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:
+    """Rows in the order of their `place`, the first column, which is then left out; a batch in memory at once.
+
+    Args:
+        rows: in that order already.
+        late: more of them, few, in any order.
+    """
+    if not late:
+        return rows.remove_column(0)
+    added = [pa.array(column, field.type) for column, field in zip(zip(*late, strict=True), rows.schema, strict=True)]
+    merged = pa.concat_tables([rows, pa.table(added, schema=rows.schema)])
+    order = np.argsort(merged.column(0).to_numpy(), kind="stable")
+    spool = Spool(rows.schema.remove(0))
+    for start in range(0, len(order), BATCH):
+        spool.add(*(take(column, order[start : start + BATCH]) for column in merged.columns[1:]))
     return spool.table()
 
 

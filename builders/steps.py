@@ -16,6 +16,7 @@ from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
+from builders.funnel import Funnel, check_queries, check_rows, warn_of_long
 from builders.language import warn_of_language
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
@@ -31,7 +32,6 @@ from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check_sizes
-from builders.remains import check_queries, check_rows
 from builders.retrieval.bm25.languages import check_language
 from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
@@ -77,6 +77,12 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
     check_rows(selection.queries, selection.drops, candidates.mined)
+    funnel, rows, asked_for = checked.funnel, len(selection.queries), asked.accepted.num_rows
+    for stage, found in candidates.mined.items():
+        if found.drops.num_rows:
+            left = found.generated.num_rows
+            funnel.step(f"negatives of {stage}", left, found.drops, left + found.drops.num_rows)
+    funnel.step("queries with negatives of every kind", rows, selection.drops, asked_for)
     leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
         session.ledger.account(STAGE).accepted = asked.usable
@@ -84,7 +90,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
     record = record_of(recipe, checked.inputs, checked.corpus.license) | {
-        "funnel": {**asked.funnel, "queries with negatives of every kind": len(selection.queries)},
+        "funnel": funnel.steps,
         "fates": selection.summary,
         "mixes": selection.mixes,
         "models": models_of(config),
@@ -97,7 +103,8 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     drops += [*([leaked.drops] if leaked else []), selection.drops]
     configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
     write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
-    rows, kinds, cost = len(selection.queries), ", ".join(config.negatives.kinds), session.ledger.cost()
+    kinds, cost = ", ".join(config.negatives.kinds), session.ledger.cost()
+    logger.info("%s", funnel.lines(selection.rows))
     spent = f", {cost} in all" if cost else ""
     logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, spent)
 
@@ -130,6 +137,7 @@ class _Checked(NamedTuple):
 
     Attributes:
         corpus: cleaned.
+        funnel: what reading and cleaning left.
         llm: identified.
         given: labelled queries; None where the LLM writes them.
         guard: the evaluation sets that nothing may leak from.
@@ -138,6 +146,7 @@ class _Checked(NamedTuple):
     """
 
     corpus: Corpus
+    funnel: Funnel
     llm: LlmConfig
     given: Labelled | None
     guard: Guard
@@ -146,8 +155,12 @@ class _Checked(NamedTuple):
 
 
 def _checked(config: BuildRecipe) -> _Checked:
-    corpus = load(config.corpus)
-    check_sizes(config, corpus.passages.num_rows)
+    corpus, funnel = load(config.corpus), Funnel()
+    read, kept = corpus.passages.num_rows + corpus.drops.num_rows, corpus.passages.num_rows
+    funnel.step("passages read", read)
+    funnel.step("passages kept", kept, corpus.drops, read)
+    warn_of_long(corpus.passages, config)
+    check_sizes(config, kept)
     if config.searches_words:
         check_language(config.corpus.language)
     warn_of_language(corpus.passages, config.corpus.language, config.seed)
@@ -157,7 +170,7 @@ def _checked(config: BuildRecipe) -> _Checked:
     guard = Guard(config.leakage)
     guard.check_corpus(Passages(corpus.passages))
     prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
-    return _Checked(corpus, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
+    return _Checked(corpus, funnel, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
 
 
 class _Asked(NamedTuple):
@@ -167,45 +180,44 @@ class _Asked(NamedTuple):
         accepted: `queries.TABLE`.
         usable: how many there were before the filters.
         drops: `schema.DROPS` of each step.
-        funnel: step -> rows that were left.
         leaked: what the guard found; None without evaluation sets.
     """
 
     accepted: pa.Table
     usable: int
     drops: list[pa.Table]
-    funnel: dict[str, int]
     leaked: Found | None = None
 
 
 def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
     """Has queries written, or takes those that are given, and filters them."""
-    corpus, given, k = checked.corpus, checked.given, config.queries.round_trip_k
-    read = corpus.passages.num_rows + corpus.drops.num_rows
-    funnel = {"passages read": read, "passages kept": corpus.passages.num_rows}
+    given, k, funnel = checked.given, config.queries.round_trip_k, checked.funnel
     with context.stages.timed("queries"):
         if given is not None:
             written = Queries(given.queries, given.drops)
-            funnel |= given.steps()
+            funnel.step("queries judged", given.judged)
+            funnel.step("queries with a positive in the corpus", given.with_positive, given.drops, given.judged)
+            if written.table.num_rows != given.with_positive:
+                funnel.step("queries drawn", written.table.num_rows)
         else:
             seeds = sample(context.passages, config.corpus.sample, config.seed)
-            written = write(seeds, config.queries, context)
-            funnel["queries asked for"] = seeds.num_rows * config.queries.per_passage
-            funnel["queries usable"] = written.table.num_rows
+            written, wanted = write(seeds, config.queries, context), seeds.num_rows * config.queries.per_passage
+            funnel.step("queries asked for", wanted)
+            funnel.step("queries usable", written.table.num_rows, written.drops, wanted)
     with context.stages.timed("round trip"):
         accepted, more_drops = round_trip(written.table, _retriever(config, context), k)
     if k:
-        funnel["queries that find their passage"] = accepted.num_rows
-    asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops], funnel)
-    check_queries(accepted, asked.drops, leaked=False)
+        funnel.step("queries that find their passage", accepted.num_rows, more_drops, written.table.num_rows)
+    asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops])
+    check_queries(accepted, *asked.drops, leaked=False)
     if not checked.guard.sets:
         return asked
     with context.stages.timed("leakage guard"):
         leaked = checked.guard.check(accepted, context.corpus)
     left = accepted.filter(pc.invert(pc.is_in(accepted["_id"], value_set=leaked.queries_to_drop)))
     if leaked.config.policy == "drop":
-        funnel["queries in no evaluation set"] = left.num_rows
-    check_queries(left, asked.drops, leaked=True)
+        funnel.step("queries in no evaluation set", left.num_rows, before=accepted.num_rows)
+    check_queries(left, *asked.drops, leaked=True)
     return asked._replace(accepted=left, leaked=leaked)
 
 

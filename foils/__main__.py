@@ -4,6 +4,7 @@ foils build RECIPE        python -m builders.build RECIPE
 """
 
 import runpy
+import signal
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,6 +74,8 @@ def page() -> str:
 
 def _entry() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
+    if not {"-h", "--help", "help"}.isdisjoint([name, *arguments]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `foils --help | head` ends without a traceback
     if name in {"-h", "--help", "help"}:
         print(page())
         return

@@ -1,20 +1,29 @@
-"""How records of passages, queries and judgements are read: by one rule, whatever wrote them and whoever reads them."""
+"""Corpora, queries and judgements: read by one rule, whatever wrote them and whoever reads them.
 
-import codecs
-import json
+A folder may be BEIR's (`corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`, or the same in any form that `foils.tables`
+reads), or a data set of `builders.build`.
+"""
+
+import logging
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from foils.errors import UserError
+from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
 
-_HEADER = ["query-id", "corpus-id", "score"]
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("_id", "title", "text")
+Judgement = tuple[str, str, int]
+"""Query, passage and score."""
+Qrels = dict[str, dict[str, int]]
+_HEADER = ("query-id", "corpus-id", "score")
 _TREC_COLUMNS = 4
+_QRELS_ENDINGS = (".tsv", ".txt", ".csv", ".qrels", ".trec", ".jsonl", ".json", ".parquet")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _MOST_SCORE = 2**31 - 1
 _INEXACT = 2**53
@@ -22,22 +31,14 @@ _INEXACT = 2**53
 _SHOWN = 60
 
 
-class Line(NamedTuple):
-    """A JSON object of a `.jsonl` file: its line's number, from 1, what it says, and its length in bytes."""
-
-    number: int
-    record: dict[str, Any]
-    size: int
-
-
 def text_of(value: Any, where: str) -> str | None:
-    """A value of a record as text; None where it is missing (null, NaN).
+    """A value of a row as text; None where it is missing (null, NaN).
 
     Bytes are UTF-8, and whole numbers their digits: pandas makes floats of ids where one is missing.
 
     Args:
         value: of any type.
-        where: opens the error, such as `corpus c.jsonl: row 3: 'title'`.
+        where: opens the error, such as `corpus c.jsonl: line 3: 'title'`.
 
     Raises:
         UserError: the value is of a type that has no text.
@@ -52,10 +53,10 @@ def text_of(value: Any, where: str) -> str | None:
             return value.decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert it to UTF-8") from None
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if math.isnan(value):
             return None
-        value = int(value) if value.is_integer() and abs(value) < _INEXACT else value
+        value = int(value) if value % 1 == 0 and abs(value) < _INEXACT else value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     shown = repr(value)
@@ -63,140 +64,207 @@ def text_of(value: Any, where: str) -> str | None:
     raise UserError(f"{where} is of type {type(value).__name__} ({shown}); wanted text; convert it")
 
 
-def stated(record: Mapping[str, Any], column: str, where: str) -> str:
-    """A value of a record that may not be missing.
+def texts(
+    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str
+) -> Iterator[Rows]:
+    """Rows whose values are texts, None where one is missing; the first column is the id, which no row may lack.
+
+    Args:
+        rows: of one source.
+        columns: what was read of them.
+        needed: columns that at least one row must have.
+        where: opens errors of columns.
+        remedy: ends them.
 
     Raises:
-        UserError: it is missing, or not text.
+        UserError: a value has no text, an id is missing, or a column is missing or there twice.
     """
-    text = text_of(record.get(column), f"{where}: {column!r}")
-    if text is None:
-        found = ", ".join(map(repr, record))
-        raise UserError(f"{where} has no {column!r}, or null in it (it has {found}); add it, or leave the record out")
-    return text
+    seen: dict[str, None] = {}
+    for each in rows:
+        seen.update(dict.fromkeys(each.names))
+        twice = next((name for name in columns if each.names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{where}: it has two columns {twice!r}; leave one of them out")
+        values = [
+            [
+                value if type(value) is str else text_of(value, f"{each.place(at)}: {name!r}")
+                for at, value in enumerate(column)
+            ]
+            for name, column in zip(columns, each.values, strict=True)
+        ]
+        lacking = next((at for at, row_id in enumerate(values[0]) if not row_id), None)
+        if lacking is not None:
+            raise UserError(f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(seen)}; {remedy}")
+        if values[0]:
+            yield each._replace(values=values)
+    missing = next((name for name in columns if name in needed and name not in seen), None)
+    if missing is not None:
+        raise UserError(f"{where}: no row has a column {missing!r} {_there(seen)}; {remedy}")
 
 
-def judgement(record: Mapping[str, Any], where: str) -> tuple[str, str, int]:
-    """Query, passage and score of a judgement that is a record.
+def _there(names: Iterable[str]) -> str:
+    return f"(there are {', '.join(map(repr, names)) or 'none'})"
+
+
+class Record(NamedTuple):
+    """A passage or a query: where it stands, for errors, and its texts, None where one is missing."""
+
+    where: str
+    id: str
+    title: str | None
+    text: str | None
+
+    def stated(self) -> str:
+        """The text of a record that may not be without one.
+
+        Raises:
+            UserError: it is missing.
+        """
+        if self.text is None:
+            raise UserError(f"{self.where} has no 'text', or null in it; add it, or leave the record out")
+        return self.text
+
+
+def records(files: Sequence[Path], what: str) -> Iterator[Record]:
+    """Passages or queries, one by one; those of queries need no titles.
 
     Raises:
-        UserError: one of them is missing or of another kind.
+        UserError: as `texts`; also if an id occurs twice.
     """
-    query_id, passage_id, score = (stated(record, column, where) for column in _HEADER)
-    if not _WHOLE.fullmatch(score):
-        raise UserError(f"{where}: 'score' is {score!r}; wanted a whole number")
-    return query_id, passage_id, _score(score, where)
+    ids: set[str] = set()
+    found = read(files, COLUMNS, what)
+    for rows in texts(found, COLUMNS, {"_id", "text"}, f"{what} {files[0]}", "wanted _id and text"):
+        for at, values in enumerate(zip(*rows.values, strict=True)):
+            if values[0] in ids:
+                raise UserError(f"{rows.place(at)}: id {values[0]!r} occurs twice; ids must be unique")
+            ids.add(values[0])
+            yield Record(rows.place(at), *values)
 
 
-def by_query(judgements: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+def part(folder: Path, name: str, what: str) -> list[Path]:
+    """The files of a folder's `corpus` or `queries`.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = find_part(folder, name)
+    if not found:
+        missing = f"no {name}.jsonl in it" if folder.is_dir() else "no such folder"
+        raise UserError(
+            f"{what} {folder}: {missing}; wanted a folder in BEIR's layout: corpus.jsonl, queries.jsonl, "
+            "qrels/SPLIT.tsv, or other forms of these"
+        )
+    return found
+
+
+def find_part(folder: Path, name: str, endings: Iterable[str] = FORMS) -> list[Path]:
+    """The files of a part, `NAME.jsonl` or those in a folder `NAME`; none where the folder does not have it."""
+    plain = (folder / f"{name}{ending}{compressed}" for ending in endings for compressed in COMPRESSED)
+    first = next((file for file in plain if file.is_file()), None)
+    return [first] if first else sorted(file for file in (folder / name).glob("*") if form_of(file))
+
+
+def splits(folder: Path) -> list[str]:
+    """The splits that a folder's judgements have."""
+    return sorted({file.name.partition(".")[0] for file in (folder / "qrels").glob("[!.]*")})
+
+
+def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
+    """The files with a split's judgements.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or find_part(folder, "default")
+    if not found:
+        there = ", ".join(splits(folder)) or "none"
+        raise UserError(f"{what} {folder}: no qrels/{split}.tsv in it; splits there: {there}")
+    return [file for file in found if file.name.startswith(split)] or found
+
+
+def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
+    """Query, passage and score of each judgement in a file.
+
+    The file is BEIR's (separated by tabs, commas or spaces, with or without its header), TREC's (query, iteration,
+    passage, score), or of a form with named columns that `foils.tables` reads.
+
+    Raises:
+        UserError: the file is missing, or a line is of another form.
+    """
+    named = form_of(path) not in {None, "csv"}
+    for where, values, shown in _named(path, what) if named else _lines(path, what):
+        if None in values or not _WHOLE.fullmatch(values[2]):
+            raise UserError(
+                f"{where}: wanted query-id, corpus-id and a whole score, separated by tabs, under a header with these "
+                f"names, or TREC's four columns; found {shown}"
+            )
+        query_id, passage_id, score = values
+        grade = int(score.partition(".")[0])
+        if abs(grade) > _MOST_SCORE:
+            raise UserError(f"{where}: score {score} is not within 32 bits; wanted a grade such as 0, 1 or 2")
+        yield query_id, passage_id, grade
+
+
+def _named(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
+    spelled = [*_HEADER, *(name.replace("-", "_") for name in _HEADER)]
+    for rows in read([path], spelled, what):
+        for at, row in enumerate(zip(*rows.values, strict=True)):
+            both = zip(row[:3], row[3:], strict=True)
+            values = [text_of(other if own is None else own, rows.place(at)) for own, other in both]
+            yield rows.place(at), values, f"{values} under {', '.join(rows.names)}"
+
+
+def _lines(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
+    places: list[int] = []
+    separator = None
+    with opened(path, what) as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{what} {path}: line {number}"
+            try:
+                text = line.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+            if not text.strip():
+                continue
+            if not places:
+                separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None
+            fields = [
+                field.strip().strip('"') if separator == "," else field.strip() for field in text.split(separator)
+            ]
+            if not places:
+                places, is_header = _form(fields)
+                if is_header:
+                    continue
+            values = [fields[place] if place < len(fields) else None for place in places]
+            yield where, values, one_line(repr(text))
+
+
+def _form(fields: list[str]) -> tuple[list[int], bool]:
+    """Where query, passage and score stand, by a file's first line, and whether that line is a header."""
+    names = [field.lower().replace("_", "-") for field in fields]
+    if {*_HEADER} <= {*names}:
+        return [names.index(name) for name in _HEADER], True
+    return [0, 2, 3] if len(fields) == _TREC_COLUMNS else [0, 1, 2], False
+
+
+def by_query(judgements: Iterable[Judgement]) -> Qrels:
     """Judgements by query, those of 0 too."""
-    qrels: dict[str, dict[str, int]] = {}
+    qrels: Qrels = {}
     for query_id, passage_id, score in judgements:
         qrels.setdefault(query_id, {})[passage_id] = max(score, 0)  # BEIR counts those above 0 as relevant
     return qrels
 
 
-def jsonl(path: Path, what: str) -> Iterator[Line]:
-    """The objects of a `.jsonl` file; blank lines are passed over.
-
-    Args:
-        path: the file.
-        what: what errors call it, such as `corpus`.
+def of_queries(qrels: Qrels, queries: Collection[str], where: str) -> Qrels:
+    """Judgements of queries that are there; how many others are judged is reported.
 
     Raises:
-        UserError: the file is missing, or a line is not UTF-8 or not a JSON object.
+        UserError: no judged query is there.
     """
-    decode = msgspec.json.Decoder().decode
-    for number, line in _lines(path, what):
-        try:
-            record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            if not line.strip():
-                continue
-            record = _second_look(line, f"{what} {path}: line {number}")
-        if not isinstance(record, dict):
-            raise UserError(f"{what} {path}: line {number} is not a JSON object such as {{'_id': ..., 'text': ...}}")
-        if line.count(b'":') > len(record):  # nested objects, or a key twice, of which decoders keep the last value
-            keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
-            if len(keys) < keys.total():
-                twice = keys.most_common(1)[0][0]
-                raise UserError(f"{what} {path}: line {number} has the key {twice!r} twice; leave one of them out")
-        yield Line(number, record, len(line))
-
-
-def _lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-    except OSError as error:
-        raise UserError(f"{what} {path}: cannot be read ({error.strerror}); name another file") from None
-
-
-def _second_look(line: bytes, where: str) -> Any:
-    """A line that the fast decoder refuses: NaN passes, and what is wrong is said in the usual words."""
-    try:
-        record = json.loads(line.decode("utf-8"))
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except UnicodeEncodeError:
-        raise UserError(
-            f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}") from None
-    return record
-
-
-def judgements(path: Path, what: str = "qrels") -> Iterator[tuple[str, str, int]]:
-    """Query, passage and score of each judgement in a file.
-
-    The file is BEIR's (tab-separated, with or without its header) or TREC's (query, iteration, passage, score).
-
-    Args:
-        path: the file.
-        what: what errors call it.
-
-    Raises:
-        UserError: the file is missing, or a line is of another form.
-    """
-    places: list[int] | None = None
-    separator = None
-    for number, line in _lines(path, what):
-        try:
-            text = line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{what} {path}: line {number} is not UTF-8 at byte {error.start}; convert the file to UTF-8"
-            ) from None
-        if not text.strip():
-            continue
-        if places is None:
-            separator = "\t" if "\t" in text else None
-            places, is_header = _form(text.split(separator))
-            if is_header:
-                continue
-        fields = text.split(separator)
-        if len(fields) <= max(places) or not _WHOLE.fullmatch(fields[places[2]].strip()):
-            raise UserError(
-                f"{what} {path}: line {number}: wanted query-id, corpus-id and a whole score, separated by tabs, under "
-                f"a header with these names, or TREC's four columns; found {text[:_SHOWN]!r}"
-            )
-        query_id, passage_id, score = (fields[place].strip() for place in places)
-        yield query_id, passage_id, _score(score, f"{what} {path}: line {number}")
-
-
-def _form(fields: list[str]) -> tuple[list[int], bool]:
-    """Where query, passage and score stand, by a file's first line, and whether that line is a header."""
-    names = [field.strip().lower().replace("_", "-") for field in fields]
-    if set(_HEADER) <= {*names}:
-        return [names.index(name) for name in _HEADER], True
-    return [0, 2, 3] if len(fields) == _TREC_COLUMNS else [0, 1, 2], False
-
-
-def _score(text: str, where: str) -> int:
-    score = int(text.partition(".")[0])
-    if abs(score) > _MOST_SCORE:
-        raise UserError(f"{where}: score {text} is not within 32 bits; wanted a grade such as 0, 1 or 2")
-    return score
+    stray = [query_id for query_id in qrels if query_id not in queries]
+    if stray:
+        found = f"{where}: query {stray[0]!r} is judged but is not among the queries"
+        if len(stray) == len(qrels):
+            raise UserError(f"{found}, nor is any other; wanted queries and judgements of the same collection")
+        logger.warning("%s; %d judged queries of this sort are left out", found, len(stray))
+    return {query_id: judged for query_id, judged in qrels.items() if query_id in queries}

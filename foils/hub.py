@@ -28,6 +28,7 @@ from huggingface_hub.hf_api import RepoFile
 from foils import pins
 from foils.errors import UserError
 from foils.hub_errors import RETRIED, first_line, meaning
+from foils.tables import WANTED, files_of, form_of, of_split
 
 logger = logging.getLogger(__name__)
 
@@ -205,19 +206,45 @@ def parquet_builder(repo_id: str, config: str | None, commit: str) -> Any:
     Raises:
         UserError: the configuration does not exist, or its files are of another kind.
     """
-    from datasets import load_dataset_builder
-
-    where = f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
-    with _found(where):
-        if not constants.is_offline_mode():
-            files_at(repo_id, commit, "dataset")  # refuses paths that climb
-        builder = patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
+    builder = _builder(repo_id, config, commit)
     if builder.info.builder_name != "parquet":
         raise UserError(
-            f"{where}: its files are {builder.info.builder_name}; only Parquet is read from the Hub. The Hub keeps a "
-            "Parquet copy of most public data sets: name its commit, that of refs/convert/parquet, as the revision"
+            f"{_named(repo_id, config, commit)}: its files are {builder.info.builder_name}; only Parquet is read from "
+            "the Hub. The Hub keeps a Parquet copy of most public data sets: name its commit, that of "
+            "refs/convert/parquet, as the revision"
         )
     return builder
+
+
+def data_files(repo_id: str, config: str | None, split: str, commit: str) -> list[Path]:
+    """Downloads the files of one split of a Hub data set, to be read by `foils.tables`.
+
+    Raises:
+        UserError: there is no such configuration or split, or a file is of a form that might hold code.
+    """
+    where = _named(repo_id, config, commit)
+    if constants.is_offline_mode():
+        return files_of(download(repo_id, commit, "dataset", ["README.md"]), config, split, where)
+    paths = of_split(_builder(repo_id, config, commit).config.data_files, split, where)
+    inside = [path.removeprefix(f"hf://datasets/{repo_id}@{commit}/") for path in paths]
+    strange = next((path for path in inside if form_of(Path(path)) is None), None)
+    if strange is not None:
+        raise UserError(f"{where}: {strange} is not of a form that is read from the Hub; wanted {WANTED}")
+    folder = download(repo_id, commit, "dataset", ["README.md", *inside])
+    return [folder / path for path in inside]
+
+
+def _named(repo_id: str, config: str | None, commit: str) -> str:
+    return f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")
+
+
+def _builder(repo_id: str, config: str | None, commit: str) -> Any:
+    from datasets import load_dataset_builder
+
+    with _found(_named(repo_id, config, commit)):
+        if not constants.is_offline_mode():
+            files_at(repo_id, commit, "dataset")  # refuses paths that climb
+        return patiently(lambda: load_dataset_builder(repo_id, config, revision=commit))
 
 
 def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> Any:
@@ -229,7 +256,7 @@ def load_parquet(repo_id: str, config: str | None, split: str, commit: str) -> A
     from datasets import load_dataset
 
     parquet_builder(repo_id, config, commit)
-    with _found(f"dataset {repo_id}@{commit}" + (f", configuration {config!r}" if config else "")):
+    with _found(_named(repo_id, config, commit)):
         return patiently(lambda: load_dataset(repo_id, config, split=split, revision=commit))
 
 

@@ -3,8 +3,8 @@
 corpus = load(config)
 seeds = sample(corpus.passages, config.sample, seed)
 
-Passages stream: a batch of them is in memory, and of each earlier one its id and 32 bytes. What is kept, and what is
-dropped, goes to temporary files, which are mapped back.
+Passages stream: a batch of them is in memory, and of each earlier one its id and some 200 bytes. What is kept, and what
+is dropped, goes to temporary files, which are mapped back.
 """
 
 import hashlib
@@ -14,18 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from builders import schema
-from builders.corpus.sources import BATCH_ROWS, CorpusConfig, Rows, open_source
-from builders.hashing import FirstSeen, hashed, keyed_hashes
-from builders.passages import take
+from builders.corpus.sources import CorpusConfig, open_source
+from builders.hashing import keyed_hashes
 from builders.spool import Spool, spooled
 from foils.errors import UserError
 from foils.provenance import row_bytes
+from foils.tables import BATCH_ROWS, Rows
 from foils.texts import normalised, passage_text
 
 MIN_PASSAGES = 2
+REPEATED_ID, MOST_REPEATED = "repeated-id", 0.1
+"""The reason why a passage with the id of an earlier one is dropped, and from what share on the column is refused."""
 DUPLICATE, SAME_TEXT = "duplicate", "same text as "
 """The reason why a repeated passage is dropped, and what its detail says before the id of the one that stays."""
 BAR_AFTER_S = 2
@@ -55,14 +58,21 @@ def load(config: CorpusConfig) -> Corpus:
     """Reads and cleans the corpus that a recipe names.
 
     Raises:
-        UserError: the source is missing or malformed, a column is missing, ids repeat, or fewer than two passages
-            are left.
+        UserError: the source is missing or malformed, a column is missing, most ids repeat, or fewer than two
+            passages are left.
     """
     source = open_source(config)
     bar = tqdm(
         source.batches, "corpus", unit=" passages", unit_scale=BATCH_ROWS, leave=False, disable=None, delay=BAR_AFTER_S
     )
     passages, drops, sha256 = clean(bar, config)
+    repeated = drops.filter(pc.equal(drops["reason"], REPEATED_ID))
+    if repeated.num_rows > MOST_REPEATED * (passages.num_rows + drops.num_rows):
+        raise UserError(
+            f"corpus {config.source}: {repeated.num_rows} passages have the id of an earlier one, such as "
+            f"{repeated['id'][0].as_py()!r} ({repeated['detail'][0].as_py()}); ids must be unique: name another column "
+            f"than {config.id_column!r} with corpus.id_column"
+        )
     if passages.num_rows < MIN_PASSAGES:
         raise UserError(
             f"corpus {config.source}: {passages.num_rows} passage left of {passages.num_rows + drops.num_rows}; "
@@ -77,36 +87,33 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
     """Drops empty, short, over-long and repeated passages, each with its reason.
 
     A passage is its title and its text, as models read it. Two are the same when they are once `normalised`; the first
-    stays.
+    stays. So does the first of one id.
 
     Returns:
         What is kept (`schema.CORPUS`), what is dropped (`schema.DROPS`), and the SHA-256 of what is kept.
-
-    Raises:
-        UserError: an id occurs twice.
     """
     kept, dropped, digest = Spool(schema.CORPUS), Spool(schema.DROPS), hashlib.sha256()
-    ids_seen, texts_seen = FirstSeen(), FirstSeen()
-    usable_ids = [pa.array([], pa.string())]  # of passages that may have repeats
+    ids_seen: set[str] = set()
+    first_with: dict[int, str] = {}  # hash of a text -> id; that any two of a million collide has a chance of 3e-8
     for rows in batches:
-        again, _ = ids_seen.repeats(hashed(rows.ids))
-        if len(again):
-            raise UserError(f"corpus {config.source}: id {rows.ids[again[0]]!r} occurs twice; ids must be unique")
-        titles, texts = [title.strip() for title in rows.titles], [text.strip() for text in rows.texts]
-        same = list(map(normalised, map(passage_text, titles, texts)))
-        chars = (len(text or title) if key else 0 for text, title, key in zip(texts, titles, same, strict=True))
-        drops = {at: reason for at, number in enumerate(chars) if (reason := _unfit(number, config))}
-        usable = [at for at in range(len(same)) if at not in drops]
-        usable_ids.append(pa.array([rows.ids[at] for at in usable], pa.string()))
-        again, firsts = texts_seen.repeats(hashed(same[at] for at in usable))
-        originals = take(pa.chunked_array(usable_ids), firsts).to_pylist()
-        drops |= {usable[at]: (DUPLICATE, SAME_TEXT + first) for at, first in zip(again, originals, strict=True)}
-        columns = [[column[at] for at in usable if at not in drops] for column in (rows.ids, titles, texts)]
-        digest.update(b"".join(map(row_bytes, zip(*columns, strict=True))))
-        kept.add(*columns)
-        lost = sorted(drops)
-        reasons, details = ([drops[at][part] for at in lost] for part in range(2))
-        dropped.add(["corpus"] * len(lost), [rows.ids[at] for at in lost], reasons, details)
+        passages = []
+        unit = rows.where.rpartition(": ")[2]
+        for number, row_id, *texts in zip(rows.numbers, *rows.values, strict=True):
+            title, text = ((each or "").strip() for each in texts)
+            same = normalised(passage_text(title, text))
+            drop = _unfit(len(text or title) if same else 0, config)
+            if row_id in ids_seen:
+                drop = REPEATED_ID, f"{unit} {number}"
+            elif drop is None and (first := first_with.setdefault(hash(same), row_id)) is not row_id:
+                drop = DUPLICATE, SAME_TEXT + first
+            ids_seen.add(row_id)
+            if drop is None:
+                passages.append((row_id, title, text))
+            else:
+                dropped.row("corpus", row_id, *drop)
+        digest.update(b"".join(map(row_bytes, passages)))
+        if passages:
+            kept.add(*map(list, zip(*passages, strict=True)))
     return kept.table(), dropped.table(), digest.hexdigest()
 
 

@@ -3,13 +3,13 @@
 Only `table` holds a configuration whole: a sample needs a few hundred rows of what may be a million.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
 from builders import schema
 from builders.dataset.folder import read_complete, read_config
@@ -51,44 +51,41 @@ class DataSet:
 
     def chosen(self) -> dict[str, pa.Table]:
         """Kind -> its rows' negatives as `PAIRS`, kinds in the order of their names."""
-        kept = [batch.filter(pc.starts_with(batch["fate"], BECAME_NEGATIVE)) for batch in self._batches("fates")]
-        table = pa.Table.from_batches(kept, schema.FATES)
+        table = self._rows("fates", pc.starts_with(pc.field("fate"), BECAME_NEGATIVE))
         kinds = sorted(pc.unique(table["kind"]).to_pylist())
         return {kind: table.filter(pc.equal(table["kind"], kind)).select(PAIRS.names) for kind in kinds}
 
     def positives(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Known positives of queries as `schema.QRELS`, by query, each one's own first, as stored."""
-        kept = [
-            batch.filter(pc.and_(pc.greater(batch["score"], 0), pc.is_in(batch["query-id"], value_set=query_ids)))
-            for batch in self._batches("default")
-        ]
-        found = pa.Table.from_batches(kept, schema.QRELS)
+        found = self._rows("default", (pc.field("score") > 0) & pc.field("query-id").isin(_flat(query_ids)))
         place = pa.array(np.arange(found.num_rows))
         ordered = found.append_column("place", place).sort_by([("query-id", "ascending"), ("place", "ascending")])
         return ordered.select(schema.QRELS.names)
 
     def queries(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Texts of queries: `_id`, `text`."""
-        return self._those("queries", query_ids, schema.QUERIES)
+        return self._those("queries", query_ids)
 
     def passages(self, ids: pa.Array | pa.ChunkedArray) -> Passages:
         """The passages of these ids, from the corpus and from what the LLM wrote."""
-        found = Passages(self._those("corpus", ids, schema.CORPUS))
+        found = Passages(self._those("corpus", ids))
         if "generated" not in self.manifest["configs"]:
             return found
-        return found.and_generated(self._those("generated", ids, schema.GENERATED))
+        return found.and_generated(self._those("generated", ids))
 
     def written(self) -> pa.ChunkedArray:
         """Ids of the passages that the LLM wrote."""
-        batches = self._batches("generated", "_id") if "generated" in self.manifest["configs"] else ()
-        return pa.chunked_array([batch["_id"] for batch in batches], pa.string())
+        has_any = "generated" in self.manifest["configs"]
+        return self._rows("generated", columns=["_id"])["_id"] if has_any else pa.chunked_array([], pa.string())
 
-    def _those(self, config: str, ids: pa.Array | pa.ChunkedArray, columns: pa.Schema) -> pa.Table:
-        kept = [batch.filter(pc.is_in(batch["_id"], value_set=ids)) for batch in self._batches(config)]
-        return pa.Table.from_batches(kept, columns)
+    def _those(self, config: str, ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+        return self._rows(config, pc.field("_id").isin(_flat(ids)))
 
-    def _batches(self, config: str, *only: str) -> Iterator[pa.RecordBatch]:
-        """A configuration's rows; all columns, or some."""
-        for path in sorted(self.manifest["configs"][config]["files"]):
-            with pq.ParquetFile(self.folder / path) as file:
-                yield from file.iter_batches(columns=list(only) or None)
+    def _rows(self, config: str, which: pc.Expression | None = None, columns: list[str] | None = None) -> pa.Table:
+        """A configuration's rows, in their order; all, or some."""
+        files = [str(self.folder / path) for path in sorted(self.manifest["configs"][config]["files"])]
+        return ds.dataset(files).to_table(columns=columns, filter=which)
+
+
+def _flat(ids: pa.Array | pa.ChunkedArray) -> Any:
+    return ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids

@@ -1,14 +1,14 @@
 """The queries and relevant passages of evaluation sets: BEIR folders, and MTEB's retrieval tasks by name."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foils.beir import jsonl, judgements, stated, text_of
+from foils.beir import by_query, judgements, of_queries, part, qrels_files, records, splits, text_of
 from foils.errors import UserError
 from foils.hub import explained
 from foils.provenance import sha256_texts
@@ -78,40 +78,28 @@ def load_set(reference: str) -> EvaluationSet:
 
 def _folder(folder: Path, split: str | None, name: str) -> EvaluationSet:
     """A BEIR folder; without a split, all of its judgements."""
-    splits = sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))
-    if not splits or (split is not None and split not in splits):
-        wanted = "qrels/*.tsv" if split is None else f"qrels/{split}.tsv"
-        raise UserError(
-            f"leakage.against {folder}: no {wanted} in it; splits there: {', '.join(splits) or 'none'}; wanted BEIR's "
-            "layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv"
-        )
-    files = [folder / "qrels" / f"{each}.tsv" for each in splits if split in (None, each)]
-    judged = [row for file in files for row in judgements(file) if row[2] > 0]
-    asked, relevant = {query_id for query_id, _, _ in judged}, {passage_id for _, passage_id, _ in judged}
-    queries = list(_stated(folder / "queries.jsonl", asked))
-    passages = list(_stated(folder / "corpus.jsonl", relevant))
-    if not asked:
+    what = "leakage.against"
+    files = [
+        file for each in ([split] if split else splits(folder) or ["test"]) for file in qrels_files(folder, each, what)
+    ]
+    judged = by_query(row for file in files for row in judgements(file, what) if row[2] > 0)
+    if not judged:
         raise UserError(f"leakage.against {folder}: no judgements above 0, so there is nothing to compare with")
-    missing = sorted(asked - {query_id for query_id, _ in queries})
-    if missing:
-        raise UserError(f"leakage.against {folder}: query {missing[0]!r} is judged but is not in queries.jsonl")
+    queries = list(_rows(part(folder, "queries", what), judged.keys()))
+    judged = of_queries(judged, {query_id for query_id, _ in queries}, f"leakage.against {folder}")
+    relevant = {passage_id for found in judged.values() for passage_id in found}
+    passages = list(_rows(part(folder, "corpus", what), relevant))
     if len(passages) < len(relevant):
         gone = len(relevant) - len(passages)
-        logger.warning("%s: %d relevant passages are not in its corpus.jsonl; they cannot be compared", folder, gone)
+        logger.warning("%s: %d relevant passages are not in its corpus; they cannot be compared", folder, gone)
     revision = f"sha256:{sha256_texts([*queries, *passages])}"
     return EvaluationSet(name or folder.resolve().name, revision, _table(queries), _table(passages))
 
 
-def _stated(file: Path, wanted: set[str]) -> Iterator[Row]:
-    """The rows of a JSON-lines file whose ids are wanted; the others are read past."""
-    if not file.exists():
-        raise UserError(f"leakage.against {file.parent}: no {file.name} in it; wanted BEIR's layout")
-    for number, row, _ in jsonl(file, "leakage.against"):
-        where = f"leakage.against {file}: line {number}"
-        row_id = stated(row, "_id", where)
-        if row_id in wanted:
-            title = text_of(row.get("title"), f"{where}: 'title'")
-            yield row_id, passage_text(title, stated(row, "text", where))
+def _rows(files: Sequence[Path], wanted: Collection[str]) -> Iterator[Row]:
+    """The rows whose ids are wanted; the others are read past."""
+    found = (row for row in records(files, "leakage.against") if row.id in wanted)
+    yield from ((row.id, passage_text(row.title, row.text or "")) for row in found)
 
 
 def _task(name: str) -> EvaluationSet:

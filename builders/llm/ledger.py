@@ -8,7 +8,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from builders.columns import Hashes, hash_of
 from builders.llm.config import PricesConfig
 from builders.llm.messages import ChatAnswer
 from foils.errors import UserError
@@ -109,7 +108,7 @@ class Ledger:
         self._prices = prices or PricesConfig()
         self._budget = budget
         self._accounts: dict[str, Account] = {}
-        self._counted = Hashes()
+        self._counted: set[int] = set()
         self._reserved = 0.0
         self._densest: float | None = None  # bytes per token of the prompts so far
 
@@ -122,7 +121,8 @@ class Ledger:
         if answer.prompt_tokens:
             seen = prompt_bytes / answer.prompt_tokens
             self._densest = min(self._densest or seen, seen)
-        if self._counted.add(hash_of(key)):
+        if hash(key) not in self._counted:
+            self._counted.add(hash(key))
             self.account(stage).add(answer, new=new, prompt_bytes=prompt_bytes)
 
     @property

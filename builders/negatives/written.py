@@ -1,6 +1,7 @@
 """Negatives that the LLM writes: how they are asked for, and what is made of the answers."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
@@ -12,7 +13,6 @@ from msgspec import Meta, Struct
 
 from builders import schema
 from builders.answers import texts_of
-from builders.columns import BATCH, Hashes, hash_of
 from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
@@ -22,6 +22,7 @@ from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
 from builders.prompts import Prompt, answer_schema, in_language, load_prompt
 from builders.rounds import Settled, in_rounds
+from builders.spool import BATCH
 from builders.texts import Shingles, shingles
 from foils.errors import UserError
 from foils.texts import normalised
@@ -170,7 +171,7 @@ class NegativesTask:
         self.attempt = self._writing.config.attempts
         self._rejected |= dict.fromkeys(self.missing, (REFUSED, detail))
 
-    def settle(self, stock: Hashes) -> Settled | None:
+    def settle(self, stock: Counter[int]) -> Settled | None:
         """The rows of the task, or None while negatives are missing and an attempt is left.
 
         A negative is missing again if it is nearly another one of its query, or a stock answer: the text that
@@ -178,12 +179,13 @@ class NegativesTask:
         """
         for number in sorted(self._written.keys() - self._kept):
             text, reason = self._written[number][0], None
-            own = shingles(text)
+            own, same = shingles(text), hash(normalised(text))
             if any(are_copies(own, other) for other in self._ask.kept):
                 reason = "near-copy"
-            elif not any(stock.add(hash_of(f"{copy} {normalised(text)}")) for copy in range(MAX_REPEATS)):
+            elif stock[same] == MAX_REPEATS:
                 reason = "stock-answer"
             if reason is None:
+                stock[same] += 1
                 self._kept.add(number)
                 self._ask.kept.append(own)
             else:
@@ -230,7 +232,7 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
     starts = range(1, config.count + 1, config.per_call)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in starts]
     tasks = (NegativesTask(ask, numbers, writing) for ask in asks_of(queries, context) for numbers in groups)
-    stock = Hashes()
+    stock: Counter[int] = Counter()
 
     def settle(task: NegativesTask) -> Settled | None:
         return task.settle(stock)

@@ -6,28 +6,27 @@ A row's positive is the passage with the highest score. All others that were jud
 becomes a negative. A passage that was dropped as a repeat is known by the id of the one that stays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
 from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
-from builders.hashing import hashed
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig
-from foils.beir import jsonl, judgements, stated, text_of
+from foils.beir import judgements, part, qrels_files, records
 from foils.errors import UserError
 from foils.provenance import sha256_file
 from foils.texts import normalised
 
 Drop = tuple[str, str, str]
 """Id, reason and detail of what is left out."""
-_PAIR = ["query-id", "corpus-id"]
+Pair = tuple[str, str]
+"""Ids of a query and a passage."""
 
 
 class Labelled(NamedTuple):
@@ -56,15 +55,9 @@ class Labelled(NamedTuple):
         name = Path(config.source or "").resolve().name
         return {"source": name, "split": config.split, "files": dict(self.files)}
 
-    def steps(self) -> dict[str, int]:
-        """The funnel's first steps."""
-        steps = {"queries judged": self.judged, "queries with a positive in the corpus": self.with_positive}
-        drawn = self.queries.num_rows
-        return steps if drawn == self.with_positive else {**steps, "queries drawn": drawn}
-
     def qrels_of(self, queries: pa.Table) -> pa.Table:
         """The positives of some of the queries."""
-        return self.qrels.filter(_among(self.qrels["query-id"], queries["_id"]))
+        return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
 
 
 def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
@@ -75,168 +68,99 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
             above 0 is of a query and a passage that are there.
     """
     folder = Path(config.source or "")
-    files = _files(folder, config.split)
-    found = _of_originals(_judgements(files[1]), corpus.drops)
-    judged = _once(found)
-    asked = _judged_queries(files[0], judged["query-id"])
-    here = np.asarray(Passages(corpus.passages).positions(judged["corpus-id"]) >= 0)
-    positives = judged.filter(pa.array(here & (judged["score"].to_numpy() > 0)))
-    table, drops = _with_positive(asked, _best(positives), judged)
-    if not table.num_rows:
+    asked_in, judged_in = part(folder, "queries", "queries"), qrels_files(folder, config.split, "queries")
+    repeats = corpus.drops.filter(pc.equal(corpus.drops["reason"], DUPLICATE)).to_pylist()
+    originals = {row["id"]: row["detail"].removeprefix(SAME_TEXT) for row in repeats}
+    found = [
+        (query, originals.get(passage, passage), score) for f in judged_in for query, passage, score in judgements(f)
+    ]
+    if not found:
+        raise UserError(f"qrels {judged_in[0]}: holds no judgements; set queries.split to another, or fill the file")
+    judged: dict[Pair, int] = {}  # each pair once with its highest score
+    for query, passage, score in found:
+        judged[query, passage] = max(score, judged.get((query, passage), score))
+    ids = dict.fromkeys(query for query, _ in judged)
+    texts = {row.id: (row.text or "").strip() for row in records(asked_in, "queries") if row.id in ids}
+    texts = {query: text if normalised(text) else "" for query, text in texts.items()}
+    positives = _positives(judged, corpus)
+    best = {query: min(own, key=lambda passage: (-own[passage], passage)) for query, own in positives.items()}
+    rows = [(query, text, best[query]) for query, text in texts.items() if text and query in best]
+    if not rows:
+        query, passage, _ = found[0]
         raise UserError(
-            f"queries {config.source}: no judgement above 0 in {files[1].name} is of a query in queries.jsonl and a "
-            f"passage of corpus {corpus.source} (the first is of query {judged['query-id'][0].as_py()!r} and passage "
-            f"{judged['corpus-id'][0].as_py()!r}); wanted queries and corpus of the same collection"
+            f"queries {config.source}: no judgement above 0 in {judged_in[0].name} is of a query in {asked_in[0].name} "
+            f"and a passage of corpus {corpus.source} (the first is of query {query!r} and passage {passage!r}); "
+            "wanted queries and corpus of the same collection"
         )
-    chosen = sample(table, config.sample, seed)
+    chosen = sample(_table(rows, TABLE), config.sample, seed)
+    drawn = set(chosen["_id"].to_pylist())
     if config.hold_out_positives:
-        own = chosen["corpus-id"].take(pc.index_in(positives["query-id"], value_set=chosen["_id"]))
-        positives = positives.filter(pc.equal(positives["corpus-id"], own))
-    qrels = _with_twins(positives, asked)
-    qrels = qrels.filter(_among(qrels["query-id"], chosen["_id"]))
-    lost = judged.filter(_among(judged["query-id"], chosen["_id"]))
-    lost = lost.filter(pc.invert(_among(_pairs(lost), _pairs(qrels))))
-    drops += _judgement_drops(lost, corpus)
-    outdone = _outdone(found, judged).to_pylist()
-    drops += [(_pair_id(row), "judged-higher-too", f"score {row['score']}") for row in outdone]
+        positives = {query: {best[query]: positives[query][best[query]]} for query in drawn}
+    qrels = _with_twins(judged, positives, texts, drawn)
+    drops = _query_drops(ids, texts, best)
+    drops += _judgement_drops([pair for pair in judged if pair[0] in drawn and pair not in qrels], judged, corpus)
+    outdone = (row for row in found if row[2] < judged[row[:2]])
+    drops += [(f"{query} {passage}", "judged-higher-too", f"score {score}") for query, passage, score in outdone]
     return Labelled(
         chosen,
-        qrels,
+        _table([(*pair, score) for pair, score in qrels.items()], schema.QRELS),
         drops_table(STAGE, drops),
-        pc.count_distinct(judged["query-id"]).as_py(),
-        table.num_rows,
-        {file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
+        len(ids),
+        len(rows),
+        {file.relative_to(folder).as_posix(): sha256_file(file) for file in [*asked_in, *judged_in]},
     )
 
 
-def _files(folder: Path, split: str) -> tuple[Path, Path]:
-    queries, qrels = folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"
-    if not folder.is_dir() or not queries.is_file():
-        what = "no queries.jsonl in it" if folder.is_dir() else "no such folder"
-        raise UserError(
-            f"queries {folder}: {what}; wanted a folder in BEIR's layout, with queries.jsonl and qrels/{split}.tsv"
-        )
-    if not qrels.is_file():
-        found = ", ".join(sorted(file.stem for file in qrels.parent.glob("*.tsv"))) or "none"
-        raise UserError(f"queries {folder}: no qrels/{split}.tsv in it; set queries.split to one that it has: {found}")
-    return queries, qrels
+def _table(rows: Sequence[tuple[object, ...]], form: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, form, strict=True)], form)
 
 
-def _judgements(path: Path) -> pa.Table:
-    """`schema.QRELS` as the file has them."""
-    rows = [*zip(*judgements(path), strict=True)]
-    if not rows:
-        raise UserError(f"qrels {path}: holds no judgements; set queries.split to another, or fill the file")
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(rows, schema.QRELS, strict=True)], schema.QRELS
-    )
+def _positives(judged: Mapping[Pair, int], corpus: Corpus) -> dict[str, dict[str, int]]:
+    """Query -> passages of the corpus that are judged relevant to it, with their scores."""
+    relevant = [*dict.fromkeys(passage for (_, passage), score in judged.items() if score > 0)]
+    there = dict(zip(relevant, Passages(corpus.passages).positions(relevant) >= 0, strict=True))
+    found: dict[str, dict[str, int]] = {}
+    for (query, passage), score in judged.items():
+        if score > 0 and there[passage]:
+            found.setdefault(query, {})[passage] = score
+    return found
 
 
-def _of_originals(judged: pa.Table, drops: pa.Table) -> pa.Table:
-    """Judgements; those of a repeated passage are of the one that stays."""
-    repeats = drops.filter(pc.equal(drops["reason"], DUPLICATE))
-    if repeats.num_rows:
-        at = pc.index_in(judged["corpus-id"], value_set=repeats["id"])
-        originals = pc.utf8_slice_codeunits(repeats["detail"], start=len(SAME_TEXT)).take(at)
-        judged = judged.set_column(1, "corpus-id", pc.coalesce(originals, judged["corpus-id"]))
-    return judged
+def _with_twins(
+    judged: Mapping[Pair, int],
+    positives: Mapping[str, Mapping[str, int]],
+    texts: Mapping[str, str],
+    drawn: Collection[str],
+) -> dict[Pair, int]:
+    """Positives of the drawn queries: what answers one of several queries of one text answers the others."""
+    same = {query: normalised(text) for query, text in texts.items()}
+    shared: dict[str, dict[str, int]] = {}
+    for query, text in same.items():
+        of_text = shared.setdefault(text, {})
+        for passage, score in positives.get(query, {}).items():
+            of_text[passage] = max(score, of_text.get(passage, score))
+    own = (pair for pair in judged if pair[0] in drawn)
+    twins = ((query, passage) for query in texts if query in drawn for passage in shared[same[query]])
+    pairs = dict.fromkeys((*own, *twins))
+    return {pair: shared[same[pair[0]]][pair[1]] for pair in pairs if pair[1] in shared[same[pair[0]]]}
 
 
-def _once(judged: pa.Table) -> pa.Table:
-    """Judgements, each pair once with its highest score."""
-    once = judged.group_by(_PAIR, use_threads=False).aggregate([("score", "max")])
-    return pa.table([once[name].combine_chunks() for name in (*_PAIR, "score_max")], schema=schema.QRELS)
-
-
-def _outdone(stated: pa.Table, judged: pa.Table) -> pa.Table:
-    """Judgements of pairs that are judged again, with a higher score."""
-    highest = judged["score"].take(pc.index_in(_pairs(stated), value_set=_pairs(judged)))
-    return stated.filter(pc.less(stated["score"], highest))
-
-
-def _with_twins(positives: pa.Table, asked: pa.Table) -> pa.Table:
-    """Positives, and for queries of one text those of all of them: what answers one of them answers the others.
-
-    Args:
-        positives: `schema.QRELS`, each pair once.
-        asked: `schema.QUERIES`.
-    """
-    texts = pa.array(hashed(text for chunk in asked["text"].chunks for text in map(normalised, chunk.to_pylist())))
-    counts = pc.value_counts(texts)
-    shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    twins = pa.table({"query-id": asked["_id"], "same": texts}).filter(_among(texts, shared))
-    if not twins.num_rows:
-        return positives
-    answers = positives.join(twins, "query-id", join_type="inner", use_threads=False).drop_columns("query-id")
-    more = answers.join(twins, "same", join_type="inner", use_threads=False).select(schema.QRELS.names)
-    return _once(pa.concat_tables([positives, more]))
-
-
-def _judged_queries(path: Path, judged: pa.ChunkedArray) -> pa.Table:
-    """The queries of a file that were judged (`schema.QUERIES`), in its order."""
-    wanted = set(judged.to_pylist())
-    ids: set[str] = set()
-    columns: dict[str, None] = {}
-    rows = []
-    for number, record, _ in jsonl(path, "queries"):
-        where = f"queries {path}: line {number}"
-        query_id = stated(record, "_id", where)
-        if query_id in ids:
-            raise UserError(f"queries {path}: id {query_id!r} occurs twice; ids must be unique")
-        ids.add(query_id)
-        columns |= dict.fromkeys(record)
-        text = text_of(record.get("text"), f"{where}: 'text'") or ""
-        if query_id in wanted:
-            rows.append({"_id": query_id, "text": text.strip() if normalised(text) else ""})
-    if columns and "text" not in columns:
-        raise UserError(
-            f"queries {path}: no line has a 'text' (there are {', '.join(map(repr, columns))}); wanted objects with "
-            "_id and text"
-        )
-    return pa.Table.from_pylist(rows, schema.QUERIES)
-
-
-def _best(positives: pa.Table) -> pa.Table:
-    """Each query's positive with the highest score; ties broken by id."""
-    keys = [("query-id", "ascending"), ("score", "descending"), ("corpus-id", "ascending")]
-    ordered = positives.take(pc.sort_indices(positives, sort_keys=keys))
-    codes = pc.index_in(ordered["query-id"], value_set=pc.unique(ordered["query-id"])).to_numpy()
-    return ordered.filter(pa.array(np.diff(codes, prepend=-1) != 0))
-
-
-def _with_positive(asked: pa.Table, best: pa.Table, judged: pa.Table) -> tuple[pa.Table, list[Drop]]:
-    """Queries as rows of `queries.TABLE`, and the drops of those that cannot be."""
-    positives = best["corpus-id"].take(pc.index_in(asked["_id"], value_set=best["query-id"]))
-    empty = pc.equal(asked["text"], "")
-    drops = [(query_id, "empty", "") for query_id in asked["_id"].filter(empty).to_pylist()]
+def _query_drops(ids: Iterable[str], texts: Mapping[str, str], best: Mapping[str, str]) -> list[Drop]:
     why = "no passage in the corpus is judged relevant to it: "
-    unanswered = asked.filter(pc.and_(pc.invert(empty), pc.is_null(positives))).to_pylist()
-    drops += [(row["_id"], "no-positive", why + row["text"]) for row in unanswered]
-    all_judged = pc.unique(judged["query-id"])
-    missing = all_judged.filter(pc.invert(_among(all_judged, asked["_id"]))).to_pylist()
-    drops += [(query_id, "query-not-found", "judged, but not in queries.jsonl") for query_id in missing]
-    rows = pa.table([*asked.columns, positives], schema=TABLE)
-    return rows.filter(pc.and_(pc.invert(empty), pc.is_valid(positives))), drops
+    drops = [(query, "empty", "") for query, text in texts.items() if not text]
+    drops += [(query, "no-positive", why + text) for query, text in texts.items() if text and query not in best]
+    missing = (query for query in ids if query not in texts)
+    return drops + [(query, "query-not-found", "judged, but not among the queries") for query in missing]
 
 
-def _judgement_drops(lost: pa.Table, corpus: Corpus) -> Iterator[Drop]:
+def _judgement_drops(lost: Sequence[Pair], judged: Mapping[Pair, int], corpus: Corpus) -> Iterator[Drop]:
     """Why each judgement did not become a known positive."""
-    here, dropped = (_among(lost["corpus-id"], ids) for ids in (corpus.passages["_id"], corpus.drops["id"]))
-    for row, is_here, was_dropped in zip(lost.to_pylist(), here.to_pylist(), dropped.to_pylist(), strict=True):
+    passages = pa.array([passage for _, passage in lost], pa.string())
+    here, dropped = (pc.is_in(passages, value_set=ids) for ids in (corpus.passages["_id"], corpus.drops["id"]))
+    for pair, is_here, was_dropped in zip(lost, here.to_pylist(), dropped.to_pylist(), strict=True):
         if is_here:
-            reason = "held-out" if row["score"] > 0 else "judged-not-relevant"
+            reason = "held-out" if judged[pair] > 0 else "judged-not-relevant"
         else:
             reason = "judged-passage-was-dropped" if was_dropped else "judged-passage-not-in-corpus"
-        yield _pair_id(row), reason, f"score {row['score']}"
-
-
-def _pair_id(row: Mapping[str, object]) -> str:
-    return f"{row['query-id']} {row['corpus-id']}"
-
-
-def _pairs(judged: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(judged["query-id"], judged["corpus-id"], "\n")
-
-
-def _among(values: pa.ChunkedArray, of: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.is_in(values, value_set=of)
+        yield " ".join(pair), reason, f"score {judged[pair]}"

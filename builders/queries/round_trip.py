@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from builders import schema
-from builders.columns import Columns
 from builders.queries import Queries
+from builders.spool import Spool
 
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 BATCH = 50_000
@@ -23,11 +23,11 @@ def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:
     """
     if k == 0:
         return Queries(queries, schema.DROPS.empty_table())
-    kept, drops = [], Columns(schema.DROPS)
+    kept, drops = [], Spool(schema.DROPS)
     for start in range(0, queries.num_rows, BATCH):
         rows = queries.slice(start, BATCH).to_pylist()
         for row, found in zip(rows, retrieve([row["text"] for row in rows], k), strict=True):
             kept.append(row["corpus-id"] in found)
             if not kept[-1]:
-                drops.add("round-trip", row["_id"], "own-passage-not-found", f"not in the top {k}: {row['text']}")
+                drops.row("round-trip", row["_id"], "own-passage-not-found", f"not in the top {k}: {row['text']}")
     return Queries(queries.filter(pa.array(kept, pa.bool_())), drops.table())

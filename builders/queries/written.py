@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 import pyarrow as pa
 
 from builders.answers import SHORTENED, texts_of
-from builders.columns import BATCH, Hashes, hash_of
 from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
@@ -18,6 +17,7 @@ from builders.queries import STAGE, TABLE, Queries
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
 from builders.rounds import Settled, in_rounds
+from builders.spool import BATCH
 from foils.texts import normalised
 
 MAX_TEMPERATURE = 1.0
@@ -98,12 +98,14 @@ def write(passages: pa.Table, config: QueriesConfig, context: Context) -> Querie
 
     A query serves one passage. If an earlier passage has it already, it is asked for again in a further round.
     """
-    taken = Hashes()
+    taken: set[int] = set()
 
     def settle(task: QueryTask) -> Settled | None:
-        if task.text is not None and not taken.add(hash_of(normalised(task.text))):
+        same = hash(normalised(task.text or ""))
+        if task.text is not None and same in taken:
             task.rejected, task.text = ("duplicate", task.text), None
         if task.text is not None:
+            taken.add(same)
             return [(task.query_id, task.text, task.passage["_id"])], []
         if task.attempt < config.attempts and task.rejected[0] != REFUSED:
             return None

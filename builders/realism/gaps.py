@@ -14,8 +14,9 @@ from builders.hashing import hashed
 from builders.language import stop_words
 from builders.realism.separability import by_words, joined, telling_words, tokens_of
 from builders.texts import shingles
-from foils.beir import jsonl, stated
+from foils.beir import texts as texts_in
 from foils.errors import UserError
+from foils.tables import form_of, read
 from foils.texts import normalised
 
 NEAR = 0.6
@@ -82,14 +83,15 @@ def near_duplicates(texts: Sequence[str]) -> float:
 
 
 def read_log(path: Path) -> list[str]:
-    """Reads the queries of a log, each once: a text file with a query a line, or a `.jsonl` file with `text`.
+    """Reads the queries of a log, each once: a text file with a query a line, or a file with a column `text`.
 
     Raises:
         UserError: the file is missing, malformed or empty.
     """
     where = f"--query-log {path}"
-    if path.suffix == ".jsonl":
-        lines = [stated(line.record, "text", f"{where}: line {line.number}") for line in jsonl(path, "--query-log")]
+    if form_of(path):
+        found = texts_in(read([path], ["text"], "--query-log"), ["text"], ["text"], where, "wanted queries under text")
+        lines = [text for rows in found for text in rows.values[0]]
     else:
         try:
             lines = path.read_text("utf-8-sig").splitlines()

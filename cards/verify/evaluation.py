@@ -12,10 +12,10 @@ from cards.publish.files import CARD
 from cards.scores import SCORES, Score, figures, read_scores, scored_files
 from cards.verify.artefact import Artefact, hub_commit
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
-from foils.beir import by_query, judgement
+from foils.beir import by_query, judgements
 from foils.errors import UserError
 from foils.evidence import read_judgements, read_rankings
-from foils.hub import COMMIT, load_parquet
+from foils.hub import COMMIT, data_files
 from foils.metrics import Qrels, per_query_scores
 from foils.models import identity_of
 
@@ -90,8 +90,8 @@ def _task_data(folder: Path, score: Score) -> str:
     hub_commit(score.dataset, "dataset", score.revision)
     where, stored = f"{score.dataset}@{score.revision[:12]}", read_judgements(folder / "judgements.parquet")
     try:
-        rows = load_parquet(score.dataset, "default", score.split, score.revision)
-        published = by_query(judgement(row, "judgements") for row in rows)
+        files = data_files(score.dataset, "default", score.split, score.revision)
+        published = by_query(row for file in files for row in judgements(file, "judgements"))
     except UserError as error:
         raise UnverifiableError(f"{where}: judgements in another form: {error}") from None
     require(_relevant(stored) == _relevant(published), f"the stored judgements are not those of {where}")

@@ -1,20 +1,19 @@
 """The data of a retrieval task: read from folders, checked, and put into the form in which mteb runs it."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from eval.measure.languages import language_code
-from foils.beir import by_query, jsonl, judgement, judgements, stated, text_of
+from foils.beir import Qrels, by_query, judgements, of_queries, records
 from foils.errors import UserError
 from foils.provenance import sha256_texts
 
@@ -23,37 +22,6 @@ logger = logging.getLogger(__name__)
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
 _BATCH = 10_000
-Qrels = dict[str, dict[str, int]]
-Rows = Iterable[tuple[str, dict[str, Any]]]
-"""Records, each with where it stands, for errors."""
-
-
-def rows_of(path: Path, config: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of `corpus` or `queries` in a BEIR folder, a `.jsonl` file or a data set folder of `builders.build`."""
-    if (path / "manifest.json").exists():
-        for file in sorted((path / config).glob("*.parquet")):
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches():
-                    yield from ((f"task {file}", row) for row in batch.to_pylist())
-        return
-    file = path if path.suffix == ".jsonl" else path / f"{config}.jsonl"
-    for line in jsonl(file, "task"):
-        yield f"task {file}: line {line.number}", line.record
-
-
-def judged_queries(folder: Path, split: str) -> Qrels:
-    """Judgements by query, in the file's order.
-
-    Raises:
-        UserError: there is no such split, or a judgement has another form.
-    """
-    if (folder / "manifest.json").exists():
-        return by_query(judgement(row, where) for where, row in rows_of(folder, "default"))
-    path = folder / "qrels" / f"{split}.tsv"
-    if not path.exists():
-        found = ", ".join(sorted(file.stem for file in path.parent.glob("*.tsv"))) or "none"
-        raise UserError(f"{path}: no such file; splits in {path.parent}: {found}")
-    return by_query(judgements(path))
 
 
 class TaskData(NamedTuple):
@@ -72,34 +40,36 @@ class TaskData(NamedTuple):
     qrels: Qrels
 
     @classmethod
-    def read(cls, corpus: Rows, asked: Rows, qrels: Qrels, where: str, corpus_name: str) -> "TaskData":
-        """Reads a task's rows, and reports judgements of passages that are not there; these count, as in MTEB.
+    def read(
+        cls, corpus: Sequence[Path], asked: Sequence[Path], judged: Sequence[Path], where: str, corpus_name: str
+    ) -> "TaskData":
+        """Reads a task's files, and reports judgements of passages that are not there; these count, as in MTEB.
 
         Args:
-            corpus: its passages.
-            asked: its queries, judged or not.
-            qrels: its judgements.
+            corpus: of its passages.
+            asked: of its queries, judged or not.
+            judged: of its judgements.
             where: opens errors.
             corpus_name: what errors call the corpus.
 
         Raises:
-            UserError: an id or a text is missing, not text or not unique; a judged query is not there, or no judged
-                passage is; or nothing is relevant.
+            UserError: an id or a text is missing, not text or not unique; no judged query or no judged passage is
+                there; or nothing is relevant.
         """
         scratch = TemporaryDirectory(prefix="foils-")
-        passages = _on_disk(_checked(corpus, title=True), Path(scratch.name) / "corpus.arrow")
-        queries = list(_checked(asked))
-        known, stray = set(passages["id"]), qrels.keys() - {row["id"] for row in queries}
-        if stray:
-            raise UserError(f"{where}: query {min(stray)!r} is judged but is not among the queries")
-        lost = [(query, passage) for query, judged in qrels.items() for passage in judged if passage not in known]
+        rows = ({"id": row.id, "title": row.title or "", "text": row.stated()} for row in records(corpus, "task"))
+        passages = _on_disk(rows, Path(scratch.name) / "corpus.arrow")
+        queries = [{"id": row.id, "text": row.stated()} for row in records(asked, "task")]
+        known, stated = set(passages["id"]), by_query(row for file in judged for row in judgements(file, "task"))
+        qrels = of_queries(stated, {row["id"] for row in queries}, where)
+        lost = [(query, passage) for query, found in qrels.items() for passage in found if passage not in known]
         if lost:
             found = f"{where}: query {lost[0][0]!r} names passage {lost[0][1]!r}, which is not among the {len(known)} "
             found += f"passages of {corpus_name}"
             if len(lost) == sum(map(len, qrels.values())):
                 raise UserError(found)
             logger.warning("%s; %d judgements of this sort count, as in MTEB, and cannot be met", found, len(lost))
-        if not any(score > 0 for judged in qrels.values() for score in judged.values()):
+        if not any(score > 0 for found in qrels.values() for score in found.values()):
             raise UserError(f"{where}: no judgements above 0")
         return cls(scratch, passages, [row for row in queries if row["id"] in qrels], qrels)
 
@@ -152,18 +122,6 @@ class TaskData(NamedTuple):
         known = set(self.corpus["id"])
         texts = {row["id"]: row["text"] for row in self.queries if row["id"] in known}
         return sum(texts.get(row["id"]) == row["text"] for row in self.corpus) if texts else 0
-
-
-def _checked(rows: Rows, *, title: bool = False) -> Iterator[dict[str, str]]:
-    """Passages, which have titles, or queries as mteb wants them; every id and text is there, and ids are unique."""
-    seen: set[str] = set()
-    for where, record in rows:
-        row_id = stated(record, "_id", where)
-        if row_id in seen:
-            raise UserError(f"{where}: id {row_id!r} occurs twice; ids must be unique")
-        seen.add(row_id)
-        titled = {"title": text_of(record.get("title"), f"{where}: 'title'") or ""} if title else {}
-        yield {"id": row_id, **titled, "text": stated(record, "text", where)}
 
 
 def _on_disk(rows: Iterator[dict[str, str]], file: Path) -> Dataset:

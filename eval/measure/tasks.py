@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 
 from eval.measure.languages import single, stated_in
-from eval.measure.task_data import Qrels, TaskData, judged_queries, rows_of
+from eval.measure.task_data import TaskData
 from eval.recipe import LocalTask
-from foils.beir import by_query, judgement
+from foils.beir import Qrels, part, qrels_files
 from foils.encode.drift import Texts
 from foils.errors import UserError
-from foils.hub import card_of, load_parquet, pin
+from foils.hub import card_of, data_files, pin
 from foils.provenance import sha256_file
 from foils.texts import passage_text
 
@@ -170,8 +170,9 @@ def _named(name: str) -> Task:
 
 def _local(local: LocalTask, ignore_identical_ids: bool) -> Task:
     corpus, questions = Path(local.corpus), Path(local.questions)
-    rows = rows_of(corpus, "corpus"), rows_of(questions, "queries"), judged_queries(questions, local.split)
-    data = TaskData.read(*rows, f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
+    passages = [corpus] if corpus.is_file() else part(corpus, "corpus", "task")
+    files = passages, part(questions, "queries", "task"), qrels_files(questions, local.split, "task")
+    data = TaskData.read(*files, f"task {local.name} ({local.questions}, split {local.split})", local.corpus)
     revision = "sha256:" + data.content_hash()
     language, ignored = local.language or stated_in(corpus), local.ignore_identical_ids or ignore_identical_ids
     made = data.as_task(local.name, local.split, revision, language, ignore_identical_ids=ignored)
@@ -183,14 +184,9 @@ def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool
     if not revision:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
     commit, where = pin(repo_id, revision, "dataset"), f"task {repo_id}@{revision}"
-
-    def rows(config: str | None, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        loaded = load_parquet(repo_id, config, split, commit)
-        return ((f"{where}: {split}: row {number}", row) for number, row in enumerate(loaded, start=1))
-
-    corpus, asked = rows("corpus", "corpus"), rows("queries", "queries")
-    qrels = by_query(judgement(row, place) for place, row in rows(None, "test"))
-    data = TaskData.read(corpus, asked, qrels, where, "its configuration corpus")
+    parts = (("corpus", "corpus"), ("queries", "queries"), (None, "test"))
+    files = [data_files(repo_id, config, split, commit) for config, split in parts]
+    data = TaskData.read(*files, where, "its configuration corpus")
     language = single(card_of(repo_id, commit))
     made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
     return Task(name, commit, "test", repo_id, repo_id, made, language is None)

@@ -96,7 +96,13 @@ def write(out, config, corpus, given, candidates, selection):
     llm, guard = LlmConfig(), Guard(config.leakage)
     inputs = inputs_of(config, corpus, llm, given, guard)
     record = record_of(Recipe(config, "", ()), inputs, corpus.license)
-    record |= {"funnel": given.steps(), "models": {}, "usage": {}, "prices": None, "fates": selection.summary}
+    record |= {
+        "funnel": {"queries judged": given.judged},
+        "models": {},
+        "usage": {},
+        "prices": None,
+        "fates": selection.summary,
+    }
     drops = pa.concat_tables([corpus.drops, given.drops, selection.drops])
     write_folder(out, configs_of(corpus, given.queries, candidates, selection, drops), record)
 

@@ -18,7 +18,7 @@ from builders.passages import Passages
 from builders.prompts import load_prompt
 from builders.scores import llm_judge
 from builders.scores.llm_judge import LlmJudgeConfig, verdict_in
-from foils.beir import by_query, jsonl, judgements
+from foils.beir import by_query, judgements, records
 from foils.errors import UserError
 from foils.models import resolve_model
 from tests.builders.audited import a_dataset, numbered, pairs, write_qrels
@@ -215,8 +215,8 @@ def scifact(tmp_path):
     """
     relevant = by_query(judgements(SCIFACT / "qrels" / "train.tsv"))
     relevant = {query: sorted(found) for query, found in relevant.items() if len(found) > 1}
-    texts = {row["_id"]: f"{row['title']} {row['text']}" for _, row, _ in jsonl(SCIFACT / "corpus.jsonl", "corpus")}
-    queries = {row["_id"]: row["text"] for _, row, _ in jsonl(SCIFACT / "queries.jsonl", "q") if row["_id"] in relevant}
+    texts = {row.id: f"{row.title} {row.text}" for row in records([SCIFACT / "corpus.jsonl"], "corpus")}
+    queries = {row.id: row.text for row in records([SCIFACT / "queries.jsonl"], "q") if row.id in relevant}
     hidden = [(query, passage) for query, found in relevant.items() for passage in found[1:]]
     ids = sorted(texts)
     drawn = ((q, ids[keyed_hash(1, "mixed", q, str(n)) % len(ids)]) for n in range(6) for q in relevant)

@@ -1,6 +1,9 @@
 """Labelled queries in place of the LLM's: what is read, what is known of them, and a build that asks no LLM."""
 
+import gzip
 import json
+import logging
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -68,7 +71,7 @@ def test_the_best_judged_is_the_positive_and_all_are_known(tmp_path, animals):
         ("queries", "q1 cow"): "judged-not-relevant",
         ("queries", "q2 gone"): "judged-passage-not-in-corpus",
     }
-    assert found.steps() == {"queries judged": 5, "queries with a positive in the corpus": 2}
+    assert (found.judged, found.with_positive) == (5, 2)
 
 
 def test_of_two_scores_of_a_pair_the_higher_counts_and_the_other_is_reported(tmp_path, animals):
@@ -106,23 +109,27 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
     backwards = labels(tmp_path / "b", dict(reversed(queries.items())), reversed(qrels))
     found = read(backwards, animals, sample=10)
     assert set(found.queries["_id"].to_pylist()) == drawn == set(found.qrels["query-id"].to_pylist())
-    assert found.steps()["queries drawn"] == 10
+    assert (found.with_positive, found.queries.num_rows) == (50, 10)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("name", "content"),
     [
-        "\ufeffquery-id\tcorpus-id\tscore\r\nq1\towl\t2\r\n",
-        "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n",
-        "score\tquery-id\tcorpus-id\n2\tq1\towl\n",
-        "q1\towl\t2\n",
-        "q1 0 owl 2\n",
-        "q1\tQ0\towl\t2\n",
+        ("train.tsv", "\ufeffquery-id\tcorpus-id\tscore\r\nq1\towl\t2\r\n".encode()),
+        ("train.tsv", "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n".encode("utf-16")),
+        ("train.txt", b"score query-id  corpus-id\n2 q1  owl\n\n"),
+        ("train.csv", b'"query-id","corpus-id","score"\n"q1","owl","2"\n'),
+        ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n")),
+        ("train.tsv", b"q1 0 owl 2\n"),
+        ("train.trec", b"q1\tQ0\towl\t2\n"),
+        ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
+        ("train.json", b'[{"query-id": "q1", "corpus-id": "owl", "score": 2}]'),
     ],
 )
-def test_forms_of_judgements(tmp_path, animals, text):
+def test_forms_of_judgements(tmp_path, animals, name, content):
     folder = labels(tmp_path / "l")
-    (folder / "qrels" / "train.tsv").write_bytes(text.encode())
+    (folder / "qrels" / "train.tsv").unlink()
+    (folder / "qrels" / name).write_bytes(content)
     assert pairs(read(folder, animals).qrels) == {("q1", "owl", 2)}
 
 
@@ -168,12 +175,13 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
     ("name", "text", "words"),
     [
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{broken', r"queries .*queries.jsonl: line 2 is not JSON"),
-        ("queries.jsonl", '{"_id": "q1"}\n', r"no line has a 'text' \(there are '_id'\); wanted objects"),
+        ("queries.jsonl", '{"_id": "q1"}\n', r"no row has a column 'text' \(there are '_id'\); wanted _id and"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n' * 2, r"id 'q1' occurs twice; ids must be unique"),
         ("queries.jsonl", '{"_id": "q1", "text": ["x"]}\n', r"line 1: 'text' is of type list \(\['x'\]\); wanted text"),
         ("qrels/train.tsv", "topic\tpassage\tgrade\n", r"line 1: wanted .* names.*; found 'topic\\tpassage\\tgrade'"),
         ("qrels/train.tsv", "q1\towl\t0.5\n", r"line 1: wanted .*; found 'q1\\towl\\t0.5'"),
         ("qrels/train.tsv", b"query-id\tcorpus-id\tscore\n\xe9\towl\t1\n", r"line 2 is not UTF-8 at byte 0"),
+        ("qrels/train.jsonl", '{"query-id": "q1", "score": 1}', r"line 1: wanted .*; found \['q1', None, '1'\]"),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\n", r"holds no judgements; set queries.split to another"),
         (
             "qrels/train.tsv",
@@ -184,17 +192,19 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
 )
 def test_bad_files_are_named_with_their_line(tmp_path, animals, name, text, words):
     folder = labels(tmp_path / "l")
+    if "qrels" in name:
+        (folder / "qrels" / "train.tsv").unlink()
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=words):
         read(folder, animals)
 
 
 def test_missing_files(tmp_path, animals):
-    with pytest.raises(UserError, match=r"no such folder; wanted a folder in BEIR's layout, with queries\.jsonl"):
+    with pytest.raises(UserError, match=r"no such folder; wanted a folder in BEIR's layout: corpus\.jsonl, queries"):
         read(tmp_path / "nowhere", animals)
     with pytest.raises(UserError, match=r"no queries\.jsonl in it"):
         read(animals, animals)
-    with pytest.raises(UserError, match=r"no qrels/dev\.tsv in it; set queries\.split to one that it has: train"):
+    with pytest.raises(UserError, match=r"no qrels/dev\.tsv in it; splits there: train"):
         read(labels(tmp_path / "l"), animals, split="dev")
 
 
@@ -252,9 +262,18 @@ def rows(out, config):
 
 
 @pytest.mark.usefixtures("no_llm")
-def test_a_build_without_an_llm(recipe, tmp_path):
+def test_a_build_without_an_llm(recipe, tmp_path, caplog):
     out = tmp_path / "o" / "dataset"
-    manifest = built(recipe, out)
+    with caplog.at_level(logging.INFO):
+        manifest = built(recipe, out)
+    (funnel,) = [message for message in caplog.messages if message.startswith("  passages read")]
+    steps = [re.split("  +", line.strip()) for line in funnel.splitlines()]
+    assert steps[2:] == [
+        ["queries judged", "12"],
+        ["queries with a positive in the corpus", "12"],
+        ["queries with negatives of every kind", "12"],
+        ["rows", "bm25 12, random 12"],
+    ]
     assert manifest["funnel"] == {
         "passages read": 12,
         "passages kept": 12,

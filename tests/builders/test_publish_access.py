@@ -3,6 +3,7 @@
 Each test ends with a search for the tokens in all that was written, said and raised.
 """
 
+import gzip
 import io
 import logging
 import os
@@ -273,10 +274,20 @@ def test_a_corpus_from_the_hub(hub, said):
     )
 
 
+def test_a_corpus_in_lines_from_the_hub_and_again_without_it(hub, monkeypatch):
+    files = {f"{split}.jsonl.gz": gzip.compress(b'{"_id": 7, "text": "2020-01-01"}\n{"_id": "b", "text": "two"}\n')
+             for split in ("train", "test")}  # fmt: skip
+    source = on_hub(hub, "bob/lines", files)
+    online = corpus.load(source).passages.to_pylist()
+    assert [(row["_id"], row["text"]) for row in online] == [("7", "2020-01-01"), ("b", "two")]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert corpus.load(source).passages.to_pylist() == online
+
+
 @pytest.mark.parametrize(
     ("name", "path", "words"),
     [
-        ("lines", "train.jsonl", "its files are json; only Parquet is read from the Hub. The Hub keeps a Parquet copy"),
+        ("texts", "train.txt", "train.txt is not of a form that is read from the Hub; wanted JSON lines, JSON, CSV"),
         ("evil", "../evil.parquet", "holds the path '../evil.parquet', which would leave the folder it is read into"),
         ("empty", "notes.bin", "No (supported) data files found in bob/empty"),
     ],

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from foils.__main__ import COMMANDS, page
+from tests.fixtures import ROOT
 from tests.fixtures.commands import run
 
 
@@ -29,6 +30,12 @@ def test_help_is_one_screen_with_every_command():
     assert all(f"foils {name} " in page() for name in COMMANDS)
     assert len(page().splitlines()) <= 30
     assert max(map(len, page().splitlines())) <= 100
+
+
+def test_a_pipe_that_closes_early_is_no_fault():
+    command = f"{sys.executable} -m foils --help | head -1"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert (finished.stdout, finished.stderr) == (page().splitlines()[0] + "\n", "")
 
 
 @pytest.mark.parametrize("name", ["build", "train", "eval", "compare"])

@@ -1,0 +1,283 @@
+"""Rows of the files that people have: JSON lines, JSON, CSV, TSV, Parquet, Arrow, plain or compressed.
+
+`datasets` says which files a folder or a repository consists of, and reads all other forms. It does not read these:
+its JSON and CSV readers change values ("2020-01-01" gets a time, ids of mixed types get quotes, a row with a field too
+many is shifted) and say nothing of lines.
+"""
+
+import codecs
+import csv
+import io
+import json
+import lzma
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foils.errors import UserError
+
+BATCH_ROWS = 4000
+BATCH_BYTES = 16_000_000
+FORMS = {
+    ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv",
+    ".arrow": "arrow",
+}  # fmt: skip
+COMPRESSED = ("", ".gz", ".bz2", ".zst", ".xz", ".lz4")
+WANTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, plain or compressed (.gz, .bz2, .zst, .xz, .lz4)"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SEPARATORS = ",;\t|"
+_SHOWN = 200
+
+
+_Row = tuple[str, int, Sequence[Any], int]
+"""What is numbered, its number, the values, and their size."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a file, by column.
+
+    Attributes:
+        names: the columns that the file has, as far as it is read.
+        values: those of each wanted column; None where a row has none.
+        numbers: where each row stands in the file.
+        where: the file and what is numbered, for errors, such as `corpus c.jsonl: line`.
+    """
+
+    names: Sequence[str]
+    values: Sequence[Sequence[Any]]
+    numbers: Sequence[int]
+    where: str
+
+    def place(self, at: int) -> str:
+        """Where a row stands, for errors."""
+        return f"{self.where} {self.numbers[at]}"
+
+
+def form_of(file: Path) -> str | None:
+    """How a file is read, by its ending; None where `datasets` has to know it."""
+    plain = file.with_suffix("") if file.suffix in COMPRESSED else file
+    return FORMS.get(plain.suffix.lower())
+
+
+def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[Rows]:
+    """The rows of files, one after the other, a batch in memory at once.
+
+    Args:
+        files: of any form.
+        columns: those that are wanted; a file need not have them.
+        what: what errors call the files, such as `corpus`.
+
+    Raises:
+        UserError: a file cannot be read, or is not what its ending says.
+    """
+    readers = {"json": _json, "csv": _csv, "parquet": _parquet}
+    for file in files:
+        with _explained(f"{what} {file}"):
+            yield from readers.get(form_of(file), _other)(file, columns, what)
+
+
+def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
+    """The files of a folder's split: a data set saved by `datasets`, a copy of a Hub repository, or shards.
+
+    Raises:
+        UserError: there is no such split, or nothing in the folder that is read.
+    """
+    from datasets import load_dataset_builder, load_from_disk
+    from datasets.exceptions import DatasetNotFoundError
+
+    saved = {file.parent.name: [file.parent] for file in sorted(folder.glob("*/state.json"))}
+    if saved:
+        (folder,) = of_split(saved, split, f"{what} {folder}")
+    if (folder / "state.json").exists():  # caches of what was computed of a saved data set may lie beside its files
+        return [Path(each["filename"]) for each in load_from_disk(str(folder)).cache_files]
+    try:
+        found = load_dataset_builder(str(folder.absolute()), config).config.data_files
+    except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
+        raise UserError(f"{what} {folder}: {one_line(error)}; wanted files of {WANTED}") from None
+    return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
+
+
+def of_split(found: Any, split: str, where: str) -> list[Any]:
+    """The files of a split, as `datasets` found them.
+
+    Raises:
+        UserError: there is no such split.
+    """
+    if split not in found:
+        raise UserError(f"{where}: it has no split {split!r}; name one of its own: {', '.join(map(str, found))}")
+    return list(found[split])
+
+
+def one_line(what: object) -> str:
+    """What an error or a value says, in one line of bounded length."""
+    text = " ".join(str(what).split()) or type(what).__name__
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[io.BufferedReader]:
+    """A file's bytes: decompressed, in UTF-8, without a mark of the byte order.
+
+    Raises:
+        UserError: the file cannot be read, is cut short, or is not compressed as its ending says.
+    """
+    with _explained(f"{what} {path}"), lzma.open(path) if path.suffix == ".xz" else pa.input_stream(path) as raw:
+        stream = io.BufferedReader(raw, 1 << 20)
+        start = stream.peek(4)
+        if start.startswith(_UTF_16):
+            utf_8 = pa.lib.transcoding_input_stream(pa.PythonFile(stream, "r"), "utf-16", "utf-8")
+            stream = io.BufferedReader(utf_8, 1 << 20)
+        elif start.startswith(codecs.BOM_UTF8):
+            stream.read(len(codecs.BOM_UTF8))
+        yield stream
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else f"cannot be read ({one_line(error)})"
+        raise UserError(f"{where}: {reason}; mend the file, or name another") from None
+
+
+def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    """Of an object a line, or of one array of objects."""
+    names: dict[str, None] = {}
+
+    def rows() -> Iterator[_Row]:
+        with opened(path, what) as stream:
+            is_array = stream.peek(1 << 10).lstrip().startswith(b"[")
+            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_array else ("line", stream)
+            for number, line in enumerate(lines, start=1):
+                if line.isspace():
+                    continue
+                try:
+                    record = decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    record = None
+                if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
+                    record = _second_look(line, f"{what} {path}: {unit} {number}")
+                names.update(dict.fromkeys(record))
+                yield unit, number, [record.get(name) for name in columns], len(line)
+
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    return _batched(rows(), names, f"{what} {path}")
+
+
+def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
+    try:
+        return [bytes(item) for item in msgspec.json.decode(stream.read(), type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
+
+
+def _second_look(line: bytes, where: str) -> dict[str, Any]:
+    """An object that the fast decoder refuses or might misread; NaN passes."""
+    try:
+        record = json.loads(line.decode("utf-8"))
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}; wanted a JSON object a line, or one JSON array") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is not a JSON object such as {{'_id': ..., 'text': ...}}")
+    keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+    if len(keys) < keys.total():
+        raise UserError(f"{where} has the key {keys.most_common(1)[0][0]!r} twice; leave one of them out")
+    return record
+
+
+def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    """All values are texts as they stand there; the separator is what the header has most of."""
+    csv.field_size_limit(2**31 - 1)
+    with opened(path, what) as stream:
+        header = stream.peek(1 << 16).partition(b"\n")[0].decode("utf-8", "replace")
+        lines = io.TextIOWrapper(stream, "utf-8", newline="")
+        reader = csv.reader(lines, delimiter=max(_SEPARATORS, key=header.count), strict=True)
+
+        def rows(names: Sequence[str]) -> Iterator[_Row]:
+            places = [names.index(name) if name in names else None for name in columns]
+            for row in filter(None, reader):
+                if len(row) != len(names):
+                    raise csv.Error(f"{len(row)} fields where the header has {len(names)}: {one_line(row)}")
+                values = [None if place is None else row[place] for place in places]
+                yield "line", reader.line_num, values, sum(map(len, row))
+
+        try:
+            names = [name.strip() for name in next(reader, [])]
+            yield Rows(names, [[] for _ in columns], (), "")  # says which columns there are where there is no row
+            yield from _batched(rows(names), names, f"{what} {path}")
+        except (csv.Error, UnicodeDecodeError) as error:
+            remedy = "save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else "mend that line's quotes"
+            raise UserError(f"{what} {path}: line {reader.line_num or 1}: {error}; {remedy}") from None
+
+
+def _batched(rows: Iterable[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:
+    """Rows that come one by one; `names` may grow with them."""
+    some: list[_Row] = []
+    filled = 0
+
+    def packed() -> Rows:
+        units, numbers, values, _ = zip(*some, strict=True)
+        return Rows([*names], [*zip(*values, strict=True)], numbers, f"{where}: {units[0]}")
+
+    for row in rows:
+        some.append(row)
+        filled += row[3]
+        if len(some) == BATCH_ROWS or filled > BATCH_BYTES:
+            yield packed()
+            some, filled = [], 0
+    if some:
+        yield packed()
+
+
+def _parquet(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        batches = file.iter_batches(BATCH_ROWS, columns=[name for name in names if name in columns])
+        yield from _of_arrow(batches, names, columns, f"{what} {path}: row")
+
+
+def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    """What `datasets` reads: Arrow, and forms of which it alone knows."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    if path.suffix in {".zip", ".tar", ".tgz", ".7z"}:
+        raise UserError(f"{what} {path}: an archive; unpack it and name the folder or file")
+    try:
+        reader = form_of(path) or str(path.absolute().parent)
+        loaded = load_dataset(reader, data_files=str(path.absolute()), split="train", streaming=True)
+        start = 1
+        for table in loaded.with_format("arrow").iter(BATCH_ROWS):
+            yield from _of_arrow(
+                table.combine_chunks().to_batches(), table.column_names, columns, f"{what} {path}: row", start
+            )
+            start += table.num_rows
+    except (FileNotFoundError, ValueError, ImportError, DatasetsError) as error:
+        raise UserError(f"{what} {path}: not a form that is read ({one_line(error)}); wanted {WANTED}") from None
+
+
+def _of_arrow(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], columns: Sequence[str], where: str, start: int = 1
+) -> Iterator[Rows]:
+    yield Rows(names, [[] for _ in columns], (), where)  # says which columns there are where there is no row
+    for batch in batches:
+        size = batch.num_rows
+        there = set(batch.schema.names)
+        values = [batch[name].to_pylist() if name in there else [None] * size for name in columns]
+        yield Rows(names, values, range(start, start + size), where)
+        start += size
