@@ -99,15 +99,6 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         plain = (kind for kind in self.negatives.kinds if kind in KINDS[:-1] or kind in self.negatives.variants)
         return {scorer for kind in plain for scorer in self.selection.rules_for(kind).scorers}
 
-    @property
-    def searches_words(self) -> bool:
-        """Whether BM25 mines, fills a pool, makes the round trip or trains a cross-encoder."""
-        ranker, queries = self.negatives.cross_encoder, self.queries
-        trip = queries.round_trip_k > 0 and queries.round_trip_model is None
-        pooled = "cross-encoder" in self.negatives.kinds and "bm25" in ranker.pool_from
-        trains = self.uses("cross-encoder") and ranker.train_with is not None
-        return "bm25" in self.negatives.kinds or trip or pooled or trains
-
     def uses(self, tool: str) -> bool:
         """Whether `cross-encoder` or `dense` mines, or scores for selection."""
         return tool in self.negatives.kinds or tool in self.scorers

@@ -21,6 +21,7 @@ from builders.prompts import in_language, prompt_hash, prompt_text, without_edit
 from builders.queries.labelled import Labelled
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
+from foils.languages import english_name
 from foils.models import resolve_model
 from foils.provenance import code_version, package_versions
 from foils.recipe import Recipe
@@ -55,7 +56,7 @@ def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str 
         "inputs": inputs,
         "license": licence,
         "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
-        "language": config.corpus.language,
+        "language": inputs["language"],
         "code": _code(config),
         "packages": package_versions(),
     }
@@ -71,7 +72,7 @@ def inputs_of(
     Raises:
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
-    language = config.corpus.language
+    language = corpus.language
     prompts = set(config.queries.weights()) if given is None else set()
     for kind in WRITTEN.intersection(config.negatives.kinds):
         writer = config_of(config.negatives, kind)
@@ -81,7 +82,10 @@ def inputs_of(
         prompts.add(config.negatives.llm_judge.prompt)
     lacking = without_edition(prompts, language)
     if lacking:
-        logger.warning("no edition in %r of %s: the English prompt is used", language, ", ".join(lacking))
+        logger.warning(
+            "%s: no edition in %s; the English one is used, and asks for answers in %s",
+            *(", ".join(lacking), english_name(language), english_name(language)),
+        )
     return {
         "recipe": identity_hash(config),
         "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
@@ -90,6 +94,7 @@ def inputs_of(
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
+        "language": language,
         "seed": config.seed,
         "code": _code(config)["sha256"],
         "packages": dict(package_versions()),

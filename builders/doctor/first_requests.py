@@ -52,7 +52,8 @@ def requests_of(recipe: BuildRecipe) -> Requests:
         UserError: the corpus or the queries cannot be read, or a prompt is missing.
     """
     corpus = load(recipe.corpus)
-    context = Context(corpus.passages, recipe.corpus.language, recipe.seed, no_llm)
+    recipe = msgspec.structs.replace(recipe, corpus=msgspec.structs.replace(recipe.corpus, language=corpus.language))
+    context = Context(corpus.passages, corpus.language, recipe.seed, no_llm)
     if recipe.queries.source is None:
         table, (tasks, as_json, staged) = STAGE, _of_passages(recipe, context)
     else:

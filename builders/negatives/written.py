@@ -20,10 +20,11 @@ from builders.negatives import Mined, written_checks
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
-from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.prompts import Prompt, answer_schema, prompt_in
 from builders.rounds import Settled, in_rounds
 from builders.texts import Shingles, shingles
 from foils.errors import UserError
+from foils.languages import length
 from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         max_tokens: length limit of one negative in tokens.
         stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
             each answer is then one paragraph. It is not sent for several texts a call, nor for JSON.
-        min_words: shorter answers are rejected.
+        min_words: shorter answers are rejected; characters count where no spaces stand between words.
         checks: what else they must not be.
     """
 
@@ -200,7 +201,7 @@ class NegativesTask:
 
     def _reject(self, text: str) -> str | None:
         config, ask = self._writing.config, self._ask
-        if len(text.split()) < config.min_words:
+        if length(text) < config.min_words:
             return "too-short"
         if normalised(text).rstrip(".?! ") == normalised(ask.query).rstrip(".?! "):
             return "query-echo"
@@ -263,7 +264,7 @@ def prompt_of(config: LlmNegativesConfig, language: str, kind: str) -> Prompt:
     Raises:
         UserError: there is no prompt of that name, or it asks for another number of texts.
     """
-    prompt = load_prompt(in_language(config.prompt, language))
+    prompt = prompt_in(config.prompt, language)
     if config.per_call > 1 and not prompt.several:
         raise UserError(
             f"negatives.{kind}.per_call {config.per_call}: prompt {config.prompt!r} asks for one text an answer; set "

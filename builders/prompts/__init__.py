@@ -13,13 +13,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from foils.errors import UserError
+from foils.languages import english_name
 from foils.recipe import decode_config
 
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
+CHARACTERS = 2, 4
+"""The fewest and the most characters that a word has, roughly, where no spaces stand between words."""
+UNSPACED = frozenset({"zh", "cmn", "yue", "wuu", "ja", "th", "lo", "km", "my"})
+"""Languages of which that holds."""
+NO_LANGUAGE = frozenset({"mul", "mis", "und", "zxx"})
+_WORDS = re.compile(r"(\d+) to (\d+) words")
 _EDITION = re.compile(r"^# language: ([a-z]+)\n", re.MULTILINE)
 # Chat templates end turns with these. A passage that holds one is data about chat templates and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
@@ -173,6 +181,29 @@ def in_language(name: str, language: str) -> str:
     return edition if edition in _texts() else name
 
 
+def prompt_in(name: str, language: str) -> Prompt:
+    """A prompt for answers in a language: its edition, or the English one, which then asks for that language.
+
+    >>> prompt_in("keywords-v1", "ja").system.endswith("Write in Japanese."), prompt_in("keywords-v1", "de").max_words
+    (True, 10)
+
+    Raises:
+        UserError: as `load_prompt`.
+    """
+    prompt = load_prompt(in_language(name, language))
+    if not without_edition([name], language):
+        return prompt
+    system = f"{prompt.system} Write in {english_name(language)}."
+    if language in UNSPACED:
+        system = _WORDS.sub(_characters, system)
+    return msgspec.structs.replace(prompt, system=system)
+
+
+def _characters(words: re.Match[str]) -> str:
+    least, most = (int(number) * times for number, times in zip(words.groups(), CHARACTERS, strict=True))
+    return f"{least} to {most} characters"
+
+
 def without_edition(names: Iterable[str], language: str) -> list[str]:
     """Returns the prompts that have editions in other languages but not in this one.
 
@@ -181,7 +212,7 @@ def without_edition(names: Iterable[str], language: str) -> list[str]:
     """
     translated = {known.partition(".")[0] for known in _texts() if "." in known}
     lacks = (name for name in names if name in translated and in_language(name, language) == name)
-    return sorted(lacks) if language != "en" else []
+    return sorted(lacks) if language not in {"en", *NO_LANGUAGE} else []
 
 
 def prompt_hash(name: str) -> str:

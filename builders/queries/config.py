@@ -29,8 +29,10 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         max_tokens: length limit of an answer in tokens.
         output: `json` asks for a JSON object, and holds the server to it where it can be held.
         passage_chars: how much of a passage the LLM sees, in characters.
-        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
-        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.
+        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3. Characters
+            count, and not words, in scripts without spaces.
+        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32; four times
+            as many characters in scripts without spaces.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
             Without it 20; with `source` 0, since a person who judged a passage knew what an index does not.
         round_trip_model: the embedding model that retrieves for this check; without it, BM25 does.

@@ -13,11 +13,12 @@ from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.meta_talk import refusals
-from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.prompts import CHARACTERS, Prompt, answer_schema, prompt_in
 from builders.queries import STAGE, TABLE, Queries
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
 from builders.rounds import Settled, in_rounds
+from foils.languages import is_unspaced
 from foils.texts import normalised
 
 MAX_TEMPERATURE = 1.0
@@ -71,7 +72,7 @@ class QueryTask:
         texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, source=source)
         text = texts[0] if texts else ""
         if reason is None:
-            limits = word_range(config, self._prompt)
+            limits = word_range(config, self._prompt, in_characters=is_unspaced(text))
             reason = reject(text, answer.finish_reason, passage, limits, refusals(self._context.language))
         if reason is None and self._prompt.leaks(text):
             reason = "prompt-echo"
@@ -86,7 +87,7 @@ class QueryTask:
 
 def query_tasks(batches: Iterable[pa.RecordBatch], config: QueriesConfig, context: Context) -> Iterator[QueryTask]:
     """The tasks of all sampled passages, in their order, a batch at a time."""
-    prompts = {name: load_prompt(in_language(name, context.language)) for name in config.weights()}
+    prompts = {name: prompt_in(name, context.language) for name in config.weights()}
     for batch in batches:
         for passage in batch.to_pylist():
             for number in range(1, config.per_passage + 1):
@@ -147,6 +148,10 @@ def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
     return max(weights)
 
 
-def word_range(config: QueriesConfig, prompt: Prompt) -> tuple[int, int]:
-    """The fewest and most words of a query: the recipe's, else the prompt's, else the usual."""
-    return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or prompt.max_words or MAX_WORDS)
+def word_range(config: QueriesConfig, prompt: Prompt, *, in_characters: bool = False) -> tuple[int, int]:
+    """The fewest and most words of a query: the recipe's, else the prompt's, else the usual.
+
+    A query in a script without spaces is as long as it has characters, several a word.
+    """
+    most = (prompt.max_words or MAX_WORDS) * (CHARACTERS[1] if in_characters else 1)
+    return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or most)

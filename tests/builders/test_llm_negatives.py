@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 from builders import queries as queries_module
 from builders import schema
 from builders.context import Context
-from builders.language import is_in, warn_of_language
+from builders.language import language_of
 from builders.llm.config import LlmConfig
 from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.written import LlmNegativesConfig
 from builders.negatives.written_checks import Style, WrittenChecks
+from builders.passages import Passages
 from builders.prompts import load_prompt
 from foils.errors import UserError
+from foils.languages import is_in
 from tests.builders.stores import call_key
 from tests.scripted_llm import ScriptedLlm
 
