@@ -18,6 +18,7 @@ UNLIKELY = 0.01
 """Less probable than this beside a better guess, a language is not that of a text."""
 FEWEST_LETTERS = 60
 """Shorter texts say too little about their language. A character of a script without spaces counts as three."""
+_OF_TODAY = {"hbo": "he"}  # Hebrew with its vowels is taken for that of the Bible
 READ = 600
 """Characters of a text from which its language is read."""
 _ASCII_LETTER = re.compile(r"[A-Za-z]")
@@ -63,8 +64,12 @@ def english_name(code: str) -> str:
     >>> english_name("el"), english_name("sw")
     ('Greek', 'Swahili')
     """
-    two_letters, names = _tables()
-    return re.sub(r"^Modern | \(.*\)", "", names[two_letters.get(code, code)])
+    return re.sub(r"^Modern | \(.*\)", "", _tables()[1][three_letters(code)])
+
+
+def three_letters(code: str) -> str:
+    """The ISO 639-3 code of a language."""
+    return _tables()[0].get(code, code)
 
 
 @cache
@@ -101,7 +106,7 @@ def is_in(text: str, code: str) -> bool:
     """
     if _letters(text) < FEWEST_LETTERS or not detects(code):
         return True
-    ranked = dict(_detector().rank(text[:READ]))
+    ranked = {_OF_TODAY.get(each, each): chance for each, chance in reversed(_detector().rank(text[:READ]))}
     return max(ranked, key=lambda each: ranked[each]) == UNDETERMINED or ranked[code] >= UNLIKELY
 
 
@@ -115,8 +120,9 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     waiting = ""
     for text in (*texts, None):
         waiting += f" {text[:READ]}" if text is not None else ""
-        if (text is None and waiting.strip()) or _letters(waiting) >= FEWEST_LETTERS:
-            found[_detector().classify(waiting)[0]] += 1
+        if _letters(waiting) >= (FEWEST_LETTERS if text is not None or found else 1):
+            best, _ = _detector().classify(waiting)
+            found[_OF_TODAY.get(best, best)] += 1
             waiting = ""
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}
