@@ -268,7 +268,7 @@ def test_the_command(write_recipe, tmp_path):
     assert good.stdout.startswith("The doctor makes at most ")
     assert bad.returncode == 2
     assert "reachable       ok" in bad.stdout
-    assert bad.stderr.startswith("error: the recipe cannot run as it is: failed: model;")
+    assert "\nerror: the recipe cannot run as it is: failed: model;" in bad.stderr
     assert not (tmp_path / "calls.sqlite").exists()
 
 

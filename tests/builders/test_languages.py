@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders import build
-from builders.language import language_of
+from builders.language import language_of, warn_of_unread
 from builders.passages import Passages
 from builders.prompts import load_prompt
 from builders.queries.checks import reject
@@ -19,8 +19,10 @@ from builders.recipe import BuildRecipe
 from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
 from foils.languages import code_of, is_in, length
+from foils.models import resolve_model
 from foils.recipe import load_recipe
 from tests.builders.test_llm_negatives import corpus_of
+from tests.conftest import BASE
 
 OWLS, BEES, BREAD = range(3)
 SPOKEN = {
@@ -211,3 +213,10 @@ def test_a_build_in_the_language(code, tmp_path, chat_server, caplog):
     assert all(text.endswith(f"Write in {named}.") for text in instructions) == (named is not None)
     assert caplog.text.count("no edition in") == (named is not None)
     assert any("12 to 56 characters" in text for text in instructions) == (code in {"ja", "th"})
+
+
+@pytest.mark.parametrize(("code", "share"), [("th", "100 %"), ("zh", "73 %"), ("de", None), ("ar", None)])
+def test_a_model_that_cannot_read_the_language_is_reported(code, share, caplog):
+    warn_of_unread("dense", resolve_model(BASE), Passages(corpus_of(SPOKEN[code])), "Xish")
+    wanted = f"dense .*MiniLM.*: {share} of the passages' tokens are unknown to it; take a model that reads Xish"
+    assert re.search(wanted, caplog.text) if share else not caplog.text
