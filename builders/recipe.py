@@ -64,6 +64,10 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "llm.server": "openai is the form of vLLM, llama.cpp and transformers serve too; raw completions are gone",
         "llm.endpoint": "set llm.base_url to the Inference Endpoint's address",
         "llm.row_deadline_s": "leave it out; llm.attempts and llm.down_after_s limit how long a request is tried",
+        **dict.fromkeys(
+            ("queries.output", *(f"negatives.{kind}.output" for kind in ("llm", "llm-with-positive", "llm-judge"))),
+            "leave it out; answers are asked for as plain text, and JSON is read where an LLM gives it",
+        ),
         "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
         "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
         "negatives.dense.rounds": REMINE,

@@ -1,4 +1,4 @@
-"""What the doctor tries: server, key, model, real requests, JSON, the longest prompt, the speed."""
+"""What the doctor tries: server, key, model, real requests, the longest prompt, the speed."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from builders.answers import problem_of, texts_of
+from builders.answers import problem_of
 from builders.doctor.first_requests import Requests
 from builders.llm.completion import is_same_model
 from builders.llm.config import LlmConfig
@@ -102,7 +102,6 @@ class Probe:
         yield self._model(replies, models)
         yield self._answers(replies)
         if has_answered or replies[0].failure.of_request:
-            yield await self._json()
             yield await self._longest_prompt()
         if has_answered:
             yield await self._speed()
@@ -162,18 +161,6 @@ class Probe:
             return Finding("answers", "ok", found)
         says_something = any(problem_of(answer) is None for answer in answers)
         return Finding("answers", "warning" if says_something else "failed", found)
-
-    async def _json(self) -> Finding:
-        """Whether answers in JSON can be had, by the schema and the prompt."""
-        reply = await self._ask(self._requests.as_json)
-        if reply.answer is not None and texts_of(reply.answer, 1, as_json=True)[1] is None:
-            return Finding("JSON", "ok", 'the answer is JSON: output = "json" can be used')
-        why = reply.failure.words if reply.answer is None else f"the answer is not: {quoted(reply.answer.text)}"
-        if self._requests.requests[0].schema is None:
-            return Finding("JSON", "ok", f'{why}; keep output = "text"')
-        other = "tgi" if self._llm.server == "openai" else "openai"
-        advice = f'set {self._requests.table}.output to "text", or llm.server to "{other}"'
-        return Finding("JSON", "failed", f"{why} -> {advice}")
 
     async def _longest_prompt(self) -> Finding:
         """Whether the longest prompt of the recipe fits, with its answer."""

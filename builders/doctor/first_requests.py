@@ -20,7 +20,6 @@ from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
 from builders.scores.llm_judge import How, JudgeTask
 
 MOST_TASKS = 128
-JSON_TOKENS = 128
 Staged = tuple[str, ChatRequest]
 """A stage, and a request that it makes."""
 
@@ -32,7 +31,6 @@ class Requests(NamedTuple):
         table: the recipe's table that says how the tasks are asked for, such as `queries`.
         tasks: the first tasks of the build, one at least: queries, or negatives or pairs for labelled queries.
         requests: what each of them asks first.
-        as_json: the first task's request, made for an answer in JSON.
         longest: the largest request that the build can make.
         longest_stage: which stage makes that.
     """
@@ -40,7 +38,6 @@ class Requests(NamedTuple):
     table: str
     tasks: Sequence[Task]
     requests: Sequence[ChatRequest]
-    as_json: ChatRequest
     longest: ChatRequest
     longest_stage: str
 
@@ -55,35 +52,32 @@ def requests_of(recipe: BuildRecipe) -> Requests:
     recipe = msgspec.structs.replace(recipe, corpus=msgspec.structs.replace(recipe.corpus, language=corpus.language))
     context = Context(corpus.passages, corpus.language, recipe.seed, no_llm)
     if recipe.queries.source is None:
-        table, (tasks, as_json, staged) = STAGE, _of_passages(recipe, context)
+        table, (tasks, staged) = STAGE, _of_passages(recipe, context)
     else:
         given = labelled.read(recipe.queries, corpus, recipe.seed).queries
         kind = next((kind for kind in recipe.negatives.kinds if kind in WRITTEN), LLM_JUDGE)
-        table, (tasks, as_json, staged) = f"negatives.{kind}", _of_labelled(recipe, kind, given, context)
+        table, (tasks, staged) = f"negatives.{kind}", _of_labelled(recipe, kind, given, context)
     stage, longest = max(staged, key=_tokens)
-    return Requests(table, tasks, [task.request(0) for task in tasks], as_json.request(0), longest, stage)
+    return Requests(table, tasks, [task.request(0) for task in tasks], longest, stage)
 
 
-def _of_passages(recipe: BuildRecipe, context: Context) -> tuple[list[Task], Task, list[Staged]]:
-    """The first tasks for queries, the first of them in JSON, and the largest request of each stage."""
+def _of_passages(recipe: BuildRecipe, context: Context) -> tuple[list[Task], list[Staged]]:
+    """The first tasks for queries, and the largest request of each stage."""
     asking, language = recipe.queries, recipe.corpus.language
     seeds = sample(context.passages, recipe.corpus.sample, recipe.seed)
     few = seeds.slice(0, MOST_TASKS).to_batches()
     tasks: list[Task] = list(islice(query_tasks(few, asking, context), MOST_TASKS))
-    as_json = next(query_tasks(few, _as_json(asking), context))
     passage = _longest(seeds, asking.passage_chars)
     seen = shown(passage["title"], passage["text"], asking.passage_chars)
     prompts = [load_prompt(in_language(name, language)) for name in asking.weights()]
     query = " ".join(["question"] * max(word_range(asking, prompt)[1] for prompt in prompts))
-    messages = [prompt.messages(seen, as_json=asking.output == "json") for prompt in prompts]
+    messages = [prompt.messages(seen) for prompt in prompts]
     written = [msgspec.structs.replace(tasks[0].request(0), messages=each) for each in messages]
     staged = [(STAGE, request) for request in written]
-    return tasks, as_json, [*staged, *_of_negatives(recipe, passage, query)]
+    return tasks, [*staged, *_of_negatives(recipe, passage, query)]
 
 
-def _of_labelled(
-    recipe: BuildRecipe, kind: str, given: pa.Table, context: Context
-) -> tuple[list[Task], Task, list[Staged]]:
+def _of_labelled(recipe: BuildRecipe, kind: str, given: pa.Table, context: Context) -> tuple[list[Task], list[Staged]]:
     """The first tasks of a build whose queries are given: for negatives, or for verdicts where none is written."""
     asking = config_of(recipe.negatives, kind)
     asks = list(asks_of(given.slice(0, MOST_TASKS), context))
@@ -94,7 +88,7 @@ def _of_labelled(
         ask = Ask("longest", query, f"{passage['title']} {passage['text']}")
         staged.append((LLM_JUDGE, _task(recipe, LLM_JUDGE, ask, recipe.negatives.llm_judge).request(0)))
     tasks = [_task(recipe, kind, ask, asking) for ask in asks]
-    return tasks, _task(recipe, kind, asks[0], _as_json(asking)), staged
+    return tasks, staged
 
 
 def _task(recipe: BuildRecipe, kind: str, ask: Ask, asking: Any, primed: str | None = None) -> Task:
@@ -128,8 +122,3 @@ def _longest(seeds: pa.Table, chars: int) -> dict[str, Any]:
     """The passage of which an LLM is shown most, in bytes."""
     rows: Iterator[dict[str, Any]] = (row for batch in seeds.to_batches() for row in batch.to_pylist())
     return max(rows, key=lambda row: len(shown(row["title"], row["text"], chars).encode()))
-
-
-def _as_json(asking: Any) -> Any:
-    """The settings for answers in JSON, with room for it."""
-    return msgspec.structs.replace(asking, output="json", max_tokens=max(asking.max_tokens, JSON_TOKENS))

@@ -5,13 +5,11 @@ A file holds the prompt in English and its editions for corpora in other languag
 """
 
 import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -74,7 +72,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     max_words: int | None = None
 
     def messages(
-        self, text: str, primed: str | None = None, *, count: int = 1, as_json: bool = False, shift: int = 0
+        self, text: str, primed: str | None = None, *, count: int = 1, shift: int = 0
     ) -> tuple[dict[str, str], ...]:
         """The whole conversation for one input.
 
@@ -82,11 +80,10 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             text: the input; it comes from a corpus or an LLM and is treated as data.
             primed: what the LLM answered to `priming`.
             count: how many texts are asked for, if `several`.
-            as_json: asks for the texts in a JSON object, see `answer_schema`.
             shift: begins with a later worked example, the first ones last. So servers that heed neither seed nor
                 temperature (`transformers serve` with batching) give another answer to the same input.
         """
-        opening = _opening(self, primed, count, as_json, shift)
+        opening = _opening(self, primed, shift)
         return (*opening, {"role": "user", "content": self.wrapped(as_data(text), count)})
 
     @property
@@ -109,40 +106,15 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         return before.replace("{count}", number) + text + after.replace("{count}", number)
 
 
-def answer_keys(count: int) -> list[str]:
-    """The keys of an answer in JSON.
-
-    >>> answer_keys(1), answer_keys(2)
-    (['text'], ['text_1', 'text_2'])
-    """
-    return ["text"] if count == 1 else [f"text_{number}" for number in range(1, count + 1)]
-
-
-def answer_schema(count: int) -> dict[str, Any]:
-    """JSON schema of an answer with `count` texts; a key for each, since not every server can count array items."""
-    keys = answer_keys(count)
-    return {
-        "type": "object",
-        "properties": {key: {"type": "string"} for key in keys},
-        "required": keys,
-        "additionalProperties": False,
-    }
-
-
 @lru_cache(maxsize=256)
-def _opening(prompt: Prompt, primed: str | None, count: int, as_json: bool, shift: int) -> tuple[dict[str, str], ...]:
+def _opening(prompt: Prompt, primed: str | None, shift: int) -> tuple[dict[str, str], ...]:
     """A conversation up to its last turn, which is the same for all inputs."""
-    form = json.dumps(dict.fromkeys(answer_keys(count), "..."))
-    rule = f"\n\nAnswer with a JSON object alone, of this form: {form}" if as_json else ""
-    opening = [("system", prompt.system + rule)]
+    opening = [("system", prompt.system)]
     if prompt.priming is not None and primed is not None:
         opening += [("user", prompt.priming), ("assistant", as_data(primed))]
     first = shift % len(prompt.turns) if prompt.turns else 0
     for turn in prompt.turns[first:] + prompt.turns[:first]:
-        answers = turn.answer.splitlines()
-        object_ = dict(zip(answer_keys(len(answers)), answers, strict=True))
-        answer = json.dumps(object_, ensure_ascii=False) if as_json else turn.answer
-        opening += [("user", prompt.wrapped(turn.input, turn.count)), ("assistant", answer)]
+        opening += [("user", prompt.wrapped(turn.input, turn.count)), ("assistant", turn.answer)]
     return tuple({"role": role, "content": content} for role, content in opening)
 
 

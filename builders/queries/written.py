@@ -13,7 +13,7 @@ from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.meta_talk import refusals
-from builders.prompts import CHARACTERS, Prompt, answer_schema, prompt_in
+from builders.prompts import CHARACTERS, Prompt, prompt_in
 from builders.queries import STAGE, TABLE, Queries
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
@@ -53,15 +53,14 @@ class QueryTask:
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
         """Asks for the query, hotter each time."""
-        config, as_json = self._config, self._config.output == "json"
+        config = self._config
         text = shown(self.passage["title"], self.passage["text"], config.passage_chars)
         return ChatRequest(
-            messages=self._prompt.messages(text, as_json=as_json, shift=self._number - 1 + self.attempt),
+            messages=self._prompt.messages(text, shift=self._number - 1 + self.attempt),
             max_tokens=config.max_tokens,
             temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
             seed=keyed_hash(self._context.seed, self.query_id, str(self.attempt)) % 2**31,
-            stop=("\n",) if self._stops and not as_json else (),
-            schema=answer_schema(1) if as_json else None,
+            stop=("\n",) if self._stops else (),
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
@@ -69,7 +68,7 @@ class QueryTask:
         self.attempt += 1
         config, passage = self._config, self.passage
         source = f"{passage['title']} {passage['text']}"
-        texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, source=source)
+        texts, reason = texts_of(answer, 1, prompt=self._prompt, source=source)
         text = texts[0] if texts else ""
         if reason is None:
             limits = word_range(config, self._prompt, in_characters=is_unspaced(text))

@@ -46,9 +46,8 @@ IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000
 
 
 def in_one_form(text):
-    text = unicodedata.normalize("NFC", "".join(letter for letter in text if letter not in INVISIBLE))
-    text = tokens._WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    return unicodedata.normalize("NFC", text.replace("İ", "i").lower())
+    text = unicodedata.normalize("NFKC", "".join(letter for letter in text if letter not in INVISIBLE))
+    return "".join("i" if letter == "İ" else letter.lower() for letter in text)
 
 
 def words_of(text):

@@ -25,15 +25,7 @@ def reply(text="", status=200, headers=None, **about):
     return status, HEADERS | (headers or {}), json.dumps(answer | about)
 
 
-def is_held(body):
-    form = body.get("response_format", {})
-    return form.get("type") == "json_schema"
-
-
-def healthy(body, number):
-    """Follows schema, prompt and seed as a good server and model would."""
-    text = about_animals(body, number)
-    return json.dumps({"text": text}) if is_held(body) or "JSON" in body["messages"][0]["content"] else text
+healthy = about_animals
 
 
 class Table:
@@ -88,10 +80,9 @@ def test_a_healthy_server(doctor, chat_server):
     table = doctor()
     assert table.error is None
     assert {status for status, _ in table.rows.values()} == {"ok"}
-    assert list(table.rows) == ["reachable", "key", "model", "answers", "JSON", "longest prompt", "speed", "cost"]
+    assert list(table.rows) == ["reachable", "key", "model", "answers", "longest prompt", "speed", "cost"]
     assert '3 of 3 usable, the first: "what about the animal' in table.found("answers")
     assert "7 tokens read, 3 written" in table.found("answers")
-    assert "the answer is JSON" in table.found("JSON")
     assert "4 at once" in table.found("speed")
     assert f"{len(chat_server.bodies)} answers" in table.found("cost")
     assert table.text.endswith("The recipe can run as it is; 0 warnings.")
@@ -164,13 +155,6 @@ def test_a_model_that_answers_under_another_name(doctor):
     assert table.status("model") == "failed"
     assert "llm.answers_as = 'scripted'" in table.found("model")
     assert doctor("llm.model=my-model", "llm.answers_as=scripted").status("model") == "ok"
-
-
-def test_json_that_cannot_be_had(doctor):
-    assert doctor(script=about_animals).status("JSON") == "ok"
-    table = doctor("queries.output=json", script=about_animals)
-    assert table.status("JSON") == "failed"
-    assert 'set queries.output to "text"' in table.found("JSON")
 
 
 def test_no_usage_figures(doctor):
@@ -280,7 +264,6 @@ def test_the_embedded_llm(animals, tmp_path):
     examine(config, lines.append)
     table = Table(lines, None)
     assert table.status("key") == table.status("model") == table.status("speed") == "ok"
-    assert "JSON" in table.rows
 
 
 def labelled(tmp_path, *overrides):

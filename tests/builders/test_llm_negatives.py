@@ -193,14 +193,6 @@ def test_only_what_is_missing_is_asked_for_again():
     assert len({request.seed for request in asked}) == 4
 
 
-def test_json_holds_the_server_to_the_form():
-    text = '{"text": "%s"}'
-    answers = (text % OTHERS[0], "no JSON", text % OTHERS[1])
-    kept, _, asked = mine_with(*answers, queries=QUERIES, output="json", attempts=2)
-    assert [text for _, text in kept] == OTHERS[:2]
-    assert all((request.schema["required"], request.stop) == (["text"], ()) for request in asked)
-
-
 def test_one_text_a_prompt_and_several_a_call_do_not_go_together():
     with pytest.raises(UserError, match=r"negatives\.llm\.per_call 2: prompt 'hard-negative-v1' asks for one text"):
         mined_from(count=2, per_call=2)
