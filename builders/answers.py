@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from builders.llm.messages import ChatAnswer
-from builders.prompts import Prompt, answer_keys
+from builders.prompts import Prompt
 from builders.wrapping import KEY, LIST_MARK, is_lead_in, unwrapped, without_mark
 
 _OPENING = re.compile(r"\A\s*(?:<\|[a-z_]+\|>\s*(?:assistant\b\s*)?)+", re.IGNORECASE)
@@ -37,7 +37,6 @@ def texts_of(
     answer: ChatAnswer,
     count: int,
     *,
-    as_json: bool,
     prompt: Prompt | None = None,
     source: str = "",
     passages: bool = False,
@@ -47,25 +46,20 @@ def texts_of(
     Args:
         answer: the answer.
         count: how many texts were asked for.
-        as_json: whether they were asked for in a JSON object.
         prompt: what was asked: it says whether a line is a text, and what a small model goes on with after its answer.
         source: what the answer was written for, see `unwrapped`.
         passages: whether they are passages, which keep their paragraphs; anything else has one line.
 
-    >>> texts_of(ChatAnswer("k", '{"text_1": "one", "text_2": "two"}', "stop", 1, 1, 0.1), 2, as_json=True)
-    (['one', 'two'], None)
-    >>> texts_of(ChatAnswer("k", "1. one\n\n2. two\n", "stop", 1, 1, 0.1), 3, as_json=False)
+    >>> texts_of(ChatAnswer("k", "1. one\n\n2. two\n", "stop", 1, 1, 0.1), 3)
     (['one', 'two'], 'too-few-texts')
     """
     if problem := problem_of(answer):
         return [], problem
-    if as_json:
-        return _from_json(answer, count, source, passages=passages)
     text = plain(_OPENING.sub("", answer.text))
     if prompt is not None:
         text = _one_turn(text, prompt)
     if count == 1 and not (prompt and prompt.several):
-        texts = [_clean(_value(text, passages=passages), source, passages=passages)]
+        texts = [_clean(plain(_value(text, passages=passages)), source, passages=passages)]
     else:
         items = (without_mark(LIST_MARK, line, source) for line in _items(text))
         texts = [unwrapped(item, source, passage=passages) for item in items]
@@ -117,20 +111,6 @@ def _items(text: str) -> list[str]:
         else:
             items[-1] += f" {line.strip()}"
     return items
-
-
-def _from_json(answer: ChatAnswer, count: int, source: str, *, passages: bool) -> tuple[list[str], str | None]:
-    """The values of the keys that were asked for; what stands round the object is passed over."""
-    keys = answer_keys(count)
-    objects = _objects(answer.text)
-    if not objects:
-        return [], "cut" if answer.is_cut else "not-json"
-    found = next((each for each in objects if keys[0] in each), objects[0])
-    texts = [plain(found.get(key, "")) for key in keys]
-    if not passages:
-        texts = [" ".join(unwrapped(text, source).split()) for text in texts]
-    texts = [text for text in (_clean(text, source, passages=passages) for text in texts) if text]
-    return texts, None if len(texts) == count else "too-few-texts"
 
 
 def _objects(text: str) -> list[dict[str, str]]:

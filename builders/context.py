@@ -20,7 +20,7 @@ class Context:
 
     Attributes:
         passages: `schema.CORPUS`.
-        language: two-letter code.
+        language: an ISO 639 code.
         seed: the recipe's.
         converse: has the LLM answer many tasks at once.
         cache: a folder for what is computed once and kept: indexes, embeddings, scores.

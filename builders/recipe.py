@@ -64,6 +64,10 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "llm.server": "openai is the form of vLLM, llama.cpp and transformers serve too; raw completions are gone",
         "llm.endpoint": "set llm.base_url to the Inference Endpoint's address",
         "llm.row_deadline_s": "leave it out; llm.attempts and llm.down_after_s limit how long a request is tried",
+        **dict.fromkeys(
+            ("queries.output", *(f"negatives.{kind}.output" for kind in ("llm", "llm-with-positive", "llm-judge"))),
+            "leave it out; answers are asked for as plain text, and JSON is read where an LLM gives it",
+        ),
         "negatives.cross-encoder.processes": "leave it out; all GPUs score, or those of CUDA_VISIBLE_DEVICES",
         "negatives.cross-encoder.batch_tokens": "leave it out; batches suit the device",
         "negatives.cross-encoder.deep_pool": "leave it out and set pool to 100 or less; deeper pools mislead the model",
@@ -99,15 +103,6 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         """The scorers that selection looks at."""
         plain = (kind for kind in self.negatives.kinds if kind in KINDS[:-1] or kind in self.negatives.variants)
         return {scorer for kind in plain for scorer in self.selection.rules_for(kind).scorers}
-
-    @property
-    def searches_words(self) -> bool:
-        """Whether BM25 mines, fills a pool, makes the round trip or trains a cross-encoder."""
-        ranker, queries = self.negatives.cross_encoder, self.queries
-        trip = queries.round_trip_k > 0 and queries.round_trip_model is None
-        pooled = "cross-encoder" in self.negatives.kinds and "bm25" in ranker.pool_from
-        trains = self.uses("cross-encoder") and ranker.train_with is not None
-        return "bm25" in self.negatives.kinds or trip or pooled or trains
 
     def uses(self, tool: str) -> bool:
         """Whether `cross-encoder` or `dense` mines, or scores for selection."""

@@ -12,6 +12,7 @@ from builders.selection.config import NO_NEGATIVES, check_selection
 from builders.selection.mixes import is_mix, parts_of, shares_of
 from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError
+from foils.languages import code_of
 
 PREFIXES = ("candidates-", "scores-")
 
@@ -24,6 +25,8 @@ def check(recipe: BuildRecipe) -> None:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", recipe.name):
         raise UserError(f"recipe: name {recipe.name!r}: wanted lower-case letters, digits, '.', '_' and '-'")
+    if recipe.corpus.language is not None:
+        code_of(recipe.corpus.language, "corpus.language")
     check_kinds(recipe)
     _check_scorers(recipe)
     if recipe.corpus.min_chars > recipe.corpus.max_chars:

@@ -17,7 +17,6 @@ from builders.dataset.folder import read_manifest, write_folder
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
 from builders.funnel import Funnel, check_queries, check_rows, warn_of_long
-from builders.language import warn_of_language
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
@@ -32,7 +31,6 @@ from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
 from builders.recipe import BuildRecipe, identity_hash
 from builders.recipe_checks import check_sizes
-from builders.retrieval.bm25.languages import check_language
 from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
 from builders.selection.stored import inputs_from, wanted_by
@@ -67,7 +65,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     config = recipe.config
     with llm_session(checked.llm, store_file, out) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
-        context = Context(checked.corpus.passages, config.corpus.language, config.seed, session.run, cache, stages)
+        context = Context(checked.corpus.passages, checked.corpus.language, config.seed, session.run, cache, stages)
         asked = _asked(config, checked, context)
         config = _with_ranker(config, asked.accepted, context, out)
         candidates = mine_all(asked.accepted, context, config)
@@ -116,8 +114,8 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
         UserError: as `build`; also if even the lower end of the estimate is above the budget.
     """
     checked = _checked(config)
-    passages, llm = checked.corpus.passages, checked.llm
-    dry_run(config, passages, llm, store_file, lambda context: _retriever(config, context), sample_rows)
+    corpus, llm = checked.corpus, checked.llm
+    dry_run(config, corpus, llm, store_file, lambda context: _retriever(config, context), sample_rows)
 
 
 def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> None:
@@ -161,9 +159,6 @@ def _checked(config: BuildRecipe) -> _Checked:
     funnel.step("passages kept", kept, corpus.drops, read)
     warn_of_long(corpus.passages, config)
     check_sizes(config, kept)
-    if config.searches_words:
-        check_language(config.corpus.language)
-    warn_of_language(corpus.passages, config.corpus.language, config.seed)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
     check_ids(config, corpus.passages, None if given is None else given.queries)

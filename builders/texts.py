@@ -9,7 +9,7 @@ mice?" and "owls mice" have the same two words. Its shingles are its runs of thr
 shingle, all of it. Similarity is the Jaccard index of two sets of shingles, containment the share of the smaller set
 that lies in the other (Broder 1997, "On the resemblance and containment of documents").
 
-Scripts that put no spaces between words (Chinese, Japanese, Thai) give one "word" a clause: only equal clauses agree.
+In scripts that put no spaces between words (Chinese, Japanese, Thai) each character is one.
 """
 
 import re
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from builders.hashing import mixed
 from builders.retrieval.bm25.kernels import compiled
+from foils.languages import UNSPACED
 from foils.texts import folded
 
 Hashes = npt.NDArray[np.uint64]
@@ -34,7 +35,7 @@ SHINGLE = 3
 """Words in a shingle."""
 _GAPS = [each for each in map(chr, range(2**16)) if each.isspace() or unicodedata.category(each)[0] == "P"]
 """White space and punctuation. Symbols are not punctuation: "C++" is not "C"."""
-_WORD = re.compile(f"[^{''.join(map(re.escape, _GAPS))}]+")
+_WORD = re.compile(f"[{UNSPACED}]|[^{''.join(map(re.escape, _GAPS))}{UNSPACED}]+")
 _GAPS_BEYOND_ASCII = f"[{''.join(each for each in _GAPS if not each.isascii())}]+"
 _ASCII_GAPS = np.isin(np.arange(256), [ord(each) for each in _GAPS if each.isascii()])
 # Letters of Latin, Greek and Cyrillic, punctuation, kana, ideographs and Hangul.
@@ -109,7 +110,8 @@ def word_hashes(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
     >>> offsets.tolist(), bool(found[1] == found[2])
     ([0, 2, 3], True)
     """
-    data, edges = _bytes_of(pc.replace_substring_regex(_lowered(texts), _GAPS_BEYOND_ASCII, " "))
+    spaced = pc.replace_substring_regex(_lowered(texts), f"([{UNSPACED}])", r" \1 ")
+    data, edges = _bytes_of(pc.replace_substring_regex(spaced, _GAPS_BEYOND_ASCII, " "))
     offsets = np.zeros(len(edges), np.int64)
     made = np.empty(int(edges[-1] - edges[0]) // 2 + len(edges), np.uint64)
     total = _hash_words(data, edges, _ASCII_GAPS, made, offsets)

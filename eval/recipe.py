@@ -29,7 +29,7 @@ class LocalTask(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         corpus: a BEIR folder, a `corpus.jsonl`, or a data set folder of `builders.build`.
         questions: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`.
         split: which judgements.
-        language: in place of what the corpus's card or manifest says, such as `de`; where nothing says it, English.
+        language: in place of what the corpus's card or manifest says, such as `de`; detected where nothing says it.
         ignore_identical_ids: see the recipe.
     """
 

@@ -20,6 +20,8 @@ from tqdm import tqdm
 from builders import schema
 from builders.corpus.sources import CorpusConfig, open_source
 from builders.hashing import keyed_hashes
+from builders.language import SAMPLED, language_of
+from builders.passages import Passages
 from builders.spool import Spool, spooled
 from foils.errors import UserError
 from foils.provenance import row_bytes
@@ -44,6 +46,7 @@ class Corpus(NamedTuple):
         revision: the Hub commit, the interpreter's version, or `sha256:...` of the passages that are kept.
         sha256: of ids, titles and texts in order (hex).
         license: what the source itself says, as the Hub spells it; None where it says nothing.
+        language: an ISO 639 code: the recipe's, or what the passages are written in.
     """
 
     passages: pa.Table
@@ -52,14 +55,15 @@ class Corpus(NamedTuple):
     revision: str
     sha256: str
     license: str | None = None
+    language: str = "en"
 
 
 def load(config: CorpusConfig) -> Corpus:
     """Reads and cleans the corpus that a recipe names.
 
     Raises:
-        UserError: the source is missing or malformed, a column is missing, most ids repeat, or fewer than two
-            passages are left.
+        UserError: the source is missing or malformed, a column is missing, most ids repeat, fewer than two passages
+            are left, or the language's code is unknown.
     """
     source = open_source(config)
     bar = tqdm(
@@ -80,7 +84,8 @@ def load(config: CorpusConfig) -> Corpus:
         )
     # A path means nothing to a reader of the card elsewhere; the content hash does.
     name = config.source if source.revision else Path(config.source).resolve().name
-    return Corpus(passages, drops, name, source.revision or f"sha256:{sha256}", sha256, source.license)
+    language = language_of(Passages(sample(passages, SAMPLED, 0)), config.language)
+    return Corpus(passages, drops, name, source.revision or f"sha256:{sha256}", sha256, source.license, language)
 
 
 def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.Table, str]:

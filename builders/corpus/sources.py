@@ -31,7 +31,8 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
         min_chars: passages with a shorter text, or a shorter title and no text, are dropped; so are those with more
             than `max_chars`.
         license: the corpus's licence for the card, as the Hub spells it.
-        language: two-letter code of the corpus's language; chooses stemmer and stop words.
+        language: the corpus's, an ISO 639 code with or without a region; chooses stemmer, stop words, prompts and
+            checks. Without it, it is detected.
     """
 
     source: str
@@ -45,7 +46,7 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
     min_chars: Annotated[int, Meta(ge=1)] = 1
     max_chars: Annotated[int, Meta(ge=1)] = 20_000
     license: str | None = None
-    language: str = "en"
+    language: str | None = None
 
 
 class Source(NamedTuple):

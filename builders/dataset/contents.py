@@ -12,20 +12,25 @@ import msgspec
 import pyarrow as pa
 
 from builders.corpus import Corpus
+from builders.language import warn_of_unread
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
 from builders.mining import Candidates
 from builders.negatives import config_of, domain_ranker
 from builders.negatives.written import prompt_of
+from builders.passages import Passages
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.queries.labelled import Labelled
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash
 from builders.selection import Selection
-from foils.models import resolve_model
+from foils.languages import english_name
+from foils.models import ModelReference, resolve_model
 from foils.provenance import code_version, package_versions
 from foils.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+BASE = "cross-encoder's base"
 
 
 def configs_of(
@@ -55,7 +60,7 @@ def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str 
         "inputs": inputs,
         "license": licence,
         "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
-        "language": config.corpus.language,
+        "language": inputs["language"],
         "code": _code(config),
         "packages": package_versions(),
     }
@@ -71,7 +76,7 @@ def inputs_of(
     Raises:
         UserError: a model, a prompt or the ranker's training recipe is not there.
     """
-    language = config.corpus.language
+    language, name = corpus.language, english_name(corpus.language)
     prompts = set(config.queries.weights()) if given is None else set()
     for kind in WRITTEN.intersection(config.negatives.kinds):
         writer = config_of(config.negatives, kind)
@@ -81,7 +86,12 @@ def inputs_of(
         prompts.add(config.negatives.llm_judge.prompt)
     lacking = without_edition(prompts, language)
     if lacking:
-        logger.warning("no edition in %r of %s: the English prompt is used", language, ", ".join(lacking))
+        short = ", ".join(lacking)
+        logger.warning("%s: no edition in %s; the English one is used, and asks for %s answers", short, name, name)
+    if llm.is_embedded and asks_llm(config) and language != "en":
+        logger.warning("the embedded LLM knows little but English, and the corpus is in %s; name another", name)
+    for role, model in _pinned(config).items():
+        warn_of_unread(role, model, Passages(corpus.passages), name)
     return {
         "recipe": identity_hash(config),
         "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
@@ -90,6 +100,7 @@ def inputs_of(
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
+        "language": language,
         "seed": config.seed,
         "code": _code(config)["sha256"],
         "packages": dict(package_versions()),
@@ -104,18 +115,24 @@ def _code(config: BuildRecipe) -> Mapping[str, str | None]:
 
 def models_of(config: BuildRecipe) -> dict[str, dict[str, str]]:
     """The models that choose negatives or filter queries, pinned; one that is still to be trained, by its recipe."""
+    models = {role: {"name": model.name, "revision": model.revision} for role, model in _pinned(config).items()}
+    models.pop(BASE, None)
+    recipe = config.negatives.cross_encoder.train_with
+    if config.uses("cross-encoder") and recipe is not None:
+        models["cross-encoder"] = {"name": Path(recipe).name, "revision": domain_ranker.recipe_revision(recipe)}
+    return models
+
+
+def _pinned(config: BuildRecipe) -> dict[str, ModelReference]:
+    """The models of a build by what they do; of a cross-encoder that is still to be trained, the base."""
     used: dict[str, str | None] = {}
     ranker = config.negatives.cross_encoder
     if config.uses("cross-encoder"):
         used["cross-encoder"] = ranker.model
+        used[BASE] = None if ranker.train_with is None else domain_ranker.base_of(ranker.train_with)
         used["cross-encoder's pool"] = ranker.dense_model if "dense" in ranker.pool_from else None
     if config.uses("dense"):
         used["dense"] = config.negatives.dense.model
     if config.queries.round_trip_k:
         used["round-trip"] = config.queries.round_trip_model
-    pinned = {role: resolve_model(name) for role, name in used.items() if name is not None}
-    models = {role: {"name": model.name, "revision": model.revision} for role, model in pinned.items()}
-    if "cross-encoder" in used and ranker.model is None:
-        revision = domain_ranker.recipe_revision(ranker.train_with)
-        models["cross-encoder"] = {"name": Path(str(ranker.train_with)).name, "revision": revision}
-    return models
+    return {role: resolve_model(name) for role, name in used.items() if name is not None}

@@ -42,7 +42,7 @@ class DataSet:
 
     @property
     def language(self) -> str:
-        """Two-letter code."""
+        """An ISO 639 code."""
         return str(self.manifest.get("language", "en"))
 
     def table(self, config: str) -> pa.Table | None:

@@ -4,10 +4,8 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from builders.context import Context
-from builders.corpus import sample
+from builders.corpus import Corpus, sample
 from builders.estimate.sample import (
     CALLS,
     ROWS,
@@ -33,7 +31,7 @@ TOP_REASONS = 3
 
 def dry_run(
     config: BuildRecipe,
-    passages: pa.Table,
+    corpus: Corpus,
     llm: LlmConfig,
     store_file: Path,
     retriever: Callable[[Context], Retrieve],
@@ -43,7 +41,7 @@ def dry_run(
 
     Args:
         config: the recipe, checked.
-        passages: the corpus, `schema.CORPUS`.
+        corpus: cleaned.
         llm: the recipe's, identified.
         store_file: the build's call store.
         retriever: the build's own, for the round trip.
@@ -65,9 +63,9 @@ def dry_run(
         )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
-    seeds = sample(passages, config.corpus.sample, config.seed)
+    seeds = sample(corpus.passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
-        context = Context(passages, config.corpus.language, config.seed, session.run, store_file.with_name("cache"))
+        context = Context(corpus.passages, corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
         measured.run(sampled, context, retriever(context))

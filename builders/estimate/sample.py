@@ -15,6 +15,7 @@ from scipy.stats import t
 
 from builders.context import Context
 from builders.estimate.trial import ROUND_TRIP, try_stages, written_kinds
+from builders.funnel import check_queries
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
@@ -22,7 +23,6 @@ from builders.negatives import config_of
 from builders.queries import STAGE
 from builders.queries.round_trip import Retrieve
 from builders.recipe import BuildRecipe
-from builders.remains import check_queries
 
 Floats = npt.NDArray[np.float64]
 ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS = FIGURES = range(5)
@@ -108,7 +108,7 @@ class Sample:
                 per_query = -(-writer.count // writer.per_call)
                 self.figures[:, self.stages.index(stage), ROWS] = per_query * self.figures[:, 2, ROWS]
             if stage == ROUND_TRIP:
-                check_queries(found, drops, leaked=False)
+                check_queries(found, *drops, leaked=False)
             else:
                 duplicates = reasons["duplicate"]
                 reasons = self._llm.rejections[stage].reasons + Counter(duplicate=duplicates)

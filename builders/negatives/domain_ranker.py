@@ -14,6 +14,7 @@ cross-encoder where one fits.
 import logging
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,15 +42,23 @@ RULES = SelectionConfig(kinds={"bm25": {"rank_min": 3, "sampling": "random"}})
 TITLE_WORDS = 3
 
 
-def recipe_revision(recipe: str | None) -> str:
+def recipe_revision(recipe: str) -> str:
     """Returns `sha256:...` of the training recipe.
 
     Raises:
         UserError: the recipe does not exist.
     """
-    if recipe is None or not Path(recipe).is_file():
+    if not Path(recipe).is_file():
         raise UserError(f"{TRAIN_WITH} {recipe}: no such file; wanted a training recipe")
     return f"sha256:{sha256_file(Path(recipe))}"
+
+
+def base_of(recipe: str) -> str | None:
+    """The base that a training recipe names; None where it cannot be read, which training will say."""
+    try:
+        return str(tomllib.loads(Path(recipe).read_text("utf-8"))["base"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def train(config: CrossEncoderConfig, queries: pa.Table, context: Context, folder: Path) -> Path:

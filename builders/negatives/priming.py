@@ -35,7 +35,7 @@ class _Priming:
         return self._request
 
     def take(self, answer: ChatAnswer) -> str | None:
-        texts, self.problem = texts_of(answer, 1, as_json=False, passages=True)
+        texts, self.problem = texts_of(answer, 1, passages=True)
         self.text = " ".join(" ".join(texts).split())
         return self.problem
 

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,12 @@ from builders.negatives import Mined, written_checks
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
-from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.prompts import Prompt, prompt_in
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
 from builders.texts import Shingles, shingles
 from foils.errors import UserError
+from foils.languages import length
 from foils.texts import normalised
 
 logger = logging.getLogger(__name__)
@@ -38,20 +39,18 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
             that first (`hard-negative-primed-v1`).
         count: candidates written per query.
         per_call: how many of them one request asks for; above 1 with a prompt for several, `hard-negatives-v1`.
-        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a negative is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
         max_tokens: length limit of one negative in tokens.
         stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
-            each answer is then one paragraph. It is not sent for several texts a call, nor for JSON.
-        min_words: shorter answers are rejected.
+            each answer is then one paragraph. It is not sent for several texts a call.
+        min_words: shorter answers are rejected; characters count where no spaces stand between words.
         checks: what else they must not be.
     """
 
     prompt: str = "hard-negative-v1"
     count: Annotated[int, Meta(ge=1)] = 1
     per_call: Annotated[int, Meta(ge=1)] = 1
-    output: Literal["text", "json"] = "text"
     attempts: Annotated[int, Meta(ge=1)] = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Meta(ge=1)] = 128
@@ -138,24 +137,20 @@ class NegativesTask:
     def request(self, attempt: int) -> ChatRequest:
         """Asks for the negatives that are still missing, hotter each time."""
         writing, config, missing, attempt = self._writing, self._writing.config, self.missing, self.attempt
-        count, as_json, shift = len(missing), config.output == "json", missing[0] - 1 + attempt
+        count, shift = len(missing), missing[0] - 1 + attempt
         return ChatRequest(
-            writing.prompt.messages(self._shown, writing.primed, count=count, as_json=as_json, shift=shift),
+            writing.prompt.messages(self._shown, writing.primed, count=count, shift=shift),
             max_tokens=config.max_tokens * count,
             temperature=min(config.temperature + 0.2 * attempt, 1.0),
             seed=keyed_hash(writing.seed, self._id(missing[0]), str(attempt)) % 2**31,
-            stop=() if as_json or writing.prompt.several else config.stop,
-            schema=answer_schema(count) if as_json else None,
+            stop=() if writing.prompt.several else config.stop,
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
         """Keeps the negatives that can be used; returns why the first of the others cannot."""
         self.attempt += 1
         writing, wanted = self._writing, self.missing
-        as_json, shown = writing.config.output == "json", self._shown
-        texts, problem = texts_of(
-            answer, len(wanted), as_json=as_json, prompt=writing.prompt, source=shown, passages=True
-        )
+        texts, problem = texts_of(answer, len(wanted), prompt=writing.prompt, source=self._shown, passages=True)
         for number, raw in zip(wanted, [*texts, *[""] * (len(wanted) - len(texts))], strict=True):
             text = tidy(without_talk(raw, writing.style), is_cut=answer.is_cut and len(wanted) == 1)
             reason = (self._reject(text) if text else "cut") if raw else problem
@@ -202,7 +197,7 @@ class NegativesTask:
 
     def _reject(self, text: str) -> str | None:
         config, ask = self._writing.config, self._ask
-        if len(text.split()) < config.min_words:
+        if length(text) < config.min_words:
             return "too-short"
         if normalised(text).rstrip(".?! ") == normalised(ask.query).rstrip(".?! "):
             return "query-echo"
@@ -265,7 +260,7 @@ def prompt_of(config: LlmNegativesConfig, language: str, kind: str) -> Prompt:
     Raises:
         UserError: there is no prompt of that name, or it asks for another number of texts.
     """
-    prompt = load_prompt(in_language(config.prompt, language))
+    prompt = prompt_in(config.prompt, language)
     if config.per_call > 1 and not prompt.several:
         raise UserError(
             f"negatives.{kind}.per_call {config.per_call}: prompt {config.prompt!r} asks for one text an answer; set "

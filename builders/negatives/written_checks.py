@@ -17,10 +17,10 @@ import pyarrow as pa
 from msgspec import Struct
 
 from builders.corpus import sample
-from builders.language import is_in, script
 from builders.meta_talk import folded, phrases, uses
 from builders.passages import Passages
 from builders.texts import Shingles, containment, shingles, similarity
+from foils.languages import is_in, length, script
 
 SAMPLED = 2000
 """Passages that stand for the corpus."""
@@ -45,7 +45,7 @@ class WrittenChecks(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         positive: compares with the query's own passage; false keeps `llm` wholly apart from the corpus's texts.
-        language: the corpus's script, and its language by the share of stop words in answers of 20 words or more.
+        language: the corpus's script, and in answers of a few words or more also its language.
         meta_talk: refuses phrases such as "hard negative", "Sure, here is", "This passage does not answer".
     """
 
@@ -58,10 +58,10 @@ class Style(NamedTuple):
     """How the corpus's passages are written, as far as answers must be like them.
 
     Attributes:
-        fewest: words of an answer.
-        most: words of an answer.
-        script: as `language.script` names it; empty = any.
-        language: two-letter code; empty = any.
+        fewest: length of an answer (`foils.languages.length`).
+        most: the same.
+        script: as `foils.languages.script` names it; empty = any.
+        language: an ISO 639 code; empty = any.
         phrases: by which a text speaks of itself, without those that the corpus uses.
         lifted: the checks that were wanted and are not made, because the corpus itself would fail them.
     """
@@ -82,14 +82,14 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
 
     Args:
         passages: `schema.CORPUS`.
-        language: two-letter code.
+        language: an ISO 639 code.
         seed: the recipe's.
         checks: which of them are made.
         max_tokens: of one answer.
     """
     sampled = Passages(sample(passages, SAMPLED, seed))
     texts = [text for batch in sampled.batches() for text in batch.to_pylist()]
-    short, long = np.percentile([len(text.split()) for text in texts], [5, 99])
+    short, long = np.percentile([length(text) for text in texts], [5, 99])
     fewest = min(int(SHORTEST * short), max_tokens // ROOM_FOR_SHORT)
     most = max(int(LONGEST * long), max_tokens // ROOM_FOR_LONG)
     lifted, main, own = [], "", ""
@@ -122,7 +122,7 @@ def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str
     >>> reject("Sure, here is one: owls hunt at dusk.", "", Style(phrases=phrases("en")), WrittenChecks())
     'meta-talk'
     """
-    words = len(text.split())
+    words = length(text)
     if not style.fewest <= words <= style.most:
         return "too-short" if words < style.fewest else "too-long"
     if uses(text, style.phrases):

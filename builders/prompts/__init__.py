@@ -5,21 +5,27 @@ A file holds the prompt in English and its editions for corpora in other languag
 """
 
 import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from foils.errors import UserError
+from foils.languages import english_name
 from foils.recipe import decode_config
 
 FOLDER = Path(__file__).parent
 LEAK_WORDS = 8
+CHARACTERS = 2, 4
+"""The fewest and the most characters that a word has, roughly, where no spaces stand between words."""
+UNSPACED = frozenset({"zh", "cmn", "yue", "wuu", "ja", "th", "lo", "km", "my"})
+"""Languages of which that holds."""
+NO_LANGUAGE = frozenset({"mul", "mis", "und", "zxx"})
+_WORDS = re.compile(r"(\d+) to (\d+) words")
 _EDITION = re.compile(r"^# language: ([a-z]+)\n", re.MULTILINE)
 # Chat templates end turns with these. A passage that holds one is data about chat templates and must stay data.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # Unicode's category Cc without tab and line feed
@@ -66,7 +72,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     max_words: int | None = None
 
     def messages(
-        self, text: str, primed: str | None = None, *, count: int = 1, as_json: bool = False, shift: int = 0
+        self, text: str, primed: str | None = None, *, count: int = 1, shift: int = 0
     ) -> tuple[dict[str, str], ...]:
         """The whole conversation for one input.
 
@@ -74,11 +80,10 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
             text: the input; it comes from a corpus or an LLM and is treated as data.
             primed: what the LLM answered to `priming`.
             count: how many texts are asked for, if `several`.
-            as_json: asks for the texts in a JSON object, see `answer_schema`.
             shift: begins with a later worked example, the first ones last. So servers that heed neither seed nor
                 temperature (`transformers serve` with batching) give another answer to the same input.
         """
-        opening = _opening(self, primed, count, as_json, shift)
+        opening = _opening(self, primed, shift)
         return (*opening, {"role": "user", "content": self.wrapped(as_data(text), count)})
 
     @property
@@ -101,40 +106,15 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         return before.replace("{count}", number) + text + after.replace("{count}", number)
 
 
-def answer_keys(count: int) -> list[str]:
-    """The keys of an answer in JSON.
-
-    >>> answer_keys(1), answer_keys(2)
-    (['text'], ['text_1', 'text_2'])
-    """
-    return ["text"] if count == 1 else [f"text_{number}" for number in range(1, count + 1)]
-
-
-def answer_schema(count: int) -> dict[str, Any]:
-    """JSON schema of an answer with `count` texts; a key for each, since not every server can count array items."""
-    keys = answer_keys(count)
-    return {
-        "type": "object",
-        "properties": {key: {"type": "string"} for key in keys},
-        "required": keys,
-        "additionalProperties": False,
-    }
-
-
 @lru_cache(maxsize=256)
-def _opening(prompt: Prompt, primed: str | None, count: int, as_json: bool, shift: int) -> tuple[dict[str, str], ...]:
+def _opening(prompt: Prompt, primed: str | None, shift: int) -> tuple[dict[str, str], ...]:
     """A conversation up to its last turn, which is the same for all inputs."""
-    form = json.dumps(dict.fromkeys(answer_keys(count), "..."))
-    rule = f"\n\nAnswer with a JSON object alone, of this form: {form}" if as_json else ""
-    opening = [("system", prompt.system + rule)]
+    opening = [("system", prompt.system)]
     if prompt.priming is not None and primed is not None:
         opening += [("user", prompt.priming), ("assistant", as_data(primed))]
     first = shift % len(prompt.turns) if prompt.turns else 0
     for turn in prompt.turns[first:] + prompt.turns[:first]:
-        answers = turn.answer.splitlines()
-        object_ = dict(zip(answer_keys(len(answers)), answers, strict=True))
-        answer = json.dumps(object_, ensure_ascii=False) if as_json else turn.answer
-        opening += [("user", prompt.wrapped(turn.input, turn.count)), ("assistant", answer)]
+        opening += [("user", prompt.wrapped(turn.input, turn.count)), ("assistant", turn.answer)]
     return tuple({"role": role, "content": content} for role, content in opening)
 
 
@@ -173,6 +153,29 @@ def in_language(name: str, language: str) -> str:
     return edition if edition in _texts() else name
 
 
+def prompt_in(name: str, language: str) -> Prompt:
+    """A prompt for answers in a language: its edition, or the English one, which then asks for that language.
+
+    >>> prompt_in("keywords-v1", "ja").system.endswith("Write in Japanese."), prompt_in("keywords-v1", "de").max_words
+    (True, 10)
+
+    Raises:
+        UserError: as `load_prompt`.
+    """
+    prompt = load_prompt(in_language(name, language))
+    if not without_edition([name], language):
+        return prompt
+    system = f"{prompt.system} Write in {english_name(language)}."
+    if language in UNSPACED:
+        system = _WORDS.sub(_characters, system)
+    return msgspec.structs.replace(prompt, system=system)
+
+
+def _characters(words: re.Match[str]) -> str:
+    least, most = (int(number) * times for number, times in zip(words.groups(), CHARACTERS, strict=True))
+    return f"{least} to {most} characters"
+
+
 def without_edition(names: Iterable[str], language: str) -> list[str]:
     """Returns the prompts that have editions in other languages but not in this one.
 
@@ -181,7 +184,7 @@ def without_edition(names: Iterable[str], language: str) -> list[str]:
     """
     translated = {known.partition(".")[0] for known in _texts() if "." in known}
     lacks = (name for name in names if name in translated and in_language(name, language) == name)
-    return sorted(lacks) if language != "en" else []
+    return sorted(lacks) if language not in {"en", *NO_LANGUAGE} else []
 
 
 def prompt_hash(name: str) -> str:

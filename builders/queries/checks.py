@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from builders.language import script
 from builders.llm.messages import CUT
 from builders.meta_talk import folded, uses
 from builders.wrapping import is_lead_in
+from foils.languages import is_unspaced, length, script
 from foils.texts import normalised
 
-ECHO_WORDS = 8
+ECHO_WORDS, ECHO_CHARACTERS = 8, 16
 
 
 def reject(
@@ -25,7 +25,7 @@ def reject(
         text: the query.
         finish_reason: of its answer.
         passage: `title` and `text` of what it was written for.
-        words_allowed: the fewest and the most.
+        words_allowed: the least and the greatest length (`foils.languages.length`).
         refusals: phrases of an LLM that declines; one that the passage has too proves nothing.
 
     >>> passage = {"title": "", "text": "Sort the list in place."}
@@ -33,7 +33,7 @@ def reject(
     >>> reject("sort", "stop", passage, (3, 32))
     'too-short'
     """
-    words = len(text.split())
+    words = length(text)
     if not any(map(str.isalnum, text)):
         return "empty"
     if finish_reason in CUT or is_lead_in(text):
@@ -41,7 +41,8 @@ def reject(
     if not words_allowed[0] <= words <= words_allowed[1]:
         return "too-short" if words < words_allowed[0] else "too-long"
     query = normalised(text).rstrip("?.! ")
-    if len(query.split()) >= ECHO_WORDS and query in normalised(passage["text"]):
+    least = ECHO_CHARACTERS if is_unspaced(query) else ECHO_WORDS
+    if length(query) >= least and query in normalised(passage["text"]):
         return "passage-echo"
     plain = folded(text)
     used = [phrase for phrase in refusals if phrase.search(plain)]

@@ -1,6 +1,6 @@
 """The recipe's `[queries]`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,10 +27,11 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: how often a query is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens.
-        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         passage_chars: how much of a passage the LLM sees, in characters.
-        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3.
-        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32.
+        min_words: shorter queries are rejected. Without it the prompt's own limit holds, and without that 3. Characters
+            count, and not words, in scripts without spaces.
+        max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32; four times
+            as many characters in scripts without spaces.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
             Without it 20; with `source` 0, since a person who judged a passage knew what an index does not.
         round_trip_model: the embedding model that retrieves for this check; without it, BM25 does.
@@ -46,7 +47,6 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Positive = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2
     max_tokens: Positive = 48
-    output: Literal["text", "json"] = "text"
     passage_chars: Positive = 1000
     min_words: Positive | None = None
     max_words: Positive | None = None

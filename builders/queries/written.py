@@ -12,12 +12,13 @@ from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.meta_talk import refusals
-from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.prompts import CHARACTERS, Prompt, prompt_in
 from builders.queries import STAGE, TABLE, Queries
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
+from foils.languages import is_unspaced
 from foils.texts import normalised
 
 MAX_TEMPERATURE = 1.0
@@ -52,15 +53,14 @@ class QueryTask:
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
         """Asks for the query, hotter each time."""
-        config, as_json = self._config, self._config.output == "json"
+        config = self._config
         text = shown(self.passage["title"], self.passage["text"], config.passage_chars)
         return ChatRequest(
-            messages=self._prompt.messages(text, as_json=as_json, shift=self._number - 1 + self.attempt),
+            messages=self._prompt.messages(text, shift=self._number - 1 + self.attempt),
             max_tokens=config.max_tokens,
             temperature=min(config.temperature + 0.3 * self.attempt, MAX_TEMPERATURE),
             seed=keyed_hash(self._context.seed, self.query_id, str(self.attempt)) % 2**31,
-            stop=("\n",) if self._stops and not as_json else (),
-            schema=answer_schema(1) if as_json else None,
+            stop=("\n",) if self._stops else (),
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
@@ -68,10 +68,10 @@ class QueryTask:
         self.attempt += 1
         config, passage = self._config, self.passage
         source = f"{passage['title']} {passage['text']}"
-        texts, reason = texts_of(answer, 1, as_json=config.output == "json", prompt=self._prompt, source=source)
+        texts, reason = texts_of(answer, 1, prompt=self._prompt, source=source)
         text = texts[0] if texts else ""
         if reason is None:
-            limits = word_range(config, self._prompt)
+            limits = word_range(config, self._prompt, in_characters=is_unspaced(text))
             reason = reject(text, answer.finish_reason, passage, limits, refusals(self._context.language))
         if reason is None and self._prompt.leaks(text):
             reason = "prompt-echo"
@@ -86,7 +86,7 @@ class QueryTask:
 
 def query_tasks(batches: Iterable[pa.RecordBatch], config: QueriesConfig, context: Context) -> Iterator[QueryTask]:
     """The tasks of all sampled passages, in their order, a batch at a time."""
-    prompts = {name: load_prompt(in_language(name, context.language)) for name in config.weights()}
+    prompts = {name: prompt_in(name, context.language) for name in config.weights()}
     for batch in batches:
         for passage in batch.to_pylist():
             for number in range(1, config.per_passage + 1):
@@ -149,6 +149,10 @@ def assign(weights: Mapping[str, float], seed: int, query_id: str) -> str:
     return max(weights)
 
 
-def word_range(config: QueriesConfig, prompt: Prompt) -> tuple[int, int]:
-    """The fewest and most words of a query: the recipe's, else the prompt's, else the usual."""
-    return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or prompt.max_words or MAX_WORDS)
+def word_range(config: QueriesConfig, prompt: Prompt, *, in_characters: bool = False) -> tuple[int, int]:
+    """The fewest and most words of a query: the recipe's, else the prompt's, else the usual.
+
+    A query in a script without spaces is as long as it has characters, several a word.
+    """
+    most = (prompt.max_words or MAX_WORDS) * (CHARACTERS[1] if in_characters else 1)
+    return (config.min_words or prompt.min_words or MIN_WORDS, config.max_words or most)

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from builders.hashing import hashed
-from builders.language import stop_words
 from builders.realism.separability import by_words, joined, telling_words, tokens_of
+from builders.retrieval.bm25.languages import stop_words_of
 from builders.texts import shingles
 from foils.beir import texts as texts_in
 from foils.errors import UserError
+from foils.languages import length
 from foils.tables import form_of, read
 from foils.texts import normalised
 
@@ -24,12 +25,12 @@ NEAR = 0.6
 
 
 def lengths(texts: Sequence[str]) -> dict[str, int]:
-    """Quartiles of the number of words.
+    """Quartiles of the lengths in words, or in characters where no spaces stand between these.
 
     >>> lengths(["a b", "a b c", "a b c d"])
     {'q1': 2, 'median': 3, 'q3': 4}
     """
-    words = [len(text.split()) for text in texts]
+    words = [length(text) for text in texts]
     quartiles = np.percentile(words, [25, 50, 75], method="nearest")
     return dict(zip(("q1", "median", "q3"), map(int, quartiles), strict=True))
 
@@ -42,7 +43,7 @@ def length_gap(texts: Sequence[str], others: Sequence[str]) -> float:
     """
     from scipy.stats import ks_2samp
 
-    words, other_words = ([len(text.split()) for text in side] for side in (texts, others))
+    words, other_words = ([length(text) for text in side] for side in (texts, others))
     return round(float(ks_2samp(words, other_words, method="asymp").statistic), 4)
 
 
@@ -52,7 +53,7 @@ def overlap(query: str, passage: str, language: str) -> float | None:
     >>> overlap("how do owls hunt mice?", "Owls hunt at night.", "en")
     0.6666666666666666
     """
-    words = {word for word in tokens_of(query) if word not in stop_words().get(language, frozenset())}
+    words = {*tokens_of(query)}.difference(stop_words_of(language))
     return len(words & set(tokens_of(passage))) / len(words) if words else None
 
 

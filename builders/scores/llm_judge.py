@@ -4,7 +4,7 @@ An answer that is neither yes nor no is asked for again, and then counts as no v
 """
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.passages import Passages
-from builders.prompts import Prompt, answer_schema, in_language, load_prompt
+from builders.prompts import Prompt, in_language, load_prompt
 from builders.scores.pairs import locate
 from builders.wrapping import is_lead_in
 
@@ -31,7 +31,6 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         prompt: a file of `builders/prompts/`, without its ending, that asks for yes or no.
-        output: `json` asks for a JSON object, and holds the server to it where it can be held.
         attempts: how often a pair is asked about, the first time included, while there is no verdict.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens; more for models that think aloud.
@@ -39,7 +38,6 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     prompt: str = "relevance-judge-v1"
-    output: Literal["text", "json"] = "text"
     attempts: Annotated[int, Meta(ge=1)] = 2
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Meta(ge=1)] = 16
@@ -74,19 +72,17 @@ class JudgeTask:
     def request(self, attempt: int) -> ChatRequest:
         """Asks for one word; the seed is the same for all pairs, so that equal texts are judged once."""
         prompt, seed, config = self._how
-        as_json = config.output == "json"
         return ChatRequest(
-            messages=prompt.messages(self._shown, as_json=as_json, shift=attempt),
+            messages=prompt.messages(self._shown, shift=attempt),
             max_tokens=config.max_tokens,
             temperature=max(config.temperature, min(config.temperature + 0.3 * attempt, 1.0)),
             seed=keyed_hash(seed, STAGE, str(attempt)) % 2**31,
-            stop=("\n",) if self._stops and not as_json else (),
-            schema=answer_schema(1) if as_json else None,
+            stop=("\n",) if self._stops else (),
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
         """Reads the verdict."""
-        texts, problem = texts_of(answer, 1, as_json=self._how.config.output == "json")
+        texts, problem = texts_of(answer, 1)
         self.verdict = verdict_in(texts[0]) if texts else None
         self._stops = self._stops and not (problem in SHORTENED or (texts and is_lead_in(texts[0])))
         return None if self.verdict is not None else problem or NO_VERDICT

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import mteb
+from mteb.languages import language_label
 from sentence_transformers import CrossEncoder
 
 from eval.measure.encoding import Encoding
@@ -33,7 +34,10 @@ def bm25(tasks: Sequence[Task], root: Path) -> list[Result]:
     results = []
     for task in tasks:
         if task.language_assumed:
-            logger.warning("task %s: nothing says its language, so BM25 takes English", task.name)
+            logger.warning(
+                "task %s: nothing says its language; BM25 takes %s, as its passages seem to be",
+                *(task.name, language_label(task.mteb.metadata.eval_langs[0])),
+            )
         mark = f"sha256:{sha256_json([about.name, about.revision, task.mteb.metadata.eval_langs])}"
         reference = ModelReference(str(about.name), str(about.revision), location="", weights=mark, identity=mark)
         results.append(kept(reference, task, Encoding("none"), root, partial(searched, model)))

@@ -1,6 +1,7 @@
 """The language of a task's texts, as mteb writes it: its BM25 takes stop words and stemmer from there."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from mteb.languages.iso_mappings import _hf_lang_to_iso_lang_script
 
 from cards.merging import parse_card
 from cards.publish.files import CARD
-from foils.errors import UserError
+from foils.languages import code_of, detected, three_letters
 
 
 def language_code(language: str) -> str:
@@ -20,10 +21,13 @@ def language_code(language: str) -> str:
     Raises:
         UserError: mteb does not know the language.
     """
-    code: str | None = _hf_lang_to_iso_lang_script(language)
-    if code is None:
-        raise UserError(f"recipe: tasks: language {language!r}: unknown; wanted an ISO 639 code, such as de or deu")
-    return code
+    code = code_of(language, "tasks: language")
+    return _hf_lang_to_iso_lang_script(code) or f"{three_letters(code)}-Latn"
+
+
+def seems_in(texts: Iterable[str]) -> str:
+    """The language that most of some texts are in; English where they do not say."""
+    return next(iter(detected(texts)), "en")
 
 
 def stated_in(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ from datasets import Dataset, Features, Value
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from eval.measure.languages import language_code
+from eval.measure.languages import language_code, seems_in
 from foils.beir import Qrels, by_query, judgements, of_queries, records
 from foils.errors import UserError
 from foils.provenance import sha256_texts
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 CORPUS = Features({"id": Value("string"), "title": Value("string"), "text": Value("string")})
 QUERIES = Features({"id": Value("string"), "text": Value("string")})
 _BATCH = 10_000
+_READ = 200  # passages that tell the language
 
 
 class TaskData(NamedTuple):
@@ -87,7 +88,7 @@ class TaskData(NamedTuple):
     def as_task(
         self, name: str, split: str, revision: str, language: str | None, *, ignore_identical_ids: bool
     ) -> AbsTaskRetrieval:
-        """The data as mteb runs it; without a language it counts as English."""
+        """The data as mteb runs it; without a language, in that of its passages."""
         unknown = ("reference", "date", "domains", "task_subtypes", "license", "annotations_creators", "dialect")
         about = TaskMetadata(
             name=name,
@@ -97,7 +98,7 @@ class TaskData(NamedTuple):
             category="t2t",
             modalities=["text"],
             eval_splits=[split],
-            eval_langs=[language_code(language or "en")],
+            eval_langs=[language_code(language or seems_in(self.corpus[:_READ]["text"]))],
             main_score="ndcg_at_10",
             bibtex_citation="",
             **dict.fromkeys((*unknown, "sample_creation")),

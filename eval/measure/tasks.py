@@ -36,7 +36,7 @@ class Task(NamedTuple):
         queries_of: the data set of `builders.build` whose own queries are asked, by Hub id or `sha256:...` of its
             manifest: a model that was trained on it has seen them.
         mteb: the task object.
-        language_assumed: whether nothing says the language, so that English is taken.
+        language_assumed: whether nothing says the language, so that it is what the passages seem to be in.
     """
 
     name: str

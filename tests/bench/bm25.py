@@ -25,7 +25,7 @@ import Stemmer
 from builders.context import Context
 from builders.negatives import bm25
 from builders.retrieval.bm25.index import K1, B
-from builders.retrieval.bm25.languages import STOP_WORDS
+from builders.retrieval.bm25.languages import stop_words_of
 from tests.bench.made_corpus import made_passages, made_queries
 from tests.bench.memory import in_own_process, peak_mb
 
@@ -49,7 +49,7 @@ def theirs(corpus, asked, k):
 
     def split(some):
         stemmer = Stemmer.Stemmer("english")
-        return bm25s.tokenize(some, stopwords=list(STOP_WORDS["en"]), stemmer=stemmer, show_progress=False)
+        return bm25s.tokenize(some, stopwords=list(stop_words_of("en")), stemmer=stemmer, show_progress=False)
 
     texts = pc.binary_join_element_wise(corpus["title"], corpus["text"], " ").to_pylist()
     times = [time.perf_counter()]

@@ -46,7 +46,7 @@ DRAWS = 1 << 23  # entries of the table that frequencies are drawn from: the rar
 def word_forms(seed):
     """The vocabulary, most frequent first, then each form again with a full stop behind it: `(2 * FORMS,)`."""
     syllables = ["".join(parts) for parts in product("bdfgklmnprstv", "aeiou", ["", "n", "r", "s", "l"])]
-    beyond = ["ä", "ö", "ü", "ß", "é", "ñ", "ø", "å", "ж", "и", "λ", "中"]
+    beyond = ["ä", "ö", "ü", "ß", "é", "ñ", "ø", "å", "ж", "и", "λ", "ц"]
     draw = random.Random(seed)
     forms = dict.fromkeys(syllables)
     while len(forms) < FORMS:

@@ -155,9 +155,8 @@ def test_a_verdict_that_the_stop_string_cut_off_is_asked_for_without_it():
 
 
 def test_verdicts_may_come_as_json():
-    scores, asked = judged('{"text": "yes"}', '{"text": "No."}', config=LlmJudgeConfig(output="json", passage_chars=3))
+    scores, asked = judged('{"text": "yes"}', '{"text": "No."}', config=LlmJudgeConfig(passage_chars=3))
     assert scores["score"].to_pylist() == [1.0, 0.0]
-    assert asked[0].schema["required"] == ["text"]
     assert asked[0].messages[-1]["content"].endswith("Passage: two")
 
 

@@ -127,7 +127,7 @@ def test_a_finished_build_is_found_and_another_recipe_is_refused(write_recipe, t
             r"selection for random: rank_min 13 and the last rank, 12, leave 0 of a query's candidates",
         ),
         ("queries.round_trip_k=12", r"round_trip_k 12: the corpus has 12 passages"),
-        ("corpus.language=xx", "BM25 does not know it; allowed: "),
+        ("corpus.language=xx", "corpus.language 'xx': not a language code"),
         ("queries.prompt=nope", "no such prompt"),
         ("llm.base_url=http://127.0.0.1:9/v1", "cannot be reached"),
     ],
@@ -186,7 +186,7 @@ def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, cha
 
 def test_a_language_without_an_edition_of_the_prompts_is_reported(write_recipe, tmp_path, caplog):
     run(write_recipe('["bm25"]'), tmp_path / "o" / "d", 'corpus.language="sv"')
-    assert "no edition in 'sv' of question-v1: the English prompt is used" in caplog.text
+    assert "question-v1: no edition in Swedish; the English one is used, and asks for Swedish answers" in caplog.text
     assert list(json.loads((tmp_path / "o" / "d" / "manifest.json").read_text())["prompts"]) == ["question-v1"]
 
 

@@ -27,15 +27,7 @@ def reply(text="", status=200, headers=None, **about):
     return status, HEADERS | (headers or {}), json.dumps(answer | about)
 
 
-def is_held(body):
-    form = body.get("response_format", {})
-    return form.get("type") == "json_schema"
-
-
-def healthy(body, number):
-    """Follows schema, prompt and seed as a good server and model would."""
-    text = about_animals(body, number)
-    return json.dumps({"text": text}) if is_held(body) or "JSON" in body["messages"][0]["content"] else text
+healthy = about_animals
 
 
 class Table:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from builders import queries as queries_module
 from builders import schema
 from builders.context import Context
-from builders.language import is_in, warn_of_language
 from builders.llm.config import LlmConfig
 from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
@@ -194,14 +193,6 @@ def test_only_what_is_missing_is_asked_for_again():
     assert len({request.seed for request in asked}) == 4
 
 
-def test_json_holds_the_server_to_the_form():
-    text = '{"text": "%s"}'
-    answers = (text % OTHERS[0], "no JSON", text % OTHERS[1])
-    kept, _, asked = mine_with(*answers, queries=QUERIES, output="json", attempts=2)
-    assert [text for _, text in kept] == OTHERS[:2]
-    assert all((request.schema["required"], request.stop) == (["text"], ()) for request in asked)
-
-
 def test_one_text_a_prompt_and_several_a_call_do_not_go_together():
     with pytest.raises(UserError, match=r"negatives\.llm\.per_call 2: prompt 'hard-negative-v1' asks for one text"):
         mined_from(count=2, per_call=2)
@@ -281,30 +272,6 @@ def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     assert written_checks.reject("Sure, here is one.", "", style(faq), WrittenChecks()) == "meta-talk"
 
 
-@pytest.mark.parametrize(
-    ("text", "languages"),
-    [
-        (
-            "Owls live in the wood and hunt mice when it is dark there, for they see and hear them well by night.",
-            {"en"},
-        ),
-        (
-            "Die Eule lebt im Wald und jagt Mäuse, wenn es dort dunkel ist, denn sie hört und sieht in der Nacht.",
-            {"de"},
-        ),
-        ("\u068a\u0627\u0631\u0627\u0644\u0628\u0648\u0645", {"ar"}),
-        ("\u732b\u5934\u9e70\u5728\u591c\u95f4\u6355\u98df", set()),
-        ("1 2 3", {"en", "de", "ar"}),
-    ],
-)
-def test_a_language_that_is_not_the_corpus_s_is_reported(caplog, text, languages):
-    passages = corpus_of(f"{text} {n}" for n in range(3))
-    for language in ("en", "de", "ar"):
-        caplog.clear()
-        warn_of_language(passages, language, 42)
-        assert ("3 of 3 passages seem to be in another" in caplog.text) == (language not in languages)
-
-
 def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
     positive = "Owls hunt mice at night and turn their heads far around to hear where these run."
     cases = {
@@ -345,22 +312,6 @@ def test_script_and_language_are_the_corpus_s():
     # A corpus that is itself in several languages, or in another than the recipe says, holds nobody to one.
     mixed = corpus_of([PLAIN, f"{german}.", "Совы охотятся ночью на мышей"] * 10)
     assert style(mixed)[2:4] == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("languages", "text"),
-    [
-        ("es", "La lechuza anida en los campanarios y cría a sus pollos con lo que los dos padres les traen a casa"),
-        ("pt", "A coruja faz o ninho nas torres das igrejas e cria os filhotes com o que os dois pais lhes trazem"),
-        (
-            "da no",
-            "Uglen bygger rede i kirker og opfostrer sine unger med det, som begge forældre bringer til dem",
-        ),
-    ],
-)
-def test_a_language_is_distinguished_from_its_neighbours(languages, text):
-    found = [language for language in ("es", "pt", "da", "no", "en", "de") if is_in(f"{text} {text}", language)]
-    assert found == languages.split()
 
 
 def test_a_copy_of_the_positive_is_asked_for_again():

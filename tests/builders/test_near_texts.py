@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import unicodedata
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.texts import containment, jaccard, letters, runs, shingles, similarity, whole, word_hashes
+from foils.languages import UNSPACED
 from foils.texts import folded, normalised
 
 SPACES = [" ", "  ", "\t", "\n", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000"]
@@ -21,7 +23,8 @@ texts = st.lists(st.sampled_from(PIECES + PUNCTUATION), max_size=12).map("".join
 
 def shingles_of(text, words=3):
     """The ten-line reference: a set of tuples of words."""
-    found = "".join(" " if unicodedata.category(letter)[0] == "P" else letter for letter in folded(text)).split()
+    spaced = re.sub(f"([{UNSPACED}])", r" \1 ", folded(text))
+    found = "".join(" " if unicodedata.category(letter)[0] == "P" else letter for letter in spaced).split()
     length = min(words, len(found))
     return {tuple(found[start : start + length]) for start in range(len(found) - length + 1)} if found else set()
 

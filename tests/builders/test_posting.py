@@ -12,7 +12,6 @@ from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
 from builders.llm.posting import PostingClient
 from builders.llm.store import CallStore
-from builders.prompts import answer_schema
 from foils.errors import UserError
 from tests.builders.asking import ask as ask_all
 from tests.chat_server import completion
@@ -24,7 +23,7 @@ MESSAGES = [
     {"role": "assistant", "content": "what are owls?"},
     {"role": "user", "content": "Passage: eels"},
 ]
-SCHEMA = answer_schema(1)
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 BY_OPENAI = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 THINKS_NOT = {"chat_template_kwargs": {"enable_thinking": False}}
 

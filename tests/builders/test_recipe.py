@@ -135,19 +135,3 @@ def test_identity_ignores_transport_and_comments_but_not_content(tmp_path):
     assert identity_hash(load(tmp_path, "# a comment\n" + GOOD, "llm.concurrency=3").config) == plain
     assert identity_hash(load(tmp_path, GOOD, "seed=7").config) != plain
     assert identity_hash(load(tmp_path, GOOD, "llm.model=other", "llm.base_url=http://127.0.0.1:1/v1").config) != plain
-
-
-@pytest.mark.parametrize(
-    ("overrides", "searches"),
-    [
-        (['negatives.kinds=["dense"]', "queries.round_trip_k=0"], False),
-        (['negatives.kinds=["llm"]', "queries.round_trip_model=m"], False),
-        (['negatives.kinds=["dense"]'], True),
-        (['negatives.kinds=["bm25"]', "queries.round_trip_k=0"], True),
-        (['negatives.kinds=["cross-encoder"]', "queries.round_trip_k=0", "negatives.cross-encoder.model=m"], True),
-    ],
-)
-def test_a_language_must_suit_bm25_only_where_it_searches(tmp_path, overrides, searches):
-    path = tmp_path / "recipe.toml"
-    path.write_text(GOOD)
-    assert load_recipe(path, overrides, BuildRecipe).config.searches_words is searches

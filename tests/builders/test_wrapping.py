@@ -109,7 +109,7 @@ def stored(text):
 )
 def test_the_query_is_what_is_left(wrapped):
     answer = ChatAnswer("k", wrapped.format(QUERY), "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, as_json=False, prompt=load_prompt("question-v1")) == ([QUERY], None)
+    assert texts_of(answer, 1, prompt=load_prompt("question-v1")) == ([QUERY], None)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_query_is_what_is_left(wrapped):
 def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(opening):
     passage = "Barn owls nest in C# towers. Python is a snake."
     answer = ChatAnswer("k", f"{opening}: {QUERY}", "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, as_json=False, source=passage) == ([QUERY], None)
+    assert texts_of(answer, 1, source=passage) == ([QUERY], None)
     for name in ("C#", "Pythons", "Towers and nests"):
         assert unwrapped(f"{name}: {QUERY}", passage) == f"{name}: {QUERY}"
 
@@ -180,7 +180,7 @@ def test_a_mark_that_the_passage_has_too_belongs_to_the_query():
 )
 def test_marks_of_a_template_that_a_text_is_about_stay(text):
     answer = ChatAnswer("k", text, "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, as_json=False, passages=True) == ([text], None)
+    assert texts_of(answer, 1, passages=True) == ([text], None)
 
 
 @pytest.mark.parametrize(
@@ -233,14 +233,14 @@ def test_labels_of_a_passage_go(wrapped):
 
 def test_a_passage_under_any_fitting_key_of_json():
     answer = ChatAnswer("k", '{"hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, as_json=False, passages=True) == (["Owls nest in towers."], None)
+    assert texts_of(answer, 1, passages=True) == (["Owls nest in towers."], None)
     config = ChatAnswer("k", '{"name": "owls"}', "stop", 1, 1, 0.1)
-    assert texts_of(config, 1, as_json=False, passages=True) == (['{"name": "owls"}'], None)
+    assert texts_of(config, 1, passages=True) == (['{"name": "owls"}'], None)
 
 
 def test_json_without_a_text_that_was_asked_for_is_no_query():
     answer = ChatAnswer("k", '{"topic": "owls at night", "tone": "plain and short"}', "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, as_json=False) == ([], "empty")
+    assert texts_of(answer, 1) == ([], "empty")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_json_without_a_text_that_was_asked_for_is_no_query():
 )
 def test_thoughts_go_whatever_marks_them(marked):
     answer = stored(marked.format(QUERY))
-    assert texts_of(answer, 1, as_json=False) == ([QUERY], None)
+    assert texts_of(answer, 1) == ([QUERY], None)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_thoughts_go_whatever_marks_them(marked):
 )
 def test_thoughts_that_do_not_end_are_no_answer(mark):
     answer = stored(f"{mark}We need a query about owls")
-    assert texts_of(answer, 1, as_json=False) == ([], "only-reasoning")
+    assert texts_of(answer, 1) == ([], "only-reasoning")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from builders.passages import Passages
 from builders.retrieval.bm25.kernels import Longs, Postings, Weights, count, fill
-from builders.retrieval.bm25.languages import check_language
 from builders.retrieval.bm25.tokens import VERSION, Language, Vocabulary, Words, split, with_meaning
 from foils.errors import UserError
 from foils.folders import partial_folder, put_in_place
@@ -85,9 +84,8 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
         folder: holds one folder per index.
 
     Raises:
-        UserError: the language cannot be served, or the folder cannot be written.
+        UserError: the folder cannot be written.
     """
-    check_language(language)
     place = folder / index_key(passages, language)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,11 +26,11 @@ class Bm25Index:
 
     Args:
         passages: what is searched.
-        language: two-letter code that chooses stemmer and stop words.
+        language: code of ISO 639 that chooses stemmer and stop words.
         folder: where indexes are kept; this corpus's is made if it is missing.
 
     Raises:
-        UserError: the language cannot be served, or the folder cannot be written.
+        UserError: the folder cannot be written.
     """
 
     def __init__(self, passages: Passages, language: str, folder: Path) -> None:

@@ -1,28 +1,28 @@
-"""Texts to stems by bm25s's rule: Python's lower case, two or more word characters, no stop words.
+"""Texts to stems by bm25s's rule: lower case, two or more word characters, no stop words.
 
-Unlike there, a text's form does not count: letters are composed (NFC), invisible characters left out, and marks that
-have no composed form (vowels of Arabic and Hindi) belong to the word that they stand in.
+Unlike there, a text's form does not count: letters have one form (NFKC), invisible characters are left out, and marks
+that have no composed form (vowels of Hindi) belong to the word that they stand in; the vowel points of Arabic and
+Hebrew, which most writers leave out, are dropped. Scripts without spaces are cut into pairs of characters (`bigrams`).
 """
 
-import unicodedata
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import Stemmer
 
+from builders.retrieval.bm25.bigrams import CUT, cut
 from builders.retrieval.bm25.kernels import Ids, translated
-from builders.retrieval.bm25.languages import STEMMERS, STOP_WORDS
+from builders.retrieval.bm25.languages import stemmer_of, stop_words_of
 from foils.texts import INVISIBLE
 
-VERSION = "4"
+VERSION = "5"
 """Changes with the rule: an index of another version is built anew."""
-SHORTEST = 2  # letters of a word
+SHORTEST = 2  # letters of a word, unless it is cut from a script without spaces
 _BETWEEN = r"[^\pL\pN_\pM]+"
-_MARKS_AHEAD = r"^\pM+"  # a mark belongs to a word that has begun; asked of each distinct word, as it costs much
-_ASSIGNED = (*range(0x80, 0xD800), *range(0xE000, 0x33480), *range(0xE0000, 0xE0200))  # and private use
+# A mark belongs to a word that has begun. This is asked of each distinct word, as it costs much.
+_MARKS = r"^\pM+|[\x{591}-\x{5c7}\x{610}-\x{61a}\x{64b}-\x{65f}\x{670}\x{6d6}-\x{6dc}\x{6df}-\x{6e8}\x{6ea}-\x{6ed}]+"
+_INVISIBLE = f"[{''.join(sorted(INVISIBLE))}]+"
 
 
 class Words(NamedTuple):
@@ -41,7 +41,7 @@ class Split(NamedTuple):
     """The words of some texts; a separator at a text's end leaves an empty word beside it.
 
     Attributes:
-        distinct: the words; each once, but for those that began with marks.
+        distinct: the words; each once, but for those that have lost marks.
         words: their numbers in `distinct`.
     """
 
@@ -56,10 +56,12 @@ def split(texts: pa.Array) -> Split:
     >>> found.distinct.to_pylist(), found.words.ids.tolist(), found.words.lengths.tolist()
     (['straße_1', 'a', 'été', ''], [0, 1, 0, 2, 3], [4, 1])
     """
-    parts = pc.split_pattern_regex(pc.utf8_lower(_in_one_form(texts)), _BETWEEN)
+    parts = pc.split_pattern_regex(cut(_in_one_form(texts)), _BETWEEN)
     found = parts.flatten().dictionary_encode()
     lengths = np.diff(parts.offsets.to_numpy()).astype(np.int32)
-    distinct = pc.replace_substring_regex(found.dictionary, _MARKS_AHEAD, "")
+    words = found.dictionary.cast(pa.string())
+    bare = pc.replace_substring_regex(words, _MARKS, "")
+    distinct = pc.if_else(pc.match_substring_regex(words, f"^{CUT}"), words, bare)  # a pair may begin with a mark
     return Split(distinct, Words(found.indices.to_numpy(), lengths))
 
 
@@ -67,18 +69,17 @@ class Language:
     """The stop words and stems of one language.
 
     Args:
-        code: two letters; one without a stemmer keeps its words as they are.
+        code: of ISO 639; one without a stemmer keeps its words as they are.
     """
 
     def __init__(self, code: str) -> None:
-        self._stemmer = Stemmer.Stemmer(STEMMERS[code]) if code in STEMMERS else None
-        self._stop_words = pa.array(STOP_WORDS.get(code, ()), pa.string())
+        self._stemmer = stemmer_of(code)
+        self._stop_words = pa.array(stop_words_of(code), pa.string())
 
     def stems(self, words: pa.Array) -> pa.Array:
         """Returns the stem of each word; null for stop words and for single letters."""
-        kept = pc.and_(
-            pc.greater_equal(pc.utf8_length(words), SHORTEST), pc.invert(pc.is_in(words, value_set=self._stop_words))
-        )
+        is_long = pc.or_(pc.greater_equal(pc.utf8_length(words), SHORTEST), pc.match_substring_regex(words, CUT))
+        kept = pc.and_(is_long, pc.invert(pc.is_in(words, value_set=self._stop_words)))
         stems = words.filter(kept)
         if self._stemmer is not None:
             stems = pa.array(self._stemmer.stemWords(stems.to_pylist()), pa.string())
@@ -127,30 +128,9 @@ def with_meaning(words: Words, meanings: Ids) -> Words:
 
 
 def _in_one_form(texts: pa.Array) -> pa.Array:
-    """Composes and lower-cases the texts that Arrow would treat otherwise than Python."""
-    rows = np.flatnonzero(pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts)).to_numpy(zero_copy_only=False))
-    beyond = texts.take(pa.array(rows))
-    rows = rows[pc.match_substring_regex(beyond, _special()).to_numpy(zero_copy_only=False)]
-    if not len(rows):
-        return texts
-    chosen = pa.array(map(composed, texts.take(pa.array(rows)).to_pylist()), texts.type)
-    mask = np.zeros(len(texts), np.bool_)
-    mask[rows] = True
-    return pc.replace_with_mask(texts, pa.array(mask), chosen)
-
-
-def composed(text: str) -> str:
-    """Returns a text in lower case, composed, without invisible characters."""
-    invisible = INVISIBLE.intersection(text)
-    if invisible:
-        text = text.translate(dict.fromkeys(map(ord, invisible)))
-    # Python's lower case of the Turkish capital would be two characters.
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).replace("\u0130", "i").lower())
-
-
-@cache
-def _special() -> str:
-    """The pattern of what Python must prepare: parts of letters, what is invisible, and lower case by neighbours."""
-    letters = {chr(point) for point in _ASSIGNED if not unicodedata.is_normalized("NFC", chr(point))}
-    letters |= {"\u0130", "\u03a3", *map(chr, range(0x1160, 0x1200)), *INVISIBLE}
-    return r"[\pM" + "".join(f"\\x{{{ord(letter):x}}}" for letter in sorted(letters)) + "]"
+    """Texts in lower case and one form; those in ASCII are left as they are."""
+    beyond = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+    if pc.any(beyond).as_py():
+        seen = pc.replace_substring_regex(texts.filter(beyond), _INVISIBLE, "")
+        texts = pc.replace_with_mask(texts, beyond, pc.utf8_normalize(seen, "NFKC"))
+    return pc.utf8_lower(texts)
