@@ -7,44 +7,62 @@ leaves those out for negatives, `queries` those of the query's own passage.
 import re
 import tomllib
 from collections.abc import Collection, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from foils.texts import folded as one_form
 
 _FILE = Path(__file__).with_suffix(".toml")
 _START = r"(?:^|(?<=[.!?:] ))"  # of a sentence
+_FRONTS = (_START, "^", r"\b", "")
 _OPENING = 200  # characters
 
 
-def phrases(language: str) -> tuple[re.Pattern[str], ...]:
-    """All phrases in a language; English ones always, since LLMs fall back on it.
+class Phrases:
+    """Phrases that a text can be searched for at once.
 
-    >>> any(phrase.search("sure! here is a passage about owls.") for phrase in phrases("de"))
-    True
+    Attributes:
+        each: the phrases as regular expressions, for `folded` texts.
     """
-    return (*refusals(language), *_compiled(_listed("talk", {"en", language})))
+
+    def __init__(self, each: Iterable[str]) -> None:
+        self.each = tuple(each)
+
+    @cached_property
+    def _any(self) -> re.Pattern[str]:
+        return re.compile(_joined(self.each) or r"(?!)")
+
+    def used_in(self, text: str) -> list[str]:
+        """The phrases that a text uses."""
+        plain = folded(text)
+        return [phrase for phrase in self.each if re.search(phrase, plain)] if self._any.search(plain) else []
+
+
+NONE = Phrases(())
 
 
 @lru_cache(maxsize=32)
-def refusals(language: str) -> tuple[re.Pattern[str], ...]:
+def phrases(language: str) -> Phrases:
+    """All phrases in a language; English ones always, since LLMs fall back on it.
+
+    >>> len(phrases("de").used_in("Sure! Here is a passage about owls."))
+    1
+    """
+    return Phrases((*refusals(language).each, *_listed("talk", {"en", language})))
+
+
+@lru_cache(maxsize=32)
+def refusals(language: str) -> Phrases:
     """The phrases of an LLM that declines, asks back or thinks aloud, in a language and in English.
 
-    The last pattern holds the phrases of all other languages, near the start of a text: an LLM may fall back on any.
+    The last one holds the phrases of all other languages, near the start of a text: an LLM may fall back on any.
 
-    >>> uses("I cannot fulfil this request.", refusals("de")), uses("i cannot log in", refusals("en"))
-    (True, False)
+    >>> [len(refusals(code).used_in(f"I cannot {rest}")) for code, rest in (("de", "fulfil this."), ("en", "log in"))]
+    [1, 0]
     """
     own = {"en", language}
-    elsewhere = "|".join(_listed("refusals", _phrases().keys() - own))
-    # No phrase begins within a word: to try them there too would take four times as long.
-    return _compiled([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?:(?<![a-z])|(?![a-z]))(?:{elsewhere})"])
-
-
-def uses(text: str, listed: Iterable[re.Pattern[str]]) -> bool:
-    """Whether a text uses one of some phrases."""
-    plain = folded(text)
-    return any(phrase.search(plain) for phrase in listed)
+    elsewhere = _joined(_listed("refusals", _phrases().keys() - own))
+    return Phrases([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?:{elsewhere})"])
 
 
 def folded(text: str) -> str:
@@ -62,8 +80,14 @@ def _phrases() -> dict[str, dict[str, list[str]]]:
 
 
 def _listed(kind: str, languages: Collection[str]) -> list[str]:
-    return [phrase for code, kinds in _phrases().items() if code in languages for phrase in kinds.get(kind, [])]
+    found = [phrase for code, kinds in _phrases().items() if code in languages for phrase in kinds.get(kind, [])]
+    return [phrase.replace("{start}", _START) for phrase in found]
 
 
-def _compiled(listed: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(phrase.replace("{start}", _START)) for phrase in listed)
+def _joined(listed: Iterable[str]) -> str:
+    """One pattern for all phrases: where several may begin is looked for once, which takes a fifth of the time."""
+    rests: dict[str, list[str]] = {front: [] for front in _FRONTS}
+    for phrase in listed:
+        front = next(filter(phrase.startswith, _FRONTS))
+        rests[front].append(phrase.removeprefix(front))
+    return "|".join(f"{front}(?:{'|'.join(those)})" for front, those in rests.items() if those)

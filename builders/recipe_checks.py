@@ -170,9 +170,10 @@ def check_enough(recipe: BuildRecipe, passages: int | None = None) -> None:
         key, most = _candidates(recipe.negatives, source)
         if passages is not None and source not in WRITTEN:
             most = min(most, passages)
-        if most < wanted:
+        others = most if source in {*WRITTEN, "random"} else most - 1  # a query's own passage takes a place
+        if others < wanted:
             raise UserError(
-                f"recipe: negatives.per_query {wanted}: kind {source} has at most {most} candidates for a query; set "
+                f"recipe: negatives.per_query {wanted}: kind {source} has at most {others} candidates for a query; set "
                 f"negatives.{source}.{key} to {wanted if source in WRITTEN else wanted + 1} or more"
             )
         rules = recipe.selection.rules_for(kind)

@@ -150,6 +150,8 @@ _QUOTES = {
     "\u00ab": "\u00bb", "\u00bb": "\u00ab\u00bb", "\u2018": "\u2019", "\u201a": "\u2018\u2019", "\u2039": "\u203a",
     "\u203a": "\u2039", "\u300c": "\u300d", "\u300e": "\u300f", "\u300a": "\u300b",
 }  # fmt: skip
+_BARE = re.compile(r"[^\W_]+(?:(?:,? |[-'\u2019])[^\W_]+)*[?.]?")
+"""Words alone; most answers are this, and to look for all else takes a tenth of a millisecond."""
 _AROUND = " \t\r\n\u00a0\u200b\ufeff"
 
 
@@ -166,6 +168,8 @@ def unwrapped(text: str, source: str = "", *, passage: bool = False) -> str:
     >>> unwrapped("Sure! Here is a query for it:" + chr(10) * 2 + "what is it?")
     'what is it?'
     """
+    if _BARE.fullmatch(text) and not _EXCLAIMED[False].match(text):
+        return text
     while (shorter := _once(text.strip(_AROUND), source, passage=passage)) != text:
         text = shorter
     return text

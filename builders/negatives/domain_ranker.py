@@ -11,6 +11,7 @@ BM25's hits do answer a query: it learns to rank them low, and so BM25's very be
 cross-encoder where one fits.
 """
 
+import json
 import logging
 import subprocess
 import sys
@@ -76,18 +77,26 @@ def train(config: CrossEncoderConfig, queries: pa.Table, context: Context, folde
     by_query = _rows(queries, context)
     by_title = _rows(titled(context.passages, config.train_titles, context.seed), _without_titles(context))
     pairs = folder.with_name(f"{folder.name}-data")
+    note = pairs / "made-from.json"
+    before = note.read_text("utf-8") if note.is_file() else None
     for kind, rows in by_query.items():
         write_config(pairs, kind, pa.concat_tables([rows, by_title[kind]]))
+    now = json.dumps([recipe_revision(config.train_with), *map(sha256_file, sorted(pairs.rglob("*.parquet")))])
+    note.write_text(now, "utf-8")
     numbers = by_query["bm25"].num_rows, by_title["bm25"].num_rows
     logger.info("training a cross-encoder on %d queries and %d titles by %s", *numbers, config.train_with)
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--quiet"),
         *(str(ROOT / "training" / "train.py"), str(config.train_with)),
         *("--set", f"dataset={pairs}", "--out", str(folder)),
+        *(["--fresh"] if before not in {None, now} else []),
     ]
     code = subprocess.run(command, check=False).returncode
     if code != 0:
-        raise UserError(f"{TRAIN_WITH} {config.train_with}: training ended with exit code {code}; see its output above")
+        raise UserError(
+            f"{TRAIN_WITH} {config.train_with}: training ended with exit code {code}; see its output above, and delete "
+            f"{folder} if it asks for --fresh"
+        )
     return folder
 
 

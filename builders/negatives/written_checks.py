@@ -17,7 +17,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from builders.corpus import sample
-from builders.meta_talk import folded, phrases, uses
+from builders.meta_talk import NONE, Phrases, folded, phrases
 from builders.passages import Passages
 from builders.texts import Shingles, containment, shingles, similarity
 from foils.languages import is_in, length, script
@@ -70,7 +70,7 @@ class Style(NamedTuple):
     most: int = sys.maxsize
     script: str = ""
     language: str = ""
-    phrases: tuple[re.Pattern[str], ...] = ()
+    phrases: Phrases = NONE
     lifted: tuple[str, ...] = ()
 
 
@@ -100,13 +100,13 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
         main = main if len(texts) - without_letters - times <= mixed else ""
         own = language if sum(not is_in(text, language) for text in texts) <= mixed else ""
         lifted += [name for name, value in (("script", main), ("language", own)) if not value]
-    used: tuple[re.Pattern[str], ...] = ()
+    used = NONE
     if checks.meta_talk:
         plain, few = list(map(folded, sampled.table["text"].to_pylist())), USED_BY_CORPUS * len(texts)
         known = phrases(language)
-        used = tuple(each for each in known if sum(each.search(text) is not None for text in plain) <= few)
-        if len(used) < len(known):
-            lifted.append(f"{len(known) - len(used)} of {len(known)} phrases of meta-talk")
+        used = Phrases(each for each in known.each if sum(re.search(each, text) is not None for text in plain) <= few)
+        if len(used.each) < len(known.each):
+            lifted.append(f"{len(known.each) - len(used.each)} of {len(known.each)} phrases of meta-talk")
     return Style(fewest, most, main, own, used, tuple(lifted))
 
 
@@ -125,7 +125,7 @@ def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str
     words = length(text)
     if not style.fewest <= words <= style.most:
         return "too-short" if words < style.fewest else "too-long"
-    if uses(text, style.phrases):
+    if style.phrases.used_in(text):
         return "meta-talk"
     if positive and checks.positive and are_copies(shingles(text), shingles(positive)):
         return "positive-copy"
@@ -143,7 +143,7 @@ def without_talk(text: str, style: Style) -> str:
     """
     lines = text.strip().splitlines()
     for at in (0, -1):
-        while len(lines) > 1 and (_RULE.fullmatch(lines[at]) or uses(lines[at], style.phrases)):
+        while len(lines) > 1 and (_RULE.fullmatch(lines[at]) or style.phrases.used_in(lines[at])):
             del lines[at]
     return "\n".join(lines).strip()
 

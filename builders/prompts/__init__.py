@@ -7,7 +7,7 @@ A file holds the prompt in English and its editions for corpora in other languag
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -95,9 +95,8 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats its instructions: `LEAK_WORDS` words in a row of it, or an example's answer."""
-        words, secrets = _folded(text), _secrets(self)
-        runs = [" ".join(words[start : start + LEAK_WORDS]) for start in range(len(words) - LEAK_WORDS + 1)]
-        return " ".join(words) in secrets[1:] or any(run in secret for run in runs for secret in secrets)
+        words, (runs, answers) = _folded(text), _secrets(self)
+        return tuple(words) in answers or not runs.isdisjoint(_runs(words))
 
     def wrapped(self, text: str, count: int) -> str:
         """An input as the LLM gets it."""
@@ -206,10 +205,15 @@ def prompt_text(name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _secrets(prompt: Prompt) -> tuple[str, ...]:
-    """The instructions, then the examples' answers, as rows of words."""
-    answers = [line for turn in prompt.turns for line in turn.answer.splitlines()]
-    return tuple(" ".join(_folded(text)) for text in (prompt.system, *answers))
+def _secrets(prompt: Prompt) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    """The runs of words in the instructions and the examples' answers, and those answers, as words."""
+    answers = [_folded(line) for turn in prompt.turns for line in turn.answer.splitlines()]
+    return {run for words in (_folded(prompt.system), *answers) for run in _runs(words)}, set(map(tuple, answers))
+
+
+def _runs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All `LEAK_WORDS` words in a row."""
+    return zip(*(words[start:] for start in range(LEAK_WORDS)), strict=False)
 
 
 def _folded(text: str) -> list[str]:

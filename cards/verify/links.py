@@ -20,6 +20,9 @@ from msgspec import Struct
 from foils import words
 from foils.errors import UserError, scrub
 
+_NOT_THERE = (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)
+_OUT_OF_REACH = (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError)
+
 Status = Literal["verified", "unverifiable", "broken"]
 
 
@@ -46,6 +49,9 @@ class BrokenError(Exception):
     """The link leads nowhere, or to something else than it says."""
 
 
+_FOUND_OTHERWISE = (UnverifiableError, BrokenError, UserError, HFValidationError, OSError, pa.ArrowException)
+
+
 def require(holds: object, otherwise: str) -> None:
     """Confirms what a link states.
 
@@ -67,16 +73,23 @@ def examine(name: str, look: Callable[[], str]) -> Link:
     """
     try:
         return Link("verified", name, look())
-    except GatedRepoError:
-        return Link("unverifiable", name, "gated: your token may not read it")
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
-        return Link("broken", name, "not on the Hub, or hidden from your token")
-    except (OfflineModeIsEnabled, HfHubHTTPError, httpx2.TransportError, ConnectionError) as error:
-        return Link("unverifiable", name, f"the Hub did not answer: {_line(error)}")
-    except UnverifiableError as error:
-        return Link("unverifiable", name, _line(error))
-    except (BrokenError, UserError, HFValidationError, OSError, pa.ArrowException) as error:
-        return Link("broken", name, _line(error))
+    except (
+        *_OUT_OF_REACH,
+        UnverifiableError,
+        BrokenError,
+        UserError,
+        HFValidationError,
+        OSError,
+        pa.ArrowException,
+    ) as error:
+        said = error.__context__ if isinstance(error, UserError) and error.__context__ else error  # by the Hub's client
+        if isinstance(said, GatedRepoError):
+            return Link("unverifiable", name, "gated: your token may not read it")
+        if isinstance(said, _NOT_THERE):
+            return Link("broken", name, "not on the Hub, or hidden from your token")
+        if isinstance(said, _OUT_OF_REACH):
+            return Link("unverifiable", name, f"the Hub did not answer: {_line(said)}")
+        return Link("unverifiable" if isinstance(error, UnverifiableError) else "broken", name, _line(error))
 
 
 def table(links: Sequence[Link]) -> str:

@@ -50,7 +50,7 @@ def what_intervals_mean(comparison: Comparison) -> str:
     )
     return (
         f"Intervals speak of {spoken}; none speaks of another corpus or base. Verdicts: 5 % over all pairs of a table "
-        f"(Holm); equivalent: certainly less than {comparison.margin:g} apart."
+        f"(Holm), each table for itself; equivalent: certainly less than {comparison.margin:g} apart."
     )
 
 

@@ -1,6 +1,7 @@
 """What the build's own cross-encoder is trained on."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from builders.dataset.folder import read_config, read_manifest
 from builders.negatives.domain_ranker import titled
 from tests.conftest import ANIMALS, BASE
 
+TITLES_WANTED = "negatives.cross-encoder.train_titles"
 TITLES = ["How owls hunt", "Bees", "How bees dance", "How bees dance", "", "Eels swim far away"]
 
 
@@ -49,7 +51,7 @@ def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
         "corpus.source": f'"{tmp_path / "titled.jsonl"}"',
         "negatives.kinds": '["bm25", "cross-encoder", "random"]',
         "negatives.cross-encoder.train_with": f'"{tmp_path / "ranker.toml"}"',
-        "negatives.cross-encoder.train_titles": "9",
+        TITLES_WANTED: "9",
     }
     folder = build_animals("own-ranker", *(f"{key}={value}" for key, value in overrides.items()))
     queries = read_config(folder, read_manifest(folder), "queries").num_rows
@@ -65,3 +67,7 @@ def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
     assert 0 <= manifest["mining"]["cross-encoder"]["own passage above the pool"] <= 1
     assert run["training"]["steps"] == 2
     assert "It puts a query's own passage above" in (folder / "README.md").read_text("utf-8")
+    shutil.rmtree(folder)  # what the user is asked to do before another recipe's build; the ranker stays
+    again = build_animals("own-ranker", *(f"{key}={value}" for key, value in {**overrides, TITLES_WANTED: "5"}.items()))
+    assert json.loads((folder.parent / "own-ranker-domain-ranker" / "run.json").read_text("utf-8")) != run
+    assert read_manifest(again)["models"] != manifest["models"]

@@ -63,6 +63,10 @@ def test_each_mistake_is_named(tmp_path, text, words):
             r"per_query 40: kind random has at most 20 candidates for a query; set negatives.random.depth to 41",
         ),
         (
+            'negatives={kinds = ["bm25"], per_query = 50}',
+            r"per_query 50: kind bm25 has at most 49 candidates for a query; set negatives.bm25.depth to 51",
+        ),
+        (
             "selection.kinds={bm25 = {rank_min = 51}}",
             r"selection for bm25: rank_min 51 and the last rank, 50, leave 0 of a query's candidates, .*per_query is 1",
         ),

@@ -5,7 +5,7 @@ import pytest
 from builders.answers import texts_of
 from builders.llm.messages import ChatAnswer, answer_of
 from builders.llm.thoughts import without_thoughts
-from builders.meta_talk import phrases, refusals, uses
+from builders.meta_talk import phrases, refusals
 from builders.prompts import load_prompt
 from builders.wrapping import is_lead_in, unwrapped
 
@@ -331,8 +331,8 @@ REFUSALS = {
 @pytest.mark.parametrize(("language", "text"), [(code, text) for code, texts in REFUSALS.items() for text in texts])
 def test_a_refusal_is_known_in_its_language(language, text):
     for of_corpus in (language, "en", "de"):  # an LLM falls back on any
-        assert uses(text, refusals(of_corpus))
-        assert uses(text, phrases(of_corpus))
+        assert refusals(of_corpus).used_in(text)
+        assert phrases(of_corpus).used_in(text)
 
 
 @pytest.mark.parametrize(
@@ -350,4 +350,4 @@ def test_a_refusal_is_known_in_its_language(language, text):
     ],
 )
 def test_a_query_in_the_first_person_is_no_refusal(text):
-    assert not [code for code in REFUSALS if uses(text, refusals(code))]
+    assert not [code for code in REFUSALS if refusals(code).used_in(text)]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from contextlib import chdir
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +15,15 @@ from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
 from cards.publish.release import Target
 from cards.verify.__main__ import verify
+from cards.verify.dataset import model_at
 from cards.verify.links import examine
 from eval import run
 from eval.recipe import EvalRecipe
 from foils.errors import UserError
+from foils.hub import download
+from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe
+from foils.records import ModelEntry
 from tests.chat_server import ChatServer, about_animals
 from tests.conftest import ANIMALS, BASE, HUB, as_corpus
 from tests.fixtures import commands
@@ -346,3 +351,18 @@ def test_a_mistake_of_ours_is_not_called_a_broken_link():
 
     with pytest.raises(KeyError):
         examine("scores", look)
+
+
+def test_what_cannot_be_looked_at_is_not_called_broken(hub, monkeypatch):
+    hub.create_repo("dataset", "bob/gated", gated=True)
+    commit = hub.commit("dataset", "bob/gated", {"manifest.json": b"{}"})
+
+    def look():
+        return download("bob/gated", commit, "dataset", ["manifest.json"])
+
+    assert examine("rows", look).status == "unverifiable"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert examine("rows", look).status == "unverifiable"
+    absent = ModelEntry("sentence-transformers/absent", "sha256:0")
+    monkeypatch.setitem(EMBEDDED_MODELS, "absent", ("absent", "", absent.name, "0"))
+    assert "package absent is not installed" in examine("model", partial(model_at, absent)).detail
