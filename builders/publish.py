@@ -51,7 +51,7 @@ def publish_dataset(folder: Path, target: Target) -> None:
     if target.dry_run:
         return
     card = card_for_version(without_block(generated), manifest, target.repo_id, release.version)
-    card = released_card(card, release, {"license": licence}, merge_with_history)
+    card = released_card(card, release, licence, merge_with_history)
     _write_card(folder, carried(card, folder))
     load, loaded = partial(_load, target.repo_id, manifest), f"{len(manifest['configs'])} configurations "
     publish(Bundle(folder, "dataset", MANIFEST, card, merge_with_history, load, loaded), target, release.version)

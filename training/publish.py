@@ -53,9 +53,7 @@ def publish_model(folder: Path, target: Target) -> None:
     if target.dry_run:
         return
     merge = partial(merge_model_cards, weights=record["model"]["revision"])
-    chosen = target.license or release.remote_data().get("license")  # over the base's own
-    licence = {"license": chosen} if chosen else {}
-    card = released_card(model_card(record, target.repo_id, release.version), release, licence, merge)
+    card = released_card(model_card(record, target.repo_id, release.version), release, target.license, merge)
     bundle = Bundle(folder, "model", RUN_RECORD, card, merge, superseded=partial(_outdated, record["model"]))
     publish(bundle, target, release.version)
 

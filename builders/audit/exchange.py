@@ -119,19 +119,21 @@ def _cell(text: str) -> str:
 def _filled(file: Path) -> Iterator[tuple[int, str, str]]:
     """Line, pair and answer of a CSV's rows; ids and answers are ASCII, so another encoding of texts does no harm."""
     try:
-        text = file.read_bytes().decode("utf-8-sig", "replace")
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"--import {file}: cannot be read ({error.strerror}); wanted a filled export") from None
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)  # some countries' spreadsheets write semicolons
+    is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as a spreadsheet saves "Unicode text"
+    text = content.decode("utf-16" if is_wide else "utf-8-sig", "replace")
+    delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)  # some countries' spreadsheets write semicolons
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        header = [name.strip().casefold() for name in next(reader, [])]
+        header = [name.strip().casefold() for name in next(filter(any, reader), [])]
         for column in ("pair", "relevant"):
             if header.count(column) != 1:
                 found = ", ".join(filter(None, header)) or "nothing"
                 raise UserError(
-                    f"--import {file}: line 1 has no column {column!r}, or two; it has {found}; save the filled export "
-                    "as CSV in UTF-8"
+                    f"--import {file}: line {max(reader.line_num, 1)} has no column {column!r}, or two; it has "
+                    f"{found}; save the filled export as CSV in UTF-8"
                 )
         begins = reader.line_num + 1
         for row in reader:

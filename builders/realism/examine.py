@@ -19,6 +19,7 @@ from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import gaps
 from builders.realism.hardness import describe, draw, figures, is_scored, margins
+from builders.realism.query_log import distance, read_log
 from builders.realism.separability import by_words, joined, telling_words
 from builders.selection.stored import with_positives
 from foils.models import resolve_model
@@ -38,7 +39,7 @@ def examine(
     Args:
         folder: of a finished build.
         score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
-        query_log: a file of real queries that the data set's queries are compared with; see `gaps.read_log`.
+        query_log: a file of real queries that the data set's queries are compared with; see `query_log.read_log`.
 
     Returns:
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
@@ -46,7 +47,7 @@ def examine(
     Raises:
         UserError: the folder holds no data set, the model does not exist, or the query log cannot be read.
     """
-    log = None if query_log is None else gaps.read_log(query_log)
+    log = None if query_log is None else read_log(query_log)
     dataset = DataSet(folder)
     corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in ("corpus", "queries", "default"))
     passages, asked = Passages(corpus), with_positives(queries, qrels)
@@ -124,7 +125,7 @@ def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language:
     ids = {"_id": pa.array(log)}  # a log's queries have no ids: their texts are drawn by
     sampled = drawn(pa.table(ids))["_id"].to_pylist()
     pairs = list(zip(texts, used["corpus-id"].to_pylist(), strict=True))
-    return found | {"log": gaps.distance(pairs, sampled, SEED)}
+    return found | {"log": distance(pairs, sampled, SEED)}
 
 
 def _hardness(

@@ -1,23 +1,15 @@
-"""What can be counted of generated texts and queries: their length, their repetition, the words of their passage.
-
-A data set's queries are also compared with a log of those that people typed.
-"""
+"""What can be counted of generated texts and queries: their length, their repetition, the words of their passage."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from builders.hashing import hashed
-from builders.realism.separability import by_words, joined, telling_words, tokens_of
+from builders.realism.separability import tokens_of
 from builders.retrieval.bm25.languages import stop_words_of
 from builders.texts import shingles
-from foils.beir import texts as texts_in
-from foils.errors import UserError
 from foils.languages import length
-from foils.tables import form_of, read
 from foils.texts import normalised
 
 NEAR = 0.6
@@ -81,37 +73,3 @@ def near_duplicates(texts: Sequence[str]) -> float:
     row, col, both = shared.row[earlier], shared.col[earlier], shared.data[earlier]
     near = row[both >= NEAR * (sizes[row] + sizes[col] - both)]
     return round(len(np.unique(near)) / len(texts), 4)
-
-
-def read_log(path: Path) -> list[str]:
-    """Reads the queries of a log, each once: a text file with a query a line, or a file with a column `text`.
-
-    Raises:
-        UserError: the file is missing, malformed or empty.
-    """
-    where = f"--query-log {path}"
-    if form_of(path):
-        found = texts_in(read([path], ["text"], "--query-log"), ["text"], ["text"], where, "wanted queries under text")
-        lines = [text for rows in found for text in rows.values[0]]
-    else:
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise UserError(f"{where}: cannot be read ({reason}); wanted UTF-8 text, a query a line") from None
-    queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not queries:
-        raise UserError(f"{where}: holds no query; wanted UTF-8 text, a query a line")
-    return queries
-
-
-def distance(queries: Sequence[tuple[str, str]], log: Sequence[str], seed: int) -> dict[str, Any]:
-    """Compares queries, each with its passage's id, with those of a log: words that separate them, and lengths."""
-    sides = joined(queries, [(query, f"log {query}") for query in log])
-    return {
-        "sampled": len(log),
-        "words": lengths(log),
-        "auc": by_words(sides, seed),
-        "telling": telling_words(sides),
-        "length_gap": length_gap([query for query, _ in queries], log),
-    }

@@ -104,11 +104,8 @@ def _write(
     record = {
         "recipe": {**recipe, "overrides": [*recipe["overrides"], *overrides], "identity": identity},
         "settings": msgspec.to_builtins(config),
-        "inputs": {
-            **manifest["inputs"],
-            "recipe": identity,
-            "selected_again": True,
-        },  # so a build never takes it for its own
+        # By the mark, a build never takes it for its own.
+        "inputs": {**manifest["inputs"], "recipe": identity, "selected_again": True},
         "funnel": {**manifest["funnel"], "queries with negatives of every kind": len(selection.queries)},
         "fates": selection.summary,
         "mixes": selection.mixes,

@@ -65,17 +65,6 @@ class Release(Struct, frozen=True):
             return f"{self.version}: nothing differs from it"
         return f"{self.version}: {self.change.level} after {self.previous}: {'; '.join(self.change.reasons)}"
 
-    def remote_data(self) -> Mapping[str, Any]:
-        """The front matter of the README on `main`.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        try:
-            return parse_card(self.remote_card).data
-        except UserError as error:
-            raise UserError(f"{self.repo_id}: {CARD} on the Hub: {error}") from None
-
     def changelog(self) -> str:
         """The card's section on versions, the newest first."""
         entries = {**_entries(self.tagged_card), **_entries(self.remote_card)}
@@ -191,13 +180,13 @@ def plan_release(
     return Release(target.repo_id, latest, latest, None, card, tagged)
 
 
-def released_card(generated: str, release: Release, extra: Mapping[str, Any], merge: Callable[[str, str], str]) -> str:
+def released_card(generated: str, release: Release, licence: str | None, merge: Callable[[str, str], str]) -> str:
     """The card of a version: generated parts and version history anew, all else as it is on the Hub.
 
     Args:
         generated: the folder's card, with its `use` block made for this version.
         release: the version.
-        extra: YAML keys to set.
+        licence: as the command or the data says it; without one, that on the Hub goes before the generated card's.
         merge: `(generated card, card on the Hub) -> card`.
 
     Raises:
@@ -205,8 +194,10 @@ def released_card(generated: str, release: Release, extra: Mapping[str, Any], me
     """
     card = parse_card(generated)
     text = with_block(card.text, CHANGELOG, block(CHANGELOG, release.changelog()))
-    ours = card._replace(data={**card.data, **extra, "version": str(release.version)}, text=text)
     try:
+        chosen = licence or parse_card(release.remote_card).data.get("license")
+        data = {**card.data, **({"license": chosen} if chosen else {}), "version": str(release.version)}
+        ours = card._replace(data=data, text=text)
         return merge(ours.render(), release.remote_card)
     except UserError as error:
         raise UserError(f"{release.repo_id}: {CARD} on the Hub: {error}") from None

@@ -30,6 +30,10 @@ def dataset_links(artefact: Artefact) -> Iterator[Link]:
     """All links of a data set, from its tag to its corpus."""
     yield check_version(artefact)
     yield check_files(artefact)
+    try:
+        models = artefact.manifest().models
+    except (BrokenError, UserError):  # the link of the files says so
+        return
     for name, look in (
         ("rows and columns", _rows),
         ("recipe", _recipe),
@@ -43,10 +47,6 @@ def dataset_links(artefact: Artefact) -> Iterator[Link]:
         ("code", _code),
     ):
         yield examine(f"data set: {name}", partial(look, artefact))
-    try:
-        models = artefact.manifest().models
-    except (BrokenError, UserError):
-        return
     for role, model in models.items():
         yield examine(f"data set: model for {role}", partial(model_at, model))
 

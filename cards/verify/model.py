@@ -19,18 +19,19 @@ def model_links(artefact: Artefact) -> Iterator[Link]:
     """All links of a model, from its figures to the corpus of its data set."""
     yield check_version(artefact)
     yield check_files(artefact)
+    try:
+        run = artefact.run()
+    except (BrokenError, UserError):  # the link of the files says so
+        return
     weights = examine("model: weights", partial(_weights, artefact))
     yield weights
     yield examine("model: card", partial(_card, artefact))
-    yield examine("model: base", lambda: model_at(artefact.run().base))
+    yield examine("model: base", partial(model_at, run.base))
     if weights.status == "verified":
-        yield from evaluation_links(artefact, artefact.run().weights())
-    tag = examine("model: data set", lambda: _at_its_tag(artefact.run().dataset))
+        yield from evaluation_links(artefact, run.weights())
+    dataset = run.dataset
+    tag = examine("model: data set", partial(_at_its_tag, dataset))
     yield tag
-    try:
-        dataset = artefact.run().dataset
-    except (BrokenError, UserError):
-        return
     for each in dataset.also:
         yield examine(f"model: further data {each.name}", partial(_at_its_tag, each))
     if tag.status != "verified":

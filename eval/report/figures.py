@@ -1,6 +1,7 @@
 """The pictures of a comparison, for light pages and dark ones, each with a description and a caption."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,10 @@ MARKS = {  # Okabe and Ito's colours, which the colour-blind tell apart, and a s
 
 _SETTINGS = {"svg.hashsalt": "foils", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 10}
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+COLOURS = ("#3b8bc4", "#d55e00", "#009e73", "#cc79a7", "#c99700", "#56b4e9")
+"""Of the same set, for arms; those beyond the sixth differ by shape."""
+SHAPES = ("o", "s", "^")
+_WIDE = 20  # times the least cost: beyond it only a logarithmic axis shows all
 
 
 class Picture(NamedTuple):
@@ -38,10 +43,10 @@ class Picture(NamedTuple):
         return Markup(text[text.index("<svg") :])  # noqa: S704  # our own drawing
 
 
-def write_pictures(folder: Path, pictures: Iterable[Picture]) -> None:
+def write_pictures(folder: Path, pictures: Iterable[Picture | None]) -> None:
     """Writes every picture in all its formats to a folder's `figures/`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
+    for picture in filter(None, pictures):
         for form, drawn in picture.drawn.items():
             (folder / "figures" / f"{picture.name}.{form}").write_bytes(drawn)
 
@@ -60,18 +65,36 @@ def forests(comparison: Comparison) -> list[Picture]:
     return found
 
 
-def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, margin: float) -> dict[str, bytes]:
-    """Differences with their intervals, a panel each task, and the band within which arms count as equivalent.
+def pareto(comparison: Comparison) -> Picture | None:
+    """Quality against money, or against seconds of the build where no prices are known; None where neither is.
 
-    As `png` and `svg`, on no background; equal drawings become equal bytes.
+    A line joins those arms that no other beats in both.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    costs = comparison.costs
+    scores = {row.arm: row.metrics[MAIN_METRIC] for row in comparison.tables[-1].rows}
+    money = {cost.arm: cost.per_thousand_rows(cost.money) for cost in costs}
+    seconds = {cost.arm: cost.per_thousand_rows(cost.build_seconds) for cost in costs}
+    currency = next((cost.currency for cost in costs if cost.currency), None)
+    amounts, unit = (money, currency) if currency and any(money.values()) else (seconds, "seconds")
+    points = {arm: (amount, scores[arm]) for arm, amount in amounts.items() if amount is not None}
+    if not any(amount for amount, _ in points.values()):
+        return None
+    label = f"{unit} for the negatives of a thousand rows"
+    each = "; ".join(f"{arm} {amount:.4g}, {score:.4f}" for arm, (amount, score) in points.items())
+    return Picture(
+        _pareto(points, label, scores[BASE]),
+        "pareto",
+        f"nDCG@10 against {label}: {each}; untouched base {scores[BASE]:.4f}.",
+        "The line joins the kinds that no other beats in both; differences within the intervals above are none.",
+    )
+
+
+def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, margin: float) -> dict[str, bytes]:
+    """Differences with their intervals, a panel each task, and the band within which arms count as equivalent."""
     from matplotlib.lines import Line2D
 
     rows = sum(len(found) for _, found in panels)
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(8, 0.8 + 0.45 * len(panels) + 0.32 * rows), layout="constrained")
+    with _figure(0.8 + 0.45 * len(panels) + 0.32 * rows) as figure:
         heights = [len(found) + 0.6 for _, found in panels]
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (table, found) in zip(grid, panels, strict=True):
@@ -86,12 +109,7 @@ def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, mar
             if word in present
         ]
         figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False, labelcolor=TEXT, fontsize=9)
-        drawn = {}
-        for form, metadata in (("png", {"Software": None}), ("svg", _NO_METADATA)):
-            target = BytesIO()
-            figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
-            drawn[form] = target.getvalue()
-        return drawn
+        return _bytes(figure)
 
 
 def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -> str:
@@ -106,6 +124,39 @@ def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -
     return f"Difference in {MAIN_METRIC} to {against} with 95 % intervals. {'. '.join(tasks)}."
 
 
+def _pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) -> dict[str, bytes]:
+    with _figure(4.2) as figure:
+        axes = figure.add_subplot()
+        costs = sorted(spent for spent, _ in points.values() if spent > 0)
+        if costs[-1] > _WIDE * costs[0]:
+            axes.set_xscale("symlog", linthresh=costs[0])
+        axes.plot(*zip(*(points[arm] for arm in front(points)), strict=True), color=TEXT, linewidth=1.2)
+        for number, (arm, point) in enumerate(points.items()):
+            colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number // len(COLOURS) % len(SHAPES)]
+            axes.plot(*point, color=colour, marker=shape, markersize=7, linestyle="none", label=arm)
+        axes.axhline(base, color=TEXT, linestyle=(0, (5, 2)), linewidth=1, label=BASE)
+        axes.margins(0.08)
+        axes.set_xlim(left=-costs[0] / 4 if axes.get_xscale() == "symlog" else -costs[-1] / 20)
+        axes.set_xlabel(cost, color=TEXT)
+        axes.set_ylabel(MAIN_METRIC, color=TEXT)
+        figure.legend(loc="outside right upper", frameon=False, labelcolor=TEXT, fontsize=9)
+        _plain(axes)
+        return _bytes(figure)
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The arms that no other beats in both cost and quality, the cheapest first.
+
+    >>> front({"a": (1, 0.5), "b": (2, 0.4), "c": (3, 0.6), "d": (1, 0.4)})
+    ['a', 'c']
+    """
+    found: list[str] = []
+    for arm, (_, score) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if not found or score > points[found[-1]][1]:
+            found.append(arm)
+    return found
+
+
 def _panel(axes: Any, title: str, found: Sequence[Verdict], margin: float) -> None:
     axes.axvspan(-margin, margin, color=BAND, alpha=0.18, linewidth=0)
     axes.axvline(0, color=TEXT, linewidth=0.9)
@@ -117,7 +168,32 @@ def _panel(axes: Any, title: str, found: Sequence[Verdict], margin: float) -> No
     axes.set_title(title, loc="left", fontsize=10, color=TEXT)
     axes.set_yticks(range(len(found)), [verdict.first for verdict in found])
     axes.set_ylim(len(found) - 0.5, -0.5)  # the first arm on top
+    _plain(axes, "x")
+
+
+def _plain(axes: Any, lines: str = "both") -> None:
+    """Nothing but the grid and grey words."""
     axes.tick_params(colors=TEXT, length=0)
-    axes.grid(axis="x", color=BAND, alpha=0.35, linewidth=0.6)
+    axes.grid(axis=lines, color=BAND, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[Any]:
+    """A figure of the report's width and letters; equal drawings become equal bytes."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_SETTINGS):
+        yield Figure(figsize=(8, height), layout="constrained")
+
+
+def _bytes(figure: Any) -> dict[str, bytes]:
+    """A figure as `png` and `svg`, on no background."""
+    found = {}
+    for form, metadata in (("png", {"Software": None}), ("svg", _NO_METADATA)):
+        target = BytesIO()
+        figure.savefig(target, format=form, dpi=150, transparent=True, metadata=metadata)
+        found[form] = target.getvalue()
+    return found

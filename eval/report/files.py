@@ -12,7 +12,7 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyarrow import csv
 
-from eval.report.figures import forests, write_pictures
+from eval.report.figures import forests, pareto, write_pictures
 from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, summary, what_intervals_mean
 from foils.comparison import BASE, Comparison, TaskQueries
 from foils.errors import UserError
@@ -39,12 +39,13 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def write_report(folder: Path, comparison: Comparison) -> None:
     """Writes `report.html`, its pictures into `figures/`, and every number as CSV."""
-    shown = forests(comparison)
+    shown, quality = forests(comparison), pareto(comparison)
     page = _environment.get_template("report.html").render(
         comparison=comparison,
         base_arm=BASE,
         summary=summary(comparison),
         forests=shown,
+        pareto=quality,
         metrics=list(METRICS),
         cells=difference_cells,
         costs=[cost_cells(cost, comparison.tables[-1]) for cost in comparison.costs],
@@ -54,7 +55,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
         shown=SHOWN_QUERIES,
     )
     (folder / "report.html").write_text(page, "utf-8")
-    write_pictures(folder, shown)
+    write_pictures(folder, [*shown, quality])
     _write_csv(folder, comparison)
 
 

@@ -67,6 +67,7 @@ def reordered(rows):
     [
         (list, {"encoding": "utf-8-sig"}),
         (list, {"encoding": "cp1252", "delimiter": ";"}),
+        (list, {"encoding": "utf-16", "delimiter": "\t"}),
         (list, {"lineterminator": "\n", "quoting": csv.QUOTE_ALL}),
         (reordered, {}),
     ],

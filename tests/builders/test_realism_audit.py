@@ -16,7 +16,7 @@ from builders.realism import examine as examine_module
 from builders.realism import hardness
 from builders.realism.__main__ import main
 from builders.realism.examine import examine
-from builders.realism.gaps import distance, read_log
+from builders.realism.query_log import distance, read_log
 from cards.templates import section
 from foils.errors import UserError
 from tests.fixtures import commands

@@ -116,7 +116,7 @@ def test_what_the_page_says(page_file, found):
     assert "bm25 is ahead of" in " ".join(found[-1].turned)  # birds turn it round
     assert "what is &lt;q1&gt; &amp; how many?" in text
     assert "<b>of text" not in text
-    names = ("forest-base", "forest-none")
+    names = ("forest-base", "forest-none", "pareto")
     figures = {file.name: file.read_bytes() for file in (page_file.parent / "figures").iterdir()}
     assert sorted(figures) == sorted(f"{name}.{form}" for name in names for form in ("png", "svg"))
     assert all(figures[f"{name}.png"].startswith(b"\x89PNG") for name in names)
@@ -131,14 +131,15 @@ def test_in_a_browser(browser, page_file, tmp_path):
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(page_file.as_uri())
     figures = page.locator("figure [role=img]")
-    assert figures.count() == 2  # beside the base, beside none
+    assert figures.count() == 3  # beside the base, beside none, quality against cost
     assert (
         page.locator(".funnel .bar").nth(1).bounding_box()["width"]
         < page.locator(".funnel .bar").nth(0).bounding_box()["width"] / 20
     )
-    for figure in figures.all():
-        assert figure.locator("svg").bounding_box()["width"] > 300
-        assert "bm25 +0.0" in figure.get_attribute("aria-label")
+    assert "llm 0.2, 0.57" in figures.nth(2).get_attribute("aria-label")
+    for number in range(3):
+        assert figures.nth(number).locator("svg").bounding_box()["width"] > 300
+        assert number >= 2 or "bm25 +0.0" in figures.nth(number).get_attribute("aria-label")
 
     rows = page.locator("table.queries tbody tr")
     assert rows.count() == 120

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from tests.hub.clients import DATA, ndjson, paths, request, run
 
@@ -158,30 +158,21 @@ def test_references(hub, api):
     second = hub.commit(DATA, "alice/r", {"a.txt": b"a"})
     api.create_tag("alice/r", tag="v1", revision=first, repo_type=DATA)
     api.create_branch("alice/r", branch="feat/x", revision=first[:10], repo_type=DATA)
-    api.create_branch("alice/r", branch="v1", repo_type=DATA)  # beside the tag of that name
     api.upload_file(path_or_fileobj=b"b", path_in_repo="b.txt", repo_id="alice/r", repo_type=DATA, revision="feat/x")
     assert set(api.list_repo_files("alice/r", repo_type=DATA, revision="feat/x")) == {".gitattributes", "b.txt"}
     api.create_tag("alice/r", tag="v1", revision=second, exist_ok=True, repo_type=DATA)
     refs = api.list_repo_refs("alice/r", repo_type=DATA)
     assert {t.name: t.target_commit for t in refs.tags} == {"v1": first}  # the old target stays
-    assert {b.name: b.target_commit for b in refs.branches}["v1"] == second
-    for conflict in (
-        lambda: api.create_tag("alice/r", tag="v1", repo_type=DATA),
-        lambda: api.create_branch("alice/r", branch="feat/x", repo_type=DATA),
-        lambda: api.create_repo("alice/r", repo_type=DATA),
+    for status, refused in (
+        (409, lambda: api.create_tag("alice/r", tag="v1", repo_type=DATA)),
+        (409, lambda: api.create_branch("alice/r", branch="feat/x", repo_type=DATA)),
+        (409, lambda: api.create_repo("alice/r", repo_type=DATA)),
+        (404, lambda: api.create_tag("alice/r", tag="v3", revision="f" * 40, repo_type=DATA)),
+        (400, lambda: api.create_tag("alice/r", tag="not a name", repo_type=DATA)),
+        (403, lambda: api.delete_branch("alice/r", branch="main", repo_type=DATA)),
     ):
         with pytest.raises(HfHubHTTPError) as error:
-            conflict()
-        assert error.value.response.status_code == 409
-    assert api.create_repo("alice/r", repo_type=DATA, exist_ok=True) == f"{hub.url}/datasets/alice/r"
-    for unknown in ("v2", "f" * 40):
-        with pytest.raises(RevisionNotFoundError):
-            api.create_tag("alice/r", tag="v3", revision=unknown, repo_type=DATA)
-    with pytest.raises(HfHubHTTPError, match="Invalid tag name"):
-        api.create_tag("alice/r", tag="not a name", repo_type=DATA)
-    with pytest.raises(HfHubHTTPError, match="Cannot delete refs/heads/main"):
-        api.delete_branch("alice/r", branch="main", repo_type=DATA)
+            refused()
+        assert error.value.response.status_code == status
     api.delete_branch("alice/r", branch="feat/x", repo_type=DATA)
-    hub.tag(DATA, "alice/r", "v9", first)
-    hub.move_tag(DATA, "alice/r", "v9", "main")
-    assert hub.repo(DATA, "alice/r").tags == {"v1": first, "v9": second}
+    assert set(hub.repo(DATA, "alice/r").refs) == {"main"}
