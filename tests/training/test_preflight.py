@@ -209,7 +209,7 @@ def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model)
 
 @pytest.mark.parametrize(
     ("base", "positive", "share"),
-    [("minilm", "ეს არის ტექსტი", 100), ("minilm", "The text ეს არის.", 40), ("static", "ეს არის ტექსტი", 100),
+    [("minilm", "ይህ ጽሑፍ ነው", 100), ("minilm", "The text ይህ ነው.", 40), ("static", "ይህ ጽሑፍ ነው", 100),
      ("minilm", "Это обычный текст.", 0)],
 )  # fmt: skip
 def test_a_base_that_cannot_read_the_language(ready, tmp_path, base, positive, share):
