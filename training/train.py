@@ -162,9 +162,9 @@ def _check_devices(devices: int) -> None:
 def _launch(processes: int) -> int:
     """Runs this command in several processes, and returns the exit code of the first that failed."""
     import torch
-    from torch.distributed.run import parse_args, run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
 
     if not torch.accelerator.is_available():
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
