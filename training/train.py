@@ -162,16 +162,16 @@ def _check_devices(devices: int) -> None:
 def _launch(processes: int) -> int:
     """Runs this command in several processes, and returns the exit code of the first that failed."""
     import torch
-    from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
 
     if not torch.accelerator.is_available():
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # each process says itself what is wrong
     words = ["--standalone", "--nproc-per-node", str(processes), str(Path(__file__)), *sys.argv[1:]]
     try:
-        run.run(run.parse_args(words))
+        run(parse_args(words))  # type: ignore[no-untyped-call]
     except ChildFailedError as failed:
         code = failed.get_first_failure()[1].exitcode
         return code if code > 0 else 128 - code  # ended by a signal

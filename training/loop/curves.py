@@ -38,14 +38,14 @@ def add_curves(folder: Path, rows: History, seed: int) -> dict[str, str]:
     """Draws the curves into a model's folder.
 
     Returns:
-        `figure`, its path in the folder, and `alt`, the picture in words; nothing where no step was logged.
+        `figure`, its path in the folder, and `alt`, what it shows; nothing where no step was logged.
     """
     if not (_curve(rows, "loss") or _curve(rows, "dev_ndcg")):
         return {}
     file = folder / FIGURE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(draw(rows))
-    return {"figure": FIGURE, "alt": describe(rows, seed)}
+    return {"figure": FIGURE, "alt": f"Loss and, where measured, {METRIC} of held-out queries by step, seed {seed}."}
 
 
 def draw(rows: History) -> bytes:
@@ -67,24 +67,6 @@ def draw(rows: History) -> bytes:
         target = BytesIO()
         figure.savefig(target, format="png", dpi=150, metadata={"Software": None})
     return target.getvalue()
-
-
-def describe(rows: History, seed: int) -> str:
-    """The picture in words, for those who do not see it.
-
-    >>> describe([{"step": 0, "dev_ndcg": 0.5}, {"step": 9, "loss": 2.0}, {"step": 10, "dev_ndcg": 0.61}], 1)
-    'Training curves of seed 1: loss 2 at step 9; nDCG@10 of held-out queries 0.5000 untouched, 0.6100 at best (step 10), 0.6100 at the end (step 10).'
-    """  # noqa: E501
-    parts, losses, scores = [], _curve(rows, "loss"), _curve(rows, "dev_ndcg")
-    if losses:
-        ends = dict((losses[0], losses[-1]))
-        parts.append("loss " + ", ".join(f"{value:.3g} at step {step}" for step, value in ends.items()))
-    points = [f"{score:.4f} untouched" for step, score in scores if step == 0]
-    if trained := [point for point in scores if point[0] > 0]:
-        best, last = max(trained, key=lambda point: point[1]), trained[-1]
-        points += [f"{best[1]:.4f} at best (step {best[0]})", f"{last[1]:.4f} at the end (step {last[0]})"]
-    parts += [f"{METRIC} of held-out queries {', '.join(points)}"] if points else []
-    return f"Training curves of seed {seed}: {'; '.join(parts)}."
 
 
 def _curve(rows: History, key: str) -> list[tuple[int, float]]:

@@ -82,7 +82,8 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
     if arguments.max_steps > 0:
         planned, epochs = arguments.max_steps, math.ceil(arguments.max_steps / updates)
     deadline = perf_counter() + budget_s
-    varies = _in_time(sampler, deadline)
+    several = getattr(sampler, "batch_samplers", [sampler])
+    varies = any(isinstance(each, NoDuplicatesBatchSampler) for each in several)
     gone: list[_Epoch] = []
     for number in range(epochs if varies else 1):
         epoch = _epoch(sampler, number, list(sizes.values()), (announced, processes), deadline)
@@ -107,54 +108,22 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
     )
 
 
-class _InTime:
-    """A data set whose rows can be read until a deadline: one batch may take minutes to fill.
-
-    Raises:
-        TimeoutError: a row is read after the deadline.
-    """
-
-    def __init__(self, rows: Any, deadline: float) -> None:
-        self._rows, self._deadline = rows, deadline
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, row: int) -> Any:
-        if perf_counter() > self._deadline:
-            raise TimeoutError
-        return self._rows[row]
-
-
-def _in_time(sampler: Any, deadline: float) -> bool:
-    """Makes a sampler stop at the deadline; says whether the number of its batches differs from epoch to epoch."""
-    several = getattr(sampler, "batch_samplers", [sampler])
-    without_duplicates = [each for each in several if isinstance(each, NoDuplicatesBatchSampler)]
-    for each in without_duplicates:
-        if not each.precompute_hashes:
-            each.dataset = _InTime(each.dataset, deadline)
-    return bool(without_duplicates)
-
-
 def _epoch(sampler: Any, number: int, sizes: Sequence[int], limits: tuple[int, int], deadline: float) -> _Epoch:
     """Counts the batches of an epoch, up to the announced ones of each process."""
     announced, processes = limits
     starts, started = [0, *accumulate(sizes)], perf_counter()
     used, taken, of_parts, count, is_late = np.zeros(starts[-1], np.bool_), 0, [0] * len(sizes), 0, False
     sampler.set_epoch(number)
-    try:
-        for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
-            count += 1
-            for batch in step:
-                taken += len(batch)
-                of_parts[bisect_right(starts, batch[0]) - 1] += 1
-                used[batch] = True
-            if is_late := perf_counter() > deadline:
-                break
-    except TimeoutError:
-        is_late = True
+    for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
+        count += 1
+        for batch in step:
+            taken += len(batch)
+            of_parts[bisect_right(starts, batch[0]) - 1] += 1
+            used[batch] = True
+        if is_late := perf_counter() > deadline:
+            break
     seconds, distinct = perf_counter() - started, int(used.sum())
     if is_late and count < announced:
-        share = announced / max(count, 1 / processes)
+        share = announced / count
         return _Epoch(announced, [round(each * share) for each in of_parts], 0, 0, seconds * share, whole=False)
     return _Epoch(count, of_parts, starts[-1] - distinct, taken - distinct, seconds, whole=True)

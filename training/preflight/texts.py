@@ -5,14 +5,10 @@ from datasets import Dataset
 from msgspec import Struct
 from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
 
-from foils.texts import normalised
 from foils.words import shortened
-from training.rows.hold_out import Keys, key_of, text_keys
+from training.rows.hold_out import key_of, text_keys
 
 _FIRST = 5
-_LEFT_OUT = bytes(range(0x21)) + b"\x7f.,;:!?"
-"""What `normalised` may take out of a text in ASCII."""
-_MOST = 2**64 - 1
 
 
 class Texts(Struct, frozen=True):
@@ -41,7 +37,7 @@ class Texts(Struct, frozen=True):
 
 def examined(rows: Dataset) -> Texts:
     """Compares the texts of all rows by 64-bit hashes; among a million texts one errs with a probability of 1e-7."""
-    keys, blank = _keys(rows), key_of("")
+    keys, blank = {name: text_keys(rows, name) for name in text_columns(rows)}, key_of("")
     negatives = [name for name in keys if name.startswith("negative")]
     same = np.zeros(len(rows), np.bool_)
     for name in negatives:
@@ -72,30 +68,3 @@ def examined(rows: Dataset) -> Texts:
 def text_columns(rows: Dataset) -> list[str]:
     """The columns that go into the model."""
     return [name for name in rows.column_names if name not in DEFAULT_LABEL_COLUMNS]
-
-
-def _keys(rows: Dataset) -> dict[str, Keys]:
-    """Column -> numbers that are equal for texts that are the same, and only for them.
-
-    Normalising each text of a million rows would take minutes. Texts are first compared in a rough form, which is equal
-    wherever the normalised one is. Those that are equal there but not letter by letter are normalised.
-    """
-    rough = {name: text_keys(rows, name, _rough_key) for name in text_columns(rows)}
-    if not rough:
-        return {}
-    exact = np.concatenate([text_keys(rows, name, lambda text: hash(text or "") & _MOST) for name in rough])
-    together = np.concatenate([*rough.values()])
-    order = np.lexsort((exact, together))
-    together, exact = together[order], exact[order]
-    unclear = together[1:][(together[1:] == together[:-1]) & (exact[1:] != exact[:-1])]
-    unclear = np.append(unclear, np.uint64(_rough_key("")))
-    for name, column in rough.items():
-        places = np.flatnonzero(np.isin(column, unclear))
-        column[places] = text_keys(rows.select(places), name)
-    return rough
-
-
-def _rough_key(text: str | None) -> int:
-    text = text or ""
-    letters = (text if text.isascii() else normalised(text)).encode().lower().translate(None, _LEFT_OUT)
-    return hash(letters) & _MOST

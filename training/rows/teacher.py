@@ -49,17 +49,16 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
         UserError: some of these texts have no score.
     """
     columns = [name for name in rows.column_names if name != "query"]
-    asked = _Texts(_column(rows, ["query"]))
-    answering = _Texts(_column(rows, columns))
     stored = source.table(f"{PREFIX}{scorer}").load().data.table
     queries = source.table("queries", "queries").load().data.table
-    texts = queries["_id"].cast(pa.string()), queries["text"].cast(pa.large_string())
-    query = asked.codes_of_ids(stored["query-id"], *texts)
-    passage = answering.codes_of_ids(stored["corpus-id"], *_passages(source))
-    pairs = query * len(answering.unique) + passage
+    query, asked = _codes(stored["query-id"], queries["_id"], queries["text"], _column(rows, ["query"]))
+    passages, texts = _passages(source)
+    passage, answering = _codes(stored["corpus-id"], passages, texts, _column(rows, columns))
     usable = np.flatnonzero((query >= 0) & (passage >= 0) & stored["score"].is_valid().to_numpy())
-    wanted = np.tile(asked.codes, len(columns)) * len(answering.unique) + answering.codes
-    places = pc.fill_null(pc.index_in(pa.array(wanted), value_set=pa.array(pairs[usable])), -1).to_numpy()
+    pairs = (query * len(texts) + passage)[usable]
+    asked = np.tile(asked, len(columns))
+    wanted = np.where((asked >= 0) & (answering >= 0), asked * len(texts) + answering, -1)
+    places = pc.fill_null(pc.index_in(pa.array(wanted), value_set=pa.array(pairs)), -1).to_numpy()
     scores = np.append(_logits(stored["score"], scorer)[usable], np.nan)[places]  # NaN at place -1
     labels = scores.reshape(len(columns), len(rows)).T
     missing = np.isnan(labels)
@@ -75,24 +74,22 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
     return concatenate_datasets([rows, column], axis=1)
 
 
-class _Texts:
-    """Texts as numbers: `codes[i]` is the place of text i among the different ones.
+def _codes(
+    wanted: pa.ChunkedArray, ids: pa.ChunkedArray, texts: pa.ChunkedArray, asked: pa.ChunkedArray
+) -> tuple[Codes, Codes]:
+    """Numbers of the texts behind wanted ids, and of texts that are asked for; equal texts share one, -1 has none.
 
     Args:
-        texts: `(n,)`, with 64-bit offsets: all of them together may be longer than 2 GB.
+        wanted: ids, `(n_wanted,)`.
+        ids: of a data set; `texts` are theirs, with 64-bit offsets: together they may be longer than 2 GB.
+        texts: see `ids`.
+        asked: texts, `(n_asked,)`.
     """
-
-    def __init__(self, texts: pa.ChunkedArray) -> None:
-        encoded = texts.dictionary_encode()  # all chunks share the last one's dictionary
-        self.unique: pa.Array = encoded.chunk(encoded.num_chunks - 1).dictionary
-        self.codes: Codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks]).astype(np.int64)
-
-    def codes_of_ids(self, wanted: pa.ChunkedArray, ids: pa.ChunkedArray, texts: pa.ChunkedArray) -> Codes:
-        """`(n_wanted,)` codes of the texts behind wanted ids, -1 for all others; `ids` and `texts` are a data set's."""
-        codes = np.asarray(pc.fill_null(pc.index_in(texts, value_set=self.unique), -1).to_numpy(), np.int64)
-        here = np.flatnonzero(codes >= 0)
-        places = pc.fill_null(pc.index_in(wanted, value_set=ids.take(pa.array(here))), -1).to_numpy()
-        return np.where(places >= 0, np.r_[codes[here], -1][places], -1)
+    texts = texts.cast(pa.large_string())
+    first = pc.index_in(texts, value_set=texts)  # of the texts that are equal
+    found = (first.take(pc.index_in(wanted, value_set=ids)), pc.index_in(asked, value_set=texts))
+    by_id, by_text = (np.asarray(pc.fill_null(each, -1).to_numpy(), np.int64) for each in found)
+    return by_id, by_text
 
 
 def _column(rows: Dataset, columns: Sequence[str]) -> pa.ChunkedArray:
