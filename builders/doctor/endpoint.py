@@ -23,16 +23,6 @@ KEY_REFUSED = frozenset({401, 403})
 _OTHER_NAMES = {"max_tokens": ["max_completion_tokens"]}
 
 
-class _Entry(Struct):
-    id: str
-
-
-class _Page(Struct):
-    """A list of models."""
-
-    data: list[_Entry]
-
-
 class Finding(Struct, frozen=True):
     """One row of the table.
 
@@ -71,8 +61,8 @@ class Probe:
             if self._endpoint.base_url is not None:
                 async with PostingClient(self._endpoint, self._asked) as client:
                     page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
-                models = [entry.id for entry in msgspec.json.decode(page, type=_Page).data]
-        except (StatusError, msgspec.DecodeError, UnicodeDecodeError):
+                models = [str(entry["id"]) for entry in json.loads(page)["data"]]
+        except (StatusError, ValueError, KeyError, TypeError):
             pass  # it answers, which is all that matters here
         except (aiohttp.ClientError, OSError) as error:
             problem = (failure_of(error) or Failure(type(error).__name__)).words

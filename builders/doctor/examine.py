@@ -24,7 +24,7 @@ from builders.estimate.trial import ROUND_TRIP, Tried, try_stages
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.ledger import Ledger
-from builders.llm.messages import ChatAnswer, ChatRequest, Task
+from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.llm.rejections import Rejections, with_remedies
 from builders.llm.session import endpoint_of
 from builders.llm.store import CallStore
@@ -37,7 +37,7 @@ from foils.words import shortened
 WIDTH, NAME_WIDTH, STATUS_WIDTH = 100, 18, 9
 FEWEST, MOST = 8, 64
 """Rows that are tried: as many as are asked for at once."""
-LONGEST_QUOTE = 90
+QUOTE = 90
 _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORECASE)
 Say = Callable[[str], Any]
 
@@ -135,17 +135,17 @@ def _try(session: Llm, stages: Iterator[Tried], show: Callable[[Finding], None])
     """Shows what comes of each stage; ends with the first that gets nowhere."""
     first: dict[str, ChatAnswer] = {}
 
-    def saw(stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:  # noqa: ARG001
-        if answer is not None:
-            first.setdefault(stage, answer)
-
-    session.watch = saw
+    session.watch = lambda stage, _, __, answer: first.setdefault(stage, answer)
     try:
         for tried in stages:
             show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
     except UserError as error:
         stage = next(reversed(session.rejections), "answers")
-        said = f"; the first answer: {quoted(first[stage].text)}" if stage in first and first[stage].text else ""
+        said = (
+            f"; the first answer: {shortened(first[stage].text, QUOTE)!r}"
+            if stage in first and first[stage].text
+            else ""
+        )
         show(Finding(stage, "failed", f"{error}{said}"))
 
 
@@ -157,7 +157,7 @@ def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | No
         found = f"{usable} of {tried.asked} queries find their passage"
         found += "" if usable else " -> a larger queries.round_trip_k, or another llm.model"
     if first is not None:
-        found += f", the first: {quoted(first.text)}; "
+        found += f", the first: {shortened(first.text, QUOTE)!r}; "
         counts = (first.prompt_tokens, first.completion_tokens)
         uncounted = "tokens are not counted, so cost and budget are guessed from bytes"
         found += uncounted if None in counts else f"{counts[0]} tokens read, {counts[1]} written"
@@ -192,16 +192,6 @@ def _cost(ledger: Ledger) -> Finding:
     price = ledger.cost()
     found = f"{calls:.0f} answers, {read:,.0f} tokens read, {written:,.0f} written"
     return Finding("cost", "ok", f"{found}: {price}" if price else f"{found}; llm.prices has no price")
-
-
-def quoted(text: str) -> str:
-    r"""What a server wrote, shortened, on one line and without what would move a terminal's cursor.
-
-    >>> quoted("one\ntwo\x1b[2J")
-    '"one two?[2J"'
-    """
-    printable = "".join(letter if letter.isprintable() or letter.isspace() else "?" for letter in text)
-    return f'"{shortened(printable, LONGEST_QUOTE)}"'
 
 
 def row(finding: Finding) -> str:

@@ -103,14 +103,18 @@ class Account:
 
 
 class Ledger:
-    """All accounts of a build, and its budget."""
+    """All accounts of a build, and its budget.
+
+    Attributes:
+        reserved: money that is set aside for calls.
+    """
 
     def __init__(self, prices: PricesConfig | None = None, budget: float | None = None) -> None:
         self._prices = prices or PricesConfig()
         self._budget = budget
         self._accounts: dict[str, Account] = {}
         self._counted = Hashes()
-        self._reserved = 0.0
+        self.reserved = 0.0
         self._densest: float | None = None  # bytes per token of the prompts so far
 
     def account(self, stage: str) -> Account:
@@ -155,14 +159,14 @@ class Ledger:
 
     def reserve(self, bound: float) -> bool:
         """Sets money aside for a call; False if it might pass the budget."""
-        if self._budget is not None and self.money + self._reserved + bound > self._budget:
+        if self._budget is not None and self.money + self.reserved + bound > self._budget:
             return False
-        self._reserved += bound
+        self.reserved += bound
         return True
 
     def release(self, bound: float) -> None:
         """Gives back what was set aside, once the answer is in its account or will not come."""
-        self._reserved = max(0.0, self._reserved - bound)
+        self.reserved = max(0.0, round(self.reserved - bound, 12))
 
     def budget_spent(self, left: int, stage: str) -> UserError:
         """The error for a run whose next call might pass the budget."""

@@ -89,10 +89,10 @@ def test_a_healthy_server(doctor, chat_server):
     assert table.error is None
     assert {status for status, _ in table.rows.values()} == {"ok"}
     assert list(table.rows) == ["reachable", "key", "model", "queries", "round trip", "llm", "speed", "cost"]
-    assert '8 of 8 usable, the first: "what about the animal' in table.found("queries")
+    assert "8 of 8 usable, the first: 'what about the animal" in table.found("queries")
     assert "7 tokens read, 3 written" in table.found("queries")
     assert "8 of 8 queries find their passage" in table.found("round trip")
-    assert '8 of 8 usable, the first: "Written for: ' in table.found("llm")
+    assert "8 of 8 usable, the first: 'Written for: " in table.found("llm")
     assert "4 at once" in table.found("speed")
     assert f"{len(chat_server.bodies)} answers" in table.found("cost")
     assert table.text.endswith("The recipe can run as it is; 0 warnings.")
@@ -273,7 +273,7 @@ def test_thoughts_without_an_answer(doctor):
 def test_answers_that_no_stage_can_use(doctor):
     table = doctor(script=lambda *_: "no\x1b[2J")
     assert table.status("queries") == "failed"
-    assert 'too-short 24 (another llm.model or queries.prompt may help); the first answer: "no' in table.found(
+    assert "too-short 24 (another llm.model or queries.prompt may help); the first answer: 'no" in table.found(
         "queries"
     )
     assert "\x1b" not in table.text
