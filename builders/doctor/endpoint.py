@@ -1,6 +1,7 @@
 """What the doctor asks of an endpoint by itself: whether it is there, takes the key, and which fields it takes."""
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
@@ -9,7 +10,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from builders.llm.completion import is_same_model
+from builders.llm.completion import another_model, is_same_model
 from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.failures import Failure, failure_of
 from builders.llm.ledger import Account, bytes_of
@@ -20,7 +21,6 @@ from foils.words import listed
 
 MOST_LISTED = 8
 KEY_REFUSED = frozenset({401, 403})
-_OTHER_NAMES = {"max_tokens": ["max_completion_tokens"]}
 
 
 class Finding(Struct, frozen=True):
@@ -83,7 +83,12 @@ class Probe:
         else:
             env = self._asked.api_key_env
             yield Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed")
-            yield self._model(reply, models)
+            served, another = (
+                self._endpoint.served_model,
+                another_model(self._asked, self._endpoint.served_model, reply),
+            )
+            yield Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}")
+            self.llm = None if another else self.llm
 
     async def _fields_that_pass(self, failure: Failure) -> FieldsConfig | None:
         """The fields with as few left out as it takes to be answered; None if none can be left out to that end.
@@ -91,32 +96,22 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
-        fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
-        while left:
-            for name in sorted(left, key=lambda name: name not in failure.words):
+        fields, left, reply = self._asked.fields, list(FieldsConfig.__struct_fields__), failure
+        while isinstance(reply, Failure):
+            failure = reply
+            for name in sorted(left, key=lambda name: name not in failure.words.casefold()):
                 less = msgspec.structs.replace(fields, **{name: False})
                 reply = await self._ask(msgspec.structs.replace(self._asked, fields=less))
-                if not isinstance(reply, Failure):
-                    return await self._with_what_was_not_in_the_way(less)
-                if reply.words != failure.words:
-                    fields, failure = less, reply
+                if not isinstance(reply, Failure) or _steady(reply.words) != _steady(failure.words):
+                    fields = less
                     left.remove(name)
                     break
             else:
                 return None
-        return None
-
-    async def _with_what_was_not_in_the_way(self, fields: FieldsConfig) -> FieldsConfig:
-        """The fields with as many as the endpoint takes under this or another name."""
-        for name in fields.left_out():
-            for instead in (getattr(self._asked.fields, name), *_OTHER_NAMES.get(name, ())):
-                more = msgspec.structs.replace(fields, **{name: instead})
-                if more != fields and not isinstance(
-                    await self._ask(msgspec.structs.replace(self._asked, fields=more)), Failure
-                ):
-                    fields = more
-                    break
-        return fields
+        renamed = msgspec.structs.replace(fields, max_tokens="max_completion_tokens")
+        if "max_tokens" in fields.left_out():
+            reply = await self._ask(msgspec.structs.replace(self._asked, fields=renamed))
+        return fields if "max_tokens" not in fields.left_out() or isinstance(reply, Failure) else renamed
 
     def _refused(self, failure: Failure, models: Sequence[str]) -> Finding:
         """Why there is no answer, and what to do about it."""
@@ -135,21 +130,6 @@ class Probe:
         name = "key" if failure.status in KEY_REFUSED else "answer"
         return Finding(name, "failed", f"{failure.words} -> {advice}")
 
-    def _model(self, answered: str | None, models: Sequence[str]) -> Finding:
-        asked = self._endpoint.served_model
-        if self._asked.is_embedded:
-            return Finding("model", "ok", f"{self._asked.model}, served for this run")
-        if not answered or self._endpoint.provider is not None:
-            return Finding("model", "ok", f"{asked} answers")
-        if any(is_same_model(name, answered) for name in (asked, self._asked.answers_as or "-")):
-            return Finding("model", "ok", f"{asked} answers as {answered}")
-        found = f"asked for {asked}, and {answered} answered"
-        if models:
-            found += f"; served: {listed(models, MOST_LISTED)}"
-        advice = f"set llm.model to that, or llm.answers_as = {answered!r} if it is the same model under another name"
-        self.llm = None
-        return Finding("model", "failed", f"{found} -> {advice}")
-
     async def _ask(self, llm: LlmConfig) -> Failure | str | None:
         """Makes one call, which is not stored; returns the name of the model that answered, or the failure."""
         started = time.monotonic()
@@ -166,6 +146,11 @@ class Probe:
         answer = answer_of("", {**raw, "seconds": time.monotonic() - started, "ended": time.time()})
         self._account.add(answer, new=True, prompt_bytes=bytes_of(self._request.messages))
         return raw.get("model")
+
+
+def _steady(words: str) -> str:
+    """Words without numbers, such as those of requests, which differ from one time to the next."""
+    return re.sub(r"\d+", "", words)
 
 
 def in_toml(fields: FieldsConfig) -> str:

@@ -98,8 +98,7 @@ def examine(
                 context = Context(passages, recipe.corpus.language, recipe.seed, session.run, Path(folder))
                 retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
                 _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
-                show(_speed(min(llm.concurrency, some.num_rows), ledger, store))
-        show(_cost(ledger))
+                show(_calls(min(llm.concurrency, some.num_rows), ledger, store))
     failed = [name for status, name in statuses if status == "failed"]
     if failed:
         raise UserError(
@@ -173,25 +172,17 @@ def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | No
     return Finding(tried.stage, "ok" if has_most else "warning", found)
 
 
-def _speed(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
-    """How fast the recipe's concurrency was served."""
-    calls, busy, total, tokens, again = ledger.sums(
-        "calls", "busy_seconds", "call_seconds", "completion_tokens", "failed_tries"
-    )
-    found = f"{at_once} at once: {calls / max(busy, 1e-3):.2f} calls/s, {tokens / max(busy, 1e-3):.1f} tokens/s"
-    found += f", {total / max(calls, 1):.2f} s a call"
+def _calls(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
+    """How fast the recipe's concurrency was served, and what it cost."""
+    names = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "busy_seconds")
+    calls, again, read, written, seconds = ledger.sums(*names)
+    cost = ledger.cost() or "llm.prices has no price"
+    found = f"{calls:.0f}, up to {at_once} at once: {calls / max(seconds, 1e-3):.2f} calls/s, "
+    found += f"{written / max(seconds, 1e-3):.1f} tokens/s; {read:,.0f} tokens read, {written:,.0f} written: {cost}"
     if not again:
-        return Finding("speed", "ok", found)
+        return Finding("calls", "ok", found)
     ((problem,),) = store.rows("SELECT problem FROM failures GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
-    found += f"; {again:.0f} failed tries, most: {problem} -> try a lower llm.concurrency"
-    return Finding("speed", "warning", found)
-
-
-def _cost(ledger: Ledger) -> Finding:
-    calls, read, written = ledger.sums("calls", "prompt_tokens", "completion_tokens")
-    price = ledger.cost()
-    found = f"{calls:.0f} answers, {read:,.0f} tokens read, {written:,.0f} written"
-    return Finding("cost", "ok", f"{found}: {price}" if price else f"{found}; llm.prices has no price")
+    return Finding("calls", "warning", f"{found}; {again:.0f} failed tries, {problem} -> try a lower llm.concurrency")
 
 
 def row(finding: Finding) -> str:

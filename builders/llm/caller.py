@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from builders.llm.completion import is_same_model
+from builders.llm.completion import another_model
 from builders.llm.config import LlmConfig
 from builders.llm.failures import Failure, backoff, failure_of
 from builders.llm.ledger import Ledger, bytes_of, tokens_of
@@ -219,12 +219,12 @@ class Caller:
                 self.limiter.check(failure, is_try=is_try)
             else:
                 self.limiter.succeeded()
-                if another := self._another_model(answer):
+                if another := another_model(self._config, client.endpoint.served_model, answer.get("model")):
                     raise self._given_up(Failure(another, refused=True, for_all=not self._account.calls), None, 1)
                 self._failed_in_a_row = 0
-                about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
-                about["place"] = self._config.place
-                return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+                answer |= {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
+                answer |= {"place": self._config.place} | ({"failed_tries": failures} if failures else {})
+                return answer
             finally:
                 self._sending.discard(this)
                 self.limiter.leave()
@@ -258,19 +258,6 @@ class Caller:
             if most or self._failed_in_a_row > FAILED_IN_A_ROW + pending:
                 return self._error(f"{failure.words} ({self._failed} rows failed, {self._account.calls} were answered)")
         return RefusedError(known or failure.words)
-
-    def _another_model(self, answer: Stored) -> str | None:
-        """What to say of an answer that another model gave, as a router's stand-in does."""
-        answered, endpoint = answer.get("model"), self._endpoint
-        # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
-        if answered is None or endpoint is None or self._config.is_embedded or endpoint.provider is not None:
-            return None
-        if any(is_same_model(name, answered) for name in (endpoint.served_model, self._config.answers_as or "-")):
-            return None
-        return (
-            f"asked for model {endpoint.served_model}, and {answered} answered; set llm.model to that, or "
-            f"llm.answers_as = {answered!r} if it is the same model under another name"
-        )
 
     def _error(self, problem: str) -> UserError:
         place = self._endpoint.place if self._endpoint is not None else ""
