@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import aiohttp
@@ -45,50 +45,52 @@ class Probe:
         llm: the recipe's `[llm]`.
         request: one that has each field that the build's requests have.
         account: of the probe's calls.
-
-    Attributes:
-        llm: as given, with the fields that the endpoint takes; None if it answers nothing.
+        show: is given each finding.
     """
 
-    def __init__(self, endpoint: Endpoint, llm: LlmConfig, request: ChatRequest, account: Account) -> None:
-        self.llm: LlmConfig | None = llm
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        llm: LlmConfig,
+        request: ChatRequest,
+        account: Account,
+        show: Callable[[Finding], None],
+    ) -> None:
+        self._show = show
         self._endpoint, self._asked, self._request, self._account = endpoint, llm, request, account
 
-    async def findings(self) -> AsyncIterator[Finding]:
-        """All checks, in the order of the table."""
+    async def run(self) -> LlmConfig | None:
+        """Makes all checks; returns the config with the fields that the endpoint takes, or None if it is of no use."""
         models: list[str] = []
+        llm, served, env = self._asked, self._endpoint.served_model, self._asked.api_key_env
         try:
             if self._endpoint.base_url is not None:
-                async with PostingClient(self._endpoint, self._asked) as client:
+                async with PostingClient(self._endpoint, llm) as client:
                     page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
                 models = [str(entry["id"]) for entry in json.loads(page)["data"]]
         except (StatusError, ValueError, KeyError, TypeError):
             pass  # it answers, which is all that matters here
         except (aiohttp.ClientError, OSError) as error:
             problem = (failure_of(error) or Failure(type(error).__name__)).words
-            yield Finding("reachable", "failed", f"{problem} -> check llm.base_url, and that the server runs there")
-            self.llm = None
-            return
-        yield Finding("reachable", "ok", f"lists {len(models)} models" if models else "answers, and lists no models")
-        reply = await self._ask(self._asked)
-        if isinstance(reply, Failure) and reply.refused and not reply.for_all:
-            fields = await self._fields_that_pass(reply)
-            if fields is not None:
-                self.llm = msgspec.structs.replace(self._asked, fields=fields)
-                yield Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}")
-                reply = await self._ask(self.llm)
-        if isinstance(reply, Failure):
-            self.llm = None
-            yield self._refused(reply, models)
-        else:
-            env = self._asked.api_key_env
-            yield Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed")
-            served, another = (
-                self._endpoint.served_model,
-                another_model(self._asked, self._endpoint.served_model, reply),
+            self._show(
+                Finding("reachable", "failed", f"{problem} -> check llm.base_url, and that the server runs there")
             )
-            yield Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}")
-            self.llm = None if another else self.llm
+            return None
+        found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
+        self._show(Finding("reachable", "ok", found))
+        reply = await self._ask(llm)
+        fields = await self._fields_that_pass(reply) if isinstance(reply, Failure) and reply.refused else None
+        if fields is not None and isinstance(reply, Failure):
+            self._show(Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}"))
+            llm = msgspec.structs.replace(llm, fields=fields)
+            reply = await self._ask(llm)
+        if isinstance(reply, Failure):
+            self._show(self._refused(reply, models))
+            return None
+        self._show(Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed"))
+        another = another_model(llm, served, reply)
+        self._show(Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}"))
+        return None if another else llm
 
     async def _fields_that_pass(self, failure: Failure) -> FieldsConfig | None:
         """The fields with as few left out as it takes to be answered; None if none can be left out to that end.
@@ -96,6 +98,8 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
+        if failure.for_all:
+            return None
         fields, left, reply = self._asked.fields, list(FieldsConfig.__struct_fields__), failure
         while isinstance(reply, Failure):
             failure = reply

@@ -44,8 +44,8 @@ Say = Callable[[str], Any]
 
 def examine(
     recipe: BuildRecipe,
-    passages: pa.Table,
     llm: LlmConfig,
+    context: Context,
     given: pa.Table | None,
     retriever: Callable[[Context], Retrieve],
     print_line: Say = print,
@@ -54,8 +54,8 @@ def examine(
 
     Args:
         recipe: the recipe.
-        passages: the corpus, `schema.CORPUS`.
         llm: the recipe's, identified.
+        context: has the corpus; its cache and its LLM are replaced by the doctor's.
         given: labelled queries, `queries.TABLE`; None where the LLM writes them.
         retriever: the build's own, for the round trip.
         print_line: takes the lines.
@@ -68,44 +68,31 @@ def examine(
             "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
             "written; there is nothing to examine"
         )
-    key, statuses = api_key(llm), []
+    key, statuses, ledger = api_key(llm), [], Ledger(llm.prices)
 
     def say(text: str) -> None:
         """Prints without the key, whatever put it there: servers have been seen to repeat it."""
         print_line(scrub(text.replace(key, "***")))
 
     def show(finding: Finding) -> None:
-        statuses.append((finding.status, finding.name))
+        statuses.append(finding.status)
         say(row(finding))
 
-    ledger = Ledger(llm.prices)
-    some = _some_rows(recipe, sample(passages, recipe.corpus.sample, recipe.seed) if given is None else given)
+    some = _some_rows(recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if given is None else given)
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
         say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        probe = Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"))
-
-        async def probed() -> None:
-            async for finding in probe.findings():
-                show(finding)
-
-        asyncio.run(probed())
-        if probe.llm is not None:
+        passing = asyncio.run(Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"), show).run())
+        if passing is not None:
             with CallStore(Path(folder) / "calls") as store:
-                session = Llm(
-                    msgspec.structs.replace(probe.llm, timeout_s=llm.timeout_s), store, lambda: endpoint, ledger
-                )
-                context = Context(passages, recipe.corpus.language, recipe.seed, session.run, Path(folder))
+                session = Llm(msgspec.structs.replace(passing, budget=None), store, lambda: endpoint, ledger)
+                context.converse, context.cache = session.run, Path(folder)
                 retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
                 _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
                 show(_calls(min(llm.concurrency, some.num_rows), ledger, store))
-    failed = [name for status, name in statuses if status == "failed"]
-    if failed:
-        raise UserError(
-            f"the recipe cannot run as it is: failed: {', '.join(failed)}; the table says what to do about it, then "
-            "run the same command again"
-        )
-    warnings = sum(status == "warning" for status, _ in statuses)
+    if "failed" in statuses:
+        raise UserError("the recipe cannot run as it is: see what failed, and behind -> what to do about it")
+    warnings = statuses.count("warning")
     say(f"\nThe recipe can run as it is; {warnings} warning{'s' * (warnings != 1)}.")
 
 

@@ -17,7 +17,7 @@ from builders.estimate.sample import (
     Sample,
     at_most,
 )
-from builders.estimate.trial import ROUND_TRIP, from_store, try_stages
+from builders.estimate.trial import ROUND_TRIP, paid_before
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
@@ -70,10 +70,7 @@ def dry_run(
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled, seeds.num_rows)
         measured.run(context, retriever(context))
-        paid = Ledger(llm.prices)
-        context.converse = from_store(session, paid)
-        for _ in try_stages(config, seeds, context, retriever(context)):
-            pass
+        paid = paid_before(session, config, seeds, context, retriever(context))
     for line in report(config, measured, session.ledger, paid):
         print(line)
     money = measured.money()

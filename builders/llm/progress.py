@@ -23,7 +23,7 @@ class _Log(io.StringIO):
         return len(text)
 
 
-class Progress(tqdm):  # type: ignore[type-arg]
+class Progress(tqdm):  # type: ignore[misc]
     """A bar of rows that are settled, accepted or not; drawn only if it takes a moment.
 
     Args:

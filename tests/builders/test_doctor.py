@@ -109,7 +109,6 @@ def test_a_server_that_is_down(doctor):
     assert table.status("reachable") == "failed"
     assert "cannot be reached (Connection refused)" in table.found("reachable")
     assert list(table.rows) == ["reachable"]
-    assert "failed: reachable" in table.error
 
 
 @pytest.mark.parametrize("open_listing", [True, False])
@@ -318,7 +317,7 @@ def test_the_command(write_recipe, tmp_path):
     assert good.stdout.startswith("The doctor tries 8 rows in each stage")
     assert bad.returncode == 2
     assert "reachable         ok" in bad.stdout
-    assert bad.stderr.startswith("error: the recipe cannot run as it is: failed: model;")
+    assert bad.stderr.startswith("error: the recipe cannot run as it is: see what failed")
     assert not (tmp_path / "calls.sqlite").exists()
 
 
