@@ -51,7 +51,7 @@ def _entry() -> None:
         raise UserError("wanted: show STORE, or export STORE FILE.parquet")
     if not arguments.store.is_file():
         raise UserError(f"call store {arguments.store}: no such file; name the --store of an earlier build")
-    with CallStore(arguments.store) as store:
+    with CallStore(arguments.store, read_only=True) as store:
         if arguments.command == "show":
             print("\n".join(show_calls(store)))
         else:

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from builders.context import Context
+from builders.context import Context, no_llm
 from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
@@ -126,8 +126,8 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     """
     checked = _checked(config)
     given = None if checked.given is None else checked.given.queries
-    passages, llm = checked.corpus.passages, checked.llm
-    examine(config, passages, llm, given, lambda context: _retriever(config, context), print_line)
+    context = Context(checked.corpus.passages, config.corpus.language, config.seed, no_llm)
+    examine(config, checked.llm, context, given, lambda context: _retriever(config, context), print_line)
 
 
 class _Checked(NamedTuple):

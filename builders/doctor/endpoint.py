@@ -1,15 +1,16 @@
 """What the doctor asks of an endpoint by itself: whether it is there, takes the key, and which fields it takes."""
 
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 
-from builders.llm.completion import is_same_model
+from builders.llm.completion import another_model, is_same_model
 from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.failures import Failure, failure_of
 from builders.llm.ledger import Account, bytes_of
@@ -20,17 +21,6 @@ from foils.words import listed
 
 MOST_LISTED = 8
 KEY_REFUSED = frozenset({401, 403})
-_OTHER_NAMES = {"max_tokens": ["max_completion_tokens"]}
-
-
-class _Entry(Struct):
-    id: str
-
-
-class _Page(Struct):
-    """A list of models."""
-
-    data: list[_Entry]
 
 
 class Finding(Struct, frozen=True):
@@ -55,45 +45,52 @@ class Probe:
         llm: the recipe's `[llm]`.
         request: one that has each field that the build's requests have.
         account: of the probe's calls.
-
-    Attributes:
-        llm: as given, with the fields that the endpoint takes; None if it answers nothing.
+        show: is given each finding.
     """
 
-    def __init__(self, endpoint: Endpoint, llm: LlmConfig, request: ChatRequest, account: Account) -> None:
-        self.llm: LlmConfig | None = llm
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        llm: LlmConfig,
+        request: ChatRequest,
+        account: Account,
+        show: Callable[[Finding], None],
+    ) -> None:
+        self._show = show
         self._endpoint, self._asked, self._request, self._account = endpoint, llm, request, account
 
-    async def findings(self) -> AsyncIterator[Finding]:
-        """All checks, in the order of the table."""
+    async def run(self) -> LlmConfig | None:
+        """Makes all checks; returns the config with the fields that the endpoint takes, or None if it is of no use."""
         models: list[str] = []
+        llm, served, env = self._asked, self._endpoint.served_model, self._asked.api_key_env
         try:
             if self._endpoint.base_url is not None:
-                async with PostingClient(self._endpoint, self._asked) as client:
+                async with PostingClient(self._endpoint, llm) as client:
                     page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
-                models = [entry.id for entry in msgspec.json.decode(page, type=_Page).data]
-        except (StatusError, msgspec.DecodeError, UnicodeDecodeError):
+                models = [str(entry["id"]) for entry in json.loads(page)["data"]]
+        except (StatusError, ValueError, KeyError, TypeError):
             pass  # it answers, which is all that matters here
         except (aiohttp.ClientError, OSError) as error:
             problem = (failure_of(error) or Failure(type(error).__name__)).words
-            yield Finding("reachable", "failed", f"{problem} -> check llm.base_url, and that the server runs there")
-            self.llm = None
-            return
-        yield Finding("reachable", "ok", f"lists {len(models)} models" if models else "answers, and lists no models")
-        reply = await self._ask(self._asked)
-        if isinstance(reply, Failure) and reply.refused and not reply.for_all:
-            fields = await self._fields_that_pass(reply)
-            if fields is not None:
-                self.llm = msgspec.structs.replace(self._asked, fields=fields)
-                yield Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}")
-                reply = await self._ask(self.llm)
+            self._show(
+                Finding("reachable", "failed", f"{problem} -> check llm.base_url, and that the server runs there")
+            )
+            return None
+        found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
+        self._show(Finding("reachable", "ok", found))
+        reply = await self._ask(llm)
+        fields = await self._fields_that_pass(reply) if isinstance(reply, Failure) and reply.refused else None
+        if fields is not None and isinstance(reply, Failure):
+            self._show(Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}"))
+            llm = msgspec.structs.replace(llm, fields=fields)
+            reply = await self._ask(llm)
         if isinstance(reply, Failure):
-            self.llm = None
-            yield self._refused(reply, models)
-        else:
-            env = self._asked.api_key_env
-            yield Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed")
-            yield self._model(reply, models)
+            self._show(self._refused(reply, models))
+            return None
+        self._show(Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed"))
+        another = another_model(llm, served, reply)
+        self._show(Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}"))
+        return None if another else llm
 
     async def _fields_that_pass(self, failure: Failure) -> FieldsConfig | None:
         """The fields with as few left out as it takes to be answered; None if none can be left out to that end.
@@ -101,32 +98,24 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
-        fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
-        while left:
-            for name in sorted(left, key=lambda name: name not in failure.words):
+        if failure.for_all:
+            return None
+        fields, left, reply = self._asked.fields, list(FieldsConfig.__struct_fields__), failure
+        while isinstance(reply, Failure):
+            failure = reply
+            for name in sorted(left, key=lambda name: name not in failure.words.casefold()):
                 less = msgspec.structs.replace(fields, **{name: False})
                 reply = await self._ask(msgspec.structs.replace(self._asked, fields=less))
-                if not isinstance(reply, Failure):
-                    return await self._with_what_was_not_in_the_way(less)
-                if reply.words != failure.words:
-                    fields, failure = less, reply
+                if not isinstance(reply, Failure) or _steady(reply.words) != _steady(failure.words):
+                    fields = less
                     left.remove(name)
                     break
             else:
                 return None
-        return None
-
-    async def _with_what_was_not_in_the_way(self, fields: FieldsConfig) -> FieldsConfig:
-        """The fields with as many as the endpoint takes under this or another name."""
-        for name in fields.left_out():
-            for instead in (getattr(self._asked.fields, name), *_OTHER_NAMES.get(name, ())):
-                more = msgspec.structs.replace(fields, **{name: instead})
-                if more != fields and not isinstance(
-                    await self._ask(msgspec.structs.replace(self._asked, fields=more)), Failure
-                ):
-                    fields = more
-                    break
-        return fields
+        renamed = msgspec.structs.replace(fields, max_tokens="max_completion_tokens")
+        if "max_tokens" in fields.left_out():
+            reply = await self._ask(msgspec.structs.replace(self._asked, fields=renamed))
+        return fields if "max_tokens" not in fields.left_out() or isinstance(reply, Failure) else renamed
 
     def _refused(self, failure: Failure, models: Sequence[str]) -> Finding:
         """Why there is no answer, and what to do about it."""
@@ -145,21 +134,6 @@ class Probe:
         name = "key" if failure.status in KEY_REFUSED else "answer"
         return Finding(name, "failed", f"{failure.words} -> {advice}")
 
-    def _model(self, answered: str | None, models: Sequence[str]) -> Finding:
-        asked = self._endpoint.served_model
-        if self._asked.is_embedded:
-            return Finding("model", "ok", f"{self._asked.model}, served for this run")
-        if not answered or self._endpoint.provider is not None:
-            return Finding("model", "ok", f"{asked} answers")
-        if any(is_same_model(name, answered) for name in (asked, self._asked.answers_as or "-")):
-            return Finding("model", "ok", f"{asked} answers as {answered}")
-        found = f"asked for {asked}, and {answered} answered"
-        if models:
-            found += f"; served: {listed(models, MOST_LISTED)}"
-        advice = f"set llm.model to that, or llm.answers_as = {answered!r} if it is the same model under another name"
-        self.llm = None
-        return Finding("model", "failed", f"{found} -> {advice}")
-
     async def _ask(self, llm: LlmConfig) -> Failure | str | None:
         """Makes one call, which is not stored; returns the name of the model that answered, or the failure."""
         started = time.monotonic()
@@ -176,6 +150,11 @@ class Probe:
         answer = answer_of("", {**raw, "seconds": time.monotonic() - started, "ended": time.time()})
         self._account.add(answer, new=True, prompt_bytes=bytes_of(self._request.messages))
         return raw.get("model")
+
+
+def _steady(words: str) -> str:
+    """Words without numbers, such as those of requests, which differ from one time to the next."""
+    return re.sub(r"\d+", "", words)
 
 
 def in_toml(fields: FieldsConfig) -> str:

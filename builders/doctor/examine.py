@@ -24,7 +24,7 @@ from builders.estimate.trial import ROUND_TRIP, Tried, try_stages
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.ledger import Ledger
-from builders.llm.messages import ChatAnswer, ChatRequest, Task
+from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.llm.rejections import Rejections, with_remedies
 from builders.llm.session import endpoint_of
 from builders.llm.store import CallStore
@@ -37,15 +37,15 @@ from foils.words import shortened
 WIDTH, NAME_WIDTH, STATUS_WIDTH = 100, 18, 9
 FEWEST, MOST = 8, 64
 """Rows that are tried: as many as are asked for at once."""
-LONGEST_QUOTE = 90
+QUOTE = 90
 _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORECASE)
 Say = Callable[[str], Any]
 
 
 def examine(
     recipe: BuildRecipe,
-    passages: pa.Table,
     llm: LlmConfig,
+    context: Context,
     given: pa.Table | None,
     retriever: Callable[[Context], Retrieve],
     print_line: Say = print,
@@ -54,8 +54,8 @@ def examine(
 
     Args:
         recipe: the recipe.
-        passages: the corpus, `schema.CORPUS`.
         llm: the recipe's, identified.
+        context: has the corpus; its cache and its LLM are replaced by the doctor's.
         given: labelled queries, `queries.TABLE`; None where the LLM writes them.
         retriever: the build's own, for the round trip.
         print_line: takes the lines.
@@ -68,45 +68,31 @@ def examine(
             "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
             "written; there is nothing to examine"
         )
-    key, statuses = api_key(llm), []
+    key, statuses, ledger = api_key(llm), [], Ledger(llm.prices)
 
     def say(text: str) -> None:
         """Prints without the key, whatever put it there: servers have been seen to repeat it."""
         print_line(scrub(text.replace(key, "***")))
 
     def show(finding: Finding) -> None:
-        statuses.append((finding.status, finding.name))
+        statuses.append(finding.status)
         say(row(finding))
 
-    ledger = Ledger(llm.prices)
-    some = _some_rows(recipe, sample(passages, recipe.corpus.sample, recipe.seed) if given is None else given)
+    some = _some_rows(recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if given is None else given)
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
         say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        probe = Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"))
-
-        async def probed() -> None:
-            async for finding in probe.findings():
-                show(finding)
-
-        asyncio.run(probed())
-        if probe.llm is not None:
+        passing = asyncio.run(Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"), show).run())
+        if passing is not None:
             with CallStore(Path(folder) / "calls") as store:
-                session = Llm(
-                    msgspec.structs.replace(probe.llm, timeout_s=llm.timeout_s), store, lambda: endpoint, ledger
-                )
-                context = Context(passages, recipe.corpus.language, recipe.seed, session.run, Path(folder))
+                session = Llm(msgspec.structs.replace(passing, budget=None), store, lambda: endpoint, ledger)
+                context.converse, context.cache = session.run, Path(folder)
                 retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
                 _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
-                show(_speed(min(llm.concurrency, some.num_rows), ledger, store))
-        show(_cost(ledger))
-    failed = [name for status, name in statuses if status == "failed"]
-    if failed:
-        raise UserError(
-            f"the recipe cannot run as it is: failed: {', '.join(failed)}; the table says what to do about it, then "
-            "run the same command again"
-        )
-    warnings = sum(status == "warning" for status, _ in statuses)
+                show(_calls(min(llm.concurrency, some.num_rows), ledger, store))
+    if "failed" in statuses:
+        raise UserError("the recipe cannot run as it is: see what failed, and behind -> what to do about it")
+    warnings = statuses.count("warning")
     say(f"\nThe recipe can run as it is; {warnings} warning{'s' * (warnings != 1)}.")
 
 
@@ -135,17 +121,17 @@ def _try(session: Llm, stages: Iterator[Tried], show: Callable[[Finding], None])
     """Shows what comes of each stage; ends with the first that gets nowhere."""
     first: dict[str, ChatAnswer] = {}
 
-    def saw(stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:  # noqa: ARG001
-        if answer is not None:
-            first.setdefault(stage, answer)
-
-    session.watch = saw
+    session.watch = lambda stage, _, __, answer: first.setdefault(stage, answer)
     try:
         for tried in stages:
             show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
     except UserError as error:
         stage = next(reversed(session.rejections), "answers")
-        said = f"; the first answer: {quoted(first[stage].text)}" if stage in first and first[stage].text else ""
+        said = (
+            f"; the first answer: {shortened(first[stage].text, QUOTE)!r}"
+            if stage in first and first[stage].text
+            else ""
+        )
         show(Finding(stage, "failed", f"{error}{said}"))
 
 
@@ -157,7 +143,7 @@ def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | No
         found = f"{usable} of {tried.asked} queries find their passage"
         found += "" if usable else " -> a larger queries.round_trip_k, or another llm.model"
     if first is not None:
-        found += f", the first: {quoted(first.text)}; "
+        found += f", the first: {shortened(first.text, QUOTE)!r}; "
         counts = (first.prompt_tokens, first.completion_tokens)
         uncounted = "tokens are not counted, so cost and budget are guessed from bytes"
         found += uncounted if None in counts else f"{counts[0]} tokens read, {counts[1]} written"
@@ -173,35 +159,17 @@ def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | No
     return Finding(tried.stage, "ok" if has_most else "warning", found)
 
 
-def _speed(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
-    """How fast the recipe's concurrency was served."""
-    calls, busy, total, tokens, again = ledger.sums(
-        "calls", "busy_seconds", "call_seconds", "completion_tokens", "failed_tries"
-    )
-    found = f"{at_once} at once: {calls / max(busy, 1e-3):.2f} calls/s, {tokens / max(busy, 1e-3):.1f} tokens/s"
-    found += f", {total / max(calls, 1):.2f} s a call"
+def _calls(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
+    """How fast the recipe's concurrency was served, and what it cost."""
+    names = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "busy_seconds")
+    calls, again, read, written, seconds = ledger.sums(*names)
+    cost = ledger.cost() or "llm.prices has no price"
+    found = f"{calls:.0f}, up to {at_once} at once: {calls / max(seconds, 1e-3):.2f} calls/s, "
+    found += f"{written / max(seconds, 1e-3):.1f} tokens/s; {read:,.0f} tokens read, {written:,.0f} written: {cost}"
     if not again:
-        return Finding("speed", "ok", found)
+        return Finding("calls", "ok", found)
     ((problem,),) = store.rows("SELECT problem FROM failures GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
-    found += f"; {again:.0f} failed tries, most: {problem} -> try a lower llm.concurrency"
-    return Finding("speed", "warning", found)
-
-
-def _cost(ledger: Ledger) -> Finding:
-    calls, read, written = ledger.sums("calls", "prompt_tokens", "completion_tokens")
-    price = ledger.cost()
-    found = f"{calls:.0f} answers, {read:,.0f} tokens read, {written:,.0f} written"
-    return Finding("cost", "ok", f"{found}: {price}" if price else f"{found}; llm.prices has no price")
-
-
-def quoted(text: str) -> str:
-    r"""What a server wrote, shortened, on one line and without what would move a terminal's cursor.
-
-    >>> quoted("one\ntwo\x1b[2J")
-    '"one two?[2J"'
-    """
-    printable = "".join(letter if letter.isprintable() or letter.isspace() else "?" for letter in text)
-    return f'"{shortened(printable, LONGEST_QUOTE)}"'
+    return Finding("calls", "warning", f"{found}; {again:.0f} failed tries, {problem} -> try a lower llm.concurrency")
 
 
 def row(finding: Finding) -> str:

@@ -15,11 +15,10 @@ from builders.estimate.sample import (
     Sample,
     at_most,
 )
-from builders.estimate.trial import ROUND_TRIP, from_store, try_stages
+from builders.estimate.trial import ROUND_TRIP, paid_before
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
-from builders.queries import STAGE
 from builders.queries.round_trip import Retrieve
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
@@ -67,12 +66,9 @@ def dry_run(
     with llm_session(llm, store_file) as session:
         context = Context(corpus.passages, corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
-        measured = Sample(config, session, sampled["_id"].to_pylist(), seeds.num_rows)
-        measured.run(sampled, context, retriever(context))
-        paid = Ledger(llm.prices)
-        context.converse = from_store(session, paid)
-        for _ in try_stages(config, seeds, context, retriever(context)):
-            pass
+        measured = Sample(config, session, sampled, seeds.num_rows)
+        measured.run(context, retriever(context))
+        paid = paid_before(session, config, seeds, context, retriever(context))
     for line in report(config, measured, session.ledger, paid):
         print(line)
     money = measured.money()
@@ -91,15 +87,17 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
     yield ""
     yield from _table(config, measured)
     yield ""
-    calls, read, written = measured.figures[:, :, [CALLS, TOKENS_IN, TOKENS_OUT]].sum(axis=(0, 1)).astype(int)
-    yield f"this sample: {calls:,} calls, {ledger.new_calls:,} of them new: {read:,} tokens in, {written:,} out"
+    calls, read, written = ledger.sums("calls", "prompt_tokens", "completion_tokens")
+    tokens = f"{read:,.0f} tokens in, {written:,.0f} out"
+    yield f"this sample: {calls:,.0f} calls, {ledger.new_calls:,} of them new: {tokens}"
     yield f"in the store now: {paid.sums('calls')[0]:,.0f} calls of the build, which it does not pay for again"
     if prices.known:
         whole = measured.money()
         left = Estimate(max(0.0, whole.value - paid.money), whole.margin)
         yield f"  they cost {paid.cost()}; left to pay: {in_words(left, 3)} {prices.currency}"
     yield "accepted in the sample:"
-    for stage, asked, accepted, reasons in measured.outcomes:
+    for (stage, asked, found, _), reasons in measured.outcomes:
+        accepted = found.num_rows
         share = f" ({100 * accepted / asked:.0f} %)" if asked else ""
         what = "dropped" if stage == ROUND_TRIP else "rejected answers"
         top = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(TOP_REASONS))
@@ -110,8 +108,7 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         verdict = "stays under it" if within else "passes it: the build may stop on its way"
         budget = f"{config.llm.budget:g} {prices.currency}"
         yield f"llm.budget {budget}: estimated {in_words(money, 3)}; the upper end {verdict}"
-    reached = ((each.stage, measured.concurrency(each.stage)) for each in measured.outcomes if each.stage != ROUND_TRIP)
-    at_once = ", ".join(f"{calls:.1f} ({stage})" for stage, calls in reached)
+    at_once = ", ".join(f"{measured.concurrency(stage):.1f} ({stage})" for stage in measured.figures)
     yield f"wall: the time in calls, with as many in flight at once as in the sample: {at_once}, of"
     yield f"  {config.llm.concurrency} allowed; retrieval, mining and training on this machine come on top"
     if size < population:
@@ -123,7 +120,7 @@ def _table(config: BuildRecipe, measured: Sample) -> list[str]:
     prices = config.llm.prices
     money = [f"money ({prices.currency})"] if prices.known else []
     rows = [["stage", "rows", "calls", "tokens in", "tokens out", *money, "wall"]]
-    for stage in (STAGE, ROUND_TRIP, *measured.kinds, None):
+    for stage in (*measured.figures, None):
         costs = [in_words(measured.total(figure, stage)) for figure in (CALLS, TOKENS_IN, TOKENS_OUT)]
         costs += [in_words(measured.money(stage), 3)] if prices.known else []
         wall = measured.wall(stage)
@@ -131,7 +128,6 @@ def _table(config: BuildRecipe, measured: Sample) -> list[str]:
         if stage is None:
             rows.append(["total", "", *costs])
         else:
-            costs = ["-"] * len(costs) if stage == ROUND_TRIP else costs
             rows.append([stage, in_words(measured.total(ROWS, stage)), *costs])
     return table(rows)
 

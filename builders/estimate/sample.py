@@ -6,6 +6,7 @@ one passage costs, its queries and their negatives, is one row; a total is the m
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 from scipy.stats import t
 
 from builders.context import Context
-from builders.estimate.trial import ROUND_TRIP, try_stages, written_kinds
+from builders.estimate.trial import ROUND_TRIP, Tried, try_stages, written_kinds
 from builders.funnel import check_queries
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
@@ -27,8 +28,6 @@ from builders.recipe import BuildRecipe
 Floats = npt.NDArray[np.float64]
 ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS = FIGURES = range(5)
 """What is measured per passage and stage: rows, calls, tokens in and out, seconds in calls."""
-ACCEPTED = "accepted"
-"""A stage without calls, as `ROUND_TRIP` is: queries that pass that."""
 LEVEL = 0.9
 
 
@@ -39,80 +38,57 @@ class Estimate(NamedTuple):
     margin: float
 
 
-class Outcome(NamedTuple):
-    """What became of a stage's rows in the sample: how many there were, how many passed, and what was rejected."""
-
-    stage: str
-    asked: int
-    accepted: int
-    reasons: Counter[str]
-
-
 class Sample:
     """What a sample of a build's seed passages costs.
 
     Args:
         config: the recipe.
         llm: the session, which is watched.
-        passages: ids of the sampled passages.
+        passages: the sampled ones, `schema.CORPUS`.
         population: seed passages of the whole build.
 
     Attributes:
         size: the number of sampled passages.
         population: as given.
-        kinds: the recipe's kinds of negatives that cost calls.
-        stages: names along the second axis of `figures`.
-        figures: `(size + 1, n_stages, 5)`; the last row is what is paid once, such as the priming question.
-        outcomes: one a stage, in order.
+        figures: stage -> `(size + 1, 5)`; the last row is what is paid once, such as the priming question.
+        outcomes: of each stage, in order, with the reasons for what was rejected.
     """
 
-    def __init__(self, config: BuildRecipe, llm: Llm, passages: list[str], population: int) -> None:
-        self.size, self.population = len(passages), population
-        self.kinds = written_kinds(config)
-        self.stages = (STAGE, ROUND_TRIP, ACCEPTED, *self.kinds)
-        self.figures = np.zeros((self.size + 1, len(self.stages), len(FIGURES)))
-        self.outcomes: list[Outcome] = []
-        self._config, self._llm = config, llm
-        self._row = {passage_id: row for row, passage_id in enumerate(passages)}
+    def __init__(self, config: BuildRecipe, llm: Llm, passages: pa.Table, population: int) -> None:
+        self.size, self.population = passages.num_rows, population
+        self.figures = {stage: np.zeros((self.size + 1, len(FIGURES))) for stage in (STAGE, *written_kinds(config))}
+        self.outcomes: list[tuple[Tried, Counter[str]]] = []
+        self._config, self._llm, self._passages = config, llm, passages
+        self._row = {passage_id: row for row, passage_id in enumerate(passages["_id"].to_pylist())}
         llm.watch = self._saw
 
-    def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer | None, reason: str | None) -> None:  # noqa: ARG002
-        if answer is not None:
-            query_id = getattr(task, "query_id", None)
-            row = -1 if query_id is None else self._row[query_id.rpartition("/")[0]]  # the query of PASSAGE/q1
-            figures = [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds]
-            self.figures[row, self.stages.index(stage)] += figures
+    def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer) -> None:
+        query_id = getattr(task, "query_id", None)
+        row = -1 if query_id is None else self._row[query_id.rpartition("/")[0]]  # the query of PASSAGE/q1
+        self.figures[stage][row] += [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds]
 
-    def run(self, sampled: pa.Table, context: Context, retrieve: Retrieve) -> None:
-        """Runs the LLM's stages and the round trip.
-
-        Args:
-            sampled: the passages, `schema.CORPUS`.
-            context: asks through the session.
-            retrieve: the build's own, for the round trip.
+    def run(self, context: Context, retrieve: Retrieve) -> None:
+        """Runs the LLM's stages and the round trip; `context` asks through the session.
 
         Raises:
             UserError: no query is accepted, or no negative.
         """
-        self.figures[:-1, 0, ROWS] = self._config.queries.per_passage
-        drops = []
-        for stage, asked, found, dropped in try_stages(self._config, sampled, context, retrieve):
-            reasons = Counter(dropped["reason"].to_pylist())
-            if stage in {STAGE, ROUND_TRIP}:
-                number = self.stages.index(ROUND_TRIP) + (stage == ROUND_TRIP)
-                for passage_id in found["corpus-id"].to_pylist():
-                    self.figures[self._row[passage_id], number, ROWS] += 1
-                drops.append(dropped)
+        drops: list[pa.Table] = []
+        accepted = np.zeros(self.size)  # queries of each passage
+        self.figures[STAGE][:-1, ROWS] = self._config.queries.per_passage
+        for tried in try_stages(self._config, self._passages, context, retrieve):
+            reasons = Counter(tried.drops["reason"].to_pylist())
+            drops.append(tried.drops)
+            if tried.stage == ROUND_TRIP:
+                check_queries(tried.found, *drops, leaked=False)
+                rows = [self._row[passage_id] for passage_id in tried.found["corpus-id"].to_pylist()]
+                accepted += np.bincount(rows, minlength=self.size)
             else:
-                writer = config_of(self._config.negatives, stage)
-                per_query = -(-writer.count // writer.per_call)
-                self.figures[:, self.stages.index(stage), ROWS] = per_query * self.figures[:, 2, ROWS]
-            if stage == ROUND_TRIP:
-                check_queries(found, *drops, leaked=False)
-            else:
-                duplicates = reasons["duplicate"]
-                reasons = self._llm.rejections[stage].reasons + Counter(duplicate=duplicates)
-            self.outcomes.append(Outcome(stage, asked, found.num_rows, reasons))
+                reasons = self._llm.rejections[tried.stage].reasons + Counter(duplicate=reasons["duplicate"])
+            if tried.stage in self.figures and tried.stage != STAGE:
+                writer = config_of(self._config.negatives, tried.stage)
+                self.figures[tried.stage][:-1, ROWS] = -(-writer.count // writer.per_call) * accepted
+            self.outcomes.append((tried, reasons))
 
     def concurrency(self, stage: str) -> float:
         """Calls in flight at once, on average over the time in which there were any; at least 1."""
@@ -122,25 +98,29 @@ class Sample:
 
     def total(self, figure: int, stage: str | None = None) -> Estimate:
         """One of `FIGURES` of a stage, or of all."""
-        return self._total(self.figures[:, :, figure], stage)
+        return self._total(lambda name: self.figures[name][:, figure], stage)
 
     def wall(self, stage: str | None = None) -> Estimate:
         """Seconds during which calls of a stage are in flight, or of all stages, which follow each other."""
-        return self._total(self._wall(), stage)
+        return self._total(self._wall, stage)
 
     def money(self, stage: str | None = None) -> Estimate:
         """What a stage costs, or all of them."""
         prices, figures = self._config.llm.prices, self.figures
-        tokens = figures[:, :, TOKENS_IN] * prices.input + figures[:, :, TOKENS_OUT] * prices.output
-        return self._total(tokens / MILLION + self._wall() * prices.hour / HOUR_S, stage)
 
-    def _wall(self) -> Floats:
-        seconds: Floats = self.figures[:, :, SECONDS] / [self.concurrency(stage) for stage in self.stages]
+        def paid(name: str) -> Floats:
+            tokens = figures[name][:, TOKENS_IN] * prices.input + figures[name][:, TOKENS_OUT] * prices.output
+            return tokens / MILLION + self._wall(name) * prices.hour / HOUR_S
+
+        return self._total(paid, stage)
+
+    def _wall(self, stage: str) -> Floats:
+        seconds: Floats = self.figures[stage][:, SECONDS] / self.concurrency(stage)
         return seconds
 
-    def _total(self, by_stage: Floats, stage: str | None) -> Estimate:
-        """The total of rows by stage, the last of which is paid once."""
-        rows = by_stage.sum(axis=1) if stage is None else by_stage[:, self.stages.index(stage)]
+    def _total(self, rows_of: Callable[[str], Floats], stage: str | None) -> Estimate:
+        """The total of a stage's rows, or all stages'; the last row is paid once."""
+        rows = sum(map(rows_of, self.figures if stage is None else [stage]), np.zeros(self.size + 1))
         value, margin = total_of(rows[:-1], self.population)
         return Estimate(value + float(rows[-1]), margin)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from builders.context import Context
 from builders.llm.client import Llm
 from builders.llm.ledger import Ledger
-from builders.llm.messages import Converse, TaskT, answer_of
+from builders.llm.messages import TaskT, answer_of
 from builders.mining import MINERS, SCORERS
 from builders.negatives import config_of
 from builders.queries import STAGE, Queries
@@ -35,16 +35,14 @@ class Tried(NamedTuple):
     drops: pa.Table
 
 
-def from_store(llm: Llm, ledger: Ledger) -> Converse:
-    """Stands for `llm.run` where nothing may be asked: rows go as far as stored answers take them."""
+def paid_before(
+    llm: Llm, config: BuildRecipe, passages: pa.Table, context: Context, retrieve: Retrieve | None
+) -> Ledger:
+    """What the store has of a build: its rows go as far as stored answers take them, and nothing is asked."""
+    ledger = Ledger(config.llm.prices)
 
     def converse(
-        stage: str,
-        tasks: Iterable[TaskT],
-        *,
-        total: int,  # noqa: ARG001
-        attempts: int,
-        done: Callable[[TaskT], object],
+        stage: str, tasks: Iterable[TaskT], *, attempts: int, done: Callable[[TaskT], object], **_: int
     ) -> None:
         for task in tasks:
             for attempt in range(attempts):
@@ -59,7 +57,10 @@ def from_store(llm: Llm, ledger: Ledger) -> Converse:
                     break
             done(task)
 
-    return converse
+    context.converse = converse
+    for _ in try_stages(config, passages, context, retrieve):
+        pass
+    return ledger
 
 
 def written_kinds(config: BuildRecipe) -> list[str]:

@@ -3,6 +3,7 @@
 Whoever has the corpus makes the same requests, and so finds their answers; see `llm.answers` in a building recipe.
 """
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def export_answers(store: CallStore, file: Path) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(partial, ANSWERS, compression="zstd") as writer:
             while calls := list(islice(stored, ROWS)):
-                columns = [[call.key for call in calls], [call.answer for call in calls]]
+                # Where an answer came from may be nobody else's business.
+                answers = [re.sub(r', "place": "(?:[^"\\\\]|\\\\.)*"', "", call.answer) for call in calls]
+                columns = [[call.key for call in calls], answers]
                 writer.write_table(pa.table(columns, ANSWERS), row_group_size=ROWS)
                 rows += len(calls)
         partial.replace(file)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from builders.llm.completion import is_same_model
+from builders.llm.completion import another_model
 from builders.llm.config import LlmConfig
 from builders.llm.failures import Failure, backoff, failure_of
 from builders.llm.ledger import Ledger, bytes_of, tokens_of
@@ -20,7 +20,6 @@ from builders.llm.messages import ChatAnswer, ChatRequest, Endpoint, answer_of, 
 from builders.llm.posting import PostingClient
 from builders.llm.progress import Progress
 from builders.llm.store import CallStore, keyed
-from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +28,7 @@ FEWEST_FAILED, FAILED_IN_A_ROW = 5, 50
 """Rows that fail, from which on the endpoint is at fault: most of all rows, or as many in a row without any answer.
 Requests in flight count as answers that may yet come: a refusal is faster than an answer."""
 
+WRITE_EVERY_S = 0.02
 Stored = dict[str, Any]
 """An answer as the store keeps it."""
 
@@ -68,6 +68,8 @@ class Caller:
         self._storing: set[asyncio.Task[ChatAnswer]] = set()
         self._config, self._store, self._connect, self._ledger, self._given = config, store, connect, ledger, given
         self._endpoint: Endpoint | None = None
+        self._unwritten: list[tuple[str, str, Stored]] = []
+        self._written: asyncio.Future[None] | None = None
 
     @asynccontextmanager
     async def stage(self, name: str, progress: Progress) -> AsyncIterator[None]:
@@ -75,11 +77,9 @@ class Caller:
         self.is_stopping = False
         self.limiter.begin()
         self._stage, self._progress, self._account = name, progress, self._ledger.account(name)
-        self._writes = WriteBuffer(self._store)
         self._client: PostingClient | None = None
         self._calls: dict[str, asyncio.Task[ChatAnswer]] = {}
         self._connecting, self._released = asyncio.Lock(), asyncio.Event()
-        self._funded = 0  # calls with money set aside
         self._failed = self._failed_in_a_row = 0  # rows, without those that failed in an earlier run too
         self._elsewhere: Counter[str] = Counter()  # place -> stored answers that came from there
         try:
@@ -99,7 +99,7 @@ class Caller:
     def stop(self, *, at_once: bool = False) -> None:
         """Sends nothing new; gives up the requests in flight only if it shall stop `at_once`."""
         self.is_stopping = True
-        self._writes.write()
+        self._write()
         kept = self._storing if at_once else self._storing | self._sending
         for call in set(self._calls.values()) - kept:
             call.cancel()
@@ -141,25 +141,48 @@ class Caller:
         bound, this = self._ledger.bound(call.prompt_bytes, call.body["max_tokens"]), self._calls[call.key]
         try:
             while not self._ledger.reserve(bound):
-                if not self._funded:
-                    raise self._ledger.budget_spent(self._progress.left, self._stage)
+                if not self._ledger.reserved:
+                    raise self._ledger.budget_spent(int(self._progress.total) - self._progress.done, self._stage)
                 self._released.clear()
                 await self._released.wait()
-            self._funded += 1
             try:
                 stored = await self._answered(call, this)
                 self._storing.add(this)
-                await self._writes.put(call.key, call.request, stored)
+                await self._kept(call, stored)
                 return self._counted(call, stored, new=True)
             except GaveUpError as error:
                 raise self._error(f"{error}") from None
             finally:
-                self._funded -= 1
                 self._ledger.release(bound)
                 self._released.set()
         finally:
             del self._calls[call.key]
             self._storing.discard(this)
+
+    async def _kept(self, call: Call, stored: Stored) -> None:
+        """Returns once an answer is in the store: a transaction for each would cost more than a call.
+
+        Raises:
+            UserError: the batch could not be written, and says how many answers are lost.
+        """
+        if self._written is None:
+            loop = asyncio.get_running_loop()
+            self._written = loop.create_future()
+            loop.call_later(WRITE_EVERY_S, self._write)
+        self._unwritten.append((call.key, call.request, stored))
+        await asyncio.shield(self._written)
+
+    def _write(self) -> None:
+        """Writes what there is, on the event loop's own thread: handing it over would take longer."""
+        answers, written = self._unwritten, self._written
+        self._unwritten, self._written = [], None
+        if written is not None:
+            try:
+                self._store.put_many(answers)
+                written.set_result(None)
+            except UserError as error:
+                written.set_exception(UserError(f"{error} ({len(answers)} answers that had come are lost)"))
+                written.exception()  # after a Ctrl-C nobody waits for it
 
     def _counted(self, call: Call, stored: Stored, *, new: bool) -> ChatAnswer:
         """An answer, which is in the ledger now."""
@@ -196,11 +219,12 @@ class Caller:
                 self.limiter.check(failure, is_try=is_try)
             else:
                 self.limiter.succeeded()
+                if another := another_model(self._config, client.endpoint.served_model, answer.get("model")):
+                    raise self._given_up(Failure(another, refused=True, for_all=not self._account.calls), None, 1)
                 self._failed_in_a_row = 0
-                self._check_model(answer)
-                about = {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
-                about["place"] = self._config.place
-                return {**answer, **about, **({"failed_tries": failures} if failures else {})}
+                answer |= {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
+                answer |= {"place": self._config.place} | ({"failed_tries": failures} if failures else {})
+                return answer
             finally:
                 self._sending.discard(this)
                 self.limiter.leave()
@@ -234,17 +258,6 @@ class Caller:
             if most or self._failed_in_a_row > FAILED_IN_A_ROW + pending:
                 return self._error(f"{failure.words} ({self._failed} rows failed, {self._account.calls} were answered)")
         return RefusedError(known or failure.words)
-
-    def _check_model(self, answer: Stored) -> None:
-        answered, endpoint = answer.get("model"), self._endpoint
-        # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
-        if answered is None or endpoint is None or self._config.is_embedded or endpoint.provider is not None:
-            return
-        if not any(is_same_model(name, answered) for name in (endpoint.served_model, self._config.answers_as or "-")):
-            raise UserError(
-                f"LLM endpoint {endpoint.place}: asked for model {endpoint.served_model}, and {answered} answered; set "
-                f"llm.model to that, or llm.answers_as = {answered!r} if it is the same model under another name"
-            )
 
     def _error(self, problem: str) -> UserError:
         place = self._endpoint.place if self._endpoint is not None else ""

@@ -23,7 +23,7 @@ from uvloop import new_event_loop
 from builders.llm.caller import Caller, RefusedError
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest, Endpoint, Task, TaskT
+from builders.llm.messages import ChatAnswer, ChatRequest, Endpoint, Task, TaskT
 from builders.llm.progress import Progress
 from builders.llm.rejections import ENOUGH, Rejections
 from builders.llm.store import CallStore
@@ -34,7 +34,7 @@ DRAIN_S = 20.0
 """For how long a failed run waits for the requests in flight: they are paid for."""
 _BREATHE = 64  # rows from the store, after which others have their turn
 
-Watch = Callable[[str, Task, ChatRequest, ChatAnswer | None, str | None], None]
+Watch = Callable[[str, Task, ChatRequest, ChatAnswer], object]
 
 
 class Llm:
@@ -50,7 +50,7 @@ class Llm:
     Attributes:
         rejected_file: where the answers are written that end a stage because none could be used; None = nowhere.
         rejections: stage -> what its rows did not get.
-        watch: is shown each row's stage, task, request, answer (None if refused), and why the answer was rejected.
+        watch: is shown each answer with its stage, task and request.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class _Rows(Generic[TaskT]):
         self._stage, self._attempts, self._done = stage, attempts, done
         self._caller, self._account, self._watch = llm.caller, llm.ledger.account(stage), llm.watch
         self._rejections = llm.rejections.setdefault(stage, Rejections(stage))
-        self._progress = Progress(stage, total, llm.ledger.cost, self._rejections.reasons)
-        self._progress.in_flight = lambda: self._caller.limiter.in_flight
+        about = lambda: (llm.caller.limiter.in_flight, llm.ledger.cost())  # noqa: E731
+        self._progress = Progress(stage, total, about, self._rejections.reasons)
         self._workers = max(1, min(2 * llm.config.concurrency, total))
-        self._tasks = iter(tasks)
+        self._tasks, self._total = iter(tasks), total
         self._numbers = count()
         self._settled: dict[int, TaskT] = {}  # those that wait for an earlier one
         self._next = 0
@@ -119,14 +119,14 @@ class _Rows(Generic[TaskT]):
         with suppress(ValueError, RuntimeError):  # only a main thread is sent signals
             loop.add_signal_handler(signal.SIGINT, self._interrupt)
         async with self._caller.stage(self._stage, self._progress):
-            shown = asyncio.create_task(self._progress.show())
             workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
             try:
                 await self._ended(workers)
             finally:
-                for task in (shown, *workers):
-                    task.cancel()
-                await asyncio.gather(shown, *workers, return_exceptions=True)
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+                self._progress.close()
                 self._rejections.report()
                 with suppress(ValueError, RuntimeError):  # a closed uvloop would keep it, and Ctrl-C do nothing
                     loop.remove_signal_handler(signal.SIGINT)
@@ -148,12 +148,12 @@ class _Rows(Generic[TaskT]):
             progress = self._progress
             logger.warning(
                 "%s: %d of %d rows are done, %d left; %d new answers are stored",
-                *(self._stage, progress.done, progress.total, progress.left, progress.calls),
+                *(self._stage, progress.done, self._total, self._total - progress.done, progress.calls),
             )
         for worker in failed:
             worker.result()
         if not self._caller.is_stopping:
-            self._check_usable(fewest=self._progress.total)
+            self._check_usable(fewest=self._total)
 
     async def _work(self) -> None:
         """Settles one row after the other, until there are no more or the run is stopped."""
@@ -179,19 +179,18 @@ class _Rows(Generic[TaskT]):
                 answer = await self._caller.ask(request)
             except RefusedError as error:
                 task.refused(f"{error}")
-                self._watch(self._stage, task, request, None, REFUSED)
-                self._progress.done += 1
+                self._progress.settled()
                 self._rejections.not_answered(row, f"{error}")
                 return
+            self._watch(self._stage, task, request, answer)
             reason = task.take(answer)
-            self._watch(self._stage, task, request, answer, reason)
             if reason is None:
                 self._account.accepted += 1
-                self._progress.done += 1
-                self._rejections.accepted |= self._progress.total > 1  # one row may be a question before all others
+                self._progress.settled()
+                self._rejections.accepted |= self._total > 1  # one row may be a question before all others
                 return
             self._rejections.add(row, reason, answer)
-        self._progress.done += 1
+        self._progress.settled()
 
     def _check_usable(self, fewest: int) -> None:
         """Ends a stage that has not got any usable answer for `fewest` rows.

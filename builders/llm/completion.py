@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct
 
+from builders.llm.config import LlmConfig
 from builders.llm.thoughts import has_thoughts
 
 
@@ -151,3 +152,16 @@ def is_same_model(asked: str, answered: str) -> bool:
         if long.startswith(short) and _SAME_WEIGHTS.fullmatch(long[len(short) :]):
             return True
     return False
+
+
+def another_model(llm: LlmConfig, served: str, answered: str | None) -> str | None:
+    """What to say of an answer that seems to come from another model than `served`, as a router's stand-in does."""
+    # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
+    if not answered or llm.is_embedded or llm.provider is not None:
+        return None
+    if is_same_model(served, answered) or is_same_model(llm.answers_as or "-", answered):
+        return None
+    return (
+        f"asked for model {served}, and {answered} answered; set llm.model to that, or llm.answers_as = {answered!r} "
+        "if it is the same model under another name"
+    )

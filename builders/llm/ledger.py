@@ -53,63 +53,60 @@ class Account:
     """One stage's calls and what came of them.
 
     Attributes:
-        calls: answers that the stage's rows rest on.
         new_calls: those that this run asked for; all others were in the store.
         accepted: rows or texts that passed the stage's checks.
     """
 
     def __init__(self, prices: PricesConfig) -> None:
-        self.calls = self.new_calls = self.accepted = 0
+        self.new_calls = self.accepted = 0
         self._prices = prices
-        self._failed_tries = self._uncounted = self._prompt_tokens = self._completion_tokens = 0
-        self._call_seconds = 0.0
         self._busy = Spans()
+        names = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "uncounted_calls", "call_seconds")
+        self._sums: dict[str, Any] = dict.fromkeys(names, 0)
+
+    @property
+    def calls(self) -> int:
+        """Answers that the stage's rows rest on."""
+        return int(self._sums["calls"])
 
     def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts an answer, which this run asked for if it is `new`; `prompt_bytes` is the length of its messages."""
         self.new_calls += new
-        self.calls += 1
-        self._failed_tries += answer.failed_tries
-        self._uncounted += answer.prompt_tokens is None or answer.completion_tokens is None
-        prompt, completion = tokens_of(answer, prompt_bytes)
-        self._prompt_tokens += prompt
-        self._completion_tokens += completion
-        self._call_seconds += answer.seconds
+        is_uncounted = answer.prompt_tokens is None or answer.completion_tokens is None
+        figures = (1, answer.failed_tries, *tokens_of(answer, prompt_bytes), is_uncounted, answer.seconds)
+        for name, figure in zip(self._sums, figures, strict=True):
+            self._sums[name] += figure
         if answer.ended is not None:
             self._busy.add(answer.ended - answer.seconds, answer.ended)
 
     @property
     def money(self) -> float:
         """What the calls cost by the recipe's prices."""
-        tokens = self._prices.of_tokens(self._prompt_tokens, self._completion_tokens)
+        tokens = self._prices.of_tokens(self._sums["prompt_tokens"], self._sums["completion_tokens"])
         return tokens + self._prices.hour * self._busy.seconds / HOUR_S
 
     def summary(self) -> dict[str, Any]:
         """The account as manifests keep it; money only where the recipe has prices."""
-        figures: dict[str, Any] = {
-            "calls": self.calls,
-            "failed_tries": self._failed_tries,
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "uncounted_calls": self._uncounted,
-            "call_seconds": round(self._call_seconds, 3),
-            "busy_seconds": round(self._busy.seconds, 3),
-            "accepted": self.accepted,
-        }
+        seconds = {"call_seconds": round(self._sums["call_seconds"], 3), "busy_seconds": round(self._busy.seconds, 3)}
+        figures = {**self._sums, **seconds, "accepted": self.accepted}
         if self._prices.known:
             figures |= {"money": round(self.money, 6), "currency": self._prices.currency}
         return figures
 
 
 class Ledger:
-    """All accounts of a build, and its budget."""
+    """All accounts of a build, and its budget.
+
+    Attributes:
+        reserved: money that is set aside for calls.
+    """
 
     def __init__(self, prices: PricesConfig | None = None, budget: float | None = None) -> None:
         self._prices = prices or PricesConfig()
         self._budget = budget
         self._accounts: dict[str, Account] = {}
         self._counted: set[int] = set()
-        self._reserved = 0.0
+        self.reserved = 0.0
         self._densest: float | None = None  # bytes per token of the prompts so far
 
     def account(self, stage: str) -> Account:
@@ -155,14 +152,14 @@ class Ledger:
 
     def reserve(self, bound: float) -> bool:
         """Sets money aside for a call; False if it might pass the budget."""
-        if self._budget is not None and self.money + self._reserved + bound > self._budget:
+        if self._budget is not None and self.money + self.reserved + bound > self._budget:
             return False
-        self._reserved += bound
+        self.reserved += bound
         return True
 
     def release(self, bound: float) -> None:
         """Gives back what was set aside, once the answer is in its account or will not come."""
-        self._reserved = max(0.0, self._reserved - bound)
+        self.reserved = max(0.0, round(self.reserved - bound, 12))
 
     def budget_spent(self, left: int, stage: str) -> UserError:
         """The error for a run whose next call might pass the budget."""

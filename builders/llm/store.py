@@ -49,8 +49,12 @@ class Call(NamedTuple):
 class CallStore:
     """An append-only SQLite table of requests and answers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Opens the store at `path`, or makes it. SQLite's `-wal` and `-shm` lie beside it while it is in use.
+
+        Args:
+            path: of the file.
+            read_only: leaves a file as it is that is there, even where nothing may be written beside it.
 
         Raises:
             UserError: the file is damaged, not a call store or of another version, or cannot be read or written.
@@ -59,6 +63,12 @@ class CallStore:
         self._db = sqlite3.connect(":memory:")
         try:
             with self._explained():
+                if read_only:
+                    wal = path.with_name(f"{path.name}-wal")
+                    how = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
+                    self._db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", WAIT_S, uri=True)
+                    self._check()
+                    return
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(path, WAIT_S, isolation_level=None)
                 self._check()

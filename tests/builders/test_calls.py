@@ -25,6 +25,18 @@ def test_the_commands(tmp_path):
         "failures  2",
         "       2  answered 503",
     ]
+    shown = calls_command("show", path).stdout
+    (tmp_path / "ro").mkdir()
+    read_only = tmp_path / "ro" / "calls.sqlite"
+    read_only.write_bytes(path.read_bytes())
+    read_only.chmod(0o444)
+    (tmp_path / "ro").chmod(0o555)
+    assert calls_command("show", read_only).stdout == shown
+    assert [file.name for file in (tmp_path / "ro").iterdir()] == ["calls.sqlite"]
+    with CallStore(path) as writing:  # another process is at it
+        put(writing, a_call(5000))
+        assert "calls     1,502" in calls_command("show", path).stdout
+        writing._db.execute("DELETE FROM calls WHERE key = ?", [a_call(5000)[0]])
     done = calls_command("export", path, tmp_path / "x.parquet")
     assert (done.returncode, done.stderr) == (0, f"{tmp_path / 'x.parquet'}: 1501 answers\n")
     assert read_answers(tmp_path / "x.parquet") == {

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from builders import build, corpus
-from builders.doctor.examine import examine
 from builders.llm import embedded
 from builders.queries import labelled
 from builders.queries.config import QueriesConfig
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 from builders.recipe_checks import check
+from builders.steps import examined
 from cards.verify.__main__ import verify
 from foils.errors import UserError
 from foils.recipe import load_recipe
@@ -296,7 +296,7 @@ def test_a_build_without_an_llm(recipe, tmp_path, caplog):
     assert "## Prompts" not in card
     assert [link for link in verify(str(out)) if link.status == "broken"] == []
     with pytest.raises(UserError, match="the recipe asks nothing of an LLM"):
-        examine(load_recipe(recipe, (), BuildRecipe).config)
+        examined(load_recipe(recipe, (), BuildRecipe).config)
     with pytest.raises(UserError, match=r"--dry-run: queries.source .* names labelled queries"):
         build.estimate(load_recipe(recipe, (), BuildRecipe), tmp_path / "calls.sqlite", 4)
 

@@ -48,7 +48,7 @@ def run(chat_server, tmp_path):
         """`attempts` are a row's, `attempts_of_requests` the key `llm.attempts`."""
         tries = {"attempts": settings.pop("attempts_of_requests", 5)}
         defaults = {"base_url": chat_server.url, "timeout_s": 10.0, **tries}
-        config = LlmConfig(model="scripted", **defaults | settings)
+        config = LlmConfig(**{"model": "scripted"} | defaults | settings)
         some = [Row(number) for number in range(some)] if isinstance(some, int) else some
         out = []
         run.ledger = Ledger(config.prices, config.budget)
@@ -323,6 +323,10 @@ def test_another_model_is_not_taken_for_the_one_that_was_asked(run, chat_server,
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert len(store) == 0
     assert len(run(20, answers_as="small-1b")) == 20
+    chat_server.bodies.clear()
+    fallback = (200, {}, json.dumps({**completion("good"), "model": "fallback-1b"}))
+    chat_server.script = lambda body, _: fallback if "row 7 " in last_user_message(body) else "good"
+    assert [row.number for row in run(20, model="scripted", revision="2", concurrency=1) if row.text is None] == [7]
 
 
 def test_failed_tries_are_kept_with_their_reason(run, chat_server, tmp_path):

@@ -1,12 +1,13 @@
 """Call stores on a disk that is full, and where nothing can be written."""
 
-import asyncio
-
 import pytest
 
+from builders.llm.client import Llm
+from builders.llm.config import LlmConfig
+from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
-from builders.llm.write_buffer import WriteBuffer
 from foils.errors import UserError
+from tests.builders.asking import ask, question
 from tests.builders.stores import a_call, answers_of, put
 from tests.fixtures.small_disk import on_a_small_disk
 
@@ -64,6 +65,8 @@ def test_a_read_only_place(tmp_path):
         disk = Path(sys.argv[1])
         filled(disk / "closed", [a_call(n) for n in range(40)])
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with CallStore(disk / "closed", read_only=True) as store:
+            assert len(store) == 40
         for name in ("closed", "new", "folder/new"):
             try:
                 CallStore(disk / name)
@@ -92,16 +95,11 @@ def test_a_file_that_may_not_grow(tmp_path):
         assert len(store.get_many(answers_of(rows))) == len(rows)
 
 
-def test_answers_that_a_full_disk_loses_are_counted(tmp_path):
-    async def lose(store):
-        writes = WriteBuffer(store)
-        waiting = asyncio.create_task(writes.put(a_call(1)[0], "{}", {"text": "x" * 100_000}))
-        await asyncio.sleep(0)
-        writes.write()
-        with pytest.raises(UserError, match=r"the disk is full; .* \(1 answers that had come are lost\)"):
-            await waiting
-
+def test_answers_that_a_full_disk_loses_are_counted(tmp_path, chat_server):
+    chat_server.script = lambda *_: "x" * 100_000
     with CallStore(tmp_path / "c") as store:
         put(store, *(a_call(n) for n in range(2, 52)))
         store._db.execute("PRAGMA max_page_count = 1")
-        asyncio.run(lose(store))
+        llm = Llm(LlmConfig(model="scripted"), store, lambda: Endpoint(chat_server.url, "scripted"))
+        with pytest.raises(UserError, match=r"the disk is full; .* \(1 answers that had come are lost\)"):
+            ask(llm, "test", [question("q")])
