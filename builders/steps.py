@@ -16,7 +16,7 @@ from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
-from builders.funnel import Funnel, check_queries, check_rows, warn_of_long
+from builders.funnel import ANOTHER_LLM, Funnel, warn_of_long
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
@@ -74,13 +74,13 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         known = checked.given and checked.given.qrels_of(asked.accepted)
         kept_out = leaked.passages_to_drop if leaked else None
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
-    check_rows(selection.queries, selection.drops, candidates.mined)
-    funnel, rows, asked_for = checked.funnel, len(selection.queries), asked.accepted.num_rows
+    funnel, rows = checked.funnel, len(selection.queries)
     for stage, found in candidates.mined.items():
+        left = found.generated.num_rows
         if found.drops.num_rows:
-            left = found.generated.num_rows
-            funnel.step(f"negatives of {stage}", left, found.drops, left + found.drops.num_rows)
-    funnel.step("queries with negatives of every kind", rows, selection.drops, asked_for)
+            funnel.step(f"negatives of {stage}", left, found.drops, left + found.drops.num_rows, ANOTHER_LLM)
+    remedy = "set negatives.per_query lower, loosen [selection], or leave that kind out of negatives.kinds"
+    funnel.step("queries with negatives of every kind", rows, selection.drops, asked.accepted.num_rows, remedy)
     leaked = leaked and leaked.with_negatives(chosen_by_kind(selection.fates))
     if checked.given is None:
         session.ledger.account(STAGE).accepted = asked.usable
@@ -198,21 +198,21 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
             seeds = sample(context.passages, config.corpus.sample, config.seed)
             written, wanted = write(seeds, config.queries, context), seeds.num_rows * config.queries.per_passage
             funnel.step("queries asked for", wanted)
-            funnel.step("queries usable", written.table.num_rows, written.drops, wanted)
+            funnel.step("queries usable", written.table.num_rows, written.drops, wanted, ANOTHER_LLM)
     with context.stages.timed("round trip"):
         accepted, more_drops = round_trip(written.table, _retriever(config, context), k)
     if k:
-        funnel.step("queries that find their passage", accepted.num_rows, more_drops, written.table.num_rows)
+        before, remedy = written.table.num_rows, f"set queries.round_trip_k above {k}, or to 0 for no filter"
+        funnel.step("queries that find their passage", accepted.num_rows, more_drops, before, remedy)
     asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops])
-    check_queries(accepted, *asked.drops, leaked=False)
     if not checked.guard.sets:
         return asked
     with context.stages.timed("leakage guard"):
         leaked = checked.guard.check(accepted, context.corpus)
     left = accepted.filter(pc.invert(pc.is_in(accepted["_id"], value_set=leaked.queries_to_drop)))
     if leaked.config.policy == "drop":
-        funnel.step("queries in no evaluation set", left.num_rows, before=accepted.num_rows)
-    check_queries(left, *asked.drops, leaked=True)
+        remedy = "build from another corpus, or set leakage.policy to allow"
+        funnel.step("queries in no evaluation set", left.num_rows, before=accepted.num_rows, remedy=remedy)
     return asked._replace(accepted=left, leaked=leaked)
 
 

@@ -16,7 +16,7 @@ from scipy.stats import t
 
 from builders.context import Context
 from builders.estimate.trial import ROUND_TRIP, Tried, try_stages, written_kinds
-from builders.funnel import check_queries
+from builders.funnel import ANOTHER_LLM, Funnel
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
@@ -73,14 +73,14 @@ class Sample:
         Raises:
             UserError: no query is accepted, or no negative.
         """
-        drops: list[pa.Table] = []
+        funnel = Funnel()
         accepted = np.zeros(self.size)  # queries of each passage
         self.figures[STAGE][:-1, ROWS] = self._config.queries.per_passage
         for tried in try_stages(self._config, self._passages, context, retrieve):
             reasons = Counter(tried.drops["reason"].to_pylist())
-            drops.append(tried.drops)
+            left = tried.found.num_rows
+            funnel.step(tried.stage, left, tried.drops, left + tried.drops.num_rows, ANOTHER_LLM)
             if tried.stage == ROUND_TRIP:
-                check_queries(tried.found, *drops, leaked=False)
                 rows = [self._row[passage_id] for passage_id in tried.found["corpus-id"].to_pylist()]
                 accepted += np.bincount(rows, minlength=self.size)
             else:
