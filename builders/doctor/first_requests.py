@@ -63,7 +63,7 @@ def requests_of(recipe: BuildRecipe) -> Requests:
 
 def _of_passages(recipe: BuildRecipe, context: Context) -> tuple[list[Task], list[Staged]]:
     """The first tasks for queries, and the largest request of each stage."""
-    asking, language = recipe.queries, recipe.corpus.language
+    asking, language = recipe.queries, str(recipe.corpus.language)
     seeds = sample(context.passages, recipe.corpus.sample, recipe.seed)
     few = seeds.slice(0, MOST_TASKS).to_batches()
     tasks: list[Task] = list(islice(query_tasks(few, asking, context), MOST_TASKS))
@@ -93,7 +93,7 @@ def _of_labelled(recipe: BuildRecipe, kind: str, given: pa.Table, context: Conte
 
 def _task(recipe: BuildRecipe, kind: str, ask: Ask, asking: Any, primed: str | None = None) -> Task:
     """The first task of a query."""
-    language = recipe.corpus.language
+    language = str(recipe.corpus.language)
     if kind == LLM_JUDGE:
         how = How(load_prompt(in_language(asking.prompt, language)), recipe.seed, asking)
         return JudgeTask(0, ask.query, ask.positive, how)
@@ -108,7 +108,7 @@ def _of_negatives(recipe: BuildRecipe, passage: dict[str, Any], query: str) -> I
     for kind in recipe.negatives.kinds:
         if kind in WRITTEN:
             config: LlmNegativesConfig = config_of(recipe.negatives, kind)
-            has_priming = prompt_of(config, recipe.corpus.language, kind).priming is not None
+            has_priming = prompt_of(config, str(recipe.corpus.language), kind).priming is not None
             primed = " ".join(["word"] * 2 * config.max_tokens) if has_priming else None
             yield kind, _task(recipe, kind, ask, config, primed).request(0)
 
