@@ -126,7 +126,7 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     """
     checked = _checked(config)
     given = None if checked.given is None else checked.given.queries
-    context = Context(checked.corpus.passages, config.corpus.language, config.seed, no_llm)
+    context = Context(checked.corpus.passages, checked.corpus.language, config.seed, no_llm)
     examine(config, checked.llm, context, given, lambda context: _retriever(config, context), print_line)
 
 

@@ -94,7 +94,7 @@ def _detector() -> Any:
 
 def detects(code: str) -> bool:
     """Whether a language is among those that are detected."""
-    return code in _detector().nb_classes
+    return bool(code in _detector().nb_classes)
 
 
 def is_in(text: str, code: str) -> bool:
@@ -107,7 +107,7 @@ def is_in(text: str, code: str) -> bool:
     if _letters(text) < FEWEST_LETTERS or not detects(code):
         return True
     ranked = {_OF_TODAY.get(each, each): chance for each, chance in reversed(_detector().rank(text[:READ]))}
-    return max(ranked, key=lambda each: ranked[each]) == UNDETERMINED or ranked[code] >= UNLIKELY
+    return bool(ranked[code] >= UNLIKELY) or max(ranked, key=lambda each: ranked[each]) == UNDETERMINED
 
 
 def detected(texts: Iterable[str]) -> dict[str, float]:
@@ -117,13 +117,14 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     ['de']
     """
     found: Counter[str] = Counter()
-    waiting = ""
+    waiting, letters = "", 0
     for text in (*texts, None):
-        waiting += f" {text[:READ]}" if text is not None else ""
-        if _letters(waiting) >= (FEWEST_LETTERS if text is not None or found else 1):
+        waiting += f" {text[:READ]}" if text else ""
+        letters += _letters(text or "")
+        if letters >= (1 if text is None and not found else FEWEST_LETTERS):
             best, _ = _detector().classify(waiting)
             found[_OF_TODAY.get(best, best)] += 1
-            waiting = ""
+            waiting, letters = "", 0
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}
 

@@ -82,7 +82,7 @@ def examine(
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
         say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        passing = asyncio.run(Probe(endpoint, llm, _first_request(recipe), ledger.account("probe"), show).run())
+        passing = asyncio.run(Probe(endpoint, llm, _first_request(recipe, context.language), ledger.account("probe"), show).run())
         if passing is not None:
             with CallStore(Path(folder) / "calls") as store:
                 session = Llm(msgspec.structs.replace(passing, budget=None), store, lambda: endpoint, ledger)
@@ -96,9 +96,9 @@ def examine(
     say(f"\nThe recipe can run as it is; {warnings} warning{'s' * (warnings != 1)}.")
 
 
-def _first_request(recipe: BuildRecipe) -> ChatRequest:
+def _first_request(recipe: BuildRecipe, language: str) -> ChatRequest:
     """A request in the form of the build's own, with each field that they have."""
-    prompt = load_prompt(in_language(next(iter(recipe.queries.weights())), recipe.corpus.language))
+    prompt = load_prompt(in_language(next(iter(recipe.queries.weights())), language))
     has_stop = recipe.queries.source is None or LLM_JUDGE in recipe.scorers
     return ChatRequest(
         prompt.messages("Eels. They swim across the ocean to spawn in the Sargasso Sea."),

@@ -98,13 +98,6 @@ def test_words_stay_whole_in_any_form(text, words):
     assert split([text])[0] == [words]
 
 
-def test_vowelled_arabic_finds_what_has_no_vowels():
-    vocabulary = Vocabulary(Language("ar"))
-    for text in ("كَتَبَ الدَّرْسَ فِي المَدْرَسَةِ", "كتب الدرس في المدرسة"):
-        found = tokens.split(pa.array([text]))
-        assert with_meaning(found.words, vocabulary.numbers(found.distinct)).ids.tolist() == [0, 1, 2, 3]
-
-
 # Arrow knows characters that are younger than this Python's Unicode, and bm25s does not.
 KNOWN = st.text(st.characters(exclude_categories=["Cs", "Cn"]))
 

@@ -184,12 +184,6 @@ def test_the_reasons_are_named_where_nothing_is_left(write_recipe, tmp_path, cha
         run(recipe, tmp_path / "o" / "d", "seed=2")
 
 
-def test_a_language_without_an_edition_of_the_prompts_is_reported(write_recipe, tmp_path, caplog):
-    run(write_recipe('["bm25"]'), tmp_path / "o" / "d", 'corpus.language="sv"')
-    assert "question-v1: no edition in Swedish; the English one is used, and asks for Swedish answers" in caplog.text
-    assert list(json.loads((tmp_path / "o" / "d" / "manifest.json").read_text())["prompts"]) == ["question-v1"]
-
-
 def test_exit_code_2_and_one_line_from_the_command(tmp_path):
     (tmp_path / "r.toml").write_text('name = "x"\n[corpus]\nsource = "nowhere"\n')
     finished = commands.run(

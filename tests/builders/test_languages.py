@@ -5,10 +5,11 @@
 import json
 import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build
+from builders import build, schema
 from builders.language import language_of, warn_of_unread
 from builders.passages import Passages
 from builders.prompts import load_prompt
@@ -21,10 +22,16 @@ from foils.errors import UserError
 from foils.languages import code_of, is_in, length
 from foils.models import resolve_model
 from foils.recipe import load_recipe
-from tests.builders.test_llm_negatives import corpus_of
 from tests.conftest import BASE
 
 OWLS, BEES, BREAD = range(3)
+
+
+def corpus_of(texts):
+    ids = [f"p{n}" for n in range(len(texts))]
+    return pa.table([ids, [""] * len(ids), texts], schema.CORPUS)
+
+
 SPOKEN = {
     "de": (
         "Eulen jagen in der Nacht Mäuse und hören sie selbst unter dem Schnee.",
@@ -56,12 +63,6 @@ SPOKEN = {
         "ขนมปังเปรี้ยวใช้เวลาขึ้นฟูในตู้เย็นนานถึงหนึ่งวัน",
         "นกฮูกล่าสัตว์เวลาไหน",
     ),
-    "ko": (
-        "올빼미는 밤에 쥐를 사냥하고 눈 아래에서도 쥐의 소리를 듣습니다.",
-        "꿀벌은 꽃이 피는 곳을 춤으로 자매들에게 알려 줍니다.",
-        "사워도우 빵은 냉장고에서 하루 동안 부풀어 오릅니다.",
-        "올빼미가 사냥하는 때는?",
-    ),
     "ar": (
         "البومة تصطاد الفئران في الليل وتسمعها حتى تحت الثلج.",
         "النحل يرقص ليخبر أخواته أين تتفتح الأزهار.",
@@ -73,18 +74,6 @@ SPOKEN = {
         "הדבורים רוקדות כדי לספר לאחיותיהן היכן פורחים הפרחים.",
         "לחם מחמצת תופח במקרר במשך יום שלם.",
         "מָה צָדִים הַיַּנְשׁוּפִים בַּלַּיְלָה",
-    ),
-    "hi": (
-        "उल्लू रात में चूहों का शिकार करते हैं और बर्फ के नीचे भी उन्हें सुन लेते हैं।",
-        "मधुमक्खियाँ नाचकर अपनी बहनों को बताती हैं कि फूल कहाँ खिले हैं।",
-        "खट्टे आटे की रोटी रेफ्रिजरेटर में पूरे दिन में फूलती है।",
-        "उल्लू किसका शिकार करता है?",
-    ),
-    "vi": (
-        "Chim cú săn chuột vào ban đêm và nghe được tiếng chuột dưới lớp tuyết.",
-        "Ong nhảy múa để báo cho chị em biết hoa nở ở đâu.",
-        "Bánh mì men chua nở trong tủ lạnh suốt một ngày.",
-        "chim cu\u0301 sa\u0306n gi\u0300 ban đêm?",
     ),
 }
 """Passages about owls, bees and bread, and a question about owls."""
@@ -120,22 +109,6 @@ def test_what_has_no_language_counts_as_english_and_several_are_reported(caplog)
     caplog.clear()
     assert [language_of(both, stated) for stated in ("mul", "nds", "ja")] == ["mul", "nds", "ja"]  # unknown, or there
     assert not caplog.text
-
-
-@pytest.mark.parametrize(
-    ("tag", "code"),
-    [
-        ("de", "de"),
-        ("deu", "de"),
-        ("pt-BR", "pt"),
-        ("zh-Hant", "zh"),
-        ("sr-Latn-RS", "sr"),
-        ("en_US", "en"),
-        ("hsb",) * 2,
-    ],
-)
-def test_tags_of_languages(tag, code):
-    assert code_of(tag, "corpus.language") == code
 
 
 @pytest.mark.parametrize("tag", ["english", "xx9", "xx", "", "d", "de-", "zh Hant"])

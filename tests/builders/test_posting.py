@@ -236,21 +236,6 @@ def test_a_provider_is_asked_through_the_router_with_the_recipes_key(hosted, cha
 
 
 @pytest.mark.parametrize(
-    ("provider", "form"),
-    [
-        ("together", {"type": "json_schema", "schema": SCHEMA}),
-        ("fireworks-ai", {"type": "json_object", "schema": SCHEMA}),
-        ("groq", BY_OPENAI),
-    ],
-)
-def test_a_provider_gets_the_schema_in_its_own_form(hosted, chat_server, provider, form):
-    model = f"acme/schema-{provider}"
-    serve_by(chat_server, model, provider)
-    hosted(request(schema=SCHEMA), model=model, provider=provider, extra_body={"top_p": 0.9})
-    assert (chat_server.bodies[0]["response_format"], chat_server.bodies[0]["top_p"]) == (form, 0.9)
-
-
-@pytest.mark.parametrize(
     ("model", "provider", "words"),
     [
         ("acme/two", "groq", "acme/two is not supported by provider groq"),

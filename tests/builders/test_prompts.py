@@ -55,10 +55,6 @@ def test_every_prompt_has_the_languages(name, language):
     assert all(a.answer != b.answer for a, b in zip(english.turns, other.turns, strict=True))
 
 
-def test_a_language_without_an_edition_gets_the_prompt_itself():
-    assert in_language("question-v1", "sv") == "question-v1"
-
-
 def test_an_unknown_prompt_is_named_with_those_that_there_are():
     with pytest.raises(UserError, match=r"prompt 'question-v9': no such prompt; allowed: claim-v1, .*, title-v1; add"):
         load_prompt("question-v9")

@@ -3,7 +3,8 @@
 No dictionary is needed, and queries and passages are cut alike. A character that stands alone is kept, and so is every
 ideograph, which often is a word by itself. Korean is cut too, since its particles are written onto the words.
 
-`tests/builders/test_bm25_languages.py` has how well this finds passages beside words of a segmenter.
+Measured with Django's messages, searched by their translations in earlier versions (MRR@10): 94 Chinese ones among 748
+are found at .84 so, at .80 by pairs alone and at .72 by jieba's words; 49 Korean ones at .69, and .66 by words.
 """
 
 import numpy as np

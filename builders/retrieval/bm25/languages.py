@@ -24,9 +24,9 @@ def stop_words_of(language: str) -> tuple[str, ...]:
     >>> "the" in stop_words_of("en"), "und" in stop_words_of("de"), stop_words_of("pl")
     (True, True, ())
     """
+    name = english_name(language).upper().partition(" ")[0]
     if language == "en":
         # The short list keeps "how", "do" and "you": one chatty passage would be the best hit of most questions.
-        return stopwords.STOPWORDS_EN_PLUS
-    name = english_name(language).upper().partition(" ")[0]
+        name = "EN_PLUS"
     found: tuple[str, ...] = getattr(stopwords, f"STOPWORDS_{name}", ())
     return found
