@@ -7,6 +7,7 @@ Every training and every evaluation is a process of its own. What is finished is
 killed and started again, and a new arm, seed or base costs only itself.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,9 +112,9 @@ def _entry() -> None:
     if arguments.dry_run:
         dry_run(recipe.config)
     else:
-        from eval.runs import stop_on_term
+        from eval.runs import stop
 
-        stop_on_term()
+        signal.signal(signal.SIGTERM, stop)
         main(recipe, push=arguments.push, fresh=arguments.fresh)
 
 

@@ -53,7 +53,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None) -> None:
     repo_id = None if push is None else publish.check_push(push or model.name, model)
     record, base = _record_and_base(config, model)
     root = Path(config.results)
-    root.mkdir(parents=True, exist_ok=True)  # what cannot be written is refused before hours of measuring
+    root.mkdir(parents=True, exist_ok=True)  # refused now, and not after hours
     tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     how = Encoding(resolve_precision(config.precision), config.batch_tokens)
     base_results = evaluate(base, tasks, root, base_encoding(config, how, model, base))

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
@@ -194,27 +193,19 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while any(future.running() for future in waiting):
-                end_children()
+                with suppress(KeyboardInterrupt):
+                    stop()
                 sleep(0.05)
             raise
     return failed
 
 
-def end_children() -> None:
-    """Ends all processes below this one."""
+def stop(*_: Any) -> None:
+    """Ends all processes below this one, and then stops it as Ctrl-C does; for SIGTERM."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-
-
-def stop_on_term() -> None:
-    """Makes SIGTERM stop this process as Ctrl-C does, and with it all processes below it."""
-
-    def stop(*_: Any) -> None:
-        end_children()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    raise KeyboardInterrupt
 
 
 def check(plan: Plan, runs: Sequence[Run], failed: Mapping[Run, str]) -> None:
@@ -241,7 +232,7 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
             )
             if finished.returncode < 0:
-                return f"{run.name} was ended by {signal.Signals(-finished.returncode).name}"
+                return f"{run.name} was ended by signal {-finished.returncode}"
             if finished.returncode != 0:
                 return _reason(file.read_text("utf-8", errors="replace"))
     stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
@@ -250,11 +241,7 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
 
 
 def _reason(log: str) -> str:
-    r"""The error that a run ended with, or the last line of its log.
-
-    >>> _reason("loading\nerror: not started:\n  no batches\n"), _reason("Traceback\nOSError: x\n")
-    ('error: not started: no batches', 'OSError: x')
-    """
+    """The error that a run ended with, or the last line of its log."""
     *_, last = re.split(r"^(?=error: )", log, flags=re.MULTILINE)
     return " ".join(last.split()) if last.startswith("error: ") else log.strip().rpartition("\n")[2]
 
@@ -265,10 +252,8 @@ def forecast(plan: Plan) -> str:
     seconds = [stamp.seconds for stamp in stamps[1:] if stamp and stamp.seconds]
     left = stamps.count(None)
     line = f"{plan.base}: {len(stamps)} runs, the base's among them: {len(stamps) - left} done, {left} to do"
-    if not left:
-        return line
-    if not seconds:
-        return f"{line}; how long one takes is known after the first"
+    if not left or not seconds:
+        return f"{line}; how long one takes is known after the first" if left else line
     one = sum(seconds) / len(seconds)
     whole = one * -(-left // plan.config.jobs)
     return f"{line}; about {duration(whole)} at {duration(one)} a run, {plan.config.jobs} at a time"

@@ -1,6 +1,5 @@
 """The one exception that users see, and how an entry point ends because of it."""
 
-import errno
 import logging
 import os
 import re
@@ -11,9 +10,6 @@ from traceback import walk_tb
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 _OWN = ("builders", "cards", "eval", "foils", "training")
-_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
-_PLACE |= {errno.ENOSPC, errno.EDQUOT}
-"""Errors of the place that files are written to."""
 
 
 class UserError(Exception):
@@ -60,9 +56,8 @@ def _explained(error: Exception) -> str | None:
         name = (error.name or "").partition(".")[0]
         install = f"activate the environment of Foils (source .venv/bin/activate), or run: pip install {name}"
         return None if name in _OWN else f"{name} is not installed for {sys.executable}; {install}"
-    if not isinstance(error, OSError) or error.filename is None:
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    is_mistake = isinstance(error, FileNotFoundError) and frame.f_code.co_name != "mkdir"
+    if is_mistake or not isinstance(error, OSError) or error.filename is None:
         return None
-    *_, (innermost, _) = walk_tb(error.__traceback__)
-    if error.errno not in _PLACE and innermost.f_code.co_name != "mkdir":
-        return None
-    return f"{error.filename}: cannot be written ({error.strerror}); make room there, or name another place"
+    return f"{error.filename}: {error.strerror}; make room there, or name another place"

@@ -15,15 +15,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from writing a folder; the lock goes with the process, however that ends.
 
     Raises:
-        UserError: another process is writing it, or nothing can be written there.
+        UserError: another process is writing it.
     """
     file = folder.with_name(f"{folder.name}.lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        opened = file.open("w")
-    except OSError as error:
-        raise UserError(f"folder {folder}: cannot be written ({error.strerror}); name another") from None
-    with opened as lock:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_held = not os.path.samestat(os.fstat(lock.fileno()), file.stat())

@@ -50,8 +50,7 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
         raise UserError(f"recipe {path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
-    config = decode_config(overridden(values, overrides), config_type, str(path), overrides)
-    return Recipe(config, text, tuple(overrides))
+    return Recipe(decode_config(overridden(values, overrides), config_type, str(path)), text, tuple(overrides))
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -65,8 +64,8 @@ def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     return values
 
 
-def decode_config(values: object, config_type: type[ConfigT], where: str, overrides: Sequence[str] = ()) -> ConfigT:
-    """Decodes plain values, to which `overrides` were applied, into a struct; every mistake names its key.
+def decode_config(values: object, config_type: type[ConfigT], where: str) -> ConfigT:
+    """Decodes plain values into a struct; every mistake names its key.
 
     Raises:
         UserError: a key is unknown, missing or of the wrong type.
@@ -74,7 +73,7 @@ def decode_config(values: object, config_type: type[ConfigT], where: str, overri
     try:
         return msgspec.convert(values, config_type)
     except msgspec.ValidationError as error:
-        raise UserError(f"recipe {where}: {_explain(str(error), config_type, overrides)}") from None
+        raise UserError(f"recipe {where}: {_explain(str(error), config_type)}") from None
 
 
 def without_removed(values: dict[str, Any], config_type: type[msgspec.Struct]) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _explain(message: str, config_type: type, overrides: Sequence[str] = ()) -> str:
+def _explain(message: str, config_type: type) -> str:
     """Turns msgspec's words into `key: what is wrong; what is allowed`."""
     problem, _, path = message.partition(" - at `")
     keys = [key for key in re.split(r"[.\[\]`\"']+", path.removesuffix("`").lstrip("$.")) if key]
@@ -159,20 +158,8 @@ def _explain(message: str, config_type: type, overrides: Sequence[str] = ()) -> 
     allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
     remedy = f"; allowed: {', '.join(allowed)}" if allowed else ""
     remedy += f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
-    given = [raw for key, _, raw in (override.partition("=") for override in overrides) if key.strip() == place]
-    remedy += f"; write {_as_list(place, given[-1])}" if given and problem.startswith("Expected `array") else ""
+    remedy += f"; in a shell: --set '{place}=[1, \"a\"]', texts in double quotes" if "ted `array" in problem else ""
     return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
-
-
-def _as_list(key: str, raw: str) -> str:
-    """The words for a shell that give a key a list of what it was given.
-
-    >>> print(_as_list("arms", "[none, bm25]"), _as_list("seeds", "1,2"))
-    --set 'arms=["none", "bm25"]' --set 'seeds=[1, 2]'
-    """
-    items = [item.strip(" '\"") for item in raw.strip("[] ").split(",")]
-    shown = ", ".join(item if item.isdecimal() else f'"{item}"' for item in items if item)
-    return f"--set '{key}=[{shown}]'"
 
 
 def _struct_at(config_type: type, keys: Sequence[str]) -> type:

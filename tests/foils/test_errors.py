@@ -6,7 +6,6 @@ import pytest
 
 from eval.recipe import CompareRecipe
 from foils.errors import UserError, run_entry
-from foils.folders import locked
 from foils.recipe import decode_config, overridden
 
 RECIPE = {"name": "x", "dataset": "x", "training": "x", "tasks": ["x"]}
@@ -18,10 +17,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys, place):
     folder = tmp_path / place
     assert run_entry(lambda: folder.mkdir(parents=True)) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {folder}: cannot be written (")
+    assert said.startswith(f"error: {folder}: ")
     assert said.count("\n") == 1
-    with pytest.raises(UserError, match=r"^folder .*: cannot be written \("), locked(folder / "out"):
-        pass
 
 
 def test_a_missing_package_is_named(capsys):
@@ -35,16 +32,8 @@ def test_a_mistake_of_the_code_is_not_explained_away(mistake):
         run_entry(mistake)
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ("seeds=1,2,3", "--set 'seeds=[1, 2, 3]'"),
-        ("seeds=5", "--set 'seeds=[5]'"),
-        ("arms=[none,llm+bm25]", """--set 'arms=["none", "llm+bm25"]'"""),
-        ("tasks=my folder/beir", """--set 'tasks=["my folder/beir"]'"""),
-    ],
-)
-def test_a_list_that_the_shell_took_apart(given, words):
-    with pytest.raises(UserError, match="expected `array`") as refused:
-        decode_config(overridden({**RECIPE}, [given]), CompareRecipe, "x.toml", [given])
-    assert str(refused.value).endswith(f"; write {words}")
+@pytest.mark.parametrize("given", ["seeds=1,2,3", "seeds=5", "arms=[none,bm25]", "tasks=my folder/beir"])
+def test_a_list_that_the_shell_took_apart(given):
+    key = given.partition("=")[0]
+    with pytest.raises(UserError, match=f"expected `array`, .*; in a shell: --set '{key}=.*', texts in double quotes$"):
+        decode_config(overridden({**RECIPE}, [given]), CompareRecipe, "x.toml")
