@@ -16,7 +16,6 @@ from builders.llm.failures import Failure, failure_of
 from builders.llm.ledger import Account, bytes_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
 from builders.llm.posting import PostingClient, StatusError
-from foils.errors import UserError
 from foils.words import listed
 
 MOST_LISTED = 8
@@ -64,10 +63,9 @@ class Probe:
         models: list[str] = []
         llm, served, env = self._asked, self._endpoint.served_model, self._asked.api_key_env
         try:
-            if self._endpoint.base_url is not None:
-                async with PostingClient(self._endpoint, llm) as client:
-                    page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
-                models = [str(entry["id"]) for entry in json.loads(page)["data"]]
+            async with PostingClient(self._endpoint, llm) as client:
+                page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
+            models = [str(entry["id"]) for entry in json.loads(page)["data"]]
         except (StatusError, ValueError, KeyError, TypeError):
             pass  # it answers, which is all that matters here
         except (aiohttp.ClientError, OSError) as error:
@@ -100,7 +98,8 @@ class Probe:
         """
         if failure.for_all:
             return None
-        fields, left, reply = self._asked.fields, list(FieldsConfig.__struct_fields__), failure
+        fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
+        reply: Failure | str | None = failure
         while isinstance(reply, Failure):
             failure = reply
             for name in sorted(left, key=lambda name: name not in failure.words.casefold()):
@@ -140,8 +139,6 @@ class Probe:
         try:
             async with PostingClient(self._endpoint, llm) as client:
                 raw: dict[str, Any] = await client.complete(body_of(self._request, llm))
-        except UserError as error:
-            return Failure(str(error), refused=True, for_all=True)
         except Exception as error:
             failure = failure_of(error)
             if failure is None:

@@ -260,7 +260,7 @@ class Caller:
         return RefusedError(known or failure.words)
 
     def _error(self, problem: str) -> UserError:
-        place = self._endpoint.place if self._endpoint is not None else ""
+        place = self._endpoint.base_url if self._endpoint is not None else ""
         return UserError(
             f"LLM endpoint {place}, model {self._config.model}: {problem}; check llm.base_url, llm.model and "
             "llm.api_key_env (foils doctor tries them, and which request fields are taken), then run the same command "

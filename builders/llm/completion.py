@@ -156,7 +156,7 @@ def is_same_model(asked: str, answered: str) -> bool:
 
 def another_model(llm: LlmConfig, served: str, answered: str | None) -> str | None:
     """What to say of an answer that seems to come from another model than `served`, as a router's stand-in does."""
-    # A provider's own name for the model comes from the Hub's mapping, which the client goes by.
+    # A provider has a name of its own for the model, which Hugging Face's router knows.
     if not answered or llm.is_embedded or llm.provider is not None:
         return None
     if is_same_model(served, answered) or is_same_model(llm.answers_as or "-", answered):

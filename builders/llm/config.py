@@ -203,7 +203,7 @@ def check_llm(llm: LlmConfig) -> None:
     if llm.provider is not None and llm.api_key_env is None:
         raise UserError(
             f"recipe: llm.provider {llm.provider!r}: wanted llm.api_key_env, which names the environment variable with "
-            "your Hugging Face token or the provider's key"
+            "your Hugging Face token"
         )
     clash = sorted(llm.extra_body.keys() & OWN_FIELDS)
     if clash:

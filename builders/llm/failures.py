@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import httpx2
 import msgspec
 
 from builders.llm.posting import StatusError
@@ -70,13 +69,13 @@ def failure_of(error: Exception) -> Failure | None:
     """What an exception of `PostingClient` means; None for our own bugs."""
     if isinstance(error, StatusError):
         return _of_status(error.status, error.headers, error.text)
-    if isinstance(error, TimeoutError):  # `InferenceTimeoutError` is one
+    if isinstance(error, TimeoutError):
         return Failure("did not answer in time", pushed_back=True)
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL | httpx2.ConnectError | httpx2.ProxyError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
         number = getattr(getattr(error, "os_error", None), "errno", None) or 0
         why = os.strerror(number) if number > 0 else type(error).__name__
         return Failure(f"cannot be reached ({why})", unconnected=True)
-    if isinstance(error, aiohttp.ClientError | httpx2.TransportError | OSError):
+    if isinstance(error, aiohttp.ClientError | OSError):
         return Failure(f"broke the connection off ({type(error).__name__})")
     return None
 

@@ -15,22 +15,10 @@ REFUSED = "endpoint-refused"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where requests go, and what the server calls the model there.
+    """Where requests go, and what the server calls the model there."""
 
-    Attributes:
-        base_url: the address; None where a provider is named.
-        served_model: the model's name there.
-        provider: a hosted provider, which the client finds by the model's id.
-    """
-
-    base_url: str | None
+    base_url: str
     served_model: str
-    provider: str | None = None
-
-    @property
-    def place(self) -> str:
-        """The address in words."""
-        return self.base_url or f"provider {self.provider}"
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

@@ -1,27 +1,23 @@
-"""The client of one LLM endpoint: an `AsyncInferenceClient` that posts to an address of ours through aiohttp.
+"""The client of one LLM endpoint: one POST a request, through aiohttp.
 
-Why: httpx2's own pool is capped at 100 connections and, uncapped, spends more time on a call the more connections are
+Why not httpx2: its pool is capped at 100 connections and, uncapped, spends more time on a call the more connections are
 open (1.9 ms at 256); aiohttp's does not. `python -m tests.bench.llm_calls` measures both.
 """
 
-import json
 import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from huggingface_hub import AsyncInferenceClient
-from huggingface_hub.errors import HfHubHTTPError
 from yarl import URL
 
 from builders.llm.completion import parsed
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.messages import Endpoint
-from foils.errors import UserError
 
 
 class StatusError(Exception):
@@ -32,13 +28,13 @@ class StatusError(Exception):
         self.status, self.headers, self.text = status, headers, text
 
 
-class PostingClient(AsyncInferenceClient):
-    """A client of one endpoint, with a key of its own: without one it would send the user's Hub token there.
+class PostingClient:
+    """A client of one endpoint, with a key of its own: the user's Hub token stays at home.
 
     Args:
         endpoint: where requests go.
         config: its key, its time-out, and the names of a request's fields.
-        heard: is shown the status and headers of every response from an address.
+        heard: is shown the status and headers of every response.
 
     Attributes:
         endpoint: as given.
@@ -50,18 +46,20 @@ class PostingClient(AsyncInferenceClient):
     def __init__(
         self, endpoint: Endpoint, config: LlmConfig, heard: Callable[[int, Mapping[str, str]], None] = lambda *_: None
     ) -> None:
-        self._key, self._timeout_s, self._fields, self._heard = api_key(config), config.timeout_s, config.fields, heard
-        if endpoint.provider is not None:
-            super().__init__(provider=endpoint.provider, api_key=self._key, timeout=self._timeout_s)  # type: ignore[arg-type]
-        else:
-            super().__init__(base_url=endpoint.base_url, api_key=self._key, timeout=self._timeout_s)
         self.endpoint = endpoint
+        self._key, self._timeout_s, self._fields, self._heard = api_key(config), config.timeout_s, config.fields, heard
         self._session: aiohttp.ClientSession | None = None
         # vLLM refuses a body of unnamed type.
         self._headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        url = _chat_url(endpoint.base_url or "")
+        url = _chat_url(endpoint.base_url)
         # Escapes stay as they were written: yarl would normalise them otherwise.
         self._url, self._proxy = URL(url, encoded=True), proxy_for(url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Has one request (see `messages.body_of`) answered; the answer is as the store keeps it.
@@ -69,19 +67,15 @@ class PostingClient(AsyncInferenceClient):
         Raises:
             StatusError: the endpoint answered with an error, or with something other than a completion.
             TimeoutError: no answer came in time.
-            aiohttp.ClientError: the connection failed, or an httpx2 error of a provider's.
+            aiohttp.ClientError: the connection failed.
         """
-        asked = self._named(body)
-        if self.endpoint.provider is not None:
-            answer = await self._by_provider(asked)
-        else:
-            asked["model"] = self.endpoint.served_model
-            answer = await self._exchanged("POST", self._url, msgspec.json.encode(asked))
+        asked = {"model": self.endpoint.served_model, **self._named(body)}
+        answer = await self._exchanged("POST", self._url, msgspec.json.encode(asked))
         try:
             return parsed(answer, body["stop"])
         except (msgspec.DecodeError, UnicodeDecodeError):
             text = answer.decode(errors="replace")
-            raise self._refusal(_status_in(text), {}, text) from None
+            raise StatusError(_status_in(text), {}, text.replace(self._key, "***")) from None
 
     def _named(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A request's fields but the model, under the names that the endpoint has for them."""
@@ -96,7 +90,8 @@ class PostingClient(AsyncInferenceClient):
             wanted, value = getattr(fields, name), body.get(name, False)
             if wanted and value != ():
                 asked[name if wanted is True else wanted] = value
-        return asked | body.get("as_is", {})
+        asked.update(body.get("as_is", {}))
+        return asked
 
     async def read(self, url: str) -> bytes:
         """Reads a page of the server; raises as `complete`."""
@@ -104,7 +99,6 @@ class PostingClient(AsyncInferenceClient):
 
     async def close(self) -> None:
         """Closes all connections."""
-        await super().close()  # type: ignore[no-untyped-call]
         if self._session is not None:
             await self._session.close()
 
@@ -122,28 +116,9 @@ class PostingClient(AsyncInferenceClient):
             read = await answer.read()
         self._heard(answer.status, answer.headers)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self._refusal(answer.status, answer.headers, read.decode(errors="replace"))
+            # Without the key: servers have been seen to repeat it.
+            raise StatusError(answer.status, answer.headers, read.decode(errors="replace").replace(self._key, "***"))
         return read
-
-    def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> StatusError:
-        """An error without the key: servers have been seen to repeat it."""
-        return StatusError(status, headers, text.replace(self._key, "***"))
-
-    async def _by_provider(self, asked: dict[str, Any]) -> bytes:
-        """Each hosted provider wants its own form of a request, which `AsyncInferenceClient` knows."""
-        asked.pop("stream", None)
-        usual = ("messages", "max_tokens", "temperature", "seed", "stop", "response_format")
-        known = {name: asked.pop(name) for name in usual if name in asked}
-        try:
-            answer = await self.chat_completion(model=self.endpoint.served_model, extra_body=asked or None, **known)
-        except HfHubHTTPError as error:
-            raise self._refusal(error.response.status_code, error.response.headers, error.response.text) from None
-        except json.JSONDecodeError as error:
-            raise self._refusal(HTTPStatus.OK, {}, error.doc) from None
-        except ValueError as error:  # the client's own, before it sends: a provider that has no such model
-            problem = f"{error}".rstrip(".")
-            raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
-        return json.dumps(answer).encode()
 
 
 def _status_in(body: str) -> int:
@@ -157,7 +132,7 @@ def _status_in(body: str) -> int:
 
 
 def _chat_url(base_url: str) -> str:
-    """The address of chat completions, by the rule that `AsyncInferenceClient` has.
+    """The address of chat completions, by the rule that Hugging Face's `InferenceClient` has.
 
     >>> _chat_url("http://h:1/v1/"), _chat_url("http://h:1")
     ('http://h:1/v1/chat/completions', 'http://h:1/v1/chat/completions')

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 
 import msgspec
+from huggingface_hub import constants
 
 from builders.llm import embedded
 from builders.llm.answers import read_answers
@@ -23,7 +24,10 @@ def endpoint_of(llm: LlmConfig) -> AbstractContextManager[Endpoint]:
     """Where the recipe's LLM is; the embedded one is served meanwhile."""
     if llm.is_embedded:
         return embedded.serve_embedded()
-    return nullcontext(Endpoint(llm.base_url, llm.model, llm.provider))
+    if llm.provider is None:
+        return nullcontext(Endpoint(llm.base_url or "", llm.model))
+    router = constants.INFERENCE_PROXY_TEMPLATE.format(provider="v1")
+    return nullcontext(Endpoint(router, llm.model if llm.provider == "auto" else f"{llm.model}:{llm.provider}"))
 
 
 @contextmanager

@@ -4,16 +4,16 @@ import asyncio
 import json
 
 import pytest
-from huggingface_hub import AsyncInferenceClient, constants
+from huggingface_hub import constants
 
 from builders.llm.client import Llm
 from builders.llm.completion import parsed
 from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
 from builders.llm.posting import PostingClient
+from builders.llm.session import endpoint_of
 from builders.llm.store import CallStore
 from builders.prompts import answer_schema
-from foils.errors import UserError
 from tests.builders.asking import ask as ask_all
 from tests.chat_server import completion
 from tests.conftest import CANARY
@@ -189,87 +189,14 @@ def authorizations(server):
     return [{name.lower(): value for name, value in sent.items()}.get("authorization") for sent in server.headers]
 
 
-def test_without_a_key_of_ours_the_hub_token_would_reach_it(chat_server):
-    """So the test above can fail."""
-
-    async def careless():
-        async with AsyncInferenceClient(base_url=chat_server.url) as client:
-            await client.chat_completion(MESSAGES, model="scripted")
-
-    asyncio.run(careless())
-    assert authorizations(chat_server) == [f"Bearer {CANARY}"]
-
-
-# Hosted by a provider
-
-KEY = "hf_keyOfTheRecipe"
-
-
-@pytest.fixture
-def hosted(chat_server, tmp_path, monkeypatch):
-    """The Hub, its router and an LLM, all on one scripted server; asks the LLM one thing."""
-    monkeypatch.setenv("MY_KEY", KEY)
-    monkeypatch.setattr(constants, "ENDPOINT", chat_server.root)
+@pytest.mark.parametrize(("provider", "model"), [("together", "acme/one:together"), ("auto", "acme/one")])
+def test_a_provider_is_asked_through_the_router(chat_server, tmp_path, monkeypatch, provider, model):
+    monkeypatch.setenv("MY_KEY", "hf_keyOfTheRecipe")
     monkeypatch.setattr(constants, "INFERENCE_PROXY_TEMPLATE", f"{chat_server.root}/{{provider}}")
-
-    def ask(asked=None, **settings):
-        config = LlmConfig(**{"api_key_env": "MY_KEY", "answers_as": "scripted", "attempts": 1, **settings})
-        with CallStore(tmp_path / "calls.sqlite") as store:
-            llm = Llm(config, store, lambda: Endpoint(None, config.model, config.provider))
-            return ask_all(llm, "test", [asked or request()])[0]
-
-    return ask
-
-
-def serve_by(server, model, provider, task="conversational"):
-    """Puts on the Hub who serves a model; each test needs a model of its own, the client remembers them."""
-    mapping = {provider: {"status": "live", "providerId": f"inside/{model.partition('/')[2]}-turbo", "task": task}}
-    server.pages[f"/api/models/{model}"] = (200, {"id": model, "inferenceProviderMapping": mapping})
-
-
-def test_a_provider_is_asked_through_the_router_with_the_recipes_key(hosted, chat_server):
-    serve_by(chat_server, "acme/one", "together")
-    assert hosted(model="acme/one", provider="together").text == "an answer"
-    assert chat_server.paths == ["/together/v1/chat/completions"]
-    assert chat_server.bodies[0]["model"] == "inside/one-turbo"
-    assert authorizations(chat_server) == [f"Bearer {KEY}"]
+    chat_server.script = lambda *_: (200, {}, json.dumps(completion("text", model="inside/one-turbo")))
+    config = LlmConfig(api_key_env="MY_KEY", model="acme/one", provider=provider)
+    with CallStore(tmp_path / "calls.sqlite") as store, endpoint_of(config) as endpoint:
+        assert ask_all(Llm(config, store, lambda: endpoint), "test", [request()])[0].text == "text"
+    assert (chat_server.paths, chat_server.bodies[0]["model"]) == ([PATH], model)
+    assert authorizations(chat_server) == ["Bearer hf_keyOfTheRecipe"]
     assert CANARY not in json.dumps([chat_server.headers, chat_server.bodies])
-
-
-@pytest.mark.parametrize(
-    ("provider", "form"),
-    [
-        ("together", {"type": "json_schema", "schema": SCHEMA}),
-        ("fireworks-ai", {"type": "json_object", "schema": SCHEMA}),
-        ("groq", BY_OPENAI),
-    ],
-)
-def test_a_provider_gets_the_schema_in_its_own_form(hosted, chat_server, provider, form):
-    model = f"acme/schema-{provider}"
-    serve_by(chat_server, model, provider)
-    hosted(request(schema=SCHEMA), model=model, provider=provider, extra_body={"top_p": 0.9})
-    assert (chat_server.bodies[0]["response_format"], chat_server.bodies[0]["top_p"]) == (form, 0.9)
-
-
-@pytest.mark.parametrize(
-    ("model", "provider", "words"),
-    [
-        ("acme/two", "groq", "acme/two is not supported by provider groq"),
-        ("acme/two", "nobody", "'nobody' not supported"),
-        ("acme/image", "together", "not supported for task conversational"),
-        ("acme/unserved", "together", "No provider mapping found for model acme/unserved"),
-    ],
-)
-def test_a_model_that_a_provider_does_not_serve(hosted, chat_server, model, provider, words):
-    serve_by(chat_server, "acme/two", "together")
-    serve_by(chat_server, "acme/image", "together", "text-to-image")
-    chat_server.pages["/api/models/acme/unserved"] = (200, {"id": "acme/unserved"})
-    with pytest.raises(UserError, match=rf"llm\.provider: .*{words}.*see the model's page on the Hub"):
-        hosted(model=model, provider=provider)
-    assert not chat_server.bodies
-
-
-def test_a_model_that_the_hub_does_not_know(hosted, chat_server):
-    with pytest.raises(UserError, match=r"provider together, model acme/none: answered 404.*check .*llm\.model"):
-        hosted(model="acme/none", provider="together")
-    assert not chat_server.bodies
