@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -65,8 +64,7 @@ def examine(
     """
     if not asks_llm(recipe):
         raise UserError(
-            "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
-            "written; there is nothing to examine"
+            "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
         )
     key, statuses, ledger = api_key(llm), list[str](), Ledger(llm.prices)
 
