@@ -128,7 +128,7 @@ def _status_in(body: str) -> int:
     (502, 200, 200)
     """
     found = re.search(r'"(?:code|status|status_code)"\s*:\s*"?([45]\d\d)\b', body)
-    return int(found[1]) if found else HTTPStatus.OK
+    return int(found[1]) if found else int(HTTPStatus.OK)
 
 
 def _chat_url(base_url: str) -> str:
