@@ -100,7 +100,8 @@ class Probe:
         """
         if failure.for_all:
             return None
-        fields, left, reply = self._asked.fields, list(FieldsConfig.__struct_fields__), failure
+        fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
+        reply: Failure | str | None = failure
         while isinstance(reply, Failure):
             failure = reply
             for name in sorted(left, key=lambda name: name not in failure.words.casefold()):

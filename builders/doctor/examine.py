@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -55,7 +54,7 @@ def examine(
     Args:
         recipe: the recipe.
         llm: the recipe's, identified.
-        context: has the corpus; its cache and its LLM are replaced by the doctor's.
+        context: has the corpus; gets the doctor's cache and LLM.
         given: labelled queries, `queries.TABLE`; None where the LLM writes them.
         retriever: the build's own, for the round trip.
         print_line: takes the lines.
@@ -65,10 +64,9 @@ def examine(
     """
     if not asks_llm(recipe):
         raise UserError(
-            "the recipe asks nothing of an LLM: its queries are labelled (queries.source) and no kind of negatives is "
-            "written; there is nothing to examine"
+            "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
         )
-    key, statuses, ledger = api_key(llm), [], Ledger(llm.prices)
+    key, statuses, ledger = api_key(llm), list[str](), Ledger(llm.prices)
 
     def say(text: str) -> None:
         """Prints without the key, whatever put it there: servers have been seen to repeat it."""
@@ -82,18 +80,18 @@ def examine(
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
         say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        passing = asyncio.run(Probe(endpoint, llm, _first_request(recipe, context.language), ledger.account("probe"), show).run())
+        probe = Probe(endpoint, llm, _first_request(recipe, context.language), ledger.account("probe"), show)
+        passing = asyncio.run(probe.run())
         if passing is not None:
             with CallStore(Path(folder) / "calls") as store:
-                session = Llm(msgspec.structs.replace(passing, budget=None), store, lambda: endpoint, ledger)
+                session = Llm(passing, store, lambda: endpoint, ledger)
                 context.converse, context.cache = session.run, Path(folder)
                 retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
                 _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
                 show(_calls(min(llm.concurrency, some.num_rows), ledger, store))
     if "failed" in statuses:
         raise UserError("the recipe cannot run as it is: see what failed, and behind -> what to do about it")
-    warnings = statuses.count("warning")
-    say(f"\nThe recipe can run as it is; {warnings} warning{'s' * (warnings != 1)}.")
+    say(f"\nThe recipe can run as it is; warnings: {statuses.count('warning')}.")
 
 
 def _first_request(recipe: BuildRecipe, language: str) -> ChatRequest:

@@ -96,7 +96,8 @@ class PostingClient(AsyncInferenceClient):
             wanted, value = getattr(fields, name), body.get(name, False)
             if wanted and value != ():
                 asked[name if wanted is True else wanted] = value
-        return asked | body.get("as_is", {})
+        asked.update(body.get("as_is", {}))
+        return asked
 
     async def read(self, url: str) -> bytes:
         """Reads a page of the server; raises as `complete`."""
@@ -153,7 +154,7 @@ def _status_in(body: str) -> int:
     (502, 200, 200)
     """
     found = re.search(r'"(?:code|status|status_code)"\s*:\s*"?([45]\d\d)\b', body)
-    return int(found[1]) if found else HTTPStatus.OK
+    return int(found[1]) if found else int(HTTPStatus.OK)
 
 
 def _chat_url(base_url: str) -> str:

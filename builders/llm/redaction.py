@@ -27,4 +27,5 @@ def without_secrets(problem: str) -> str:
     problem = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", problem)
     problem = re.sub(r"\b(?:sk|pk|hf|gsk|xai|nvapi|ghp|r8)[-_]\S+", "***", problem)
     problem = re.sub(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{24,}", "***", problem)
-    return " ".join(problem.split())[:_LONGEST_PROBLEM]
+    printable = "".join(letter if letter.isprintable() else " " for letter in problem)
+    return " ".join(printable.split())[:_LONGEST_PROBLEM]

@@ -87,7 +87,7 @@ def test_a_healthy_server(doctor, chat_server):
     assert "8 of 8 usable, the first: 'Written for: " in table.found("llm")
     assert "up to 4 at once" in table.found("calls")
     assert table.found("calls").startswith(f"{len(chat_server.bodies)}, ")
-    assert table.text.endswith("The recipe can run as it is; 0 warnings.")
+    assert table.text.endswith("The recipe can run as it is; warnings: 0.")
 
 
 def test_the_doctors_own_calls_cost(doctor, chat_server):

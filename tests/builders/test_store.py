@@ -133,6 +133,7 @@ def test_a_folder_is_no_store(tmp_path):
         ("bad key sk-mine-and-secret", "bad key ***"),
         ("got hf_aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "got ***"),
         ("got AKIA1234567890abcdefGHIJKL", "got ***"),
+        ("red \x1b[31m words", "red [31m words"),
         ("two\nlines " + "and much more " * 99, ("two lines " + "and much more " * 99)[:200]),
     ],
 )
