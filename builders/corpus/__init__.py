@@ -20,7 +20,7 @@ from tqdm import tqdm
 from builders import schema
 from builders.corpus.sources import CorpusConfig, open_source
 from builders.hashing import keyed_hashes
-from builders.spool import Spool, spooled
+from builders.spool import Spool
 from foils.errors import UserError
 from foils.provenance import row_bytes
 from foils.tables import BATCH_ROWS, Rows
@@ -143,9 +143,7 @@ def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:
     random_keys = np.concatenate([keyed_hashes(seed, "sample", ids=ids.to_pylist()) for ids in rows["_id"].chunks])
     chosen = np.zeros(rows.num_rows, np.bool_)
     chosen[np.argsort(random_keys, kind="stable")[:size]] = True
-    batches = rows.to_batches()
-    masks = np.split(chosen, np.cumsum([batch.num_rows for batch in batches])[:-1])
-    return spooled(rows.schema, (batch.filter(pa.array(mask)) for batch, mask in zip(batches, masks, strict=True)))
+    return rows.filter(pa.array(chosen))
 
 
 def drops_table(stage: str, drops: Iterable[tuple[str, str, str]]) -> pa.Table:
