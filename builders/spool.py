@@ -6,10 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-
-from builders.passages import take
 
 BATCH = 1000
 
@@ -69,21 +66,17 @@ def spooled(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
 
 
 def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:
-    """Rows in the order of their `place`, the first column, which is then left out; a batch in memory at once.
+    """Rows in the order of their `place`, the first column, which is then left out.
 
     Args:
         rows: in that order already.
-        late: more of them, few, in any order.
+        late: more of them, in any order.
     """
-    if not late:
-        return rows.remove_column(0)
-    added = [pa.array(column, field.type) for column, field in zip(zip(*late, strict=True), rows.schema, strict=True)]
-    merged = pa.concat_tables([rows, pa.table(added, schema=rows.schema)])
-    order = np.argsort(merged.column(0).to_numpy(), kind="stable")
-    spool = Spool(rows.schema.remove(0))
-    for start in range(0, len(order), BATCH):
-        spool.add(*(take(column, order[start : start + BATCH]) for column in merged.columns[1:]))
-    return spool.table()
+    if late:
+        columns = zip(zip(*late, strict=True), rows.schema, strict=True)
+        added = [pa.array(column, field.type) for column, field in columns]
+        rows = pa.concat_tables([rows, pa.table(added, schema=rows.schema)]).sort_by("place")
+    return rows.remove_column(0)
 
 
 def spool_beside(out: Path) -> None:

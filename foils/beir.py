@@ -56,7 +56,7 @@ def text_of(value: Any, where: str) -> str | None:
     if isinstance(value, float | Decimal):
         if math.isnan(value):
             return None
-        value = int(value) if value % 1 == 0 and abs(value) < _INEXACT else value
+        value = int(value) if -_INEXACT < value < _INEXACT and value == int(value) else value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     shown = repr(value)

@@ -13,6 +13,7 @@ import lzma
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,7 @@ import pyarrow.parquet as pq
 
 from foils.errors import UserError
 
-BATCH_ROWS = 4000
-BATCH_BYTES = 16_000_000
+BATCH_ROWS = 1000
 FORMS = {
     ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv",
     ".arrow": "arrow",
@@ -34,9 +34,8 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATORS = ",;\t|"
 _SHOWN = 200
 
-
-_Row = tuple[str, int, Sequence[Any], int]
-"""What is numbered, its number, the values, and their size."""
+_Row = tuple[str, int, Sequence[Any]]
+"""What is numbered, its number, and the values."""
 
 
 class Rows(NamedTuple):
@@ -79,7 +78,7 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
     readers = {"json": _json, "csv": _csv, "parquet": _parquet}
     for file in files:
         with _explained(f"{what} {file}"):
-            yield from readers.get(form_of(file), _other)(file, columns, what)
+            yield from readers.get(form_of(file) or "", _other)(file, columns, what)
 
 
 def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
@@ -144,8 +143,8 @@ def _explained(where: str) -> Iterator[None]:
         yield
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         missing = isinstance(error, FileNotFoundError)
-        reason = "no such file" if missing else f"cannot be read ({one_line(error)})"
-        raise UserError(f"{where}: {reason}; mend the file, or name another") from None
+        reason = "no such file;" if missing else f"cannot be read ({one_line(error)}); mend the file, or"
+        raise UserError(f"{where}: {reason} name another") from None
 
 
 def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
@@ -166,7 +165,7 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                 if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
                     record = _second_look(line, f"{what} {path}: {unit} {number}")
                 names.update(dict.fromkeys(record))
-                yield unit, number, [record.get(name) for name in columns], len(line)
+                yield unit, number, [record.get(name) for name in columns]
 
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     return _batched(rows(), names, f"{what} {path}")
@@ -213,8 +212,7 @@ def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
             for row in filter(None, reader):
                 if len(row) != len(names):
                     raise csv.Error(f"{len(row)} fields where the header has {len(names)}: {one_line(row)}")
-                values = [None if place is None else row[place] for place in places]
-                yield "line", reader.line_num, values, sum(map(len, row))
+                yield "line", reader.line_num, [None if place is None else row[place] for place in places]
 
         try:
             names = [name.strip() for name in next(reader, [])]
@@ -225,23 +223,11 @@ def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
             raise UserError(f"{what} {path}: line {reader.line_num or 1}: {error}; {remedy}") from None
 
 
-def _batched(rows: Iterable[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:
+def _batched(rows: Iterator[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:
     """Rows that come one by one; `names` may grow with them."""
-    some: list[_Row] = []
-    filled = 0
-
-    def packed() -> Rows:
-        units, numbers, values, _ = zip(*some, strict=True)
-        return Rows([*names], [*zip(*values, strict=True)], numbers, f"{where}: {units[0]}")
-
-    for row in rows:
-        some.append(row)
-        filled += row[3]
-        if len(some) == BATCH_ROWS or filled > BATCH_BYTES:
-            yield packed()
-            some, filled = [], 0
-    if some:
-        yield packed()
+    while some := list(islice(rows, BATCH_ROWS)):
+        units, numbers, values = zip(*some, strict=True)
+        yield Rows([*names], [*zip(*values, strict=True)], numbers, f"{where}: {units[0]}")
 
 
 def _parquet(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:

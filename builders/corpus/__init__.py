@@ -22,7 +22,7 @@ from builders.corpus.sources import CorpusConfig, open_source
 from builders.hashing import keyed_hashes
 from builders.language import SAMPLED, language_of
 from builders.passages import Passages
-from builders.spool import Spool, spooled
+from builders.spool import Spool
 from foils.errors import UserError
 from foils.provenance import row_bytes
 from foils.tables import BATCH_ROWS, Rows
@@ -148,9 +148,7 @@ def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:
     random_keys = np.concatenate([keyed_hashes(seed, "sample", ids=ids.to_pylist()) for ids in rows["_id"].chunks])
     chosen = np.zeros(rows.num_rows, np.bool_)
     chosen[np.argsort(random_keys, kind="stable")[:size]] = True
-    batches = rows.to_batches()
-    masks = np.split(chosen, np.cumsum([batch.num_rows for batch in batches])[:-1])
-    return spooled(rows.schema, (batch.filter(pa.array(mask)) for batch, mask in zip(batches, masks, strict=True)))
+    return rows.filter(pa.array(chosen))
 
 
 def drops_table(stage: str, drops: Iterable[tuple[str, str, str]]) -> pa.Table:

@@ -6,7 +6,6 @@ Only `table` holds a configuration whole: a sample needs a few hundred rows of w
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -58,9 +57,7 @@ class DataSet:
     def positives(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Known positives of queries as `schema.QRELS`, by query, each one's own first, as stored."""
         found = self._rows("default", (pc.field("score") > 0) & pc.field("query-id").isin(_flat(query_ids)))
-        place = pa.array(np.arange(found.num_rows))
-        ordered = found.append_column("place", place).sort_by([("query-id", "ascending"), ("place", "ascending")])
-        return ordered.select(schema.QRELS.names)
+        return found.sort_by("query-id").select(schema.QRELS.names)  # which is stable
 
     def queries(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Texts of queries: `_id`, `text`."""

@@ -184,9 +184,9 @@ def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool
     if not revision:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
     commit, where = pin(repo_id, revision, "dataset"), f"task {repo_id}@{revision}"
-    parts = (("corpus", "corpus"), ("queries", "queries"), (None, "test"))
-    files = [data_files(repo_id, config, split, commit) for config, split in parts]
-    data = TaskData.read(*files, where, "its configuration corpus")
+    corpus, asked = (data_files(repo_id, name, name, commit) for name in ("corpus", "queries"))
+    judged = data_files(repo_id, None, "test", commit)
+    data = TaskData.read(corpus, asked, judged, where, "its configuration corpus")
     language = single(card_of(repo_id, commit))
     made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
     return Task(name, commit, "test", repo_id, repo_id, made, language is None)

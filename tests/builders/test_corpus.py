@@ -1,7 +1,6 @@
 """Sources, cleaning and sampling of passages, and what bad input is told."""
 
 import bz2
-import codecs
 import csv
 import gzip
 import hashlib
@@ -65,13 +64,6 @@ def table(separator=",", **options):
     return out.getvalue()
 
 
-def zstd(content):
-    out = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(out, "zstd") as stream:
-        stream.write(content)
-    return out.getvalue().to_pybytes()
-
-
 def parquet(rows=ODD):
     out = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), out)
@@ -82,13 +74,11 @@ def parquet(rows=ODD):
     ("name", "content"),
     [
         ("c.jsonl", LINES),
-        ("c.ndjson", codecs.BOM_UTF8 + LINES),
         ("c.json", LINES.decode().encode("utf-16")),
         ("c.json", json.dumps(ODD, indent=1).encode()),
         ("c.jsonl.gz", gzip.compress(LINES[:50]) + gzip.compress(LINES[50:])),
-        ("c.jsonl.bz2", bz2.compress(LINES)),
         ("c.jsonl.xz", lzma.compress(LINES)),
-        ("c.tsv.zst", zstd(table("\t").encode())),
+        ("c.tsv.zst", pa.compress(table("\t").encode(), "zstd", asbytes=True)),
         ("c.csv", table(lineterminator="\n").encode("utf-8-sig")),
         ("c.csv", table(";", quoting=csv.QUOTE_ALL).encode()),
         ("c.csv.gz", gzip.compress(table("\t").encode("utf-16"))),
@@ -144,6 +134,9 @@ def test_a_data_set_that_was_saved(tmp_path):
         ("c.json", b'["a", "b"]', "item 1 is not a JSON object"),
         ("c.jsonl.gz", LINES, r"cannot be read \(zlib inflate failed: .*\); mend the file, or name another"),
         ("c.jsonl.bz2", bz2.compress(LINES)[:60], r"cannot be read \(Truncated compressed stream\)"),
+        ("c.parquet", parquet([{"_id": "a", "body": "one"}]), r"no row has a column 'text' \(there are '_id', 'body'"),
+        ("c.parquet", parquet([{"_id": "a", "text": "one"}, {"text": "two"}]), "row 2 has no '_id'"),
+        ("c.parquet", parquet()[:20] + parquet()[-60:], r"cannot be read \("),
         ("c.zip", b"PK", "an archive; unpack it and name the folder or file"),
         ("c.odd", LINES, r"not a form that is read \(.*\); wanted JSON lines, JSON, CSV, TSV, Parquet or Arrow"),
         ("c.txt", b"one\ntwo", r"row 1 has no '_id', or nothing in it \(there are 'text'\)"),
@@ -184,11 +177,6 @@ def test_every_drop_has_its_reason():
             [*GOOD, {"_id": "a", "text": "three"}],
             "1 passages have the id of an earlier one, such as 'a' (line 3)",
         ),
-        (
-            [{"_id": "a", "body": "one"}],
-            "no row has a column 'text' (there are '_id', 'body'); name yours with",
-        ),
-        ([GOOD[0], "{broken"], "line 2 is not JSON"),
         ([GOOD[0], '{"_id": "b", "text": "\udce9"}'], "line 2 is not UTF-8 at byte 22"),
         ([GOOD[0], "[1]"], "line 2 is not a JSON object"),
         ([GOOD[0], "", GOOD[1], '{"_id": "c", "text": 1} {}'], "line 4 is not JSON: Extra data"),
@@ -200,7 +188,6 @@ def test_every_drop_has_its_reason():
         ([*GOOD, {"_id": "c", "text": ["a", "b"]}], "line 3: 'text' is of type list (['a', 'b']); wanted text"),
         ([*GOOD, {"_id": "c", "title": {"a": 1}, "text": ""}], "line 3: 'title' is of type dict ({'a': 1}); wanted"),
         ([*GOOD, {"_id": 1.5, "text": "c"}], "line 3: '_id' is of type float (1.5); wanted text"),
-        ([*GOOD, {"_id": 1e17, "text": "c"}], "line 3: '_id' is of type float (1e+17); wanted text"),
         ([*GOOD, '{"_id": "c", "text": "d", "text": "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
         ([*GOOD, {"_id": "c", "text": True}], "line 3: 'text' is of type bool (True); wanted text"),
         ([GOOD[0]], "at least 2 are needed"),
@@ -210,24 +197,6 @@ def test_bad_jsonl(tmp_path, rows, words):
     with pytest.raises(UserError) as caught:
         corpus.load(CorpusConfig(lines(tmp_path, *rows)))
     assert words in str(caught.value)
-
-
-def test_bad_parquet(tmp_path):
-    config = CorpusConfig(str(tmp_path / "c.parquet"))
-    pq.write_table(pa.table({"_id": ["a"], "body": ["one"]}), config.source)
-    with pytest.raises(UserError, match=r"no row has a column 'text' \(there are '_id', 'body'\); name yours"):
-        corpus.load(config)
-    pq.write_table(pa.table({"_id": ["a", None], "text": ["one", "two"]}), config.source)
-    with pytest.raises(UserError, match=r"row 2 has no '_id'"):
-        corpus.load(config)
-    pq.write_table(pa.table({"_id": ["a", "b"], "text": ["one", "two"]}), config.source)
-    whole = (tmp_path / "c.parquet").read_bytes()
-    (tmp_path / "c.parquet").write_bytes(whole[:20] + whole[-60:])
-    with pytest.raises(UserError, match=r"c\.parquet"):
-        corpus.load(config)
-    (tmp_path / "c.parquet").write_text("no")
-    with pytest.raises(UserError, match=r"cannot be read \(Parquet"):
-        corpus.load(config)
 
 
 def test_whatever_wrote_a_value_it_is_read_as_the_text_that_was_meant(tmp_path):

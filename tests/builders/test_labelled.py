@@ -121,9 +121,7 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
         ("train.csv", b'"query-id","corpus-id","score"\n"q1","owl","2"\n'),
         ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n")),
         ("train.tsv", b"q1 0 owl 2\n"),
-        ("train.trec", b"q1\tQ0\towl\t2\n"),
         ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
-        ("train.json", b'[{"query-id": "q1", "corpus-id": "owl", "score": 2}]'),
     ],
 )
 def test_forms_of_judgements(tmp_path, animals, name, content):
@@ -174,10 +172,8 @@ def test_an_unsampled_twins_positives_are_known(tmp_path, animals):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{broken', r"queries .*queries.jsonl: line 2 is not JSON"),
         ("queries.jsonl", '{"_id": "q1"}\n', r"no row has a column 'text' \(there are '_id'\); wanted _id and"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}\n' * 2, r"id 'q1' occurs twice; ids must be unique"),
-        ("queries.jsonl", '{"_id": "q1", "text": ["x"]}\n', r"line 1: 'text' is of type list \(\['x'\]\); wanted text"),
         ("qrels/train.tsv", "topic\tpassage\tgrade\n", r"line 1: wanted .* names.*; found 'topic\\tpassage\\tgrade'"),
         ("qrels/train.tsv", "q1\towl\t0.5\n", r"line 1: wanted .*; found 'q1\\towl\\t0.5'"),
         ("qrels/train.tsv", b"query-id\tcorpus-id\tscore\n\xe9\towl\t1\n", r"line 2 is not UTF-8 at byte 0"),
