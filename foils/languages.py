@@ -18,7 +18,6 @@ UNLIKELY = 0.01
 """Less probable than this beside a better guess, a language is not that of a text."""
 FEWEST_LETTERS = 60
 """Shorter texts say too little about their language. A character of a script without spaces counts as three."""
-_OF_TODAY = {"hbo": "he"}  # Hebrew with its vowels is taken for that of the Bible
 READ = 600
 """Characters of a text from which its language is read."""
 _ASCII_LETTER = re.compile(r"[A-Za-z]")
@@ -89,7 +88,10 @@ def _tables() -> tuple[dict[str, str], dict[str, str]]:
 def _detector() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # reading a recipe need not wait for it
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    detector = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # Tables under English titles are taken for Pidgin, and Hebrew with its vowels for that of the Bible.
+    detector.set_languages([each for each in detector.labels if each == UNDETERMINED or len(each) == len("en")])
+    return detector
 
 
 def detects(code: str) -> bool:
@@ -106,7 +108,7 @@ def is_in(text: str, code: str) -> bool:
     """
     if _letters(text) < FEWEST_LETTERS or not detects(code):
         return True
-    ranked = {_OF_TODAY.get(each, each): chance for each, chance in reversed(_detector().rank(text[:READ]))}
+    ranked = dict(_detector().rank(text[:READ]))
     return bool(ranked[code] >= UNLIKELY) or max(ranked, key=lambda each: ranked[each]) == UNDETERMINED
 
 
@@ -122,8 +124,7 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
         waiting += f" {text[:READ]}" if text else ""
         letters += _letters(text or "")
         if letters >= (1 if text is None and not found else FEWEST_LETTERS):
-            best, _ = _detector().classify(waiting)
-            found[_OF_TODAY.get(best, best)] += 1
+            found[_detector().classify(waiting)[0]] += 1
             waiting, letters = "", 0
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}

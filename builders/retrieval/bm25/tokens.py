@@ -22,6 +22,11 @@ SHORTEST = 2  # letters of a word, unless it is cut from a script without spaces
 _BETWEEN = r"[^\pL\pN_\pM]+"
 # A mark belongs to a word that has begun. This is asked of each distinct word, as it costs much.
 _MARKS = r"^\pM+|[\x{591}-\x{5c7}\x{610}-\x{61a}\x{64b}-\x{65f}\x{670}\x{6d6}-\x{6dc}\x{6df}-\x{6e8}\x{6ea}-\x{6ed}]+"
+# Beyond the letters of Latin, Greek, Cyrillic, kana, ideographs and Hangul that have one form: to compose takes long.
+_NOT_IN_ONE_FORM = (
+    r"[^\x00-\x7f\x{c0}-\x{131}\x{134}-\x{13e}\x{141}-\x{148}\x{14a}-\x{17e}\x{391}-\x{3ce}\x{400}-\x{52f}"
+    r"\x{2013}-\x{2019}\x{201c}-\x{201e}\x{3041}-\x{3096}\x{30a1}-\x{30fa}\x{4e00}-\x{9fff}\x{ac00}-\x{d7a3}]"
+)
 _INVISIBLE = f"[{''.join(sorted(INVISIBLE))}]+"
 
 
@@ -128,8 +133,8 @@ def with_meaning(words: Words, meanings: Ids) -> Words:
 
 
 def _in_one_form(texts: pa.Array) -> pa.Array:
-    """Texts in lower case and one form; those in ASCII are left as they are."""
-    beyond = pc.not_equal(pc.binary_length(texts), pc.utf8_length(texts))
+    """Texts in lower case and one form; those that have one are only lower-cased."""
+    beyond = pc.match_substring_regex(texts, _NOT_IN_ONE_FORM)
     if pc.any(beyond).as_py():
         seen = pc.replace_substring_regex(texts.filter(beyond), _INVISIBLE, "")
         texts = pc.replace_with_mask(texts, beyond, pc.utf8_normalize(seen, "NFKC"))
