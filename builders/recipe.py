@@ -61,7 +61,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     REMOVED: ClassVar[Mapping[str, str]] = {
         "llm.base_url": "name one address; nginx, vLLM's router or LiteLLM spread load over several servers",
-        "llm.server": "openai is the form of vLLM, llama.cpp and transformers serve too; raw completions are gone",
+        "llm.server": "leave it out; requests have OpenAI's form, and llm.extra_body holds what a server wants besides",
         "llm.endpoint": "set llm.base_url to the Inference Endpoint's address",
         "llm.row_deadline_s": "leave it out; llm.attempts and llm.down_after_s limit how long a request is tried",
         **dict.fromkeys(

@@ -105,7 +105,7 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
         unit = rows.where.rpartition(": ")[2]
         for number, row_id, *texts in zip(rows.numbers, *rows.values, strict=True):
             title, text = ((each or "").strip() for each in texts)
-            same = normalised(passage_text(title, text))
+            same = "" if texts[1] is None else normalised(passage_text(title, text))
             drop = _unfit(len(text or title) if same else 0, config)
             if row_id in ids_seen:
                 drop = REPEATED_ID, f"{unit} {number}"

@@ -130,7 +130,7 @@ class Caller:
 
     def stored(self, call: Call) -> Stored | None:
         """The answer that is there already, in the store or in `llm.answers`."""
-        stored = self._store.get_many([call.key]).get(call.key)
+        stored = self._store.get(call.key)
         if stored is None and call.key in self._given:
             stored = self._given[call.key]
             self._store.put_many([(call.key, call.request, stored)])
@@ -233,6 +233,8 @@ class Caller:
 
     async def _connected(self) -> PostingClient:
         """A client of the endpoint, which is looked for when the first request has to be sent."""
+        if self._client is not None:
+            return self._client
         async with self._connecting:
             if self._client is None:
                 if self._endpoint is None:

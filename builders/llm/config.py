@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -95,7 +95,6 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         revision: what else identifies the model's weights, for cards and the call store.
         answers_as: the name that the server gives the model in its answers, where that is quite another one.
         api_key_env: name of the environment variable that holds the key; never the key.
-        server: the form in which it takes a JSON schema: `openai` (vLLM, llama.cpp and others too) or `tgi`.
         thinking: false asks vLLM, llama.cpp, SGLang and `transformers serve` to switch a reasoning model's thinking
             off; for others name the provider's own parameter in `extra_body`. True leaves room for it.
         fields: names of a request's fields, or false for what the endpoint refuses; `foils doctor` finds them out.
@@ -119,7 +118,6 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
     revision: str | None = None
     answers_as: str | None = None
     api_key_env: str | None = None
-    server: Literal["openai", "tgi"] = "openai"
     thinking: bool | None = None
     fields: FieldsConfig = FieldsConfig()
     extra_body: dict[str, Any] = {}
@@ -146,21 +144,14 @@ class LlmConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return LlmConfig(
             model=self.model,
             revision=self.revision,
-            server=self.server,
             thinking=self.thinking,
             fields=FieldsConfig(**dict.fromkeys(self.fields.left_out(), False)),
             extra_body=self.extra_body,
         )
 
-    def as_is(self, schema: dict[str, Any] | None) -> dict[str, Any]:
-        """What goes into a request's body as it stands: the schema, no thinking, and what the recipe says."""
-        as_is: dict[str, Any] = dict(NO_THINKING) if self.thinking is False else {}
-        if schema is not None and self.server == "tgi":
-            as_is["response_format"] = {"type": "json_object", "value": schema}
-        elif schema is not None:
-            named = {"name": "answer", "strict": True, "schema": schema}
-            as_is["response_format"] = {"type": "json_schema", "json_schema": named}
-        return as_is | self.extra_body
+    def as_is(self) -> dict[str, Any]:
+        """What goes into a request's body as it stands: no thinking, and what the recipe says."""
+        return (NO_THINKING if self.thinking is False else {}) | self.extra_body
 
 
 def api_key(llm: LlmConfig) -> str:

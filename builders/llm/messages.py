@@ -42,7 +42,6 @@ class ChatRequest(msgspec.Struct, frozen=True):
         temperature: of sampling.
         seed: of sampling; makes repeated requests differ.
         stop: strings that end the answer.
-        schema: a JSON schema that the answer shall have, where the server can be held to one.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -50,7 +49,6 @@ class ChatRequest(msgspec.Struct, frozen=True):
     temperature: float
     seed: int
     stop: tuple[str, ...] = ()
-    schema: dict[str, Any] | None = None
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -127,9 +125,7 @@ def body_of(request: ChatRequest, config: LlmConfig) -> dict[str, Any]:
     left_out = config.fields.left_out()
     if left_out:
         body["without"] = left_out
-    if config.server != "openai":
-        body["server"] = config.server
-    as_is = config.as_is(request.schema)
+    as_is = config.as_is()
     if as_is:
         body["as_is"] = as_is
     return body

@@ -20,7 +20,6 @@ _REMEDIES = {
     "only-reasoning": _THINKS,
     "cut": "set {0}.max_tokens higher; " + _THINKS + " if the model thinks",
     "empty": "the endpoint sends no text, or [llm.fields] stop = false is needed",
-    "not-json": 'set {0}.output to "text"',
     "too-few-texts": "set {0}.max_tokens higher or {0}.per_call lower",
     "other-script": "name an llm.model that knows the language",
     "other-language": "name an llm.model that knows the language",
@@ -31,8 +30,8 @@ _REMEDIES = {
 def with_remedies(stage: str, reasons: Counter[str]) -> str:
     """Reasons with their numbers, the most frequent first, and what helps.
 
-    >>> with_remedies("queries", Counter({"not-json": 3, "too-short": 1}))
-    'not-json 3 (set queries.output to "text"), too-short 1 (another llm.model or queries.prompt may help)'
+    >>> with_remedies("queries", Counter({"empty": 3}))
+    'empty 3 (the endpoint sends no text, or [llm.fields] stop = false is needed)'
     """
     table = stage if stage == "queries" else f"negatives.{stage}"
     helps = ((reason, number, _REMEDIES.get(reason, _OTHER)) for reason, number in reasons.most_common(4))

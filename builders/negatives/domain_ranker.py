@@ -81,7 +81,7 @@ def train(config: CrossEncoderConfig, queries: pa.Table, context: Context, folde
     before = note.read_text("utf-8") if note.is_file() else None
     for kind, rows in by_query.items():
         write_config(pairs, kind, pa.concat_tables([rows, by_title[kind]]))
-    now = json.dumps([recipe_revision(config.train_with), *map(sha256_file, sorted(pairs.rglob("*.parquet")))])
+    now = json.dumps([recipe_revision(str(config.train_with)), *map(sha256_file, sorted(pairs.rglob("*.parquet")))])
     note.write_text(now, "utf-8")
     numbers = by_query["bm25"].num_rows, by_title["bm25"].num_rows
     logger.info("training a cross-encoder on %d queries and %d titles by %s", *numbers, config.train_with)

@@ -27,7 +27,11 @@ def put(store, *rows):
 
 
 def get(store, key):
-    return store.get_many([key]).get(key)
+    return store.get(key)
+
+
+def get_many(store, keys):
+    return {key: answer for key in keys if (answer := store.get(key)) is not None}
 
 
 def answers_of(rows):

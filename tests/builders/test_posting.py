@@ -23,8 +23,6 @@ MESSAGES = [
     {"role": "assistant", "content": "what are owls?"},
     {"role": "user", "content": "Passage: eels"},
 ]
-SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-BY_OPENAI = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
 THINKS_NOT = {"chat_template_kwargs": {"enable_thinking": False}}
 
 SAMPLING = {"max_tokens": 9, "temperature": 0.5, "seed": 7}
@@ -61,13 +59,11 @@ def send(chat_server):
     return run
 
 
-@pytest.mark.parametrize(("server", "form"), [("openai", BY_OPENAI), ("tgi", {"type": "json_object", "value": SCHEMA})])
-def test_what_arrives(send, chat_server, server, form):
+def test_what_arrives(send, chat_server):
     chat_server.script = lambda *_: answered("what are eels?")
     heard = []
-    asked = request(schema=SCHEMA)
-    kept = send(asked, lambda *about: heard.append(about), server=server, thinking=False, extra_body={"top_p": 0.9})
-    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**CHAT, "response_format": form, **THINKS_NOT}])
+    kept = send(request(), lambda *about: heard.append(about), thinking=False, extra_body={"top_p": 0.9})
+    assert (chat_server.paths, chat_server.bodies) == ([PATH], [{**CHAT, **THINKS_NOT}])
     assert {name.lower(): value for name, value in chat_server.headers[0].items()}["content-type"] == "application/json"
     ((status, headers),) = heard
     assert (status, headers["content-type"]) == (200, "application/json")

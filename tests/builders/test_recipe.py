@@ -40,7 +40,7 @@ def load(tmp_path, text, *overrides):
             ["removed key negatives.llm.checks.quoted: leave it"],
         ),
         (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
-        (GOOD + '[llm]\nserver = "vllm"\n', ["llm.server: invalid", "allowed: openai, tgi", "is the form of vLLM"]),
+        (GOOD + '[llm]\nserver = "vllm"\n', ["llm.server: leave it out; requests have OpenAI's form"]),
         (GOOD + '[llm]\nendpoint = "me/mine"\n', ["removed key llm.endpoint: set llm.base_url to"]),
         (GOOD + '[llm]\nbase_url = ["http://a/v1"]\n', ["llm.base_url: expected", "name one address; nginx"]),
         ("name = \n", ["cannot be read"]),

@@ -8,7 +8,7 @@ from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 from foils.errors import UserError
 from tests.builders.asking import ask, question
-from tests.builders.stores import a_call, answers_of, put
+from tests.builders.stores import a_call, answers_of, get_many, put
 from tests.fixtures.small_disk import on_a_small_disk
 
 
@@ -88,11 +88,11 @@ def test_a_file_that_may_not_grow(tmp_path):
         store._db.execute("PRAGMA max_page_count = 60")  # SQLite then fails as on a full disk
         with pytest.raises(UserError, match="the disk is full; free some space and run the same command"):
             put(store, *rows)
-        assert store.get_many(answers_of(rows)) == answers_of(rows[:50])
+        assert get_many(store, answers_of(rows)) == answers_of(rows[:50])
         put(store, rows[60])
     with CallStore(tmp_path / "c") as store:
         put(store, *rows)
-        assert len(store.get_many(answers_of(rows))) == len(rows)
+        assert len(get_many(store, answers_of(rows))) == len(rows)
 
 
 def test_answers_that_a_full_disk_loses_are_counted(tmp_path, chat_server):
