@@ -64,6 +64,7 @@ def _entry() -> None:
     arguments = parser.parse_args()
     rows = arguments.sample_rows
     recipe = load_recipe(arguments.recipe, arguments.overrides, BuildRecipe)
+    spool_beside(arguments.store)
     if arguments.doctor:
         check(recipe.config)
         from builders.steps import examined

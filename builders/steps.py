@@ -29,7 +29,7 @@ from builders.queries import STAGE, Queries, labelled
 from builders.queries.labelled import Labelled
 from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
-from builders.recipe import BuildRecipe, identity_hash
+from builders.recipe import BuildRecipe, asks_llm, identity_hash
 from builders.recipe_checks import check_sizes
 from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
@@ -122,8 +122,12 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     """Tries the recipe's LLM on some rows; see `examine`.
 
     Raises:
-        UserError: as `build`; also if the build would fail at an LLM's stage.
+        UserError: as `build`; also if the build would fail at an LLM's stage, or asks nothing of an LLM.
     """
+    if not asks_llm(config):
+        raise UserError(
+            "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
+        )
     checked = _checked(config)
     given = None if checked.given is None else checked.given.queries
     context = Context(checked.corpus.passages, checked.corpus.language, config.seed, no_llm)

@@ -29,7 +29,7 @@ from builders.llm.session import endpoint_of
 from builders.llm.store import CallStore
 from builders.prompts import in_language, load_prompt
 from builders.queries.round_trip import Retrieve
-from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm
+from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError, scrub
 from foils.words import shortened
 
@@ -60,12 +60,8 @@ def examine(
         print_line: takes the lines.
 
     Raises:
-        UserError: the build would fail, or asks nothing of an LLM.
+        UserError: the build would fail.
     """
-    if not asks_llm(recipe):
-        raise UserError(
-            "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
-        )
     key, statuses, ledger = api_key(llm), list[str](), Ledger(llm.prices)
 
     def say(text: str) -> None:

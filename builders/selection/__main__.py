@@ -28,6 +28,7 @@ from builders.recipe_checks import check_kinds
 from builders.selection import STAGE, Selection, select
 from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by
+from builders.spool import spool_beside
 from cards.dataset import training_configs
 from foils.errors import UserError, run_entry
 from foils.recipe import decode_config, overridden, without_removed
@@ -49,6 +50,7 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     Raises:
         UserError: the data set or the query does not exist, a key is not selection's, or the rules do not fit it.
     """
+    spool_beside(out or folder)
     manifest = read_complete(folder)
     config = _config(manifest, overrides)
     inputs = stored_inputs(folder, manifest)

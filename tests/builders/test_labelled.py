@@ -119,7 +119,7 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
         ("train.tsv", "query_id\tcorpus_id\tscore\nq1\towl\t2.0\n".encode("utf-16")),
         ("train.txt", b"score query-id  corpus-id\n2 q1  owl\n\n"),
         ("train.csv", b'"query-id","corpus-id","score"\n"q1","owl","2"\n'),
-        ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n")),
+        ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n", mtime=0)),
         ("train.tsv", b"q1 0 owl 2\n"),
         ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
     ],

@@ -108,6 +108,9 @@ def check_trainer(config: TrainRecipe) -> None:
     for name, instead in {**INSTEAD, **(BY_DEV if config.dev.queries else {})}.items():
         if name in table:
             raise UserError(f"recipe: trainer.{name} is not for the trainer table; {instead}")
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):  # by `accelerate launch`, or its default config
+        if os.environ.get(name, "false").lower() in {"1", "true"}:
+            raise UserError(f"{name} is set, by accelerate's options or its default config; {_ONE_MODEL_EACH}")
     if config.precision == "fp16" and not torch.cuda.is_available():  # its gradients need a scaler
         raise UserError("recipe: precision fp16: needs a GPU; allowed here: auto, bf16, fp32")
     for name, why in chain(_wrong_values(config), _unmet_needs(config)):
