@@ -14,7 +14,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from foils.errors import UserError
 from training import preflight
@@ -134,6 +141,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     timed = arguments.save_strategy == "no"  # the recipe leaves it to us
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
+    trainer.add_callback(_LogsLast())
     trainer.add_callback(StopOnNaN(trainer.loss))
     if config.dev.patience:
         trainer.add_callback(EarlyStoppingCallback(config.dev.patience))
@@ -177,6 +185,14 @@ def _check_best(trainer: Trainer, best: dict[str, Any]) -> None:
                 f"queries and what was loaded from it has {found:.4f}: it is damaged; run again from the start, or "
                 "without [dev]"
             )
+
+
+class _LogsLast(TrainerCallback):
+    """Logs the last step, so that a training shorter than `logging_steps` has a history."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
 
 def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
