@@ -186,7 +186,7 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
         waiting = {pool.submit(_make, plan, run, threads): run for run in missing}
         try:
             for future in as_completed(waiting):
-                if reason := future.result():
+                if (reason := future.result()) is not None:
                     failed[waiting[future]] = reason
                 bar.set_postfix_str(waiting[future].name)
                 bar.update()
@@ -234,7 +234,8 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
             if finished.returncode < 0:
                 return f"{run.name} was ended by signal {-finished.returncode}"
             if finished.returncode != 0:
-                return _reason(file.read_text("utf-8", errors="replace"))
+                said = _reason(file.read_text("utf-8", errors="replace"))
+                return said or f"{run.name} ended with exit code {finished.returncode}"
     stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
     plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
     return None

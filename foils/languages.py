@@ -14,6 +14,8 @@ from foils.errors import UserError
 
 UNDETERMINED = "zxx"
 """What the detector calls code, numbers and tables: there is no language in them."""
+LIKELY = 0.5
+"""Less probable than this, the best guess is none: names and product codes seem to be Luxembourgish, at .1."""
 UNLIKELY = 0.01
 """Less probable than this beside a better guess, a language is not that of a text."""
 FEWEST_LETTERS = 60
@@ -124,7 +126,8 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
         waiting += f" {text[:READ]}" if text else ""
         letters += _letters(text or "")
         if letters >= (1 if text is None and not found else FEWEST_LETTERS):
-            found[_detector().classify(waiting)[0]] += 1
+            best, chance = _detector().classify(waiting)
+            found[best if chance >= LIKELY else UNDETERMINED] += 1
             waiting, letters = "", 0
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}

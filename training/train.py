@@ -20,6 +20,7 @@ if __package__ in (None, ""):  # run as a script: `training/` would stand in for
 
 import logging
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,8 @@ def _look(run: "Run", folder: Path) -> None:
 
     with TemporaryDirectory() as scratch:
         report = examine(_ready(_job(run, folder, Path(scratch))))
-    print(report.table())
+    if not RANK:
+        print(report.table())
     report.refuse(run.recipe.config.allow)
 
 
@@ -146,17 +148,20 @@ def _train(run: "Run", folder: Path, partial: Path) -> None:
 
 
 def _check_devices(devices: int) -> None:
-    """Refuses more processes on this machine than it has GPUs, unless these are hidden, as for training on a CPU.
+    """Refuses processes on this machine of which each does not have a GPU, unless these are hidden.
 
     Raises:
         UserError: says how many there are.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes > max(devices, 1) and os.environ.get("CUDA_VISIBLE_DEVICES", "all")[:2] not in {"", "-1"}:
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all")[:2] in {"", "-1"}
+    if processes > max(devices, 1) and not hidden:
         raise UserError(
             f"num_processes {processes}: torch sees {devices} GPUs here, and each process needs one; launch as many as "
-            f"there are, or on a CPU: foils train RECIPE --processes {processes}"
+            "there are, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
         )
+    if processes == 1 and devices > 1:
+        logger.warning("one process trains on one of %d GPUs; --processes %d uses all", devices, devices)
 
 
 def _launch(processes: int) -> int:
@@ -168,14 +173,23 @@ def _launch(processes: int) -> int:
 
     if not torch.accelerator.is_available():
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # `main` sets the number; torch would warn that none is set
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup
+        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGQUIT"
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # each process says itself what is wrong
     words = ["--standalone", "--nproc-per-node", str(processes), str(Path(__file__)), *sys.argv[1:]]
     try:
         run(parse_args(words))  # type: ignore[no-untyped-call]
     except ChildFailedError as failed:
-        code = failed.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code  # ended by a signal
+        rank, failure = failed.get_first_failure()
+        if failure.exitcode < 0:
+            raise UserError(
+                f"process {rank} was ended by signal {-failure.exitcode} (9: often for want of memory); run the "
+                "same command again to go on"
+            ) from None
+        return failure.exitcode
     except SignalException as stopped:
+        logger.warning("stopped by signal %d: run the same command again to go on", stopped.sigval)
         return 128 + stopped.sigval
     return 0
 
@@ -213,6 +227,8 @@ def _run() -> None:
     if target is not None and len(config.seeds) > 1:
         parser.error("--push takes one model; name one seed, or publish each with training.publish FOLDER --push ...")
     options = {"fresh": arguments.fresh, "only_look": arguments.preflight}
+    if arguments.processes < 1:
+        parser.error(f"--processes {arguments.processes}: wanted 1 or more")
     if arguments.processes > 1 and "RANK" not in os.environ:
         sys.exit(_launch(arguments.processes))
     folders = main(recipe, arguments.out or default, arguments.threads, **options)

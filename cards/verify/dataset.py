@@ -1,8 +1,9 @@
 """A data set's links: manifest, rows, card, prompts, models, and the corpus it came from."""
 
 import hashlib
+import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -23,6 +24,7 @@ from foils.kinds import kinds_of
 from foils.manifest import Code
 from foils.models import EMBEDDED_MODELS, remote_weights, resolve_model
 from foils.provenance import code_version, sha256_texts
+from foils.recipe import overridden
 from foils.records import ModelEntry
 
 
@@ -93,15 +95,18 @@ class _Negatives(Struct):
 
 
 def _recipe(artefact: Artefact) -> str:
-    """The settings are those that the data set was built by, and every kind that they name is there."""
+    """The recipe says what the settings say, and every kind that they name is there."""
     manifest = artefact.manifest()
     settings = manifest.settings
     digest = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()
     require(digest == manifest.recipe.identity, "the settings are not those that manifest.json names by their hash")
     try:
+        stated = overridden(tomllib.loads(manifest.recipe.text), manifest.recipe.overrides)
         negatives = msgspec.convert(settings.get("negatives"), _Negatives)
-    except msgspec.ValidationError as error:
-        raise BrokenError(f"settings: {error}") from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise BrokenError(f"recipe or settings: {error}") from None
+    other = _differing({key: value for key, value in stated.items() if key != "llm"}, settings)
+    require(other is None, f"the recipe's {other} is not that of the settings")
     kinds = manifest.training_configs()
     same = set(kinds) == set(negatives.kinds)
     require(same, f"kinds {', '.join(kinds)}; the recipe's are {', '.join(negatives.kinds)}")
@@ -109,7 +114,20 @@ def _recipe(artefact: Artefact) -> str:
     needed = {"corpus", "queries", "default", "fates", *(f"candidates-{kind}" for kind in mined)}
     lacking = sorted(needed - manifest.configs.keys())
     require(not lacking, f"no configuration {', '.join(lacking)}")
-    return f"{len(mined)} kinds with their candidates, by the settings that manifest.json names by their hash"
+    return f"{len(mined)} kinds with their candidates, by the settings that the recipe gives"
+
+
+def _differing(stated: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """The first key whose value is another in the settings."""
+    for key, value in stated.items():
+        found = settings.get(key)
+        if isinstance(value, dict) and isinstance(found, dict):
+            below = _differing(value, found)
+            if below is not None:
+                return f"{key}.{below}"
+        elif found != value:
+            return key
+    return None
 
 
 def _counts(artefact: Artefact) -> str:

@@ -73,20 +73,14 @@ def examine(name: str, look: Callable[[], str]) -> Link:
     """
     try:
         return Link("verified", name, look())
-    except (
-        *_OUT_OF_REACH,
-        UnverifiableError,
-        BrokenError,
-        UserError,
-        HFValidationError,
-        OSError,
-        pa.ArrowException,
-    ) as error:
+    except (*_OUT_OF_REACH, *_FOUND_OTHERWISE) as error:
         said = error.__context__ if isinstance(error, UserError) and error.__context__ else error  # by the Hub's client
         if isinstance(said, GatedRepoError):
             return Link("unverifiable", name, "gated: your token may not read it")
-        if isinstance(said, _NOT_THERE):
+        if isinstance(error, _NOT_THERE):
             return Link("broken", name, "not on the Hub, or hidden from your token")
+        if isinstance(said, _NOT_THERE):
+            return Link("broken", name, _line(error))
         if isinstance(said, _OUT_OF_REACH):
             return Link("unverifiable", name, f"the Hub did not answer: {_line(said)}")
         return Link("unverifiable" if isinstance(error, UnverifiableError) else "broken", name, _line(error))

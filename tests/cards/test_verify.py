@@ -125,6 +125,7 @@ def test_folders_are_in_order(made):
             "not on the Hub",
         ),
         (set_in("settings", "negatives", "bm25", "depth", value=7), "data set: recipe", "not those that .* their hash"),
+        (set_in("recipe", "overrides", value=["seed=7"]), "data set: recipe", "the recipe's seed is not that"),
         (set_in("fates", "bm25", "chosen", value=80), "data set: counts", r"fates of bm25 come to .* says .*80"),
         (
             lambda manifest: manifest["funnel"].update({"queries with negatives of every kind": 80}),

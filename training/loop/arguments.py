@@ -95,7 +95,9 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
     # By itself, TensorBoard's callback would write into the folder of checkpoints, which does not stay.
     beside = out.resolve().parent / "tensorboard" / out.name
     os.environ["TENSORBOARD_LOGGING_DIR"] = TENSORBOARD_LOGGING_DIR or str(beside)
-    return _kind(config)(output_dir=str(folder), seed=config.seed, **given)
+    arguments = _kind(config)(output_dir=str(folder), seed=config.seed, **given)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - else a batch would be as many times larger
+    return arguments
 
 
 def check_trainer(config: TrainRecipe) -> None:
@@ -139,6 +141,8 @@ def _wrong_values(config: TrainRecipe) -> Iterator[tuple[str, str]]:
                 msgspec.convert(value, hint)
             except msgspec.ValidationError as error:
                 yield field.name, str(error)[:1].lower() + str(error)[1:]
+            except TypeError:  # dicts of two kinds, which training itself looks at
+                pass
         if choices is not None and value not in choices:
             yield field.name, f"wanted one of {', '.join(choices)}"
         elif isinstance(value, int | float) and (field.name, value) != ("max_steps", -1):

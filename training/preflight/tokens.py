@@ -133,7 +133,8 @@ def _unknown(tokenizer: Any, ids: Sequence[Sequence[int]]) -> float:
         unknown, special = tokenizer.token_to_id(name) if name else None, set[int]()
     else:
         unknown, special = tokenizer.unk_token_id, {*tokenizer.all_special_ids}
-    if unknown is None:  # it spells every text in bytes
+    others = set() if isinstance(tokenizer, Tokenizer) else {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    if unknown is None or unknown in others:  # it spells every text in bytes
         return 0.0
     tokens = np.concatenate([np.array(each, np.int64) for each in ids])
     count = int((tokens == unknown).sum())
