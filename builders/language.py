@@ -62,7 +62,10 @@ def warn_of_unread(role: str, model: ModelReference, passages: Passages, languag
     if not file.exists():
         return
     about = json.loads(file.read_text("utf-8"))["model"]
-    unknown = about.get("unk_id") if about["type"] == "Unigram" else about["vocab"].get(about.get("unk_token"))
+    vocabulary = about.get("vocab")
+    unknown = vocabulary.get(about.get("unk_token")) if isinstance(vocabulary, dict) else about.get("unk_id")
+    if not isinstance(unknown, int):  # it spells every text in bytes
+        return
     texts = next(passages.batches(SAMPLED)).to_pylist()
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()

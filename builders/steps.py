@@ -195,7 +195,8 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
         if given is not None:
             written = Queries(given.queries, given.drops)
             funnel.step("queries judged", given.judged)
-            funnel.step("queries with a positive in the corpus", given.with_positive, given.drops, given.judged)
+            lost = given.drops.filter(pc.equal(given.drops["reason"], "no-positive"))  # others are of judgements
+            funnel.step("queries with a positive in the corpus", given.with_positive, lost, given.judged)
             if written.table.num_rows != given.with_positive:
                 funnel.step("queries drawn", written.table.num_rows)
         else:

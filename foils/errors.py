@@ -1,5 +1,6 @@
 """The one exception that users see, and how an entry point ends because of it."""
 
+import errno
 import logging
 import os
 import re
@@ -56,6 +57,8 @@ def _explained(error: Exception) -> str | None:
         name = (error.name or "").partition(".")[0]
         install = f"activate the environment of Foils (source .venv/bin/activate), or run: pip install {name}"
         return None if name in _OWN else f"{name} is not installed for {sys.executable}; {install}"
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"{error.filename or 'the disk'}: {error.strerror}; make room, then run the same command again"
     *_, (frame, _) = walk_tb(error.__traceback__)
     is_mistake = isinstance(error, FileNotFoundError) and frame.f_code.co_name != "mkdir"
     if is_mistake or not isinstance(error, OSError) or error.filename is None:

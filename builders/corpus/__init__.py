@@ -107,12 +107,12 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
             title, text = ((each or "").strip() for each in texts)
             same = "" if texts[1] is None else normalised(passage_text(title, text))
             drop = _unfit(len(text or title) if same else 0, config)
-            if row_id in ids_seen:
+            if drop is None and row_id in ids_seen:
                 drop = REPEATED_ID, f"{unit} {number}"
             elif drop is None and (first := first_with.setdefault(hash(same), row_id)) is not row_id:
                 drop = DUPLICATE, SAME_TEXT + first
-            ids_seen.add(row_id)
             if drop is None:
+                ids_seen.add(row_id)
                 passages.append((row_id, title, text))
             else:
                 dropped.row("corpus", row_id, *drop)

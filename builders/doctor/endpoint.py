@@ -15,7 +15,7 @@ from builders.llm.config import FieldsConfig, LlmConfig
 from builders.llm.failures import Failure, failure_of
 from builders.llm.ledger import Account, bytes_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
-from builders.llm.posting import PostingClient, StatusError
+from builders.llm.posting import PostingClient, StatusError, chat_url
 from foils.errors import UserError
 from foils.words import listed
 
@@ -66,7 +66,9 @@ class Probe:
         try:
             if self._endpoint.base_url is not None:
                 async with PostingClient(self._endpoint, llm) as client:
-                    page = await client.read(f"{self._endpoint.base_url.rstrip('/')}/models")
+                    page = await client.read(
+                        f"{chat_url(self._endpoint.base_url).removesuffix('/chat/completions')}/models"
+                    )
                 models = [str(entry["id"]) for entry in json.loads(page)["data"]]
         except (StatusError, ValueError, KeyError, TypeError):
             pass  # it answers, which is all that matters here
@@ -77,7 +79,8 @@ class Probe:
             )
             return None
         found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
-        self._show(Finding("reachable", "ok", found))
+        if self._endpoint.base_url is not None:
+            self._show(Finding("reachable", "ok", found))
         reply = await self._ask(llm)
         fields = await self._fields_that_pass(reply) if isinstance(reply, Failure) and reply.refused else None
         if fields is not None and isinstance(reply, Failure):

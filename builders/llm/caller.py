@@ -212,18 +212,21 @@ class Caller:
                 if self.is_stopping:
                     raise asyncio.CancelledError from None
                 known = next((words for words in earlier if words.startswith(failure.brief)), None)
-                is_try = failure.refused or self.limiter.failed(failure, started, None if known else call.key)
+                is_try = failure.refused or self.limiter.failed(failure, started, call.key)
                 failures, tries = failures + 1, tries + is_try
                 if failure.refused or tries >= self._config.attempts:
                     raise self._given_up(failure, known, tries) from None
                 self.limiter.check(failure, is_try=is_try)
             else:
                 self.limiter.succeeded()
-                if another := another_model(self._config, client.endpoint.served_model, answer.get("model")):
-                    raise self._given_up(Failure(another, refused=True, for_all=not self._account.calls), None, 1)
-                self._failed_in_a_row = 0
                 answer |= {"seconds": round(time.monotonic() - started, 3), "ended": round(time.time(), 3)}
                 answer |= {"place": self._config.place} | ({"failed_tries": failures} if failures else {})
+                if another := another_model(self._config, client.endpoint.served_model, answer.get("model")):
+                    is_first = not self._account.calls
+                    paid = answer_of(call.key, answer)  # though it is not stored
+                    self._account.add(paid, new=True, prompt_bytes=call.prompt_bytes)
+                    raise self._given_up(Failure(another, refused=True, for_all=is_first), None, 1)
+                self._failed_in_a_row = 0
                 return answer
             finally:
                 self._sending.discard(this)
@@ -252,7 +255,7 @@ class Caller:
         """
         if failure.for_all or failure.unconnected:
             return self._error(failure.words if failure.refused else f"{failure.words} ({tries} tries)")
-        if known is None:
+        if known is None or not failure.refused:  # an outage may have been to blame before, and be again
             self._failed += 1
             self._failed_in_a_row += 1
             pending = self.limiter.in_flight - 1

@@ -70,11 +70,11 @@ def _decoded(body: bytes) -> _Completion:
     """A completion, also where what is not needed holds NaN, which is not JSON, such as in log probabilities."""
     try:
         return _COMPLETION.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         try:
             return msgspec.convert(json.loads(body), _Completion)
         except (RecursionError, ValueError):
-            raise error from None
+            raise msgspec.DecodeError(str(error)) from None
 
 
 def _parts(content: Any) -> tuple[str, bool]:

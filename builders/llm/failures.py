@@ -12,7 +12,6 @@ from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from http.client import responses
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -29,6 +28,7 @@ _FOR_ALL = frozenset({401, 402, 404, 405, 407})
 """What concerns the account or the address, and so every request."""
 _HINTS = {401: "key refused", 404: "no such address or model"}
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
+_CODE = re.compile(r'"(?:code|type)"\s*:\s*"([^"]*)"')
 _SPENT = re.compile(
     r"insufficient[_ ](?:quota|funds|balance|credits?)|billing_(?:hard_limit|not_active)|credit balance is too low"
     r"|out of credits|exceeded your (?:current quota|monthly)(?!.*retry)",
@@ -85,12 +85,13 @@ def _of_status(status: int, headers: Mapping[str, str], body: str) -> Failure:
     """What an answer means that has no completion in it."""
     said = _said(body)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        to = urlsplit(headers.get("location", ""))
-        said = f"it sends requests on to {to.scheme}://{to.hostname}{f':{to.port}' if to.port else ''}{to.path}"
+        to = re.fullmatch(r"(\w+://)?(?:[^/@]*@)?(.*?)(/[^?]*)?(\?.*)?", headers.get("location", ""), re.DOTALL)
+        said = f"it sends requests on to {to[1] or ''}{to[2]}{without_secrets(to[3] or '')}" if to else ""
     words = "answered with something other than a chat completion"
     if status != HTTPStatus.OK:
         words = f"answered {status} ({_HINTS.get(status) or responses.get(status, 'error')})"
-    is_spent = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and _SPENT.search(body) is not None
+    own_words = " ".join([said, *_CODE.findall(body)])  # and not those of a request that it repeats
+    is_spent = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and bool(_SPENT.search(own_words))
     for_all = status in _FOR_ALL or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST or is_spent
     return Failure(
         words=f"{words}: {said}" if said else words,

@@ -178,11 +178,14 @@ def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
     read, written = answer.prompt_tokens, answer.completion_tokens
     return (
         round(prompt_bytes / BYTES_PER_TOKEN) if read is None else read,
-        round(len(answer.text.encode()) / BYTES_PER_TOKEN) if written is None else written,
+        round(_bytes(answer.text) / BYTES_PER_TOKEN) if written is None else written,
     )
 
 
 def bytes_of(messages: Iterable[Mapping[str, str]]) -> int:
     """Length of a conversation in UTF-8."""
-    texts = (message["content"] for message in messages)
-    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+    return sum(_bytes(message["content"]) for message in messages)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))  # endpoints send lone ones

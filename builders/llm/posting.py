@@ -59,7 +59,7 @@ class PostingClient(AsyncInferenceClient):
         self._session: aiohttp.ClientSession | None = None
         # vLLM refuses a body of unnamed type.
         self._headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        url = _chat_url(endpoint.base_url or "")
+        url = chat_url(endpoint.base_url or "")
         # Escapes stay as they were written: yarl would normalise them otherwise.
         self._url, self._proxy = URL(url, encoded=True), proxy_for(url)
 
@@ -157,10 +157,10 @@ def _status_in(body: str) -> int:
     return int(found[1]) if found else int(HTTPStatus.OK)
 
 
-def _chat_url(base_url: str) -> str:
+def chat_url(base_url: str) -> str:
     """The address of chat completions, by the rule that `AsyncInferenceClient` has.
 
-    >>> _chat_url("http://h:1/v1/"), _chat_url("http://h:1")
+    >>> chat_url("http://h:1/v1/"), chat_url("http://h:1")
     ('http://h:1/v1/chat/completions', 'http://h:1/v1/chat/completions')
     """
     url = base_url.rstrip("/")

@@ -309,7 +309,7 @@ def test_the_command(write_recipe, tmp_path):
     assert good.stdout.startswith("The doctor tries 8 rows in each stage")
     assert bad.returncode == 2
     assert "reachable         ok" in bad.stdout
-    assert bad.stderr.startswith("error: the recipe cannot run as it is: see what failed")
+    assert "\nerror: the recipe cannot run as it is: see what failed" in bad.stderr
     assert not (tmp_path / "calls.sqlite").exists()
 
 

@@ -198,7 +198,7 @@ def test_the_data_set_does_not_depend_on_how_the_endpoint_is_asked():
     fast = {"concurrency": 99, "timeout_s": 1.0, "attempts": 9, "down_after_s": 4.0}
     paid = {"prices": PricesConfig(input=1.0), "budget": 3.0, "api_key_env": "MY_KEY"}
     elsewhere = {"base_url": "http://a/v1", "answers_as": "alias"}
-    shaping = {"model": "m", "revision": "r", "server": "tgi", "thinking": False, "extra_body": {"top_p": 0.9}}
+    shaping = {"model": "m", "revision": "r", "thinking": False, "extra_body": {"top_p": 0.9}}
     shaping["fields"] = FieldsConfig(seed=False)
     assert identity(fields=FieldsConfig(max_tokens="max_completion_tokens")) == neutral
     way = {"provider": "auto", "answers": "answers.parquet"}
