@@ -59,7 +59,7 @@ def recipe(tmp_path, chat_server, write_corpus):
     def load(*overrides, kinds='["llm", "llm-with-positive", "random"]'):
         path = tmp_path / "recipe.toml"
         path.write_text(
-            f'name = "things"\n[corpus]\nsource = "{corpus}"\nsample = 120\n'
+            f'name = "things"\n[corpus]\nsource = "{corpus}"\nsample = 120\nlanguage = "en"\n'
             f'[llm]\nbase_url = "{chat_server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 5\n'
             f"[negatives]\nkinds = {kinds}\n[negatives.llm]\ncount = 2\n"
         )
@@ -200,7 +200,7 @@ def test_a_build_that_would_accept_nothing_has_no_estimate(recipe, dry_run, chat
     with pytest.raises(UserError, match=r"queries: none of 24 rows has a usable answer: too-short 72 \(another llm"):
         dry_run(recipe(*PRICES))
     chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=1)
-    with pytest.raises(UserError, match="no query was accepted: 0 were not usable and 24 did not find their passage"):
+    with pytest.raises(UserError, match=r"round trip: 24 of 24 dropped \(100 %\): 24 own-passage-not-found; try another LLM"):
         dry_run(recipe("seed=7"))
 
 
