@@ -99,6 +99,18 @@ def test_values_are_those_that_the_file_shows(tmp_path, monkeypatch, name, conte
         ({"corpus/part-0.parquet": parquet(ODD[:1]), "corpus/part-1.parquet": parquet(ODD[1:])}, {}),
         ({"a.jsonl.gz": gzip.compress(LINES[:CUT]), "b.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
         ({"data/train-0.parquet": parquet(), "data/test-0.parquet": parquet(GOOD)}, {}),
+        ({"a.csv": table().encode(), "b.json": b"[]", "c.jsonl": b"", ".d.csv": b"", "notes.txt": b"x"}, {}),
+        ({"engine.jsonl": LINES[:CUT], "train-manual.jsonl": LINES[CUT:], "README.md": b"# Manuals"}, {}),
+        ({"manual.jsonl": LINES[:CUT], "more/dev-manual.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
+        ({"dev/a.csv": table().encode(), "train/a.csv": b"_id\n"}, {"split": "dev"}),
+        (
+            {
+                "README.md": b"---\nconfigs: [{config_name: x, data_files: b.csv}]\n---",
+                "b.csv": table().encode(),
+                "a.csv": b"",
+            },
+            {},
+        ),
         ({"data/train-0.csv": b"_id\n", "data/test-0.csv": table().encode()}, {"split": "test"}),
     ],
 )
@@ -109,14 +121,16 @@ def test_folders(tmp_path, files, settings):
     assert corpus.load(CorpusConfig(str(tmp_path), **settings)).passages.to_pylist() == ODD
 
 
-def test_a_data_set_that_was_saved(tmp_path):
+def test_a_data_set_that_was_saved(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     rows = Dataset.from_list(ODD)
     rows.save_to_disk(tmp_path / "one")
     load_from_disk(tmp_path / "one").map(lambda row: {"text": f"{row['text']}!"})  # leaves a cache beside it
-    DatasetDict({"dev": rows}).save_to_disk(tmp_path / "several")
+    DatasetDict({"dev": rows, "test": rows}).save_to_disk(tmp_path / "several")
     loaded = [CorpusConfig(str(tmp_path / "one")), CorpusConfig(str(tmp_path / "several"), split="dev")]
     assert [corpus.load(config).passages.to_pylist() for config in loaded] == [ODD, ODD]
-    with pytest.raises(UserError, match="it has no split 'train'; name one of its own: dev"):
+    assert "its split 'dev' is read; left out: test" in caplog.text
+    with pytest.raises(UserError, match="it has no split 'train'; name one of its own: dev, test"):
         corpus.load(CorpusConfig(str(tmp_path / "several")))
 
 
