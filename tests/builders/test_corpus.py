@@ -99,6 +99,15 @@ def test_values_are_those_that_the_file_shows(tmp_path, monkeypatch, name, conte
         ({"corpus/part-0.parquet": parquet(ODD[:1]), "corpus/part-1.parquet": parquet(ODD[1:])}, {}),
         ({"a.jsonl.gz": gzip.compress(LINES[:CUT]), "b.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
         ({"data/train-0.parquet": parquet(), "data/test-0.parquet": parquet(GOOD)}, {}),
+        (
+            {
+                "corpus/train-0.parquet": parquet(),
+                "corpus/test-0.parquet": parquet(GOOD),
+                "corpus/._train-0.parquet": b"x",
+            },
+            {},
+        ),
+        ({"corpus/._c-0.jsonl": b"\0", "corpus/c-0.jsonl": LINES[:CUT], "corpus/d-0.jsonl": LINES[CUT:]}, {}),
         ({"a.csv": table().encode(), "b.json": b"[]", "c.jsonl": b"", ".d.csv": b"", "notes.txt": b"x"}, {}),
         ({"engine.jsonl": LINES[:CUT], "train-manual.jsonl": LINES[CUT:], "README.md": b"# Manuals"}, {}),
         ({"manual.jsonl": LINES[:CUT], "more/dev-manual.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
