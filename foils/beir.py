@@ -174,20 +174,24 @@ def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
 
 def splits(folder: Path) -> list[str]:
     """The splits that a folder's judgements have."""
-    return sorted({file.name.partition(".")[0] for file in (folder / "qrels").glob("[!.]*")})
+    return sorted(by_split((folder / "qrels").glob("[!.]*")) or by_split(find_part(folder, "default")))
 
 
 def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
-    """The files with a split's judgements.
+    """The files with a split's judgements; those in `default` may all be of one split of another name.
 
     Raises:
         UserError: the folder has none.
     """
-    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or find_part(folder, "default")
+    qrels, default = (by_split(find_part(folder, name)) for name in ("qrels", "default"))
+    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or qrels.get(split) or default.get(split)
+    if not found and len(default) == 1 and not (folder / "qrels").exists():
+        (other,), (found,) = default, default.values()
+        logger.info("%s %s: it has no split %r; its only judgements, %r, are read", what, folder, split, other)
     if not found:
         there = ", ".join(splits(folder)) or "none"
         raise UserError(f"{what} {folder}: no qrels/{split}.tsv in it; splits there: {there}")
-    return [file for file in found if file.name.startswith(split)] or found
+    return found
 
 
 def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
