@@ -192,6 +192,8 @@ def _explained(where: str) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError)
         reason = "no such file;" if missing else f"cannot be read ({one_line(error)}); mend the file, or"
         raise UserError(f"{where}: {reason} name another") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: {one_line(error)}; convert the file to UTF-8") from None
 
 
 def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
@@ -221,7 +223,7 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
 def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
     try:
         return [bytes(item) for item in msgspec.json.decode(stream.read(), type=list[msgspec.Raw])]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
 
 

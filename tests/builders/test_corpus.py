@@ -160,6 +160,17 @@ def test_a_data_set_that_was_saved(tmp_path, caplog):
         ("c.parquet", parquet([{"_id": "a", "body": "one"}]), r"no row has a column 'text' \(there are '_id', 'body'"),
         ("c.parquet", parquet([{"_id": "a", "text": "one"}, {"text": "two"}]), "row 2 has no '_id'"),
         ("c.parquet", parquet()[:20] + parquet()[-60:], r"cannot be read \("),
+        (
+            "c.jsonl",
+            LINES.decode().encode("utf-16")[:-1],
+            ".* codec can't decode .*: truncated data; convert the file to",
+        ),
+        ("c.json", json.dumps(ODD).encode("utf-16")[:-1], ".* codec can't decode .*; convert the file to UTF-8"),
+        (
+            "c.csv",
+            "_id,text\na,b".encode("utf-16") + b"\0\xd8\n\0",
+            ".* illegal UTF-16 surrogate; convert the file to UTF-8",
+        ),
         ("c.zip", b"PK", "an archive; unpack it and name the folder or file"),
         ("c.odd", LINES, r"not a form that is read \(.*\); wanted JSON lines, JSON, CSV, TSV, Parquet or Arrow"),
         ("c.txt", b"one\ntwo", r"row 1 has no '_id', or nothing in it \(there are 'text'\)"),
