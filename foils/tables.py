@@ -209,7 +209,7 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                     continue
                 try:
                     record = decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     record = None
                 if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
                     record = _second_look(line, f"{what} {path}: {unit} {number}")
@@ -232,17 +232,20 @@ def _second_look(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode()
+        pairs = json.loads(line, object_pairs_hook=list)
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
     except UnicodeEncodeError:
         raise UserError(
             f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
         ) from None
+    except RecursionError:
+        raise UserError(f"{where} has lists or objects nested too deeply to be read; leave that field out") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error}; wanted a JSON object a line, or one JSON array") from None
     if not isinstance(record, dict):
         raise UserError(f"{where} is not a JSON object such as {{'_id': ..., 'text': ...}}")
-    keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+    keys = Counter(key for key, _ in pairs)
     if len(keys) < keys.total():
         raise UserError(f"{where} has the key {keys.most_common(1)[0][0]!r} twice; leave one of them out")
     return record
