@@ -211,12 +211,12 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                     record = decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     record = None
-                if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
+                if record is None or len(keys(line)) > len(record):  # a key twice, of which decoders keep the last
                     record = _second_look(line, f"{what} {path}: {unit} {number}")
                 names.update(dict.fromkeys(record))
                 yield unit, number, [record.get(name) for name in columns]
 
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    decode, keys = msgspec.json.Decoder(dict[str, Any]).decode, re.compile(rb'"\s*:').findall
     return _batched(rows(), names, f"{what} {path}")
 
 

@@ -223,6 +223,7 @@ def test_every_drop_has_its_reason():
         ([*GOOD, {"_id": "c", "title": {"a": 1}, "text": ""}], "line 3: 'title' is of type dict ({'a': 1}); wanted"),
         ([*GOOD, {"_id": 1.5, "text": "c"}], "line 3: '_id' is of type float (1.5); wanted text"),
         ([*GOOD, '{"_id": "c", "text": "d", "text": "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
+        ([*GOOD, '{"_id": "c", "text" : "d", "text" : "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
         ([*GOOD, f'{{"_id": "c", "x": {"[" * 5000}{"]" * 5000}}}'], "line 3 has lists or objects nested too deeply"),
         ([f"[{'[' * 5000}{']' * 5000}]"], "not a JSON array (maximum recursion depth exceeded"),
         ([*GOOD, {"_id": "c", "text": True}], "line 3: 'text' is of type bool (True); wanted text"),
