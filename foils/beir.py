@@ -125,8 +125,13 @@ class Record(NamedTuple):
         return self.text
 
 
-def records(files: Sequence[Path], what: str) -> Iterator[Record]:
+def records(files: Sequence[Path], what: str, wanted: Collection[str] | None = None) -> Iterator[Record]:
     """Passages or queries, one by one; those of queries need no titles.
+
+    Args:
+        files: of one part.
+        what: opens errors.
+        wanted: ids; the other records are read past. None = all.
 
     Raises:
         UserError: as `texts`; also if an id occurs twice.
@@ -135,6 +140,8 @@ def records(files: Sequence[Path], what: str) -> Iterator[Record]:
     found = read(files, COLUMNS, what)
     for rows in texts(found, COLUMNS, {"_id", "text"}, f"{what} {files[0]}", "wanted _id and text"):
         for at, values in enumerate(zip(*rows.values, strict=True)):
+            if wanted is not None and values[0] not in wanted:
+                continue
             if values[0] in ids:
                 raise UserError(f"{rows.place(at)}: id {values[0]!r} occurs twice; ids must be unique")
             ids.add(values[0])
