@@ -65,9 +65,9 @@ def text_of(value: Any, where: str) -> str | None:
 
 
 def texts(
-    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str
+    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str, ids: bool = True
 ) -> Iterator[Rows]:
-    """Rows whose values are texts, None where one is missing; the first column is the id, which no row may lack.
+    """Rows whose values are texts, None where one is missing.
 
     Args:
         rows: of one source.
@@ -75,6 +75,7 @@ def texts(
         needed: columns that at least one row must have.
         where: opens errors of columns.
         remedy: ends them.
+        ids: whether the first column is the id, which no row may lack.
 
     Raises:
         UserError: a value has no text, an id is missing, or a column is missing or there twice.
@@ -92,7 +93,7 @@ def texts(
             ]
             for name, column in zip(columns, each.values, strict=True)
         ]
-        lacking = next((at for at, row_id in enumerate(values[0]) if not row_id), None)
+        lacking = next((at for at, row_id in enumerate(values[0]) if ids and not row_id), None)
         if lacking is not None:
             raise UserError(f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(seen)}; {remedy}")
         if values[0]:
