@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foils.errors import UserError
-from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read, split_of
+from foils.shards import by_split
+from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
 
 logger = logging.getLogger(__name__)
 
@@ -170,14 +171,6 @@ def find_part(folder: Path, name: str, endings: Iterable[str] = FORMS) -> list[P
     plain = (folder / f"{name}{ending}{compressed}" for ending in endings for compressed in COMPRESSED)
     first = next((file for file in plain if file.is_file()), None)
     return [first] if first else sorted(file for file in (folder / name).glob("[!.]*") if form_of(file))
-
-
-def by_split(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by what their names start with, which is a split's name where they are shards of splits."""
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        found.setdefault(split_of(file.name), []).append(file)
-    return found
 
 
 def splits(folder: Path) -> list[str]:

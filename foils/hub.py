@@ -28,7 +28,8 @@ from huggingface_hub.hf_api import RepoFile
 from foils import pins
 from foils.errors import UserError
 from foils.hub_errors import RETRIED, first_line, meaning
-from foils.tables import WANTED, files_of_copy, form_of, of_split
+from foils.shards import files_of_copy, of_split
+from foils.tables import WANTED, form_of
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Rows of the files that people have: JSON lines, JSON, CSV, TSV, Parquet, Arrow, plain or compressed.
 
-`datasets` says which files a folder or a repository consists of, and reads all other forms. It does not read these:
+`datasets` reads all other forms. It does not read these:
 its JSON and CSV readers change values ("2020-01-01" gets a time, ids of mixed types get quotes, a row with a field too
 many is shifted) and say nothing of lines.
 """
@@ -9,13 +9,12 @@ import codecs
 import csv
 import io
 import json
-import logging
 import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foils.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 1000
 FORMS = {
@@ -37,8 +34,6 @@ WANTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, plain or compressed (.gz
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATORS = ",;\t|"
 _SHOWN = 200
-_SPLITS = {"train", "test", "validation", "valid", "val", "dev"}
-_SHARD = re.compile(r"-\d+(-of-\d+)?(-[0-9a-f]{16})?$")
 
 _Row = tuple[str, int, Sequence[Any]]
 """What is numbered, its number, and the values."""
@@ -85,79 +80,6 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
     for file in files:
         with _explained(f"{what} {file}"):
             yield from readers.get(form_of(file) or "", _other)(file, columns, what)
-
-
-def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
-    """The files of a folder's split: a data set saved by `datasets`, a copy of a Hub repository, or any files.
-
-    `datasets` reads files of one ending, and of those whose names have the word `train` in them no others. So it is
-    asked about folders alone that say in their README what their splits are. All files of other folders are read,
-    unless each is named after a split.
-
-    Raises:
-        UserError: there is no such split, or nothing in the folder that is read.
-    """
-    from datasets import load_from_disk
-    from datasets.data_files import FILES_TO_IGNORE
-
-    saved = {file.parent.name: [file.parent] for file in sorted(folder.glob("*/state.json"))}
-    if saved:
-        (folder,) = of_split(saved, split, f"{what} {folder}")
-    if (folder / "state.json").exists():  # caches of what was computed of a saved data set may lie beside its files
-        return [Path(each["filename"]) for each in load_from_disk(str(folder)).cache_files]
-    readme = folder / "README.md"
-    if config or (readme.exists() and re.search("^configs:", readme.read_text("utf-8", "replace"), re.MULTILINE)):
-        return files_of_copy(folder, config, split, what)
-    found: dict[str | None, list[Path]] = {}
-    for file in sorted(folder.rglob("*")):
-        names = file.relative_to(folder).parts
-        hidden = any(name.startswith((".", "__")) for name in names) or file.name in FILES_TO_IGNORE
-        if form_of(file) and file.is_file() and not hidden:
-            named = next((name for name in map(split_of, reversed(names)) if name in _SPLITS), None)
-            found.setdefault(named, []).append(file)
-    if not found:  # there may be forms that `datasets` alone knows
-        return files_of_copy(folder, config, split, what)
-    files = sorted(chain.from_iterable(found.values()))
-    return of_split({"train": files} if None in found else found, split, f"{what} {folder}")
-
-
-def files_of_copy(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
-    """The files of a split as `datasets` finds them in a copy of a Hub repository.
-
-    Raises:
-        UserError: as `files_of`.
-    """
-    from datasets import load_dataset_builder
-    from datasets.exceptions import DatasetNotFoundError
-
-    try:
-        found = load_dataset_builder(str(folder.absolute()), config).config.data_files
-    except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{what} {folder}: {one_line(error)}; wanted files of {WANTED}") from None
-    return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
-
-
-def of_split(found: Any, split: str, where: str) -> list[Any]:
-    """The files of a split; which others there are is reported.
-
-    Raises:
-        UserError: there is no such split.
-    """
-    if split not in found:
-        raise UserError(f"{where}: it has no split {split!r}; name one of its own: {', '.join(map(str, found))}")
-    others = ", ".join(str(name) for name in found if name != split)
-    if others:
-        logger.info("%s: its split %r is read; left out: %s", where, split, others)
-    return list(found[split])
-
-
-def split_of(name: str) -> str:
-    """What the name of a file starts with, before endings and the number of a shard.
-
-    >>> split_of("train-00000-of-00002.parquet"), split_of("test-hard.jsonl.gz")
-    ('train', 'test-hard')
-    """
-    return _SHARD.sub("", name.partition(".")[0])
 
 
 def one_line(what: object) -> str:

@@ -7,10 +7,11 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from builders.corpus import python_docs
-from foils.beir import by_split, find_part, texts
+from foils.beir import find_part, texts
 from foils.errors import UserError
 from foils.hub import data_files, licence_of, pin
-from foils.tables import FORMS, Rows, files_of, form_of, of_split, read
+from foils.shards import by_split, files_of, of_split
+from foils.tables import FORMS, Rows, form_of, read
 
 MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 
