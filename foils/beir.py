@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foils.errors import UserError
+from foils.shards import by_split
 from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,9 @@ def text_of(value: Any, where: str) -> str | None:
 
 
 def texts(
-    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str
+    rows: Iterable[Rows], columns: Sequence[str], needed: Collection[str], where: str, remedy: str, ids: bool = True
 ) -> Iterator[Rows]:
-    """Rows whose values are texts, None where one is missing; the first column is the id, which no row may lack.
+    """Rows whose values are texts, None where one is missing.
 
     Args:
         rows: of one source.
@@ -75,6 +76,7 @@ def texts(
         needed: columns that at least one row must have.
         where: opens errors of columns.
         remedy: ends them.
+        ids: whether the first column is the id, which no row may lack.
 
     Raises:
         UserError: a value has no text, an id is missing, or a column is missing or there twice.
@@ -92,7 +94,7 @@ def texts(
             ]
             for name, column in zip(columns, each.values, strict=True)
         ]
-        lacking = next((at for at, row_id in enumerate(values[0]) if not row_id), None)
+        lacking = next((at for at, row_id in enumerate(values[0]) if ids and not row_id), None)
         if lacking is not None:
             raise UserError(f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(seen)}; {remedy}")
         if values[0]:
@@ -125,8 +127,13 @@ class Record(NamedTuple):
         return self.text
 
 
-def records(files: Sequence[Path], what: str) -> Iterator[Record]:
+def records(files: Sequence[Path], what: str, wanted: Collection[str] | None = None) -> Iterator[Record]:
     """Passages or queries, one by one; those of queries need no titles.
+
+    Args:
+        files: of one part.
+        what: opens errors.
+        wanted: ids; the other records are read past. None = all.
 
     Raises:
         UserError: as `texts`; also if an id occurs twice.
@@ -135,6 +142,8 @@ def records(files: Sequence[Path], what: str) -> Iterator[Record]:
     found = read(files, COLUMNS, what)
     for rows in texts(found, COLUMNS, {"_id", "text"}, f"{what} {files[0]}", "wanted _id and text"):
         for at, values in enumerate(zip(*rows.values, strict=True)):
+            if wanted is not None and values[0] not in wanted:
+                continue
             if values[0] in ids:
                 raise UserError(f"{rows.place(at)}: id {values[0]!r} occurs twice; ids must be unique")
             ids.add(values[0])
@@ -161,25 +170,29 @@ def find_part(folder: Path, name: str, endings: Iterable[str] = FORMS) -> list[P
     """The files of a part, `NAME.jsonl` or those in a folder `NAME`; none where the folder does not have it."""
     plain = (folder / f"{name}{ending}{compressed}" for ending in endings for compressed in COMPRESSED)
     first = next((file for file in plain if file.is_file()), None)
-    return [first] if first else sorted(file for file in (folder / name).glob("*") if form_of(file))
+    return [first] if first else sorted(file for file in (folder / name).glob("[!.]*") if form_of(file))
 
 
 def splits(folder: Path) -> list[str]:
     """The splits that a folder's judgements have."""
-    return sorted({file.name.partition(".")[0] for file in (folder / "qrels").glob("[!.]*")})
+    return sorted(by_split((folder / "qrels").glob("[!.]*")) or by_split(find_part(folder, "default")))
 
 
 def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
-    """The files with a split's judgements.
+    """The files with a split's judgements; those in `default` may all be of one split of another name.
 
     Raises:
         UserError: the folder has none.
     """
-    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or find_part(folder, "default")
+    qrels, default = (by_split(find_part(folder, name)) for name in ("qrels", "default"))
+    found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or qrels.get(split) or default.get(split)
+    if not found and len(default) == 1 and not (folder / "qrels").exists():
+        (other,), (found,) = default, default.values()
+        logger.info("%s %s: it has no split %r; its only judgements, %r, are read", what, folder, split, other)
     if not found:
         there = ", ".join(splits(folder)) or "none"
         raise UserError(f"{what} {folder}: no qrels/{split}.tsv in it; splits there: {there}")
-    return [file for file in found if file.name.startswith(split)] or found
+    return found
 
 
 def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:

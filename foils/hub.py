@@ -28,7 +28,8 @@ from huggingface_hub.hf_api import RepoFile
 from foils import pins
 from foils.errors import UserError
 from foils.hub_errors import RETRIED, first_line, meaning
-from foils.tables import WANTED, files_of, form_of, of_split
+from foils.shards import files_of_copy, of_split
+from foils.tables import WANTED, form_of
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ def data_files(repo_id: str, config: str | None, split: str, commit: str) -> lis
     """
     where = _named(repo_id, config, commit)
     if constants.is_offline_mode():
-        return files_of(download(repo_id, commit, "dataset", ["README.md"]), config, split, where)
+        return files_of_copy(download(repo_id, commit, "dataset", ["README.md"]), config, split, where)
     paths = of_split(_builder(repo_id, config, commit).config.data_files, split, where)
     inside = [path.removeprefix(f"hf://datasets/{repo_id}@{commit}/") for path in paths]
     strange = next((path for path in inside if form_of(Path(path)) is None), None)

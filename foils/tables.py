@@ -1,6 +1,6 @@
 """Rows of the files that people have: JSON lines, JSON, CSV, TSV, Parquet, Arrow, plain or compressed.
 
-`datasets` says which files a folder or a repository consists of, and reads all other forms. It does not read these:
+`datasets` reads all other forms. It does not read these:
 its JSON and CSV readers change values ("2020-01-01" gets a time, ids of mixed types get quotes, a row with a field too
 many is shifted) and say nothing of lines.
 """
@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import lzma
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,38 +82,6 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
             yield from readers.get(form_of(file) or "", _other)(file, columns, what)
 
 
-def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Path]:
-    """The files of a folder's split: a data set saved by `datasets`, a copy of a Hub repository, or shards.
-
-    Raises:
-        UserError: there is no such split, or nothing in the folder that is read.
-    """
-    from datasets import load_dataset_builder, load_from_disk
-    from datasets.exceptions import DatasetNotFoundError
-
-    saved = {file.parent.name: [file.parent] for file in sorted(folder.glob("*/state.json"))}
-    if saved:
-        (folder,) = of_split(saved, split, f"{what} {folder}")
-    if (folder / "state.json").exists():  # caches of what was computed of a saved data set may lie beside its files
-        return [Path(each["filename"]) for each in load_from_disk(str(folder)).cache_files]
-    try:
-        found = load_dataset_builder(str(folder.absolute()), config).config.data_files
-    except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{what} {folder}: {one_line(error)}; wanted files of {WANTED}") from None
-    return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
-
-
-def of_split(found: Any, split: str, where: str) -> list[Any]:
-    """The files of a split, as `datasets` found them.
-
-    Raises:
-        UserError: there is no such split.
-    """
-    if split not in found:
-        raise UserError(f"{where}: it has no split {split!r}; name one of its own: {', '.join(map(str, found))}")
-    return list(found[split])
-
-
 def one_line(what: object) -> str:
     """What an error or a value says, in one line of bounded length."""
     text = " ".join(str(what).split()) or type(what).__name__
@@ -145,6 +114,8 @@ def _explained(where: str) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError)
         reason = "no such file;" if missing else f"cannot be read ({one_line(error)}); mend the file, or"
         raise UserError(f"{where}: {reason} name another") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: {one_line(error)}; convert the file to UTF-8") from None
 
 
 def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
@@ -160,21 +131,21 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                     continue
                 try:
                     record = decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     record = None
-                if record is None or line.count(b'":') > len(record):  # a key twice, of which decoders keep the last
+                if record is None or len(keys(line)) > len(record):  # a key twice, of which decoders keep the last
                     record = _second_look(line, f"{what} {path}: {unit} {number}")
                 names.update(dict.fromkeys(record))
                 yield unit, number, [record.get(name) for name in columns]
 
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    decode, keys = msgspec.json.Decoder(dict[str, Any]).decode, re.compile(rb'"\s*:').findall
     return _batched(rows(), names, f"{what} {path}")
 
 
 def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
     try:
         return [bytes(item) for item in msgspec.json.decode(stream.read(), type=list[msgspec.Raw])]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
 
 
@@ -183,17 +154,20 @@ def _second_look(line: bytes, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode()
+        pairs = json.loads(line, object_pairs_hook=list)
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
     except UnicodeEncodeError:
         raise UserError(
             f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
         ) from None
+    except RecursionError:
+        raise UserError(f"{where} has lists or objects nested too deeply to be read; leave that field out") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error}; wanted a JSON object a line, or one JSON array") from None
     if not isinstance(record, dict):
         raise UserError(f"{where} is not a JSON object such as {{'_id': ..., 'text': ...}}")
-    keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+    keys = Counter(key for key, _ in pairs)
     if len(keys) < keys.total():
         raise UserError(f"{where} has the key {keys.most_common(1)[0][0]!r} twice; leave one of them out")
     return record

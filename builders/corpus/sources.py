@@ -10,7 +10,8 @@ from builders.corpus import python_docs
 from foils.beir import find_part, texts
 from foils.errors import UserError
 from foils.hub import data_files, licence_of, pin
-from foils.tables import FORMS, Rows, files_of, form_of, read
+from foils.shards import by_split, files_of, of_split
+from foils.tables import FORMS, Rows, form_of, read
 
 MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 
@@ -79,6 +80,9 @@ def open_source(config: CorpusConfig) -> Source:
     path = Path(config.source)
     if path.is_dir():
         files = find_part(path, "corpus") if config.config is None else []
+        shards = by_split(files)
+        if config.split in shards:
+            files = of_split(shards, config.split, f"corpus {path}")
         files = files or files_of(path, config.config, config.split, "corpus")
         return Source(_texts(read(files, _columns(config), "corpus"), config), None, config.license)
     if path.exists():

@@ -19,8 +19,10 @@ def read_log(path: Path) -> list[str]:
     """
     where = f"--query-log {path}"
     if form_of(path):
-        found = texts(read([path], ["text"], "--query-log"), ["text"], ["text"], where, "wanted queries under text")
-        lines = [text for rows in found for text in rows.values[0]]
+        rows, remedy = read([path], ["text"], "--query-log"), "wanted queries under text"
+        lines = [
+            text or "" for each in texts(rows, ["text"], ["text"], where, remedy, False) for text in each.values[0]
+        ]
     else:
         try:
             lines = path.read_text("utf-8-sig").splitlines()

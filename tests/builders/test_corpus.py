@@ -99,6 +99,27 @@ def test_values_are_those_that_the_file_shows(tmp_path, monkeypatch, name, conte
         ({"corpus/part-0.parquet": parquet(ODD[:1]), "corpus/part-1.parquet": parquet(ODD[1:])}, {}),
         ({"a.jsonl.gz": gzip.compress(LINES[:CUT]), "b.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
         ({"data/train-0.parquet": parquet(), "data/test-0.parquet": parquet(GOOD)}, {}),
+        (
+            {
+                "corpus/train-0.parquet": parquet(),
+                "corpus/test-0.parquet": parquet(GOOD),
+                "corpus/._train-0.parquet": b"x",
+            },
+            {},
+        ),
+        ({"corpus/._c-0.jsonl": b"\0", "corpus/c-0.jsonl": LINES[:CUT], "corpus/d-0.jsonl": LINES[CUT:]}, {}),
+        ({"a.csv": table().encode(), "b.json": b"[]", "c.jsonl": b"", ".d.csv": b"", "notes.txt": b"x"}, {}),
+        ({"engine.jsonl": LINES[:CUT], "train-manual.jsonl": LINES[CUT:], "README.md": b"# Manuals"}, {}),
+        ({"manual.jsonl": LINES[:CUT], "more/dev-manual.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
+        ({"dev/a.csv": table().encode(), "train/a.csv": b"_id\n"}, {"split": "dev"}),
+        (
+            {
+                "README.md": b"---\nconfigs: [{config_name: x, data_files: b.csv}]\n---",
+                "b.csv": table().encode(),
+                "a.csv": b"",
+            },
+            {},
+        ),
         ({"data/train-0.csv": b"_id\n", "data/test-0.csv": table().encode()}, {"split": "test"}),
     ],
 )
@@ -109,14 +130,16 @@ def test_folders(tmp_path, files, settings):
     assert corpus.load(CorpusConfig(str(tmp_path), **settings)).passages.to_pylist() == ODD
 
 
-def test_a_data_set_that_was_saved(tmp_path):
+def test_a_data_set_that_was_saved(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     rows = Dataset.from_list(ODD)
     rows.save_to_disk(tmp_path / "one")
     load_from_disk(tmp_path / "one").map(lambda row: {"text": f"{row['text']}!"})  # leaves a cache beside it
-    DatasetDict({"dev": rows}).save_to_disk(tmp_path / "several")
+    DatasetDict({"dev": rows, "test": rows}).save_to_disk(tmp_path / "several")
     loaded = [CorpusConfig(str(tmp_path / "one")), CorpusConfig(str(tmp_path / "several"), split="dev")]
     assert [corpus.load(config).passages.to_pylist() for config in loaded] == [ODD, ODD]
-    with pytest.raises(UserError, match="it has no split 'train'; name one of its own: dev"):
+    assert "its split 'dev' is read; left out: test" in caplog.text
+    with pytest.raises(UserError, match="it has no split 'train'; name one of its own: dev, test"):
         corpus.load(CorpusConfig(str(tmp_path / "several")))
 
 
@@ -137,6 +160,17 @@ def test_a_data_set_that_was_saved(tmp_path):
         ("c.parquet", parquet([{"_id": "a", "body": "one"}]), r"no row has a column 'text' \(there are '_id', 'body'"),
         ("c.parquet", parquet([{"_id": "a", "text": "one"}, {"text": "two"}]), "row 2 has no '_id'"),
         ("c.parquet", parquet()[:20] + parquet()[-60:], r"cannot be read \("),
+        (
+            "c.jsonl",
+            LINES.decode().encode("utf-16")[:-1],
+            ".* codec can't decode .*: truncated data; convert the file to",
+        ),
+        ("c.json", json.dumps(ODD).encode("utf-16")[:-1], ".* codec can't decode .*; convert the file to UTF-8"),
+        (
+            "c.csv",
+            "_id,text\na,b".encode("utf-16") + b"\0\xd8\n\0",
+            ".* illegal UTF-16 surrogate; convert the file to UTF-8",
+        ),
         ("c.zip", b"PK", "an archive; unpack it and name the folder or file"),
         ("c.odd", LINES, r"not a form that is read \(.*\); wanted JSON lines, JSON, CSV, TSV, Parquet or Arrow"),
         ("c.txt", b"one\ntwo", r"row 1 has no '_id', or nothing in it \(there are 'text'\)"),
@@ -189,6 +223,9 @@ def test_every_drop_has_its_reason():
         ([*GOOD, {"_id": "c", "title": {"a": 1}, "text": ""}], "line 3: 'title' is of type dict ({'a': 1}); wanted"),
         ([*GOOD, {"_id": 1.5, "text": "c"}], "line 3: '_id' is of type float (1.5); wanted text"),
         ([*GOOD, '{"_id": "c", "text": "d", "text": "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
+        ([*GOOD, '{"_id": "c", "text" : "d", "text" : "e"}'], "line 3 has the key 'text' twice; leave one of them out"),
+        ([*GOOD, f'{{"_id": "c", "x": {"[" * 5000}{"]" * 5000}}}'], "line 3 has lists or objects nested too deeply"),
+        ([f"[{'[' * 5000}{']' * 5000}]"], "not a JSON array (maximum recursion depth exceeded"),
         ([*GOOD, {"_id": "c", "text": True}], "line 3: 'text' is of type bool (True); wanted text"),
         ([GOOD[0]], "at least 2 are needed"),
     ],

@@ -122,12 +122,19 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
         ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n", mtime=0)),
         ("train.tsv", b"q1 0 owl 2\n"),
         ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
+        ("train-00000-of-00001.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2}\n'),
+        ("train/part.tsv", b"q1\towl\t2\n"),
+        ("../default/train-0.csv", b"q1,owl,2\n"),
+        ("../default/only-0.csv", b"q1,owl,2\n"),
     ],
 )
 def test_forms_of_judgements(tmp_path, animals, name, content):
     folder = labels(tmp_path / "l")
     (folder / "qrels" / "train.tsv").unlink()
-    (folder / "qrels" / name).write_bytes(content)
+    if ".." in name:
+        (folder / "qrels").rmdir()
+    (folder / "qrels" / name).resolve().parent.mkdir(exist_ok=True)
+    (folder / "qrels" / name).resolve().write_bytes(content)
     assert pairs(read(folder, animals).qrels) == {("q1", "owl", 2)}
 
 
@@ -202,6 +209,18 @@ def test_missing_files(tmp_path, animals):
         read(animals, animals)
     with pytest.raises(UserError, match=r"no qrels/dev\.tsv in it; splits there: train"):
         read(labels(tmp_path / "l"), animals, split="dev")
+    (tmp_path / "l" / "qrels").rename(tmp_path / "l" / "default")
+    for split in ("train2", "test-0", "._dev-0"):
+        (tmp_path / "l" / "default" / f"{split}.csv").write_text("q1,owl,2\n")
+    for split in ("dev", "t"):
+        with pytest.raises(UserError, match=rf"no qrels/{split}\.tsv in it; splits there: test, train, train2"):
+            read(tmp_path / "l", animals, split=split)
+    assert pairs(read(tmp_path / "l", animals).qrels) == {
+        ("q1", "owl", 1),
+        ("q1", "bat", 2),
+        ("q1", "ant", 2),
+        ("q2", "bee", 1),
+    }
 
 
 @pytest.mark.parametrize(

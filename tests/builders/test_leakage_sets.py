@@ -37,6 +37,8 @@ def test_only_judged_queries_and_their_relevant_passages_count(folder):
     test = load_set(f"{folder}:test")
     assert (test.name, rows(test.queries)) == ("exam", {"q1": "Who hunts mice?"})
     assert rows(test.passages) == {"d1": "Owls Owls hunt mice."}
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d3", "text": "Never relevant, twice there."}\n')
     both = load_set(str(folder))
     assert rows(both.queries) == {"q1": "Who hunts mice?", "q2": "Who dances?"}
     assert rows(both.passages) == {"d1": "Owls Owls hunt mice.", "d2": "Bees dance.", "d4": "x"}
@@ -79,6 +81,7 @@ def test_mistakes_in_names(folder, reference, words):
             "query-id\tcorpus-id\tscore\nq9\td1\t1\n",
             "query 'q9' is judged but is not among the",
         ),
+        ("corpus.jsonl", '{"_id": "d1", "text": "x"}\n' * 2, "line 2: id 'd1' occurs twice"),
         ("corpus.jsonl", None, r"no corpus\.jsonl in it; wanted a folder in BEIR's layout"),
     ],
 )

@@ -200,7 +200,8 @@ def test_queries_beside_those_of_a_log(build_animals, tmp_path):
     assert "hibernates" in {each["word"] for each in many["telling"]["corpus"]}
     assert "Beside 30 real queries, of 3 / 3 / 3 words" in card(found)
     lines = tmp_path / "log.jsonl"
-    lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in log.read_text().splitlines()))
+    texts = ["", " ", None, *log.read_text().splitlines()]
+    lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts) + '{"id": 1}\n')
     assert read_log(lines) == read_log(log)
     log.write_text(" \n")
     with pytest.raises(UserError, match=r"log\.txt: holds no query; wanted UTF-8 text, a query a line"):
