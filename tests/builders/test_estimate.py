@@ -200,7 +200,7 @@ def test_a_build_that_would_accept_nothing_has_no_estimate(recipe, dry_run, chat
     with pytest.raises(UserError, match=r"queries: none of 24 rows has a usable answer: too-short 72 \(another llm"):
         dry_run(recipe(*PRICES))
     chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=1)
-    with pytest.raises(UserError, match=r"round trip: 24 of 24 dropped \(100 %\): 24 own-passage-not-found; try another LLM"):
+    with pytest.raises(UserError, match=r"round trip: 24 of 24 dropped .*: 24 own-passage-not-found; try"):
         dry_run(recipe("seed=7"))
 
 
