@@ -50,7 +50,6 @@ def main(folder: Path, overrides: Sequence[str], out: Path | None = None, explai
     Raises:
         UserError: the data set or the query does not exist, a key is not selection's, or the rules do not fit it.
     """
-    spool_beside(out or folder)
     manifest = read_complete(folder)
     config = _config(manifest, overrides)
     inputs = stored_inputs(folder, manifest)
@@ -135,6 +134,7 @@ def _entry() -> None:
     parser.add_argument("--out", type=Path, help="where to write the changed data set; default: in place")
     parser.add_argument("--explain", metavar="QUERY_ID", help="show one query's candidates and write nothing")
     arguments = parser.parse_args()
+    spool_beside(arguments.out or arguments.folder)
     main(arguments.folder, arguments.overrides, arguments.out, arguments.explain)
 
 

@@ -99,8 +99,8 @@ def test_further_data_is_pinned_and_verified(hub, recipe, tmp_path):
     train.main(recipe("pinned"), tmp_path / "m")
     publish_model(tmp_path / "m", Target("alice/pinned", "v1.0.0"))
     links = {link.name: link for link in verify("alice/pinned")}
-    assert links["model: further data"].status == "verified"
-    assert f"bob/pinned-pairs@v1.0.0 is still commit {pairs}" in links["model: further data"].detail
+    assert links["model: further data bob/pinned-pairs"].status == "verified"
+    assert f"bob/pinned-pairs@v1.0.0 is still commit {pairs}" in links["model: further data bob/pinned-pairs"].detail
     assert links["model: card"].status == "verified"
     changed = {**PAIRS, "answer": PAIRS["answer"][::-1]}
     moved = put_dataset(hub, tmp_path, "bob/pinned-pairs", {"default": changed}, tag=None)
@@ -109,7 +109,7 @@ def test_further_data_is_pinned_and_verified(hub, recipe, tmp_path):
     with pytest.raises(UserError, match=rf"bob/pinned-pairs@v1\.0\.0: the tag has moved: it was {pairs} .* is {moved}"):
         train.main(recipe("pinned"), tmp_path / "m")
     links = {link.name: link for link in verify("alice/pinned")}
-    assert links["model: further data"].status == "broken"
+    assert links["model: further data bob/pinned-pairs"].status == "broken"
     assert ours != moved
 
 
