@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from foils.errors import UserError
 from foils.shards import by_split
 from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
+from foils.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _MOST_SCORE = 2**31 - 1
 _INEXACT = 2**53
 """From here on floats have lost the last digits of whole numbers."""
-_SHOWN = 60
+_SHOWN, _MOST_NAMED = 60, 12
 
 
 def text_of(value: Any, where: str) -> str | None:
@@ -105,7 +106,7 @@ def texts(
 
 
 def _there(names: Iterable[str]) -> str:
-    return f"(there are {', '.join(map(repr, names)) or 'none'})"
+    return f"(there are {listed([*map(repr, names)], _MOST_NAMED) or 'none'})"
 
 
 class Record(NamedTuple):
