@@ -158,7 +158,7 @@ def _check_devices(devices: int) -> None:
     if processes > max(devices, 1) and not hidden:
         raise UserError(
             f"num_processes {processes}: torch sees {devices} GPUs here, and each process needs one; launch as many as "
-            "there are, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU"
+            f"there are, or on the CPU: CUDA_VISIBLE_DEVICES=-1 foils train RECIPE --processes {processes}"
         )
     if processes == 1 and devices > 1:
         logger.warning("one process trains on one of %d GPUs; --processes %d uses all", devices, devices)
