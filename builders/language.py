@@ -25,7 +25,7 @@ def language_of(passages: Passages, stated: str | None) -> str:
         stated: `corpus.language`.
 
     Raises:
-        UserError: there is no such language.
+        UserError: the language is not known.
     """
     code = None if stated is None else code_of(stated, "corpus.language")
     shares = detected(text for batch in passages.batches() for text in batch.to_pylist())

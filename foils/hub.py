@@ -221,7 +221,7 @@ def data_files(repo_id: str, config: str | None, split: str, commit: str) -> lis
     """Downloads the files of one split of a Hub data set, to be read by `foils.tables`.
 
     Raises:
-        UserError: there is no such configuration or split, or a file is of a form that might hold code.
+        UserError: the configuration or split is missing, or a file is of a form that might hold code.
     """
     where = _named(repo_id, config, commit)
     if constants.is_offline_mode():

@@ -46,7 +46,7 @@ def code_of(tag: str, key: str) -> str:
     ['de', 'pt', 'zh', 'hsb']
 
     Raises:
-        UserError: there is no such language.
+        UserError: the language is not known.
     """
     found = re.fullmatch(r"([a-z]{2,3})([-_][a-z0-9]{2,8})*", tag.strip().lower())
     two_letters, names = _tables()

@@ -23,7 +23,7 @@ def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Pa
     unless each is named after a split.
 
     Raises:
-        UserError: there is no such split, or nothing in the folder that is read.
+        UserError: the split is missing, or nothing in the folder that is read.
     """
     from datasets import load_from_disk
     from datasets.data_files import FILES_TO_IGNORE
@@ -66,7 +66,7 @@ def of_split(found: Any, split: str, where: str) -> list[Any]:
     """The files of a split; which others there are is reported.
 
     Raises:
-        UserError: there is no such split.
+        UserError: the split is missing.
     """
     if split not in found:
         raise UserError(f"{where}: it has no split {split!r}; name one of its own: {', '.join(map(str, found))}")

@@ -159,7 +159,7 @@ def _second_look(line: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"{where} is not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
     except UnicodeEncodeError:
         raise UserError(
-            f"{where} holds half of a surrogate pair, which is no character; remove it, or escape both halves"
+            f"{where} holds half of a surrogate pair, which is not a character; remove it, or escape both halves"
         ) from None
     except RecursionError:
         raise UserError(f"{where} has lists or objects nested too deeply to be read; leave that field out") from None

@@ -68,7 +68,7 @@ def open_source(config: CorpusConfig) -> Source:
     """Opens the source that a recipe names.
 
     Raises:
-        UserError: there is no such thing. While it is read: it is malformed, a column is missing, or a row
+        UserError: the source is not there. While it is read: it is malformed, a column is missing, or a row
             has no id.
     """
     if config.source == "python-docs":

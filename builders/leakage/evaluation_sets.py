@@ -41,7 +41,7 @@ def load_sets(references: Iterable[str]) -> list[EvaluationSet]:
     """Loads what `LeakageConfig.against` names.
 
     Raises:
-        UserError: there is no such folder, split or task, its files are malformed, the task's data cannot be
+        UserError: the folder, split or task is missing, its files are malformed, the task's data cannot be
             fetched, or two of them have one name.
     """
     loaded = [load_set(reference) for reference in references]

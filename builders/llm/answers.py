@@ -23,7 +23,7 @@ def read_answers(file: Path) -> dict[str, dict[str, Any]]:
     """Answers by key.
 
     Raises:
-        UserError: there is no such file, or it has another form.
+        UserError: the file is missing, or it has another form.
     """
     try:
         rows = pq.read_table(file, columns=ANSWERS.names).cast(ANSWERS).to_pydict()

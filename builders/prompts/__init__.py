@@ -132,7 +132,7 @@ def load_prompt(name: str) -> Prompt:
     """Reads a prompt by name.
 
     Raises:
-        UserError: there is no such prompt, or it lacks its `{input}`, or its `{count}`.
+        UserError: the prompt is not known, or lacks its `{input}`, or its `{count}`.
     """
     prompt = decode_config(tomllib.loads(prompt_text(name)), Prompt, name)
     if prompt.user.count("{input}") != 1 or prompt.user.count("{count}") != prompt.several:
@@ -195,7 +195,7 @@ def prompt_text(name: str) -> str:
     """The TOML of a prompt, or of one of its editions, as if it had a file of its own.
 
     Raises:
-        UserError: there is no such prompt.
+        UserError: the prompt is not known.
     """
     texts = _texts()
     if name not in texts:

@@ -121,7 +121,7 @@ def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, na
         name: of a folder or Hub data set, in place of its `plain_name`.
 
     Raises:
-        UserError: there is no such task or folder, or the folder's files do not fit together.
+        UserError: the task or folder is missing, or the folder's files do not fit together.
     """
     if isinstance(reference, LocalTask):
         return _local(reference, ignore_identical_ids)

@@ -204,7 +204,7 @@ def test_a_passage_that_is_never_answered_in_time_costs_its_row(run, chat_server
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_rows_that_failed_once_stop_no_later_run_and_are_told_in_the_same_words(run, chat_server, caplog, status):
+def test_rows_that_failed_once_stop_no_later_run_and_are_reported_in_the_same_words(run, chat_server, caplog, status):
     def script(body, number):
         failing = error(status, {"error": f"content filter, request {number}"})
         return failing if "7 " in last_user_message(body) else time.sleep(0.02) or "good"

@@ -97,7 +97,7 @@ def resolve(dataset: str, revision: str | None) -> Source:
     """Pins a data set of ours.
 
     Raises:
-        UserError: there is no such folder or Hub data set, a Hub id came without a revision, or its tag has moved.
+        UserError: the folder or Hub data set is missing, a Hub id came without a revision, or its tag has moved.
     """
     folder = Path(dataset)
     if folder.is_dir():
@@ -119,7 +119,7 @@ def resolve_more(more: MoreData) -> Source | Table:
     """Pins further data.
 
     Raises:
-        UserError: there is no such data set, configuration or split, or its files are neither Parquet nor JSON lines.
+        UserError: the data set, configuration or split is missing, or its files are neither Parquet nor JSON lines.
     """
     if more.kind is not None:
         given = [name for name in ("config", "split", "columns") if getattr(more, name) is not None]
