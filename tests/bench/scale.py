@@ -72,7 +72,7 @@ def measured(folder, out):
     stages.done("read and clean")
     given = labelled.read(config.queries, corpus, config.seed)
     stages.done("queries")
-    material = Context(corpus.passages, config.corpus.language, config.seed, no_llm, out.parent / "cache")
+    material = Context(corpus.passages, corpus.language, config.seed, no_llm, out.parent / "cache")
     candidates = mine_all(given.queries, material, config)
     stages.done("BM25")
     selection = select(inputs_from(given.queries, candidates, given.qrels), wanted_by(config))
