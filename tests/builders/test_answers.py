@@ -33,8 +33,8 @@ def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_s
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "answers.parquet")
     assert table.column_names == ["call-key", "answer"]
-    told = "\n".join(table["answer"].to_pylist())
-    assert not [text for text in ANIMALS.values() if text in told]
+    exported = "\n".join(table["answer"].to_pylist())
+    assert not [text for text in ANIMALS.values() if text in exported]
 
     before = len(chat_server.bodies)
     given = [f'llm.answers="{tmp_path / "answers.parquet"}"', f'llm.base_url="{NOBODY}"']
@@ -46,7 +46,7 @@ def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_s
     with CallStore(tmp_path / "calls.sqlite") as first, CallStore(tmp_path / "fresh.sqlite") as second:
         assert {chat_server.url in call.answer for call in first} == {True}
         assert [call.key for call in second] == [call.key for call in first]
-    assert chat_server.url not in told
+    assert chat_server.url not in exported
 
 
 def test_the_stores_own_answer_comes_first(tmp_path):

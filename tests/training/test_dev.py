@@ -17,7 +17,7 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import cos_sim
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerState
 
 from foils.errors import UserError
 from foils.models import resolve_model
@@ -192,6 +192,24 @@ def test_the_history_has_losses_rates_and_measurements(run):
     assert list(rows) == list(range(trainer.state.global_step + 1))
     assert rows[0].keys() == {"step", "epoch", "dev_loss", "dev_ndcg"}
     assert rows[2].keys() == {"step", "epoch", "loss", "lr", "dev_loss", "dev_ndcg"}
+
+
+def test_early_stop_goes_on_counting_after_a_restart(run):
+    out, trainer, _, _ = run
+    last = max(out.glob("checkpoint-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+    fresh = EarlyStoppingCallback(CONFIG.patience)
+    again = SentenceTransformerTrainer(
+        trainer.model, trainer.args, trainer.train_dataset, trainer.eval_dataset, trainer.loss, callbacks=[fresh]
+    )
+    again.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    again._load_callback_state()
+    counts = [
+        callback.early_stopping_patience_counter
+        for callback in again.callback_handler.callbacks
+        if isinstance(callback, EarlyStoppingCallback)
+    ]
+    assert counts == [CONFIG.patience]
+    assert fresh.early_stopping_patience_counter == 0
 
 
 def test_a_cross_encoder_ranks_the_likely_passages(tmp_path):
