@@ -4,6 +4,8 @@ import re
 import unicodedata
 from itertools import repeat
 
+from foils.languages import UNSPACED
+
 _ENDS = ".,;:!?"  # what only ends a word or a sentence
 _ENDS_OF_ALL_SCRIPTS = _ENDS + "\u3001\u3002\u060c\u061b\u061f\u06d4\u0964\u0965\u0589\u1362\u17d4\u104a\u104b"
 _SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2039\u203a\u02b9\u02bb\u02bc\u2032\u2035\u05f3\u00b4"
@@ -35,6 +37,7 @@ _PLACES = ((0, 0x3400), (0xA000, 0xAC00), (0xFB00, 0x11400), (0x13430, 0x13460),
 _IN_GUILLEMETS = re.compile("(»[^«»]*«)|«\\s*([^«»]*?)\\s*»")
 _SPACED_MARK = re.compile(r"(?<=[^\W\d_]{2})\s+(?=[:;](?:\s|\Z)|[!?]+\s*(?:\Z|\s[^\sa-zà-ÿ]))")
 """White space before a mark that ends a clause, as in French; before a small letter the mark may be the subject."""
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 _AMID_IDEOGRAPHS = re.compile("[.,;:!?。、]+(?=[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 
 
@@ -125,3 +128,22 @@ def normalised(text: str) -> str:
             return normalised(closed)
         bare = [word or words[place] for place, word in enumerate(bare)]
     return " ".join(bare)
+
+
+def overlap(query: str, passage: str, language: str) -> float:
+    """The share of a query's content words whose stems stand in a passage, within 0 and 1; 0 for a query without any.
+
+    In scripts without spaces each character counts.
+
+    >>> overlap("how do owls hunt mice?", "The owl hunts at night.", "en")
+    0.6666666666666666
+    """
+    from foils.stems import stemmer_of, stop_words_of  # slow to import, and most of what reads texts needs no stems
+
+    stop_words, stemmer = stop_words_of(language), stemmer_of(language)
+    asked, there = (_WORD.findall(folded(text)) for text in (query, passage))
+    asked = [word for word in asked if word not in stop_words]
+    if stemmer is not None:
+        asked, there = stemmer.stemWords(asked), stemmer.stemWords(there)
+    stems = {*asked}
+    return len(stems & {*there}) / len(stems) if stems else 0.0

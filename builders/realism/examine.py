@@ -23,6 +23,7 @@ from builders.realism.query_log import distance, read_log
 from builders.realism.separability import by_words, joined, telling_words
 from builders.selection.stored import with_positives
 from foils.models import resolve_model
+from foils.texts import overlap
 
 FIGURE = "figures/hardness.png"
 SAMPLED, SEED = 2000, 42
@@ -112,9 +113,8 @@ def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language:
     """How long queries are, how much of them stands in their own passage, and how they differ from those of a log."""
     used = drawn(asked)
     texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
-    shares = [gaps.overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
-    known = [share for share in shares if share is not None]
-    quartiles = [round(float(value), 4) for value in (np.percentile(known, [25, 50, 75]) if known else np.zeros(3))]
+    shares = [overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
+    quartiles = [round(float(value), 4) for value in np.percentile(shares or [0.0], [25, 50, 75])]
     found = {
         "sampled": len(texts),
         "overlap": dict(zip(("q1", "median", "q3"), quartiles, strict=True)),

@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 
 from builders.hashing import hashed
-from builders.realism.separability import tokens_of
-from builders.retrieval.bm25.languages import stop_words_of
 from builders.texts import shingles
 from foils.languages import length
 from foils.texts import normalised
@@ -37,16 +35,6 @@ def length_gap(texts: Sequence[str], others: Sequence[str]) -> float:
 
     words, other_words = ([length(text) for text in side] for side in (texts, others))
     return round(float(ks_2samp(words, other_words, method="asymp").statistic), 4)
-
-
-def overlap(query: str, passage: str, language: str) -> float | None:
-    """The share of a query's content words that stand in a passage; None for a query without any.
-
-    >>> overlap("how do owls hunt mice?", "Owls hunt at night.", "en")
-    0.6666666666666666
-    """
-    words = {*tokens_of(query)}.difference(stop_words_of(language))
-    return len(words & set(tokens_of(passage))) / len(words) if words else None
 
 
 def exact_duplicates(texts: pa.ChunkedArray) -> float:

@@ -8,7 +8,6 @@ it cannot separate them, 1 = it always can. It is measured on texts that the cla
 together (a query's negatives and its own passage, and equal texts) is in one fold.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -134,15 +133,6 @@ def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
             for place in places
         ]
     return found
-
-
-def tokens_of(text: str) -> list[str]:
-    """The words of a text as the classifier sees them.
-
-    >>> tokens_of("Don't sort it.")
-    ['don', 't', 'sort', 'it']
-    """
-    return re.findall(_TOKEN, text.lower())
 
 
 def _vectorizer() -> Any:

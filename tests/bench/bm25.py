@@ -25,7 +25,7 @@ import Stemmer
 from builders.context import Context
 from builders.negatives import bm25
 from builders.retrieval.bm25.index import K1, B
-from builders.retrieval.bm25.languages import stop_words_of
+from foils.stems import stop_words_of
 from tests.bench.made_corpus import made_passages, made_queries
 from tests.bench.memory import in_own_process, peak_mb
 

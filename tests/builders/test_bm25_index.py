@@ -22,9 +22,9 @@ from builders.corpus import load
 from builders.passages import Passages
 from builders.recipe import CorpusConfig
 from builders.retrieval.bm25.index import K1, B, index_key
-from builders.retrieval.bm25.languages import stop_words_of
 from builders.retrieval.bm25.search import Bm25Index
 from foils.errors import UserError
+from foils.stems import stop_words_of
 from tests.builders.rare_words import made
 from tests.conftest import beir
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from builders.retrieval.bm25 import tokens
 from builders.retrieval.bm25.bigrams import CUT
-from builders.retrieval.bm25.languages import stemmer_of, stop_words_of
 from builders.retrieval.bm25.tokens import Language, Vocabulary, query_words, with_meaning
+from foils.stems import stemmer_of, stop_words_of
 from foils.texts import INVISIBLE
 
 HARD = [

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from builders.realism import gaps, separability
 from builders.realism.separability import by_words, joined, telling_words
+from foils.texts import overlap
 
 WORDS = [f"{first}{last}" for first, last in itertools.product("bdfgklmnprst", ("ako", "emi", "ilu", "oda", "una"))]
 
@@ -93,8 +94,9 @@ def test_repeated_texts():
     [
         ("how do owls hunt?", "Owls hunt mice.", 1.0),
         ("Do owls sleep?", "Bees dance.", 0.0),
-        ("what is the of", "Anything.", None),
+        ("what is the of", "Anything.", 0.0),
+        ("where does an owl hunt", "Owls hunted mice.", 1.0),
     ],
 )
 def test_content_words_of_a_query_in_its_passage(query, passage, share):
-    assert gaps.overlap(query, passage, "en") == share
+    assert overlap(query, passage, "en") == share

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from builders.retrieval.bm25.bigrams import CUT, cut
 from builders.retrieval.bm25.kernels import Ids, translated
-from builders.retrieval.bm25.languages import stemmer_of, stop_words_of
+from foils.stems import stemmer_of, stop_words_of
 from foils.texts import INVISIBLE
 
 VERSION = "5"
