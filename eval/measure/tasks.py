@@ -19,6 +19,7 @@ from foils.beir import Qrels, part, qrels_files
 from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.hub import card_of, data_files, pin
+from foils.languages import code_of
 from foils.provenance import sha256_file
 from foils.texts import passage_text
 
@@ -66,11 +67,17 @@ class Task(NamedTuple):
         rows = self._data()["queries"]
         return dict(zip(rows["id"], rows["text"], strict=True))
 
-    def passages(self, wanted: Iterable[str]) -> dict[str, str]:
-        """Passage id -> text with the title before it, of some passages; ids that are not there are left out."""
-        corpus, ids = self._data()["corpus"], set(wanted)
-        places = [place for place, passage_id in enumerate(corpus["id"][:]) if passage_id in ids]
-        return {row["id"]: passage_text(row.get("title"), row["text"]) for row in corpus.select(places)}
+    def passages(self, wanted: Iterable[str] | None = None) -> dict[str, str]:
+        """Passage id -> text with the title before it, of all passages or some; ids that are not there are left out."""
+        corpus = self._data()["corpus"]
+        if wanted is not None:
+            ids = set(wanted)
+            corpus = corpus.select([place for place, passage_id in enumerate(corpus["id"][:]) if passage_id in ids])
+        return {row["id"]: passage_text(row.get("title"), row["text"]) for row in corpus}
+
+    def language(self) -> str:
+        """The ISO 639 code of its language, of two letters where there is one."""
+        return code_of(self.mteb.metadata.eval_langs[0], f"task {self.name}: language")
 
     def sample(self, queries: int = 32, passages: int = 40) -> Texts:
         """Some of its queries and passages, evenly over all, to try a model on."""

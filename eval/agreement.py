@@ -1,0 +1,226 @@
+"""Asks whether the queries that an LLM wrote rank systems as people's judgements do.
+
+    python -m eval.agreement eval/studies/exams/scifact.toml [--set models=[]]
+
+Both sets of queries are put to the same systems: a base, the base with fewer dimensions or with noise, BM25, both
+joined, and trained models. A pair of systems is decided where the 95 % interval of its difference in nDCG@10, over
+the queries, is on one side of 0. What counts is how many pairs the exam decides, and where it contradicts people.
+"""
+
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Struct
+from scipy.stats import kendalltau
+
+from eval.recipe import LocalTask, Precision
+from foils.errors import run_entry
+from foils.metrics import CONFIDENCE, MAIN_METRIC, RESAMPLES, per_query_scores
+from foils.recipe import Recipe, load_recipe, recipe_arguments
+from foils.words import table
+
+if TYPE_CHECKING:
+    from eval.measure.tasks import Task
+
+Share = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class AgreementRecipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """Two sets of queries on one corpus, and the systems that both rank.
+
+    Attributes:
+        name: of the collection, as the table prints it.
+        exam: a task of `eval.run` whose queries an LLM wrote, such as a data set's folder.
+        judged: a task on the same corpus whose queries people asked and judged.
+        base: an embedding model.
+        dimensions: systems that have only this many of the base's first dimensions.
+        noise: systems whose vectors have noise of this share of their length.
+        hybrids: systems that join BM25, with this weight, and the base by their ranks.
+        models: trained models.
+        results: where results are kept.
+        precision: of the weights while encoding.
+    """
+
+    name: str
+    exam: str | LocalTask
+    judged: str | LocalTask
+    base: str
+    dimensions: tuple[Annotated[int, Meta(ge=1)], ...] = ()
+    noise: tuple[Annotated[float, Meta(gt=0)], ...] = ()
+    hybrids: tuple[Share, ...] = ()
+    models: tuple[str, ...] = ()
+    results: str = "outputs/results"
+    precision: Precision = "fp32"
+
+
+class Agreement(NamedTuple):
+    """How two sets of queries agree on the pairs of some systems.
+
+    Attributes:
+        tau: Kendall's, of the systems' mean scores.
+        agree: pairs that both decide alike; `contradict`: that they decide otherwise.
+        exam_only: pairs that the exam alone decides; `judged_only`: the judgements alone.
+    """
+
+    tau: float
+    agree: int
+    contradict: int
+    exam_only: int
+    judged_only: int
+
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+def orders(scores: Floats) -> Floats:
+    """Which of each two systems is better for certain, `(n_systems, n_systems)`: 1, -1, or 0 where nothing is.
+
+    Args:
+        scores: `(n_systems, n_queries)`.
+    """
+    queries = scores.shape[1]
+    weights = np.random.default_rng(0).multinomial(queries, np.full(queries, 1 / queries), RESAMPLES)
+    means = (weights @ scores.T) / queries  # the same resamples for all pairs
+    found = np.zeros((len(scores), len(scores)))
+    for first, second in combinations(range(len(scores)), 2):
+        tails = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(means[:, first] - means[:, second], [tails, 1 - tails])
+        found[first, second] = np.sign(low) if low * high > 0 else 0
+        found[second, first] = -found[first, second]
+    return found
+
+
+def agreement(exam: Floats, judged: Floats, doubted: Flags | None = None) -> Agreement:
+    """How an exam and judgements agree on systems, each a row of both.
+
+    Args:
+        exam: `(n_systems, n_queries)`.
+        judged: `(n_systems, n_other_queries)`.
+        doubted: `(n_systems, n_systems)`, True for pairs that the exam is not to decide.
+    """
+    ours, theirs = orders(exam), orders(judged)
+    if doubted is not None:
+        ours[doubted] = 0
+    pairs = np.triu_indices(len(exam), 1)
+    ours, theirs = ours[pairs], theirs[pairs]
+    return Agreement(
+        float(kendalltau(exam.mean(axis=1), judged.mean(axis=1)).statistic),
+        agree=int((ours * theirs > 0).sum()),
+        contradict=int((ours * theirs < 0).sum()),
+        exam_only=int(((ours != 0) & (theirs == 0)).sum()),
+        judged_only=int(((ours == 0) & (theirs != 0)).sum()),
+    )
+
+
+def doubtful(exam: Floats, overlaps: Floats) -> Flags:
+    """Pairs whose order differs between the queries that share many words with their passage and those that share few.
+
+    Args:
+        exam: `(n_systems, n_queries)`.
+        overlaps: `(n_queries,)`.
+
+    Returns:
+        `(n_systems, n_systems)`.
+    """
+    few = overlaps <= np.median(overlaps)
+    if few.all():
+        return np.zeros((len(exam), len(exam)), np.bool_)
+    halves = [exam[:, which].mean(axis=1) for which in (few, ~few)]
+    first, second = (np.sign(means[:, None] - means[None, :]) for means in halves)
+    return np.asarray(first * second < 0)
+
+
+def text(name: str, systems: Sequence[str], exam: Floats, judged: Floats, overlaps: Floats) -> str:
+    """The table of how an exam agrees with judgements, and the pairs on which it contradicts them."""
+    few = overlaps <= np.median(overlaps)
+    doubted = doubtful(exam, overlaps)
+    variants = {
+        "all queries": (exam, None),
+        "pairs whose order the overlap turns left undecided": (exam, doubted),
+        "the half that shares fewest words": (exam[:, few], None),
+    }
+    rows = [[name, "queries", "tau", "agree", "contradict", "exam only", "judgements only"]]
+    for label, (scores, out) in variants.items():
+        found = agreement(scores, judged, out)
+        rows.append([label, str(scores.shape[1]), f"{found.tau:.2f}", *map(str, found[1:])])
+    ours, theirs = orders(exam), orders(judged)
+    ours[doubted] = 0
+    against = [
+        f"{systems[first]} and {systems[second]}: exam {exam[first].mean() - exam[second].mean():+.4f}, judgements "
+        f"{judged[first].mean() - judged[second].mean():+.4f}"
+        for first, second in combinations(range(len(systems)), 2)
+        if ours[first, second] * theirs[first, second] < 0
+    ]
+    means = zip(systems, exam.mean(axis=1), judged.mean(axis=1), strict=True)
+    lines = [["nDCG@10", "exam", "judgements"], *([each, f"{mine:.4f}", f"{other:.4f}"] for each, mine, other in means)]
+    return "\n".join([*table(lines), "", *table(rows), *(["", "Contradictions:", *against] if against else [])])
+
+
+def main(recipe: Recipe[AgreementRecipe]) -> None:
+    """Measures the systems on both sets of queries, and prints how these agree.
+
+    Raises:
+        UserError: a task or a model is not as it must be.
+    """
+    from eval.measure.tasks import load_task
+
+    config = recipe.config
+    measured, overlaps = list[dict[str, list[float]]](), np.empty(0)
+    for reference in (config.exam, config.judged):
+        task = load_task(reference)
+        measured.append(_scores(config, task))
+        overlaps = overlaps if overlaps.size else _overlaps(task)
+    systems = list(measured[0])
+    exam, judged = (np.array([scores[system] for system in systems]) for scores in measured)
+    print(text(config.name, systems, exam, judged, overlaps))
+
+
+def _scores(config: AgreementRecipe, task: "Task") -> dict[str, list[float]]:
+    """System -> nDCG@10 of each query, in the order of the task's judgements."""
+    from eval.measure.baselines import bm25
+    from eval.measure.encoder import Encoder
+    from eval.measure.encoding import Encoding, resolve_precision
+    from eval.measure.results import Key
+    from eval.measure.search import evaluate
+    from eval.measure.variants import joined, variants
+    from foils.evidence import read_rankings
+    from foils.loading import load_retriever
+    from foils.models import resolve_model
+
+    root, how = Path(config.results), Encoding(resolve_precision(config.precision))
+    base, (lexical,) = resolve_model(config.base), bm25([task], root)
+    encoder = Encoder(load_retriever(base.location), how.precision, task.sample())
+    found = dict(variants(encoder, task, config.dimensions, config.noise))
+    measured = {model: evaluate(resolve_model(model), [task], root, how)[0] for model in config.models}
+    for name, result in {**measured, "BM25": lexical}.items():
+        found[name] = read_rankings(Key.of(result).folder(root) / "rankings.parquet")
+    for weight in config.hybrids:
+        found[f"BM25 {weight:g} and base"] = joined(found["BM25"], found["base"], weight)
+    qrels = task.qrels()
+    scored = {name: per_query_scores(rankings, qrels) for name, rankings in found.items()}
+    return {name: [scores[query][MAIN_METRIC] for query in qrels] for name, scores in scored.items()}
+
+
+def _overlaps(task: "Task") -> Floats:
+    """Of each query, how much of it stands in its best judged passage `(n_queries,)`."""
+    from foils.texts import overlap
+
+    qrels, queries, language = task.qrels(), task.queries(), task.language()
+    best = {query: max(judged, key=lambda passage: (judged[passage], passage)) for query, judged in qrels.items()}
+    passages = task.passages(best.values())
+    return np.array([overlap(queries[query], passages.get(best[query], ""), language) for query in qrels])
+
+
+def _entry() -> None:
+    arguments = recipe_arguments(__doc__).parse_args()
+    main(load_recipe(arguments.recipe, arguments.overrides, AgreementRecipe))
+
+
+if __name__ == "__main__":
+    sys.exit(run_entry(_entry))
