@@ -56,7 +56,10 @@ _LEAD_IN = re.compile(
     r"\s*(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
     re.IGNORECASE,
 )
-_THOUGHT = r"(?:thoughts?|thinking|reasoning|analysis|rationale|step \d|(?:passage )?(?:topic|summary))\s*[:\uff1a].*"
+_THOUGHT = (
+    r"(?:(?:here (?:is|are) )?(?:my )?(?:thoughts?|thinking|reasoning|analysis|rationale)(?: process| steps)?|step \d|"
+    r"(?:passage )?(?:topic|summary)|思考|推理|分析)\s*(?:[:\uff1a].*|\.{3}|\Z)"
+)
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*|"
     rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}",
@@ -65,7 +68,12 @@ _LEAD_IN_ALONE = re.compile(
 _OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?::(?=\s)|\uff1a))\s*(?=\S)")
 _QUESTION = re.compile(r"\s\S[^\n]*[?\uff1f\u061f]")
 _EXCLAIMED = {
-    False: re.compile(rf"\A(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)", re.IGNORECASE),
+    # Behind "Okay, so" and the like come thoughts.
+    False: re.compile(
+        rf"\A(?!(?:ok|okay|alright)\W+(?:so|let|the|i|we|this|now|first)\b)"
+        rf"(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)",
+        re.IGNORECASE,
+    ),
     True: re.compile(rf"\A{_OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
 }
 _TAGS = r"(?:\w+_)?(?:final_?answer|answer|response|query|question|passage|negative|solution)(?:_\w+)?"

@@ -148,6 +148,8 @@ def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(openi
 def test_thoughts_that_a_stop_string_cut_are_asked_for_again():
     assert is_lead_in("Thought: it is about owls.")
     assert is_lead_in("Step 1: read the passage.")
+    assert is_lead_in("Here is my thought process: it is about owls.")
+    assert unwrapped("Okay, the passage is about owls.") == "Okay, the passage is about owls."
     assert is_lead_in("```json")
 
 
@@ -279,7 +281,10 @@ def test_json_without_a_text_that_was_asked_for_is_no_query():
         "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
         "analysisWe need a query.assistantfinal{}",
-        "<inner_monologue>Hm.</inner_monologue>{}",
+        "<antThinking>Hm.</antThinking>{}",
+        "<|thinking_start|>Hm.<|thinking_end|>{}",
+        "【思考】Hm.【/思考】{}",
+        '<details type="reasoning" done="true">\n> Hm.\n</details>\n{}',
         "<think>Hm <think>hm</think> hm.</think>{}",
         '<think>It says "owl"</think>{}',
         "<think>Is </reason> a tag?</think>{}",
@@ -294,7 +299,8 @@ def test_thoughts_go_whatever_marks_them(marked):
 
 
 @pytest.mark.parametrize(
-    "mark", ["<think>", "<thought>", "[THINK]", "<seed:think>", "<|channel|>analysis<|message|>", "<analysis>"]
+    "mark",
+    ["<think>", "[THINK]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis", "[[think]]"],
 )
 def test_thoughts_that_do_not_end_are_no_answer(mark):
     answer = stored(f"{mark}We need a query about owls")
