@@ -1,14 +1,20 @@
 """Reads an answer: the texts that were asked for, or the reason why it cannot be used."""
 
+import ast
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
+from builders.label_words import ASKING, KEY
 from builders.llm.messages import ChatAnswer
 from builders.prompts import Prompt
-from builders.wrapping import KEY, LIST_MARK, is_lead_in, unwrapped, without_mark
+from builders.wrapping import LIST_MARK, is_lead_in, unwrapped, without_mark
 
-_OPENING = re.compile(r"\A\s*(?:<\|[a-z_]+\|>\s*(?:assistant\b\s*)?)+", re.IGNORECASE)
+_OPENING = re.compile(
+    r"\A\s*(?:(?:<\|[a-z_]+\|>|<s>|<bos>|<start_of_turn>|\[/INST\]|<\uff5c\w+\uff5c>)\s*(?:(?:assistant|model)\b\s*)?)+",
+    re.IGNORECASE,
+)
 _MARKS = r"(?:<\|[a-z_]+\|>|</?s>|<(?:start|end)_of_turn>|<(?:eos|bos|pad)>|\[/?INST\]|\[end\]|<\uff5c)"
 _END = re.compile(rf"(?<![\s`\"'(]){_MARKS}|{_MARKS}(?=[ \t]*(?:\Z|\n|<|\[|(?-i:[A-Z])))", re.IGNORECASE)
 """Marks after which LLMs have been seen to write on past the end of their turn. Elsewhere, such as within a sentence,
@@ -141,7 +147,8 @@ def _within(value: Any) -> list[dict[str, str]]:
         text = each[0] if isinstance(each, list) and each else each
         if isinstance(text, str):
             own[key.casefold()] = text
-    return [own, *(inner for each in value.values() for inner in _within(each))]
+    inner = (each[0] if isinstance(each, list) and each else each for each in value.values())
+    return [own, *(found for each in inner for found in _within(each))]
 
 
 def _value(text: str, *, passages: bool) -> str:
@@ -153,13 +160,15 @@ def _value(text: str, *, passages: bool) -> str:
     objects = _objects(bare) or _within({"text": _parsed(bare)})
     values = [value for each in objects for value in each.items()]
     fitting = [value for key, value in values if KEY.fullmatch(key) or (len(values) == 1 and not passages)]
-    if len(fitting) == 1:
-        return fitting[0]
+    if len(fitting) > 1:  # such as a question with its answer, or a query with its passage
+        fitting = [value for key, value in values if KEY.fullmatch(key) and (not ASKING.search(key)) == passages]
+    if fitting:
+        return max(fitting, key=len)
     return "" if values and not passages else text
 
 
 def _parsed(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except (RecursionError, ValueError):
-        return None
+    for read in (_DECODER.decode, ast.literal_eval):  # some write a literal of Python
+        with suppress(RecursionError, ValueError, SyntaxError, MemoryError):
+            return read(text)
+    return None

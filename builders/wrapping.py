@@ -5,58 +5,32 @@ What the text is about stays: `*args`, `__init__`, quotes within a sentence.
 
 import re
 
+from builders.label_words import ALSO, ASKING, FILLER, NOUN, OF_BOTH, OF_PASSAGES, OF_QUERIES, ROLES
+from foils.languages import is_unspaced
 from foils.texts import normalised
 
 _LINES = re.IGNORECASE | re.MULTILINE
-_ALSO = (
-    r"(?:the|an?|my|one|your|new|hard|short|final|best|good|sample|example|possible|potential|suggested|proposed|generated"
-    r"|natural|language|realistic|relevant|related|similar|plausible|misleading|incorrect|wrong|irrelevant|but|typical"
-    r"|user|user's|google|web|search|engine|information|output|gute|mögliche|votre|une?|possibile|posible)"
-)
-_OF_QUERIES = (
-    r"quer(?:y|ies)|questions?|q|keywords?|search[ _](?:terms?|phrase|string)|search(?:es)?|claims?|statement|titles?|"
-    r"headline|verdict|suggestion|"
-    r"judge?ment|relevance|suchanfragen?|anfrage|fragen?|suchbegriffe?|stichw[oö]rte?r?|titel|behauptung|requêtes?|"
-    r"recherche|mots[- ]clés|titre|affirmation|consultas?|preguntas?|búsqueda|palabras clave|título|afirmación|"
-    r"domand[ae]|ricerca|parole chiave|titolo|affermazione|perguntas?|busca|pesquisa|palavras[- ]chave|afirmação|"
-    r"zoekopdracht(?:en)?|zoekvra(?:ag|gen)|zoekterm(?:en)?|vra(?:ag|gen)|trefwoorden|bewering|запрос|вопрос|質問|クエリ|検索クエリ|"
-    r"查询|查詢|问题|問題|搜索查询|질문|검색어|쿼리|fråga|sökfråga|spørgsmål|søgning|spørring|sorgu|soru|pytanie|zapytanie"
-)
-_OF_PASSAGES = (
-    r"(?:hard[ _])?negatives?(?:[ _]passages?|[ _]examples?)?|passages?|paragraphs?|document|distractor|non-answer|"
-    r"textpassage|passagen?|abschnitt|"
-    r"textes?|texto?|pasaje|fragmento?|párrafo|bran[oi]|testo|paragrafo|trecho|passagem|parágrafo|tekst|alinea"
-)
-_OF_BOTH = (
-    r"(?:final )?(?:answer|response|output|result|reply)|assistant|antwort|ergebnis|réponse|respuesta|risposta|"
-    r"resposta|antwoord|ответ|回答|答案|답변"
-)
-_ROLES = "user|human|person|searcher"
-_NOUN = rf"(?:{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}|text)"
-
-KEY = re.compile(rf"(?:[a-z]+[ _-])*(?:{_NOUN})(?:[ _-]\w+)?", re.IGNORECASE)
-"""A key of a JSON object that holds what was asked for."""
 
 
 def _label(nouns: str, ends: str) -> re.Pattern[str]:
     """A label at the start of a text, in whatever markup: `**Query 1:** `, `### Question` on a line, `[Query] `."""
     words = (
-        rf"(?:{_ALSO}[ _-]){{0,4}}(?:{nouns})(?: ?#?\d{{1,2}})?(?: for (?:the|this) passage)?(?: \([^()\n]{{1,40}}\))?"
+        rf"(?:{ALSO}[ _-]){{0,4}}(?:{nouns})(?: ?#?\d{{1,2}})?(?: for (?:the|this) passage)?(?: \([^()\n]{{1,40}}\))?"
     )
     end = rf"\s*(?:{ends})(?:[*_]+|</\w+>)*|[ \t]+[-\u2013\u2014][*_]*[ \t]|[*_]*[ \t]*\n"
     return re.compile(
-        rf"\A(?:[\s*_#>\"']|<\w+>)*(?:[\[(]{words}[\])]\s*:?|{words}[*_\"']*(?:{end}))(?:\s|<br ?/?>)*(?=\S)",
+        rf"\A(?:[\s*_#>\"']|<\w+>)*(?:[\[(]{words}[\])]\s*:?|{words}[*_\"']*(?:{end}))(?:\s|<br ?/?>|[|>]-?\n)*(?=\S)",
         re.IGNORECASE,
     )
 
 
 _LABELS = {
-    False: _label(f"{_OF_QUERIES}|{_OF_PASSAGES}|{_OF_BOTH}|{_ROLES}", r"[:\uff1a=\u2192]|[=-]>"),
-    True: _label(f"{_OF_PASSAGES}|{_OF_BOTH}|text|title|titel|titre|título|titolo|topic", r"[:\uff1a]"),
+    False: _label(f"{OF_QUERIES}|{OF_PASSAGES}|{OF_BOTH}|{ROLES}", r"[:\uff1a=\u2192]|[=-]>"),
+    True: _label(f"{OF_PASSAGES}|{OF_BOTH}|text|title|titel|titre|título|titolo|topic", r"[:\uff1a]"),
 }
 _LATER = {
     False: re.compile(
-        rf"(?:^|(?<=[.!] ))[\s*_#>]*(?:{_ALSO}[ -]){{0,3}}(?:{_OF_QUERIES})[*_]*\s*[:\uff1a][*_]*\s*(?=\S)", _LINES
+        rf"(?:^|(?<=[.!] ))[\s*_#>]*(?:{ALSO}[ -]){{0,3}}(?:{OF_QUERIES})[*_]*\s*[:\uff1a][*_]*\s*(?=\S)", _LINES
     ),
     True: re.compile(r"^[\s*_#>]*(?:hard negative(?: passage)?|(?:negative )?passage)[*_]*\s*:[*_]*\s*(?=\S)", _LINES),
 }
@@ -67,34 +41,39 @@ _OPENER = (
     r"d'accord|voilà|claro(?: que sí)?|por supuesto|desde luego|certo|certamente|naturalmente|va bene|com certeza|"
     r"zeker|natuurlijk|uiteraard|graag)(?: thing)?"
 )
-_HERE = (
-    r"(?:here(?:'s| is| are)|below (?:is|are)|this is|the following|based on|i(?:'d| would) (?:suggest|propose)|"
-    r"(?:hier|im folgenden) (?:ist|sind|folgt|is|zijn|volgt)|voici|aquí (?:está|tienes?|tiene)|a continuación|ecco|"
-    r"di seguito|aqui (?:está|vai)|segue|a seguir)"
-)
-_IS = r"(?:is|could be|would be|might be|may be|ist|wäre|lautet|est|serait|es|sería|è|sarebbe|é|seria|luidt)"
-_ARTICLE = r"(?:one|an?|the|my|eine?|die|une|la|una|uma|een|de)"
+_HERE = r"(?:here(?:'s| is| are)|below (?:is|are)|this is|the following|based on|i(?:'d| would) (?:suggest|propose))"
+_IS = r"(?:is|could be|would be|might be|may be)"
+_ARTICLE = r"(?:one|an?|the|my)"
 _ASKED_SO = (
-    r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can|könnte|pourrait|podría|potrebbe|poderia|zou) "
-    r"(?:\w+ ){0,2}(?:ask|type|search(?: for)?|enter|use|write|look for|fragen|suchen|demander|chercher|preguntar|"
-    r"buscar|chiedere|cercare|perguntar|pesquisar|vragen|zoeken)"
+    r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can) (?:\w+ ){0,2}"
+    r"(?:ask|type|search|enter|use|write|look)(?: for)?"
 )
 _FIRST = rf"(?:{_OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
-_TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{_NOUN}\b[^:\uff1a\n?]{{0,120}}?"
+_TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{NOUN}\b[^:\uff1a\n?]{{0,120}}?"
 _LEAD_IN = re.compile(
     rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|"
-    r"here(?: you go| it is| goes|'s one)?|try this)"
+    r"here(?: you go| it is| goes|'s one)?|try this|let's (?:go with|try|use)|i(?:'d| would) (?:suggest|type|search))"
     r"\s*(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
     re.IGNORECASE,
 )
-_THOUGHT = r"(?:thoughts?|thinking|reasoning|analysis|rationale|step \d|topic|summary)\s*[:\uff1a].*"
+_THOUGHT = (
+    r"(?:(?:here (?:is|are) )?(?:my )?(?:thoughts?|thinking|reasoning|analysis|rationale)(?: process| steps)?|step \d|"
+    r"(?:passage )?(?:topic|summary)|思考|推理|分析)\s*(?:[:\uff1a].*|\.{3}|\Z)"
+)
 _LEAD_IN_ALONE = re.compile(
-    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*",
+    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*|"
+    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}",
     re.IGNORECASE,
 )
-_OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}[:\uff1a])\s+(?=\S+\s\S[^\n]*[?\uff1f])")
+_OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?::(?=\s)|\uff1a))\s*(?=\S)")
+_QUESTION = re.compile(r"\s\S[^\n]*[?\uff1f\u061f]")
 _EXCLAIMED = {
-    False: re.compile(rf"\A(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)", re.IGNORECASE),
+    # Behind "Okay, so" and the like come thoughts.
+    False: re.compile(
+        rf"\A(?!(?:ok|okay|alright)\W+(?:so|let|the|i|we|this|now|first)\b)"
+        rf"(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)",
+        re.IGNORECASE,
+    ),
     True: re.compile(rf"\A{_OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
 }
 _TAGS = r"(?:\w+_)?(?:final_?answer|answer|response|query|question|passage|negative|solution)(?:_\w+)?"
@@ -117,31 +96,39 @@ _HEADING = {
     False: re.compile(r"\A#{1,6}\s+(?=\S)"),
     True: re.compile(r"\A#{1,6}\s+(?=[^\n]+(?:\n\s*\n|\Z))(?!.*\n#)", re.DOTALL),  # else a comment, or one of several
 }
-_PAIRED = re.compile(r"\A(\*{1,3}|__?|~{1,2}|`|\"{3})(?=\S|\n)(.+?)(?<=[\S\n])\1([.?!\u3002]?)\Z", re.DOTALL)
+_PAIRED = re.compile(
+    r"\A(\*{1,3}|__?|~{1,2}|`{1,2}|={1,2}|''|\"{3})(?=\S|\n)(.+?)(?<=[\S\n])\1([.?!\u3002]?)\Z", re.DOTALL
+)
+_NAME = re.compile(r"[!-~]+")
 _BRACKETS = re.compile(r"\A(?:\[([^\[\]]+)\]|\(([^()]+)\)|\{{1,2}([^{}]+)\}{1,2}|<{1,2}([^<>]+)>{1,2}|\|([^|]+)\|)\Z")
 _RULE_BEFORE = re.compile(r"\A(?:[-*_=]{3,}[ \t]*\n|<br ?/?>)\s*(?=\S)")
 _RULE_BEHIND = re.compile(r"(?<=\S)\s*(?:#{3,}|`{3,}|<br ?/?>|\n[-*_=]{3,})\s*\Z")
-_EMOJI = re.compile(r"(?<=[?.!])\s*[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+\Z")
+_EMOJI = re.compile(r"(?:(?<=[?.!\uff1f\u3002])\s*|\s+)[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+\Z")
 _WORD_COUNT = re.compile(
     r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
 )
 _AFTER_QUESTION = re.compile(
-    r"(?<=[?\uff1f])[\"\u201d*_]*,?\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
+    r"(?<=[?\uff1f\u061f])[\"\u201d*_]*,?\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
     r"(?:(?:answer|a|antwort|réponse|respuesta|risposta|resposta|antwoord|explanation|note|rationale)[*_]*\s*[:\uff1a]|"
-    r"(?:this|it|the query|the question|asks?|i hope|ich hoffe|j'espère|espero)\b(?=[^?]*\Z)|"
+    r"(?:this|it|the query|the question|asks?|let me know|feel free|i hope|ich hoffe|j'espère|espero)\b(?=[^?]*\Z)|"
     r"[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 """What follows a question: its answer, a remark, or another question."""
-_SECOND_PASSAGE = re.compile(
-    r"(?<=\S)\s*^[\s*_#]*(?:hard )?(?:negative|passage|paragraph)(?: passage)? ?#?2\b.*\Z", _LINES | re.DOTALL
+_PASSAGE_FOLLOWS = re.compile(rf".{{0,100}}(?:{OF_PASSAGES}|text).{{0,100}}[:\uff1a][\s*_]*", re.IGNORECASE)
+_BEHIND_PASSAGE = re.compile(
+    r"(?<=\S)\s*^[\s*_#]*(?:(?:hard )?(?:negative|passage|paragraph)(?: passage)? ?#?2\b|"
+    r"(?:explanation|rationale|reasoning|why this|erklärung|begründung|explication|explicación|spiegazione|explicação|"
+    r"toelichting|объяснение)\b[^:\n]{0,60}:).*\Z",
+    _LINES | re.DOTALL,
 )
+_BOLD_TITLE = re.compile(r"\A\*\*([^*\n]+)\*\*(?=\s*\n)")
 _BOLD = re.compile(r"(?<![\w*])\*\*(?=[^\s*])([^*\n]+?)(?<=\S)\*\*(?![\w*])")
-_BOXED = re.compile(r"\A\$?\\boxed\{(?:\\text\{)?(.+?)\}{1,2}\$?\Z", re.DOTALL)
+_LATEX = re.compile(r"\A\$?\\(?:boxed|text\w*|emph)\{(?:\\text\{)?(.+?)\}{1,2}\$?\Z", re.DOTALL)
 _NOTE = re.compile(
     r"(?<=\S)\s*[*_]*[(\[][*_]*(?:\s*(?:note|explanation|hinweis|anmerkung|erklärung|remarque|nota|opmerking)\b[^()\[\]]*|"
     r"\s*(?:this|the|diese|cette|esta) (?:query|question|frage|anfrage|requête|pregunta|consulta)\b[^()\[\]]*|"
-    r"\s*english\s*)"
+    rf"\s*(?:in )?english\s*|(?:{ALSO}[ -])*(?:{OF_QUERIES}))"
     r"[)\]][*_]*\Z",
     re.IGNORECASE,
 )
@@ -208,10 +195,10 @@ def _once(text: str, source: str, *, passage: bool) -> str:
         text = without_mark(LIST_MARK, text, source)
     paired = _PAIRED.match(text)
     # `__init__` and `*args` are names: what is emphasised has a space in it, or is doubly marked.
-    if paired and paired[1] not in paired[2] and (" " in paired[2] or paired[1] in {"**", "***", "~~"}):
+    if paired and paired[1] not in paired[2] and (not _NAME.fullmatch(paired[2]) or paired[1] in {"**", "***", "~~"}):
         text = paired[2] + paired[3]
-    if boxed := _BOXED.match(text):
-        text = boxed[1]
+    if latex := _LATEX.match(text):
+        text = latex[1]
     return _without_quotes(text).strip(_AROUND)
 
 
@@ -221,17 +208,18 @@ def _of_query(text: str, source: str) -> str:
     for mark in (_EXCLAIMED[False], _RULE_BEFORE, _RULE_BEHIND, _NOTE, _AFTER_QUESTION, _EMOJI):
         text = without_mark(mark, text, source)
     bracketed = _BRACKETS.match(text)
-    if bracketed and " " in text and text not in source:
+    if bracketed and not _NAME.fullmatch(text[1:-1]) and text not in source:
         text = "".join(filter(None, bracketed.groups()))
     return text if "**" in source else _BOLD.sub(r"\1", text)
 
 
 def _of_passage(text: str, source: str) -> str:
-    """A passage without the query that it repeats first, and without another passage behind it."""
+    """A passage without the query that it repeats first or a lead-in, and without what is said of it behind it."""
     first, _, rest = text.partition("\n")
-    if source and rest.strip() and normalised(first) == normalised(source):
+    if rest.strip() and (_PASSAGE_FOLLOWS.fullmatch(first) or (source and normalised(first) == normalised(source))):
         return rest
-    return _SECOND_PASSAGE.sub("", without_mark(_EXCLAIMED[True], text, source))
+    text = _BOLD_TITLE.sub(r"\1", without_mark(_EXCLAIMED[True], text, source))
+    return _BEHIND_PASSAGE.sub("", text)
 
 
 def without_mark(mark: re.Pattern[str], text: str, source: str) -> str:
@@ -260,16 +248,19 @@ def _without_lead_in(text: str, source: str) -> str:
     first, _, rest = text.partition("\n")
     if rest.strip() and is_lead_in(first):
         return rest
-    found = _LEAD_IN.match(text.replace("\u2019", "'")) or (_OPENING.match(text) if source else None)
-    if found is None or (found.re is _OPENING and _shares_a_word(found[1], source)):
-        return text
-    return text[found.end() :] or text
+    found = _LEAD_IN.match(text.replace("\u2019", "'"))
+    if not found and source and (opening := _OPENING.match(text)):
+        introduces = ASKING.search(opening[1]) or _QUESTION.search(text, opening.end())
+        found = opening if introduces and not _shares_a_word(opening[1], source) else None
+    return text[found.end() :] if found else text
 
 
 def _shares_a_word(opening: str, source: str) -> bool:
     """Whether what stands before a colon belongs to a query: a word of it, or a short name, is in the passage."""
-    words, names = opening[:-1].split(), set(source.split())
-    return any(
+    said, names = FILLER.sub(" ", ASKING.sub(" ", opening[:-1])), set(re.split(r"[\s.,;:()]+", source))
+    parts = [word[at : at + 2] for word in said.split() if is_unspaced(word) for at in range(len(word) - 1)]
+    words = [word for word in said.split() if not is_unspaced(word)]
+    return any(part in source for part in parts) or any(
         word[:5].casefold() in source.casefold() if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
         for word in words
     )
@@ -277,6 +268,7 @@ def _shares_a_word(opening: str, source: str) -> bool:
 
 def _without_quotes(text: str) -> str:
     """A text without the pair of quotes round the whole of it, or a single one that has lost the other."""
+    text = text[:-1] if text[-2:] == '",' else text  # of JSON
     end = text[-1:] if text[-1:] in ".?!" and text[-2:-1] in "\"'\u201d\u201c\u00bb\u2019" and len(text) > 1 else ""
     body = text[: len(text) - len(end)]
     if len(body) < 2 or body[0] not in _QUOTES:  # noqa: PLR2004

@@ -9,20 +9,24 @@ import re
 
 _STRONG = r"think(?:ing)?|thoughts?|reasoning"
 _WEAK = (
-    r"reason|reflect\w*|analys[ie]s|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|chain_of_thoughts?|cot|"
-    r"internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|nachdenken|pensées?|réflexion|pensamientos?|razonamiento|"
-    r"ragionamento|pensieri|raciocínio|redenering|gedachten"
+    r"reason|reflect\w*|analys[ie]s|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|chain_of_thoughts?|cot\w*|"
+    r"internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|(?:nach)?denken|pensées?|penser|réflexion|raisonnement|pensamientos?|"
+    r"razonamiento|ragionamento|pensieri|raciocínio|redenering|gedachten|рассужд\w+|размышл\w+|мысли|思考|推理|tool_call|"
+    r"details(?=\s[^>]*reason|>)"
 )
 _MARK = re.compile(
-    r"(?:(?P<tag><\|?)|\[|\u25c1|<\uff5c)\s*"
-    r"(?P<close>/|end_(?:of_)?)?(?:begin_(?:of_)?|start_(?:of_)?|\w+:)?"
-    rf"(?:(?P<strong>(?:\w+_)?(?:{_STRONG})(?:_\w+)?)|(?P<weak>{_WEAK}))"
-    r"(?(tag)(?:\s[^<>\[\]]{0,80})?)\s*(?:\|?>|\]|\u25b7|\uff5c>)",
+    r"(?:(?P<tag><\|?)|\[{1,2}|\{{2}|【|\u25c1|<\uff5c)\s*"
+    rf"(?P<close>/\s*|end_(?:of_)?|(?:{_STRONG}|inner)(?=_(?:end|suffix)\b))?"
+    r"(?:begin_(?:of_)?|start_(?:of_)?|\w+[:|])?"
+    rf"(?:(?P<strong>(?:\w+_|ant)?(?:{_STRONG})(?:_\w+)?|_end)|(?P<weak>{_WEAK}|_suffix))"
+    r"(?(tag)(?:\s[^<>\[\]]{0,80})?)\s*(?:\|?>|\]{1,2}|\}{2}|】|\u25b7|\uff5c>)",
     re.IGNORECASE,
 )
 """An opening or closing mark."""
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
-_STRIPPED_CHANNELS = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?assistant\s*final(?=\S)", re.DOTALL)
+_STRIPPED_CHANNELS = re.compile(
+    r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z]).*?(?:assistant\s*final(?=\S)|\Z)", re.DOTALL
+)
 _GEMMA = re.compile(r"<\|channel>\s*thought.*?(?:<channel\|>|\Z)|<unused94>.*?(?:<unused95>|\Z)", re.DOTALL)
 _SPOKEN = re.compile(
     r"\A[\s*#_]*(?:(?:here is )?my )?(?:thinking|thoughts?|thought process|reasoning|chain of thought)[*_]*\s*[:\uff1a]"

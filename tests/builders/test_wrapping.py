@@ -24,6 +24,9 @@ def stored(text):
     [
         "**Query:** {}",
         "<b>Query:</b> {}",
+        "<s>{}</s>",
+        "<start_of_turn>model\n{}<end_of_turn>",
+        "<\uff5cAssistant\uff5c>{}",
         "### Query\n{}",
         "Search Query:\n{}",
         "Query 1 (short): {}",
@@ -31,7 +34,7 @@ def stored(text):
         "Q: {}",
         "Query\uff1a{}",
         "Suchanfrage: {}",
-        "Domanda: {}",
+        "Requête de recherche : {}",
         "質問\uff1a{}",
         "Final answer: **{}**",
         "**{}**",
@@ -44,7 +47,9 @@ def stored(text):
         '"{}"',
         '"{}".',
         "'{}'",
-        "\u201c{}\u201d",
+        "``{}``",
+        "\\text{{{}}}",
+        "query: |\n  {}",
         "\u201e{}\u201c",
         '1. **Query:** "{}"',
         "<answer>{}</answer>",
@@ -69,7 +74,8 @@ def stored(text):
         "The passage is about owls and mice.\n\n**Search query:** {}",
         "A user might search for: {}",
         "To find this passage, somebody would type: {}",
-        "Here you go: {}",
+        "Here you go!\n\n{}",
+        "## Search Query\n{}",
         "\U0001f50e Query: {}",
         "{}<|im_end|>\n<|im_start|>user",
         "{} [END]",
@@ -78,10 +84,12 @@ def stored(text):
         "[Query]: {}",
         "[QUERY]{}[/QUERY]",
         "<generated_query>{}</generated_query>",
-        '["{}"]',
+        '{{"question": "{}", "answer": "mice"}}',
+        '{{"queries": [{{"query": "{}"}}]}}',
+        "{{'query': '{}'}}",
         "{{{{{}}}}}",
         '"""{}"""',
-        '"query": "{}"',
+        '"query": "{}",',
         "search_query = {}",
         "Query => {}",
         "User: {}",
@@ -94,7 +102,7 @@ def stored(text):
         "{} \u2014 This query is specific.",
         "{} / how do they hear?",
         "{} And how do they hear in the dark?",
-        "{} (6 words)",
+        "{} (natural language query)",
         "{} \u2705",
         "Un utilisateur pourrait demander : {}",
         "Man k\u00f6nnte fragen: {}",
@@ -109,7 +117,21 @@ def stored(text):
 )
 def test_the_query_is_what_is_left(wrapped):
     answer = ChatAnswer("k", wrapped.format(QUERY), "stop", 1, 1, 0.1)
-    assert texts_of(answer, 1, prompt=load_prompt("question-v1")) == ([QUERY], None)
+    assert texts_of(answer, 1, prompt=load_prompt("question-v1"), source=PASSAGE) == ([QUERY], None)
+
+
+@pytest.mark.parametrize(
+    "opening",
+    ["Oto zapytanie: ", "Вот запрос: ", "以下是查询\uff1a", "はい、検索クエリ\uff1a", "İşte bir sorgu: ", "السؤال: "],
+)
+@pytest.mark.parametrize(
+    ("query", "passage"), [("owl food", PASSAGE), ("猫头鹰吃什么", "猫头鹰捕食老鼠。"), ("ماذا تأكل البومة؟", "البومة")]
+)
+def test_an_opening_goes_in_whatever_language(opening, query, passage):
+    assert unwrapped(opening + query, passage) == query
+    assert is_lead_in(opening)
+    for own in ("SQL query: group rows", "睡眠问题\uff1a如何改善"):
+        assert unwrapped(own, "SQL, 良好的睡眠习惯") == own
 
 
 @pytest.mark.parametrize(
@@ -126,6 +148,8 @@ def test_an_opening_of_which_the_passage_has_no_word_is_none_of_a_question(openi
 def test_thoughts_that_a_stop_string_cut_are_asked_for_again():
     assert is_lead_in("Thought: it is about owls.")
     assert is_lead_in("Step 1: read the passage.")
+    assert is_lead_in("Here is my thought process: it is about owls.")
+    assert unwrapped("Okay, the passage is about owls.") == "Okay, the passage is about owls."
     assert is_lead_in("```json")
 
 
@@ -218,7 +242,9 @@ def test_a_passage_keeps_its_own_markup(text):
         "<passage>{}</passage>",
         "I thought of owls.\n\n**Hard negative:**\n{}",
         "[Passage] {}",
-        "Plausible but incorrect passage: {}",
+        "Oto fragment tekstu:\n\n{}",
+        "以下是一段文字\uff1a\n{}",
+        "{}\n\n**Explanation:**\nIt shares words with the query.",
         "<hard_negative_passage>{}</hard_negative_passage>",
         "<output>{}</output>",
         "Understood. {}",
@@ -232,7 +258,7 @@ def test_labels_of_a_passage_go(wrapped):
 
 
 def test_a_passage_under_any_fitting_key_of_json():
-    answer = ChatAnswer("k", '{"hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
+    answer = ChatAnswer("k", '{"query": "where?", "hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
     assert texts_of(answer, 1, passages=True) == (["Owls nest in towers."], None)
     config = ChatAnswer("k", '{"name": "owls"}', "stop", 1, 1, 0.1)
     assert texts_of(config, 1, passages=True) == (['{"name": "owls"}'], None)
@@ -255,7 +281,10 @@ def test_json_without_a_text_that_was_asked_for_is_no_query():
         "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
         "analysisWe need a query.assistantfinal{}",
-        "<inner_monologue>Hm.</inner_monologue>{}",
+        "<antThinking>Hm.</antThinking>{}",
+        "<|thinking_start|>Hm.<|thinking_end|>{}",
+        "【思考】Hm.【/思考】{}",
+        '<details type="reasoning" done="true">\n> Hm.\n</details>\n{}',
         "<think>Hm <think>hm</think> hm.</think>{}",
         '<think>It says "owl"</think>{}',
         "<think>Is </reason> a tag?</think>{}",
@@ -270,7 +299,8 @@ def test_thoughts_go_whatever_marks_them(marked):
 
 
 @pytest.mark.parametrize(
-    "mark", ["<think>", "<thought>", "[THINK]", "<seed:think>", "<|channel|>analysis<|message|>", "<analysis>"]
+    "mark",
+    ["<think>", "[THINK]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis", "[[think]]"],
 )
 def test_thoughts_that_do_not_end_are_no_answer(mark):
     answer = stored(f"{mark}We need a query about owls")
