@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 
 from builders.llm.completion import another_model, is_same_model
 from builders.llm.config import FieldsConfig, LlmConfig
-from builders.llm.failures import Failure, failure_of
+from builders.llm.failures import CallError
 from builders.llm.ledger import Account, bytes_of
 from builders.llm.messages import ChatRequest, Endpoint, answer_of, body_of
-from builders.llm.posting import PostingClient, StatusError, chat_url
+from builders.llm.posting import PostingClient
 from foils.errors import UserError
 from foils.words import listed
 
@@ -63,31 +62,25 @@ class Probe:
         """Makes all checks; returns the config with the fields that the endpoint takes, or None if it is of no use."""
         models: list[str] = []
         llm, served, env = self._asked, self._endpoint.served_model, self._asked.api_key_env
-        try:
-            if self._endpoint.base_url is not None:
-                async with PostingClient(self._endpoint, llm) as client:
-                    page = await client.read(
-                        f"{chat_url(self._endpoint.base_url).removesuffix('/chat/completions')}/models"
-                    )
-                models = [str(entry["id"]) for entry in json.loads(page)["data"]]
-        except (StatusError, ValueError, KeyError, TypeError):
-            pass  # it answers, which is all that matters here
-        except (aiohttp.ClientError, OSError) as error:
-            problem = (failure_of(error) or Failure(type(error).__name__)).words
-            self._show(
-                Finding("reachable", "failed", f"{problem} -> check llm.base_url, and that the server runs there")
-            )
-            return None
+        if self._endpoint.base_url is not None:
+            async with PostingClient(self._endpoint, llm) as client:
+                try:
+                    models = await client.models()
+                except CallError as failure:
+                    if failure.status is None:
+                        advice = "check llm.base_url, and that the server runs there"
+                        self._show(Finding("reachable", "failed", f"{failure.words} -> {advice}"))
+                        return None
         found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
         if self._endpoint.base_url is not None:
             self._show(Finding("reachable", "ok", found))
         reply = await self._ask(llm)
-        fields = await self._fields_that_pass(reply) if isinstance(reply, Failure) and reply.refused else None
-        if fields is not None and isinstance(reply, Failure):
+        fields = await self._fields_that_pass(reply) if isinstance(reply, CallError) and reply.refused else None
+        if fields is not None and isinstance(reply, CallError):
             self._show(Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}"))
             llm = msgspec.structs.replace(llm, fields=fields)
             reply = await self._ask(llm)
-        if isinstance(reply, Failure):
+        if isinstance(reply, CallError):
             self._show(self._refused(reply, models))
             return None
         self._show(Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed"))
@@ -95,7 +88,7 @@ class Probe:
         self._show(Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}"))
         return None if another else llm
 
-    async def _fields_that_pass(self, failure: Failure) -> FieldsConfig | None:
+    async def _fields_that_pass(self, failure: CallError) -> FieldsConfig | None:
         """The fields with as few left out as it takes to be answered; None if none can be left out to that end.
 
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
@@ -104,13 +97,13 @@ class Probe:
         if failure.for_all:
             return None
         fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
-        reply: Failure | str | None = failure
-        while isinstance(reply, Failure):
+        reply: CallError | str | None = failure
+        while isinstance(reply, CallError):
             failure = reply
             for name in sorted(left, key=lambda name: name not in failure.words.casefold()):
                 less = msgspec.structs.replace(fields, **{name: False})
                 reply = await self._ask(msgspec.structs.replace(self._asked, fields=less))
-                if not isinstance(reply, Failure) or _steady(reply.words) != _steady(failure.words):
+                if not isinstance(reply, CallError) or _steady(reply.words) != _steady(failure.words):
                     fields = less
                     left.remove(name)
                     break
@@ -119,9 +112,9 @@ class Probe:
         renamed = msgspec.structs.replace(fields, max_tokens="max_completion_tokens")
         if "max_tokens" in fields.left_out():
             reply = await self._ask(msgspec.structs.replace(self._asked, fields=renamed))
-        return fields if "max_tokens" not in fields.left_out() or isinstance(reply, Failure) else renamed
+        return fields if "max_tokens" not in fields.left_out() or isinstance(reply, CallError) else renamed
 
-    def _refused(self, failure: Failure, models: Sequence[str]) -> Finding:
+    def _refused(self, failure: CallError, models: Sequence[str]) -> Finding:
         """Why there is no answer, and what to do about it."""
         asked, env = self._endpoint.served_model, self._asked.api_key_env
         if models and not any(is_same_model(asked, model) for model in models):
@@ -138,18 +131,15 @@ class Probe:
         name = "key" if failure.status in KEY_REFUSED else "answer"
         return Finding(name, "failed", f"{failure.words} -> {advice}")
 
-    async def _ask(self, llm: LlmConfig) -> Failure | str | None:
+    async def _ask(self, llm: LlmConfig) -> CallError | str | None:
         """Makes one call, which is not stored; returns the name of the model that answered, or the failure."""
         started = time.monotonic()
         try:
             async with PostingClient(self._endpoint, llm) as client:
                 raw: dict[str, Any] = await client.complete(body_of(self._request, llm))
         except UserError as error:
-            return Failure(str(error), refused=True, for_all=True)
-        except Exception as error:
-            failure = failure_of(error)
-            if failure is None:
-                raise
+            return CallError(str(error), refused=True, for_all=True)
+        except CallError as failure:
             return failure
         answer = answer_of("", {**raw, "seconds": time.monotonic() - started, "ended": time.time()})
         self._account.add(answer, new=True, prompt_bytes=bytes_of(self._request.messages))

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from builders.context import Context
 from builders.llm.client import Llm
-from builders.llm.ledger import Ledger
-from builders.llm.messages import TaskT, answer_of
+from builders.llm.ledger import Ledger, bytes_of
+from builders.llm.messages import TaskT
 from builders.mining import MINERS, SCORERS
 from builders.negatives import config_of
 from builders.queries import STAGE, Queries
@@ -46,13 +46,12 @@ def paid_before(
     ) -> None:
         for task in tasks:
             for attempt in range(attempts):
-                call = llm.caller.call_of(task.request(attempt))
-                stored = llm.caller.stored(call)
-                if stored is None:
+                request = task.request(attempt)
+                answer = llm.stored(request)
+                if answer is None:
                     task.refused("not in the store")
                     break
-                answer = answer_of(call.key, stored)
-                ledger.add(stage, call.key, answer, new=False, prompt_bytes=call.prompt_bytes)
+                ledger.add(stage, answer, new=False, prompt_bytes=bytes_of(request.messages))
                 if task.take(answer) is None:
                     break
             done(task)

@@ -12,18 +12,19 @@ starts no server.
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 from uvloop import new_event_loop
 
-from builders.llm.caller import Caller, RefusedError
+from builders.llm.caller import Caller, RefusedError, Session, call_of
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.messages import ChatAnswer, ChatRequest, Endpoint, Task, TaskT
+from builders.llm.limiter import Limiter
+from builders.llm.messages import ChatAnswer, ChatRequest, Endpoint, Task, TaskT, answer_of
 from builders.llm.progress import Progress
 from builders.llm.rejections import ENOUGH, Rejections
 from builders.llm.store import CallStore
@@ -43,30 +44,31 @@ class Llm:
     Args:
         config: of the LLM.
         store: where answers are kept.
-        connect: finds the endpoint.
+        connect: finds the endpoint; called once.
         ledger: counts the costs.
-        given: answers by key that are taken over where the store has none.
 
     Attributes:
+        limiter: how many requests are in flight.
         rejected_file: where the answers are written that end a stage because none could be used; None = nowhere.
         rejections: stage -> what its rows did not get.
         watch: is shown each answer with its stage, task and request.
     """
 
     def __init__(
-        self,
-        config: LlmConfig,
-        store: CallStore,
-        connect: Callable[[], Endpoint],
-        ledger: Ledger | None = None,
-        given: Mapping[str, dict[str, Any]] | None = None,
+        self, config: LlmConfig, store: CallStore, connect: Callable[[], Endpoint], ledger: Ledger | None = None
     ) -> None:
-        self.config = config
         self.ledger = ledger or Ledger(config.prices, config.budget)
+        self.limiter = Limiter(config.concurrency, config.down_after_s)
         self.rejected_file: Path | None = None
         self.rejections: dict[str, Rejections] = {}
         self.watch: Watch = lambda *_: None
-        self.caller = Caller(config, store, connect, self.ledger, given or {})
+        self.session = Session(config, store, cache(connect), self.ledger, self.limiter)
+
+    def stored(self, request: ChatRequest) -> ChatAnswer | None:
+        """The answer that the store has already."""
+        call = call_of(request, self.session.config)
+        found = self.session.store.found(call.key, call.request)
+        return None if found is None else answer_of(call.key, found)
 
     def run(
         self, stage: str, tasks: Iterable[TaskT], *, total: int, attempts: int, done: Callable[[TaskT], object]
@@ -100,36 +102,35 @@ class _Rows(Generic[TaskT]):
     def __init__(
         self, llm: Llm, stage: str, tasks: Iterable[TaskT], total: int, attempts: int, done: Callable[[TaskT], object]
     ) -> None:
-        self._stage, self._attempts, self._done = stage, attempts, done
-        self._caller, self._account, self._watch = llm.caller, llm.ledger.account(stage), llm.watch
-        self._rejections = llm.rejections.setdefault(stage, Rejections(stage))
-        about = lambda: (llm.caller.limiter.in_flight, llm.ledger.cost())  # noqa: E731
-        self._progress = Progress(stage, total, about, self._rejections.reasons)
-        self._workers = max(1, min(2 * llm.config.concurrency, total))
-        self._tasks, self._total = iter(tasks), total
-        self._numbers = count()
+        self._llm, self._stage, self._total, self._attempts, self._done = llm, stage, total, attempts, done
+        self._tasks = enumerate(tasks)
         self._settled: dict[int, TaskT] = {}  # those that wait for an earlier one
         self._next = 0
         self._interrupts = 0
-        self._rejected_file = llm.rejected_file
+        self._rejections = llm.rejections.setdefault(stage, Rejections(stage))
+        about = lambda: (llm.limiter.in_flight, llm.ledger.cost())  # noqa: E731
+        self._progress = Progress(stage, total, about, self._rejections.reasons)
+        self._caller = Caller(llm.session, stage, self._progress)
 
     async def run(self) -> bool:
         """Settles all tasks; returns whether Ctrl-C ended it."""
         loop = asyncio.get_running_loop()
         with suppress(ValueError, RuntimeError):  # only a main thread is sent signals
             loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        async with self._caller.stage(self._stage, self._progress):
-            workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
-            try:
-                await self._ended(workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
-                self._progress.close()
-                self._rejections.report()
-                with suppress(ValueError, RuntimeError):  # a closed uvloop would keep it, and Ctrl-C do nothing
-                    loop.remove_signal_handler(signal.SIGINT)
+        at_once = max(1, min(2 * self._llm.session.config.concurrency, self._total))
+        workers = [asyncio.create_task(self._work()) for _ in range(at_once)]
+        try:
+            await self._ended(workers)
+        finally:
+            self._caller.stop(at_once=True)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await self._caller.close()
+            self._progress.close()
+            self._rejections.report()
+            with suppress(ValueError, RuntimeError):  # a closed uvloop would keep it, and Ctrl-C do nothing
+                loop.remove_signal_handler(signal.SIGINT)
         return self._interrupts > 0
 
     async def _ended(self, workers: list[asyncio.Task[None]]) -> None:
@@ -157,8 +158,7 @@ class _Rows(Generic[TaskT]):
 
     async def _work(self) -> None:
         """Settles one row after the other, until there are no more or the run is stopped."""
-        for task in self._tasks:
-            number = next(self._numbers)
+        for number, task in self._tasks:
             await self._settle(task)
             self._settled[number] = task
             while (settled := self._settled.pop(self._next, None)) is not None:
@@ -179,16 +179,14 @@ class _Rows(Generic[TaskT]):
                 answer = await self._caller.ask(request)
             except RefusedError as error:
                 task.refused(f"{error}")
-                self._progress.settled()
                 self._rejections.not_answered(row, f"{error}")
-                return
-            self._watch(self._stage, task, request, answer)
+                break
+            self._llm.watch(self._stage, task, request, answer)
             reason = task.take(answer)
             if reason is None:
-                self._account.accepted += 1
-                self._progress.settled()
+                self._llm.ledger.account(self._stage).accepted += 1
                 self._rejections.accepted |= self._total > 1  # one row may be a question before all others
-                return
+                break
             self._rejections.add(row, reason, answer)
         self._progress.settled()
 
@@ -199,11 +197,11 @@ class _Rows(Generic[TaskT]):
             UserError: with the reasons and what helps.
         """
         if not self._rejections.accepted and 1 < fewest <= self._next:
-            raise self._rejections.error(self._next, self._rejected_file)
+            raise self._rejections.error(self._next, self._llm.rejected_file)
 
     def _interrupt(self) -> None:
         self._interrupts += 1
         if self._interrupts == 1:
-            in_flight = self._caller.limiter.in_flight
+            in_flight = self._llm.limiter.in_flight
             logger.warning("interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", in_flight)
         self._caller.stop(at_once=self._interrupts > 1)

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from http.client import responses
@@ -15,9 +16,7 @@ from typing import Any
 
 import aiohttp
 import httpx2
-import msgspec
 
-from builders.llm.posting import StatusError
 from builders.llm.redaction import without_secrets
 
 MAX_BACKOFF_S = 60.0
@@ -28,6 +27,7 @@ _FOR_ALL = frozenset({401, 402, 404, 405, 407})
 """What concerns the account or the address, and so every request."""
 _HINTS = {401: "key refused", 404: "no such address or model"}
 _RATE_LIMIT = re.compile(r'"[^"]*"\s*;\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)')
+_STATUS = re.compile(r'"(?:code|status|status_code)"\s*:\s*"?([45]\d\d)\b')
 _CODE = re.compile(r'"(?:code|type)"\s*:\s*"([^"]*)"')
 _SPENT = re.compile(
     r"insufficient[_ ](?:quota|funds|balance|credits?)|billing_(?:hard_limit|not_active)|credit balance is too low"
@@ -41,8 +41,9 @@ _SAYS = re.compile(
 """Names under which endpoints say what is wrong."""
 
 
-class Failure(msgspec.Struct, frozen=True):
-    """One request that failed.
+@dataclass(eq=False)
+class CallError(Exception):
+    """A request that failed.
 
     Attributes:
         words: what happened, and behind a colon what the endpoint says of it; no URL's query, header or secret.
@@ -66,23 +67,24 @@ class Failure(msgspec.Struct, frozen=True):
         return self.words.partition(": ")[0]
 
 
-def failure_of(error: Exception) -> Failure | None:
-    """What an exception of `PostingClient` means; None for our own bugs."""
-    if isinstance(error, StatusError):
-        return _of_status(error.status, error.headers, error.text)
+CONNECTION_ERRORS = (aiohttp.ClientError, httpx2.TransportError, OSError)
+
+
+def unanswered(error: Exception) -> CallError:
+    """What one of `CONNECTION_ERRORS` means."""
     if isinstance(error, TimeoutError):  # `InferenceTimeoutError` is one
-        return Failure("did not answer in time", pushed_back=True)
+        return CallError("did not answer in time", pushed_back=True)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL | httpx2.ConnectError | httpx2.ProxyError):
         number = getattr(getattr(error, "os_error", None), "errno", None) or 0
         why = os.strerror(number) if number > 0 else type(error).__name__
-        return Failure(f"cannot be reached ({why})", unconnected=True)
-    if isinstance(error, aiohttp.ClientError | httpx2.TransportError | OSError):
-        return Failure(f"broke the connection off ({type(error).__name__})")
-    return None
+        return CallError(f"cannot be reached ({why})", unconnected=True)
+    return CallError(f"broke the connection off ({type(error).__name__})")
 
 
-def _of_status(status: int, headers: Mapping[str, str], body: str) -> Failure:
+def answered_badly(status: int, headers: Mapping[str, str], body: str) -> CallError:
     """What an answer means that has no completion in it."""
+    if status == HTTPStatus.OK and (code := _STATUS.search(body)):  # routers send errors so
+        status = int(code[1])
     said = _said(body)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         to = re.fullmatch(r"(\w+://)?(?:[^/@]*@)?(.*?)(/[^?]*)?(\?.*)?", headers.get("location", ""), re.DOTALL)
@@ -93,8 +95,8 @@ def _of_status(status: int, headers: Mapping[str, str], body: str) -> Failure:
     own_words = " ".join([said, *_CODE.findall(body)])  # and not those of a request that it repeats
     is_spent = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and bool(_SPENT.search(own_words))
     for_all = status in _FOR_ALL or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST or is_spent
-    return Failure(
-        words=f"{words}: {said}" if said else words,
+    return CallError(
+        f"{words}: {said}" if said else words,
         status=status,
         refused=for_all or (status not in _LATER and status < HTTPStatus.INTERNAL_SERVER_ERROR),
         for_all=for_all,
@@ -144,6 +146,8 @@ def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:
     >>> asked_wait(200, {"ratelimit": '"api";r=9;t=5'})
     >>> asked_wait(429, {"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"})
     """
+    if status not in ASKED_TO_WAIT and "ratelimit" not in headers:
+        return None
     limits = _RATE_LIMIT.findall(headers.get("ratelimit", ""))
     waits = [float(reset) for remaining, reset in limits if int(remaining) == 0]
     after = headers.get("retry-after", "").strip() if status in ASKED_TO_WAIT else ""

@@ -55,40 +55,47 @@ class Account:
     Attributes:
         new_calls: those that this run asked for; all others were in the store.
         accepted: rows or texts that passed the stage's checks.
+        calls: answers that the stage's rows rest on.
     """
 
     def __init__(self, prices: PricesConfig) -> None:
-        self.new_calls = self.accepted = 0
-        self._prices = prices
+        self.new_calls = self.accepted = self.calls = 0
+        self._failed_tries = self._prompt_tokens = self._completion_tokens = self._uncounted_calls = 0
+        self._call_seconds = 0.0
         self._busy = Spans()
-        names = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "uncounted_calls", "call_seconds")
-        self._sums: dict[str, Any] = dict.fromkeys(names, 0)
-
-    @property
-    def calls(self) -> int:
-        """Answers that the stage's rows rest on."""
-        return int(self._sums["calls"])
+        self._prices = prices
 
     def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts an answer, which this run asked for if it is `new`; `prompt_bytes` is the length of its messages."""
+        read, written = tokens_of(answer, prompt_bytes)
         self.new_calls += new
-        is_uncounted = answer.prompt_tokens is None or answer.completion_tokens is None
-        figures = (1, answer.failed_tries, *tokens_of(answer, prompt_bytes), is_uncounted, answer.seconds)
-        for name, figure in zip(self._sums, figures, strict=True):
-            self._sums[name] += figure
+        self.calls += 1
+        self._failed_tries += answer.failed_tries
+        self._prompt_tokens += read
+        self._completion_tokens += written
+        self._uncounted_calls += answer.prompt_tokens is None or answer.completion_tokens is None
+        self._call_seconds += answer.seconds
         if answer.ended is not None:
             self._busy.add(answer.ended - answer.seconds, answer.ended)
 
     @property
     def money(self) -> float:
         """What the calls cost by the recipe's prices."""
-        tokens = self._prices.of_tokens(self._sums["prompt_tokens"], self._sums["completion_tokens"])
+        tokens = self._prices.of_tokens(self._prompt_tokens, self._completion_tokens)
         return tokens + self._prices.hour * self._busy.seconds / HOUR_S
 
     def summary(self) -> dict[str, Any]:
         """The account as manifests keep it; money only where the recipe has prices."""
-        seconds = {"call_seconds": round(self._sums["call_seconds"], 3), "busy_seconds": round(self._busy.seconds, 3)}
-        figures = {**self._sums, **seconds, "accepted": self.accepted}
+        figures: dict[str, Any] = {
+            "calls": self.calls,
+            "failed_tries": self._failed_tries,
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": self._completion_tokens,
+            "uncounted_calls": self._uncounted_calls,
+            "call_seconds": round(self._call_seconds, 3),
+            "busy_seconds": round(self._busy.seconds, 3),
+            "accepted": self.accepted,
+        }
         if self._prices.known:
             figures |= {"money": round(self.money, 6), "currency": self._prices.currency}
         return figures
@@ -113,13 +120,13 @@ class Ledger:
         """A stage's account; the same one each time."""
         return self._accounts.setdefault(stage, Account(self._prices))
 
-    def add(self, stage: str, key: str, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
+    def add(self, stage: str, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts an answer in a stage's account, unless it was counted before: rows may share a call."""
         if answer.prompt_tokens:
             seen = prompt_bytes / answer.prompt_tokens
             self._densest = min(self._densest or seen, seen)
-        if hash(key) not in self._counted:
-            self._counted.add(hash(key))
+        if hash(answer.key) not in self._counted:
+            self._counted.add(hash(answer.key))
             self.account(stage).add(answer, new=new, prompt_bytes=prompt_bytes)
 
     @property
@@ -184,7 +191,7 @@ def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
 
 def bytes_of(messages: Iterable[Mapping[str, str]]) -> int:
     """Length of a conversation in UTF-8."""
-    return sum(_bytes(message["content"]) for message in messages)
+    return sum([_bytes(message["content"]) for message in messages])
 
 
 def _bytes(text: str) -> int:

@@ -11,17 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from builders.llm.failures import Failure, asked_wait
+from builders.llm.failures import CallError, asked_wait
 
 PATIENCE_S = 600.0
 """Seconds that an endpoint may at least answer nothing while it asks to wait, as it does when a quota is spent."""
 DOWN_AFTER = 5
 """Failures since the last answer, and rows among them, from which on the endpoint may be down."""
 ROUNDS_TO_RECOVER = 16
-
-
-class GaveUpError(Exception):
-    """Waiting longer is of no use; the text says why."""
 
 
 class Limiter:
@@ -34,17 +30,12 @@ class Limiter:
 
     def __init__(self, ceiling: int, down_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = float(ceiling)
-        self.in_flight = 0
-        self._ceiling = ceiling
-        self._down_after_s = down_after_s
-        self._clock = clock
-        self._held_until = clock()
-        self._lowered_at = clock()
+        self._ceiling, self._down_after_s, self._clock = ceiling, down_after_s, clock
+        self._held_until = self._lowered_at = clock()
         self._answered = False
         self._failures = 0  # since the last answer
         self._failing_rows: set[str] = set()
-        self._failing_since = 0.0
-        self._unanswered_since = 0.0
+        self._failing_since = self._unanswered_since = 0.0
         self.begin()
 
     def begin(self) -> None:
@@ -57,23 +48,25 @@ class Limiter:
         """Waits in turn until a request may be sent.
 
         Raises:
-            GaveUpError: the endpoint asks for a wait that is longer than `down_after_s`.
+            CallError: the endpoint asks for a wait that is longer than `down_after_s`.
         """
-        if not self._turn.locked() and self.room > 0:
-            self.in_flight += 1
-            return
-        async with self._turn:
-            while self.room <= 0:
-                hold = self.wait_s
-                if hold > self._down_after_s:
-                    raise GaveUpError(f"asks to wait {hold:.0f} s, which is longer than llm.down_after_s")
-                if hold > 0:
-                    # Other clients may wait for the same moment.
-                    await asyncio.sleep(hold + random.random() * min(hold / 10, 1.0))
-                else:
-                    self._freed.clear()
-                    await self._freed.wait()
-            self.in_flight += 1
+        if self._turn.locked() or self.room <= 0:
+            async with self._turn:
+                while self.room <= 0:
+                    await self._changed()
+        self.in_flight += 1
+
+    async def _changed(self) -> None:
+        """Returns when there may be room."""
+        hold = self.wait_s
+        if hold > self._down_after_s:
+            raise CallError(f"asks to wait {hold:.0f} s, which is longer than llm.down_after_s")
+        if hold > 0:
+            # Other clients may wait for the same moment.
+            await asyncio.sleep(hold + random.random() * min(hold / 10, 1.0))
+        else:
+            self._freed.clear()
+            await self._freed.wait()
 
     def leave(self) -> None:
         """Gives a permission back."""
@@ -110,7 +103,7 @@ class Limiter:
             self.limit = min(float(self._ceiling), self.limit + step / self.limit)
             self._freed.set()
 
-    def failed(self, failure: Failure, started: float, row: str | None = None) -> bool:
+    def failed(self, failure: CallError, started: float, row: str | None = None) -> bool:
         """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.
 
         A request that was already under way when the limit was halved does not halve it again.
@@ -134,28 +127,26 @@ class Limiter:
         if failure.pushed_back and started >= self._lowered_at:
             self.limit = max(1.0, self.limit / 2)
             self._lowered_at = now
-        if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
-            return False
         if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return not crowded
-        return not (failure.unconnected and self._answered)
+        return failure.status != HTTPStatus.TOO_MANY_REQUESTS and not (failure.unconnected and self._answered)
 
-    def check(self, failure: Failure, *, is_try: bool) -> None:
+    def check(self, failure: CallError, *, is_try: bool) -> None:
         """Gives the endpoint up if it has been down for too long: a few rows alone may fail for reasons of their own.
 
         Raises:
-            GaveUpError: nothing has been answered for `down_after_s` seconds and several failures.
+            CallError: nothing has been answered for `down_after_s` seconds and several failures.
         """
         if self._failures < DOWN_AFTER or (is_try and len(self._failing_rows) < min(DOWN_AFTER, self._ceiling)):
             return
         now = self._clock()
         away, waited = now - self._failing_since, now - self._unanswered_since
         if away >= self._down_after_s:
-            raise GaveUpError(
+            raise CallError(
                 f"is down: no answer for {away:.0f} s, {self._failures} failures, the last: {failure.words}"
             )
         if waited >= max(PATIENCE_S, 2 * self._down_after_s):
-            raise GaveUpError(
+            raise CallError(
                 f"has answered nothing for {waited:.0f} s, though it was left alone for as long as it asked; the last: "
                 f"{failure.words}"
             )

@@ -20,16 +20,9 @@ from yarl import URL
 
 from builders.llm.completion import parsed
 from builders.llm.config import LlmConfig, api_key
+from builders.llm.failures import CONNECTION_ERRORS, CallError, answered_badly, unanswered
 from builders.llm.messages import Endpoint
 from foils.errors import UserError
-
-
-class StatusError(Exception):
-    """The endpoint answered with an error, or with 200 and something other than a completion."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
-        super().__init__(f"answered {status}")
-        self.status, self.headers, self.text = status, headers, text
 
 
 class PostingClient(AsyncInferenceClient):
@@ -50,58 +43,58 @@ class PostingClient(AsyncInferenceClient):
     def __init__(
         self, endpoint: Endpoint, config: LlmConfig, heard: Callable[[int, Mapping[str, str]], None] = lambda *_: None
     ) -> None:
-        self._key, self._timeout_s, self._fields, self._heard = api_key(config), config.timeout_s, config.fields, heard
-        if endpoint.provider is not None:
-            super().__init__(provider=endpoint.provider, api_key=self._key, timeout=self._timeout_s)  # type: ignore[arg-type]
-        else:
-            super().__init__(base_url=endpoint.base_url, api_key=self._key, timeout=self._timeout_s)
         self.endpoint = endpoint
+        self._key, self._timeout_s, self._heard = api_key(config), config.timeout_s, heard
+        if endpoint.provider is not None:
+            super().__init__(provider=endpoint.provider, api_key=self._key, timeout=config.timeout_s)  # type: ignore[arg-type]
+        else:
+            super().__init__(base_url=endpoint.base_url, api_key=self._key, timeout=config.timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        # vLLM refuses a body of unnamed type.
-        self._headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        url = chat_url(endpoint.base_url or "")
-        # Escapes stay as they were written: yarl would normalise them otherwise.
-        self._url, self._proxy = URL(url, encoded=True), proxy_for(url)
+        self._address = chat_url(endpoint.base_url or "")
+        self._system = config.fields.system
+        names = {name: getattr(config.fields, name) for name in ("max_tokens", "temperature", "seed", "stop", "stream")}
+        self._names = {name: name if other is True else other for name, other in names.items() if other}
 
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Has one request (see `messages.body_of`) answered; the answer is as the store keeps it.
 
         Raises:
-            StatusError: the endpoint answered with an error, or with something other than a completion.
-            TimeoutError: no answer came in time.
-            aiohttp.ClientError: the connection failed, or an httpx2 error of a provider's.
+            CallError: the endpoint answered with an error or with something other than a completion, or not at all.
+            UserError: the provider does not serve the model.
         """
         asked = self._named(body)
         if self.endpoint.provider is not None:
             answer = await self._by_provider(asked)
         else:
             asked["model"] = self.endpoint.served_model
-            answer = await self._exchanged("POST", self._url, msgspec.json.encode(asked))
+            answer = await self._exchanged("POST", self._address, msgspec.json.encode(asked))
         try:
             return parsed(answer, body["stop"])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            text = answer.decode(errors="replace")
-            raise self._refusal(_status_in(text), {}, text) from None
+            raise self._refusal(HTTPStatus.OK, {}, answer.decode(errors="replace")) from None
 
     def _named(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A request's fields but the model, under the names that the endpoint has for them."""
-        fields, messages = self._fields, list(body["messages"])
-        if messages[0]["role"] == "system" and fields.system is False:
+        messages = body["messages"]
+        if messages[0]["role"] == "system" and self._system is False:
             first, second, *others = messages
             messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *others]
-        elif messages[0]["role"] == "system" and fields.system is not True:
-            messages[0] = {**messages[0], "role": fields.system}
-        asked: dict[str, Any] = {"messages": messages}
-        for name in ("max_tokens", "temperature", "seed", "stop", "stream"):
-            wanted, value = getattr(fields, name), body.get(name, False)
-            if wanted and value != ():
-                asked[name if wanted is True else wanted] = value
-        asked.update(body.get("as_is", {}))
-        return asked
+        elif messages[0]["role"] == "system" and self._system is not True:
+            messages = [{**messages[0], "role": self._system}, *messages[1:]]
+        asked = {theirs: body.get(ours, False) for ours, theirs in self._names.items() if body.get(ours) != ()}
+        return {"messages": messages, **asked, **body.get("as_is", {})}
 
-    async def read(self, url: str) -> bytes:
-        """Reads a page of the server; raises as `complete`."""
-        return await self._exchanged("GET", URL(url, encoded=True))
+    async def models(self) -> list[str]:
+        """The models that the server lists.
+
+        Raises:
+            CallError: it has no list, or does not answer.
+        """
+        page = await self._exchanged("GET", f"{self._address.removesuffix('/chat/completions')}/models")
+        try:
+            return [str(entry["id"]) for entry in json.loads(page)["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise self._refusal(HTTPStatus.OK, {}, "") from None
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -109,26 +102,32 @@ class PostingClient(AsyncInferenceClient):
         if self._session is not None:
             await self._session.close()
 
-    async def _exchanged(self, method: str, url: URL, content: bytes | None = None) -> bytes:
+    async def _exchanged(self, method: str, url: str, content: bytes | None = None) -> bytes:
         if self._session is None:  # made inside the event loop, as aiohttp demands
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
+                # vLLM refuses a body of unnamed type.
+                headers={"authorization": f"Bearer {self._key}", "content-type": "application/json"},
                 timeout=aiohttp.ClientTimeout(self._timeout_s),
-                proxy=self._proxy,
+                proxy=proxy_for(self._address),
                 trust_env=False,  # it would also look for keys in ~/.netrc
             )
-        async with self._session.request(method, url, data=content, allow_redirects=False) as answer:
-            read = await answer.read()
+        try:
+            # Escapes stay as they were written: yarl would normalise them otherwise.
+            address = URL(url, encoded=True)
+            async with self._session.request(method, address, data=content, allow_redirects=False) as answer:
+                read = await answer.read()
+        except CONNECTION_ERRORS as error:
+            raise unanswered(error) from None
         self._heard(answer.status, answer.headers)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._refusal(answer.status, answer.headers, read.decode(errors="replace"))
         return read
 
-    def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> StatusError:
-        """An error without the key: servers have been seen to repeat it."""
-        return StatusError(status, headers, text.replace(self._key, "***"))
+    def _refusal(self, status: int, headers: Mapping[str, str], text: str) -> CallError:
+        """A failure without the key: servers have been seen to repeat it."""
+        return answered_badly(status, headers, text.replace(self._key, "***"))
 
     async def _by_provider(self, asked: dict[str, Any]) -> bytes:
         """Each hosted provider wants its own form of a request, which `AsyncInferenceClient` knows."""
@@ -139,22 +138,14 @@ class PostingClient(AsyncInferenceClient):
             answer = await self.chat_completion(model=self.endpoint.served_model, extra_body=asked or None, **known)
         except HfHubHTTPError as error:
             raise self._refusal(error.response.status_code, error.response.headers, error.response.text) from None
+        except CONNECTION_ERRORS as error:
+            raise unanswered(error) from None
         except json.JSONDecodeError as error:
             raise self._refusal(HTTPStatus.OK, {}, error.doc) from None
         except ValueError as error:  # the client's own, before it sends: a provider that has no such model
             problem = f"{error}".rstrip(".")
             raise UserError(f"llm.provider: {problem}; see the model's page on the Hub for who serves it") from None
         return json.dumps(answer).encode()
-
-
-def _status_in(body: str) -> int:
-    """The status of an error that came with HTTP 200, as routers send them; 200 where it has none.
-
-    >>> _status_in('{"error": {"code": 502}}'), _status_in('{"error": {"code": "filtered"}}'), _status_in("[]")
-    (502, 200, 200)
-    """
-    found = re.search(r'"(?:code|status|status_code)"\s*:\s*"?([45]\d\d)\b', body)
-    return int(found[1]) if found else int(HTTPStatus.OK)
 
 
 def chat_url(base_url: str) -> str:

@@ -33,9 +33,9 @@ def llm_session(llm: LlmConfig, store_file: Path, out: Path | None = None) -> It
     Answers that end a build because none could be used are written beside the data set `out`, or beside the store.
     """
     with ExitStack() as stack:
-        store = stack.enter_context(CallStore(store_file))
         given = read_answers(Path(llm.answers)) if llm.answers else None
-        session = Llm(llm, store, lambda: stack.enter_context(endpoint_of(llm)), given=given)
+        store = stack.enter_context(CallStore(store_file, given))
+        session = Llm(llm, store, lambda: stack.enter_context(endpoint_of(llm)))
         beside = store_file if out is None else out
         session.rejected_file = beside.with_name(f"{beside.stem}-rejected.jsonl")
         yield session

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,9 @@ from foils.provenance import canonical_json
 
 VERSION = 2
 WAIT_S = 60
-FAILURES_KEPT = 20
 """How long a process waits for another one that writes."""
+FAILURES_KEPT = 20
+"""Of a request; the latest ones."""
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 _TABLES = f"""
@@ -32,10 +33,15 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT NOT NULL, attempt INTEGER NOT NULL, problem TEXT NOT NULL, at TEXT NOT NULL DEFAULT ({_NOW}),
     PRIMARY KEY (key, attempt)
-)"""
+);
+PRAGMA user_version = {VERSION}"""
 _CHECKED_BYTES = 32 * 2**20  # a file up to this size is checked as a whole when it is opened, in under 0.1 s
 _SMALLEST_PAGE = 512  # that SQLite knows
+_WAL_PAGES = 4000  # of 4 KiB, between two syncs; SQLite's own thousand would take half of the time that writing takes
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+Stored = dict[str, Any]
+"""An answer as the store keeps it."""
 
 
 class Call(NamedTuple):
@@ -49,17 +55,18 @@ class Call(NamedTuple):
 class CallStore:
     """An append-only SQLite table of requests and answers."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, given: Mapping[str, Stored] | None = None, *, read_only: bool = False) -> None:
         """Opens the store at `path`, or makes it. SQLite's `-wal` and `-shm` lie beside it while it is in use.
 
         Args:
             path: of the file.
+            given: answers by key, which are taken over one by one where the store has none.
             read_only: leaves a file as it is that is there, even where nothing may be written beside it.
 
         Raises:
             UserError: the file is damaged, not a call store or of another version, or cannot be read or written.
         """
-        self._path = path
+        self._path, self._given = path, given or {}
         self._db = sqlite3.connect(":memory:")
         try:
             with self._explained():
@@ -102,13 +109,16 @@ class CallStore:
         with self._explained():
             return self._db.execute(query, values).fetchall()
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The answer stored under a key, or None."""
-        found = self.rows("SELECT answer FROM calls WHERE key = ?", key)
+    def found(self, key: str, request: str) -> Stored | None:
+        """The answer to a request, which `keyed` returned with its key; None where there is none."""
         with self._explained():
-            return answer_in(found[0][0]) if found else None
+            for (answer,) in self._db.execute("SELECT answer FROM calls WHERE key = ?", (key,)):
+                return answer_in(answer)
+        if key in self._given:
+            self.put_many([(key, request, self._given[key])])
+        return self._given.get(key)
 
-    def put_many(self, rows: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    def put_many(self, rows: Sequence[tuple[str, str, Stored]]) -> None:
         """Keeps several answers in one transaction, all or none; the first one stored under a key stays.
 
         Args:
@@ -118,19 +128,27 @@ class CallStore:
             UserError: the disk is full, or the place cannot be written to.
         """
         insert = "INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)"
-        self._write(insert, [(key, request, _json(answer)) for key, request, answer in rows])
+        if rows:
+            with self._explained(), self._transaction():
+                self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
 
-    def note_failures(self, failures: Sequence[tuple[str, str]]) -> None:
-        """Keeps the problem of failed tries, each with its request's key, without secrets."""
-        note = (
-            "INSERT INTO failures (key, attempt, problem) "
-            "SELECT ?1, coalesce(max(attempt), 0) + 1, ?2 FROM failures WHERE key = ?1"
-        )
-        self._write(note, [(key, without_secrets(problem)) for key, problem in failures])
-        trim = (
-            "DELETE FROM failures WHERE key = ?1 AND attempt <= (SELECT max(attempt) FROM failures WHERE key = ?1) - ?2"
-        )
-        self._write(trim, [(key, FAILURES_KEPT) for key in {key for key, _ in failures}])
+    def note_failure(self, key: str, problem: str) -> None:
+        """Keeps the problem of a failed try, without secrets.
+
+        Raises:
+            UserError: as `put_many`.
+        """
+        with self._explained(), self._transaction():
+            self._db.execute(
+                "INSERT INTO failures (key, attempt, problem) "
+                "SELECT ?1, coalesce(max(attempt), 0) + 1, ?2 FROM failures WHERE key = ?1",
+                (key, without_secrets(problem)),
+            )
+            self._db.execute(
+                "DELETE FROM failures WHERE key = ?1 AND attempt <= "
+                "(SELECT max(attempt) FROM failures WHERE key = ?1) - ?2",
+                (key, FAILURES_KEPT),
+            )
 
     def failures(self, key: str) -> list[str]:
         """The problems of a request's failed tries, the earliest first."""
@@ -180,14 +198,10 @@ class CallStore:
                     raise
                 time.sleep(0.02)
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         with self._transaction():
-            for statement in [*_TABLES.split(";"), f"PRAGMA user_version = {VERSION}"]:
+            for statement in _TABLES.split(";"):
                 self._db.execute(statement)
-
-    def _write(self, statement: str, rows: Sequence[Sequence[str | int]]) -> None:
-        if rows:
-            with self._explained(), self._transaction():
-                self._db.executemany(statement, rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -239,7 +253,7 @@ def keyed(request: dict[str, Any]) -> tuple[str, str]:
     return hashlib.sha256(text.encode()).hexdigest(), text
 
 
-def answer_in(text: str) -> dict[str, Any]:
+def answer_in(text: str) -> Stored:
     """A stored answer. msgspec would refuse a lone surrogate in it.
 
     Raises:
@@ -251,7 +265,7 @@ def answer_in(text: str) -> dict[str, Any]:
     return value
 
 
-def _json(value: dict[str, Any]) -> str:
+def _json(value: Stored) -> str:
     """A value as JSON; a lone surrogate, which an endpoint may send and SQLite cannot keep, is escaped."""
     text = json.dumps(value, ensure_ascii=False)
     try:

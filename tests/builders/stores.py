@@ -27,11 +27,11 @@ def put(store, *rows):
 
 
 def get(store, key):
-    return store.get(key)
+    return store.found(key, "{}")
 
 
 def get_many(store, keys):
-    return {key: answer for key in keys if (answer := store.get(key)) is not None}
+    return {key: answer for key in keys if (answer := get(store, key)) is not None}
 
 
 def answers_of(rows):
@@ -72,7 +72,7 @@ def damaged_store(path, count=400, words=60):
     rows = [a_call(n, words) for n in range(count)]
     filled(path, rows)
     with CallStore(path) as store:
-        store.note_failures([(rows[0][0], "answered 503")])
+        store.note_failure(rows[0][0], "answered 503")
     assert not path.with_name(path.name + "-wal").exists()
     return rows
 

@@ -9,9 +9,7 @@ from builders import build
 from builders.context import Context
 from builders.corpus import load, sample
 from builders.llm.answers import export_answers, read_answers
-from builders.llm.caller import Call
 from builders.llm.client import Llm
-from builders.llm.config import LlmConfig
 from builders.llm.messages import body_of
 from builders.llm.store import CallStore
 from builders.negatives.written import Ask, NegativesTask, Writing
@@ -54,10 +52,11 @@ def test_the_stores_own_answer_comes_first(tmp_path):
     file = tmp_path / "answers.parquet"
     pq.write_table(pa.table({"call-key": [key, "other"], "answer": ['{"text": "changed"}'] * 2}), file)
 
-    with CallStore(filled(tmp_path / "s", [(key, request, answer)])) as store:
-        caller = Llm(LlmConfig(), store, list, given=read_answers(file)).caller
-        assert caller.stored(Call(key, "{}", {}, 0)) == answer
-        assert caller.stored(Call("other", "{}", {}, 0)) == {"text": "changed"}
+    with CallStore(filled(tmp_path / "s", [(key, request, answer)]), read_answers(file)) as store:
+        assert store.found(key, "{}") == answer
+        assert store.found("other", "{}") == {"text": "changed"}
+        assert store.found("third", "{}") is None
+        assert len(store) == 2
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the collections lie beside the checkout only where they were laid out")
@@ -65,8 +64,8 @@ def test_the_first_study_finds_its_answers_among_those_that_travel_with_it(tmp_p
     recipe = load_recipe(ROOT / "eval/studies/scifact/build.toml", (), BuildRecipe).config
     passages = load(msgspec.structs.replace(recipe.corpus, source=str(SHARED / "collections" / "scifact"))).passages
     answers = read_answers(ROOT / recipe.llm.answers)
-    with CallStore(tmp_path / "calls.sqlite") as store:
-        llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"), given=answers)
+    with CallStore(tmp_path / "calls.sqlite", answers) as store:
+        llm = Llm(recipe.llm, store, lambda: pytest.fail("a request has no answer"))
         context = Context(passages, "en", recipe.seed, llm.run)
         seeds = sample(passages, recipe.corpus.sample, recipe.seed)
         written = write(seeds, recipe.queries, context).table

@@ -13,7 +13,8 @@ def test_the_commands(tmp_path):
     key = call_key({"model": "n"})
     with CallStore(path) as store:
         put(store, (key, {"model": "n"}, {"text": "x", "finish_reason": "length"}))
-        store.note_failures([(key, "answered 503"), (key, "answered 503")])
+        store.note_failure(key, "answered 503")
+        store.note_failure(key, "answered 503")
     assert calls_command("show", path).stdout.splitlines() == [
         "calls     1,501",
         "  model   m: 1,500",

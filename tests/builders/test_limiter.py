@@ -11,8 +11,8 @@ import pytest
 
 from builders.llm.client import Llm
 from builders.llm.config import FieldsConfig, LlmConfig, PricesConfig
-from builders.llm.failures import Failure, asked_wait, backoff
-from builders.llm.limiter import GaveUpError, Limiter
+from builders.llm.failures import CallError, asked_wait, backoff
+from builders.llm.limiter import Limiter
 from builders.llm.messages import Endpoint
 from builders.llm.store import CallStore
 from builders.recipe import BuildRecipe, CorpusConfig, identity_hash
@@ -21,7 +21,7 @@ from tests.builders.asking import ask as ask_all
 from tests.builders.asking import ask_server, question
 from tests.chat_server import ChatServer, completion
 
-BUSY = Failure("answered 429", status=429, pushed_back=True)
+BUSY = CallError("answered 429", status=429, pushed_back=True)
 NOON = "Sun, 22 Nov 2026 12:00:00 GMT"
 AFTER_NOON = "Sun, 22 Nov 2026 12:00:30 GMT"
 
@@ -119,9 +119,9 @@ def test_answers_raise_the_limit_step_by_step_up_to_the_ceiling():
 
 
 def test_what_counts_as_a_try_of_a_request():
-    gone = Failure("cannot be reached", unconnected=True)
-    full = Failure("answered 503", status=503, pushed_back=True)
-    broken = Failure("answered 500", status=500)
+    gone = CallError("cannot be reached", unconnected=True)
+    full = CallError("answered 503", status=503, pushed_back=True)
+    broken = CallError("answered 500", status=500)
     clock = Clock()
     limiter = Limiter(2, 1000.0, clock)
     assert limiter.failed(gone, clock.now)  # never was there
@@ -147,7 +147,7 @@ def test_the_breaker_wants_several_failures_and_time_without_an_answer():
         limiter.failed(BUSY, clock.now)
         clock.now += 60
     limiter.failed(BUSY, clock.now)
-    with pytest.raises(GaveUpError, match="is down: no answer for 240 s, 5 failures, the last: answered 429"):
+    with pytest.raises(CallError, match="is down: no answer for 240 s, 5 failures, the last: answered 429"):
         limiter.check(BUSY, is_try=False)
 
 
@@ -159,13 +159,13 @@ def test_an_endpoint_that_only_asks_to_wait_is_given_up_after_ten_minutes():
         limiter.failed(BUSY, clock.now)
         clock.now += 61
     limiter.failed(BUSY, clock.now)
-    with pytest.raises(GaveUpError, match="has answered nothing for 610 s, though it was left alone"):
+    with pytest.raises(CallError, match="has answered nothing for 610 s, though it was left alone"):
         limiter.check(BUSY, is_try=False)
 
 
 @pytest.mark.parametrize(("rows", "is_down"), [(3, False), (5, True)])
 def test_a_few_rows_that_time_out_at_the_end_are_not_an_endpoint_that_is_down(rows, is_down):
-    clock, late = Clock(), Failure("did not answer in time", pushed_back=True)
+    clock, late = Clock(), CallError("did not answer in time", pushed_back=True)
     limiter = Limiter(8, 100.0, clock)
     for number in range(3 * rows):
         assert limiter.failed(late, clock.now, f"row {number % rows}")
@@ -173,7 +173,7 @@ def test_a_few_rows_that_time_out_at_the_end_are_not_an_endpoint_that_is_down(ro
     limiter.failed(late, clock.now, "row 0")
     try:
         limiter.check(late, is_try=True)
-    except GaveUpError:
+    except CallError:
         assert is_down
     else:
         assert not is_down
@@ -363,7 +363,7 @@ def test_a_wait_that_the_endpoint_asks_for_is_kept_by_all_or_ends_the_run():
     async def main():
         impatient, limiter = Limiter(2, 0.5), Limiter(2, 100.0)
         impatient.heard(429, {"retry-after": "1"})
-        with pytest.raises(GaveUpError, match="asks to wait 1 s"):
+        with pytest.raises(CallError, match="asks to wait 1 s"):
             await impatient.enter()
         limiter.heard(429, {"retry-after": "1"})
         started = time.monotonic()
@@ -379,7 +379,7 @@ def test_what_is_known_of_an_endpoint_goes_from_one_stage_to_the_next(chat_serve
     with CallStore(tmp_path / "calls.sqlite") as store:
         llm = Llm(config, store, lambda: Endpoint(chat_server.url, "scripted"))
         ask_all(llm, "first", [question(f"first {n}") for n in range(3)])
-        llm.caller.limiter.heard(429, {"retry-after": "1"})
+        llm.limiter.heard(429, {"retry-after": "1"})
         started = time.monotonic()
         chat_server.script = lambda *_: came.append(time.monotonic()) or "text"
         ask_all(llm, "second", [question(f"second {n}") for n in range(8)])

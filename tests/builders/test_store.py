@@ -88,9 +88,9 @@ def test_a_store_of_this_version_is_read_as_it_was_written(tmp_path):
     connection.close()
     with CallStore(tmp_path / "c") as store:
         assert get(store, key) == answer
-        store.note_failures([("k", "answered 500"), ("k", "answered 500")])
-        assert store.failures("k") == ["answered 503", "answered 500", "answered 500"]
-        assert store.rows("SELECT max(attempt) FROM failures") == [(9,)]
+        store.note_failure("k", "answered 500")
+        assert store.failures("k") == ["answered 503", "answered 500"]
+        assert store.rows("SELECT max(attempt) FROM failures") == [(8,)]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_no_secret_is_kept(problem, left):
 def test_the_value_of_a_key_variable_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_ENDPOINT_KEY", "swordfish")
     with CallStore(tmp_path / "c") as store:
-        store.note_failures([("key", "the key swordfish was refused")])
+        store.note_failure("key", "the key swordfish was refused")
         assert store.failures("key")[0] == "the key *** was refused"
 
 
