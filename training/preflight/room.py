@@ -13,8 +13,11 @@ import torch
 from msgspec import Struct
 from sentence_transformers import CrossEncoder
 
+from training.preflight.report import Problem, Report
 from training.preflight.tokens import limit_of, positions_of
 
+TIGHT = 0.8
+"""The share of free memory above which a step is warned of."""
 PROBE = 256
 """Tokens of the longest text that is tried out; what is longer is extrapolated."""
 _TEXTS = 2
@@ -74,7 +77,33 @@ class Disk(Struct, frozen=True):
     free: int
 
 
-def memory(model: Any, arguments: Any, batch: Batch) -> Memory:
+def check(report: Report, memory: Memory | None, disk: Disk) -> None:
+    """Checks memory, None where no text could be measured, and disk."""
+    report.figures |= {"memory": memory, "disk": disk}
+    if memory is not None:
+        parts = {"gradients": memory.gradients, "optimiser": memory.optimiser, "activations": memory.activations}
+        each = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
+        free = f"({memory.device}, {_size(memory.free)} free)"
+        report.lines.append(("memory", f"about {_size(memory.need)} more {free}: {each}"))
+        if memory.need > memory.free:
+            found = f"a step takes about {memory.need / 1e9:,.1f} GB more on each process"
+            remedy = (
+                "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use "
+                "a cached loss, trainer.gradient_checkpointing or a smaller max_seq_length"
+            )
+            allowed = f"{memory.free / 1e9:,.1f} GB, which are free ({memory.device})"
+            report.problems.append(Problem("memory", found, allowed, remedy))
+        elif memory.need > TIGHT * memory.free:
+            report.warnings.append(f"a step takes about {memory.need / memory.free:.0%} of the memory that is free")
+    kept = f" + {disk.checkpoints} checkpoints of {_size(disk.checkpoint)}" if disk.checkpoints else ""
+    report.lines.append(("disk", f"model {_size(disk.model)}{kept}; {_size(disk.free)} free"))
+    if disk.need > disk.free:
+        found = f"model and {disk.checkpoints} checkpoints take {disk.need / 1e9:,.1f} GB"
+        remedy = "free some, give --out on another disk, or set trainer.save_total_limit lower"
+        report.problems.append(Problem("disk", found, f"{disk.free / 1e9:,.1f} GB, which are free", remedy))
+
+
+def memory_of(model: Any, arguments: Any, batch: Batch) -> Memory:
     """Estimates the peak of a training.
 
     A text of three lengths goes through the model as in training, with its dropout, attention and precision, and the
@@ -104,7 +133,7 @@ def states(model: Any, arguments: Any) -> int:
     return int(4 * share * sum(each.numel() for each in model.parameters() if each.requires_grad))
 
 
-def disk(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
+def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
     """Adds up what a training writes.
 
     Args:
@@ -228,3 +257,12 @@ def _of_config(model: Any, name: str, default: int | None) -> int:
 
 def _bytes(tensors: Any) -> int:
     return sum(each.numel() * each.element_size() for each in tensors)
+
+
+def _size(n_bytes: float) -> str:
+    """A number of bytes in a unit that reads well.
+
+    >>> _size(90_900_000), _size(6_500_000_000)
+    ('91 MB', '6.5 GB')
+    """
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.0f} MB"  # noqa: PLR2004

@@ -11,12 +11,16 @@ from msgspec import Struct
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 
-from foils.words import shortened
+from foils import words
+from training.preflight.report import Problem, Report
 from training.preflight.texts import text_columns
 
 SAMPLE = 1_500
 """Rows whose tokens are counted; a share of them is off by 2.5 percentage points at most, 19 times out of 20."""
 LONGEST = 5
+CUT_WARNED, UNKNOWN_WARNED = 0.2, 0.05
+"""Shares of texts that are cut, and of tokens that the base does not know, above which a column is warned of."""
+_MOST_COLUMNS = 8
 _LONGEST_CHARACTERS = 1_000_000
 _NEVER_CUT = 1_000_000
 """Tokenizers without a length say 10^30."""
@@ -64,6 +68,39 @@ def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) ->
     columns = text_columns(rows)
     together = [columns[:2]] if isinstance(model, CrossEncoder) else [[name] for name in columns]
     return [_lengths(rows, names, model, prompts.get(names[0], ""), places) for names in together]
+
+
+def check(report: Report, lengths: Mapping[str, Sequence[Lengths]], positions: int | None) -> None:
+    """Checks how long texts are, against the model's positions too (None for any), and shows what the model reads."""
+    plan, limit, report.figures["tokens"] = report.plan, report.plan.max_seq_length, lengths
+    columns = [(f"{name}: " if len(lengths) > 1 else "", each) for name, some in lengths.items() for each in some]
+    rows = [["column", "p50", "p95", "longest", "cut", "prompt"]]
+    for name, each in columns[:_MOST_COLUMNS]:
+        numbers = [f"{each.p50:,}", f"{each.p95:,}", f"{each.longest:,}", f"{each.cut:.1%}"]
+        prompt = plan.prompts.get(each.column)
+        rows.append([name + each.column, *numbers, repr(prompt) if prompt else "none"])
+    if columns:
+        table = words.table(rows, left=(0, 5))
+        table[0] += f"   (of {columns[0][1].counted:,} rows; reads {limit:,})" if limit else ""
+        table += [f"and {len(columns) - _MOST_COLUMNS} more columns"] if len(columns) > _MOST_COLUMNS else []
+        report.lines += zip(["tokens", *[""] * (len(table) - 1)], table, strict=True)
+        report.lines += zip(["reads", ""], [each.read for _, each in columns[:2]], strict=False)
+    for name, some in lengths.items():
+        where = f"data set {name}: " if len(lengths) > 1 else ""
+        cut = ", ".join(f"{each.column} {each.cut:.0%}" for each in some if each.cut > CUT_WARNED)
+        unknown = ", ".join(f"{each.unknown:.0%} of {each.column}" for each in some if each.unknown > UNKNOWN_WARNED)
+        if cut:
+            report.warnings.append(
+                f"{where}texts are cut at {limit} tokens: {cut}; set max_seq_length higher if their ends matter"
+            )
+        if unknown:
+            report.warnings.append(
+                f"{where}base {plan.base} does not know {unknown} (of the tokens): it cannot read their language; name "
+                "a base that was trained on it"
+            )
+    if limit is not None and positions is not None and limit > positions:
+        found = f"max_seq_length {limit}: base {plan.base} has {positions} positions"
+        report.problems.append(Problem("positions", found, f"up to {positions}", "set it lower"))
 
 
 def limit_of(model: Any) -> int | None:
@@ -151,4 +188,4 @@ def _read(tokenizer: Any, texts: Sequence[str], limit: int | None) -> str:
         cut = {"truncation": True, "max_length": limit} if limit else {}
         read = str(tokenizer.decode(tokenizer(*texts, verbose=False, **cut)["input_ids"]))
     read = " ".join(read.split())
-    return read if len(read) <= _READ else f"{shortened(read, _READ - 20)} {read[-18:].lstrip()}"
+    return read if len(read) <= _READ else f"{words.shortened(read, _READ - 20)} {read[-18:].lstrip()}"
