@@ -48,12 +48,6 @@ def test_shared_negatives_starve_the_sampler(trainer):
     assert (dropped.announced, dropped.batches, dropped.steps, dropped.unused) == (12, 0, 0, 400)
 
 
-def test_labels_do_not_count_but_the_same_text_in_another_column_does(trainer):
-    rows = Dataset.from_dict({"query": ["a", "b"], "positive": ["b", "c"], "label": [1.0, 1.0]})
-    found = counted(trainer(rows, per_device_train_batch_size=2))
-    assert (found.announced, found.batches, found.unused) == (1, 1, 1)  # "b" keeps them apart; the second is cut off
-
-
 @pytest.mark.parametrize(
     ("changed", "steps", "planned", "epochs"),
     [

@@ -18,9 +18,6 @@ class StopOnNaN(TrainerCallback):
     It looks at each loss as it is computed, before gradients and weights see it, and at the weights before each
     checkpoint and at the end. So the last checkpoint is good. The trainer's own filter shows the mean of earlier losses
     in place of a NaN; set `logging_nan_inf_filter=False`.
-
-    Args:
-        loss: that the trainer is given.
     """
 
     def __init__(self, loss: nn.Module) -> None:

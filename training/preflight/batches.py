@@ -61,12 +61,7 @@ class Batches(Struct, frozen=True):
 
 
 def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
-    """Iterates the sampler of a trainer; neither the trainer nor global random numbers change.
-
-    Args:
-        trainer: of sentence-transformers, with its rows and arguments.
-        budget_s: seconds after which the rest is extrapolated.
-    """
+    """Iterates the sampler of a trainer; neither the trainer nor global random numbers change."""
     arguments, rows = trainer.args, trainer.train_dataset
     if isinstance(rows, IterableDataset):  # it needs `max_steps`
         steps = max(arguments.max_steps, 0)

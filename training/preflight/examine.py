@@ -27,13 +27,12 @@ def examine(ready: Ready) -> Report:
     originals = tables if ready.originals is None else _by_name(ready.originals)
     found = {name: texts.examined(table) for name, table in originals.items()}
     lengths = {name: tokens.counted(table, model, ready.prompts, arguments.seed) for name, table in tables.items()}
-    report = Report(_plan(ready))
-    report.figures["plan"] = report.plan
+    report = Report(plan := _plan(ready), {"plan": plan})
     batches.check(
         report, batches.counted(trainer), found.values(), sum(map(len, tables.values())) if streamed else None
     )
     disk = room.disk_of(model, arguments, job.out, timed=job.config.checkpoint_minutes > 0)
-    room.check(report, _memory(ready, lengths), disk)
+    room.check(report, _memory(ready, plan, lengths), disk)
     tokens.check(report, lengths, tokens.positions_of(model))
     texts.check(report, found)
     _overlap(report, job.seen)
@@ -74,8 +73,8 @@ def _plan(ready: Ready) -> Plan:
     )
 
 
-def _memory(ready: Ready, lengths: Mapping[str, Sequence[tokens.Lengths]]) -> room.Memory | None:
-    model, arguments, plan = ready.trainer.model, ready.trainer.args, _plan(ready)
+def _memory(ready: Ready, plan: Plan, lengths: Mapping[str, Sequence[tokens.Lengths]]) -> room.Memory | None:
+    model, arguments = ready.trainer.model, ready.trainer.args
     columns = dict[str, int]()
     for each in (each for some in lengths.values() for each in some):
         read = min(each.longest, plan.max_seq_length or each.longest)

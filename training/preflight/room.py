@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import psutil
 import torch
 from msgspec import Struct
 from sentence_transformers import CrossEncoder
 
 from training.preflight.report import Problem, Report
-from training.preflight.tokens import limit_of, positions_of
 
+LESS_MEMORY = (
+    "lower and trainer.gradient_accumulation_steps higher, or use a cached loss, trainer.gradient_checkpointing or a "
+    "smaller max_seq_length"
+)
 TIGHT = 0.8
 """The share of free memory above which a step is warned of."""
-PROBE = 256
-"""Tokens of the longest text that is tried out; what is longer is extrapolated."""
-_TEXTS = 2
+PROBE = 512
+"""Tokens of the longest text that is tried out; a longer one is taken to keep as much a token."""
 # Multiples of the weights that an optimiser keeps in fp32.
 _STATES = {
     "sgd": 0.0,
@@ -87,10 +88,7 @@ def check(report: Report, memory: Memory | None, disk: Disk) -> None:
         report.lines.append(("memory", f"about {_size(memory.need)} more {free}: {each}"))
         if memory.need > memory.free:
             found = f"a step takes about {memory.need / 1e9:,.1f} GB more on each process"
-            remedy = (
-                "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use "
-                "a cached loss, trainer.gradient_checkpointing or a smaller max_seq_length"
-            )
+            remedy = f"set trainer.per_device_train_batch_size {LESS_MEMORY}"
             allowed = f"{memory.free / 1e9:,.1f} GB, which are free ({memory.device})"
             report.problems.append(Problem("memory", found, allowed, remedy))
         elif memory.need > TIGHT * memory.free:
@@ -106,17 +104,12 @@ def check(report: Report, memory: Memory | None, disk: Disk) -> None:
 def memory_of(model: Any, arguments: Any, batch: Batch) -> Memory:
     """Estimates the peak of a training.
 
-    A text of three lengths goes through the model as in training, with its dropout, attention and precision, and the
-    bytes that autograd keeps are added up. So no architecture needs a formula of its own.
+    The longest text of each column goes through the model as in training, with its dropout, attention and precision,
+    and the bytes that autograd keeps are added up. So no architecture needs a formula of its own.
 
     Against measured peaks of all-MiniLM-L6-v2 on a CPU (batches of 16 to 64 triplets, 64 to 256 tokens, fp32 and bf16,
     with and without dropout, cached loss; 1.1 to 8.5 GB; `python -m tests.bench.preflight_memory`) it was 8 % too low
     to 12 % too high. It is not measured on a GPU, and leaves out the guide of a GIST loss.
-
-    Args:
-        model: a SentenceTransformer or CrossEncoder, as it will be trained.
-        arguments: the trainer's.
-        batch: what goes through it.
     """
     device, weights = torch.device(arguments.device).type, _bytes(model.parameters())
     gradients, optimiser = _bytes(each for each in model.parameters() if each.requires_grad), states(model, arguments)
@@ -134,14 +127,7 @@ def states(model: Any, arguments: Any) -> int:
 
 
 def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
-    """Adds up what a training writes.
-
-    Args:
-        model: that is trained.
-        arguments: whether checkpoints are saved, and how many are kept.
-        output: the model's folder, which need not exist.
-        timed: whether checkpoints are made by the clock, whatever `save_strategy` says.
-    """
+    """Adds up what a training writes at `output`; `timed` checkpoints are made whatever `save_strategy` says."""
     weights, kept = _bytes(model.parameters()), 0
     strategy, last = getattr(arguments.save_strategy, "value", arguments.save_strategy), arguments.max_steps
     if timed or strategy != "no":
@@ -181,13 +167,12 @@ def _within_container() -> float:
 def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     """The bytes of activations at the peak of a step."""
     layers, width = _of_config(model, "num_hidden_layers", 1), _of_config(model, "hidden_size", None)
-    constant, linear, square = _curve(model, arguments, width)
     groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
     if batch.merged and len(groups) > 1:
         groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
     if batch.mini_batch is not None:
         groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
-    each = [rows * (linear * tokens + square * tokens**2) for rows, tokens in groups]
+    each = [rows * _kept(model, arguments, tokens) for rows, tokens in groups]
     kept = max(each) if batch.mini_batch is not None else sum(each)
     if arguments.gradient_checkpointing:
         of_number = 2 if arguments.bf16 or arguments.fp16 else 4
@@ -196,29 +181,16 @@ def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     scores = 4 * min(batch.mini_batch or batch.rows, batch.rows) * passages * 4 if batch.in_batch_negatives else 0
     embeddings = 3 * 4 * batch.rows * len(batch.columns) * width
     fixed = FIXED.get(torch.device(arguments.device).type, 0.0)
-    return fixed + constant + kept + WORKING * max(each) / layers + scores + embeddings
+    return fixed + kept + WORKING * max(each) / layers + scores + embeddings
 
 
-def _curve(model: Any, arguments: Any, width: int) -> tuple[float, float, float]:
-    """Bytes that the forward pass keeps: a constant, and for a text of n tokens `linear * n + square * n^2`.
-
-    They are measured on two texts, one of them padded; it leaves no trace.
-    """
+def _kept(model: Any, arguments: Any, tokens: int) -> float:
+    """The bytes that autograd keeps of the forward pass of one text, measured on two, one of them half padding."""
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
-        return 0.0, 4.0 * width, 0.0
-    most = min(limit_of(model) or PROBE, positions_of(model) or PROBE, PROBE)
-    sizes = sorted({max(most // 4, 4), max(most // 2, 5), most})
-    kept = [_kept(model, arguments, tokens) for tokens in sizes]
-    if len(sizes) < 3:  # noqa: PLR2004 - a curve needs three points
-        return 0.0, kept[-1] / _TEXTS / sizes[-1], 0.0
-    square, linear, constant = np.polyfit(sizes, kept, 2)
-    return max(constant, 0.0), linear / _TEXTS, max(square, 0.0) / _TEXTS
-
-
-def _kept(model: Any, arguments: Any, tokens: int) -> int:
-    """The bytes that autograd keeps of a forward pass over two texts, the second half as long as the first."""
+        return 4.0 * tokens * _of_config(model, "hidden_size", None)
+    wanted, tokens = tokens, min(tokens, PROBE)
     storages: dict[int, int] = {}
-    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -245,8 +217,8 @@ def _kept(model: Any, arguments: Any, tokens: int) -> int:
         finally:
             model.train(mode)
     total = sum(storages.values())
-    del held
-    return total
+    del held  # not before: another tensor could take the place of one that was counted
+    return total / len(texts) * wanted / tokens
 
 
 def _of_config(model: Any, name: str, default: int | None) -> int:

@@ -51,14 +51,9 @@ class Lengths(Struct, frozen=True):
 
 
 def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) -> list[Lengths]:
-    """Counts the tokens of rows drawn at random.
+    """Counts the tokens of rows drawn at random, with the `prompts` of their columns.
 
-    Args:
-        rows: the data set.
-        model: a SentenceTransformer, which reads columns one by one, or a CrossEncoder, which reads the first two
-            together.
-        prompts: column -> what is put before its texts.
-        seed: of the draw.
+    A SentenceTransformer reads columns one by one, a CrossEncoder the first two together.
     """
     if not len(rows):
         return []
@@ -110,30 +105,24 @@ def limit_of(model: Any) -> int | None:
 
 
 def positions_of(model: Any) -> int | None:
-    """The tokens that a model has positions for; None where they are relative, or rotary without a stated end.
+    """The tokens that a model has learnt positions for; None where they are relative or rotary.
 
     RoBERTa's and MPNet's tables of positions start behind the padding's, so the last two cannot be used.
     """
-    transformer = getattr(model[0], "auto_model", None)
-    if transformer is None or getattr(transformer.config, "relative_attention", False):  # DeBERTa only names a length
-        return None
-    for name, module in transformer.named_modules():
+    for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
             behind = 0 if module.padding_idx is None else module.padding_idx + 1
             return int(module.num_embeddings - behind)
-    most = getattr(transformer.config, "max_position_embeddings", None)
-    return int(most) if most and most > 0 else None
+    return None
 
 
 def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, places: npt.NDArray[np.int64]) -> Lengths:
     limit, sizes = limit_of(model), sum(_bytes(rows, name) for name in names)
-    longest = np.argsort(sizes)[-LONGEST:]
-    texts, longest_texts = (
-        [[(text or "")[:_LONGEST_CHARACTERS] for text in rows.select(some)[name]] for name in names]
-        for some in (places, longest)
-    )
-    texts[0], longest_texts[0] = ([prompt + text for text in column] for column in (texts[0], longest_texts[0]))
-    ids, extremes = _ids(model.tokenizer, texts), _ids(model.tokenizer, longest_texts)
+    chosen = rows.select(np.concatenate([places, np.argsort(sizes)[-LONGEST:]]))
+    texts = [[(text or "")[:_LONGEST_CHARACTERS] for text in chosen[name]] for name in names]
+    texts[0] = [prompt + text for text in texts[0]]
+    every = _ids(model.tokenizer, texts)
+    ids = every[: len(places)]
     found = np.array([len(each) for each in ids])
     p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
     return Lengths(
@@ -142,7 +131,7 @@ def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, place
         p50=int(p50),
         p95=int(p95),
         mean=round(float(np.minimum(found, limit or found).mean()), 1),
-        longest=max(map(len, ids + extremes)),
+        longest=max(map(len, every)),
         cut=float((found > limit).mean()) if limit else 0.0,
         unknown=_unknown(model.tokenizer, ids),
         read=_read(model.tokenizer, [column[0] for column in texts], limit),
