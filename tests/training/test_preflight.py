@@ -237,6 +237,7 @@ def test_several_data_sets(ready):
     report = preflight.examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
     assert report.figures["batches"].of_parts == {"mine": 1, "general": 1}
     assert "general: query" in report.table()
+    assert "\ntexts     data set general: 0 repeated queries" in report.table()
     same, unused = sorted(refusal(report))
     assert same.startswith("data set general: 1 rows have their positive as a negative")
     assert "18 of 26 rows (69.2%) are unused" in unused

@@ -103,7 +103,8 @@ def train(ready: Ready) -> dict[str, Any]:
     outcome = _fit(trainer, job)
     if job.config.dev.queries:
         outcome["dev"] = dev.summary(trainer.state, job.config.dev, Path(trainer.args.output_dir) / "eval")
-        load_checkpoint(trainer, outcome["dev"]["best"]["step"])
+        if PartialState().is_main_process:  # whose model is saved
+            load_checkpoint(trainer, outcome["dev"]["best"]["step"])
     outcome["history"] = curves.history(trainer.state.log_history)
     _save(ready)
     if PartialState().is_main_process:

@@ -81,11 +81,11 @@ def check(report: Report, tables: Mapping[str, Texts]) -> None:
     report.figures["texts"] = tables
     for name, found in tables.items():
         where, share = f"data set {name}: " if len(tables) > 1 else "", found.most_used / max(found.rows, 1)
-        line = f"{found.repeated_queries:,} repeated queries"
+        line = f"{where}{found.repeated_queries:,} repeated queries"
         if found.negatives:
             line += f"; {found.negatives:,} distinct negatives, the most used in {found.most_used:,} rows"
             line += f"; {found.shared / found.rows:.1%} of rows share one"
-        report.lines.append((f"texts ({name})" if len(tables) > 1 else "texts", line))
+        report.lines.append(("texts", line))
         if found.positives_as_negatives:
             places = ", ".join(map(str, found.positive_as_negative))
             places += ", ..." if found.positives_as_negatives > len(found.positive_as_negative) else ""
