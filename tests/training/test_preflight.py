@@ -257,28 +257,27 @@ def test_a_stream_has_no_length(ready):
     report.refuse()
 
 
-def test_no_room(ready):
+def test_no_room(ready, model):
     report = preflight.examine(ready(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
     memory, disk = (msgspec.structs.replace(report.figures[name], free=1_000_000) for name in ("memory", "disk"))
-    assert disk.checkpoints == 3
-    assert disk.checkpoint == pytest.approx(3 * disk.model)
+    assert disk.parts["checkpoints (3)"] == 9 * sum(each.numel() * 4 for each in model.parameters())
     checked = Report(report.plan)
     room.check(checked, memory, disk)
     problem, space = checked.problems
     assert (problem.key, space.key) == ("memory", "disk")
     assert problem.line == (
-        f"a step takes about {memory.need / 1e9:.1f} GB more on each process; allowed: 0.0 GB, which are free (cpu); "
-        "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use a cached "
+        f"a step of each process takes about {memory.need / 1e6:.0f} MB; allowed: 1 MB, which are free (cpu); set "
+        "trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use a cached "
         "loss, trainer.gradient_checkpointing or a smaller max_seq_length, or set allow = ['memory']"
     )
     assert space.line == (
-        f"model and 3 checkpoints take {disk.need / 1e9:.1f} GB; allowed: 0.0 GB, which are free; free some, give "
-        "--out on another disk, or set trainer.save_total_limit lower"
+        f"model and checkpoints take about {disk.need / 1e6:.0f} MB; allowed: 1 MB, which are free (disk); free some, "
+        "give --out on another disk, or set trainer.save_total_limit lower"
     )
     tight = Report(report.plan)
     room.check(tight, msgspec.structs.replace(memory, free=int(memory.need / 0.9)), report.figures["disk"])
     assert not tight.problems
-    assert tight.warnings == ["a step takes about 90% of the memory that is free"]
+    assert tight.warnings == ["a step of each process takes about 90% of the memory that is free"]
 
 
 def test_memory_is_about_what_a_training_takes():

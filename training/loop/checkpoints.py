@@ -130,7 +130,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     if changed:
         logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
     noted = {"changes": [*before["changes"], *changed], "fresh": replaces}
-    write_files(partial, {INPUTS: json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}).encode()})
+    write_files(partial, {INPUTS: json.dumps({"inputs": run.inputs, "surroundings": around, **noted}).encode()})
     return False
 
 

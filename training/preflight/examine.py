@@ -73,7 +73,7 @@ def _plan(ready: Ready) -> Plan:
     )
 
 
-def _memory(ready: Ready, plan: Plan, lengths: Mapping[str, Sequence[tokens.Lengths]]) -> room.Memory | None:
+def _memory(ready: Ready, plan: Plan, lengths: Mapping[str, Sequence[tokens.Lengths]]) -> room.Room | None:
     model, arguments = ready.trainer.model, ready.trainer.args
     columns = dict[str, int]()
     for each in (each for some in lengths.values() for each in some):

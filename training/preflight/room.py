@@ -56,52 +56,40 @@ class Batch(NamedTuple):
     merged: bool
 
 
-class Memory(Struct, frozen=True):
-    """The memory of one process, in bytes: a step needs `need` more than is held now, and `free` is there."""
+class Room(Struct, frozen=True):
+    """The bytes that a training takes beyond what it holds now, by what they are for, and those that are free."""
 
-    device: str
-    weights: int
-    gradients: int
-    optimiser: int
-    activations: int
-    need: int
+    of: str
+    parts: dict[str, int]
     free: int
 
-
-class Disk(Struct, frozen=True):
-    """The space on the disk, in bytes: saved weights, and checkpoints that are there at the same time."""
-
-    model: int
-    checkpoint: int
-    checkpoints: int
-    need: int
-    free: int
+    @property
+    def need(self) -> int:
+        """The sum of the parts."""
+        return sum(self.parts.values())
 
 
-def check(report: Report, memory: Memory | None, disk: Disk) -> None:
-    """Checks memory, None where no text could be measured, and disk."""
+def check(report: Report, memory: Room | None, disk: Room) -> None:
+    """Checks memory of one process, None where no text could be measured, and disk."""
     report.figures |= {"memory": memory, "disk": disk}
-    if memory is not None:
-        parts = {"gradients": memory.gradients, "optimiser": memory.optimiser, "activations": memory.activations}
-        each = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
-        free = f"({memory.device}, {_size(memory.free)} free)"
-        report.lines.append(("memory", f"about {_size(memory.need)} more {free}: {each}"))
-        if memory.need > memory.free:
-            found = f"a step takes about {memory.need / 1e9:,.1f} GB more on each process"
-            remedy = f"set trainer.per_device_train_batch_size {LESS_MEMORY}"
-            allowed = f"{memory.free / 1e9:,.1f} GB, which are free ({memory.device})"
-            report.problems.append(Problem("memory", found, allowed, remedy))
-        elif memory.need > TIGHT * memory.free:
-            report.warnings.append(f"a step takes about {memory.need / memory.free:.0%} of the memory that is free")
-    kept = f" + {disk.checkpoints} checkpoints of {_size(disk.checkpoint)}" if disk.checkpoints else ""
-    report.lines.append(("disk", f"model {_size(disk.model)}{kept}; {_size(disk.free)} free"))
-    if disk.need > disk.free:
-        found = f"model and {disk.checkpoints} checkpoints take {disk.need / 1e9:,.1f} GB"
-        remedy = "free some, give --out on another disk, or set trainer.save_total_limit lower"
-        report.problems.append(Problem("disk", found, f"{disk.free / 1e9:,.1f} GB, which are free", remedy))
+    lower = f"set trainer.per_device_train_batch_size {LESS_MEMORY}"
+    other = "free some, give --out on another disk, or set trainer.save_total_limit lower"
+    for label, room, what, remedy in (
+        ("memory", memory, "a step of each process takes about {}", lower),
+        ("disk", disk, "model and checkpoints take about {}", other),
+    ):
+        if room is None:
+            continue
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in room.parts.items())
+        report.lines.append((label, f"about {_size(room.need)} more ({room.of}, {_size(room.free)} free): {parts}"))
+        if room.need > room.free:
+            free = f"{_size(room.free)}, which are free ({room.of})"
+            report.problems.append(Problem(label, what.format(_size(room.need)), free, remedy))
+        elif room.need > TIGHT * room.free:
+            report.warnings.append(what.format(f"{room.need / room.free:.0%} of the {label} that is free"))
 
 
-def memory_of(model: Any, arguments: Any, batch: Batch) -> Memory:
+def memory_of(model: Any, arguments: Any, batch: Batch) -> Room:
     """Estimates the peak of a training.
 
     The longest text of each column goes through the model as in training, with its dropout, attention and precision,
@@ -111,12 +99,15 @@ def memory_of(model: Any, arguments: Any, batch: Batch) -> Memory:
     with and without dropout, cached loss; 1.1 to 8.5 GB; `python -m tests.bench.preflight_memory`) it was 8 % too low
     to 12 % too high. It is not measured on a GPU, and leaves out the guide of a GIST loss.
     """
-    device, weights = torch.device(arguments.device).type, _bytes(model.parameters())
-    gradients, optimiser = _bytes(each for each in model.parameters() if each.requires_grad), states(model, arguments)
-    activations = int(_activations(model, arguments, batch))
-    is_there = next(iter(model.parameters())).device.type == device
-    need = gradients + optimiser + activations + (0 if is_there else weights)
-    return Memory(device, weights, gradients, optimiser, activations, need, free_bytes(device, arguments.world_size))
+    device = torch.device(arguments.device).type
+    parts = {
+        "gradients": _bytes(each for each in model.parameters() if each.requires_grad),
+        "optimiser": states(model, arguments),
+        "activations": int(_activations(model, arguments, batch)),
+    }
+    if next(iter(model.parameters())).device.type != device:
+        parts["weights"] = _bytes(model.parameters())
+    return Room(device, parts, free_bytes(device, arguments.world_size))
 
 
 def states(model: Any, arguments: Any) -> int:
@@ -126,7 +117,7 @@ def states(model: Any, arguments: Any) -> int:
     return int(4 * share * sum(each.numel() for each in model.parameters() if each.requires_grad))
 
 
-def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
+def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Room:
     """Adds up what a training writes at `output`; `timed` checkpoints are made whatever `save_strategy` says."""
     weights, kept = _bytes(model.parameters()), 0
     strategy, last = getattr(arguments.save_strategy, "value", arguments.save_strategy), arguments.max_steps
@@ -137,9 +128,9 @@ def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
         kept = min(kept, math.ceil(arguments.num_train_epochs))
     elif strategy == "steps" and last > 0 and arguments.save_steps >= 1:
         kept = min(kept, math.ceil(last / arguments.save_steps))
-    checkpoint = weights + states(model, arguments)
+    parts = {"model": weights + _MARGIN, f"checkpoints ({kept})": kept * (weights + states(model, arguments))}
     folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    return Disk(weights, checkpoint, kept, weights + kept * checkpoint + _MARGIN, shutil.disk_usage(folder).free)
+    return Room("disk", parts, shutil.disk_usage(folder).free)
 
 
 def free_bytes(device: str, processes: int = 1) -> int:

@@ -102,13 +102,14 @@ def resolve(dataset: str, revision: str | None) -> Source:
     folder = Path(dataset)
     if folder.is_dir():
         files = sorted(folder.glob("*/train-*.parquet"))
-        name, revision = folder.resolve().name, "sha256:" + "-".join(sha256_file(file)[:16] for file in files)
         if (folder / MANIFEST).exists():
-            name = str(read_json(folder / MANIFEST, "data set")["name"])
-            revision = f"sha256:{sha256_file(folder / MANIFEST)}"
-        elif not files:
+            name, content = str(read_json(folder / MANIFEST, "data set")["name"]), sha256_file(folder / MANIFEST)
+        elif files:
+            name, content = folder.resolve().name, "-".join(sha256_file(file)[:16] for file in files)
+        else:
             raise UserError(f"dataset {folder}: no data set in it (no {MANIFEST}, no */train-*.parquet)")
-        return Source(name, revision, None, str(folder), _training_kinds([file.parent.name for file in files]))
+        kinds = _training_kinds([file.parent.name for file in files])
+        return Source(name, f"sha256:{content}", None, str(folder), kinds)
     wanted = "folder; wanted a data set's folder or a Hub id (owner/name)"
     commit = _pinned(dataset, revision, wanted, "--set revision=v1.0.0")
     pinned = Source(dataset, commit, revision, dataset, ())
