@@ -7,7 +7,7 @@ sampler is iterated for the first epoch, as long as `BUDGET_S` lasts; the rest i
 
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from time import perf_counter
 from typing import Any
@@ -74,23 +74,22 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
     planned, epochs = math.ceil(arguments.num_train_epochs * updates), math.ceil(arguments.num_train_epochs)
     if arguments.max_steps > 0:
         planned, epochs = arguments.max_steps, math.ceil(arguments.max_steps / updates)
-    parts = rows if isinstance(rows, dict) else {"rows": rows}
-    starts = [0, *accumulate(map(len, parts.values()))]
-    used, taken, of_parts, count, is_late = np.zeros(starts[-1], np.bool_), 0, [0] * len(parts), 0, False
-    started = perf_counter()
-    sampler.set_epoch(0)
-    for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
-        count += 1
-        for batch in step:
-            taken += len(batch)
-            of_parts[bisect_right(starts, batch[0]) - 1] += 1
-            used[batch] = True
-        if is_late := perf_counter() - started > budget_s:
-            break
-    whole, distinct = count == announced or not is_late, int(used.sum())
-    batches, scale = (count, 1.0) if whole else (announced, announced / count)
+    sizes = {name: len(part) for name, part in (rows if isinstance(rows, dict) else {"rows": rows}).items()}
+    starts = [0, *accumulate(sizes.values())]
+    used, taken, of_parts, count = np.zeros(starts[-1], np.bool_), 0, [0] * len(sizes), 0
+    batches, whole, started = announced, False, perf_counter()
+    try:
+        for step in islice(_steps(sampler, processes, budget_s), announced):
+            count += 1
+            for batch in step:
+                taken += len(batch)
+                of_parts[bisect_right(starts, batch[0]) - 1] += 1
+                used[batch] = True
+        batches, whole, distinct = count, True, int(used.sum())
+    except TimeoutError:
+        distinct = taken = starts[-1]
+        of_parts = [math.ceil(announced * processes * size / starts[-1]) for size in sizes.values()]
     steps = updates if 0 < batches == announced else batches // accumulation
-    varies = any(isinstance(each, NoDuplicatesBatchSampler) for each in getattr(sampler, "batch_samplers", [sampler]))
     return Batches(
         rows=starts[-1],
         announced=announced,
@@ -98,12 +97,34 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
         steps=min(epochs * steps, planned),
         planned_steps=planned,
         epochs=epochs,
-        unused=starts[-1] - distinct if whole else 0,
-        repeats=taken - distinct if whole else 0,
-        of_parts={name: round(scale * each) for name, each in zip(parts, of_parts, strict=True)},
-        exact=whole and not (varies and epochs > 1 and batches < announced),
-        sampler_seconds=scale * (perf_counter() - started),
+        unused=starts[-1] - distinct,
+        repeats=taken - distinct,
+        of_parts=dict(zip(sizes, of_parts, strict=True)),
+        exact=whole and (epochs == 1 or batches == announced),
+        sampler_seconds=(perf_counter() - started) * batches / max(count, 1),
     )
+
+
+def _steps(sampler: Any, processes: int, budget_s: float) -> Iterator[Sequence[list[int]]]:
+    """Yields the batches of the first epoch, one for each process at a time.
+
+    Raises:
+        TimeoutError: time is up; a sampler without duplicates may read all rows for a single batch.
+    """
+    deadline = perf_counter() + budget_s
+
+    def in_time(rows: Any = None) -> Any:
+        if perf_counter() > deadline:
+            raise TimeoutError
+        return rows
+
+    for each in getattr(sampler, "batch_samplers", [sampler]):
+        if isinstance(each, NoDuplicatesBatchSampler):
+            each.dataset = each.dataset.with_transform(in_time)
+    sampler.set_epoch(0)
+    for step in zip(*[iter(sampler)] * processes, strict=False):
+        yield step
+        in_time()
 
 
 def check(report: Report, found: Batches, texts: Collection[Texts], streamed: int | None = None) -> None:
