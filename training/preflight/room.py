@@ -20,8 +20,8 @@ LESS_MEMORY = (
 )
 TIGHT = 0.8
 """The share of free memory above which a step is warned of."""
-PROBE = 512
-"""Tokens of the longest text that is tried out; a longer one is taken to keep as much a token."""
+LEAST, PROBE = 4, 512
+"""Tokens of the shortest and the longest text that is tried out; a longer one is taken to keep as much a token."""
 # Multiples of the weights that an optimiser keeps in fp32.
 _STATES = {
     "sgd": 0.0,
@@ -163,7 +163,8 @@ def _activations(model: Any, arguments: Any, batch: Batch) -> float:
         groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
     if batch.mini_batch is not None:
         groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
-    each = [rows * _kept(model, arguments, tokens) for rows, tokens in groups]
+    constant = _kept(model, arguments, LEAST)  # such as the weights in a lower precision
+    each = [rows * _of_a_text(model, arguments, tokens, constant) for rows, tokens in groups]
     kept = max(each) if batch.mini_batch is not None else sum(each)
     if arguments.gradient_checkpointing:
         of_number = 2 if arguments.bf16 or arguments.fp16 else 4
@@ -172,14 +173,19 @@ def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     scores = 4 * min(batch.mini_batch or batch.rows, batch.rows) * passages * 4 if batch.in_batch_negatives else 0
     embeddings = 3 * 4 * batch.rows * len(batch.columns) * width
     fixed = FIXED.get(torch.device(arguments.device).type, 0.0)
-    return fixed + kept + WORKING * max(each) / layers + scores + embeddings
+    return fixed + constant + kept + WORKING * max(each) / layers + scores + embeddings
 
 
-def _kept(model: Any, arguments: Any, tokens: int) -> float:
-    """The bytes that autograd keeps of the forward pass of one text, measured on two, one of them half padding."""
+def _of_a_text(model: Any, arguments: Any, tokens: int, constant: int) -> float:
+    """The bytes that autograd keeps of a text, beside those that it keeps of any."""
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
         return 4.0 * tokens * _of_config(model, "hidden_size", None)
-    wanted, tokens = tokens, min(tokens, PROBE)
+    probed = max(min(tokens, PROBE), 2 * LEAST)
+    return (_kept(model, arguments, probed) - constant) / 2 / (probed - LEAST) * tokens
+
+
+def _kept(model: Any, arguments: Any, tokens: int) -> int:
+    """The bytes that autograd keeps of the forward pass of two texts, the second half as long as the first."""
     storages: dict[int, int] = {}
     weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
 
@@ -209,7 +215,7 @@ def _kept(model: Any, arguments: Any, tokens: int) -> float:
             model.train(mode)
     total = sum(storages.values())
     del held  # not before: another tensor could take the place of one that was counted
-    return total / len(texts) * wanted / tokens
+    return total
 
 
 def _of_config(model: Any, name: str, default: int | None) -> int:

@@ -105,10 +105,9 @@ def _ingredients(config: TrainRecipe, source: Source, also: Iterable[Source | Ta
             raise UserError(
                 f"recipe: also: {more.dataset}: the same data as {known[content].name}; name each once, with its share"
             )
-        names, name, number = {earlier.name for earlier in known.values()}, each.name, 2
-        while name in names:
-            name, number = f"{each.name} ({number})", number + 1
-        known[content] = replace(each, name=name)
+        if each.name in {earlier.name for earlier in known.values()}:
+            each = replace(each, name=f"{each.name} ({len(known) + 1})")
+        known[content] = each
     return list(known.values())
 
 
