@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -29,11 +29,10 @@ from training.publish import finished_record
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json", "model"
 
 
-def decided_by_first(decide: Callable[[], T]) -> T:
+def decided_by_first(decide: Callable[[], Any]) -> Any:
     """Calls a function on the first process, and returns what it returned on all; every process must call this.
 
     Raises:
@@ -48,7 +47,7 @@ def decided_by_first(decide: Callable[[], T]) -> T:
     found, refusal = broadcast_object_list([found, refusal])
     if refusal is not None:
         raise UserError(refusal)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @contextmanager

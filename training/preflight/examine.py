@@ -11,7 +11,7 @@ from foils import words
 from foils.records import Seen
 from training.job import Ready
 from training.losses.table import LOSSES, mini_batch_of
-from training.preflight import batches, prompts, room, texts, tokens
+from training.preflight import batches, room, texts, tokens
 from training.preflight.report import Plan, Report
 
 STREAMED = 1_000
@@ -36,7 +36,7 @@ def examine(ready: Ready) -> Report:
     tokens.check(report, lengths, tokens.positions_of(model))
     texts.check(report, found)
     _overlap(report, job.seen)
-    prompts.check(report, model)
+    tokens.check_prompts(report, model)
     return report
 
 

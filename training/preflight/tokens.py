@@ -1,4 +1,4 @@
-"""How long the texts are for the model: tokens with prompt and special tokens, and how many texts are cut."""
+"""How a model reads the texts: tokens with prompt and special tokens, texts that are cut, prompts that are missing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from foils import words
 from training.preflight.report import Problem, Report
 from training.preflight.texts import text_columns
+from training.rows.seen import registered
 
 SAMPLE = 1_500
 """Rows whose tokens are counted; a share of them is off by 2.5 percentage points at most, 19 times out of 20."""
@@ -21,6 +22,7 @@ LONGEST = 5
 CUT_WARNED, UNKNOWN_WARNED = 0.2, 0.05
 """Shares of texts that are cut, and of tokens that the base does not know, above which a column is warned of."""
 _MOST_COLUMNS = 8
+_QUERY_NAMES, _PASSAGE_NAMES = ("query", "s2p_query", "search_query"), ("document", "passage", "search_document")
 _LONGEST_CHARACTERS = 1_000_000
 _NEVER_CUT = 1_000_000
 """Tokenizers without a length say 10^30."""
@@ -96,6 +98,27 @@ def check(report: Report, lengths: Mapping[str, Sequence[Lengths]], positions: i
     if limit is not None and positions is not None and limit > positions:
         found = f"max_seq_length {limit}: base {plan.base} has {positions} positions"
         report.problems.append(Problem("positions", found, f"up to {positions}", "set it lower"))
+
+
+def check_prompts(report: Report, model: Any) -> None:
+    """Warns where a base was trained with prompts and the recipe leaves them out.
+
+    mteb's registry knows those of published models; other bases may have some in their own configuration.
+    """
+    if isinstance(model, CrossEncoder):
+        return
+    base, own, source = report.plan.base, model.prompts, "the base's config_sentence_transformers.json"
+    meta = registered(base)
+    if meta is not None and (prompts := (meta.loader_kwargs or {}).get("model_prompts")):
+        own, source = prompts, str(meta.reference)
+    query, passage = (next((own[n] for n in names if own.get(n)), "") for names in (_QUERY_NAMES, _PASSAGE_NAMES))
+    passages = [text for column, text in report.plan.prompts.items() if column != "query"]
+    advice = [f"query_prompt = {query!r}"] if query and not report.plan.prompts.get("query") else []
+    advice += [f"passage_prompt = {passage!r}"] if passage and not (passages and all(passages)) else []
+    if advice:
+        report.warnings.append(
+            f"base {base}: was trained with prompts and the recipe sets none; set {' and '.join(advice)} (see {source})"
+        )
 
 
 def limit_of(model: Any) -> int | None:
