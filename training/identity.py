@@ -6,8 +6,10 @@ So an upgrade of a package, an edit of the code or another machine never costs t
 import logging
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import torch
@@ -40,7 +42,8 @@ _SAVING = ("save_strategy", "save_steps")
 _SHOWN_LETTERS = 24
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """One model to train: the recipe with the configuration of this run's seed, and what it names, pinned."""
 
     recipe: Recipe[TrainRecipe]
@@ -49,8 +52,9 @@ class Run(NamedTuple):
     base: ModelReference
     processes: int
 
+    @cached_property
     def inputs(self) -> dict[str, Any]:
-        """Returns what shapes the model: the content of data, base and guide, and not where they lie."""
+        """What shapes the model: the content of data, base and guide, hashed once, and not where they lie."""
         config = self.recipe.config
         recipe, guide = shaping(config), config.loss_options.guide
         if guide is not None:
@@ -79,8 +83,8 @@ class Run(NamedTuple):
             "packages": dict(package_versions()),
         }
 
-    def differing(self, earlier: Mapping[str, Any]) -> list[str]:
-        """Lists where an earlier run's inputs differ from this one's; its recipe may be of an earlier version."""
+    def differing(self, earlier: Mapping[str, Any], processes: int | None = None) -> list[str]:
+        """Lists where inputs of a run, maybe of an earlier version, differ from this one's in a number of processes."""
         if not isinstance(earlier.get("recipe"), dict):
             return ["its record, which an earlier version wrote"]
         if earlier["recipe"].get("length_buckets"):
@@ -90,7 +94,8 @@ class Run(NamedTuple):
             recipe = shaping(msgspec.convert(recipe, TrainRecipe))  # with the defaults of keys that came later
         except msgspec.ValidationError:
             logger.debug("the earlier recipe is shown as it is")
-        return differences({**earlier, "recipe": recipe}, self.inputs())
+        batches = self.inputs["batches_a_step"] * (processes or self.processes) // self.processes
+        return differences({**earlier, "recipe": recipe}, {**self.inputs, "batches_a_step": batches})
 
     def is_done(self, out: Path) -> bool:
         """Whether `out` holds this very run.
@@ -101,7 +106,7 @@ class Run(NamedTuple):
         if not out.exists():
             return False
         record = finished_record(out, FOREIGN)
-        differing = self._replace(processes=record["hardware"]["processes"]).differing(record["inputs"])
+        differing = self.differing(record["inputs"], record["hardware"]["processes"])
         if differing:
             raise UserError(
                 f"output folder {out}: it holds a finished run of {record['training']['steps']} steps "

@@ -29,7 +29,7 @@ def write_record(run: Run, job: Job, folder: Path, outcome: Mapping[str, Any], b
     # Without the folder of the data, whose revision is recorded.
     overrides = [each for each in run.recipe.overrides if run.source.tag is not None or not each.startswith("dataset=")]
     record = {
-        "inputs": run.inputs(),
+        "inputs": run.inputs,
         "recipe": {"text": run.recipe.text, "overrides": overrides},
         "dataset": job.training.record(),
         "base": {

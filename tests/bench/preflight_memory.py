@@ -24,7 +24,7 @@ from foils.models import resolve_model
 from tests.bench.memory import Most, in_own_process
 from tests.conftest import BASE
 from training.loop.trainer import set_dropout
-from training.preflight.room import Batch, memory
+from training.preflight.room import Batch, memory_of
 
 QUERY_TOKENS, MINI_BATCH = 24, 16
 SETTINGS = [
@@ -67,7 +67,7 @@ def measured(rows, tokens, options):
         arguments = SentenceTransformerTrainingArguments(
             folder, max_steps=2, per_device_train_batch_size=rows, bf16="bf16" in options, **settings
         )
-        estimate = memory(model, arguments, batch)
+        estimate = memory_of(model, arguments, batch)
         loss = MultipleNegativesRankingLoss(model)
         if mini_batch:
             loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch)

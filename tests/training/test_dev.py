@@ -1,5 +1,7 @@
 """Held-out queries: which they are, what stays in training, and that they choose the checkpoint that is kept."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,6 +27,7 @@ from foils.texts import normalised
 from tests.conftest import BASE, SHARED
 from tests.fixtures.scifact_rows import scifact_rows
 from training.loop import curves, dev, guards
+from training.loop.trainer import load_checkpoint
 from training.recipe import DevConfig
 from training.rows.hold_out import hold_out, text_keys
 
@@ -72,7 +75,7 @@ def test_all_kinds_and_orders_hold_out_the_same_and_nothing_of_it_stays(pairs, r
     one, other = dev.dev_set(held, train, config), dev.dev_set(other_held, other_train, config)
     assert list(map(normalised, one.passages)) == list(map(normalised, other.passages))
     assert one.queries == other.queries
-    assert one.relevant == other.relevant
+    assert one.qrels == other.qrels
     assert "of another kind" not in other.passages
 
 
@@ -113,23 +116,6 @@ def test_the_recipe_part_is_checked():
         dev.trainer_defaults(DevConfig(queries=1, every=2.5), 8)
 
 
-@given(st.data())
-@settings(max_examples=40)
-def test_metrics_are_those_of_sentence_transformers(data):
-    """Random scores; ties are left out, since the two break them in other ways."""
-    size = data.draw(st.integers(1, 14))
-    scores = data.draw(st.lists(st.permutations(range(size)), min_size=1, max_size=4))
-    relevant = [sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=3))) for _ in scores]
-    rankings = {str(q): {str(p): float(score) for p, score in enumerate(row)} for q, row in enumerate(scores)}
-    ours = dev.measure(rankings, relevant)
-    theirs = InformationRetrievalEvaluator(
-        {str(q): "" for q in range(len(scores))},
-        {str(p): "" for p in range(size)},
-        {str(q): set(map(str, positives)) for q, positives in enumerate(relevant)},
-    ).compute_metrics([[{"corpus_id": p, "score": score} for p, score in hits.items()] for hits in rankings.values()])
-    assert np.mean(ours) == pytest.approx(theirs["ndcg@k"][10])
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Twelve steps that train away from the positives, which two measurements without a better one end early."""
@@ -160,7 +146,7 @@ def run(tmp_path_factory):
 def test_the_best_checkpoint_is_the_one_that_is_kept(run):
     out, trainer, evaluator, untouched = run
     found = dev.summary(trainer.state, CONFIG, out / "eval")
-    scores = dev.measurements(trainer.state.log_history)
+    scores = {row["step"]: row[dev.LOGGED] for row in trainer.state.log_history if dev.LOGGED in row}
     assert scores[0] == pytest.approx(untouched[dev.METRIC])
     assert found["best"]["step"] == trainer.state.best_global_step
     assert found["best"]["value"] == pytest.approx(max(value for step, value in scores.items() if step), abs=1e-6)
@@ -170,6 +156,28 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(run):
         saved = load_file(out / f"checkpoint-{step}" / "model.safetensors")
         assert torch.equal(saved["embeddings.word_embeddings.weight"], now["embeddings.word_embeddings.weight"]) is same
     assert len(list(out.glob("checkpoint-*"))) == 2
+
+
+def test_a_best_checkpoint_that_cannot_be_loaded_is_refused(run):
+    """The library would log it and keep the last weights."""
+    out, trainer, _, _ = run
+    for damage in (lambda file: file.write_bytes(file.read_bytes()[:100]), lambda file: shutil.rmtree(file.parent)):
+        folder = shutil.copytree(out / f"checkpoint-{trainer.state.best_global_step}", out / "checkpoint-999")
+        damage(folder / "model.safetensors")
+        with pytest.raises(UserError, match=r"the best checkpoint, .*checkpoint-999, cannot be loaded .* --fresh"):
+            load_checkpoint(trainer, 999)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_measure_is_that_of_sentence_transformers(run):
+    _, trainer, evaluator, _ = run
+    queries, passages = (
+        {str(number): text for number, text in enumerate(texts)}
+        for texts in (evaluator.dev.queries, evaluator.dev.passages)
+    )
+    relevant = {query: {*positives} for query, positives in evaluator.dev.qrels.items()}
+    theirs = InformationRetrievalEvaluator(queries, passages, relevant)(trainer.model)
+    assert evaluator(trainer.model)[dev.METRIC] == pytest.approx(theirs["cosine_ndcg@10"])
 
 
 def test_no_better_measurement_stops_early_and_a_better_base_is_told(run, caplog):
@@ -217,7 +225,8 @@ def test_a_cross_encoder_ranks_the_likely_passages(tmp_path):
     dev_set = dev.dev_set(held, train, DevConfig(passages=10))
     likely = dev.candidates(dev_set, 5)
     assert all(len(set(passages)) == 5 for passages in likely)
-    assert all(set(positives) <= set(passages) for positives, passages in zip(dev_set.relevant, likely, strict=True))
+    for positives, passages in zip(dev_set.qrels.values(), likely, strict=True):
+        assert {*map(int, positives)} <= {*passages}
     model = CrossEncoder(str(SHARED / "models" / "cross-encoder-mini"), max_length=32)
     config = DevConfig(queries=4, rerank=5)
     scores = dev.DevEvaluator(dev_set, "cross-encoder", config, 8)(model, str(tmp_path), 0, 3)

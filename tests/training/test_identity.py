@@ -222,18 +222,17 @@ def test_batches_by_length_were_another_order(recipe, tmp_path):
         train.main(recipe(), tmp_path / "m", 1)
 
 
-def test_an_interrupted_run_of_an_earlier_form_ends_in_one_line(recipe, tmp_path):
-    partial = interrupt(recipe(*LONG), tmp_path / "m")
+EARLIER = "differs: its record, which an earlier version wrote; name another output"
+
+
+def test_what_an_earlier_version_left_is_kept_and_refused_in_one_line(recipe, tmp_path):
+    partial, out = interrupt(recipe(*LONG), tmp_path / "m"), tmp_path / "finished"
     (partial / INPUTS).write_text(json.dumps({"recipe": "9f86d081884c7d65", "base": "x", "packages": {}}))
-    with pytest.raises(UserError, match="of a run that differs: its record, which an earlier version wrote"):
+    with pytest.raises(UserError, match=EARLIER):
         train.main(recipe(*LONG), tmp_path / "m", 1)
-
-
-def test_a_record_of_an_earlier_form_is_kept_and_refused_in_one_line(recipe, tmp_path):
-    out = tmp_path / "model"
     train.main(recipe(), out, 1)
     edit(out / "run.json", lambda content: content["inputs"].update(recipe="9f86d081884c7d65"))
     before = files_of(out)
-    with pytest.raises(UserError, match="differs: its record, which an earlier version wrote; name another output"):
+    with pytest.raises(UserError, match=EARLIER):
         train.main(recipe(), out, 1)
     assert files_of(out) == before

@@ -18,10 +18,10 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from foils.errors import UserError
 from tests.fixtures import tiny
+from tests.fixtures.training import TEXTS
 from training.model.lora import merge, wrap
 from training.recipe import LoraConfig
 
-TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus", "bats hear moths", "cows chew twice"]
 ROWS = Dataset.from_dict({"query": [f"who? {text}" for text in TEXTS], "positive": TEXTS})
 PAIRS = Dataset.from_dict(
     {"query": ["who?"] * 6, "passage": TEXTS, "label": [float(number % 2) for number in range(6)]}

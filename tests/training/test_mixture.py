@@ -1,15 +1,13 @@
 """Further data beside the data set, with shares; kinds with shares; rows that are streamed."""
 
 import json
-import shutil
-import subprocess
-import sys
 from collections import Counter
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import DataLoader
 
 from builders.dataset.folder import write_config
 from foils.errors import UserError
@@ -227,28 +225,6 @@ def test_a_later_file_without_a_text(load, tmp_path, second, streaming):
         list(islice(load(*overrides, also=[{"dataset": f'"{folder}"', "share": 0.04}]).rows, 400))
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_negatives_are_taken_in_the_order_of_their_numbers(load, tmp_path, streaming):
-    columns = {"query": ["a"], "answer": ["b"], "negative_10": ["x"], "negative_2": ["y"]}
-    pq.write_table(pa.table(columns), tmp_path / "some.parquet")
-    overrides = ("streaming=true", "trainer.max_steps=100") if streaming else ()
-    training = load(*overrides, also=[{"dataset": f'"{tmp_path / "some.parquet"}"', "share": 0.02}])
-    texts = list(islice(training.rows, 0, 400)) if streaming else list(training.rows["some.parquet"])
-    assert {"query": "a", "positive": "b", "negative_1": "y", "negative_2": "x"} in texts
-
-
-def test_empty_and_missing_texts_of_the_main_data_set(load, data):
-    for name, rows, words in (
-        ("hole", {**MAIN, "positive": [*MAIN["positive"][:-1], ""]}, "dataset ours/hole: row 40: positive is empty"),
-        ("short", {"query": ["a"], "negative_1": ["b"]}, "ours/short: query, negative_1 leave a doubt"),
-        ("numbers", {**MAIN, "negative_1": list(range(N))}, "column 'negative_1' holds int64 and not text"),
-    ):
-        write_config(data / "ours", name, pa.table(rows))
-        with pytest.raises(UserError, match=words):
-            load(f"kind={name}")
-        shutil.rmtree(data / "ours" / name)
-
-
 def test_a_stream_comes_in_blocks_of_one_source_in_their_shares(load, data):
     training = load(
         "streaming=true", "trainer.max_steps=20", also=[general(data, share=0.25), triplets(data, share=0.25)]
@@ -302,33 +278,8 @@ def test_what_a_stream_cannot_do(load, data, overrides, share, words):
         load("streaming=true", *overrides, also=[general(data, **({"share": share} if share else {}))])
 
 
-READ_AHEAD = """
-import json, os, sys
-from itertools import chain, islice
-from pathlib import Path
-from torch.utils.data import DataLoader
-from foils.recipe import load_recipe
-from tests.fixtures.training import NUMBERED as MAIN
-from tests.fixtures.training import N
-from training.rows import mixture
-from training.rows.source import resolve
-from training.recipe import TrainRecipe
-
-config = load_recipe(Path(sys.argv[1]), ["streaming=true", "trainer.max_steps=9"], TrainRecipe).config
-rows = mixture.load(config, resolve(config.dataset, config.revision)).rows
-batches = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=list)
-print(json.dumps([row["query"] for row in chain.from_iterable(islice(batches, 10))]), flush=True)
-os._exit(0)  # threads of the libraries that are still under way have been seen to abort the interpreter's end
-"""
-
-
-def test_workers_that_read_ahead_do_not_read_rows_twice(recipe, load, tmp_path):
-    # In a process of its own, as a training is: workers are forked, and this one has a Hub's and other threads.
-    recipe()
-    read = subprocess.run(
-        [sys.executable, "-c", READ_AHEAD, tmp_path / "mixture.toml"], capture_output=True, text=True, check=False
-    )
-    assert read.returncode == 0, read.stderr
-    assert json.loads(read.stdout) == [
-        row["query"] for row in islice(load("streaming=true", "trainer.max_steps=9").rows, N)
-    ]
+def test_workers_that_read_ahead_do_not_read_rows_twice(load):
+    rows = load("streaming=true", "trainer.max_steps=9").rows
+    batches = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=list, multiprocessing_context="forkserver")
+    read = [row["query"] for row in chain.from_iterable(islice(batches, 10))]
+    assert read == [row["query"] for row in islice(rows, N)]

@@ -29,8 +29,8 @@ from tests.fixtures import ROOT, tiny
 from tests.fixtures.small_models import save_small_encoder, small_retriever
 from training import preflight, train
 from training.job import Job, Ready
-from training.preflight import checks, texts
-from training.preflight.findings import Report
+from training.preflight import room, texts
+from training.preflight.report import Report
 from training.recipe import TrainRecipe
 
 
@@ -147,8 +147,8 @@ def test_starved_samplers_are_refused(ready):
 def test_a_training_that_ends_early_is_reported(ready):
     rows = table_of(48, negative_1=["Noise." if row % 8 else f"Noise {row}." for row in range(48)])
     report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
-    assert report.figures.batches.steps < 12
-    assert f"training ends after {report.figures.batches.steps} of 12 planned steps" in report.table()
+    assert report.figures["batches"].steps < 12
+    assert f"training ends after {report.figures['batches'].steps} of 12 planned steps" in report.table()
 
 
 def test_batches_larger_than_the_data(ready):
@@ -183,7 +183,7 @@ def test_repeated_queries_and_reused_negatives_are_counted():
 def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model):
     rows = table_of(10, positive=["word " * 50] * 5 + ["word"] * 5)
     report = preflight.examine(ready(rows, {"positive": "passage: "}))
-    positive = next(each for each in report.figures.tokens["rows"] if each.column == "positive")
+    positive = next(each for each in report.figures["tokens"]["rows"] if each.column == "positive")
     assert (positive.p50, positive.p95, positive.longest, positive.cut) == (5, 54, 54, 0.5)
     assert positive.longest > model.max_seq_length
     assert positive.read.startswith("[CLS] passage : word word")
@@ -235,8 +235,9 @@ def test_duplicates_in_batches_are_told_where_they_count(ready):
 def test_several_data_sets(ready):
     parts = {"mine": table_of(20), "general": table_of(6, positive=["It is not 0.", *[f"p{row}" for row in range(5)]])}
     report = preflight.examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
-    assert report.figures.batches.of_parts == {"mine": 1, "general": 1}
+    assert report.figures["batches"].of_parts == {"mine": 1, "general": 1}
     assert "general: query" in report.table()
+    assert "\ntexts     data set general: 0 repeated queries" in report.table()
     same, unused = sorted(refusal(report))
     assert same.startswith("data set general: 1 rows have their positive as a negative")
     assert "18 of 26 rows (69.2%) are unused" in unused
@@ -252,35 +253,31 @@ def test_a_stream_has_no_length(ready):
     report = preflight.examine(ready(stream, max_steps=7))
     said = report.table()
     assert said.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   of 4; 7 steps\n")
-    assert (report.figures.batches.steps, report.figures.streamed) == (7, 40)
+    assert (report.figures["batches"].steps, report.figures["streamed"]) == (7, 40)
     report.refuse()
 
 
-def test_no_room(ready):
+def test_no_room(ready, model):
     report = preflight.examine(ready(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
-    figures = report.figures
-    memory, disk = (msgspec.structs.replace(each, free=1_000_000) for each in (figures.memory, figures.disk))
-    assert disk.checkpoints == 3
-    assert disk.checkpoint == pytest.approx(3 * disk.model)
-    checked = Report(msgspec.structs.replace(figures, memory=memory, disk=disk))
-    checks.room(checked)
-    room, space = checked.problems
-    assert (room.key, space.key) == ("memory", "disk")
-    assert room.line == (
-        f"a step takes about {memory.need / 1e9:.1f} GB more on each process; allowed: 0.0 GB, which are free (cpu); "
-        "set trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use a cached "
+    memory, disk = (msgspec.structs.replace(report.figures[name], free=1_000_000) for name in ("memory", "disk"))
+    assert disk.parts["checkpoints (3)"] == 9 * sum(each.numel() * 4 for each in model.parameters())
+    checked = Report(report.plan)
+    room.check(checked, memory, disk)
+    problem, space = checked.problems
+    assert (problem.key, space.key) == ("memory", "disk")
+    assert problem.line == (
+        f"a step of each process takes about {memory.need / 1e6:.0f} MB; allowed: 1 MB, which are free (cpu); set "
+        "trainer.per_device_train_batch_size lower and trainer.gradient_accumulation_steps higher, or use a cached "
         "loss, trainer.gradient_checkpointing or a smaller max_seq_length, or set allow = ['memory']"
     )
     assert space.line == (
-        f"model and 3 checkpoints take {disk.need / 1e9:.1f} GB; allowed: 0.0 GB, which are free; free some, give "
-        "--out on another disk, or set trainer.save_total_limit lower"
+        f"model and checkpoints take about {disk.need / 1e6:.0f} MB; allowed: 1 MB, which are free (disk); free some, "
+        "give --out on another disk, or set trainer.save_total_limit lower"
     )
-    tight = Report(
-        msgspec.structs.replace(figures, memory=msgspec.structs.replace(memory, free=int(memory.need / 0.9)))
-    )
-    checks.room(tight)
+    tight = Report(report.plan)
+    room.check(tight, msgspec.structs.replace(memory, free=int(memory.need / 0.9)), report.figures["disk"])
     assert not tight.problems
-    assert tight.warnings == ["a step takes about 90% of the memory that is free"]
+    assert tight.warnings == ["a step of each process takes about 90% of the memory that is free"]
 
 
 def test_memory_is_about_what_a_training_takes():
@@ -297,10 +294,10 @@ def test_a_cross_encoder_reads_pairs(ready, tmp_path):
     small = CrossEncoder(str(save_small_encoder(tmp_path / "m")), num_labels=1, max_length=32)
     given = ready(pairs, model=small, originals=rows)
     report = preflight.examine(given)
-    assert report.figures.batches.batches == 4
-    (lengths,) = report.figures.tokens["rows"]
+    assert report.figures["batches"].batches == 4
+    (lengths,) = report.figures["tokens"]["rows"]
     assert (lengths.column, lengths.longest, lengths.read) == ("query+passage", 6, "[CLS] a b [SEP] c [SEP]")
-    assert report.figures.texts["rows"].positives_as_negatives == 1
+    assert report.figures["texts"]["rows"].positives_as_negatives == 1
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

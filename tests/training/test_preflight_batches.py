@@ -48,12 +48,6 @@ def test_shared_negatives_starve_the_sampler(trainer):
     assert (dropped.announced, dropped.batches, dropped.steps, dropped.unused) == (12, 0, 0, 400)
 
 
-def test_labels_do_not_count_but_the_same_text_in_another_column_does(trainer):
-    rows = Dataset.from_dict({"query": ["a", "b"], "positive": ["b", "c"], "label": [1.0, 1.0]})
-    found = counted(trainer(rows, per_device_train_batch_size=2))
-    assert (found.announced, found.batches, found.unused) == (1, 1, 1)  # "b" keeps them apart; the second is cut off
-
-
 @pytest.mark.parametrize(
     ("changed", "steps", "planned", "epochs"),
     [
@@ -102,11 +96,16 @@ def test_two_processes_share_the_batches(trainer, sampler, several):
 def test_the_trainer_takes_the_steps_that_were_counted(trainer, accumulation, drop_last):
     made = trainer(
         starved(rows=41, negatives=6), per_device_train_batch_size=4, gradient_accumulation_steps=accumulation,
-        num_train_epochs=2, dataloader_drop_last=drop_last, seed=5,
+        dataloader_drop_last=drop_last, seed=5,
     )  # fmt: skip
     found = counted(made)
     assert made.train().global_step == found.steps
     assert made.state.max_steps == found.planned_steps
+
+
+def test_a_single_batch_that_takes_too_long_is_given_up(trainer):
+    found = counted(trainer(starved()), budget_s=-1)
+    assert (found.announced, found.batches, found.exact, found.of_parts) == (13, 13, False, {"rows": 13})
 
 
 def test_what_takes_too_long_is_extrapolated_and_said_to_be(trainer):

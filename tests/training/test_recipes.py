@@ -12,13 +12,12 @@ from foils.loading import own_prompts
 from foils.models import EMBEDDED_MODELS
 from foils.recipe import load_recipe
 from tests.fixtures import ROOT, tiny
+from tests.fixtures.training import ROWS, TEXTS
 from training import train
 from training.model.base import load_retriever, prompts_of, read_at_most
 from training.recipe import TrainRecipe
 
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.toml"))
-TEXTS = ["owls hunt mice", "bees dance", "eels swim far", "ants grow fungus", "bats hear moths", "cows chew twice"]
-ROWS = {"query": [f"who? {text}" for text in TEXTS], "positive": TEXTS, "negative_1": TEXTS[1:] + TEXTS[:1]}
 # Recipe -> prompts of queries and passages, and the pooling that the saved model must have.
 WANTED = {
     "e5-base-v2": ("query: ", "passage: ", "mean"),

@@ -8,15 +8,13 @@ import subprocess
 import sys
 import time
 
-import pyarrow as pa
 import pytest
 import torch
 
-from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.fixtures import ROOT, commands, tiny
 from tests.fixtures.small_disk import on_a_small_disk
-from tests.fixtures.training import TEXTS
+from tests.fixtures.training import TEXTS, recipe_for
 from training import train
 from training.loop.checkpoints import CHECKPOINTS, INPUTS, MARK, last_checkpoint
 from training.loop.trainer import _remedy
@@ -30,15 +28,12 @@ STEPS = 10  # of 4 an epoch: the order of rows in the third must come out right 
 def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     rows = {"query": [f"who? {text}" for text in EIGHT], "positive": EIGHT, "negative_1": EIGHT[1:] + EIGHT[:1]}
-    write_config(folder / "dataset", "bm25", pa.table(rows))
-    base = tiny.retriever("mean", folder / "base")
-    path = folder / "train.toml"
-    path.write_text(
-        f'dataset = "{folder / "dataset"}"\nkind = "bm25"\nbase = "{base}"\nmax_seq_length = 32\nprecision = "fp32"\n'
-        f"[trainer]\nmax_steps = {STEPS}\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
-        'save_strategy = "steps"\nsave_steps = 1\nlogging_steps = 3\nwarmup_steps = 2\n'
+    recipe_for(
+        *(folder, tiny.retriever("mean", folder / "base"), rows, 'max_seq_length = 32\nprecision = "fp32"\n'),
+        f"max_steps = {STEPS}\nper_device_train_batch_size = 2\nlearning_rate = 1e-3\n"
+        'save_strategy = "steps"\nsave_steps = 1\nlogging_steps = 3\nwarmup_steps = 2\n',
     )
-    return path
+    return folder / "train.toml"
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +43,19 @@ def undisturbed(recipe):
     return out
 
 
-def command(recipe, out):
-    return [sys.executable, "-m", "training.train", str(recipe), "--out", str(out), "--threads", str(_threads())]
-
-
-def _threads():
-    return os.cpu_count() or 1
+def command(recipe, out, *overrides):
+    values = [word for override in overrides for word in ("--set", override)]
+    threads = str(os.cpu_count() or 1)
+    return [sys.executable, "-m", "training.train", str(recipe), "--out", str(out), "--threads", threads, *values]
 
 
 def steps_of(folder):
     return [int(path.name.rpartition("-")[2]) for path in (folder / CHECKPOINTS).glob("checkpoint-*")]
 
 
-def kill_at(recipe, out, step):
+def kill_at(step, recipe, out, *overrides):
     """Kills a run as soon as the folder of a checkpoint is there, whole or not."""
-    run = commands.Popen(command(recipe, out), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    run = commands.Popen(command(recipe, out, *overrides), stderr=subprocess.PIPE, text=True, cwd=ROOT)
     deadline = time.monotonic() + 600
     while max(steps_of(out.with_name(f"{out.name}.partial")), default=0) < step:
         assert run.poll() is None, run.stderr.read()
@@ -73,13 +66,16 @@ def kill_at(recipe, out, step):
     run.stderr.close()
 
 
-def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed):
-    out = recipe.parent / "killed"
+@pytest.mark.parametrize("overrides", [(), ("streaming=true",)])
+def test_kill_9_at_random_steps_costs_no_bit(recipe, undisturbed, overrides):
+    out = recipe.parent / f"killed{len(overrides)}"
+    if overrides:
+        (undisturbed,) = train.main(load_recipe(recipe, overrides, TrainRecipe), recipe.parent / "undisturbed-stream")
     first, second = sorted(random.Random(5).sample(range(2, STEPS), 2))
-    kill_at(recipe, out, first)
+    kill_at(first, recipe, out, *overrides)
     assert not out.exists()
-    kill_at(recipe, out, second)
-    finished = commands.run(command(recipe, out), capture_output=True, text=True, check=False, cwd=ROOT)
+    kill_at(second, recipe, out, *overrides)
+    finished = commands.run(command(recipe, out, *overrides), capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     expected, found = (json.loads((folder / "run.json").read_text()) for folder in (undisturbed, out))
     assert found["training"]["resumed_from"] in {second - 1, second}

@@ -105,14 +105,6 @@ def test_a_tag_is_resolved_recorded_and_refused_once_it_moves(hub, recipe, tmp_p
     assert record(tmp_path / "by-commit")["model"] == found["model"]
 
 
-def test_a_branch_may_move(hub, recipe, tmp_path):
-    put_dataset(hub, tmp_path, "bob/branch")
-    train.main(recipe("dataset=bob/branch", "revision=main"), tmp_path / "m")
-    moved = put_dataset(hub, tmp_path, "bob/branch", tag=None, configs={"bm25": {**ROWS, "query": ROWS["query"][::-1]}})
-    train.main(recipe("dataset=bob/branch", "revision=main"), tmp_path / "n")
-    assert record(tmp_path / "n")["dataset"]["revision"] == moved
-
-
 @pytest.mark.parametrize(
     ("scene", "overrides", "words"),
     [
@@ -239,11 +231,6 @@ def test_two_processes_train_and_one_publishes(hub, tmp_path):
     assert hub.repo("model", "alice/two").private
     assert set(hub.repo("model", "alice/two").tags) == {"v1.0.0"}
     assert sum(request.path.endswith("/tag/" + request.path.rpartition("/")[2]) for request in hub.requests) == 1
-
-
-def test_a_folder_that_is_no_model(tmp_path):
-    with pytest.raises(UserError, match=r"holds no finished run \(run.json is missing"):
-        publish_model(tmp_path, Target("alice/none"))
 
 
 def test_a_repository_with_records_and_cards_of_another_kind(hub, model):

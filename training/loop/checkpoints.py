@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -32,6 +32,24 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS, INPUTS, MARK, MODEL = "checkpoints", "inputs.json", "complete.json", "model"
 
 
+def decided_by_first(decide: Callable[[], Any]) -> Any:
+    """Calls a function on the first process, and returns what it returned on all; every process must call this.
+
+    Raises:
+        UserError: the function raised one; then every process does.
+    """
+    found, refusal = None, None
+    if PartialState().is_main_process:
+        try:
+            found = decide()
+        except UserError as error:
+            refusal = str(error)
+    found, refusal = broadcast_object_list([found, refusal])
+    if refusal is not None:
+        raise UserError(refusal)
+    return found
+
+
 @contextmanager
 def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | None]:
     """The folder that a run writes to, with what an earlier attempt at it left there; None for a run that is done.
@@ -42,22 +60,18 @@ def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | N
     Raises:
         UserError: another process is writing there, or it holds work of another run.
     """
-    partial, refusal, done = out.with_name(f"{out.name}.partial"), None, False
+    partial = out.with_name(f"{out.name}.partial")
     with ExitStack() as held:
-        if PartialState().is_main_process:
-            try:
-                recover(out)
-                done = not fresh and not partial.exists() and run.is_done(out)
-                if not done:
-                    held.enter_context(locked(out))
-                    partial.mkdir(parents=True, exist_ok=True)
-                    done = _prepared(partial, out, run, fresh=fresh)
-            except UserError as error:
-                refusal = str(error)
-        refusal, done = broadcast_object_list([refusal, done])
-        if refusal is not None:
-            raise UserError(refusal)
-        yield None if done else partial
+
+        def is_done() -> bool:
+            recover(out)
+            if not fresh and not partial.exists() and run.is_done(out):
+                return True
+            held.enter_context(locked(out))
+            partial.mkdir(parents=True, exist_ok=True)
+            return _prepared(partial, out, run, fresh=fresh)
+
+        yield None if decided_by_first(is_done) else partial
 
 
 def finish(partial: Path, out: Path) -> None:
@@ -115,7 +129,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     if changed:
         logger.info("%s: goes on although these differ, which is recorded: %s", out, listed(changed))
     noted = {"changes": [*before["changes"], *changed], "fresh": replaces}
-    write_files(partial, {INPUTS: json.dumps({"inputs": run.inputs(), "surroundings": around, **noted}).encode()})
+    write_files(partial, {INPUTS: json.dumps({"inputs": run.inputs, "surroundings": around, **noted}).encode()})
     return False
 
 
@@ -161,10 +175,8 @@ class Checkpoints(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks for a checkpoint when it is time by the first process's clock: all must save at the same step."""
-        if self._minutes:
-            (due,) = broadcast_object_list([perf_counter() - self._saved >= 60 * self._minutes])
-            if due:
-                control.should_save, self._saved = True, perf_counter()
+        if self._minutes and decided_by_first(lambda: perf_counter() - self._saved >= 60 * self._minutes):
+            control.should_save, self._saved = True, perf_counter()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Marks the checkpoint that was just written, once every process has written its part."""

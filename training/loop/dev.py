@@ -6,7 +6,7 @@ training rows, chosen by a hash of their texts. Negatives are left out, since ea
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ Scores = npt.NDArray[np.float64]
 
 
 class DevSet(Struct, frozen=True):
-    """Queries and passages, in the order of their hashes; `relevant` has each query's places among `passages`."""
+    """Queries and passages, in the order of their hashes; in `qrels` and rankings their numbers are their ids."""
 
     queries: list[str]
     passages: list[str]
-    relevant: list[list[int]]
+    qrels: dict[str, dict[str, int]]
 
 
 def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config: DevConfig) -> DevSet:
@@ -46,21 +46,16 @@ def dev_set(dev_rows: Dataset, train_rows: Dataset | dict[str, Dataset], config:
     `config.passages` further passages come from the rows to train on; of several sources, from the first.
     """
     query_keys, positive_keys = (text_keys(dev_rows, column).tolist() for column in ("query", "positive"))
-    queries = _by_key(query_keys, dev_rows["query"])
-    passages = _by_key(positive_keys, dev_rows["positive"])
+    queries, passages = _by_key(query_keys, dev_rows["query"]), _by_key(positive_keys, dev_rows["positive"])
     first = next(iter(train_rows.values())) if isinstance(train_rows, dict) else train_rows
     keys, rows = np.unique(text_keys(first, "positive"), return_index=True)
-    others = np.flatnonzero(~np.isin(keys, np.fromiter(passages, np.uint64, len(passages))))[: config.passages]
-    passages |= dict(zip(keys[others].tolist(), first.select(rows[others])["positive"], strict=True))
-    number = {key: position for position, key in enumerate(sorted(passages))}
-    relevant: dict[int, set[int]] = {key: set() for key in sorted(queries)}
+    others = np.flatnonzero(~np.isin(keys, np.array(positive_keys, np.uint64)))[: config.passages]
+    passages |= _by_key(keys[others].tolist(), first.select(rows[others])["positive"])
+    query_ids, passage_ids = ({key: str(n) for n, key in enumerate(sorted(each))} for each in (queries, passages))
+    qrels: dict[str, dict[str, int]] = {name: {} for name in query_ids.values()}
     for query, positive in zip(query_keys, positive_keys, strict=True):
-        relevant[query].add(number[positive])
-    return DevSet(
-        [queries[key] for key in sorted(queries)],
-        [passages[key] for key in sorted(passages)],
-        [sorted(positives) for positives in relevant.values()],
-    )
+        qrels[query_ids[query]][passage_ids[positive]] = 1
+    return DevSet([queries[key] for key in query_ids], [passages[key] for key in passage_ids], qrels)
 
 
 class DevEvaluator(BaseEvaluator):
@@ -81,7 +76,9 @@ class DevEvaluator(BaseEvaluator):
         self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """Returns the mean over the queries, 0 to 1; stores each query's nDCG@10 in `output_path`."""
-        scores = measure(self._retrieved(model) if self._likely is None else self._reranked(model), self.dev.relevant)
+        rankings = self._retrieved(model) if self._likely is None else self._reranked(model)
+        found = per_query_scores(rankings, self.dev.qrels)  # ties broken as trec_eval breaks them
+        scores = [found[query][MAIN_METRIC] for query in self.dev.qrels]
         if output_path is not None and steps >= 0 and PartialState().is_main_process:
             Path(output_path).mkdir(parents=True, exist_ok=True)
             np.save(score_file(Path(output_path), steps), np.array(scores))
@@ -120,16 +117,9 @@ def candidates(dev: DevSet, depth: int) -> list[list[int]]:
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
     passages = vectors.fit_transform(dev.passages)
     likeness = (vectors.transform(dev.queries) @ passages.T).toarray()  # (n_queries, n_passages)
-    for row, positives in enumerate(dev.relevant):
-        likeness[row, positives] = np.inf
+    for row, positives in enumerate(dev.qrels.values()):
+        likeness[row, list(map(int, positives))] = np.inf
     return np.argsort(-likeness, axis=1, kind="stable")[:, :depth].tolist()  # type: ignore[no-any-return]
-
-
-def measure(rankings: Rankings, relevant: Sequence[Sequence[int]]) -> list[float]:
-    """nDCG@10 of each query, in order; ties broken as trec_eval breaks them."""
-    qrels = {str(query): {str(passage): 1 for passage in positives} for query, positives in enumerate(relevant)}
-    scores = per_query_scores(rankings, qrels)
-    return [scores[query][MAIN_METRIC] for query in qrels]
 
 
 def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
@@ -156,15 +146,6 @@ def trainer_defaults(config: DevConfig, batch_size: int) -> dict[str, Any]:
     }
 
 
-def measurements(log_history: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Step -> dev score, 0 to 1, in the order of steps; step 0 is the untouched base.
-
-    >>> measurements([{"step": 0, "eval_nDCG@10": 0.5}, {"step": 5, "loss": 1.0}, {"step": 5, "eval_nDCG@10": 0.6}])
-    {0: 0.5, 5: 0.6}
-    """
-    return {int(row["step"]): float(row[LOGGED]) for row in log_history if LOGGED in row}
-
-
 def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, Any]:
     """Sums up the measurements for the run record, and warns where no checkpoint beats the base.
 
@@ -174,7 +155,7 @@ def summary(state: TrainerState, config: DevConfig, folder: Path) -> dict[str, A
         `base`, `best` and `last`, each with step, value and 95 % interval; best and last with their difference from
         the base and its interval, paired by query. The best is the best of trained checkpoints.
     """
-    scores = measurements(state.log_history)
+    scores = {int(row["step"]): float(row[LOGGED]) for row in state.log_history if LOGGED in row}
     trained = {step: value for step, value in scores.items() if step > 0}
     best, last = max(trained, key=lambda step: trained[step]), max(trained)  # ties broken by step, as by the trainer
     base = _per_query(folder, 0)
@@ -225,7 +206,4 @@ def _estimate(folder: Path, step: int, value: float, base: Scores | None = None)
 
 def _by_key(keys: Sequence[int], texts: Sequence[str]) -> dict[int, str]:
     """Hash -> text; of texts that differ in case or white space the smallest, whatever the order of rows."""
-    found: dict[int, str] = {}
-    for key, text in zip(keys, texts, strict=True):
-        found[key] = min(text, found.get(key, text))
-    return found
+    return dict(sorted(zip(keys, texts, strict=True), reverse=True))

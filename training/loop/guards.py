@@ -1,6 +1,5 @@
 """Stops a training at the first loss or weight that is not a number, before a checkpoint holds it."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +8,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from foils.errors import UserError
 
-REMEDY = "lower trainer.learning_rate or give it trainer.warmup_steps, or try --set precision=fp32"
+REMEDY = (
+    "checkpoints of earlier steps hold numbers only and stay; lower trainer.learning_rate or give it "
+    "trainer.warmup_steps, or try --set precision=fp32"
+)
 
 
 class StopOnNaN(TrainerCallback):
@@ -18,19 +20,15 @@ class StopOnNaN(TrainerCallback):
     It looks at each loss as it is computed, before gradients and weights see it, and at the weights before each
     checkpoint and at the end. So the last checkpoint is good. The trainer's own filter shows the mean of earlier losses
     in place of a NaN; set `logging_nan_inf_filter=False`.
-
-    Args:
-        loss: that the trainer is given.
     """
 
     def __init__(self, loss: nn.Module) -> None:
         self._state: TrainerState | None = None
-        self._folder = Path()
         loss.register_forward_hook(self._look)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Remembers where the trainer keeps its step and its checkpoints."""
-        self._state, self._folder = state, Path(args.output_dir)
+        """Remembers where the trainer keeps its step."""
+        self._state = state
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """Looks at the weights before they are saved."""
@@ -48,21 +46,11 @@ class StopOnNaN(TrainerCallback):
         parts = list(output.values()) if isinstance(output, dict) else [output]
         value = torch.stack([part.detach().float() for part in parts]).sum()
         if not torch.isfinite(value):
-            raise UserError(
-                f"training: the loss is {value.item()} at step {self._state.global_step + 1}. {self._kept()}; {REMEDY}"
-            )
+            raise UserError(f"training: the loss is {value.item()} at step {self._state.global_step + 1}; {REMEDY}")
 
     def _refuse_weights(self, model: nn.Module, step: int) -> None:
         bad = [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]
         if bad:
             raise UserError(
-                f"training: {len(bad)} weights hold NaN or infinity after step {step}, {bad[0]} first. "
-                f"{self._kept()}; {REMEDY}"
+                f"training: {len(bad)} weights hold NaN or infinity after step {step}, {bad[0]} first; {REMEDY}"
             )
-
-    def _kept(self) -> str:
-        """Says what is left of the run."""
-        steps = [int(folder.name.rpartition("-")[2]) for folder in self._folder.glob("checkpoint-*")]
-        if not steps:
-            return "No checkpoint was made yet"
-        return f"The checkpoint of step {max(steps)} holds numbers only and stays"

@@ -5,13 +5,13 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
 from transformers import (
@@ -22,22 +22,21 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from foils.errors import UserError
 from training import preflight
 from training.job import Job, Ready
 from training.loop import curves, dev
 from training.loop.arguments import training_arguments
-from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, last_checkpoint, seconds_before
+from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, decided_by_first, last_checkpoint, seconds_before
 from training.loop.guards import StopOnNaN
 from training.model import lora
+from training.preflight.room import LESS_MEMORY
 from training.recipe import TrainRecipe
 from training.rows.hold_out import hold_out, pairs_hash
 
 logger = logging.getLogger(__name__)
-
-# Two measurements of the same weights: sums in another order may swap two passages with nearly the same score.
-_SAME = 0.005
 
 
 def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
@@ -100,11 +99,12 @@ def train(ready: Ready) -> dict[str, Any]:
         UserError: pre-flight refuses, memory or disk space runs out, or the loss is not a number.
     """
     job, trainer = ready.job, ready.trainer
-    figures = _checked(ready)
+    figures = decided_by_first(partial(_checked, ready))
     outcome = _fit(trainer, job)
     if job.config.dev.queries:
         outcome["dev"] = dev.summary(trainer.state, job.config.dev, Path(trainer.args.output_dir) / "eval")
-        _check_best(trainer, outcome["dev"]["best"])
+        if PartialState().is_main_process:  # whose model is saved
+            load_checkpoint(trainer, outcome["dev"]["best"]["step"])
     outcome["history"] = curves.history(trainer.state.log_history)
     _save(ready)
     if PartialState().is_main_process:
@@ -113,20 +113,11 @@ def train(ready: Ready) -> dict[str, Any]:
 
 
 def _checked(ready: Ready) -> Any:
-    """Reports what this training will be; all processes refuse what the first one finds wrong."""
-    figures, refusal = None, None
-    if PartialState().is_main_process:
-        report = preflight.examine(ready)
-        logger.info("pre-flight\n%s", report.table())
-        figures = msgspec.to_builtins(report.figures)
-        try:
-            report.refuse(ready.job.config.allow)
-        except UserError as error:
-            refusal = str(error)
-    figures, refusal = broadcast_object_list([figures, refusal])
-    if refusal is not None:
-        raise UserError(refusal)
-    return figures
+    """Reports what this training will be, and refuses it where pre-flight finds what would waste it."""
+    report = preflight.examine(ready)
+    logger.info("pre-flight\n%s", report.table())
+    report.refuse(ready.job.config.allow)
+    return msgspec.to_builtins(report.figures)
 
 
 def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
@@ -137,7 +128,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
         `resumed_from` is the step that this one went on from (0 for the start).
     """
     arguments, config = trainer.args, job.config
-    (start,) = broadcast_object_list([last_checkpoint(job.folder) if PartialState().is_main_process else None])
+    start = decided_by_first(partial(last_checkpoint, job.folder))
     timed = arguments.save_strategy == "no"  # the recipe leaves it to us
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
@@ -162,6 +153,22 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     }
 
 
+def load_checkpoint(trainer: Trainer, step: int) -> None:
+    """Loads the best checkpoint: where that fails, or where the run was moved, the trainer goes on with the last one.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    folder = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+    try:
+        trainer._load_from_checkpoint(str(folder))  # noqa: SLF001
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"training: the best checkpoint, {folder}, cannot be loaded ({str(error).splitlines()[0]}); run again with "
+            "--fresh, or without [dev]"
+        ) from None
+
+
 def _save(ready: Ready) -> None:
     """Saves the trained model as its base was saved, once for all processes, without a card."""
     model, target = ready.trainer.model, ready.job.folder / MODEL
@@ -173,18 +180,6 @@ def _save(ready: Ready) -> None:
     if PartialState().is_main_process:
         shutil.rmtree(target, ignore_errors=True)  # of an attempt that was killed while it saved
         model.save_pretrained(str(target), create_model_card=False)
-
-
-def _check_best(trainer: Trainer, best: dict[str, Any]) -> None:
-    """Makes sure that the trainer ended with its best checkpoint: where that fails to load, it only logs so."""
-    if PartialState().is_main_process:
-        found = trainer.evaluator(trainer.model)[dev.METRIC]
-        if abs(found - best["value"]) > _SAME:
-            raise UserError(
-                f"training: the checkpoint of step {best['step']} had {dev.METRIC} {best['value']:.4f} on the held-out "
-                f"queries and what was loaded from it has {found:.4f}: it is damaged; run again from the start, or "
-                "without [dev]"
-            )
 
 
 class _LogsLast(TrainerCallback):
@@ -199,11 +194,7 @@ def _remedy(error: Exception, batch_size: int, folder: Path) -> str | None:
     """Says what to do about an error that more room would cure; None for any other."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return (
-            f"recipe: trainer.per_device_train_batch_size {batch_size}: memory ran out; set it lower and "
-            "trainer.gradient_accumulation_steps higher, or use a cached loss, gradient_checkpointing or a smaller "
-            "max_seq_length"
-        )
+        return f"recipe: trainer.per_device_train_batch_size {batch_size}: memory ran out; set it {LESS_MEMORY}"
     # torch reports a file that it cannot write by its own source line, and safetensors by the error's number.
     if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in text or "inline_container" in text:
         free = shutil.disk_usage(folder).free / 1e6

@@ -57,14 +57,8 @@ def matching_scale(
     were 2.9 on SciFact) and so do students (all-MiniLM's cosines 0.3, E5's a few hundredths). With a fixed scale a
     distillation would first of all pull a student's cosines together, or apart, which ranks nothing.
 
-    Args:
-        model: the student, before it is trained.
-        rows: `query`, `positive`, `negative_1` ... and `label`, the teacher's logits; the first 256 are looked at.
-        query_prompt: put before queries.
-        passage_prompt: put before passages.
-
-    Returns:
-        The scale, with two significant digits, so that it is the same in all processes.
+    The first 256 rows are looked at; their `label` has the teacher's logits. The scale has two significant digits, so
+    that it is the same in all processes.
     """
     sample = rows.select(range(min(len(rows), SAMPLE)))
     passages = [name for name in sample.column_names if name not in ("query", "label")]

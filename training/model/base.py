@@ -15,11 +15,7 @@ from training.recipe import Attention
 def load_retriever(location: str, attention: Attention | None = None, pooling: PoolingMode | None = None) -> Any:
     """A `SentenceTransformer` with weights in fp32.
 
-    Args:
-        location: the base's folder.
-        attention: the implementation; transformers' choice by default.
-        pooling: how token vectors become one, for a base that does not say it itself (a raw checkpoint, without
-            `modules.json`); there `mean` is the default.
+    A base without `modules.json`, a raw checkpoint, does not say how token vectors become one: by `mean` by default.
 
     Raises:
         UserError: the base is a model of another kind, its tokenizer does not fit, `pooling` is set for a base that

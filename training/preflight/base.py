@@ -6,16 +6,15 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from foils.errors import UserError
-from foils.loading import json_object, modules_of
+from foils.loading import check_retriever, json_object, modules_of
 from foils.models import ModelReference
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 ALLOWED = "an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
 _DECODERS = ("ForCausalLM", "LMHeadModel")
-_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+_HEADS = ("ForTokenClassification", "ForQuestionAnswering")
 # Encoder and decoder, of which sentence-transformers loads the encoder alone.
 _ENCODERS_OF_TWO = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "m2m_100", "marian", "pegasus")
-_MODEL_TYPES = {"CrossEncoder": "a reranker", "SparseEncoder": "a sparse encoder", "MultiVectorEncoder": "a ColBERT"}
 
 
 def check_base(base: ModelReference, task: str) -> None:
@@ -28,10 +27,11 @@ def check_base(base: ModelReference, task: str) -> None:
         UserError: it is a decoder, has another head, or no tokenizer; says what was found.
     """
     folder = Path(base.location)
-    found, remedy = _incomplete(folder) or _not_an_encoder(folder, task), "name another base"
+    if task == "retriever":
+        check_retriever(base.location, "name another base, or train this one with task = 'cross-encoder'")
+    found = _incomplete(folder) or _not_an_encoder(folder, task)
     if found is not None:
-        remedy = "name such a base, or train one with task = 'cross-encoder'" if "reranker" in found else remedy
-        raise UserError(f"base {base.name}: is {found}; allowed: {ALLOWED}; {remedy}")
+        raise UserError(f"base {base.name}: is {found}; allowed: {ALLOWED}; name another base")
     if not any(any(folder.rglob(name)) for name in TOKENIZERS):
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         remedy = "save its tokenizer beside it (tokenizer.save_pretrained(FOLDER))"
@@ -40,9 +40,6 @@ def check_base(base: ModelReference, task: str) -> None:
 
 def _not_an_encoder(folder: Path, task: str) -> str | None:
     """Says what a base is, if it cannot be trained for the task."""
-    kind = json_object(folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
-    if task == "retriever" and kind in _MODEL_TYPES:
-        return f"{_MODEL_TYPES[kind]} (model_type {kind} in config_sentence_transformers.json)"
     if (folder / "modules.json").exists():  # it is an embedding model, of whatever architecture
         return None
     config = json_object(folder / "config.json")
@@ -52,8 +49,8 @@ def _not_an_encoder(folder: Path, task: str) -> str | None:
     masked = model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if config.get("is_decoder") or (architectures.endswith(_DECODERS) and not masked):
         return f"a decoder, which reads a text from left to right only: {found}"
-    if task == "retriever" and architectures.endswith(_CLASSIFIERS):
-        return f"a reranker or classifier, whose head would be thrown away: {found}"
+    if task == "retriever" and architectures.endswith(_HEADS):
+        return f"a classifier, whose head would be thrown away: {found}"
     if model_type in _ENCODERS_OF_TWO or (masked and not config.get("is_encoder_decoder")):
         return None
     return f"not an encoder of text that transformers knows: {found}"

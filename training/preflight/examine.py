@@ -1,48 +1,46 @@
-"""Counts all figures of a training on the trainer that will run it, and checks them."""
+"""Looks at the trainer that will run a training: all figures, and what is wrong with them."""
 
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from datasets import Dataset, IterableDataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.sampler import BatchSamplers
 
+from foils import words
+from foils.records import Seen
 from training.job import Ready
 from training.losses.table import LOSSES, mini_batch_of
-from training.preflight import batches, checks, prompts, room, texts, tokens
-from training.preflight.findings import Figures, Plan, Report
+from training.preflight import batches, room, texts, tokens
+from training.preflight.report import Plan, Report
 
 STREAMED = 1_000
 """Rows of a stream that are looked at."""
+_MOST_NAMES = 6
 
 
 def examine(ready: Ready) -> Report:
     """Looks at data, model and arguments as the trainer has them; changes nothing, random numbers included."""
     job, trainer, model, arguments = ready.job, ready.trainer, ready.trainer.model, ready.trainer.args
-    rows = trainer.train_dataset
-    parts = _first_rows(rows) if isinstance(rows, IterableDataset) else _parts(rows)
-    originals = parts if ready.originals is None else _parts(ready.originals)
-    lengths = {name: tokens.counted(table, model, ready.prompts, arguments.seed) for name, table in parts.items()}
-    report = Report(
-        Figures(
-            plan=_plan(ready),
-            batches=batches.counted(trainer),
-            memory=_memory(ready, [each for columns in lengths.values() for each in columns]),
-            disk=room.disk(model, arguments, job.out, timed=job.config.checkpoint_minutes > 0),
-            tokens=lengths,
-            texts={name: texts.examined(table) for name, table in originals.items()},
-            seen=job.seen,
-            streamed=sum(map(len, parts.values())) if isinstance(rows, IterableDataset) else None,
-        )
+    rows, streamed = trainer.train_dataset, isinstance(ready.trainer.train_dataset, IterableDataset)
+    tables = _first_rows(rows) if streamed else _by_name(rows)
+    originals = tables if ready.originals is None else _by_name(ready.originals)
+    found = {name: texts.examined(table) for name, table in originals.items()}
+    lengths = {name: tokens.counted(table, model, ready.prompts, arguments.seed) for name, table in tables.items()}
+    report = Report(plan := _plan(ready), {"plan": plan})
+    batches.check(
+        report, batches.counted(trainer), found.values(), sum(map(len, tables.values())) if streamed else None
     )
-    for check in checks.ALL:
-        check(report)
-    checks.positions(report, tokens.positions_of(model))
-    lacking = prompts.missing(job.base.name, model, ready.prompts)
-    report.warnings += [lacking] if lacking else []
+    disk = room.disk_of(model, arguments, job.out, timed=job.config.checkpoint_minutes > 0)
+    room.check(report, _memory(ready, plan, lengths), disk)
+    tokens.check(report, lengths, tokens.positions_of(model))
+    texts.check(report, found)
+    _overlap(report, job.seen)
+    tokens.check_prompts(report, model)
     return report
 
 
-def _parts(rows: Dataset | dict[str, Dataset]) -> dict[str, Dataset]:
+def _by_name(rows: Dataset | dict[str, Dataset]) -> dict[str, Dataset]:
     return {"rows": rows} if isinstance(rows, Dataset) else dict(rows)
 
 
@@ -75,15 +73,29 @@ def _plan(ready: Ready) -> Plan:
     )
 
 
-def _memory(ready: Ready, lengths: list[tokens.Lengths]) -> room.Memory | None:
-    if not lengths:
-        return None
-    model, arguments, plan = ready.trainer.model, ready.trainer.args, _plan(ready)
+def _memory(ready: Ready, plan: Plan, lengths: Mapping[str, Sequence[tokens.Lengths]]) -> room.Room | None:
+    model, arguments = ready.trainer.model, ready.trainer.args
     columns = dict[str, int]()
-    for each in lengths:
+    for each in (each for some in lengths.values() for each in some):
         read = min(each.longest, plan.max_seq_length or each.longest)
         columns[each.column] = max(read, columns.get(each.column, 1))
+    if not columns:
+        return None
     mini_batch = None if isinstance(model, CrossEncoder) else mini_batch_of(ready.job.config)
     merged = arguments.device.type != "cpu"  # see training.loop.retriever.Trainer
     rows = arguments.per_device_train_batch_size
-    return room.memory(model, arguments, room.Batch(rows, columns, plan.in_batch_negatives, mini_batch, merged))
+    return room.memory_of(model, arguments, room.Batch(rows, columns, plan.in_batch_negatives, mini_batch, merged))
+
+
+def _overlap(report: Report, seen: Seen | None) -> None:
+    """Reports which evaluation sets data and base have seen."""
+    report.figures["seen"] = seen
+    if seen is not None:
+        data, base, compared = (
+            None if names is None else words.listed(names, _MOST_NAMES) or "none"
+            for names in (seen.data, seen.base, seen.compared_with)
+        )
+        known = f"with {data}; compared with {compared}"
+        unknown = "the data was not compared with any evaluation set: nothing is known"
+        report.lines.append(("overlap", unknown if data is None else known))
+        report.lines.append(("", f"evaluation sets that the base was trained on: {base or 'not known'}"))

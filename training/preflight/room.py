@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import psutil
 import torch
 from msgspec import Struct
 from sentence_transformers import CrossEncoder
 
-from training.preflight.tokens import limit_of, positions_of
+from training.preflight.report import Problem, Report
 
-PROBE = 256
-"""Tokens of the longest text that is tried out; what is longer is extrapolated."""
-_TEXTS = 2
+LESS_MEMORY = (
+    "lower and trainer.gradient_accumulation_steps higher, or use a cached loss, trainer.gradient_checkpointing or a "
+    "smaller max_seq_length"
+)
+TIGHT = 0.8
+"""The share of free memory above which a step is warned of."""
+LEAST, PROBE = 4, 512
+"""Tokens of the shortest and the longest text that is tried out; a longer one is taken to keep as much a token."""
 # Multiples of the weights that an optimiser keeps in fp32.
 _STATES = {
     "sgd": 0.0,
@@ -52,49 +56,58 @@ class Batch(NamedTuple):
     merged: bool
 
 
-class Memory(Struct, frozen=True):
-    """The memory of one process, in bytes: a step needs `need` more than is held now, and `free` is there."""
+class Room(Struct, frozen=True):
+    """The bytes that a training takes beyond what it holds now, by what they are for, and those that are free."""
 
-    device: str
-    weights: int
-    gradients: int
-    optimiser: int
-    activations: int
-    need: int
+    of: str
+    parts: dict[str, int]
     free: int
 
-
-class Disk(Struct, frozen=True):
-    """The space on the disk, in bytes: saved weights, and checkpoints that are there at the same time."""
-
-    model: int
-    checkpoint: int
-    checkpoints: int
-    need: int
-    free: int
+    @property
+    def need(self) -> int:
+        """The sum of the parts."""
+        return sum(self.parts.values())
 
 
-def memory(model: Any, arguments: Any, batch: Batch) -> Memory:
+def check(report: Report, memory: Room | None, disk: Room) -> None:
+    """Checks memory of one process, None where no text could be measured, and disk."""
+    report.figures |= {"memory": memory, "disk": disk}
+    lower = f"set trainer.per_device_train_batch_size {LESS_MEMORY}"
+    other = "free some, give --out on another disk, or set trainer.save_total_limit lower"
+    for label, room, what, remedy in (
+        ("memory", memory, "a step of each process takes about {}", lower),
+        ("disk", disk, "model and checkpoints take about {}", other),
+    ):
+        if room is None:
+            continue
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in room.parts.items())
+        report.lines.append((label, f"about {_size(room.need)} more ({room.of}, {_size(room.free)} free): {parts}"))
+        if room.need > room.free:
+            free = f"{_size(room.free)}, which are free ({room.of})"
+            report.problems.append(Problem(label, what.format(_size(room.need)), free, remedy))
+        elif room.need > TIGHT * room.free:
+            report.warnings.append(what.format(f"{room.need / room.free:.0%} of the {label} that is free"))
+
+
+def memory_of(model: Any, arguments: Any, batch: Batch) -> Room:
     """Estimates the peak of a training.
 
-    A text of three lengths goes through the model as in training, with its dropout, attention and precision, and the
-    bytes that autograd keeps are added up. So no architecture needs a formula of its own.
+    The longest text of each column goes through the model as in training, with its dropout, attention and precision,
+    and the bytes that autograd keeps are added up. So no architecture needs a formula of its own.
 
     Against measured peaks of all-MiniLM-L6-v2 on a CPU (batches of 16 to 64 triplets, 64 to 256 tokens, fp32 and bf16,
     with and without dropout, cached loss; 1.1 to 8.5 GB; `python -m tests.bench.preflight_memory`) it was 8 % too low
     to 12 % too high. It is not measured on a GPU, and leaves out the guide of a GIST loss.
-
-    Args:
-        model: a SentenceTransformer or CrossEncoder, as it will be trained.
-        arguments: the trainer's.
-        batch: what goes through it.
     """
-    device, weights = torch.device(arguments.device).type, _bytes(model.parameters())
-    gradients, optimiser = _bytes(each for each in model.parameters() if each.requires_grad), states(model, arguments)
-    activations = int(_activations(model, arguments, batch))
-    is_there = next(iter(model.parameters())).device.type == device
-    need = gradients + optimiser + activations + (0 if is_there else weights)
-    return Memory(device, weights, gradients, optimiser, activations, need, free_bytes(device, arguments.world_size))
+    device = torch.device(arguments.device).type
+    parts = {
+        "gradients": _bytes(each for each in model.parameters() if each.requires_grad),
+        "optimiser": states(model, arguments),
+        "activations": int(_activations(model, arguments, batch)),
+    }
+    if next(iter(model.parameters())).device.type != device:
+        parts["weights"] = _bytes(model.parameters())
+    return Room(device, parts, free_bytes(device, arguments.world_size))
 
 
 def states(model: Any, arguments: Any) -> int:
@@ -104,15 +117,8 @@ def states(model: Any, arguments: Any) -> int:
     return int(4 * share * sum(each.numel() for each in model.parameters() if each.requires_grad))
 
 
-def disk(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
-    """Adds up what a training writes.
-
-    Args:
-        model: that is trained.
-        arguments: whether checkpoints are saved, and how many are kept.
-        output: the model's folder, which need not exist.
-        timed: whether checkpoints are made by the clock, whatever `save_strategy` says.
-    """
+def disk_of(model: Any, arguments: Any, output: Path, *, timed: bool) -> Room:
+    """Adds up what a training writes at `output`; `timed` checkpoints are made whatever `save_strategy` says."""
     weights, kept = _bytes(model.parameters()), 0
     strategy, last = getattr(arguments.save_strategy, "value", arguments.save_strategy), arguments.max_steps
     if timed or strategy != "no":
@@ -122,9 +128,9 @@ def disk(model: Any, arguments: Any, output: Path, *, timed: bool) -> Disk:
         kept = min(kept, math.ceil(arguments.num_train_epochs))
     elif strategy == "steps" and last > 0 and arguments.save_steps >= 1:
         kept = min(kept, math.ceil(last / arguments.save_steps))
-    checkpoint = weights + states(model, arguments)
+    parts = {"model": weights + _MARGIN, f"checkpoints ({kept})": kept * (weights + states(model, arguments))}
     folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    return Disk(weights, checkpoint, kept, weights + kept * checkpoint + _MARGIN, shutil.disk_usage(folder).free)
+    return Room("disk", parts, shutil.disk_usage(folder).free)
 
 
 def free_bytes(device: str, processes: int = 1) -> int:
@@ -152,13 +158,13 @@ def _within_container() -> float:
 def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     """The bytes of activations at the peak of a step."""
     layers, width = _of_config(model, "num_hidden_layers", 1), _of_config(model, "hidden_size", None)
-    constant, linear, square = _curve(model, arguments, width)
     groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
     if batch.merged and len(groups) > 1:
         groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
     if batch.mini_batch is not None:
         groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
-    each = [rows * (linear * tokens + square * tokens**2) for rows, tokens in groups]
+    constant = _kept(model, arguments, LEAST)  # such as the weights in a lower precision
+    each = [rows * _of_a_text(model, arguments, tokens, constant) for rows, tokens in groups]
     kept = max(each) if batch.mini_batch is not None else sum(each)
     if arguments.gradient_checkpointing:
         of_number = 2 if arguments.bf16 or arguments.fp16 else 4
@@ -170,26 +176,18 @@ def _activations(model: Any, arguments: Any, batch: Batch) -> float:
     return fixed + constant + kept + WORKING * max(each) / layers + scores + embeddings
 
 
-def _curve(model: Any, arguments: Any, width: int) -> tuple[float, float, float]:
-    """Bytes that the forward pass keeps: a constant, and for a text of n tokens `linear * n + square * n^2`.
-
-    They are measured on two texts, one of them padded; it leaves no trace.
-    """
+def _of_a_text(model: Any, arguments: Any, tokens: int, constant: int) -> float:
+    """The bytes that autograd keeps of a text, beside those that it keeps of any."""
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
-        return 0.0, 4.0 * width, 0.0
-    most = min(limit_of(model) or PROBE, positions_of(model) or PROBE, PROBE)
-    sizes = sorted({max(most // 4, 4), max(most // 2, 5), most})
-    kept = [_kept(model, arguments, tokens) for tokens in sizes]
-    if len(sizes) < 3:  # noqa: PLR2004 - a curve needs three points
-        return 0.0, kept[-1] / _TEXTS / sizes[-1], 0.0
-    square, linear, constant = np.polyfit(sizes, kept, 2)
-    return max(constant, 0.0), linear / _TEXTS, max(square, 0.0) / _TEXTS
+        return 4.0 * tokens * _of_config(model, "hidden_size", None)
+    probed = max(min(tokens, PROBE), 2 * LEAST)
+    return (_kept(model, arguments, probed) - constant) / 2 / (probed - LEAST) * tokens
 
 
 def _kept(model: Any, arguments: Any, tokens: int) -> int:
-    """The bytes that autograd keeps of a forward pass over two texts, the second half as long as the first."""
+    """The bytes that autograd keeps of the forward pass of two texts, the second half as long as the first."""
     storages: dict[int, int] = {}
-    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -216,7 +214,7 @@ def _kept(model: Any, arguments: Any, tokens: int) -> int:
         finally:
             model.train(mode)
     total = sum(storages.values())
-    del held
+    del held  # not before: another tensor could take the place of one that was counted
     return total
 
 
@@ -228,3 +226,12 @@ def _of_config(model: Any, name: str, default: int | None) -> int:
 
 def _bytes(tensors: Any) -> int:
     return sum(each.numel() * each.element_size() for each in tensors)
+
+
+def _size(n_bytes: float) -> str:
+    """A number of bytes in a unit that reads well.
+
+    >>> _size(90_900_000), _size(6_500_000_000)
+    ('91 MB', '6.5 GB')
+    """
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.0f} MB"  # noqa: PLR2004

@@ -1,13 +1,19 @@
 """The texts of a data set's rows: repeated ones, and those on both sides of a row."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from datasets import Dataset
 from msgspec import Struct
 from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
 
 from foils.words import shortened
+from training.preflight.report import Problem, Report
 from training.rows.hold_out import key_of, text_keys
 
+REUSED, REUSED_WARNED, FEWEST = 0.05, 0.01, 20
+"""Shares of rows with the same negative: refused above, warned of above, from `FEWEST` rows on."""
+FEWER_USES = "build with fewer uses of a negative (the selection rule max_uses)"
 _FIRST = 5
 
 
@@ -68,3 +74,29 @@ def examined(rows: Dataset) -> Texts:
 def text_columns(rows: Dataset) -> list[str]:
     """The columns that go into the model."""
     return [name for name in rows.column_names if name not in DEFAULT_LABEL_COLUMNS]
+
+
+def check(report: Report, tables: Mapping[str, Texts]) -> None:
+    """Checks positives among the negatives, and negatives that many rows have; `tables` are by data set."""
+    report.figures["texts"] = tables
+    for name, found in tables.items():
+        where, share = f"data set {name}: " if len(tables) > 1 else "", found.most_used / max(found.rows, 1)
+        line = f"{where}{found.repeated_queries:,} repeated queries"
+        if found.negatives:
+            line += f"; {found.negatives:,} distinct negatives, the most used in {found.most_used:,} rows"
+            line += f"; {found.shared / found.rows:.1%} of rows share one"
+        report.lines.append(("texts", line))
+        if found.positives_as_negatives:
+            places = ", ".join(map(str, found.positive_as_negative))
+            places += ", ..." if found.positives_as_negatives > len(found.positive_as_negative) else ""
+            count = f"{where}{found.positives_as_negatives:,} rows have their positive as a negative"
+            what = f"{count}, case and white space aside (rows {places})"
+            remedy = "drop these rows (counted from 0), or build the data set again"
+            report.problems.append(Problem("positive-as-negative", what, "none", remedy))
+        if found.most_used >= FEWEST and share > REUSED_WARNED:
+            reused = f"{where}one negative stands in {found.most_used:,} of {found.rows:,} rows ({share:.1%}): "
+            reused += repr(found.most_used_text)
+            if share > REUSED:
+                report.problems.append(Problem("reused-negatives", reused, f"up to {REUSED:.0%}", FEWER_USES))
+            else:
+                report.warnings.append(reused)

@@ -1,4 +1,4 @@
-"""How long the texts are for the model: tokens with prompt and special tokens, and how many texts are cut."""
+"""How a model reads the texts: tokens with prompt and special tokens, texts that are cut, prompts that are missing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,12 +11,18 @@ from msgspec import Struct
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 
-from foils.words import shortened
+from foils import words
+from training.preflight.report import Problem, Report
 from training.preflight.texts import text_columns
+from training.rows.seen import registered
 
 SAMPLE = 1_500
 """Rows whose tokens are counted; a share of them is off by 2.5 percentage points at most, 19 times out of 20."""
 LONGEST = 5
+CUT_WARNED, UNKNOWN_WARNED = 0.2, 0.05
+"""Shares of texts that are cut, and of tokens that the base does not know, above which a column is warned of."""
+_MOST_COLUMNS = 8
+_QUERY_NAMES, _PASSAGE_NAMES = ("query", "s2p_query", "search_query"), ("document", "passage", "search_document")
 _LONGEST_CHARACTERS = 1_000_000
 _NEVER_CUT = 1_000_000
 """Tokenizers without a length say 10^30."""
@@ -47,14 +53,9 @@ class Lengths(Struct, frozen=True):
 
 
 def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) -> list[Lengths]:
-    """Counts the tokens of rows drawn at random.
+    """Counts the tokens of rows drawn at random, with the `prompts` of their columns.
 
-    Args:
-        rows: the data set.
-        model: a SentenceTransformer, which reads columns one by one, or a CrossEncoder, which reads the first two
-            together.
-        prompts: column -> what is put before its texts.
-        seed: of the draw.
+    A SentenceTransformer reads columns one by one, a CrossEncoder the first two together.
     """
     if not len(rows):
         return []
@@ -66,6 +67,60 @@ def counted(rows: Dataset, model: Any, prompts: Mapping[str, str], seed: int) ->
     return [_lengths(rows, names, model, prompts.get(names[0], ""), places) for names in together]
 
 
+def check(report: Report, lengths: Mapping[str, Sequence[Lengths]], positions: int | None) -> None:
+    """Checks how long texts are, against the model's positions too (None for any), and shows what the model reads."""
+    plan, limit, report.figures["tokens"] = report.plan, report.plan.max_seq_length, lengths
+    columns = [(f"{name}: " if len(lengths) > 1 else "", each) for name, some in lengths.items() for each in some]
+    rows = [["column", "p50", "p95", "longest", "cut", "prompt"]]
+    for name, each in columns[:_MOST_COLUMNS]:
+        numbers = [f"{each.p50:,}", f"{each.p95:,}", f"{each.longest:,}", f"{each.cut:.1%}"]
+        prompt = plan.prompts.get(each.column)
+        rows.append([name + each.column, *numbers, repr(prompt) if prompt else "none"])
+    if columns:
+        table = words.table(rows, left=(0, 5))
+        table[0] += f"   (of {columns[0][1].counted:,} rows; reads {limit:,})" if limit else ""
+        table += [f"and {len(columns) - _MOST_COLUMNS} more columns"] if len(columns) > _MOST_COLUMNS else []
+        report.lines += zip(["tokens", *[""] * (len(table) - 1)], table, strict=True)
+        report.lines += zip(["reads", ""], [each.read for _, each in columns[:2]], strict=False)
+    for name, some in lengths.items():
+        where = f"data set {name}: " if len(lengths) > 1 else ""
+        cut = ", ".join(f"{each.column} {each.cut:.0%}" for each in some if each.cut > CUT_WARNED)
+        unknown = ", ".join(f"{each.unknown:.0%} of {each.column}" for each in some if each.unknown > UNKNOWN_WARNED)
+        if cut:
+            report.warnings.append(
+                f"{where}texts are cut at {limit} tokens: {cut}; set max_seq_length higher if their ends matter"
+            )
+        if unknown:
+            report.warnings.append(
+                f"{where}base {plan.base} does not know {unknown} (of the tokens): it cannot read their language; name "
+                "a base that was trained on it"
+            )
+    if limit is not None and positions is not None and limit > positions:
+        found = f"max_seq_length {limit}: base {plan.base} has {positions} positions"
+        report.problems.append(Problem("positions", found, f"up to {positions}", "set it lower"))
+
+
+def check_prompts(report: Report, model: Any) -> None:
+    """Warns where a base was trained with prompts and the recipe leaves them out.
+
+    mteb's registry knows those of published models; other bases may have some in their own configuration.
+    """
+    if isinstance(model, CrossEncoder):
+        return
+    base, own, source = report.plan.base, model.prompts, "the base's config_sentence_transformers.json"
+    meta = registered(base)
+    if meta is not None and (prompts := (meta.loader_kwargs or {}).get("model_prompts")):
+        own, source = prompts, str(meta.reference)
+    query, passage = (next((own[n] for n in names if own.get(n)), "") for names in (_QUERY_NAMES, _PASSAGE_NAMES))
+    passages = [text for column, text in report.plan.prompts.items() if column != "query"]
+    advice = [f"query_prompt = {query!r}"] if query and not report.plan.prompts.get("query") else []
+    advice += [f"passage_prompt = {passage!r}"] if passage and not (passages and all(passages)) else []
+    if advice:
+        report.warnings.append(
+            f"base {base}: was trained with prompts and the recipe sets none; set {' and '.join(advice)} (see {source})"
+        )
+
+
 def limit_of(model: Any) -> int | None:
     """The tokens that a model reads of a text; None without a limit."""
     limit = model.max_seq_length
@@ -73,30 +128,24 @@ def limit_of(model: Any) -> int | None:
 
 
 def positions_of(model: Any) -> int | None:
-    """The tokens that a model has positions for; None where they are relative, or rotary without a stated end.
+    """The tokens that a model has learnt positions for; None where they are relative or rotary.
 
     RoBERTa's and MPNet's tables of positions start behind the padding's, so the last two cannot be used.
     """
-    transformer = getattr(model[0], "auto_model", None)
-    if transformer is None or getattr(transformer.config, "relative_attention", False):  # DeBERTa only names a length
-        return None
-    for name, module in transformer.named_modules():
+    for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
             behind = 0 if module.padding_idx is None else module.padding_idx + 1
             return int(module.num_embeddings - behind)
-    most = getattr(transformer.config, "max_position_embeddings", None)
-    return int(most) if most and most > 0 else None
+    return None
 
 
 def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, places: npt.NDArray[np.int64]) -> Lengths:
     limit, sizes = limit_of(model), sum(_bytes(rows, name) for name in names)
-    longest = np.argsort(sizes)[-LONGEST:]
-    texts, longest_texts = (
-        [[(text or "")[:_LONGEST_CHARACTERS] for text in rows.select(some)[name]] for name in names]
-        for some in (places, longest)
-    )
-    texts[0], longest_texts[0] = ([prompt + text for text in column] for column in (texts[0], longest_texts[0]))
-    ids, extremes = _ids(model.tokenizer, texts), _ids(model.tokenizer, longest_texts)
+    chosen = rows.select(np.concatenate([places, np.argsort(sizes)[-LONGEST:]]))
+    texts = [[(text or "")[:_LONGEST_CHARACTERS] for text in chosen[name]] for name in names]
+    texts[0] = [prompt + text for text in texts[0]]
+    every = _ids(model.tokenizer, texts)
+    ids = every[: len(places)]
     found = np.array([len(each) for each in ids])
     p50, p95 = np.percentile(found, [50, 95], method="inverted_cdf")
     return Lengths(
@@ -105,7 +154,7 @@ def _lengths(rows: Dataset, names: Sequence[str], model: Any, prompt: str, place
         p50=int(p50),
         p95=int(p95),
         mean=round(float(np.minimum(found, limit or found).mean()), 1),
-        longest=max(map(len, ids + extremes)),
+        longest=max(map(len, every)),
         cut=float((found > limit).mean()) if limit else 0.0,
         unknown=_unknown(model.tokenizer, ids),
         read=_read(model.tokenizer, [column[0] for column in texts], limit),
@@ -151,4 +200,4 @@ def _read(tokenizer: Any, texts: Sequence[str], limit: int | None) -> str:
         cut = {"truncation": True, "max_length": limit} if limit else {}
         read = str(tokenizer.decode(tokenizer(*texts, verbose=False, **cut)["input_ids"]))
     read = " ".join(read.split())
-    return read if len(read) <= _READ else f"{shortened(read, _READ - 20)} {read[-18:].lstrip()}"
+    return read if len(read) <= _READ else f"{words.shortened(read, _READ - 20)} {read[-18:].lstrip()}"

@@ -7,7 +7,6 @@ the training data; no evaluation set is touched.
 
 import hashlib
 import logging
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,11 +31,11 @@ def key_of(text: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(normalised(text or "").encode(), digest_size=8, key=_SALT).digest(), "little")
 
 
-def text_keys(rows: Dataset, column: str, key: Callable[[str | None], int] = key_of) -> Keys:
+def text_keys(rows: Dataset, column: str) -> Keys:
     """The key of each row's text, `(n_rows,)`; the rows are read batch by batch."""
     batches = rows.select_columns([column]).with_format("arrow").iter(_BATCH)
     texts = (text for batch in batches for text in batch[column].to_pylist())
-    return np.fromiter(map(key, texts), np.uint64, len(rows))
+    return np.fromiter(map(key_of, texts), np.uint64, len(rows))
 
 
 def pairs_hash(rows: Any) -> str | None:

@@ -1,5 +1,6 @@
 """One source of rows as a recipe asks for it: the kind or columns that are trained on, loaded at once or streamed."""
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -11,11 +12,10 @@ from msgspec.structs import replace
 
 from foils.errors import UserError
 from foils.kinds import NO_NEGATIVES, Draw
-from training.recipe import Columns
-from training.rows.shares import drawn
 from training.rows.source import Source
-from training.rows.table import Part, Row, Table
+from training.rows.table import Row, Table
 
+_KEYS = 2**64
 _NOT_ALIGNED = "its parts do not share their queries row by row; build them together"
 
 
@@ -29,16 +29,14 @@ class Ingredient(Struct, frozen=True):
         parts: configuration -> what is read of it; several have the same queries and positives, row by row.
         draws: for several parts, those whose negatives a row gets.
         share: of the rows that are trained on; None for what the others leave, or for all rows.
-        names: of a stream, configuration -> columns in its files -> `query`, `positive` ...
     """
 
     name: str
     source: Source | Table
     kind: str | None
-    parts: dict[str, Part]
+    parts: dict[str, Table]
     draws: tuple[Draw, ...] = ()
     share: float | None = None
-    names: dict[str, Row] = {}
 
     def load(self, seed: int) -> Dataset:
         """Loads the rows, `query`, `positive`, `negative_1` ..., where kinds have shares drawn by the seed.
@@ -46,7 +44,7 @@ class Ingredient(Struct, frozen=True):
         Raises:
             UserError: they cannot be read, a text is empty, or parts do not share their queries.
         """
-        tables = {name: part.load() for name, part in self.parts.items()}
+        tables = {name: part.rows() for name, part in self.parts.items()}
         first, *others = tables.values()
         if not others:
             return first
@@ -62,16 +60,15 @@ class Ingredient(Struct, frozen=True):
 
     def stream(self, share: float) -> "Ingredient":
         """Makes it ready to be read while training goes on, in a share of the rows."""
-        parts = {name: replace(part, table=part.table.with_paths()) for name, part in self.parts.items()}
-        names = {name: part.first_columns() for name, part in parts.items()}
-        self._check_counts(names)
-        return replace(self, share=share, parts=parts, names=names)
+        parts = {name: part.opened() for name, part in self.parts.items()}
+        self._check_counts({name: part.names for name, part in parts.items()})
+        return replace(self, share=share, parts=parts)
 
     @property
     def columns(self) -> list[str]:
         """The columns of a stream in the trainer's order."""
         parts = self.draws[0].parts if self.draws else list(self.parts)
-        negatives = sum(len(self.names[name]) - 2 for name in parts)
+        negatives = sum(len(self.parts[name].names) - 2 for name in parts)
         return ["query", "positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
 
     def read(self, seed: int, order: random.Random) -> Iterator[Row]:
@@ -81,11 +78,11 @@ class Ingredient(Struct, frozen=True):
             UserError: a file cannot be read, a text is empty, or parts do not share their queries.
         """
         if len(self.parts) == 1:
-            for name, part in self.parts.items():
-                yield from part.read(self.names[name], order)
+            for part in self.parts.values():
+                yield from part.read(order)
             return
         # Side by side, files must keep their order.
-        for together in zip_longest(*(part.read(self.names[name]) for name, part in self.parts.items())):
+        for together in zip_longest(*(part.read() for part in self.parts.values())):
             if None in together or len({row["query"] for row in together}) > 1:
                 raise UserError(f"dataset {self.name}: {_NOT_ALIGNED}")
             rows = dict(zip(self.parts, together, strict=True))
@@ -112,17 +109,15 @@ class Ingredient(Struct, frozen=True):
             )
 
 
-def ingredient(
-    source: Source | Table, kind: str | None, columns: Columns | None = None, share: float | None = None
-) -> Ingredient:
+def ingredient(source: Source | Table, kind: str | None, share: float | None = None) -> Ingredient:
     """A source as the recipe asks for it."""
     if isinstance(source, Table):
         beside = [each for each in (source.config, source.split) if each not in (None, "default", "train")]
         name = "/".join([source.name, *map(str, beside)])
-        return Ingredient(name, source, None, {name: Part(source, source.name, columns)}, share=share)
+        return Ingredient(name, source, None, {name: source}, share=share)
     draws = source.draws(str(kind))
     names = dict.fromkeys(name for draw in draws for name in draw.parts)
-    parts = {name: Part(source.table(name), f"{source.name}/{name}", pairs=kind == NO_NEGATIVES) for name in names}
+    parts = {name: replace(source.table(name), pairs=kind == NO_NEGATIVES) for name in names}
     return Ingredient(f"{source.name}/{kind}", source, kind, parts, draws, share)
 
 
@@ -133,6 +128,34 @@ def load_rows(source: Source, kind: str, seed: int = 1) -> Dataset:
         UserError: the data set has no such kind, its rows cannot be read, or kinds do not share their queries.
     """
     return ingredient(source, kind).load(seed)
+
+
+def random_key(texts: Sequence[str], seed: int) -> int:
+    """A random number from 0 to 2^64 - 1 that depends on texts and seed alone."""
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8)
+    for text in texts:
+        digest.update(b"\0")
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest(), "big")
+
+
+def drawn(query: str, draws: Sequence[Draw], seed: int) -> int:
+    """The number of the draw that a query's row gets, in proportion to the draws' shares.
+
+    >>> from foils.kinds import parse
+    >>> draws = parse("llm:0.7,bm25:0.3", ["llm", "bm25"], "x")
+    >>> found = [drawn(f"query {number}", draws, seed=1) for number in range(1000)]
+    >>> found.count(0), found.count(1)
+    (678, 322)
+    """
+    if len(draws) == 1:
+        return 0
+    point, reached = random_key((query,), seed) / _KEYS, 0.0
+    for number, draw in enumerate(draws):
+        reached += draw.share
+        if point < reached:
+            return number
+    return len(draws) - 1  # rounding
 
 
 def _side_by_side(tables: Sequence[Dataset]) -> Dataset:

@@ -10,10 +10,10 @@ A stream has no epochs: batches come in the shares without end, and small data c
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, IterableDataset
 from msgspec.structs import replace
@@ -23,9 +23,8 @@ from training.losses import table as losses
 from training.losses.table import LOSSES
 from training.recipe import TrainRecipe
 from training.rows import teacher
-from training.rows.ingredients import Ingredient, ingredient
+from training.rows.ingredients import Ingredient, ingredient, random_key
 from training.rows.samplers import InTurn
-from training.rows.shares import rows_for_shares, sample
 from training.rows.source import Source, resolve_more
 from training.rows.stream import Stream
 from training.rows.table import Table
@@ -101,15 +100,14 @@ def _ingredients(config: TrainRecipe, source: Source, also: Iterable[Source | Ta
         )
     known = {_content(source, config.kind): ingredient(source, config.kind)}
     for more, found in zip(config.also, also, strict=True):
-        content, each = _content(found, more.kind), ingredient(found, more.kind, more.columns, more.share)
+        content, each = _content(found, more.kind), ingredient(found, more.kind, more.share)
         if content in known:
             raise UserError(
                 f"recipe: also: {more.dataset}: the same data as {known[content].name}; name each once, with its share"
             )
-        names, name, number = {earlier.name for earlier in known.values()}, each.name, 2
-        while name in names:
-            name, number = f"{each.name} ({number})", number + 1
-        known[content] = replace(each, name=name)
+        if each.name in {earlier.name for earlier in known.values()}:
+            each = replace(each, name=f"{each.name} ({len(known) + 1})")
+        known[content] = each
     return list(known.values())
 
 
@@ -134,6 +132,40 @@ def _in_memory(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Traini
     return Training(DatasetDict(used), sources, columns, {"multi_dataset_batch_sampler": InTurn})
 
 
+def rows_for_shares(shares: Mapping[str, float | None], rows: Mapping[str, int]) -> dict[str, int]:
+    """The number of rows of each source that make the shares come true; a share of None takes all rows.
+
+    >>> rows_for_shares({"ours": None, "general": 0.2}, {"ours": 800, "general": 1000})
+    {'ours': 800, 'general': 200}
+
+    Raises:
+        UserError: a source has too few rows for its share, or a share is less than one row.
+    """
+    whole = sum(rows[name] for name, share in shares.items() if share is None)
+    given = math.fsum(share or 0 for share in shares.values())
+    taken = {name: rows[name] if s is None else round(s * whole / (1 - given)) for name, s in shares.items()}
+    for name, share in shares.items():
+        there, number = rows[name], taken[name]
+        asked = f"recipe: also: {name}: a share of {share or 1:g} beside {whole:,} rows takes"
+        if share is not None and number > there:
+            most = math.floor(there * (1 - given + share) / (whole + there) * 1e4) / 1e4
+            raise UserError(
+                f"{asked} {number:,} rows; it has {there:,}: {number - there:,} are missing, and no row is used twice; "
+                f"lower the share to at most {most:g}, or leave it out to use all rows"
+            )
+        if share is not None and number == 0:
+            raise UserError(f"{asked} not one row; give more")
+    return taken
+
+
+def sample(rows: Dataset, number: int, seed: int) -> Dataset:
+    """Takes the rows whose texts have the smallest random keys, in the data's order."""
+    if number == len(rows):
+        return rows
+    keys = np.fromiter((random_key(tuple(row.values()), seed) for row in rows), np.uint64, len(rows))
+    return rows.select(np.sort(np.argsort(keys, kind="stable")[:number]))
+
+
 def _for_loss(config: TrainRecipe, each: Ingredient, rows: Dataset) -> Dataset:
     """Rows as the recipe's loss needs them, with a teacher's `label` for a distillation."""
     if config.task != "retriever":
@@ -153,7 +185,8 @@ def _streamed(config: TrainRecipe, ingredients: Sequence[Ingredient]) -> Trainin
     for stream in streams:
         losses.check(config, stream.columns)
     rows = [next(iter(stream.parts.values())).count_rows() for stream in streams]
-    trainer, block = config.trainer, _rows_at_once(config) * PartialState().num_processes
+    trainer = config.trainer
+    block = int(trainer.get("per_device_train_batch_size", DEFAULT_BATCH)) * PartialState().num_processes
     steps, together = int(trainer.get("max_steps", -1)), block * int(trainer.get("gradient_accumulation_steps", 1))
     if steps <= 0:
         epoch = math.ceil(rows[0] / main / together)
@@ -194,10 +227,3 @@ def _check_streamable(config: TrainRecipe, ingredients: Sequence[Ingredient]) ->
         raise UserError(
             f"recipe: also: {', '.join(without)}: a stream has no end, so it needs a share of it; give share"
         )
-
-
-def _rows_at_once(config: TrainRecipe) -> int:
-    """Rows that the trainer takes at once in a process: with several GPUs in one process, of all of them."""
-    each = int(config.trainer.get("per_device_train_batch_size", DEFAULT_BATCH))
-    several = PartialState().num_processes == 1 and PartialState().device.type == "cuda"
-    return each * (torch.cuda.device_count() if several else 1)

@@ -13,13 +13,10 @@ from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
 def in_turn(shares: Sequence[float]) -> Iterator[int]:
     """Yields numbers of sources without end: the next is the one furthest behind its share, ties broken by number.
 
-    No source is ever a whole turn ahead. For shares n_i / n, the first n turns hold source i n_i times.
+    Shares sum to 1. No source is ever a whole turn ahead: with shares n_i / n, n turns hold source i n_i times.
 
     >>> list(islice(in_turn([0.75, 0.25]), 8))
     [0, 0, 1, 0, 0, 0, 1, 0]
-
-    Args:
-        shares: they sum to 1.
     """
     had, turn = [0] * len(shares), 0
     while True:

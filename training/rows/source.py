@@ -55,7 +55,7 @@ class Source(Struct, frozen=True):
     def table(self, config: str, split: str = "train") -> Table:
         """One configuration, which must be there; `corpus` and `queries` have splits of their names."""
         paths = () if self.tag is not None else tuple(sorted(map(str, Path(self.location, config).glob("*.parquet"))))
-        return Table(self.name, self.revision, self.tag, self.location, config, split, paths=paths)
+        return Table(f"{self.name}/{config}", self.revision, self.tag, self.location, config, split, paths=paths)
 
     def draws(self, kind: str) -> tuple[Draw, ...]:
         """The draws of a kind; for `none`, a configuration to read queries and positives from.
@@ -102,13 +102,14 @@ def resolve(dataset: str, revision: str | None) -> Source:
     folder = Path(dataset)
     if folder.is_dir():
         files = sorted(folder.glob("*/train-*.parquet"))
-        name, revision = folder.resolve().name, "sha256:" + "-".join(sha256_file(file)[:16] for file in files)
         if (folder / MANIFEST).exists():
-            name = str(read_json(folder / MANIFEST, "data set")["name"])
-            revision = f"sha256:{sha256_file(folder / MANIFEST)}"
-        elif not files:
+            name, content = str(read_json(folder / MANIFEST, "data set")["name"]), sha256_file(folder / MANIFEST)
+        elif files:
+            name, content = folder.resolve().name, "-".join(sha256_file(file)[:16] for file in files)
+        else:
             raise UserError(f"dataset {folder}: no data set in it (no {MANIFEST}, no */train-*.parquet)")
-        return Source(name, revision, None, str(folder), _training_kinds([file.parent.name for file in files]))
+        kinds = _training_kinds([file.parent.name for file in files])
+        return Source(name, f"sha256:{content}", None, str(folder), kinds)
     wanted = "folder; wanted a data set's folder or a Hub id (owner/name)"
     commit = _pinned(dataset, revision, wanted, "--set revision=v1.0.0")
     pinned = Source(dataset, commit, revision, dataset, ())
@@ -149,7 +150,7 @@ def resolve_more(more: MoreData) -> Source | Table:
         configs = patiently(lambda: get_dataset_config_names(more.dataset, revision=commit))
     config = _config(more, configs)
     split = _split(more, list(parquet_builder(more.dataset, config, commit).config.data_files))
-    return Table(more.dataset, commit, more.revision, more.dataset, config, split)
+    return Table(more.dataset, commit, more.revision, more.dataset, config, split, wanted=more.columns)
 
 
 def _pinned(dataset: str, revision: str | None, wanted: str, example: str) -> str:
@@ -167,7 +168,8 @@ def _local(
     split = _split(more, list(files))
     digests = [sha256_file(Path(file)) for file in files[split]]
     revision = f"sha256:{digests[0] if len(digests) == 1 else '-'.join(digest[:16] for digest in digests)}"
-    return Table(path.resolve().name, revision, None, str(path), config, split, form, tuple(files[split]))
+    name, paths = path.resolve().name, tuple(files[split])
+    return Table(name, revision, None, str(path), config, split, form, paths, wanted=more.columns)
 
 
 def _config(more: MoreData, configs: Sequence[str]) -> str:

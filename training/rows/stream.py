@@ -25,13 +25,9 @@ from training.rows.table import Row
 
 
 class Stream(IterableDataset):
-    """All sources' rows without end, in blocks of one source; a row has the columns of its source and no others.
+    """All sources' rows without end, in blocks of `block` rows of one source, shuffled among `buffer` rows of each.
 
-    Args:
-        sources: streamed, each with its share of the rows.
-        block: rows of one source that come together.
-        buffer: rows of each source to shuffle among.
-        seed: of the order.
+    A row has the columns of its source and no others.
     """
 
     def __init__(self, sources: Sequence[Ingredient], block: int, buffer: int, seed: int) -> None:

@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -36,17 +37,20 @@ LABEL_NAMES = ("label", "labels", "score", "scores")
 
 
 class Table(Struct, frozen=True):
-    """Files of one form.
+    """Files of one form, and what is trained on of them.
 
     Attributes:
-        name: the Hub id, or the folder's or file's name.
+        name: the Hub id, or the folder's or file's name; of a data set of ours with the configuration.
         revision: the Hub commit, or `sha256:...` of the files.
         tag: the revision that was asked for on the Hub; None for local files.
         location: the Hub id, folder or file.
         config: its configuration; None for local files without one.
         split: its split.
         form: what its files are.
-        paths: of the files; on the Hub `hf://` addresses at the commit, where they were looked up.
+        paths: of the files; on the Hub `hf://` addresses at the commit, once it is opened as a stream.
+        wanted: the columns to train on; found by their names by default.
+        pairs: takes queries and positives alone.
+        names: of a stream, columns in its files -> `query`, `positive` ...
     """
 
     name: str
@@ -57,6 +61,9 @@ class Table(Struct, frozen=True):
     split: str = "train"
     form: Form = "parquet"
     paths: tuple[str, ...] = ()
+    wanted: Columns | None = None
+    pairs: bool = False
+    names: Row = {}
 
     def load(self) -> Dataset:
         """Loads all rows and columns.
@@ -69,42 +76,14 @@ class Table(Struct, frozen=True):
         with explained(f"dataset {self.location}"):  # plain files need no card
             return load_dataset(self.form, data_files=list(self.paths), split="train")
 
-    def with_paths(self) -> "Table":
-        """The same table with its files' addresses looked up."""
-        if self.tag is None:
-            return self
-        files = parquet_builder(self.location, self.config, self.revision).config.data_files[self.split]
-        return replace(self, paths=tuple(files))
-
-
-class Part(Struct, frozen=True):
-    """A table, and what is trained on of it.
-
-    Attributes:
-        table: the rows.
-        name: of the table, for errors.
-        wanted: the columns to train on; found by their names by default.
-        pairs: takes queries and positives alone.
-    """
-
-    table: Table
-    name: str
-    wanted: Columns | None = None
-    pairs: bool = False
-
-    def columns(self, present: Sequence[str]) -> Row:
-        """The columns that are trained on: their names in the files -> `query`, `positive` ..."""
-        names = trained_columns(present, self.wanted, self.name)
-        return dict(list(names.items())[:2]) if self.pairs else names
-
-    def load(self) -> Dataset:
-        """Loads all rows: `query`, `positive`, `negative_1` ...; other columns are left out.
+    def rows(self) -> Dataset:
+        """Loads all rows to train on: `query`, `positive`, `negative_1` ...; other columns are left out.
 
         Raises:
             UserError: a column is missing, a text is missing or shows nothing, or the files cannot be read.
         """
-        rows = self.table.load()
-        columns = self.columns(rows.column_names)
+        rows = self.load()
+        columns = self._trained(rows.column_names)
         rows = rows.select_columns(list(columns))
         if len(rows) == 0:
             raise UserError(f"dataset {self.name}: holds no row")
@@ -112,35 +91,40 @@ class Part(Struct, frozen=True):
             self._check_texts(batch, columns, number * CHECKED_ROWS)
         return rows.rename_columns({old: new for old, new in columns.items() if old != new})
 
-    def first_columns(self) -> Row:
-        """As `columns`, from the first row of the first file."""
-        file = self.table.paths[0]
-        with explained(f"dataset {self.name}, {Path(file).name}"):
-            first = next(_batches(file, self.table.form), None)
+    def opened(self) -> "Table":
+        """The table ready to be read as a stream, with its files' addresses and the columns of the first."""
+        paths = self.paths
+        if self.tag is not None:
+            paths = tuple(parquet_builder(self.location, self.config, self.revision).config.data_files[self.split])
+        with explained(f"dataset {self.name}, {Path(paths[0]).name}"):
+            first = next(_batches(paths[0], self.form), None)
         if first is None:
-            raise UserError(f"dataset {self.name}: {Path(file).name} holds no row")
-        return self.columns(first.column_names)
+            raise UserError(f"dataset {self.name}: {Path(paths[0]).name} holds no row")
+        return replace(self, paths=paths, names=self._trained(first.column_names))
 
-    def read(self, columns: Row, order: random.Random | None = None) -> Iterator[Row]:
-        """Yields all rows, piece by piece; `order` shuffles the files.
+    def read(self, order: random.Random | None = None) -> Iterator[Row]:
+        """Yields all rows of a stream, piece by piece; `order` shuffles the files.
 
         Raises:
             UserError: a file cannot be read, or a text is missing or shows nothing.
         """
-        files = list(self.table.paths)
+        files = list(self.paths)
         if order is not None:
             order.shuffle(files)
         for file in files:
             with explained(f"dataset {self.name}, {Path(file).name}"):
-                for number, batch in enumerate(_batches(file, self.table.form, list(columns))):
-                    self._check_texts(batch, columns, number * READ_ROWS, f"{Path(file).name}, ")
-                    yield from batch.select(list(columns)).rename_columns(list(columns.values())).to_pylist()
+                for number, batch in enumerate(_batches(file, self.form, list(self.names))):
+                    self._check_texts(batch, self.names, number * READ_ROWS, f"{Path(file).name}, ")
+                    yield from batch.select(list(self.names)).rename_columns(list(self.names.values())).to_pylist()
 
     def count_rows(self) -> int:
         """Counts the rows of all files, from the Parquet files' footers."""
-        count = _rows_of_parquet if self.table.form == "parquet" else _rows_of_lines
         with explained(f"dataset {self.name}"), ThreadPoolExecutor(OPEN_FILES) as pool:
-            return sum(pool.map(count, self.table.paths))
+            return sum(pool.map(partial(_rows_of, self.form), self.paths))
+
+    def _trained(self, present: Sequence[str]) -> Row:
+        names = trained_columns(present, self.wanted, self.name)
+        return dict(list(names.items())[:2]) if self.pairs else names
 
     def _check_texts(self, rows: pa.Table, columns: Iterable[str], start: int, file: str = "") -> None:
         for column in columns:
@@ -211,11 +195,8 @@ def _batches(file: str, form: Form, columns: list[str] | None = None) -> Iterato
     yield from rows.with_format("arrow").iter(READ_ROWS)
 
 
-def _rows_of_parquet(file: str) -> int:
+def _rows_of(form: Form, file: str) -> int:
     with fsspec.open(file, "rb") as opened:
-        return int(pq.ParquetFile(opened).metadata.num_rows)
-
-
-def _rows_of_lines(file: str) -> int:
-    with fsspec.open(file, "rb") as opened:
+        if form == "parquet":
+            return int(pq.ParquetFile(opened).metadata.num_rows)
         return sum(not line.isspace() for line in opened)

@@ -37,13 +37,7 @@ def scorers_of(source: Source) -> tuple[str, ...]:
 
 
 def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Dataset:
-    """Adds `label`: the teacher's logits for each row's passages, positive first, as the rows' columns have them.
-
-    Args:
-        rows: `query`, `positive`, `negative_1` ...
-        source: the data set that they come from, with its scores.
-        kind: theirs, for errors.
-        scorer: the teacher.
+    """Adds `label`: the logits of the teacher, `scorer`, for each row's passages, in the order of the rows' columns.
 
     Raises:
         UserError: some of these texts have no score.
@@ -79,11 +73,7 @@ def _codes(
 ) -> tuple[Codes, Codes]:
     """Numbers of the texts behind wanted ids, and of texts that are asked for; equal texts share one, -1 has none.
 
-    Args:
-        wanted: ids, `(n_wanted,)`.
-        ids: of a data set; `texts` are theirs, with 64-bit offsets: together they may be longer than 2 GB.
-        texts: see `ids`.
-        asked: texts, `(n_asked,)`.
+    `texts` are those of a data set's `ids`. Together they may be longer than 2 GB, which takes 64-bit offsets.
     """
     texts = texts.cast(pa.large_string())
     first = pc.index_in(texts, value_set=texts)  # of the texts that are equal

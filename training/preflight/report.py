@@ -1,16 +1,11 @@
-"""The report of pre-flight: its figures, the lines of its table, problems and warnings."""
+"""The report of pre-flight: the lines of its table, problems and warnings, and the figures for the run record."""
 
 from collections.abc import Collection
-from typing import get_args
+from typing import Any, get_args
 
 from msgspec import Struct
 
 from foils.errors import UserError
-from foils.records import Seen
-from training.preflight.batches import Batches
-from training.preflight.room import Disk, Memory
-from training.preflight.texts import Texts
-from training.preflight.tokens import Lengths
 from training.recipe import Allowable
 
 _LABEL = 10
@@ -30,22 +25,6 @@ class Plan(Struct, frozen=True):
     prompts: dict[str, str]
 
 
-class Figures(Struct, frozen=True):
-    """All that was counted, for the run record.
-
-    Tokens and texts are by data set; of a stream, `streamed` rows were looked at. None stands for not looked up.
-    """
-
-    plan: Plan
-    batches: Batches
-    memory: Memory | None
-    disk: Disk
-    tokens: dict[str, list[Lengths]]
-    texts: dict[str, Texts]
-    seen: Seen | None
-    streamed: int | None = None
-
-
 class Problem(Struct, frozen=True):
     """Something that would waste the time of a training; a recipe may `allow` the keys of `Allowable`."""
 
@@ -62,9 +41,10 @@ class Problem(Struct, frozen=True):
 
 
 class Report(Struct):
-    """The figures, and what each check adds: lines of the table (label and text), problems to solve, warnings."""
+    """What the checks find: each adds its figures, lines of the table (label and text), problems and warnings."""
 
-    figures: Figures
+    plan: Plan
+    figures: dict[str, Any] = {}
     lines: list[tuple[str, str]] = []
     problems: list[Problem] = []
     warnings: list[str] = []
