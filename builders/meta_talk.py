@@ -21,16 +21,21 @@ _OPENING = 200  # characters
 class Phrases:
     """Phrases that a text can be searched for at once.
 
-    Attributes:
+    Args:
         each: the phrases as regular expressions, for `folded` texts.
+        simpler: phrases one of which is in any text that has one of `each`; they are looked for first.
+
+    Attributes:
+        each: as given.
     """
 
-    def __init__(self, each: Iterable[str]) -> None:
+    def __init__(self, each: Iterable[str], simpler: Iterable[str] = ()) -> None:
         self.each = tuple(each)
+        self.simpler = tuple(simpler) or self.each
 
     @cached_property
     def _any(self) -> re.Pattern[str]:
-        return re.compile(_joined(self.each) or r"(?!)")
+        return re.compile(_joined(self.simpler) or r"(?!)")
 
     def used_in(self, text: str) -> list[str]:
         """The phrases that a text uses."""
@@ -48,7 +53,8 @@ def phrases(language: str) -> Phrases:
     >>> len(phrases("de").used_in("Sure! Here is a passage about owls."))
     1
     """
-    return Phrases((*refusals(language).each, *_listed("talk", {"en", language})))
+    declining, talk = refusals(language), _listed("talk", {"en", language})
+    return Phrases([*declining.each, *talk], [*declining.simpler, *talk])
 
 
 @lru_cache(maxsize=32)
@@ -60,9 +66,9 @@ def refusals(language: str) -> Phrases:
     >>> [len(refusals(code).used_in(f"I cannot {rest}")) for code, rest in (("de", "fulfil this."), ("en", "log in"))]
     [1, 0]
     """
-    own = {"en", language}
-    elsewhere = _joined(_listed("refusals", _phrases().keys() - own))
-    return Phrases([*_listed("refusals", own), rf"\A(?s:.{{0,{_OPENING}}}?)(?:{elsewhere})"])
+    own = _listed("refusals", {"en", language})
+    elsewhere = _listed("refusals", _phrases().keys() - {"en", language})
+    return Phrases([*own, rf"\A(?s:.{{0,{_OPENING}}}?)(?:{_joined(elsewhere)})"], [*own, *elsewhere])
 
 
 def folded(text: str) -> str:

@@ -60,33 +60,37 @@ class Probe:
 
     async def run(self) -> LlmConfig | None:
         """Makes all checks; returns the config with the fields that the endpoint takes, or None if it is of no use."""
-        models: list[str] = []
         llm, served, env = self._asked, self._endpoint.served_model, self._asked.api_key_env
-        if self._endpoint.base_url is not None:
-            async with PostingClient(self._endpoint, llm) as client:
-                try:
-                    models = await client.models()
-                except CallError as failure:
-                    if failure.status is None:
-                        advice = "check llm.base_url, and that the server runs there"
-                        self._show(Finding("reachable", "failed", f"{failure.words} -> {advice}"))
-                        return None
-        found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
-        if self._endpoint.base_url is not None:
-            self._show(Finding("reachable", "ok", found))
-        reply = await self._ask(llm)
-        fields = await self._fields_that_pass(reply) if isinstance(reply, CallError) and reply.refused else None
-        if fields is not None and isinstance(reply, CallError):
-            self._show(Finding("fields", "failed", f"{reply.words} -> put into [llm]: {in_toml(fields)}"))
+        models = await self._listed() if self._endpoint.base_url is not None else []
+        if models is None:
+            return None
+        failure, answered = await self._asked_with(llm.fields)
+        if failure is not None and (fields := await self._fields_that_pass(failure)):
+            self._show(Finding("fields", "failed", f"{failure.words} -> put into [llm]: {in_toml(fields)}"))
             llm = msgspec.structs.replace(llm, fields=fields)
-            reply = await self._ask(llm)
-        if isinstance(reply, CallError):
-            self._show(self._refused(reply, models))
+            failure, answered = await self._asked_with(fields)
+        if failure is not None:
+            self._show(self._refused(failure, models))
             return None
         self._show(Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed"))
-        another = another_model(llm, served, reply)
-        self._show(Finding("model", "failed" if another else "ok", another or f"{served} answers as {reply or served}"))
+        another, names = another_model(llm, served, answered), f"{served} answers as {answered or served}"
+        self._show(Finding("model", "failed" if another else "ok", another or names))
         return None if another else llm
+
+    async def _listed(self) -> list[str] | None:
+        """The models that the server lists; None where it is not there."""
+        models: list[str] = []
+        async with PostingClient(self._endpoint, self._asked) as client:
+            try:
+                models = await client.models()
+            except CallError as failure:
+                if failure.status is None:
+                    found = f"{failure.words} -> check llm.base_url, and that the server runs there"
+                    self._show(Finding("reachable", "failed", found))
+                    return None
+        found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
+        self._show(Finding("reachable", "ok", found))
+        return models
 
     async def _fields_that_pass(self, failure: CallError) -> FieldsConfig | None:
         """The fields with as few left out as it takes to be answered; None if none can be left out to that end.
@@ -94,25 +98,23 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
-        if failure.for_all:
+        if failure.for_all or not failure.refused:
             return None
         fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
-        reply: CallError | str | None = failure
-        while isinstance(reply, CallError):
-            failure = reply
+        objection: CallError | None = failure
+        while objection is not None:
             for name in sorted(left, key=lambda name: name not in failure.words.casefold()):
                 less = msgspec.structs.replace(fields, **{name: False})
-                reply = await self._ask(msgspec.structs.replace(self._asked, fields=less))
-                if not isinstance(reply, CallError) or _steady(reply.words) != _steady(failure.words):
-                    fields = less
+                objection, _ = await self._asked_with(less)
+                if objection is None or _steady(objection.words) != _steady(failure.words):
+                    fields, failure = less, objection or failure
                     left.remove(name)
                     break
             else:
                 return None
         renamed = msgspec.structs.replace(fields, max_tokens="max_completion_tokens")
-        if "max_tokens" in fields.left_out():
-            reply = await self._ask(msgspec.structs.replace(self._asked, fields=renamed))
-        return fields if "max_tokens" not in fields.left_out() or isinstance(reply, CallError) else renamed
+        is_renamed = fields.max_tokens is False and (await self._asked_with(renamed))[0] is None
+        return renamed if is_renamed else fields
 
     def _refused(self, failure: CallError, models: Sequence[str]) -> Finding:
         """Why there is no answer, and what to do about it."""
@@ -131,19 +133,19 @@ class Probe:
         name = "key" if failure.status in KEY_REFUSED else "answer"
         return Finding(name, "failed", f"{failure.words} -> {advice}")
 
-    async def _ask(self, llm: LlmConfig) -> CallError | str | None:
-        """Makes one call, which is not stored; returns the name of the model that answered, or the failure."""
-        started = time.monotonic()
+    async def _asked_with(self, fields: FieldsConfig) -> tuple[CallError | None, str | None]:
+        """Makes one call, which is not stored; returns the failure, and the name of the model that answered."""
+        llm, started = msgspec.structs.replace(self._asked, fields=fields), time.monotonic()
         try:
             async with PostingClient(self._endpoint, llm) as client:
                 raw: dict[str, Any] = await client.complete(body_of(self._request, llm))
         except UserError as error:
-            return CallError(str(error), refused=True, for_all=True)
+            return CallError(str(error), refused=True, for_all=True), None
         except CallError as failure:
-            return failure
+            return failure, None
         answer = answer_of("", {**raw, "seconds": time.monotonic() - started, "ended": time.time()})
         self._account.add(answer, new=True, prompt_bytes=bytes_of(self._request.messages))
-        return raw.get("model")
+        return None, raw.get("model")
 
 
 def _steady(words: str) -> str:

@@ -75,7 +75,7 @@ def examine(
     some = _some_rows(recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if given is None else given)
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
     with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
-        say(f"{endpoint.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
+        say(f"{llm.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
         probe = Probe(endpoint, llm, _first_request(recipe, context.language), ledger.account("probe"), show)
         passing = asyncio.run(probe.run())
         if passing is not None:

@@ -8,9 +8,11 @@ from builders.context import Context
 from builders.corpus import Corpus, sample
 from builders.estimate.sample import (
     CALLS,
+    MONEY,
     ROWS,
     TOKENS_IN,
     TOKENS_OUT,
+    WALL,
     Estimate,
     Sample,
     at_most,
@@ -71,7 +73,7 @@ def dry_run(
         paid = paid_before(session, config, seeds, context, retriever(context))
     for line in report(config, measured, session.ledger, paid):
         print(line)
-    money = measured.money()
+    money = measured.total(MONEY)
     if llm.budget is not None and money.value - money.margin > llm.budget:
         raise UserError(
             f"llm.budget {llm.budget:g} {llm.prices.currency}: the whole build costs about {in_words(money, 3)}, so it "
@@ -92,7 +94,7 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
     yield f"this sample: {calls:,.0f} calls, {ledger.new_calls:,} of them new: {tokens}"
     yield f"in the store now: {paid.sums('calls')[0]:,.0f} calls of the build, which it does not pay for again"
     if prices.known:
-        whole = measured.money()
+        whole = measured.total(MONEY)
         left = Estimate(max(0.0, whole.value - paid.money), whole.margin)
         yield f"  they cost {paid.cost()}; left to pay: {in_words(left, 3)} {prices.currency}"
     yield "accepted in the sample:"
@@ -103,7 +105,7 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         top = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(TOP_REASONS))
         yield f"  {stage}: {accepted:,} of {asked:,}{share}" + (f"; {what}: {top}" if top else "")
     if config.llm.budget is not None:
-        money = measured.money()
+        money = measured.total(MONEY)
         within = money.value + money.margin <= config.llm.budget
         verdict = "stays under it" if within else "passes it: the build may stop on its way"
         budget = f"{config.llm.budget:g} {prices.currency}"
@@ -118,17 +120,14 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
 
 def _table(config: BuildRecipe, measured: Sample) -> list[str]:
     prices = config.llm.prices
-    money = [f"money ({prices.currency})"] if prices.known else []
-    rows = [["stage", "rows", "calls", "tokens in", "tokens out", *money, "wall"]]
+    columns = {"rows": ROWS, "calls": CALLS, "tokens in": TOKENS_IN, "tokens out": TOKENS_OUT}
+    columns |= {f"money ({prices.currency})": MONEY} if prices.known else {}
+    rows = [["stage", *columns, "wall"]]
     for stage in (*measured.figures, None):
-        costs = [in_words(measured.total(figure, stage)) for figure in (CALLS, TOKENS_IN, TOKENS_OUT)]
-        costs += [in_words(measured.money(stage), 3)] if prices.known else []
-        wall = measured.wall(stage)
-        costs.append(duration(wall.value, 1) + (f" ± {duration(wall.margin, 1)}" if wall.margin else ""))
-        if stage is None:
-            rows.append(["total", "", *costs])
-        else:
-            rows.append([stage, in_words(measured.total(ROWS, stage)), *costs])
+        cells = [in_words(measured.total(figure, stage), 3 * (figure == MONEY)) for figure in columns.values()]
+        value, margin = measured.total(WALL, stage)
+        cells.append(duration(value, 1) + (f" ± {duration(margin, 1)}" if margin else ""))
+        rows.append([stage, *cells] if stage else ["total", "", *cells[1:]])
     return table(rows)
 
 

@@ -6,7 +6,6 @@ one passage costs, its queries and their negatives, is one row; a total is the m
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +25,9 @@ from builders.queries.round_trip import Retrieve
 from builders.recipe import BuildRecipe
 
 Floats = npt.NDArray[np.float64]
-ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS = FIGURES = range(5)
-"""What is measured per passage and stage: rows, calls, tokens in and out, seconds in calls."""
+ROWS, CALLS, TOKENS_IN, TOKENS_OUT, SECONDS, WALL, MONEY = FIGURES = range(7)
+"""Per passage and stage: rows, calls, tokens in and out, seconds in calls, and what follows from these for the whole
+build: seconds during which calls are in flight, and money."""
 LEVEL = 0.9
 
 
@@ -50,7 +50,7 @@ class Sample:
     Attributes:
         size: the number of sampled passages.
         population: as given.
-        figures: stage -> `(size + 1, 5)`; the last row is what is paid once, such as the priming question.
+        figures: stage -> `(size + 1, 7)`; the last row is what is paid once, such as the priming question.
         outcomes: of each stage, in order, with the reasons for what was rejected.
     """
 
@@ -65,7 +65,7 @@ class Sample:
     def _saw(self, stage: str, task: Task, request: ChatRequest, answer: ChatAnswer) -> None:
         query_id = getattr(task, "query_id", None)
         row = -1 if query_id is None else self._row[query_id.rpartition("/")[0]]  # the query of PASSAGE/q1
-        self.figures[stage][row] += [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds]
+        self.figures[stage][row] += [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds, 0, 0]
 
     def run(self, context: Context, retrieve: Retrieve) -> None:
         """Runs the LLM's stages and the round trip; `context` asks through the session.
@@ -89,6 +89,11 @@ class Sample:
                 writer = config_of(self._config.negatives, tried.stage)
                 self.figures[tried.stage][:-1, ROWS] = -(-writer.count // writer.per_call) * accepted
             self.outcomes.append((tried, reasons))
+        prices = self._config.llm.prices
+        for stage, figures in self.figures.items():
+            figures[:, WALL] = figures[:, SECONDS] / self.concurrency(stage)
+            tokens = figures[:, TOKENS_IN] * prices.input + figures[:, TOKENS_OUT] * prices.output
+            figures[:, MONEY] = tokens / MILLION + figures[:, WALL] * prices.hour / HOUR_S
 
     def concurrency(self, stage: str) -> float:
         """Calls in flight at once, on average over the time in which there were any; at least 1."""
@@ -97,30 +102,10 @@ class Sample:
         return min(max(1.0, account["call_seconds"] / busy if busy else 1.0), self._config.llm.concurrency)
 
     def total(self, figure: int, stage: str | None = None) -> Estimate:
-        """One of `FIGURES` of a stage, or of all."""
-        return self._total(lambda name: self.figures[name][:, figure], stage)
-
-    def wall(self, stage: str | None = None) -> Estimate:
-        """Seconds during which calls of a stage are in flight, or of all stages, which follow each other."""
-        return self._total(self._wall, stage)
-
-    def money(self, stage: str | None = None) -> Estimate:
-        """What a stage costs, or all of them."""
-        prices, figures = self._config.llm.prices, self.figures
-
-        def paid(name: str) -> Floats:
-            tokens = figures[name][:, TOKENS_IN] * prices.input + figures[name][:, TOKENS_OUT] * prices.output
-            return tokens / MILLION + self._wall(name) * prices.hour / HOUR_S
-
-        return self._total(paid, stage)
-
-    def _wall(self, stage: str) -> Floats:
-        seconds: Floats = self.figures[stage][:, SECONDS] / self.concurrency(stage)
-        return seconds
-
-    def _total(self, rows_of: Callable[[str], Floats], stage: str | None) -> Estimate:
-        """The total of a stage's rows, or all stages'; the last row is paid once."""
-        rows = sum(map(rows_of, self.figures if stage is None else [stage]), np.zeros(self.size + 1))
+        """One of `FIGURES` of a stage, or of all stages, which follow each other."""
+        rows = np.zeros(self.size + 1)
+        for name, figures in self.figures.items():
+            rows += figures[:, figure] if stage in {None, name} else 0
         value, margin = total_of(rows[:-1], self.population)
         return Estimate(value + float(rows[-1]), margin)
 

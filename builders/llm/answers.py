@@ -42,7 +42,8 @@ def export_answers(store: CallStore, file: Path) -> int:
     """Writes all answers to a Parquet file, sorted by key; equal stores give equal bytes. Returns how many.
 
     Raises:
-        UserError: the file's name ends in something else, or it cannot be written.
+        UserError: the file's name ends in something else.
+        OSError: it cannot be written.
     """
     if file.suffix != ".parquet":
         raise UserError(f"{file}: the name of an export must end in .parquet")
@@ -57,10 +58,6 @@ def export_answers(store: CallStore, file: Path) -> int:
                 writer.write_table(pa.table(columns, ANSWERS), row_group_size=ROWS)
                 rows += len(calls)
         partial.replace(file)
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written ({error.strerror or error}); name a file in another place"
-        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return rows

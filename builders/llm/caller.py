@@ -188,7 +188,7 @@ class Caller:
         Raises:
             CallError: the limiter has given the endpoint up.
         """
-        client = await self._connected()
+        client = self._client or await self._connected()
         failures = tries = 0
         earlier: list[str] = []  # what an earlier run failed by
         while True:
@@ -260,9 +260,8 @@ class Caller:
         return RefusedError(known or failure.words)
 
     def _error(self, problem: str) -> UserError:
-        place = self._client.endpoint.place if self._client is not None else ""
         return UserError(
-            f"LLM endpoint {place}, model {self._config.model}: {problem}; check llm.base_url, llm.model and "
-            "llm.api_key_env (foils doctor tries them, and which request fields are taken), then run the same command "
-            "again: answers so far are stored"
+            f"LLM endpoint {self._config.place}, model {self._config.model}: {problem}; check llm.base_url, llm.model "
+            "and llm.api_key_env (foils doctor tries them, and which request fields are taken), then run the same "
+            "command again: answers so far are stored"
         )

@@ -2,7 +2,6 @@
 
 import json
 import re
-from codecs import BOM_UTF8
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ class _Choice(Struct):
 
 
 class _Completion(Struct):
-    """The part of a completion that is kept; the rest is skipped unread, and what is not needed may be anything."""
+    """The part of a completion that is kept; what is not needed may be anything."""
 
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
     usage: Any = None
@@ -44,15 +43,12 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
     {'text': 'hi', 'finish_reason': 'stop', 'prompt_tokens': None, 'completion_tokens': None, 'model': 'm'}
 
     Raises:
-        msgspec.DecodeError: it is something other than a completion.
-        UnicodeDecodeError: it is not UTF-8.
+        ValueError: it is something other than a completion.
     """
-    answer = _decoded(body.removeprefix(BOM_UTF8))
-    choice = answer.choices[0]
-    message = choice.message
+    answer = _decoded(body)
+    message, reason = answer.choices[0].message, answer.choices[0].finish_reason
     said, thought = _parts(message.content)
     text, is_ended = ended(said or (message.refusal if isinstance(message.refusal, str) else ""), stop)
-    reason = choice.finish_reason
     kept: dict[str, Any] = {
         "text": text,
         "finish_reason": reason if isinstance(reason, str) and reason and not is_ended else "stop",
@@ -67,14 +63,13 @@ def parsed(body: bytes, stop: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _decoded(body: bytes) -> _Completion:
-    """A completion, also where what is not needed holds NaN, which is not JSON, such as in log probabilities."""
     try:
         return _COMPLETION.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError):  # as of NaN, which some send, or a byte order mark
         try:
             return msgspec.convert(json.loads(body), _Completion)
-        except (RecursionError, ValueError):
-            raise msgspec.DecodeError(str(error)) from None
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise ValueError(f"{error}") from None
 
 
 def _parts(content: Any) -> tuple[str, bool]:
@@ -89,7 +84,7 @@ def _parts(content: Any) -> tuple[str, bool]:
         parts = [_parts(part) for part in content]
         return "".join(text for text, _ in parts), any(thought for _, thought in parts)
     if not isinstance(content, dict):
-        raise msgspec.DecodeError(f"a content of {type(content).__name__}")
+        raise ValueError(f"a content of {type(content).__name__}")  # noqa: TRY004 - as of what is not JSON
     if not {"type", "text"} & content.keys():
         return json.dumps(content, ensure_ascii=False), False  # an answer in JSON that came as JSON
     kind = content.get("type", "text")

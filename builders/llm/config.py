@@ -10,21 +10,9 @@ from msgspec import Meta, Struct
 
 from foils.errors import UserError
 
-OWN_FIELDS = frozenset(
-    {
-        "model",
-        "messages",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "seed",
-        "stop",
-        "stream",
-        "n",
-        "best_of",
-    }
-)
-"""Of a request's body: what Foils sets, or relies on being left alone."""
+SET_FIELDS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "seed", "stop"})
+LEFT_ALONE = frozenset({"stream", "n", "best_of"})
+"""Of a request's body: what Foils sets, and what it relies on."""
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 NO_KEY = "none-needed"
 EMBEDDED_LLM = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -196,7 +184,7 @@ def check_llm(llm: LlmConfig) -> None:
             f"recipe: llm.provider {llm.provider!r}: wanted llm.api_key_env, which names the environment variable with "
             "your Hugging Face token or the provider's key"
         )
-    clash = sorted(llm.extra_body.keys() & OWN_FIELDS)
+    clash = sorted(llm.extra_body.keys() & (SET_FIELDS | LEFT_ALONE))
     if clash:
         raise UserError(
             f"recipe: llm.extra_body.{clash[0]}: set by Foils itself for every request; temperature and max_tokens "

@@ -5,6 +5,7 @@ asked for them.
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,53 +50,50 @@ class Spans:
         self._ends[first:last] = [end]
 
 
+_SUMS = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "uncounted_calls")
+
+
 class Account:
     """One stage's calls and what came of them.
 
     Attributes:
         new_calls: those that this run asked for; all others were in the store.
         accepted: rows or texts that passed the stage's checks.
-        calls: answers that the stage's rows rest on.
     """
 
     def __init__(self, prices: PricesConfig) -> None:
-        self.new_calls = self.accepted = self.calls = 0
-        self._failed_tries = self._prompt_tokens = self._completion_tokens = self._uncounted_calls = 0
-        self._call_seconds = 0.0
-        self._busy = Spans()
+        self.new_calls = self.accepted = 0
+        self._seconds, self._busy = 0.0, Spans()
+        self._sums: Counter[str] = Counter()
         self._prices = prices
+
+    @property
+    def calls(self) -> int:
+        """Answers that the stage's rows rest on."""
+        return self._sums["calls"]
 
     def add(self, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts an answer, which this run asked for if it is `new`; `prompt_bytes` is the length of its messages."""
-        read, written = tokens_of(answer, prompt_bytes)
         self.new_calls += new
-        self.calls += 1
-        self._failed_tries += answer.failed_tries
-        self._prompt_tokens += read
-        self._completion_tokens += written
-        self._uncounted_calls += answer.prompt_tokens is None or answer.completion_tokens is None
-        self._call_seconds += answer.seconds
+        is_uncounted = answer.prompt_tokens is None or answer.completion_tokens is None
+        figures = (1, answer.failed_tries, *tokens_of(answer, prompt_bytes), is_uncounted)
+        for name, figure in zip(_SUMS, figures, strict=True):
+            self._sums[name] += figure
+        self._seconds += answer.seconds
         if answer.ended is not None:
             self._busy.add(answer.ended - answer.seconds, answer.ended)
 
     @property
     def money(self) -> float:
         """What the calls cost by the recipe's prices."""
-        tokens = self._prices.of_tokens(self._prompt_tokens, self._completion_tokens)
+        tokens = self._prices.of_tokens(self._sums["prompt_tokens"], self._sums["completion_tokens"])
         return tokens + self._prices.hour * self._busy.seconds / HOUR_S
 
     def summary(self) -> dict[str, Any]:
         """The account as manifests keep it; money only where the recipe has prices."""
-        figures: dict[str, Any] = {
-            "calls": self.calls,
-            "failed_tries": self._failed_tries,
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "uncounted_calls": self._uncounted_calls,
-            "call_seconds": round(self._call_seconds, 3),
-            "busy_seconds": round(self._busy.seconds, 3),
-            "accepted": self.accepted,
-        }
+        seconds = {"call_seconds": round(self._seconds, 3), "busy_seconds": round(self._busy.seconds, 3)}
+        figures: dict[str, Any] = {name: self._sums[name] for name in _SUMS}
+        figures |= {**seconds, "accepted": self.accepted}
         if self._prices.known:
             figures |= {"money": round(self.money, 6), "currency": self._prices.currency}
         return figures
@@ -191,7 +189,7 @@ def tokens_of(answer: ChatAnswer, prompt_bytes: int) -> tuple[int, int]:
 
 def bytes_of(messages: Iterable[Mapping[str, str]]) -> int:
     """Length of a conversation in UTF-8."""
-    return sum([_bytes(message["content"]) for message in messages])
+    return _bytes("".join([message["content"] for message in messages]))
 
 
 def _bytes(text: str) -> int:

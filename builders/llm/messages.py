@@ -27,11 +27,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     served_model: str
     provider: str | None = None
 
-    @property
-    def place(self) -> str:
-        """The address in words."""
-        return self.base_url or f"provider {self.provider}"
-
 
 class ChatRequest(msgspec.Struct, frozen=True):
     """One request, without the model.

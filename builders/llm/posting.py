@@ -70,7 +70,7 @@ class PostingClient(AsyncInferenceClient):
             answer = await self._exchanged("POST", self._address, msgspec.json.encode(asked))
         try:
             return parsed(answer, body["stop"])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except ValueError:
             raise self._refusal(HTTPStatus.OK, {}, answer.decode(errors="replace")) from None
 
     def _named(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ equal requests have equal keys, whichever build made them.
 import errno
 import hashlib
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -77,7 +79,7 @@ class CallStore:
                     self._check()
                     return
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._db = sqlite3.connect(path, WAIT_S, isolation_level=None)
+                self._db = sqlite3.connect(path, WAIT_S, isolation_level="IMMEDIATE")
                 self._check()
                 self._prepare()
         except BaseException:
@@ -129,7 +131,7 @@ class CallStore:
         """
         insert = "INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)"
         if rows:
-            with self._explained(), self._transaction():
+            with self._explained(), self._db:
                 self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
 
     def note_failure(self, key: str, problem: str) -> None:
@@ -138,7 +140,7 @@ class CallStore:
         Raises:
             UserError: as `put_many`.
         """
-        with self._explained(), self._transaction():
+        with self._explained(), self._db:
             self._db.execute(
                 "INSERT INTO failures (key, attempt, problem) "
                 "SELECT ?1, coalesce(max(attempt), 0) + 1, ?2 FROM failures WHERE key = ?1",
@@ -161,22 +163,20 @@ class CallStore:
             UserError: it is not a call store, or of another version.
             sqlite3.DatabaseError: it is damaged.
         """
-        size = self._path.stat().st_size
+        size, problem = self._path.stat().st_size, None
         if 0 < size < _SMALLEST_PAGE:  # SQLite would take it for an empty database
             raise self._damaged("it is shorter than a page")
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = sorted(name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
         # Read after the tables, which another process may be making: both come in one transaction.
         version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         if tables and "calls" not in tables:
-            raise UserError(
-                f"call store {self._path}: it is a database of another kind (its tables: {', '.join(sorted(tables))}); "
-                "name another file with --store"
+            problem = f"it is a database of another kind (its tables: {', '.join(tables)});"
+        elif tables and version != VERSION:
+            problem = (
+                f"it is of version {version}, and this Foils knows version {VERSION}; use the Foils that made it, or"
             )
-        if tables and version != VERSION:
-            raise UserError(
-                f"call store {self._path}: it is of version {version}, and this Foils knows version {VERSION}; "
-                "use the Foils that made it, or name another file with --store"
-            )
+        if problem is not None:
+            raise UserError(f"call store {self._path}: {problem} name another file with --store")
         if size <= _CHECKED_BYTES:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
@@ -199,21 +199,10 @@ class CallStore:
                 time.sleep(0.02)
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-        with self._transaction():
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")  # which it does by itself only before data are written
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing; no other process writes until its end."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # the first error is the one that matters
-                self._db.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -248,9 +237,20 @@ class CallStore:
 
 
 def keyed(request: dict[str, Any]) -> tuple[str, str]:
-    """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of."""
-    text = canonical_json(request)
+    """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of.
+
+    That is its canonical JSON. The messages, all the same but the last one, are most of it, and so put in afterwards.
+    """
+    *opening, last = request["messages"]
+    before, mark, behind = canonical_json({**request, "messages": 0}).rpartition('"messages": 0')
+    messages = ", ".join([*[_message(turn["role"], turn["content"]) for turn in opening], canonical_json(last)])
+    text = f"{before}{mark[:-1]}[{messages}]{behind}"
     return hashlib.sha256(text.encode()).hexdigest(), text
+
+
+@lru_cache(maxsize=256)
+def _message(role: str, content: str) -> str:
+    return canonical_json({"role": role, "content": content})
 
 
 def answer_in(text: str) -> Stored:
@@ -268,8 +268,4 @@ def answer_in(text: str) -> Stored:
 def _json(value: Stored) -> str:
     """A value as JSON; a lone surrogate, which an endpoint may send and SQLite cannot keep, is escaped."""
     text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return text
+    return json.dumps(value) if re.search(r"[\ud800-\udfff]", text) else text

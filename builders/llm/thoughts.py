@@ -27,6 +27,11 @@ _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|me
 _STRIPPED_CHANNELS = re.compile(
     r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z]).*?(?:assistant\s*final(?=\S)|\Z)", re.DOTALL
 )
+_MAY_HAVE = re.compile(
+    r"[<\[\u25c1\u3010]|\{\{|\A[\s*#_]*(?:here is|my|think|thought|reason|chain|analysis|commentary|assistant)",
+    re.IGNORECASE,
+)
+"""What all thoughts have: a bracket, or a word that may name them at the start."""
 _GEMMA = re.compile(r"<\|channel>\s*thought.*?(?:<channel\|>|\Z)|<unused94>.*?(?:<unused95>|\Z)", re.DOTALL)
 _SPOKEN = re.compile(
     r"\A[\s*#_]*(?:(?:here is )?my )?(?:thinking|thoughts?|thought process|reasoning|chain of thought)[*_]*\s*[:\uff1a]"
@@ -52,6 +57,8 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("Hm, what?</think>yes"), without_thoughts("<thought>Hm"), without_thoughts("the `<think>` tag")
     ('yes', '', 'the `<think>` tag')
     """
+    if not _MAY_HAVE.search(text):  # as most answers
+        return text
     text = _GEMMA.sub("", text)
     if "<|channel|>" in text:
         *_, final = [None, *_FINAL.finditer(text)]

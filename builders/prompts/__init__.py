@@ -89,9 +89,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def next_turn(self) -> re.Pattern[str] | None:
         """How a further turn would begin, on a line of its own; None where an input is not wrapped."""
-        before = self.user.partition("{input}")[0].strip()
-        mark = re.escape(before).replace(re.escape("{count}"), r"\d+")
-        return re.compile(rf"^[\s*_#>]*{mark}", re.MULTILINE) if before else None
+        return _next_turn(self.user)
 
     def leaks(self, text: str) -> bool:
         """Whether a text repeats its instructions: `LEAK_WORDS` words in a row of it, or an example's answer."""
@@ -103,6 +101,13 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         before, _, after = self.user.partition("{input}")  # the input may itself hold {count}
         number = str(count)
         return before.replace("{count}", number) + text + after.replace("{count}", number)
+
+
+@lru_cache(maxsize=64)
+def _next_turn(user: str) -> re.Pattern[str] | None:
+    before = user.partition("{input}")[0].strip()
+    mark = re.escape(before).replace(re.escape("{count}"), r"\d+")
+    return re.compile(rf"^[\s*_#>]*{mark}", re.MULTILINE) if before else None
 
 
 @lru_cache(maxsize=256)

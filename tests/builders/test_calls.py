@@ -10,9 +10,10 @@ from tests.builders.stores import a_call, answers_of, call_key, calls_command, f
 def test_the_commands(tmp_path):
     rows = [a_call(n) for n in range(1500)]
     path = filled(tmp_path / "a", rows)
-    key = call_key({"model": "n"})
+    other = a_call(1)[1] | {"model": "n"}
+    key = call_key(other)
     with CallStore(path) as store:
-        put(store, (key, {"model": "n"}, {"text": "x", "finish_reason": "length"}))
+        put(store, (key, other, {"text": "x", "finish_reason": "length"}))
         store.note_failure(key, "answered 503")
         store.note_failure(key, "answered 503")
     assert calls_command("show", path).stdout.splitlines() == [
@@ -37,7 +38,7 @@ def test_the_commands(tmp_path):
     with CallStore(path) as writing:  # another process is at it
         put(writing, a_call(5000))
         assert "calls     1,502" in calls_command("show", path).stdout
-        writing._db.execute("DELETE FROM calls WHERE key = ?", [a_call(5000)[0]])
+        writing._db.executescript(f"DELETE FROM calls WHERE key = '{a_call(5000)[0]}'")
     done = calls_command("export", path, tmp_path / "x.parquet")
     assert (done.returncode, done.stderr) == (0, f"{tmp_path / 'x.parquet'}: 1501 answers\n")
     assert read_answers(tmp_path / "x.parquet") == {
