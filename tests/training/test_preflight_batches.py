@@ -109,6 +109,20 @@ def test_the_trainer_takes_the_steps_that_were_counted(trainer, accumulation, dr
     assert made.state.max_steps == found.planned_steps
 
 
+def test_a_single_batch_that_takes_too_long_is_given_up(trainer):
+    read = []
+
+    def noting(rows):
+        read.append(rows)
+        return rows
+
+    made = trainer(starved().with_transform(noting))
+    read.clear()
+    found = counted(made, budget_s=-1)
+    assert (found.announced, found.batches, found.exact, found.of_parts) == (13, 13, False, {"rows": 13})
+    assert not read
+
+
 def test_what_takes_too_long_is_extrapolated_and_said_to_be(trainer):
     found = counted(trainer(starved(4000, 4000), num_train_epochs=50), budget_s=0.001)
     assert not found.exact

@@ -52,6 +52,26 @@ class Batches(Struct, frozen=True):
         return self.unused / self.rows if self.rows else 0.0
 
 
+class _Limited:
+    """Rows that can be read until a deadline; a sampler without duplicates may read all of them for one batch."""
+
+    def __init__(self, rows: Any, deadline: float) -> None:
+        self._rows, self._deadline = rows, deadline
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        """Returns a row.
+
+        Raises:
+            TimeoutError: the deadline is over.
+        """
+        if perf_counter() > self._deadline:
+            raise TimeoutError
+        return self._rows[index]
+
+
 class _Epoch(NamedTuple):
     batches: int  # of one process
     of_parts: list[int]
@@ -83,9 +103,11 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
         planned, epochs = arguments.max_steps, math.ceil(arguments.max_steps / updates)
     deadline = perf_counter() + budget_s
     several = getattr(sampler, "batch_samplers", [sampler])
-    varies = any(isinstance(each, NoDuplicatesBatchSampler) for each in several)
+    reading = [each for each in several if isinstance(each, NoDuplicatesBatchSampler)]
+    for each in reading:
+        each.dataset = _Limited(each.dataset, deadline)
     gone: list[_Epoch] = []
-    for number in range(epochs if varies else 1):
+    for number in range(epochs if reading else 1):
         epoch = _epoch(sampler, number, list(sizes.values()), (announced, processes), deadline)
         if gone and not epoch.whole:
             break
@@ -103,7 +125,7 @@ def counted(trainer: Any, budget_s: float = BUDGET_S) -> Batches:
         unused=float(np.mean([each.unused for each in gone])),
         repeats=float(np.mean([each.repeats for each in gone])),
         of_parts=dict(zip(sizes, gone[0].of_parts, strict=True)),
-        exact=all(each.whole for each in gone) and (len(gone) == epochs or not varies),
+        exact=all(each.whole for each in gone) and (len(gone) == epochs or not reading),
         sampler_seconds=max(each.seconds for each in gone),
     )
 
@@ -114,16 +136,19 @@ def _epoch(sampler: Any, number: int, sizes: Sequence[int], limits: tuple[int, i
     starts, started = [0, *accumulate(sizes)], perf_counter()
     used, taken, of_parts, count, is_late = np.zeros(starts[-1], np.bool_), 0, [0] * len(sizes), 0, False
     sampler.set_epoch(number)
-    for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
-        count += 1
-        for batch in step:
-            taken += len(batch)
-            of_parts[bisect_right(starts, batch[0]) - 1] += 1
-            used[batch] = True
-        if is_late := perf_counter() > deadline:
-            break
+    try:
+        for step in islice(zip(*[iter(sampler)] * processes, strict=False), announced):  # one batch for each process
+            count += 1
+            for batch in step:
+                taken += len(batch)
+                of_parts[bisect_right(starts, batch[0]) - 1] += 1
+                used[batch] = True
+            if is_late := perf_counter() > deadline:
+                break
+    except TimeoutError:
+        is_late = True
     seconds, distinct = perf_counter() - started, int(used.sum())
     if is_late and count < announced:
-        share = announced / count
-        return _Epoch(announced, [round(each * share) for each in of_parts], 0, 0, seconds * share, whole=False)
+        of_sizes = [math.ceil(announced * processes * size / starts[-1]) for size in sizes]
+        return _Epoch(announced, of_sizes, 0, 0, seconds * announced / max(count, 1), whole=False)
     return _Epoch(count, of_parts, starts[-1] - distinct, taken - distinct, seconds, whole=True)
