@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -14,6 +15,9 @@ BATCH = 1000
 class Spool:
     """Rows of one schema, a batch at a time or one by one.
 
+    Attributes:
+        folder: where the files of this process's spools lie; the system's temporary folder by default.
+
     >>> spool = Spool(pa.schema([("_id", pa.string())]))
     >>> spool.add(["p1", "p2"])
     >>> spool.row("p3")
@@ -21,9 +25,11 @@ class Spool:
     [{'_id': 'p1'}, {'_id': 'p2'}, {'_id': 'p3'}]
     """
 
+    folder: ClassVar[Path | None] = None
+
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
-        self._file = tempfile.TemporaryFile(prefix="foils-rows-")  # noqa: SIM115 - closed once it is mapped
+        self._file = tempfile.TemporaryFile(prefix="foils-rows-", dir=self.folder)  # noqa: SIM115 - closed once it is mapped
         self._writer = pa.ipc.new_stream(self._file, schema)
         self._rows: list[tuple[object, ...]] = []
 
@@ -80,10 +86,10 @@ def in_places(rows: pa.Table, late: Sequence[tuple[object, ...]]) -> pa.Table:
 
 
 def spool_beside(out: Path) -> None:
-    """Puts this process's temporary files beside an output folder, unless `TMPDIR` names another place.
+    """Puts the files of this process's spools beside an output folder, unless `TMPDIR` names another place.
 
     The system's temporary folder is memory on many machines, which would then hold the whole corpus.
     """
     if "TMPDIR" not in os.environ:
         out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.tempdir = str(out.parent)
+        Spool.folder = out.parent

@@ -1,7 +1,6 @@
 """The runs of a comparison: each a training and an evaluation in processes of their own, done once."""
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -22,7 +21,7 @@ from eval.measure.results import MEASURING
 from eval.measure.tasks import Task
 from eval.recipe import CompareRecipe, EvalRecipe
 from foils.comparison import BASE
-from foils.errors import UserError
+from foils.errors import EXIT_BAD_INPUT, UserError
 from foils.hub import pin
 from foils.provenance import sha256_file, sha256_json
 from foils.records import read_record
@@ -234,17 +233,18 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
             if finished.returncode < 0:
                 return f"{run.name} was ended by signal {-finished.returncode}"
             if finished.returncode != 0:
-                said = _reason(file.read_text("utf-8", errors="replace"))
+                said = _reason(file.read_text("utf-8", errors="replace"), finished.returncode)
                 return said or f"{run.name} ended with exit code {finished.returncode}"
     stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
     plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
     return None
 
 
-def _reason(log: str) -> str:
-    """The error that a run ended with, or the last line of its log."""
-    *_, last = re.split(r"^(?=error: )", log, flags=re.MULTILINE)
-    return " ".join(last.split()) if last.startswith("error: ") else log.strip().rpartition("\n")[2]
+def _reason(log: str, code: int) -> str:
+    """The error that a run ended with, or else the last line of its log, such as a traceback's."""
+    lines = [line.rpartition("\r")[2].strip() for line in log.strip().split("\n")]
+    errors = [line for line in lines if line.startswith("error: ")] if code == EXIT_BAD_INPUT else []
+    return [*lines, *errors][-1]
 
 
 def forecast(plan: Plan) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from traceback import walk_tb
 
@@ -33,15 +34,17 @@ def scrub(text: str) -> str:
 def run_entry(entry: Callable[[], None]) -> int:
     """Runs an entry point and returns its exit code: 0, 2 after a `UserError` (one line), 130 after Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("httpx", "httpx2", "bm25s", "datasets", "huggingface_hub", "sentence_transformers"):
+    for chatty in ("httpx", "httpx2", "bm25s", "datasets", "huggingface_hub", "mteb", "sentence_transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not sys.warnoptions:  # libraries warn of each other, which no user can mend
+        warnings.simplefilter("ignore", FutureWarning)
     try:
         entry()
     except (UserError, OSError, ModuleNotFoundError) as error:
         said = _explained(error)
         if said is None:
             raise
-        print(f"error: {scrub(said)}", file=sys.stderr)
+        print(f"error: {' '.join(scrub(said).splitlines())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)

@@ -50,7 +50,8 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
         raise UserError(f"recipe {path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UserError(f"recipe {path}: cannot be read: {error}") from None
-    return Recipe(decode_config(overridden(values, overrides), config_type, str(path)), text, tuple(overrides))
+    values = without_removed(overridden(values, overrides), config_type, off=True)
+    return Recipe(decode_config(values, config_type, str(path)), text, tuple(overrides))
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -76,20 +77,23 @@ def decode_config(values: object, config_type: type[ConfigT], where: str) -> Con
         raise UserError(f"recipe {where}: {_explain(str(error), config_type)}") from None
 
 
-def without_removed(values: dict[str, Any], config_type: type[msgspec.Struct]) -> dict[str, Any]:
-    """Removes from stored settings, in place, the keys that this version no longer has.
+def without_removed(values: dict[str, Any], config_type: type[msgspec.Struct], *, off: bool = False) -> dict[str, Any]:
+    """Removes from settings, in place, the keys that this version no longer has: those that are off, or all.
 
     >>> class Config(msgspec.Struct):
     ...     REMOVED = {"a.b": "use c"}
     >>> without_removed({"a": {"b": 1, "d": 2}}, Config)
     {'a': {'d': 2}}
+    >>> without_removed({"a": {"b": "none"}}, Config, off=True), without_removed({"a": {"b": 1}}, Config, off=True)
+    ({'a': {}}, {'a': {'b': 1}})
     """
     for key in getattr(config_type, "REMOVED", {}):
         *parents, last = key.split(".")
         table: Any = values
         for parent in parents:
             table = table.get(parent, {}) if isinstance(table, dict) else {}
-        if isinstance(table, dict):
+        is_removed = isinstance(table, dict) and last not in _fields(config_type, parents)
+        if is_removed and (not off or table.get(last) in ("none", False, [])):
             table.pop(last, None)
     return values
 

@@ -8,7 +8,7 @@ code or hardware are recorded and reported. A folder with a run of other rows, b
 `--fresh`.
 
 `--processes N` trains on N GPUs, or in N processes on a CPU. So does `accelerate launch training/train.py RECIPE`, on
-several machines too; behind an error its launcher puts a traceback of its own (with one process, `--quiet` stops that).
+several machines too; an error ends the launcher by a signal, before it puts a traceback behind the error's line.
 """
 
 import sys
@@ -17,13 +17,19 @@ from tempfile import TemporaryDirectory
 
 if __package__ in (None, ""):  # run as a script: `training/` would stand in for the checkout's root
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from foils.__main__ import main as foils
+
+    sys.argv[1:1] = ["train"]  # which says in one line that a package is missing
+    sys.exit(foils())
 
 import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec.structs import replace
 
 from cards.publish.release import add_push_arguments, push_target
@@ -194,6 +200,24 @@ def _launch(processes: int) -> int:
     return 0
 
 
+def _end_launcher() -> None:
+    """Ends the `accelerate launch` above this process, if there is one, and the other processes that it started.
+
+    Behind an error it would put a traceback of its own, and of several processes a table of all.
+    """
+    with suppress(psutil.Error):
+        parent = psutil.Process().parent()
+        words = [] if parent is None else [Path(word).name for word in parent.cmdline()[:3]]
+        if parent is None or {"accelerate", "accelerate-launch", "accelerate.commands.launch"}.isdisjoint(words):
+            return
+        others = [each for each in parent.children() if each.pid != os.getpid()]
+        # With several processes torch turns SIGTERM into a traceback too.
+        parent.send_signal(signal.SIGUSR1 if "RANK" in os.environ else signal.SIGTERM)
+        for other in others:
+            with suppress(psutil.NoSuchProcess):
+                other.terminate()
+
+
 def _entry() -> None:
     try:
         _run()
@@ -239,4 +263,7 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(_entry))
+    code = run_entry(_entry)
+    if code:
+        _end_launcher()
+    sys.exit(code)

@@ -1,5 +1,6 @@
 """What is verified: a data set or model in a folder, or in a Hub repository at one commit."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from foils.hub import RepoType, check_path, client, download, explained, files_a
 from foils.manifest import BuildRecord
 from foils.provenance import sha256_file
 from foils.records import RecordT, RunRecord, read_record
+
+logger = logging.getLogger(__name__)
 
 RECORDS: dict[RepoType, str] = {"dataset": "manifest.json", "model": "run.json"}
 
@@ -113,12 +116,12 @@ def find(reference: str) -> Artefact:
         raise UserError(f"{reference}: neither a data set nor a model of ours: no {' and no '.join(RECORDS.values())}")
     found = re.fullmatch(r"(?P<kind>datasets/|models/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", reference)
     is_path = reference.startswith((".", "/"))
-    is_beside = found is not None and found["kind"] is None and not is_path and folder.parent.is_dir()
-    if found is None or is_path or is_beside:
+    if found is None or is_path:
         raise UserError(
             f"{reference}: no such folder; wanted a folder, owner/name or datasets/owner/name, each @revision"
-            f"{f' (if it is on the Hub: models/{reference} or datasets/{reference})' if is_beside else ''}"
         )
+    if found["kind"] is None and folder.parent.is_dir():
+        logger.warning("%s: no such folder; looked up on the Hub", reference)
     with explained(reference):
         kind = _kind(found["id"], found["kind"])
         revision = found["revision"] or "main"

@@ -9,6 +9,7 @@ import json
 import logging
 import lzma
 import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -327,15 +328,16 @@ def test_the_content_hash_stays_what_published_data_sets_say():
 
 def test_rows_are_spooled_beside_the_output_and_not_into_memory(tmp_path, monkeypatch):
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # and is put back
+    monkeypatch.setattr(Spool, "folder", Path("/nowhere"))  # and is put back
+    others = tempfile.gettempdir()
     with pytest.raises(FileNotFoundError):
         Spool(schema.CORPUS)
     spool_beside(tmp_path / "outputs" / "dataset")
-    assert tempfile.gettempdir() == str(tmp_path / "outputs")
+    assert (Spool.folder, tempfile.gettempdir()) == (tmp_path / "outputs", others)
     assert Spool(schema.CORPUS).table().num_rows == 0
     monkeypatch.setenv("TMPDIR", "/tmp")
     spool_beside(tmp_path / "other" / "dataset")
-    assert tempfile.gettempdir() == str(tmp_path / "outputs")
+    assert Spool.folder == tmp_path / "outputs"
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def test_a_run_record_that_lies(copy, change, name):
     assert name in broken(folder)
 
 
-def test_links_that_go_nowhere(made):
+def test_links_that_go_nowhere(made, caplog):
     """Moved tags, missing repositories, and a command that ends with 1."""
     fine = commands.module("cards.verify", MODEL)
     assert fine.returncode == 0, fine.stdout
@@ -317,8 +317,12 @@ def test_links_that_go_nowhere(made):
     for path in ("./nowhere", str(made / "nowhere")):
         with pytest.raises(UserError, match=r"no such folder; .* each @revision$"):
             verify(path)
-    with chdir(made.parent), pytest.raises(UserError, match=r"no such folder; .*if it is on the Hub: models/"):
+    with chdir(made.parent), pytest.raises(UserError, match="the Hub has no such repository"):
         verify(f"{made.name}/nowhere")
+    assert f"{made.name}/nowhere: no such folder; looked up on the Hub" in caplog.text
+    (made / REPO.partition("/")[0]).mkdir()
+    with chdir(made):
+        assert not [link for link in verify(f"{REPO}@v1.0.0") if link.status == "broken"]
 
 
 @pytest.mark.usefixtures("hub")

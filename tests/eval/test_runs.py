@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
-from eval.runs import Plan, Run
+from eval.runs import Plan, Run, execute
 from foils.comparison import BASE
 from foils.errors import UserError
 from foils.recipe import load_recipe
@@ -98,6 +98,23 @@ def alive(process):
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.parametrize(
+    ("printed", "code", "reason"),
+    [
+        ("error: 3 rows\nread on\nerror: kind 'x'\n/usr/lib/x.py: warning", 2, "error: kind 'x'"),
+        ("error: 3 rows\nTraceback ...\nValueError: no", 1, "ValueError: no"),
+        ("usage: x\nx: error: no such option", 2, "x: error: no such option"),
+    ],
+)
+def test_why_a_run_failed_is_what_it_ended_with(tmp_path, printed, code, reason):
+    class Failing(Plan):
+        def commands(self, *_):
+            yield [sys.executable, "-c", f"import sys; print({printed!r}); sys.exit({code})"]
+
+    run = Run("bm25", 1)
+    assert execute(Failing(*plan(tmp_path)), [run], 1) == {run: reason}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -1,6 +1,7 @@
 """Two processes on a CPU train as one does: the same batch, cut in two, gives the same weights."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -69,11 +70,29 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     assert "that differs: trainer.per_device_train_batch_size 64 -> 32" in errors[0]
 
 
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="for machines without a GPU")
-def test_gpus_that_are_not_there_are_not_replaced_by_a_slow_cpu(recipe, tmp_path):
-    refused = launch([*accelerate("gpus.yaml")[:-1], "--num_processes", "2", ROOT / "training" / "train.py"],
-                     recipe, tmp_path / "x")  # fmt: skip
-    errors = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "num_processes 2: torch sees 0 GPUs here" in errors[0]
-    assert "foils train RECIPE --processes 2" in errors[0]
+ONE, GPUS = "default", "gpus.yaml"
+
+
+@pytest.mark.parametrize(
+    ("config", "override", "out", "words"),
+    [
+        (ONE, "knid=bm25", "x", "unknown key knid; allowed here: dataset, kind"),
+        (ONE, "seed=1", "train.toml/x", "train.toml: File exists; make room there, or name another place"),
+        pytest.param(
+            *(GPUS, "seed=1", "x", "num_processes 2: torch sees 0 GPUs here, and each process needs one"),
+            marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="for machines without a GPU"),
+        ),
+    ],
+)
+def test_an_error_is_one_line_under_accelerate_too(recipe, config, override, out, words):
+    more = [] if config == ONE else ["--config_file", ROOT / "training" / "accelerate" / config, "--num_processes", "2"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *more, ROOT / "training" / "train.py"]
+    finished = launch(command, recipe, recipe.parent / out, override)
+    assert finished.returncode < 0  # the launcher is ended before it can say more
+    (line,) = [line for line in finished.stderr.splitlines() if line.strip() and not DEFAULTS.match(line)]
+    assert line.startswith("error: ")
+    assert words in line
+
+
+DEFAULTS = re.compile(r"The following values were not passed|\s+(`--|More than one)|To avoid this warning")
+"""What accelerate says of its own settings."""

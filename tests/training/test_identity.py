@@ -209,6 +209,14 @@ def test_the_recipe_in_a_record_is_read_again(recipe):
     assert shaping(msgspec.convert(json.loads(json.dumps(kept)), TrainRecipe)) == kept
 
 
+def test_adapters_on_named_layers_are_done_when_they_are_done(recipe, tmp_path):
+    named, out = recipe("lora.rank=2", 'lora.target_modules=["query"]'), tmp_path / "m"
+    train.main(named, out, 1)
+    before = files_of(out)
+    train.main(named, out, 1)
+    assert files_of(out) == before
+
+
 def test_a_look_before_training_stands_in_its_way_nowhere(recipe, tmp_path):
     train.main(recipe(), tmp_path / "m", 1, only_look=True)
     assert not (tmp_path / "m").exists()

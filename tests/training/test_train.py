@@ -1,5 +1,6 @@
 """Training through accelerate, for real, and what is said of bad input before any time is lost."""
 
+import re
 import subprocess
 import sys
 
@@ -136,3 +137,14 @@ def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported(tmp_path):
 def test_a_key_of_an_earlier_version_names_what_replaced_it(recipe, override, words):
     with pytest.raises(UserError, match=words):
         recipe(override)
+
+
+def test_a_key_of_an_earlier_version_that_is_off_asks_for_nothing(recipe):
+    assert recipe("watch=none", "exports=[]", "length_buckets=false").config.kind == "bm25"
+
+
+def test_a_script_without_its_packages_says_so(tmp_path):
+    command = [sys.executable, "-I", "-S", ROOT / "training" / "train.py", tmp_path / "x.toml"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert re.fullmatch(r"error: \w+ is not installed for .*; activate the environment of Foils .*\n", finished.stderr)

@@ -1,5 +1,7 @@
 """Every wrong value of `[trainer]` is one line that names its key, before base or data are looked at."""
 
+import logging
+
 import pytest
 
 from foils.errors import UserError
@@ -58,6 +60,14 @@ def test_a_wrong_value_is_named(recipe, tmp_path, value, task):
     said = str(refused.value)
     assert value.partition("=")[0] in said
     assert "\n" not in said
+
+
+def test_a_default_passes_and_notices_are_left_to_the_training(recipe, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    values = ("trainer.local_rank=-1", "trainer.max_steps=-1", "trainer.torch_compile=true")
+    with pytest.raises(UserError, match=r"dataset .*: no such folder"):
+        train.main(recipe(*values), tmp_path / "out", 1)
+    assert "torchdynamo" not in caplog.text
 
 
 def test_fp16_needs_a_gpu(recipe, tmp_path):

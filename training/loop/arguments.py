@@ -3,12 +3,13 @@
 It is looked at before anything is loaded: each mistake is one line that names its key.
 """
 
+import logging
 import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from itertools import chain
@@ -18,6 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import torch
+from accelerate import PartialState
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments
 from torch.utils.data import DataLoader
@@ -82,6 +84,7 @@ def training_arguments(config: TrainRecipe, folder: Path, out: Path, more: Mappi
         "logging_steps": 10,
         "use_cpu": not accelerator,
         "dataloader_pin_memory": accelerator,
+        "dataloader_drop_last": PartialState().num_processes > 1,  # which the library would set with a notice
         "logging_nan_inf_filter": False,
         "report_to": "none",
         "run_name": out.name,
@@ -145,7 +148,7 @@ def _wrong_values(config: TrainRecipe) -> Iterator[tuple[str, str]]:
                 pass
         if choices is not None and value not in choices:
             yield field.name, f"wanted one of {', '.join(choices)}"
-        elif isinstance(value, int | float) and (field.name, value) != ("max_steps", -1):
+        elif isinstance(value, int | float) and value != field.default:  # -1 says that it is not set
             wanted = "more than 0" if field.name in _NOT_ZERO else "0 or more"
             if not 0 <= value < math.inf or (value == 0 and field.name in _NOT_ZERO):
                 yield field.name, f"wanted {wanted}"
@@ -164,6 +167,17 @@ def _unmet_needs(config: TrainRecipe) -> Iterator[tuple[str, str]]:
         yield "use_liger_kernel", "not installed; run: pip install liger-kernel"
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keeps quiet the notices that the trainer's own arguments give again."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@_unheard()
 def _try_out(config: TrainRecipe) -> None:
     """Makes arguments, trackers, optimizer, schedule and loader once, for a single weight and row.
 
