@@ -23,7 +23,12 @@ COLUMNS = ("_id", "title", "text")
 Judgement = tuple[str, str, int]
 """Query, passage and score."""
 Qrels = dict[str, dict[str, int]]
-_HEADER = ("query-id", "corpus-id", "score")
+_HEADER = (
+    ("query-id", "query_id", "queryid", "qid", "topic", "topic_id"),
+    ("corpus-id", "corpus_id", "corpusid", "doc-id", "doc_id", "docid", "docno", "document_id", "pid", "passage_id"),
+    ("score", "relevance", "rel", "label", "grade"),
+)
+"""Names that columns of judgements have, BEIR's first."""
 _TREC_COLUMNS = 4
 _QRELS_ENDINGS = (".tsv", ".txt", ".csv", ".qrels", ".trec", ".jsonl", ".json", ".parquet")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
@@ -80,14 +85,11 @@ def texts(
         ids: whether the first column is the id, which no row may lack.
 
     Raises:
-        UserError: a value has no text, an id is missing, or a column is missing or there twice.
+        UserError: a value has no text, or an id or a column is missing.
     """
     seen: dict[str, None] = {}
     for each in rows:
         seen.update(dict.fromkeys(each.names))
-        twice = next((name for name in columns if each.names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{where}: it has two columns {twice!r}; leave one of them out")
         values = [
             [
                 value if type(value) is str else text_of(value, f"{each.place(at)}: {name!r}")
@@ -220,11 +222,13 @@ def judgements(path: Path, what: str = "qrels") -> Iterator[Judgement]:
 
 
 def _named(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
-    spelled = [*_HEADER, *(name.replace("-", "_") for name in _HEADER)]
+    spelled = [name for names in _HEADER for name in names]
     for rows in read([path], spelled, what):
         for at, row in enumerate(zip(*rows.values, strict=True)):
-            both = zip(row[:3], row[3:], strict=True)
-            values = [text_of(other if own is None else own, rows.place(at)) for own, other in both]
+            there = {name: value for name, value in zip(spelled, row, strict=True) if value is not None}
+            values = [
+                next((text_of(there[name], rows.place(at)) for name in each if name in there), None) for each in _HEADER
+            ]
             yield rows.place(at), values, f"{values} under {', '.join(rows.names)}"
 
 
@@ -241,10 +245,9 @@ def _lines(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
             if not text.strip():
                 continue
             if not places:
-                separator = "\t" if "\t" in text else "," if text.count(",") > 1 else None
-            fields = [
-                field.strip().strip('"') if separator == "," else field.strip() for field in text.split(separator)
-            ]
+                separator = "\t" if "\t" in text else next((mark for mark in ",;" if text.count(mark) > 1), None)
+            quote = '"' if separator in {",", ";"} else None
+            fields = [field.strip().strip(quote) for field in text.split(separator)]
             if not places:
                 places, is_header = _form(fields)
                 if is_header:
@@ -255,9 +258,10 @@ def _lines(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
 
 def _form(fields: list[str]) -> tuple[list[int], bool]:
     """Where query, passage and score stand, by a file's first line, and whether that line is a header."""
-    names = [field.lower().replace("_", "-") for field in fields]
-    if {*_HEADER} <= {*names}:
-        return [names.index(name) for name in _HEADER], True
+    names = [field.lower().lstrip("#") for field in fields]
+    places = [next((names.index(name) for name in each if name in names), -1) for each in _HEADER]
+    if -1 not in places:
+        return places, True
     return [0, 2, 3] if len(fields) == _TREC_COLUMNS else [0, 1, 2], False
 
 

@@ -65,10 +65,10 @@ def english_name(code: str) -> str:
     >>> english_name("el"), english_name("sw")
     ('Greek', 'Swahili')
     """
-    return re.sub(r"^Modern | \(.*\)", "", _tables()[1][three_letters(code)])
+    return re.sub(r"^Modern | \(.*\)", "", _tables()[1][threeletters(code)])
 
 
-def three_letters(code: str) -> str:
+def threeletters(code: str) -> str:
     """The ISO 639-3 code of a language."""
     return _tables()[0].get(code, code)
 
@@ -108,7 +108,7 @@ def is_in(text: str, code: str) -> bool:
     >>> is_in(german, "de"), is_in(german, "en"), is_in("zu kurz", "en")
     (True, False, True)
     """
-    if _letters(text) < FEWEST_LETTERS or not detects(code):
+    if letters(text) < FEWEST_LETTERS or not detects(code):
         return True
     ranked = dict(_detector().rank(text[:READ]))
     return bool(ranked[code] >= UNLIKELY) or max(ranked, key=lambda each: ranked[each]) == UNDETERMINED
@@ -124,7 +124,7 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     waiting, letters = "", 0
     for text in (*texts, None):
         waiting += f" {text[:READ]}" if text else ""
-        letters += _letters(text or "")
+        letters += letters(text or "")
         if letters >= (1 if text is None and not found else FEWEST_LETTERS):
             best, chance = _detector().classify(waiting)
             found[best if chance >= LIKELY else UNDETERMINED] += 1
@@ -133,7 +133,8 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     return {code: times / found.total() for code, times in found.most_common()}
 
 
-def _letters(text: str) -> int:
+def letters(text: str) -> int:
+    """How many letters the beginning of a text has; one of a script without spaces counts as three."""
     read = text[:READ]
     return sum(map(str.isalpha, read)) + 2 * len(_UNSPACED.findall(read)) * (not read.isascii())
 

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +27,14 @@ from foils.errors import UserError
 
 BATCH_ROWS = 1000
 FORMS = {
-    ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv",
-    ".arrow": "arrow",
+    ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".csv": "csv",
+    ".tsv": "csv", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
-COMPRESSED = ("", ".gz", ".bz2", ".zst", ".xz", ".lz4")
+COMPRESSED = {"": None, ".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".lz4": "lz4"}
 WANTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, plain or compressed (.gz, .bz2, .zst, .xz, .lz4)"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATORS = ",;\t|"
+_STATED = re.compile(r"sep=(.)\r?")  # Excel's first line
 _SHOWN = 200
 
 _Row = tuple[str, int, Sequence[Any]]
@@ -61,7 +63,7 @@ class Rows(NamedTuple):
 
 def form_of(file: Path) -> str | None:
     """How a file is read, by its ending; None where `datasets` has to know it."""
-    plain = file.with_suffix("") if file.suffix in COMPRESSED else file
+    plain = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
     return FORMS.get(plain.suffix.lower())
 
 
@@ -79,7 +81,11 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
     readers = {"json": _json, "csv": _csv, "parquet": _parquet}
     for file in files:
         with _explained(f"{what} {file}"):
-            yield from readers.get(form_of(file) or "", _other)(file, columns, what)
+            for rows in readers.get(form_of(file) or "", _other)(file, columns, what):
+                twice = next((name for name in columns if rows.names.count(name) > 1), None)
+                if twice is not None:
+                    raise UserError(f"{what} {file}: it has two columns {twice!r}; leave one of them out")
+                yield rows
 
 
 def one_line(what: object) -> str:
@@ -95,7 +101,9 @@ def opened(path: Path, what: str) -> Iterator[io.BufferedReader]:
     Raises:
         UserError: the file cannot be read, is cut short, or is not compressed as its ending says.
     """
-    with _explained(f"{what} {path}"), lzma.open(path) if path.suffix == ".xz" else pa.input_stream(path) as raw:
+    packed = COMPRESSED.get(path.suffix.lower())
+    unpacked = lzma.open if packed == "xz" else partial(pa.input_stream, compression=packed)
+    with _explained(f"{what} {path}"), unpacked(path) as raw:
         stream = io.BufferedReader(raw, 1 << 20)
         start = stream.peek(4)
         if start.startswith(_UTF_16):
@@ -152,6 +160,7 @@ def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
 def _second_look(line: bytes, where: str) -> dict[str, Any]:
     """An object that the fast decoder refuses or might misread; NaN passes."""
     try:
+        line = line.strip().removesuffix(b",")  # lines taken out of an array
         record = json.loads(line.decode("utf-8"))
         json.dumps(record, ensure_ascii=False).encode()
         pairs = json.loads(line, object_pairs_hook=list)
@@ -177,9 +186,11 @@ def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
     """All values are texts as they stand there; the separator is what the header has most of."""
     csv.field_size_limit(2**31 - 1)
     with opened(path, what) as stream:
-        header = stream.peek(1 << 16).partition(b"\n")[0].decode("utf-8", "replace")
+        header = stream.peek(1 << 16).lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace")
+        said = _STATED.fullmatch(header)
+        separator = said[1] if said else max(_SEPARATORS, key=header.count)
         lines = io.TextIOWrapper(stream, "utf-8", newline="")
-        reader = csv.reader(lines, delimiter=max(_SEPARATORS, key=header.count), strict=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
 
         def rows(names: Sequence[str]) -> Iterator[_Row]:
             places = [names.index(name) if name in names else None for name in columns]
@@ -189,12 +200,13 @@ def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                 yield "line", reader.line_num, [None if place is None else row[place] for place in places]
 
         try:
-            names = [name.strip() for name in next(reader, [])]
+            names = [name.strip() for name in [[], *islice(filter(None, reader), 1 + bool(said))][-1]]
             yield Rows(names, [[] for _ in columns], (), "")  # says which columns there are where there is no row
             yield from _batched(rows(names), names, f"{what} {path}")
         except (csv.Error, UnicodeDecodeError) as error:
-            remedy = "save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else "mend that line's quotes"
-            raise UserError(f"{what} {path}: line {reader.line_num or 1}: {error}; {remedy}") from None
+            if isinstance(error, UnicodeDecodeError):  # it is read ahead of the lines
+                raise
+            raise UserError(f"{what} {path}: line {reader.line_num or 1}: {error}; mend that line's quotes") from None
 
 
 def _batched(rows: Iterator[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:
@@ -216,7 +228,7 @@ def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    if path.suffix in {".zip", ".tar", ".tgz", ".7z"}:
+    if {".zip", ".tar", ".tgz", ".7z"}.intersection(map(str.lower, path.suffixes)):
         raise UserError(f"{what} {path}: an archive; unpack it and name the folder or file")
     try:
         reader = form_of(path) or str(path.absolute().parent)
@@ -227,8 +239,9 @@ def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
                 table.combine_chunks().to_batches(), table.column_names, columns, f"{what} {path}: row", start
             )
             start += table.num_rows
-    except (FileNotFoundError, ValueError, ImportError, DatasetsError) as error:
-        raise UserError(f"{what} {path}: not a form that is read ({one_line(error)}); wanted {WANTED}") from None
+    except (FileNotFoundError, ValueError, ImportError, KeyError, DatasetsError) as error:  # KeyError: a column twice
+        reason = "" if isinstance(error, FileNotFoundError) else f" ({one_line(error)})"
+        raise UserError(f"{what} {path}: not a form that is read{reason}; wanted {WANTED}") from None
 
 
 def _of_arrow(

@@ -11,13 +11,15 @@ _ENDS_OF_ALL_SCRIPTS = _ENDS + "\u3001\u3002\u060c\u061b\u061f\u06d4\u0964\u0965
 _SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u2039\u203a\u02b9\u02bb\u02bc\u2032\u2035\u05f3\u00b4"
 _DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u02ba\u2033\u2036\u05f4\u301d\u301e\u301f"
 _FRACTIONS = {0xBC: "1/4", 0xBD: "1/2", 0xBE: "3/4"}
+_ZEROS = (0x660, 0x6F0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xE50, 0xED0, 0x1040, 0x17E0)
+"""Of Arabic, Persian, the scripts of India, Thai, Lao, Burmese and Khmer."""
 _FULL_WIDTH = range(0xFF01, 0xFF5F)  # of "!" to "~"; NFKC takes far longer over them
 _ONE_FORM = {
     **dict.fromkeys(map(ord, _SINGLE_QUOTES), "'"),
     **dict.fromkeys(map(ord, _DOUBLE_QUOTES), '"'),
     **{point: chr(point - _FULL_WIDTH[0] + ord("!")) for point in _FULL_WIDTH},
     **{ord(letter): f"^{digit}" for digit, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},  # NFKC makes 102 of 10²
-    **{first + digit: str(digit) for first in (0x660, 0x6F0) for digit in range(10)},  # Arabic and Persian ones
+    **{zero + digit: str(digit) for zero in _ZEROS for digit in range(10)},
     **{point: f" {fraction}" for point, fraction in _FRACTIONS.items()},  # NFKC makes 21/2 of 2½
     **dict.fromkeys((0x2212, 0x2043), "-"),  # minus sign and hyphen bullet, dashes that are not of category Pd
     **dict.fromkeys((0x301C, 0x223C), "~"),  # of category Pd, and a tilde in some fonts and encodings
@@ -32,6 +34,12 @@ _ONE_FORM = {
 # Neither controls nor formats, and yet not read: joiners, fillers of Hangul, selectors of variants, Arabic's tatweel.
 _INVISIBLE = {0x34F, 0x640, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0}
 _INVISIBLE |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+# Vowel points of Hebrew and Arabic, which most writers leave out; without those that are part of a letter (hamza).
+_POINTS = (
+    (0x591, 0x5BD), (0x5BF, 0x5BF), (0x5C1, 0x5C2), (0x5C4, 0x5C5), (0x5C7, 0x5C7), (0x610, 0x61A), (0x64B, 0x652),
+    (0x656, 0x65F), (0x670, 0x670), (0x6D6, 0x6DC), (0x6DF, 0x6E4), (0x6E7, 0x6E8), (0x6EA, 0x6ED),
+)  # fmt: skip
+_INVISIBLE |= {point for first, last in _POINTS for point in range(first, last + 1)}
 # Where such characters are; `tests/foils/test_texts.py` holds it against all of Unicode.
 _PLACES = ((0, 0x3400), (0xA000, 0xAC00), (0xFB00, 0x11400), (0x13430, 0x13460), (0x1BC00, 0x1D200), (0xE0000, 0xE0200))
 _IN_GUILLEMETS = re.compile("(»[^«»]*«)|«\\s*([^«»]*?)\\s*»")

@@ -134,6 +134,11 @@ def test_stems_and_stop_words_equal_those_of_bm25s(language):
     assert listed(stems.to_pylist(), query_words(pa.array(texts), Language(language), stems)) == wanted
 
 
+def test_a_turkish_i_is_one_letter_in_either_case():
+    lower, upper = (tokens.split(pa.array([text])).distinct for text in ("ışıklı ısparta", "IŞIKLI ISPARTA"))
+    assert Language("tr").stems(lower) == Language("tr").stems(upper)
+
+
 def test_slices_of_arrays_and_many_words():
     words = [f"word{n}" for n in range(30_000)]
     texts = pa.array(["not this", *words, "nor that"]).slice(1, 30_000)

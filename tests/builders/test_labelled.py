@@ -122,6 +122,8 @@ def test_a_sample_depends_on_ids_and_seed_alone(tmp_path, animals):
         ("train.tsv.gz", gzip.compress(b"q1\towl\t2\n", mtime=0)),
         ("train.tsv", b"q1 0 owl 2\n"),
         ("train.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2.0}\n'),
+        ("train.jsonl", b'{"qid": "q1", "docid": "owl", "relevance": 2}\n'),
+        ("train.csv", b"#topic;iter;docno;rel\nq1;0;owl;2\n"),
         ("train-00000-of-00001.jsonl", b'{"query_id": "q1", "corpus_id": "owl", "score": 2}\n'),
         ("train/part.tsv", b"q1\towl\t2\n"),
         ("../default/train-0.csv", b"q1,owl,2\n"),

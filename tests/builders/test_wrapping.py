@@ -1,5 +1,7 @@
 """What chat models put round a text is taken off, and what the text is about stays."""
 
+# ruff: noqa: RUF001 - letters of other scripts look like Latin ones
+
 import pytest
 
 from builders.answers import texts_of

@@ -30,6 +30,8 @@ SAME = {
     "Turkish": ("\u0130stanbul'da KIRLANGI\u00c7", "i\u0307stanbul'da k\u0131rlang\u0131\u00e7"),
     "presentation forms": ("\ufedf\ufedc \ufef3\ufeee\ufee1", "\u0644\u06a9 \u06cc\u0648\u0645"),
     "Arabic and Persian letters": ("\u0643\u062a\u0627\u0628\u064a \u0665", "\u06a9\u062a\u0627\u0628\u06cc \u06f5"),
+    "vowel points": ("כתב \u0643\u062a\u0628 \u0622", "כָּתַב \u0643\u064e\u062a\u064e\u0628\u064e \u0627\u0653"),
+    "digits": ("12 \u0967\u0968", "\u0e51\u0e52 12"),
     "tatweel": ("\u0643\u062a\u0640\u0640\u0627\u0628", "\u0643\u062a\u0627\u0628"),
     "jamo": ("\ud55c\uae00", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
     "fractions": ("2\u00bd cups", "2 1/2 cups"),
