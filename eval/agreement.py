@@ -119,7 +119,9 @@ def agreement(exam: Floats, judged: Floats, doubted: Flags | None = None) -> Agr
 
 
 def doubtful(exam: Floats, overlaps: Floats) -> Flags:
-    """Pairs whose order differs between the queries that share many words with their passage and those that share few.
+    """Pairs that comparisons leave undecided: certain on one half of the queries, the other way round on the other.
+
+    The halves are of the queries that share fewest words with their passages and of those that share most.
 
     Args:
         exam: `(n_systems, n_queries)`.
@@ -128,17 +130,16 @@ def doubtful(exam: Floats, overlaps: Floats) -> Flags:
     Returns:
         `(n_systems, n_systems)`.
     """
-    few = overlaps <= np.median(overlaps)
-    if few.all():
-        return np.zeros((len(exam), len(exam)), np.bool_)
-    halves = [exam[:, which].mean(axis=1) for which in (few, ~few)]
-    first, second = (np.sign(means[:, None] - means[None, :]) for means in halves)
-    return np.asarray(first * second < 0)
+    order = np.argsort(overlaps, kind="stable")
+    halves = [exam[:, places] for places in np.array_split(order, 2)]
+    certain = [orders(half) for half in halves]
+    signs = [np.sign(half.mean(axis=1)[:, None] - half.mean(axis=1)[None, :]) for half in halves]
+    return np.asarray((certain[0] * signs[1] < 0) | (certain[1] * signs[0] < 0))
 
 
 def text(name: str, systems: Sequence[str], exam: Floats, judged: Floats, overlaps: Floats) -> str:
     """The table of how an exam agrees with judgements, and the pairs on which it contradicts them."""
-    few = overlaps <= np.median(overlaps)
+    few = np.argsort(overlaps, kind="stable")[: len(overlaps) // 2]
     doubted = doubtful(exam, overlaps)
     variants = {
         "all queries": (exam, None),
@@ -175,7 +176,7 @@ def main(recipe: Recipe[AgreementRecipe]) -> None:
     for reference in (config.exam, config.judged):
         task = load_task(reference)
         measured.append(_scores(config, task))
-        overlaps = overlaps if overlaps.size else _overlaps(task)
+        overlaps = overlaps if overlaps.size else np.array([task.overlap().get(query, 0.0) for query in task.qrels()])
     systems = list(measured[0])
     exam, judged = (np.array([scores[system] for system in systems]) for scores in measured)
     print(text(config.name, systems, exam, judged, overlaps))
@@ -205,16 +206,6 @@ def _scores(config: AgreementRecipe, task: "Task") -> dict[str, list[float]]:
     qrels = task.qrels()
     scored = {name: per_query_scores(rankings, qrels) for name, rankings in found.items()}
     return {name: [scores[query][MAIN_METRIC] for query in qrels] for name, scores in scored.items()}
-
-
-def _overlaps(task: "Task") -> Floats:
-    """Of each query, how much of it stands in its best judged passage `(n_queries,)`."""
-    from foils.texts import overlap
-
-    qrels, queries, language = task.qrels(), task.queries(), task.language()
-    best = {query: max(judged, key=lambda passage: (judged[passage], passage)) for query, judged in qrels.items()}
-    passages = task.passages(best.values())
-    return np.array([overlap(queries[query], passages.get(best[query], ""), language) for query in qrels])
 
 
 def _entry() -> None:

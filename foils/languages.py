@@ -65,10 +65,10 @@ def english_name(code: str) -> str:
     >>> english_name("el"), english_name("sw")
     ('Greek', 'Swahili')
     """
-    return re.sub(r"^Modern | \(.*\)", "", _tables()[1][threeletters(code)])
+    return re.sub(r"^Modern | \(.*\)", "", _tables()[1][three_letters(code)])
 
 
-def threeletters(code: str) -> str:
+def three_letters(code: str) -> str:
     """The ISO 639-3 code of a language."""
     return _tables()[0].get(code, code)
 
@@ -121,14 +121,14 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     ['de']
     """
     found: Counter[str] = Counter()
-    waiting, letters = "", 0
+    waiting, count = "", 0
     for text in (*texts, None):
         waiting += f" {text[:READ]}" if text else ""
-        letters += letters(text or "")
-        if letters >= (1 if text is None and not found else FEWEST_LETTERS):
+        count += letters(text or "")
+        if count >= (1 if text is None and not found else FEWEST_LETTERS):
             best, chance = _detector().classify(waiting)
             found[best if chance >= LIKELY else UNDETERMINED] += 1
-            waiting, letters = "", 0
+            waiting, count = "", 0
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}
 

@@ -1,10 +1,13 @@
 """What a data set says of itself, `manifest.json`: as comparisons read it, and all that can be verified."""
 
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from foils.records import ModelEntry
+from foils.errors import UserError
+from foils.hub import download, pin
+from foils.records import ModelEntry, read_record
 
 
 class ConfigEntry(Struct, frozen=True):
@@ -48,6 +51,22 @@ class Manifest(Struct, frozen=True):
     def training_configs(self) -> list[str]:
         """The configurations that a trainer takes as they are."""
         return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]
+
+
+def read_manifest(dataset: str, revision: str | None) -> Manifest | None:
+    """The manifest of a data set, in a folder or on the Hub; None where it has none.
+
+    Raises:
+        UserError: there is no such data set, its manifest is broken, or the Hub refuses.
+    """
+    folder = Path(dataset)
+    if not folder.is_dir():
+        if dataset.count("/") != 1 or dataset.startswith((".", "/")):
+            raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
+        if revision is None:
+            raise UserError(f'dataset {dataset}: a Hub data set needs its revision, such as revision = "v1.0.0"')
+        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json"])
+    return read_record(folder / "manifest.json", Manifest, "build the data set again")
 
 
 class CorpusInput(Struct, frozen=True):

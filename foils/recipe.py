@@ -6,9 +6,10 @@ every mistake into one line that names the key.
 
 import argparse
 import hashlib
+import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
@@ -132,16 +133,45 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, raw = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override}: wanted KEY=VALUE, such as --set llm.concurrency=64")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
     *parents, last = key.strip().split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: {parent} is a value and not a table of the recipe")
-    values[last] = value
+    values[last] = _read(raw)
+
+
+def as_overrides(values: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """The `key.path=value` strings that set nested values, as `overridden` reads them.
+
+    >>> list(as_overrides({"kind": "bm25", "trainer": {"max_steps": 4}, "also": [{"dataset": "a/b", "share": 0.2}]}))
+    ['kind=bm25', 'trainer.max_steps=4', 'also=[{"dataset" = "a/b", "share" = 0.2}]']
+    >>> list(as_overrides({"revision": "1.0"}))
+    ['revision="1.0"']
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from as_overrides(value, f"{within}{key}.")
+        else:
+            text = value if isinstance(value, str) and _read(value) == value else _inline(value)
+            yield f"{within}{key}={text}"
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_inline(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read(text: str) -> Any:
+    """The value of an override: TOML, or else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _explain(message: str, config_type: type) -> str:

@@ -206,6 +206,7 @@ class RunRecord(Struct, frozen=True):
         seconds: wall time of the training.
         peak_memory: the most that it held: `mib`, and on what; None in records of earlier versions.
         files: path -> SHA-256.
+        inputs: what decided the model: its `recipe` with the defaults, and the hashes of its `rows`.
     """
 
     dataset: Source
@@ -216,6 +217,7 @@ class RunRecord(Struct, frozen=True):
     seconds: float = 0.0
     peak_memory: dict[str, Any] | None = None
     files: dict[str, str] = {}
+    inputs: dict[str, Any] = {}
 
     def weights(self) -> str:
         """`sha256:...` of the trained weights; empty where the record does not say it."""
