@@ -108,7 +108,7 @@ def is_in(text: str, code: str) -> bool:
     >>> is_in(german, "de"), is_in(german, "en"), is_in("zu kurz", "en")
     (True, False, True)
     """
-    if _letters(text) < FEWEST_LETTERS or not detects(code):
+    if letters(text) < FEWEST_LETTERS or not detects(code):
         return True
     ranked = dict(_detector().rank(text[:READ]))
     return bool(ranked[code] >= UNLIKELY) or max(ranked, key=lambda each: ranked[each]) == UNDETERMINED
@@ -121,19 +121,20 @@ def detected(texts: Iterable[str]) -> dict[str, float]:
     ['de']
     """
     found: Counter[str] = Counter()
-    waiting, letters = "", 0
+    waiting, count = "", 0
     for text in (*texts, None):
         waiting += f" {text[:READ]}" if text else ""
-        letters += _letters(text or "")
-        if letters >= (1 if text is None and not found else FEWEST_LETTERS):
+        count += letters(text or "")
+        if count >= (1 if text is None and not found else FEWEST_LETTERS):
             best, chance = _detector().classify(waiting)
             found[best if chance >= LIKELY else UNDETERMINED] += 1
-            waiting, letters = "", 0
+            waiting, count = "", 0
     del found[UNDETERMINED]
     return {code: times / found.total() for code, times in found.most_common()}
 
 
-def _letters(text: str) -> int:
+def letters(text: str) -> int:
+    """How many letters the beginning of a text has; one of a script without spaces counts as three."""
     read = text[:READ]
     return sum(map(str.isalpha, read)) + 2 * len(_UNSPACED.findall(read)) * (not read.isascii())
 

@@ -2,10 +2,13 @@
 
 import re
 
+from builders.prompts import CHARACTERS
+from foils.languages import is_unspaced, length
 from foils.texts import normalised
 
 _END = re.compile(
-    r"[.!?\u2026]+[\"'\u201d\u2019\u00bb)\]]*(?=\s|\Z)|[\u3002\uff01\uff1f\u061f\u0964]+[\u300d\u300f\u201d]*"
+    r"[.!?\u2026]+[\"'\u201d\u2019\u00bb)\]]*(?=\s|\Z)|"
+    r"[\u3002\uff01\uff1f\uff61\u061f\u06d4\u0589\u0964\u0965\u1362\u1367\u17d4\u17d5\u104b\u0f0d]+[\u300d\u300f\u201d]*"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"'\u201e\u201c])(?:[^\W\d_]|(?:[^\W\d_]\.\s?)+[^\W\d_]{1,2}|"
@@ -25,6 +28,8 @@ def tidy(text: str, *, is_cut: bool) -> str:
 
     >>> tidy("Dr. Lee saw owls. Dr. Lee saw bats. They saw Dr.", is_cut=True)
     'Dr. Lee saw owls. Dr. Lee saw bats.'
+    >>> tidy("梟は夜に狩る。鼠は昼に眠る。梟は夜に狩る。鼠は", is_cut=True)
+    '梟は夜に狩る。鼠は昼に眠る。'
     """
     found = sentences(text)
     if is_cut and found and not _ends(found[-1].rstrip()):
@@ -44,7 +49,8 @@ def up_to_repetition(found: list[str]) -> str:
     is_begun = any(each.startswith(said[-1]) for each in said[:-1])  # the last one may be unfinished
     new = [place for place, each in enumerate(said[: len(said) - is_begun]) if each not in said[:place]]
     for place in range(new[-1] + 1 if new else 0, len(said)):
-        if len(said[place].split()) >= _FEWEST_WORDS or said[place] == said[place - 1]:
+        fewest = _FEWEST_WORDS * (CHARACTERS[0] if is_unspaced(said[place]) else 1)
+        if length(said[place]) >= fewest or said[place] == said[place - 1]:
             return "".join(found[:place])
     return "".join(found)
 

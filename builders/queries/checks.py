@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from builders.llm.messages import CUT
 from builders.meta_talk import NONE, Phrases
 from builders.wrapping import is_lead_in
-from foils.languages import is_unspaced, length, script
+from foils.languages import is_unspaced, length, letters, script
 from foils.texts import normalised
 
 ECHO_WORDS, ECHO_CHARACTERS = 8, 16
+FEWEST_LETTERS = 12
+"""With fewer, such as in a formula or a table, a passage says nothing of the script of its queries."""
 
 
 def reject(
@@ -46,5 +48,5 @@ def reject(
     used = refusals.used_in(text)
     if used and not Phrases(used).used_in(f"{passage['title']} {passage['text']}"):
         return "meta-talk"
-    scripts = {script(passage["title"]), script(passage["text"])} - {""}
+    scripts = {script(part) for part in (passage["title"], passage["text"]) if letters(part) >= FEWEST_LETTERS}
     return "other-script" if scripts and script(text) not in {"", *scripts} else None

@@ -145,7 +145,8 @@ def test_a_passage_without_letters_has_any_script_and_its_title_counts():
     assert one("how much was earned in 2000?", seeds=table)[0] == ["how much was earned in 2000?"]
     assert one("how much was earned in 2000?", seeds={**table, "title": ""})[0] == ["how much was earned in 2000?"]
     formula = {"title": "Decay law", "text": "ψ = λ + β·δ"}
-    assert one("what is the decay law?", seeds=formula)[0] == ["what is the decay law?"]
+    for passage in (formula, {**formula, "title": ""}):
+        assert one("what is the decay law?", seeds=passage)[0] == ["what is the decay law?"]
     assert one("сколько было заработано в 2000?", seeds=table, attempts=1)[1] == ["other-script"]
     japanese = {"title": "", "text": "梟は夜行性鳥類"}
     assert one("フクロウ は よる なに を たべますか", seeds=japanese)[1] == []
