@@ -218,7 +218,7 @@ def test_marks_of_a_template_that_a_text_is_about_stay(text):
         "<div>OK</div> is a button",
         "*args collects them. **kwargs does, too.",
         "1. Do this.\n2. Do that.",
-        "- one\n- two",
+        "These formats of text are read:\n- one\n- two",
         "Use **bold** for it, and `code` for code.",
         "Question: where do owls nest? Answer: in towers.",
         "I cannot see it. He said so.",
