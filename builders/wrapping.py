@@ -62,7 +62,7 @@ _THOUGHT = (
 )
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*|"
-    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}",
+    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}(?: ?#?\d{{1,2}})?",
     re.IGNORECASE,
 )
 _OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?::(?=\s)|\uff1a))\s*(?=\S)")

@@ -259,6 +259,23 @@ def test_labels_of_a_passage_go(wrapped):
     assert unwrapped(wrapped.format(PASSAGE), QUERY, passage=True) == PASSAGE
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1. {}\n2. {}\n\nThese passages share words with the query.",
+        "[1] {}\n[2] {}",
+        "\u2460 {}\n\u2461 {}",
+        "### Passage 1\n{}\n\n### Passage 2\n{}",
+        "{}\n---\n{}",
+        'Here is the JSON:\n["{}", "{}"]',
+        '```json\n{{"passages": [{{"passage": "{}"}}, {{"passage": "{}"}}]}}\n```',
+    ],
+)
+def test_several_passages_in_whatever_list(answer):
+    texts = ["Owls nest in towers.", "Bats sleep by day."]
+    assert texts_of(ChatAnswer("k", answer.format(*texts), "stop", 1, 1, 0.1), 2, passages=True) == (texts, None)
+
+
 def test_a_passage_under_any_fitting_key_of_json():
     answer = ChatAnswer("k", '{"query": "where?", "hard_negative": "Owls nest in towers."}', "stop", 1, 1, 0.1)
     assert texts_of(answer, 1, passages=True) == (["Owls nest in towers."], None)
