@@ -21,7 +21,7 @@ _END = re.compile(rf"(?<![\s`\"'(]){_MARKS}|{_MARKS}(?=[ \t]*(?:\Z|\n|<|\[|(?-i:
 they are what the text is about."""
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
-_NUMBERED = re.compile(r"^[\s*_#]*\(?\d{1,2}[.)][*\s]")
+_NUMBERED = re.compile(r"^[\s*_#]*(?:[(\[]?\d{1,2}(?:[.)\]:\uff0e]|\s[-\u2013])\**\s+|[\u2460-\u2473]\s*)")
 _MOST_OBJECTS = 20
 _DECODER = json.JSONDecoder(strict=False)
 SHORTENED = frozenset({"empty", "lead-in", "only-reasoning"})
@@ -106,17 +106,38 @@ def _one_turn(text: str, prompt: Prompt) -> str:
 
 def _items(text: str) -> list[str]:
     """The texts of a list, a line each; where lines are numbered, those between belong to the number before."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = _listed(text) or [line for line in text.splitlines() if not line.strip() or re.search(r"\w", line)]
+    while lines and not lines[-1].strip():
+        lines.pop()
     lines = [line for number, line in enumerate(lines) if not (is_lead_in(line) and number < len(lines) - 1)]
     if sum(_NUMBERED.match(line) is not None for line in lines) < 2:  # noqa: PLR2004
-        return lines
-    items: list[str] = []
+        return [line for line in lines if line.strip()]
+    items: list[list[str]] = []
     for line in lines:
         if _NUMBERED.match(line) or not items:
-            items.append(line)
+            items.append([_NUMBERED.sub("", line)])
         else:
-            items[-1] += f" {line.strip()}"
-    return items
+            items[-1].append(line.strip())
+    last = items[-1]
+    del last[last.index("") if "" in last else len(last) :]  # a remark on the whole list
+    return [" ".join(filter(None, item)) for item in items]
+
+
+def _listed(text: str) -> list[str]:
+    """The texts of an answer that is a list in JSON, or an object with one."""
+    bare = _bare(text)
+    value = _parsed(bare) if bare.startswith(("[", "{")) else None
+    if isinstance(value, dict):
+        value = next((each for each in value.values() if isinstance(each, list)), [*value.values()])
+    rows = (each if isinstance(each, dict) else {"": each} for each in (value if isinstance(value, list) else ()))
+    texts = (max((each for each in row.values() if isinstance(each, str)), key=len, default="") for row in rows)
+    return [text for text in texts if text]
+
+
+def _bare(text: str) -> str:
+    """An answer without a line before it and a fence around it."""
+    first, _, rest = text.partition("\n")
+    return (rest if rest and is_lead_in(first) else text).removeprefix("```json").strip("` \n")
 
 
 def _objects(text: str) -> list[dict[str, str]]:
@@ -153,8 +174,7 @@ def _within(value: Any) -> list[dict[str, str]]:
 
 def _value(text: str, *, passages: bool) -> str:
     """The text in an answer that is JSON although a plain text was asked for; a passage may be an object."""
-    first, _, rest = text.partition("\n")
-    bare = (rest if rest and is_lead_in(first) else text).removeprefix("```json").strip("` \n")
+    bare = _bare(text)
     if not bare.startswith(("{", "[", '"{')) or (passages and not bare.endswith(("}", "]", '}"'))):
         return text
     objects = _objects(bare) or _within({"text": _parsed(bare)})

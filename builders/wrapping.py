@@ -62,7 +62,7 @@ _THOUGHT = (
 )
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*|"
-    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}",
+    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}(?: ?#?\d{{1,2}})?",
     re.IGNORECASE,
 )
 _OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?::(?=\s)|\uff1a))\s*(?=\S)")
@@ -216,7 +216,9 @@ def _of_query(text: str, source: str) -> str:
 def _of_passage(text: str, source: str) -> str:
     """A passage without the query that it repeats first or a lead-in, and without what is said of it behind it."""
     first, _, rest = text.partition("\n")
-    if rest.strip() and (_PASSAGE_FOLLOWS.fullmatch(first) or (source and normalised(first) == normalised(source))):
+    begins = rest.lstrip("\n")[:1]
+    leads_in = _PASSAGE_FOLLOWS.fullmatch(first) and (begins.isalpha() or begins in _QUOTES)  # else a list, or code
+    if rest.strip() and (leads_in or (source and normalised(first) == normalised(source))):
         return rest
     text = _BOLD_TITLE.sub(r"\1", without_mark(_EXCLAIMED[True], text, source))
     return _BEHIND_PASSAGE.sub("", text)

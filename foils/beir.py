@@ -99,7 +99,9 @@ def texts(
         ]
         lacking = next((at for at, row_id in enumerate(values[0]) if ids and not row_id), None)
         if lacking is not None:
-            raise UserError(f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(seen)}; {remedy}")
+            raise UserError(
+                f"{each.place(lacking)} has no {columns[0]!r}, or nothing in it {_there(each.names)}; {remedy}"
+            )
         if values[0]:
             yield each._replace(values=values)
     missing = next((name for name in columns if name in needed and name not in seen), None)

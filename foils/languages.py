@@ -12,6 +12,12 @@ from typing import Any
 
 from foils.errors import UserError
 
+_OTHER_CODES = {
+    "alb": "sqi", "arm": "hye", "baq": "eus", "bur": "mya", "chi": "zho", "cze": "ces", "dut": "nld", "fre": "fra",
+    "geo": "kat", "ger": "deu", "gre": "ell", "ice": "isl", "mac": "mkd", "mao": "mri", "may": "msa", "per": "fas",
+    "rum": "ron", "slo": "slk", "tib": "bod", "wel": "cym", "iw": "heb", "in": "ind", "ji": "yid",
+}  # fmt: skip
+"""Those that libraries use, and those that ISO 639-1 has replaced."""
 UNDETERMINED = "zxx"
 """What the detector calls code, numbers and tables: there is no language in them."""
 LIKELY = 0.5
@@ -42,15 +48,15 @@ def code_of(tag: str, key: str) -> str:
         tag: as BCP 47 has it; its language is of ISO 639-1 or 639-3.
         key: of the recipe, for the error.
 
-    >>> [code_of(tag, "corpus.language") for tag in ("deu", "pt-BR", "zh-Hant", "hsb")]
-    ['de', 'pt', 'zh', 'hsb']
+    >>> [code_of(tag, "corpus.language") for tag in ("deu", "ger", "pt-BR", "zh-Hant", "hsb")]
+    ['de', 'de', 'pt', 'zh', 'hsb']
 
     Raises:
         UserError: the language is not known.
     """
     found = re.fullmatch(r"([a-z]{2,3})([-_][a-z0-9]{2,8})*", tag.strip().lower())
     two_letters, names = _tables()
-    three = found and two_letters.get(found[1], found[1])
+    three = found and (_OTHER_CODES | two_letters).get(found[1], found[1])
     if three not in names:
         raise UserError(
             f"recipe: {key} {tag!r}: not a language code; wanted one of ISO 639, such as en or deu, or with a region "

@@ -12,7 +12,7 @@ _WEAK = (
     r"reason|reflect\w*|analys[ie]s|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|chain_of_thoughts?|cot\w*|"
     r"internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|(?:nach)?denken|pensées?|penser|réflexion|raisonnement|pensamientos?|"
     r"razonamiento|ragionamento|pensieri|raciocínio|redenering|gedachten|рассужд\w+|размышл\w+|мысли|思考|推理|tool_call|"
-    r"details(?=\s[^>]*reason|>)"
+    r"details(?=\s[^>]*reason)|(?<=/)details"
 )
 _MARK = re.compile(
     r"(?:(?P<tag><\|?)|\[{1,2}|\{{2}|【|\u25c1|<\uff5c)\s*"

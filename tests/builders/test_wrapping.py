@@ -218,7 +218,7 @@ def test_marks_of_a_template_that_a_text_is_about_stay(text):
         "<div>OK</div> is a button",
         "*args collects them. **kwargs does, too.",
         "1. Do this.\n2. Do that.",
-        "- one\n- two",
+        "These formats of text are read:\n- one\n- two",
         "Use **bold** for it, and `code` for code.",
         "Question: where do owls nest? Answer: in towers.",
         "I cannot see it. He said so.",
@@ -257,6 +257,23 @@ def test_a_passage_keeps_its_own_markup(text):
 )
 def test_labels_of_a_passage_go(wrapped):
     assert unwrapped(wrapped.format(PASSAGE), QUERY, passage=True) == PASSAGE
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1. {}\n2. {}\n\nThese passages share words with the query.",
+        "[1] {}\n[2] {}",
+        "\u2460 {}\n\u2461 {}",
+        "### Passage 1\n{}\n\n### Passage 2\n{}",
+        "{}\n---\n{}",
+        'Here is the JSON:\n["{}", "{}"]',
+        '```json\n{{"passages": [{{"passage": "{}"}}, {{"passage": "{}"}}]}}\n```',
+    ],
+)
+def test_several_passages_in_whatever_list(answer):
+    texts = ["Owls nest in towers.", "Bats sleep by day."]
+    assert texts_of(ChatAnswer("k", answer.format(*texts), "stop", 1, 1, 0.1), 2, passages=True) == (texts, None)
 
 
 def test_a_passage_under_any_fitting_key_of_json():
