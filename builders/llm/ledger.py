@@ -116,7 +116,9 @@ class Ledger:
 
     def account(self, stage: str) -> Account:
         """A stage's account; the same one each time."""
-        return self._accounts.setdefault(stage, Account(self._prices))
+        if stage not in self._accounts:
+            self._accounts[stage] = Account(self._prices)
+        return self._accounts[stage]
 
     def add(self, stage: str, answer: ChatAnswer, *, new: bool, prompt_bytes: int) -> None:
         """Counts an answer in a stage's account, unless it was counted before: rows may share a call."""

@@ -8,6 +8,7 @@ holds for all requests, because limits are set per account and not per request.
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -41,8 +42,8 @@ class Limiter:
     def begin(self) -> None:
         """Begins a stage, in an event loop of its own: what is known of the endpoint, a hold say, goes on."""
         self.in_flight = 0
-        self._turn = asyncio.Lock()  # held by the one who is next
-        self._freed = asyncio.Event()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self) -> None:
         """Waits in turn until a request may be sent.
@@ -50,33 +51,41 @@ class Limiter:
         Raises:
             CallError: the endpoint asks for a wait that is longer than `down_after_s`.
         """
-        if self._turn.locked() or self.room <= 0:
-            async with self._turn:
-                while self.room <= 0:
-                    await self._changed()
-        self.in_flight += 1
-
-    async def _changed(self) -> None:
-        """Returns when there may be room."""
-        hold = self.wait_s
-        if hold > self._down_after_s:
-            raise CallError(f"asks to wait {hold:.0f} s, which is longer than llm.down_after_s")
-        if hold > 0:
-            # Other clients may wait for the same moment.
-            await asyncio.sleep(hold + random.random() * min(hold / 10, 1.0))
-        else:
-            self._freed.clear()
-            await self._freed.wait()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:  # it had come just before
+                self.leave()
+            raise
 
     def leave(self) -> None:
         """Gives a permission back."""
         self.in_flight -= 1
-        self._freed.set()
+        self._admit()
 
-    @property
-    def room(self) -> int:
-        """Requests that may be sent now, on top of those in flight; below 0 after the limit fell."""
-        return int(self.limit) - self.in_flight if self.wait_s <= 0 else 0
+    def _admit(self) -> None:
+        """Gives permissions while there is room; once a wait that was asked for is over, too."""
+        hold = self.wait_s
+        while self._waiting and (hold > self._down_after_s or (hold <= 0 and self.in_flight < int(self.limit))):
+            turn = self._waiting.popleft()
+            if turn.done():  # its row was cancelled
+                continue
+            if hold > 0:
+                turn.set_exception(CallError(f"asks to wait {hold:.0f} s, which is longer than llm.down_after_s"))
+            else:
+                self.in_flight += 1
+                turn.set_result(None)
+        if self._waiting and hold > 0 and self._timer is None:
+            # Other clients may wait for the same moment.
+            wait = hold + random.random() * min(hold / 10, 1.0)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._admit()
 
     @property
     def wait_s(self) -> float:
@@ -101,7 +110,6 @@ class Limiter:
         if self.limit < self._ceiling:
             step = max(1.0, self._ceiling / ROUNDS_TO_RECOVER)
             self.limit = min(float(self._ceiling), self.limit + step / self.limit)
-            self._freed.set()
 
     def failed(self, failure: CallError, started: float, row: str | None = None) -> bool:
         """Notes a failure of a request that was sent at `started`; lowers the limit where that may help.

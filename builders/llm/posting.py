@@ -81,7 +81,7 @@ class PostingClient(AsyncInferenceClient):
             messages = [{**second, "content": f"{first['content']}\n\n{second['content']}"}, *others]
         elif messages[0]["role"] == "system" and self._system is not True:
             messages = [{**messages[0], "role": self._system}, *messages[1:]]
-        asked = {theirs: body.get(ours, False) for ours, theirs in self._names.items() if body.get(ours) != ()}
+        asked = {theirs: value for ours, theirs in self._names.items() if (value := body.get(ours, False)) != ()}
         return {"messages": messages, **asked, **body.get("as_is", {})}
 
     async def models(self) -> list[str]:

@@ -17,7 +17,7 @@ import tempfile
 import termios
 import threading
 import time
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from itertools import count
 from pathlib import Path
 
@@ -152,11 +152,10 @@ def on_a_terminal():
 
 
 def _drain(reader):
-    try:
+    with suppress(OSError):  # Linux's way to say that the other end is closed
         while os.read(reader, 65536):
             pass
-    except OSError:  # Linux's way to say that the other end is closed
-        os.close(reader)
+    os.close(reader)
 
 
 def measure(name, url, calls, concurrency):
