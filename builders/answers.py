@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from builders.label_words import ASKING, KEY
-from builders.llm.messages import ChatAnswer
+from builders.llm.messages import FILTERED, ChatAnswer
 from builders.prompts import Prompt
 from builders.wrapping import LIST_MARK, is_lead_in, unwrapped, without_mark
 
@@ -36,6 +36,8 @@ def problem_of(answer: ChatAnswer) -> str | None:
     """
     if answer.text.strip():
         return None
+    if answer.finish_reason == FILTERED:
+        return "content-filter"
     return "only-reasoning" if answer.only_reasoning else "empty"
 
 

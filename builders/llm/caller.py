@@ -23,6 +23,9 @@ from foils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+CHECK = (
+    "check llm.base_url, llm.model and llm.api_key_env (foils doctor tries them, and which request fields are taken)"
+)
 FEWEST_FAILED, FAILED_IN_A_ROW = 5, 50
 """Rows that fail, from which on the endpoint is at fault: most of all rows, or as many in a row without any answer.
 Requests in flight count as answers that may yet come: a refusal is faster than an answer."""
@@ -249,7 +252,8 @@ class Caller:
             tries: of the request.
         """
         if failure.for_all or failure.unconnected:
-            return self._error(failure.words if failure.refused else f"{failure.words} ({tries} tries)")
+            remedy = "pay or raise the limit there" if failure.spent else CHECK
+            return self._error(failure.words if failure.refused else f"{failure.words} ({tries} tries)", remedy)
         if known is None or not failure.refused:  # an outage may have been to blame before, and be again
             self._failed += 1
             self._failed_in_a_row += 1
@@ -259,9 +263,8 @@ class Caller:
                 return self._error(f"{failure.words} ({self._failed} rows failed, {self._account.calls} were answered)")
         return RefusedError(known or failure.words)
 
-    def _error(self, problem: str) -> UserError:
+    def _error(self, problem: str, remedy: str = CHECK) -> UserError:
         return UserError(
-            f"LLM endpoint {self._config.place}, model {self._config.model}: {problem}; check llm.base_url, llm.model "
-            "and llm.api_key_env (foils doctor tries them, and which request fields are taken), then run the same "
+            f"LLM endpoint {self._config.place}, model {self._config.model}: {problem}; {remedy}, then run the same "
             "command again: answers so far are stored"
         )

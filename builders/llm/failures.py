@@ -62,6 +62,11 @@ class CallError(Exception):
     unconnected: bool = False
 
     @property
+    def spent(self) -> bool:
+        """Whether money or a quota is used up."""
+        return self.for_all and (self.status or 0) >= HTTPStatus.BAD_REQUEST and self.status not in _FOR_ALL - {402}
+
+    @property
     def brief(self) -> str:
         """What happened in Foils's own words, which do not differ from one time to the next."""
         return self.words.partition(": ")[0]

@@ -8,7 +8,8 @@ import msgspec
 from builders.llm.config import LlmConfig
 from builders.llm.thoughts import without_thoughts
 
-CUT = frozenset({"length", "content_filter", "error", "abort"})
+FILTERED = "content_filter"
+CUT = frozenset({"length", FILTERED, "error", "abort"})
 """Reasons for an end before the LLM had come to one."""
 REFUSED = "endpoint-refused"
 """Why a row that the endpoint will not answer is dropped."""

@@ -237,8 +237,14 @@ def test_an_endpoint_that_breaks_after_many_answers_ends_the_run(run, chat_serve
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (error(402, {"error": {"message": "out of credits"}}), r"answered 402 \(Payment Required\): out of credits"),
-        (error(429, {"error": {"message": "wait", "code": "insufficient_quota"}}), r"answered 429 .*: wait"),
+        (
+            error(402, {"error": {"message": "out of credits"}}),
+            r"answered 402 \(Payment Required\): out of credits; pay or",
+        ),
+        (
+            error(429, {"error": {"message": "wait", "code": "insufficient_quota"}}),
+            r"answered 429 .*: wait; pay or raise the limit there, then",
+        ),
         (error(429, "You exceeded your current quota, please check your plan."), r"answered 429 .*: You exceeded"),
         (
             error(400, {"error": {"message": "Your credit balance is too low."}}),
@@ -249,7 +255,10 @@ def test_an_endpoint_that_breaks_after_many_answers_ends_the_run(run, chat_serve
             (308, {"Location": "https://me:pw@h/v2/x?key=1"}, ""),
             r"answered 308 .*: it sends requests on to https://h/v2/x;",
         ),
-        (error(401, {"error": {"message": "Incorrect API key"}}), r"answered 401 \(key refused\): Incorrect API key"),
+        (
+            error(401, {"error": {"message": "Incorrect API key"}}),
+            r"answered 401 \(key refused\): Incorrect API key; check",
+        ),
     ],
 )
 def test_what_holds_for_all_requests_ends_the_run_at_once_in_the_endpoints_words(run, chat_server, fault, words):

@@ -15,9 +15,9 @@ QUERY = "what do barn owls eat at night?"
 PASSAGE = "Barn owls nest in church towers.\n\nThey raise their young there."
 
 
-def stored(text):
+def stored(text, finish_reason="stop"):
     """An answer as the call store has it."""
-    call = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
+    call = {"finish_reason": finish_reason, "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
     return answer_of("k", {"text": text, **call})
 
 
@@ -315,6 +315,10 @@ def test_json_without_a_text_that_was_asked_for_is_no_query():
 def test_thoughts_go_whatever_marks_them(marked):
     answer = stored(marked.format(QUERY))
     assert texts_of(answer, 1) == ([QUERY], None)
+
+
+def test_what_a_filter_kept_back_is_reported_as_that():
+    assert texts_of(stored("", finish_reason="content_filter"), 1) == ([], "content-filter")
 
 
 @pytest.mark.parametrize(
