@@ -164,7 +164,7 @@ class _Rows(Generic[TaskT]):
             while (settled := self._settled.pop(self._next, None)) is not None:
                 self._next += 1
                 self._rejections.accepted |= bool(self._done(settled))
-            self._check_usable(fewest=ENOUGH)
+                self._check_usable(fewest=ENOUGH)
             if self._caller.is_stopping:
                 return
             if number % _BREATHE == 0:
