@@ -95,9 +95,9 @@ def memory_of(model: Any, arguments: Any, batch: Batch) -> Room:
     The longest text of each column goes through the model as in training, with its dropout, attention and precision,
     and the bytes that autograd keeps are added up. So no architecture needs a formula of its own.
 
-    Against measured peaks of all-MiniLM-L6-v2 on a CPU (batches of 16 to 64 triplets, 64 to 256 tokens, fp32 and bf16,
-    with and without dropout, cached loss; 1.1 to 8.5 GB; `python -m tests.bench.preflight_memory`) it was 8 % too low
-    to 12 % too high. It is not measured on a GPU, and leaves out the guide of a GIST loss.
+    Against measured peaks of all-MiniLM-L6-v2 on a CPU (16 to 64 triplets of 128 and 256 tokens: fp32, bf16 without
+    dropout, cached loss; 1.4 to 2.6 GB; `python -m tests.bench.preflight_memory`) it was 5 % to 8 % too low. It is not
+    measured on a GPU, and leaves out the guide of a GIST loss.
     """
     device = torch.device(arguments.device).type
     parts = {
