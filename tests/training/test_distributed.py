@@ -77,6 +77,7 @@ ONE, GPUS = "default", "gpus.yaml"
     ("config", "override", "out", "words"),
     [
         (ONE, "knid=bm25", "x", "unknown key knid; allowed here: dataset, kind"),
+        ("cpu.yaml", "trainer.dataloader_drop_last=false kind=nope", "x", "kind 'nope': "),
         (ONE, "seed=1", "train.toml/x", "train.toml: File exists; make room there, or name another place"),
         pytest.param(
             *(GPUS, "seed=1", "x", "num_processes 2: torch sees 0 GPUs here, and each process needs one"),
@@ -87,7 +88,7 @@ ONE, GPUS = "default", "gpus.yaml"
 def test_an_error_is_one_line_under_accelerate_too(recipe, config, override, out, words):
     more = [] if config == ONE else ["--config_file", ROOT / "training" / "accelerate" / config, "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *more, ROOT / "training" / "train.py"]
-    finished = launch(command, recipe, recipe.parent / out, override)
+    finished = launch(command, recipe, recipe.parent / out, *override.split())
     assert finished.returncode < 0  # the launcher is ended before it can say more
     (line,) = [line for line in finished.stderr.splitlines() if line.strip() and not DEFAULTS.match(line)]
     assert line.startswith("error: ")
