@@ -115,6 +115,7 @@ def test_an_error_is_one_line_under_accelerate_too(recipe, config, override, out
 
 
 DEFAULTS = re.compile(
-    r"The following values were not passed|\s+(`--|More than one|warnings.warn)|To avoid this warning|.* is already in use"
+    r"The following values were not passed|\s+(`--|More than one|warnings.warn)|To avoid this warning|"
+    r".* is already in use"
 )
 """What accelerate says of its own settings."""
