@@ -176,7 +176,7 @@ def _read(text: str) -> Any:
 
 def _explain(message: str, config_type: type) -> str:
     """Turns msgspec's words into `key: what is wrong; what is allowed`."""
-    problem, _, path = message.partition(" - at `")
+    problem, _, path = message.replace(" | null", "").replace("`object`", "`table`").partition(" - at `")
     keys = [key for key in re.split(r"[.\[\]`\"']+", path.removesuffix("`").lstrip("$.")) if key]
     place = ".".join(keys) or "top level"
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem)

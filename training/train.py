@@ -263,7 +263,9 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    code = run_entry(_entry)
-    if code:
-        _end_launcher()
-    sys.exit(code)
+    try:
+        sys.exit(run_entry(_entry))
+    except SystemExit as ended:
+        if ended.code:
+            _end_launcher()
+        raise

@@ -183,8 +183,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            f"output folder {folder}: it is not empty and holds no data set ({MANIFEST} is missing or unreadable); "
-            "name another with --out"
+            f"folder {folder}: it is not empty and holds no data set ({MANIFEST} is missing or unreadable); name "
+            "another folder"
         ) from None
     if manifest.get("format") != FORMAT:
         raise UserError(

@@ -32,6 +32,11 @@ def test_a_mistake_of_the_code_is_not_explained_away(mistake):
         run_entry(mistake)
 
 
+def test_a_table_is_called_one():
+    with pytest.raises(UserError, match=r"build: expected `table`, got `int`$"):
+        decode_config({**RECIPE, "build": 3}, CompareRecipe, "x.toml")
+
+
 @pytest.mark.parametrize("given", ["seeds=1,2,3", "seeds=5", "arms=[none,bm25]", "tasks=my folder/beir"])
 def test_a_list_that_the_shell_took_apart(given):
     key = given.partition("=")[0]

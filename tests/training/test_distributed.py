@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
 
 from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
@@ -70,6 +72,23 @@ def test_1_x_64_and_2_x_32_train_alike(recipe, tmp_path):
     assert "that differs: trainer.per_device_train_batch_size 64 -> 32" in errors[0]
 
 
+def test_a_router_trains_alike(recipe, tmp_path):
+    ways = [[Transformer(str(tiny.raw("bert", tmp_path / name))), Pooling(32, "mean")] for name in ("query", "passage")]
+    router = Router.for_query_document(query_modules=ways[0], document_modules=ways[1])
+    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "base"))
+    values = (f"base={tmp_path / 'base'}", "loss=triplet", "trainer.per_device_train_batch_size=")
+    train.main(load_recipe(recipe, [*values[:2], f"{values[2]}64"], TrainRecipe), tmp_path / "one")
+    ours = [sys.executable, "-m", "foils", "train", "--processes", "2"]
+    finished = launch(ours, recipe, tmp_path / "two", *values[:2], f"{values[2]}32")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    files = [file.relative_to(tmp_path / "one") for file in (tmp_path / "one").rglob("*.safetensors")]
+    assert len(files) == 2
+    for file in files:
+        base, alone, together = (load_file(tmp_path / name / file) for name in ("base", "one", "two"))
+        moved = max(float((alone[name] - base[name]).abs().max()) for name in alone)
+        assert 0 < max(float((alone[name] - together[name]).abs().max()) for name in alone) + 1e-12 < 0.01 * moved
+
+
 ONE, GPUS = "default", "gpus.yaml"
 
 
@@ -77,6 +96,7 @@ ONE, GPUS = "default", "gpus.yaml"
     ("config", "override", "out", "words"),
     [
         (ONE, "knid=bm25", "x", "unknown key knid; allowed here: dataset, kind"),
+        ("cpu.yaml", "trainer.dataloader_drop_last=false kind=nope", "x", "kind 'nope': "),
         (ONE, "seed=1", "train.toml/x", "train.toml: File exists; make room there, or name another place"),
         pytest.param(
             *(GPUS, "seed=1", "x", "num_processes 2: torch sees 0 GPUs here, and each process needs one"),
@@ -87,12 +107,15 @@ ONE, GPUS = "default", "gpus.yaml"
 def test_an_error_is_one_line_under_accelerate_too(recipe, config, override, out, words):
     more = [] if config == ONE else ["--config_file", ROOT / "training" / "accelerate" / config, "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *more, ROOT / "training" / "train.py"]
-    finished = launch(command, recipe, recipe.parent / out, override)
+    finished = launch(command, recipe, recipe.parent / out, *override.split())
     assert finished.returncode < 0  # the launcher is ended before it can say more
     (line,) = [line for line in finished.stderr.splitlines() if line.strip() and not DEFAULTS.match(line)]
     assert line.startswith("error: ")
     assert words in line
 
 
-DEFAULTS = re.compile(r"The following values were not passed|\s+(`--|More than one)|To avoid this warning")
+DEFAULTS = re.compile(
+    r"The following values were not passed|\s+(`--|More than one|warnings.warn)|To avoid this warning|"
+    r".* is already in use"
+)
 """What accelerate says of its own settings."""

@@ -3,13 +3,11 @@
 It is looked at before anything is loaded: each mistake is one line that names its key.
 """
 
-import logging
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from itertools import chain
@@ -167,25 +165,14 @@ def _unmet_needs(config: TrainRecipe) -> Iterator[tuple[str, str]]:
         yield "use_liger_kernel", "not installed; run: pip install liger-kernel"
 
 
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Keeps quiet the notices that the trainer's own arguments give again."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-@_unheard()
 def _try_out(config: TrainRecipe) -> None:
     """Makes arguments, trackers, optimizer, schedule and loader once, for a single weight and row.
 
     Raises:
         _REFUSALS: the libraries refuse a value, or a package is missing.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = training_arguments(config, Path(scratch), Path(scratch))
+    unused = Path("unused")  # a name for which sentence-transformers gives no notices; training's arguments will
+    arguments = training_arguments(config, unused, unused)
     for tracker in get_reporting_integration_callbacks(arguments.report_to):
         tracker()
     weight = torch.nn.Linear(1, 1)

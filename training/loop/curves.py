@@ -45,7 +45,9 @@ def add_curves(folder: Path, rows: History, seed: int) -> dict[str, str]:
     file = folder / FIGURE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(draw(rows))
-    return {"figure": FIGURE, "alt": f"Loss and, where measured, {METRIC} of held-out queries by step, seed {seed}."}
+    curves = {name: _curve(rows, key) for key, name in LINES.items()}
+    said = [f"{name} {curve[0][1]:.4f} to {curve[-1][1]:.4f}" for name, curve in curves.items() if curve]
+    return {"figure": FIGURE, "alt": f"Loss by step, seed {seed}, first to last: {'; '.join(said)}."}
 
 
 def draw(rows: History) -> bytes:

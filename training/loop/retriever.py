@@ -38,6 +38,7 @@ def make(job: Job) -> Ready:
     more = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
     if isinstance(model[0], Router) and "router_mapping" not in config.trainer:
         more["router_mapping"] = roles  # the base reads queries and passages by different modules
+        more["ddp_static_graph"] = True  # or each forward pass would take the other's modules for unused
     arguments = arguments_of(job, more)
     own_length = model.max_seq_length if config.max_seq_length is not None else None
     read_at_most(model, config.max_seq_length)
