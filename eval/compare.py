@@ -1,4 +1,4 @@
-"""Compares kinds of negatives: the same training on each, the same tasks, the untouched base on top.
+"""Compares arms: the same training on each kind of negatives, or with whatever an arm sets, beside the untouched base.
 
     python -m eval.compare eval/recipes/quickstart.toml [--set seeds=[1,2,3]] [--push]
     python -m eval.compare eval/recipes/paper.toml --dry-run
@@ -10,11 +10,19 @@ killed and started again, and a new arm, seed or base costs only itself.
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from eval.recipe import CompareRecipe
 from foils.errors import UserError, run_entry
 from foils.recipe import Recipe, load_recipe, recipe_arguments
+
+if TYPE_CHECKING:
+    from eval.measure.tasks import Task
+    from eval.plan import Plan
 
 
 def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = False) -> None:
@@ -34,22 +42,24 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
     # These take seven seconds to import, which nobody should wait for only to read of a misspelt key.
     from eval.gathering import reported
     from eval.measure.tasks import load_tasks
+    from eval.plan import Run
     from eval.report import cards, terminal
-    from eval.runs import Run, check, execute, make_plan
-    from foils.comparison import BASE, Comparison
+    from eval.runs import check, execute
+    from foils.comparison import Comparison
+    from foils.verdicts import BASE
 
     config = recipe.config
     if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
         raise UserError(f"--push: dataset {config.dataset} is not a Hub repository; publish it, and name it OWNER/NAME")
     _build(config)
+    config = _with_tasks(config)
     tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     comparisons, problems = list[Comparison](), list[UserError]()
-    for training, part in config.by_base().items():
+    for plan in _plans(config, tasks, problems, fresh=fresh):
         try:
-            plan = make_plan(part, training, tasks, fresh=fresh)
             base = [Run(BASE, 0)]
             check(plan, base, execute(plan, base, jobs=1))  # first: all others set their scores beside these
-            failed = execute(plan, plan.runs(), config.jobs)
+            failed = execute(plan, plan.runs(), plan.config.jobs)
             finished = plan.without(failed)
             if finished.config.arms:
                 comparisons.append(reported(finished, recipe, tasks))
@@ -67,6 +77,22 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
         raise problems[0] if len(problems) == 1 else UserError("; ".join(map(str, problems)))
 
 
+def _plans(config: CompareRecipe, tasks: "Sequence[Task]", problems: list[UserError], *, fresh: bool) -> "list[Plan]":
+    """The plans of all bases whose arms can be run; what is wrong with the others is put to the problems."""
+    from eval.arms import check_arms
+    from eval.plan import make_plan
+
+    plans = []
+    for training, part in config.by_base().items():
+        try:
+            plan = make_plan(part, training, tasks, fresh=fresh)
+            check_arms(plan)
+            plans.append(plan)
+        except UserError as error:
+            problems.append(error)
+    return plans
+
+
 def dry_run(config: CompareRecipe) -> None:
     """Prints which runs are done and to do, base by base, and how long the latter take by those that finished.
 
@@ -74,12 +100,15 @@ def dry_run(config: CompareRecipe) -> None:
         UserError: the recipe is not as it must be.
     """
     from eval.measure.tasks import load_tasks
-    from eval.runs import forecast, make_plan
+    from eval.plan import forecast, make_plan
 
-    tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     if config.build is not None and not Path(config.dataset).exists():
         build = config.build.recipe
         print(f"{config.dataset} is not built yet; its calls, money and time: builders.build {build} --dry-run")
+        if not config.tasks:  # its exam, which is not there yet
+            return
+    config = _with_tasks(config)
+    tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     for training, part in config.by_base().items():
         print(forecast(make_plan(part, training, tasks)))
 
@@ -96,6 +125,27 @@ def _build(config: CompareRecipe) -> None:
     command = [sys.executable, "-m", "builders.build", config.build.recipe, *values, "--out", config.dataset]
     if subprocess.run(command, check=False).returncode != 0:
         raise UserError(f"build {config.build.recipe}: did not end well, see above; run again, and it goes on")
+
+
+def _with_tasks(config: CompareRecipe) -> CompareRecipe:
+    """The comparison with its tasks: where it names none, the exam of its data set, with BM25 beside it.
+
+    Raises:
+        UserError: it names none, and the data set has no exam.
+    """
+    from eval.measure.tasks import exam_of
+
+    if config.tasks:
+        return config
+    if exam_of(config.dataset, config.revision) is None:
+        raise UserError(
+            f"tasks: none named, and dataset {config.dataset} has no exam; add [exam] to the building recipe, build "
+            "again, or name tasks"
+        )
+    here = Path(config.dataset).is_dir()
+    return replace(
+        config, tasks=(config.dataset if here else f"{config.dataset}@{config.revision}",), baselines=("bm25",)
+    )
 
 
 def _entry() -> None:

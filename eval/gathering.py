@@ -1,27 +1,32 @@
 """What the finished runs of a comparison left, gathered into one record, written and printed."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from eval.measure.baselines import bm25
 from eval.measure.encoding import Encoding, base_encoding, resolve_precision
-from eval.measure.results import read_result, read_scores
+from eval.measure.results import Key, read_result, read_scores
 from eval.measure.search import key_of
 from eval.measure.tasks import Task
+from eval.plan import Plan, Run
 from eval.recipe import CompareRecipe
 from eval.report import cards, dataset, trainings
+from eval.report.advice import recommended
 from eval.report.files import write_comparison
 from eval.report.queries import task_queries
 from eval.report.terminal import comparison_text
-from eval.runs import Plan, Run
 from eval.statistics.tables import Measured, tables
-from foils.comparison import BASE, Comparison, RecipeText, TaskQueries
+from foils.comparison import Comparison, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
+from foils.folders import partial_folder, put_in_place
 from foils.metrics import PerQuery
 from foils.models import resolve_model
 from foils.provenance import package_versions
 from foils.recipe import Recipe
 from foils.records import RunRecord, read_record
+from foils.verdicts import BASE
 
 
 def reported(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
@@ -39,22 +44,28 @@ def reported(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -
     out = plan.config.folder()
     write_comparison(out, comparison)
     content = cards.for_card(comparison)
-    for run in plan.runs():
+    for run in filter(plan.trains, plan.runs()):
         cards.write_card(Path(plan.model(run)), content, this=f"arm `{run.arm}`, seed {run.seed},")
     print(f"\n{comparison_text(comparison)}")
     print(f"\ndata set  {comparison.dataset}\nmodels    {out / 'models'} (each with its card)")
-    print(f"report    {out / 'report.html'}")
+    print(f"report    {out / 'report.html'}\n{model_to_take(plan, comparison)}")
     return comparison
 
 
 def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparison:
     config, base = plan.config, Run(BASE, 0)
-    records = {run.name: _record(Path(plan.model(run))) for run in plan.runs()}
-    by_arm = {arm: [records[Run(arm, seed).name] for seed in config.seeds] for arm in config.arms}
+    records = {run: _record(plan, run) for run in plan.runs()}
+    trained = {run: record for run, record in records.items() if record is not None and plan.trains(run)}
+    by_arm: dict[str, list[RunRecord]] = {}
+    for run, record in trained.items():
+        by_arm.setdefault(run.arm, []).append(record)
     account = dataset.read_account(config.dataset, config.revision)
+    accounts = {data: dataset.read_account(*data) for data in {config.data_of(arm) for arm in by_arm}}
+    of_arm = {arm: (accounts[config.data_of(arm)], found) for arm, found in by_arm.items()}
+    examples = {arm: dataset.examples(about, found[0].dataset.kind or arm) for arm, (about, found) in of_arm.items()}
     folders = _results(plan, tasks)
     by_task = [_measured(plan, folders, task) for task in tasks]
-    known = read_result(folders[base, tasks[0].name])
+    known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
     return Comparison(
         name=config.name,
         recipe=recipe,
@@ -63,20 +74,53 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         training=plan.training,
         base=plan.base,
         base_name=resolve_model(plan.base).name,
-        arms=config.arms,
+        arms=tuple(config.arms),
         seeds=config.seeds,
         margin=config.margin,
         precision=resolve_precision(config.precision),
         drift_of_base=known.drift if known else None,
-        guarantees=trainings.guarantees(records),
+        pairs=trainings.pairings(
+            {arm: [each for run in plan.runs_of(arm) if (each := records[run])] for arm in config.arms},
+            {arm: config.arm(arm) for arm in config.arms},
+        ),
         tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
-        costs=dataset.costs(account, by_arm),
+        costs=[dataset.cost(arm, about, found) for arm, (about, found) in of_arm.items()],
         tables=tables(by_task, config.margin),
         packages=dict(package_versions()),
         funnel=account.manifest.funnel,
-        examples=dataset.examples(account, config.arms),
+        examples={arm: rows for arm, rows in examples.items() if rows},
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
+        exam=exam.name if exam else "",
+        outside=_outside(plan, records) if exam else {},
+        query_seconds=(account.seconds or {}).get("exam", 0.0) / len(exam.queries()) if exam else 0.0,
+        seed_seconds=plan.seconds_of_one() * len(by_arm) / config.jobs,
     )
+
+
+def _outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, str]:
+    """The arms that do not start from the comparison's base -> why: a generated exam was not validated for them."""
+    base, found = resolve_model(plan.base).revision, {}
+    for run, record in records.items():
+        if record is None or record.base.revision != base:
+            found[run.arm] = "its training is not known" if record is None else f"its base is {record.base.name}"
+    return found
+
+
+def model_to_take(plan: Plan, comparison: Comparison) -> str:
+    """Puts the recommended model, of the first seed, into the folder `model`; a line that says what lies there."""
+    verdict, folder = recommended(comparison), plan.config.folder() / "model"
+    if folder.exists() and not (folder / "run.json").exists():
+        raise UserError(f"{folder}: not a model of a comparison; move it away and run again")
+    run = plan.runs_of(verdict.first)[0] if verdict else Run(BASE, 0)
+    if not plan.trains(run):
+        if not folder.exists():
+            return f"to take   {plan.model(run)}"
+        shutil.rmtree(folder)  # a copy: what was trained stays in `models`
+        return f"to take   {plan.model(run)}; {folder}, a copy of what was taken before, is removed"
+    partial = partial_folder(folder)
+    shutil.copytree(plan.model(run), partial, dirs_exist_ok=True)
+    put_in_place(partial, folder)
+    return f"to take   {folder} (arm {run.arm}, seed {run.seed})"
 
 
 def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> Measured:
@@ -84,25 +128,29 @@ def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -
     runs: dict[str, dict[int, PerQuery]] = {}
     for run in (Run(BASE, 0), *plan.runs()):
         runs.setdefault(run.arm, {})[run.seed] = read_scores(folders[run, task.name])
-    return Measured(task.name, task.revision, runs)
+    given = [run.arm for run in plan.runs() if not plan.trains(run)]
+    root = plan.config.folder() / "results"
+    found = [read_scores(Key.of(result).folder(root)) for result in bm25([task], root)] if plan.config.baselines else []
+    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {})
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:
     """Every query of a task, and those that changed most between the base and each arm's first seed."""
-    first = [Run(BASE, 0), *(Run(arm, plan.config.seeds[0]) for arm in plan.config.arms)]
+    first = [Run(BASE, 0), *(plan.runs_of(arm)[0] for arm in plan.config.arms)]
     before, *after = (read_rankings(folders[run, task.name] / "rankings.parquet") for run in first)
     return task_queries(task, scored.runs, before, dict(zip(plan.config.arms, after, strict=True)))
 
 
-def _record(folder: Path) -> RunRecord:
-    """A trained model's run record.
+def _record(plan: Plan, run: Run) -> RunRecord | None:
+    """The run record of a model; None for one that was trained elsewhere and has none.
 
     Raises:
         UserError: it is missing or broken.
     """
+    folder = Path(plan.model(run) if plan.trains(run) else resolve_model(plan.model(run)).location)
     remedy = f"delete {folder} and run again"
     record = read_record(folder / "run.json", RunRecord, remedy)
-    if record is None:
+    if record is None and plan.trains(run):
         raise UserError(f"{folder / 'run.json'}: no such file; {remedy}")
     return record
 
@@ -112,7 +160,7 @@ def _results(plan: Plan, tasks: Sequence[Task]) -> dict[tuple[Run, str], Path]:
     found, root = {}, plan.config.folder() / "results"
     for run in (Run(BASE, 0), *plan.runs()):
         model, how = resolve_model(plan.model(run)), Encoding(resolve_precision(plan.config.precision))
-        if run.arm == BASE:
+        if not plan.trains(run):
             how = base_encoding(plan.evaluation(run), how, model, model)
         for task in tasks:
             found[run, task.name] = key_of(model, task, how).folder(root)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -86,20 +86,23 @@ class BuildStep(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """A comparison of arms: the same training on each kind of negatives and seed, measured on the same tasks.
+    """A comparison of arms: the same training but for what each arm sets, with each seed, measured on the same tasks.
 
     Attributes:
         name: of the comparison; its outputs go to `outputs/NAME` unless `out` says otherwise.
         dataset: a data set of `builders.build`: its folder or Hub id.
         training: the training recipe that all arms share, or several, one for each base: then each base is compared
             for itself, in a folder named as its recipe.
-        tasks: as in an evaluation recipe.
+        tasks: as in an evaluation recipe; without any, the data set's own exam.
         revision: the Hub tag or commit of the data set.
-        arms: kinds of negatives; `none` and `random` are the controls.
+        arms: kinds of negatives, of which `none` and `random` are the controls; or a table for each arm, with any keys
+            of the training recipe that it sets (`kind`, `dataset`, `loss` ...), or with `model` alone: a model that
+            was trained elsewhere, a folder or a Hub id, which is only measured.
         seeds: each arm is trained once with each.
         margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
-        batch_tokens, precision, ignore_identical_ids: as in an evaluation recipe.
+        batch_tokens, precision, baselines, ignore_identical_ids: as in an evaluation recipe; without tasks, BM25 is
+            measured beside the exam.
         out: the folder for models, results and report.
         build: how to build the data set's folder, where it is not there yet.
     """
@@ -108,14 +111,17 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     dataset: str
     training: Annotated[str, Meta(min_length=1)] | Annotated[tuple[str, ...], Meta(min_length=1)]
-    tasks: Annotated[tuple[str | LocalTask, ...], Meta(min_length=1)]
+    tasks: tuple[str | LocalTask, ...] = ()
     revision: str | None = None
-    arms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("none", "random", "bm25", "cross-encoder", "llm")
+    arms: Annotated[tuple[str, ...], Meta(min_length=1)] | Annotated[dict[str, dict[str, Any]], Meta(min_length=1)] = (
+        *("none", "random", "bm25", "cross-encoder", "llm"),
+    )
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (1, 2, 3)
     margin: Annotated[float, Meta(gt=0, lt=1)] = 0.01
     jobs: Annotated[int, Meta(ge=1)] = 1
     batch_tokens: Annotated[int, Meta(ge=1)] | None = None
     precision: Precision = "fp32"
+    baselines: tuple[Literal["bm25"], ...] = ()
     ignore_identical_ids: bool = False
     out: str | None = None
     build: BuildStep | None = None
@@ -123,6 +129,15 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     def folder(self) -> Path:
         """Where the comparison's outputs lie."""
         return Path(self.out or f"outputs/{self.name}")
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """What an arm sets: keys of the training recipe, or `model`."""
+        return self.arms[name] if isinstance(self.arms, dict) else {"kind": name}
+
+    def data_of(self, name: str) -> tuple[str, str | None]:
+        """The data set of an arm and its revision."""
+        own = self.arm(name)
+        return (own["dataset"], own.get("revision")) if "dataset" in own else (self.dataset, self.revision)
 
     def by_base(self) -> dict[str, "CompareRecipe"]:
         """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.

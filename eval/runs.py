@@ -4,170 +4,26 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import psutil
-from msgspec import Struct
 from tqdm import tqdm
 
-from eval.measure.encoding import resolve_precision
-from eval.measure.results import MEASURING
-from eval.measure.tasks import Task
-from eval.recipe import CompareRecipe, EvalRecipe
-from foils.comparison import BASE
+from eval.plan import Plan, Run, Stamp
 from foils.errors import UserError
-from foils.hub import pin
-from foils.provenance import sha256_file, sha256_json
-from foils.records import read_record
 from foils.words import duration
 
-READING = ("query_prompt", "passage_prompt", "pooling")
-"""Keys of a training recipe that the base is measured with too."""
-
-
-class Run(NamedTuple):
-    """One arm trained with one seed; `arm` is `BASE` for the model that nothing was done to."""
-
-    arm: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Names the run's model folder, log and stamp."""
-        return "base" if self.arm == BASE else f"{self.arm}-seed{self.seed}"
-
-
-class Stamp(Struct, frozen=True):
-    """What a finished run leaves: the fingerprint that it finished under, and its seconds; 0 for not known."""
-
-    fingerprint: str
-    seconds: float = 0.0
-
-
-class Plan(NamedTuple):
-    """How runs are made, and which are done.
-
-    Attributes:
-        config: the comparison.
-        training: the training recipe.
-        base: the model that all arms start from.
-        reading: those of `READING` that the training recipe sets.
-        fingerprint: of all that could change a run's figures; a finished run with another one is looked at again.
-        fresh: models of other rows or of another recipe are trained again and replaced.
-    """
-
-    config: CompareRecipe
-    training: str
-    base: str
-    reading: dict[str, Any]
-    fingerprint: str
-    fresh: bool = False
-
-    def model(self, run: Run) -> str:
-        """The model of a run: the base, or the folder that its training writes."""
-        return self.base if run.arm == BASE else str(self.config.folder() / "models" / run.name)
-
-    def file(self, run: Run, ending: str) -> Path:
-        """A file of a run: its `json` is the stamp, its `log` what its processes printed."""
-        file = self.config.folder() / "runs" / f"{run.name}.{ending}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file
-
-    def finished(self, run: Run) -> Stamp | None:
-        """What a run left that finished under this plan's fingerprint; None where it is to be run.
-
-        Raises:
-            UserError: its stamp is broken.
-        """
-        if run.arm != BASE and not (Path(self.model(run)) / "run.json").exists():  # the model was deleted
-            return None
-        found = read_record(self.file(run, "json"), Stamp, "delete it, and the run is looked at again")
-        return found if found is not None and found.fingerprint == self.fingerprint else None
-
-    def without(self, failed: Iterable[Run]) -> "Plan":
-        """The plan with those arms alone of which no run failed."""
-        arms = tuple(arm for arm in self.config.arms if arm not in {run.arm for run in failed})
-        return self._replace(config=msgspec.structs.replace(self.config, arms=arms))
-
-    def runs(self) -> list[Run]:
-        """The runs of all arms and seeds, without the base."""
-        return [Run(arm, seed) for arm in self.config.arms for seed in self.config.seeds]
-
-    def commands(self, run: Run, threads: int) -> Iterator[list[str]]:
-        """The command lines of a run, each to be repeated as it is."""
-        if run.arm != BASE:
-            values = {
-                "kind": run.arm,
-                "seed": run.seed,
-                "dataset": self.config.dataset,
-                "revision": self.config.revision,
-            }
-            yield [
-                *(sys.executable, "-m", "training.train", self.training, "--out", self.model(run)),
-                *(word for key, value in values.items() if value is not None for word in ("--set", f"{key}={value}")),
-                *("--threads", str(threads)),
-                *(["--fresh"] if self.fresh else []),
-            ]
-        recipe = self.file(run, "eval.toml")
-        recipe.write_bytes(msgspec.toml.encode(self.evaluation(run)))  # without defaults, as TOML has no None
-        yield [sys.executable, "-m", "eval.run", str(recipe)]
-
-    def evaluation(self, run: Run) -> EvalRecipe:
-        """The evaluation recipe of a run."""
-        config = self.config
-        return EvalRecipe(
-            model=self.model(run),
-            tasks=config.tasks,
-            base=self.base,
-            results=str(config.folder() / "results"),
-            batch_tokens=config.batch_tokens,
-            precision=config.precision,
-            ignore_identical_ids=config.ignore_identical_ids,
-            **self.reading,
-        )
-
-
-def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fresh: bool = False) -> Plan:
-    """The runs of a comparison on one base.
-
-    The fingerprint changes with anything that could change a run's figures. A run is then looked at again: training and
-    evaluation decide by their own records what must be made anew.
-
-    Raises:
-        UserError: the training recipe is not one with a base, or the data set's tag has moved.
-    """
-    try:
-        text = Path(training).read_text("utf-8")
-        values = tomllib.loads(text)
-        base = str(values["base"])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise UserError(
-            f"training {training}: not a training recipe with a base ({type(error).__name__}: {error})"
-        ) from None
-    folder, revision = Path(config.dataset), config.revision
-    if (manifest := folder / "manifest.json").exists():
-        dataset = sha256_file(manifest)
-    elif folder.is_dir() or revision is None:  # training says what is wrong, or reads plain files
-        dataset = f"{config.dataset}@{revision}"
-    else:  # the tag is looked up once, so that all arms train on the same commit
-        dataset = pin(config.dataset, revision, "dataset")
-    fingerprint = sha256_json(
-        {
-            "dataset": dataset,
-            "training": text,
-            "precision": resolve_precision(config.precision),
-            "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
-            "measuring": MEASURING,
-        }
-    )
-    return Plan(config, training, base, {key: values[key] for key in READING if key in values}, fingerprint, fresh)
+_BAR = "{desc}: {n_fmt}/{total_fmt} |{bar:20}| {elapsed}{postfix}"
+_SHOWN_EVERY_S = {True: 2, False: 60}
+_LENGTH = re.compile(r"; (\S+) epochs, (\S+) steps")
+_STAGE = re.compile(r"'epoch': '?([\d.]+)|(on \S+) \(\w+\)$", re.MULTILINE)
+"""In a run's log: how long its training is, how far it has come, and the task that it is measured on."""
 
 
 def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
@@ -181,15 +37,18 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
     failed = {}
     with (
         ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=len(missing), desc="runs", unit="run", disable=not missing) as bar,
+        tqdm(total=len(missing), desc="runs", bar_format=_BAR, disable=not missing) as bar,
     ):
         waiting = {pool.submit(_make, plan, run, threads): run for run in missing}
+        left = set(waiting)
         try:
-            for future in as_completed(waiting):
-                if (reason := future.result()) is not None:
-                    failed[waiting[future]] = reason
-                bar.set_postfix_str(waiting[future].name)
-                bar.update()
+            while left:
+                done, left = wait(left, _SHOWN_EVERY_S[sys.stderr.isatty()], FIRST_COMPLETED)
+                for future in done:
+                    if (reason := future.result()) is not None:
+                        failed[waiting[future]] = reason
+                bar.n += len(done)
+                bar.set_postfix_str(_doing(plan, [waiting[future] for future in left if future.running()], len(left)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while any(future.running() for future in waiting):
@@ -198,6 +57,23 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
                 sleep(0.05)
             raise
     return failed
+
+
+def _doing(plan: Plan, running: Sequence[Run], left: int) -> str:
+    """The runs at work with what their logs say last, and how long all that are left take by those that finished."""
+    parts = [f"{run.name} {stage(plan.file(run, 'log'))}".rstrip() for run in sorted(running)]
+    one = plan.seconds_of_one()
+    return ", ".join(parts) + (f"; about {duration(one * -(-left // plan.config.jobs))} left" if one and left else "")
+
+
+def stage(log: Path) -> str:
+    """The step of a training, or the task that its model is measured on; empty before either."""
+    text = log.read_text("utf-8", errors="replace") if log.exists() else ""
+    said, length = _STAGE.findall(text), _LENGTH.search(text)
+    if not said or not length or not said[-1][0]:
+        return said[-1][1] if said else ""
+    steps = int(length[2].replace(",", ""))
+    return f"step {round(steps * float(said[-1][0]) / float(length[1])):,} of {steps:,}"
 
 
 def stop(*_: Any) -> None:
@@ -234,27 +110,14 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
             if finished.returncode < 0:
                 return f"{run.name} was ended by signal {-finished.returncode}"
             if finished.returncode != 0:
-                said = _reason(file.read_text("utf-8", errors="replace"))
+                said = last_error(file.read_text("utf-8", errors="replace"))
                 return said or f"{run.name} ended with exit code {finished.returncode}"
-    stamp = Stamp(plan.fingerprint, round(perf_counter() - started, 1))
+    stamp = Stamp(plan.own.get(run.arm, plan.fingerprint), round(perf_counter() - started, 1))
     plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
     return None
 
 
-def _reason(log: str) -> str:
-    """The error that a run ended with, or the last line of its log."""
+def last_error(log: str) -> str:
+    """The error that a process ended with, or the last line that it printed."""
     *_, last = re.split(r"^(?=error: )", log, flags=re.MULTILINE)
     return " ".join(last.split()) if last.startswith("error: ") else log.strip().rpartition("\n")[2]
-
-
-def forecast(plan: Plan) -> str:
-    """How many runs of a comparison are done and to do, and how long that takes by those that finished."""
-    stamps = [plan.finished(run) for run in (Run(BASE, 0), *plan.runs())]
-    seconds = [stamp.seconds for stamp in stamps[1:] if stamp and stamp.seconds]
-    left = stamps.count(None)
-    line = f"{plan.base}: {len(stamps)} runs, the base's among them: {len(stamps) - left} done, {left} to do"
-    if not left or not seconds:
-        return f"{line}; how long one takes is known after the first" if left else line
-    one = sum(seconds) / len(seconds)
-    whole = one * -(-left // plan.config.jobs)
-    return f"{line}; about {duration(whole)} at {duration(one)} a run, {plan.config.jobs} at a time"

@@ -3,123 +3,33 @@
 from msgspec import Struct
 
 from foils.records import Drift
-
-BASE = "untouched base"
-"""The name of the base among the arms of a comparison."""
+from foils.verdicts import Table
 
 
-class Estimate(Struct, frozen=True):
-    """The difference of two arms on one task, or its mean over several tasks that all count alike.
+class Pairing(Struct, frozen=True):
+    """What two arms share and differ in, by the records of their trainings.
 
     Attributes:
-        mean: first arm minus second.
-        low: lower end of the 95 % interval; `high` is its upper end. They speak of other queries of this kind and, with
-            two seeds or more, of other trainings.
-        p: two-sided, of no difference: the larger of the p by the same draws as the interval and that of a
-            randomization test, which turns the sign of the difference by query.
-        p_equivalent: of a difference as large as the margin or larger, either way (two one-sided tests).
-        smallest: the difference that this experiment would have found with a power of 80 %.
-        seed_share: share of the variance of `mean` that comes from trainings and not from queries; None with one seed.
-        wins: queries on which the first is better; then `ties` and `losses`.
-        queries: judged, of all tasks; `seeds`: trainings of an arm.
-        queries_needed: to find a difference of the margin with a power of 80 % and these seeds; None where the
-            trainings alone vary too much. `seeds_needed`: the same with these queries.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    p_equivalent: float
-    smallest: float
-    seed_share: float | None
-    wins: int
-    ties: int
-    losses: int
-    queries: int
-    seeds: int
-    queries_needed: int | None
-    seeds_needed: int | None
-
-
-class Verdict(Struct, frozen=True):
-    """What is said of a pair of arms.
-
-    Attributes:
-        first: an arm; `second`: what it is compared with.
-        estimate: their difference, first minus second.
-        p: of no difference, after Holm's correction over all pairs of the family.
-        p_equivalent: of a difference of the margin or more, after the same correction.
-        word: `better`, `worse` (both speak of the first), `equivalent` or `undecided`.
-        small: whether a difference that is certain is also certainly below the margin.
-        text: one sentence.
+        first: an arm; `second`: another.
+        equal: what fair arms share, as far as these do.
+        differ: keys of the training recipe, and what came of them.
+        unnamed: those that the comparison's recipe neither names nor implies; such a pair is not controlled.
+        unknown: what the records do not say.
     """
 
     first: str
     second: str
-    estimate: Estimate
-    p: float
-    p_equivalent: float
-    word: str
-    small: bool
-    text: str
-
-
-class Row(Struct, frozen=True):
-    """One line of a table.
-
-    Attributes:
-        arm: kind of negatives, or `BASE`.
-        metrics: printed name -> mean over queries and seeds (and tasks, which all count alike).
-        by_seed: seed -> nDCG@10; empty for the base.
-        difference: of nDCG@10 to the base; None for the base.
-    """
-
-    arm: str
-    metrics: dict[str, float]
-    by_seed: dict[int, float]
-    difference: Estimate | None
-
-
-class Table(Struct, frozen=True):
-    """The comparison on one task, or over all: the base first, then the arms as the recipe orders them.
-
-    Attributes:
-        task: its name, or what stands for all of them.
-        revision: of its data; empty over all tasks.
-        queries: number of judged ones.
-        rows: of each arm.
-        verdicts: of each pair, the later arm first, so that arms are compared with the base and with the controls.
-        turned: sentences on pairs whose order turns round when one task is left out; empty for a single task.
-    """
-
-    task: str
-    revision: str
-    queries: int
-    rows: list[Row]
-    verdicts: list[Verdict]
-    turned: list[str] = []
-
-
-class Guarantee(Struct, frozen=True):
-    """One thing that arms share, or do not.
-
-    Attributes:
-        what: in a few words.
-        held: whether they share it; None where the records do not say.
-        told: the value that all share, or which runs differ.
-    """
-
-    what: str
-    held: bool | None
-    told: str
+    equal: list[str] = []
+    differ: list[str] = []
+    unnamed: list[str] = []
+    unknown: list[str] = []
 
 
 class Cost(Struct, frozen=True):
     """What an arm's negatives and trainings cost; queries and positives, which all arms share, are not counted.
 
     Attributes:
-        arm: kind of negatives.
+        arm: its name.
         rows: that it was trained on.
         reads_corpus: whether the corpus must be at hand to make the negatives.
         llm_calls: that wrote them, without failed tries.
@@ -228,7 +138,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
         margin: of nDCG@10, below which a difference is of no account.
         precision: that texts were encoded in.
         drift_of_base: of `precision` from fp32, on texts of the first task; None for fp32.
-        guarantees: what the arms' trainings share.
+        pairs: what each two arms share and differ in.
+        exam: the task that a build generated; empty where there is none.
+        outside: arms that such an exam was not validated for -> why.
+        seed_seconds: that one more seed of all arms takes, by the runs that finished; 0 for not known.
+        query_seconds: that one more query of the exam took to build; 0 for not known.
         tokens_of_a_row: arm -> tokens that the model reads of a typical row.
         costs: of each arm.
         tables: by task; the last one speaks for all.
@@ -246,7 +160,6 @@ class Comparison(Struct, frozen=True, kw_only=True):
     margin: float
     precision: str
     drift_of_base: Drift | None
-    guarantees: list[Guarantee]
     tokens_of_a_row: dict[str, int]
     costs: list[Cost]
     tables: list[Table]
@@ -258,3 +171,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     funnel: dict[str, int] = {}
     examples: dict[str, list[Example]] = {}
     queries: list[TaskQueries] = []
+    pairs: list[Pairing] = []
+    exam: str = ""
+    outside: dict[str, str] = {}
+    seed_seconds: float = 0.0
+    query_seconds: float = 0.0

@@ -19,9 +19,13 @@ from foils.beir import Qrels, part, qrels_files
 from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.hub import card_of, data_files, pin
+from foils.languages import code_of
+from foils.manifest import read_manifest
 from foils.provenance import sha256_file
-from foils.texts import passage_text
+from foils.texts import overlap, passage_text
 
+GENERATED = "llm"
+"""The source of an exam that an LLM wrote."""
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -33,10 +37,11 @@ class Task(NamedTuple):
         revision: a Hub commit, or `sha256:...` of a local task's corpus, queries and judgements.
         split: the part of the judgements that is measured.
         dataset: the Hub data set that the data comes from; None for local files.
-        queries_of: the data set of `builders.build` whose own queries are asked, by Hub id or `sha256:...` of its
-            manifest: a model that was trained on it has seen them.
+        queries_of: the data set of `builders.build` whose own training queries are asked, by Hub id or `sha256:...` of
+            its manifest: a model that was trained on it has seen them.
         mteb: the task object.
         language_assumed: whether nothing says the language, so that it is what the passages seem to be in.
+        is_generated: whether an LLM wrote it for the data set's exam.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Task(NamedTuple):
     queries_of: str | None
     mteb: AbsTaskRetrieval
     language_assumed: bool = False
+    is_generated: bool = False
 
     @property
     def ignores_identical_ids(self) -> bool:
@@ -71,6 +77,23 @@ class Task(NamedTuple):
         corpus, ids = self._data()["corpus"], set(wanted)
         places = [place for place, passage_id in enumerate(corpus["id"][:]) if passage_id in ids]
         return {row["id"]: passage_text(row.get("title"), row["text"]) for row in corpus.select(places)}
+
+    def overlap(self) -> dict[str, float]:
+        """Query id -> share of its content words that stand in the relevant passage that has most of them.
+
+        Empty for a task in what has no words, such as a programming language.
+        """
+        try:
+            language = code_of(self.mteb.metadata.eval_langs[0], "")
+        except UserError:
+            return {}
+        texts = self.queries()
+        relevant = {query: {name for name in judged if judged[name] > 0} for query, judged in self.qrels().items()}
+        passages = self.passages(name for names in relevant.values() for name in names)
+        return {
+            query: max((overlap(texts[query], passages[name], language) for name in names & passages.keys()), default=0)
+            for query, names in relevant.items()
+        }
 
     def sample(self, queries: int = 32, passages: int = 40) -> Texts:
         """Some of its queries and passages, evenly over all, to try a model on."""
@@ -128,6 +151,8 @@ def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, na
     name, folder = name or plain_name(reference), Path(reference)
     if folder.is_dir():
         task = _local(LocalTask(name=name, corpus=reference, questions=reference), ignore_identical_ids)
+        if (exam := exam_of(reference)) is not None:
+            return task._replace(is_generated=exam.source == GENERATED)
         manifest = folder / "manifest.json"
         return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
     if HUB.fullmatch(reference):
@@ -189,7 +214,14 @@ def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool
     data = TaskData.read(corpus, asked, judged, where, "its configuration corpus")
     language = single(card_of(repo_id, commit))
     made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
-    return Task(name, commit, "test", repo_id, repo_id, made, language is None)
+    exam = exam_of(repo_id, revision)
+    task = Task(name, commit, "test", repo_id, repo_id if exam is None else None, made, language is None)
+    return task._replace(is_generated=exam is not None and exam.source == GENERATED)
+
+
+def exam_of(dataset: str, revision: str | None = None) -> Any:
+    """The exam of a data set, whose queries are not those that models are trained on; None where it has none."""
+    return getattr(read_manifest(dataset, revision), "exam", None)
 
 
 def _spread(rows: Dataset, count: int) -> Dataset:

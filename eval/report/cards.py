@@ -8,10 +8,10 @@ import msgspec
 from cards.comparison import Content
 from cards.publish.commits import contribute
 from cards.publish.files import CARD, read_remote, write_files
-from eval.report.figures import forests
+from eval.report.figures import forest
 from eval.report.files import encoded
-from eval.report.wording import compared_with, difference_cells, summary, what_intervals_mean, words_beside
-from foils.comparison import BASE, Comparison
+from eval.report.wording import difference_cells, summary, what_intervals_mean, words_beside_base
+from foils.comparison import Comparison
 from foils.errors import UserError
 from foils.metrics import MAIN_METRIC
 
@@ -20,9 +20,8 @@ logger = logging.getLogger(__name__)
 
 def for_card(comparison: Comparison) -> Content:
     """What a card says of a comparison; queries and rows, whose texts are not ours to publish, are left out."""
-    whole, against = comparison.tables[-1], compared_with(comparison)
-    shown = forests(comparison)[-1]
-    words = words_beside(whole, against)
+    whole, shown = comparison.tables[-1], forest(comparison)
+    words = words_beside_base(whole)
     values = {
         "name": comparison.name,
         "summary": summary(comparison),
@@ -30,7 +29,6 @@ def for_card(comparison: Comparison) -> Content:
             (row.arm, row.metrics[MAIN_METRIC], *difference_cells(row)[:2], words.get(row.arm, ""))
             for row in whole.rows
         ],
-        "against": "the base" if against == BASE else f"`{against}`",
         "alt": shown.alt,
         "caption": shown.caption,
         "meaning": what_intervals_mean(comparison),

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from foils.comparison import Cost, Example
-from foils.hub import download, pin
 from foils.kinds import NO_NEGATIVES, kinds_of
-from foils.manifest import Manifest
+from foils.manifest import Manifest, read_manifest
 from foils.records import RunRecord, read_record
 from foils.words import shortened
 
@@ -48,26 +47,18 @@ def read_account(dataset: str, revision: str | None) -> Account:
         UserError: a file of it is broken, or the Hub refuses.
     """
     folder = Path(dataset)
-    here = folder.is_dir()
-    if not here:
-        if revision is None:
-            return Account()
-        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json"])
-    manifest = read_record(folder / "manifest.json", Manifest, "build the data set again")
+    manifest = read_manifest(dataset, revision)
     if manifest is None or manifest.usage is None:
         return Account()
     spent = read_record(folder.with_name(f"{folder.name}-costs.json"), BuildCosts, "delete it: costs are then left out")
-    return Account(manifest, spent.seconds if spent else None, folder if here else None)
+    return Account(manifest, spent.seconds if spent else None, folder if folder.is_dir() else None)
 
 
-def costs(account: Account, records: Mapping[str, Sequence[RunRecord]]) -> list[Cost]:
-    """The costs of each arm: arm -> the records of its trainings."""
-    return [_cost(arm, account, trainings) for arm, trainings in records.items()]
-
-
-def _cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
+def cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
+    """The cost of an arm, by the account of its data set and the records of its trainings."""
+    kind = trainings[0].dataset.kind or arm
     manifest, usage, prices = account.manifest, account.manifest.usage or {}, account.manifest.prices or {}
-    kinds = kinds_of(arm, variants=manifest.settings.get("negatives", {}).get("variants"))
+    kinds = kinds_of(kind, variants=manifest.settings.get("negatives", {}).get("variants"))
     written = [usage[kind] for kind in kinds if kind in usage]
     money = [stage.money for stage in written if stage.money is not None]
     priced = len(money) == len(written) and (prices or not written)
@@ -80,43 +71,40 @@ def _cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
         llm_tokens=sum(stage.prompt_tokens + stage.completion_tokens for stage in written),
         money=sum(money) if priced else None,
         currency=prices.get("currency"),
-        build_seconds=_build_seconds(arm, kinds, account),
+        build_seconds=_build_seconds(kind, kinds, account),
         training_seconds=sum(record.seconds for record in trainings) / len(trainings),
         peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
     )
 
 
-def _build_seconds(arm: str, kinds: Sequence[str], account: Account) -> float | None:
-    if arm == NO_NEGATIVES:
+def _build_seconds(kind: str, kinds: Sequence[str], account: Account) -> float | None:
+    if kind == NO_NEGATIVES:
         return 0.0
     if account.seconds is None:
         return None
     selection = account.manifest.settings.get("selection", {})
-    rules = selection.get("kinds", {}).get(arm, selection)
+    rules = selection.get("kinds", {}).get(kind, selection)
     scorers = {scorer for limit in _LIMITS for scorer in (rules.get(limit) or {})}
-    stages = [*(f"{kind} training" for kind in kinds), *(f"scores by {scorer}" for scorer in sorted(scorers))]
+    stages = [*(f"{each} training" for each in kinds), *(f"scores by {scorer}" for scorer in sorted(scorers))]
     spent = sum(account.seconds.get(stage, 0.0) for stage in stages)
-    for kind in kinds:  # answers that were there already took their time when they were given
-        usage = (account.manifest.usage or {}).get(kind)
-        spent += max(account.seconds.get(f"{kind} negatives", 0.0), usage.busy_seconds if usage else 0.0)
+    for each in kinds:  # answers that were there already took their time when they were given
+        usage = (account.manifest.usage or {}).get(each)
+        spent += max(account.seconds.get(f"{each} negatives", 0.0), usage.busy_seconds if usage else 0.0)
     return spent
 
 
-def examples(account: Account, arms: Sequence[str]) -> dict[str, list[Example]]:
-    """The first rows of each arm that has rows of its own."""
-    shown: dict[str, list[Example]] = {}
-    if account.folder is None:
-        return shown
-    for arm in arms:
-        for file in sorted((account.folder / arm).glob("*.parquet"))[:1]:  # none of a mix of other kinds
-            with pq.ParquetFile(file) as parquet:
-                rows = next(parquet.iter_batches(_ROWS)).to_pylist()
-            shown[arm] = [
-                Example(
-                    row["query"],
-                    shortened(row["positive"], _CHARACTERS),
-                    [shortened(text, _CHARACTERS) for name, text in row.items() if name.startswith("negative")],
-                )
-                for row in rows
-            ]
-    return shown
+def examples(account: Account, kind: str) -> list[Example]:
+    """The first rows of a kind; none of a mix of other kinds, or where the data set is not a folder here."""
+    files = sorted((account.folder / kind).glob("*.parquet")) if account.folder is not None else []
+    if not files:
+        return []
+    with pq.ParquetFile(files[0]) as parquet:
+        rows = next(parquet.iter_batches(_ROWS)).to_pylist()
+    return [
+        Example(
+            row["query"],
+            shortened(row["positive"], _CHARACTERS),
+            [shortened(text, _CHARACTERS) for name, text in row.items() if name.startswith("negative")],
+        )
+        for row in rows
+    ]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from foils.comparison import BASE, Comparison, Table, Verdict
-from foils.kinds import NO_NEGATIVES
+from foils.comparison import Comparison
 from foils.metrics import MAIN_METRIC
+from foils.verdicts import BASE, Table, Verdict
 
 TEXT, BAND = "#7d7d7d", "#9a9a9a"  # as legible on white as on black
 MARKS = {  # Okabe and Ito's colours, which the colour-blind tell apart, and a shape each for prints without colour
@@ -51,24 +51,17 @@ def write_pictures(folder: Path, pictures: Iterable[Picture | None]) -> None:
             (folder / "figures" / f"{picture.name}.{form}").write_bytes(drawn)
 
 
-def forests(comparison: Comparison) -> list[Picture]:
-    """The forest plots: one against the untouched base and, where `none` is an arm, one against `none`."""
-    found = []
-    for against in (BASE, NO_NEGATIVES):
-        panels = [(table, [each for each in table.verdicts if each.second == against]) for table in comparison.tables]
-        if any(verdicts for _, verdicts in panels):
-            name = f"the {against}" if against == BASE else against
-            caption = f"Each arm's nDCG@10 less that of {name}. Within the grey band arms count as equivalent."
-            drawn = _forest(panels, against, comparison.margin)
-            file = f"forest-{'base' if against == BASE else against}"
-            found.append(Picture(drawn, file, _in_words(panels, against), caption))
-    return found
+def forest(comparison: Comparison) -> Picture:
+    """The forest plot: every arm beside the untouched base, a panel each task."""
+    panels = [(table, table.beside(BASE)) for table in comparison.tables]
+    caption = "Each arm's nDCG@10 less that of the untouched base. Within the grey band arms count as equivalent."
+    return Picture(_forest(panels, comparison.margin), "forest-base", _in_words(panels), caption)
 
 
 def pareto(comparison: Comparison) -> Picture | None:
     """Quality against money, or against seconds of the build where no prices are known; None where neither is.
 
-    A line joins those arms that no other beats in both.
+    A line joins those arms that no other beats in both, if they are more than two.
     """
     costs = comparison.costs
     scores = {row.arm: row.metrics[MAIN_METRIC] for row in comparison.tables[-1].rows}
@@ -85,11 +78,11 @@ def pareto(comparison: Comparison) -> Picture | None:
         _pareto(points, label, scores[BASE]),
         "pareto",
         f"nDCG@10 against {label}: {each}; untouched base {scores[BASE]:.4f}.",
-        "The line joins the kinds that no other beats in both; differences within the intervals above are none.",
+        f"No arm beats {', '.join(front(points))} in both; differences within the intervals above count for nothing.",
     )
 
 
-def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, margin: float) -> dict[str, bytes]:
+def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], margin: float) -> dict[str, bytes]:
     """Differences with their intervals, a panel each task, and the band within which arms count as equivalent."""
     from matplotlib.lines import Line2D
 
@@ -100,7 +93,7 @@ def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, mar
         for axes, (table, found) in zip(grid, panels, strict=True):
             _panel(axes, f"{table.task}, {table.queries:,} queries", found, margin)
         grid[-1].set_xlabel(
-            f"{MAIN_METRIC} less that of {against}, 95 % interval; band: \N{PLUS-MINUS SIGN}{margin:g}", color=TEXT
+            f"{MAIN_METRIC} less that of the {BASE}, 95 % interval; band: \N{PLUS-MINUS SIGN}{margin:g}", color=TEXT
         )
         present = {verdict.word for _, found in panels for verdict in found}
         handles = [
@@ -112,7 +105,7 @@ def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str, mar
         return _bytes(figure)
 
 
-def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -> str:
+def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]]) -> str:
     """Describes the picture for those who do not see it."""
     tasks = []
     for table, verdicts in panels:
@@ -121,7 +114,7 @@ def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]], against: str) -
             found = verdict.estimate
             parts.append(f"{verdict.first} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}, {verdict.word})")
         tasks.append(f"{table.task}: {'; '.join(parts)}")
-    return f"Difference in {MAIN_METRIC} to {against} with 95 % intervals. {'. '.join(tasks)}."
+    return f"Difference in {MAIN_METRIC} to the {BASE} with 95 % intervals. {'. '.join(tasks)}."
 
 
 def _pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) -> dict[str, bytes]:
@@ -130,7 +123,8 @@ def _pareto(points: Mapping[str, tuple[float, float]], cost: str, base: float) -
         costs = sorted(spent for spent, _ in points.values() if spent > 0)
         if costs[-1] > _WIDE * costs[0]:
             axes.set_xscale("symlog", linthresh=costs[0])
-        axes.plot(*zip(*(points[arm] for arm in front(points)), strict=True), color=TEXT, linewidth=1.2)
+        if len(best := front(points)) > 2:  # noqa: PLR2004  # between two points any curve could lie
+            axes.plot(*zip(*(points[arm] for arm in best), strict=True), color=TEXT, linewidth=1.2)
         for number, (arm, point) in enumerate(points.items()):
             colour, shape = COLOURS[number % len(COLOURS)], SHAPES[number // len(COLOURS) % len(SHAPES)]
             axes.plot(*point, color=colour, marker=shape, markersize=7, linestyle="none", label=arm)

@@ -3,6 +3,7 @@
 `report.html` is one file without outside parts, for a browser, a phone or paper.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from pyarrow import csv
 
-from eval.report.figures import forests, pareto, write_pictures
-from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, summary, what_intervals_mean
-from foils.comparison import BASE, Comparison, TaskQueries
+from eval.report.figures import forest, pareto, write_pictures
+from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, shares, summary, what_intervals_mean
+from foils.comparison import Comparison, TaskQueries
 from foils.errors import UserError
 from foils.metrics import MAIN_METRIC, METRICS
 from foils.records import read_record
+from foils.verdicts import BASE
 
 COMPARISON = "comparison.json"
 SHOWN_QUERIES = 25
@@ -27,6 +30,9 @@ _environment = Environment(
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
+)
+_environment.filters["code"] = lambda text: Markup(  # noqa: S704  # escaped before
+    re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text)))
 )
 
 
@@ -39,23 +45,24 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def write_report(folder: Path, comparison: Comparison) -> None:
     """Writes `report.html`, its pictures into `figures/`, and every number as CSV."""
-    shown, quality = forests(comparison), pareto(comparison)
+    shown, quality = forest(comparison), pareto(comparison)
     page = _environment.get_template("report.html").render(
         comparison=comparison,
         base_arm=BASE,
         summary=summary(comparison),
-        forests=shown,
+        forest=shown,
         pareto=quality,
         metrics=list(METRICS),
         cells=difference_cells,
         costs=[cost_cells(cost, comparison.tables[-1]) for cost in comparison.costs],
         cost_columns=COST_COLUMNS,
+        shares=shares(comparison),
         meaning=what_intervals_mean(comparison),
         tasks=[(task, list(task.scores), _lines(task)) for task in comparison.queries],
         shown=SHOWN_QUERIES,
     )
     (folder / "report.html").write_text(page, "utf-8")
-    write_pictures(folder, [*shown, quality])
+    write_pictures(folder, [shown, quality])
     _write_csv(folder, comparison)
 
 
@@ -115,6 +122,7 @@ def _pairs(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
         for verdict in table.verdicts:
             values = msgspec.to_builtins(verdict)
             numbers = values.pop("estimate")
+            values |= {half: values[half] and values[half]["mean"] for half in ("fewest", "most")}
             numbers["p_alone"], numbers["p_equivalent_alone"] = numbers.pop("p"), numbers.pop("p_equivalent")
             rows.append({"task": table.task, **values, **numbers})
         yield rows

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from eval.measure.tasks import Task
 from eval.statistics.tables import Runs
-from foils.comparison import BASE, ArmChanges, Change, Hit, TaskQueries
+from foils.comparison import ArmChanges, Change, Hit, TaskQueries
 from foils.metrics import MAIN_METRIC, Rankings, top
+from foils.verdicts import BASE
 from foils.words import shortened
 
 SHOWN_HITS = 5

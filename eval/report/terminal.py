@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 
 from eval.measure.results import NAMES
-from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, what_intervals_mean, words_beside
-from foils.comparison import BASE, Comparison, Table
+from eval.report.advice import recommendation, warnings
+from eval.report.wording import (
+    COST_COLUMNS,
+    cost_cells,
+    difference_cells,
+    shares,
+    what_intervals_mean,
+    words_beside_base,
+)
+from foils.comparison import Comparison
 from foils.metrics import METRICS
 from foils.records import Result
-from foils.words import table
+from foils.verdicts import Table
+from foils.words import listed, table
 
 _NAMED = 8  # undecided pairs that are named
-_MARKS = {True: "the same", False: "DIFFERS", None: "unknown"}
 
 
 def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
@@ -29,17 +37,21 @@ def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """A whole comparison as plain text: tables with verdicts, costs, what the arms share, and the drift."""
+    """Returns plain text: what to do, tables with verdicts, costs, what the arms share, and the drift."""
     whole, drift = comparison.tables[-1], comparison.drift_of_base
     costs = table([COST_COLUMNS, *(cost_cells(cost, whole) for cost in comparison.costs)])
-    shared = [f"{each.what}: {_MARKS[each.held]} ({each.told})" for each in comparison.guarantees]
+    shared = [
+        f"{pairs}: {word}; differ in {differ}; equal: {equal}" for pairs, word, differ, equal in shares(comparison)
+    ]
     budgets = ", ".join(f"{arm} {count}" for arm, count in comparison.tokens_of_a_row.items())
     blocks = [
+        [recommendation(comparison), *warnings(comparison)],
         [f"base: {comparison.base_name}"],
         *(_of_task(found, comparison) for found in comparison.tables),
-        [*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."],
-        [*shared, f"tokens read of a row: {budgets}"],
     ]
+    if comparison.costs:
+        blocks.append([*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."])
+        blocks.append([*shared, f"tokens read of a row: {budgets}"])
     if drift is not None:
         task = comparison.tables[0].task
         blocks.append([f"{comparison.precision} beside fp32, the base on texts of {task}: {drift.line()}"])
@@ -53,7 +65,7 @@ def bases_table(comparisons: Sequence[Comparison]) -> str:
         cells = []
         for each in comparisons:
             found = next((row for row in each.tables[-1].rows if row.arm == arm), None)
-            word = words_beside(each.tables[-1], BASE).get(arm)
+            word = words_beside_base(each.tables[-1]).get(arm)
             cells.append(f"{difference_cells(found)[0]} {word}" if found else "")
         rows.append([arm, *cells])
     return "\n".join(table(rows))
@@ -61,21 +73,20 @@ def bases_table(comparisons: Sequence[Comparison]) -> str:
 
 def _of_task(found: Table, comparison: Comparison) -> list[str]:
     """A table and its verdicts, with what its intervals mean."""
-    words, seeds = words_beside(found, BASE), comparison.seeds
-    header = ["", *METRICS, "nDCG@10 - base", "95 % interval", "win/loss", "verdict on base"]
+    words, seeds = words_beside_base(found), comparison.seeds
+    header = ["", "beside the base", "nDCG@10 - base", "its 95 % interval", "won/lost queries", *METRICS]
     body = [
-        [row.arm, *(f"{row.metrics[name]:.4f}" for name in METRICS), *difference_cells(row), words.get(row.arm, "")]
+        [row.arm, words.get(row.arm, ""), *difference_cells(row), *(f"{row.metrics[name]:.4f}" for name in METRICS)]
         for row in found.rows
     ]
     trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     lines = [
         f"{found.task}: {found.queries} queries, {trained}, encoded in {comparison.precision}",
-        *table([header, *body]),
+        *table([header, *body], left=(0, 1)),
     ]
     decided = [verdict.text for verdict in found.verdicts if verdict.word != "undecided"]
     lines += [f"- {text}" for text in [*decided, *found.turned]]
     left = [f"{verdict.first}/{verdict.second}" for verdict in found.verdicts if verdict.word == "undecided"]
     if left:
-        more = f" and {len(left) - _NAMED} more, each in the report" if len(left) > _NAMED else ""
-        lines.append(f"- {len(left)} of {len(found.verdicts)} pairs undecided: {', '.join(left[:_NAMED])}{more}.")
+        lines.append(f"- Undecided: {listed(left, _NAMED)}; the report says of each what would decide it.")
     return [*lines, what_intervals_mean(comparison)]

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from foils.comparison import BASE, Comparison, Cost, Row, Table, Verdict
-from foils.kinds import NO_NEGATIVES
+from eval.report.advice import recommendation, warnings
+from foils.comparison import Comparison, Cost
+from foils.verdicts import BASE, Row, Table, Verdict
 
 COST_COLUMNS = (
-    "negatives", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
+    "arm", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
     "per point",
 )  # fmt: skip
 """Calls, tokens, money and the build's seconds are for a thousand rows; the rest for one training."""
@@ -15,31 +16,38 @@ _DASH = "\N{EN DASH}"
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """What was done, what hard negatives gave, and how the kinds differ among each other: a sentence each."""
+    """What to do, what was done, how the arms stand beside the base and among each other, and warnings."""
     whole = comparison.tables[-1]
     tasks = [table.task for table in comparison.tables if table.revision]
-    seeds, arms = len(comparison.seeds), len(comparison.arms)
+    seeds, given = len(comparison.seeds), len(comparison.arms) - len(comparison.costs)
     trained = f"{seeds} seeds" if seeds > 1 else "one seed"
-    kinds = f"{arms} kind{'s' if arms > 1 else ''} of negatives"
-    done = f"{comparison.base_name} was trained on {kinds} with {trained} each, and measured on {_listed(tasks)}"
-    against = compared_with(comparison)
-    explained = f"{against}, which takes negatives from the batch alone" if against != BASE else f"the {against}"
-    sentences = [
-        f"{done} ({whole.queries:,} queries).",
-        f"Beside {explained}: {_grouped(whole, against, comparison.margin)}.",
+    arms = f"{len(comparison.costs)} arms with {trained} each" if comparison.costs else ""
+    measured = f"{given} model{'s' if given > 1 else ''} trained elsewhere" if given else ""
+    done = " and ".join(filter(None, (arms, measured)))
+    among = [found for found in whole.verdicts if found.second != BASE]
+    return [
+        recommendation(comparison),
+        f"{comparison.base_name} beside {done}, measured on {_listed(tasks)} ({whole.queries:,} queries).",
+        f"Beside the untouched base: {_grouped(whole, comparison.margin)}.",
+        *([_among(among)] if among else []),
+        *warnings(comparison),
     ]
-    between = [found for found in whole.verdicts if not {found.first, found.second} & {BASE, NO_NEGATIVES}]
-    return [*sentences, _among(between)] if between else sentences
 
 
-def compared_with(comparison: Comparison) -> str:
-    """What the arms are set beside: the arm without hard negatives, or the base where that is not an arm."""
-    return NO_NEGATIVES if NO_NEGATIVES in comparison.arms else BASE
+def words_beside_base(table: Table) -> dict[str, str]:
+    """Arm -> the verdict on it beside the base."""
+    return {found.first: found.said for found in table.beside(BASE)}
 
 
-def words_beside(table: Table, against: str) -> dict[str, str]:
-    """Arm -> the verdict on it beside another."""
-    return {found.first: found.word for found in table.verdicts if found.second == against}
+def shares(comparison: Comparison) -> list[list[str]]:
+    """Pairs of arms, whether they are controlled, what they differ in, and what is equal; those alike in one line."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for pair in comparison.pairs:
+        word = "uncontrolled" if pair.unnamed else "controlled"
+        unknown = f" (not known: {', '.join(pair.unknown)})" if pair.unknown else ""
+        cells = word, ", ".join(pair.differ) or "nothing", (", ".join(pair.equal) or "nothing known") + unknown
+        found.setdefault(cells, []).append(f"{pair.first}/{pair.second}")
+    return [[", ".join(pairs), *cells] for cells, pairs in found.items()]
 
 
 def what_intervals_mean(comparison: Comparison) -> str:
@@ -49,8 +57,9 @@ def what_intervals_mean(comparison: Comparison) -> str:
         "other queries of this kind and other trainings" if several else "other queries of this kind, not other seeds"
     )
     return (
-        f"Intervals speak of {spoken}; none speaks of another corpus or base. Verdicts: 5 % over all pairs of a table "
-        f"(Holm), each table for itself; equivalent: certainly less than {comparison.margin:g} apart."
+        f"Intervals speak of {spoken}; none speaks of another corpus or base. Verdicts: 5 % over all arms beside the "
+        "base, and 5 % over all pairs among arms (Holm), each table for itself; equivalent: certainly less than "
+        f"{comparison.margin:g} apart."
     )
 
 
@@ -83,22 +92,22 @@ def cost_cells(cost: Cost, table: Table) -> list[str]:
     ]
 
 
-def _grouped(table: Table, against: str, margin: float) -> str:
-    """The arms by what is said of them beside another."""
+def _grouped(table: Table, margin: float) -> str:
+    """The arms by what is said of them beside the base."""
     words: dict[str, list[str]] = {}
-    for found in table.verdicts:
-        if found.second == against:
-            words.setdefault(found.word, []).append(f"{found.first} ({found.estimate.mean:+.4f})")
-    names = {"equivalent": f"equivalent within {margin:g}"}
-    return "; ".join(f"{names.get(word, word)}: {', '.join(words[word])}" for word in _ORDER if word in words)
+    for found in sorted(table.beside(BASE), key=lambda found: _ORDER.index(found.word)):
+        said = found.said + (f" within {margin:g}" if found.word == "equivalent" else "")
+        words.setdefault(said, []).append(f"{found.first} ({found.estimate.mean:+.4f})")
+    return "; ".join(f"{said}: {', '.join(arms)}" for said, arms in words.items())
 
 
-def _among(kinds: Sequence[Verdict]) -> str:
-    decided = [found for found in kinds if found.word != "undecided"]
-    smallest = sorted(found.estimate.smallest for found in kinds)[len(kinds) // 2]
-    sentence = f"Between the kinds, {len(decided)} of {len(kinds)} pairs are decided"
-    if len(decided) == len(kinds):
+def _among(pairs: Sequence[Verdict]) -> str:
+    """How many pairs of arms are decided; of several, the difference that half of them would have been found by."""
+    decided = sum(found.word != "undecided" for found in pairs)
+    sentence = f"Among the arms, {decided} of {len(pairs)} pairs are decided"
+    if decided == len(pairs):
         return f"{sentence}."
+    smallest = sorted(found.estimate.smallest for found in pairs)[len(pairs) // 2]
     return f"{sentence}; a typical pair had to differ by {smallest:.4f} to be found with a power of 80 %."
 
 

@@ -13,15 +13,16 @@ Both parts hold the interaction of query and seed, so the interval is a little t
 
 from collections.abc import Sequence
 from functools import cache
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, norm, permutation_test
 from statsmodels.stats.power import TTestPower
 
-from foils.comparison import Estimate
 from foils.metrics import CONFIDENCE, RESAMPLES
+from foils.verdicts import Estimate
 
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8
@@ -66,7 +67,7 @@ def estimate(
     spreads = [Spread(float(each.var(ddof=1)) / len(each) / len(means) ** 2, len(each) - 1) for each in means]
     queries, seeds = sum(each.variance for each in spreads), 0.0 if trainings is None else trainings.variance
     multiple = _multiple(_freedom(spreads if trainings is None else [*spreads, trainings]))
-    allowed, total = (margin / multiple) ** 2, queries + seeds
+    total = queries + seeds
     noise = _noise(means, trainings, resamples)
     low, high = mean + np.quantile(noise, [LEVEL / 2, 1 - LEVEL / 2])
     return Estimate(
@@ -82,9 +83,32 @@ def estimate(
         losses=int((by_query < -TIE).sum()),
         queries=len(by_query),
         seeds=len(by_task[0]),
-        queries_needed=_needed(queries * len(by_query), allowed - seeds),
-        seeds_needed=None if trainings is None else _needed(seeds * len(by_task[0]), allowed - queries),
     )
+
+
+def needed(found: Estimate, margin: float, pairs: int = 1) -> tuple[list[tuple[int, int]], float]:
+    """The numbers of queries and seeds, each pair of them one way, that would decide a pair with a power of 80 %.
+
+    Decided is a pair that certainly differs or certainly does not by as much as the margin, whichever is nearer.
+
+    Args:
+        found: as it was estimated.
+        margin: below which a difference is of no account.
+        pairs: of the family, over which Holm's correction is made.
+
+    Returns:
+        The ways, more queries alone first, and the difference that they would find.
+    """
+    size = max(abs(found.mean), margin - abs(found.mean))
+    stricter = (norm.isf(LEVEL / 2 / pairs) + norm.ppf(POWER)) / (norm.isf(LEVEL / 2) + norm.ppf(POWER))
+    allowed = min((size / stricter / found.smallest) ** 2, 1.0) if found.smallest else 1.0  # of today's variance
+    by_seed = found.seed_share or 0.0
+    ways = []
+    if allowed > by_seed:
+        ways.append((ceil(found.queries * (1 - by_seed) / (allowed - by_seed)), found.seeds))
+    if by_seed and allowed > 1 - by_seed:
+        ways.append((found.queries, ceil(found.seeds * by_seed / (allowed - (1 - by_seed)))))
+    return ways or [(ceil(found.queries / allowed), ceil(found.seeds / allowed))], size
 
 
 @cache
@@ -132,6 +156,11 @@ def _share(hits: npt.NDArray[np.bool_]) -> float:
     return float((hits.sum() + 1) / (len(hits) + 1))
 
 
-def _needed(variance_of_one: float, allowed: float) -> int | None:
-    """The number that gives no more than the variance that is allowed; None if no number does."""
-    return int(np.ceil(variance_of_one / allowed)) if allowed > 0 else None
+def rounded(count: int) -> int:
+    """Rounds up to two digits, as estimates of variances are no better.
+
+    >>> rounded(12345), rounded(7)
+    (13000, 7)
+    """
+    step: int = 10 ** max(len(str(count)) - 2, 0)
+    return -(-count // step) * step

@@ -18,18 +18,18 @@ def test_a_card_tells_it_once_and_keeps_what_people_wrote():
     for words in (
         "# Owls\n\nAsk Ann.",
         "This model is arm `llm`, seed 1, of the comparison below.",
-        "Three arms were trained. One was better.",
+        "**Three arms were trained.**\n\nOne was better.",
         "| untouched base | 0.5000 |  |  |  |",
         "| llm | 0.6250 | +0.1250 | +0.1 to +0.15 | better |",
-        "beside `none` |",
+        "beside the base |",
         "![a forest](comparison/forest.png)",
         "Data: `alice/owls` at v1.0.0.",
     ):
         assert card.count(words) == 1, words
     assert parse_card(card).data == {"license": "mit"}
     again = CONTENT._replace(values=VALUES | {"name": "bats"}).files(card)["README.md"].decode()
-    assert "Which negatives? bats" in again
-    assert "owls\n" not in again.partition("Which")[2]
+    assert "Comparison: bats" in again
+    assert "owls\n" not in again.partition("Comparison:")[2]
     assert again.count("foils:comparison begin") == 1
     assert without_block(again).split() == CARD.split()
 

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 
 from builders.dataset.folder import write_config
-from eval.report.dataset import Account, costs, examples, read_account
+from eval.report.dataset import Account, cost, examples, read_account
 from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables
-from foils.comparison import BASE
 from foils.errors import UserError
 from foils.manifest import Manifest
 from foils.records import RunRecord
+from foils.verdicts import BASE
 
 USAGE = {"calls": 433, "prompt_tokens": 132364, "completion_tokens": 25024}
 SETTINGS = {
@@ -33,15 +33,12 @@ def account(values, seconds=None, folder=None):
 
 
 def spent(arms, found):
-    record = {
-        "dataset": {"name": "d", "revision": "sha256:1", "rows": 500},
-        "base": {"name": "b", "revision": "sha256:2"},
-    }
-    trainings = [
-        msgspec.convert(record | {"seconds": 20.0 * seed, "peak_memory": {"mib": 900 + seed}}, RunRecord)
-        for seed in (1, 2)
-    ]
-    return {cost.arm: cost for cost in costs(found, dict.fromkeys(arms, trainings))}
+    def training(kind, seed):
+        dataset = {"name": "d", "revision": "sha256:1", "rows": 500, "kind": kind}
+        about = {"seconds": 20.0 * seed, "peak_memory": {"mib": 900 + seed}}
+        return msgspec.convert({"dataset": dataset, "base": {"name": "b", "revision": "sha256:2"}, **about}, RunRecord)
+
+    return {arm: cost(arm, found, [training(arm, seed) for seed in (1, 2)]) for arm in arms}
 
 
 def test_each_kind_pays_for_its_own():
@@ -72,7 +69,7 @@ def test_money_where_there_are_prices():
 
 
 def test_without_an_account_nothing_is_guessed(tmp_path):
-    assert read_account(str(tmp_path), None) == read_account("owner/name", None) == Account()
+    assert read_account(str(tmp_path), None) == Account()
     found = spent(["none", "llm"], Account())
     assert (found["llm"].build_seconds, found["none"].build_seconds) == (None, 0)
 
@@ -104,9 +101,9 @@ def test_cells_of_a_table():
 def test_rows_to_look_at(tmp_path):
     rows = {"query": ["q1", "q2", "q3"], "positive": ["word " * 100] * 3, "negative_1": ["n1", "n2", "n3"]}
     write_config(tmp_path, "bm25", pa.table(rows))
-    shown = examples(account({}, folder=tmp_path), ["bm25", "llm+bm25"])
-    assert list(shown) == ["bm25"]
-    assert [row.query for row in shown["bm25"]] == ["q1", "q2"]
-    assert shown["bm25"][0].positive.endswith("word…")
-    assert shown["bm25"][1].negatives == ["n2"]
-    assert examples(Account(), ["bm25"]) == {}
+    about = account({}, folder=tmp_path)
+    shown = examples(about, "bm25")
+    assert [row.query for row in shown] == ["q1", "q2"]
+    assert shown[0].positive.endswith("word…")
+    assert shown[1].negatives == ["n2"]
+    assert examples(about, "llm+bm25") == examples(Account(), "bm25") == []

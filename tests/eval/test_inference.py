@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.statistics.differences import Spread, estimate
+from eval.statistics.differences import Spread, estimate, needed
 
 MARGIN = 0.01
 EXPERIMENTS = 125
@@ -85,7 +85,10 @@ def test_the_smallest_difference_is_found_four_times_in_five():
 
 
 def test_what_is_needed_is_enough():
-    wanted = int(np.median([each.queries_needed for each in many(queries=100, seeds=1, by_query=0.05, rest=0.0)]))
+    enough = [
+        needed(each, MARGIN)[0][0][0] for each in many(queries=100, seeds=1, by_query=0.05, rest=0.0, mean=MARGIN)
+    ]
+    wanted = int(np.median(enough))
     found = many(queries=wanted, seeds=1, by_query=0.05, rest=0.0, mean=MARGIN)
     assert sum(each.p <= 0.05 for each in found) / EXPERIMENTS == about(0.8)
 

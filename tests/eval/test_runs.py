@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from eval.plan import Plan, Run
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
-from eval.runs import Plan, Run
-from foils.comparison import BASE
+from eval.runs import stage
 from foils.errors import UserError
 from foils.recipe import load_recipe
+from foils.verdicts import BASE
 from tests.fixtures import ROOT
 
 MISSPELT = """
@@ -30,7 +31,8 @@ except SystemExit as ended:
 STOPPED = """
 import signal, sys
 from eval.recipe import CompareRecipe
-from eval.runs import Plan, Run, execute, stop
+from eval.plan import Plan, Run
+from eval.runs import execute, stop
 from foils.errors import run_entry
 
 class Slow(Plan):
@@ -39,7 +41,7 @@ class Slow(Plan):
 
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have turned off
-plan = Slow(CompareRecipe("t", "d", "x.toml", ("t",), out=sys.argv[1]), "x.toml", "base", {}, "f")
+plan = Slow(CompareRecipe("t", "d", "x.toml", ("t",), arms=("none",), out=sys.argv[1]), "x.toml", "base", {}, "f")
 sys.exit(run_entry(lambda: execute(plan, [Run("none", seed) for seed in range(5)], 2)))
 """
 
@@ -111,3 +113,14 @@ def test_a_comparison_that_is_stopped_leaves_no_processes(tmp_path, how):
     assert process.returncode == 130
     assert not [each for each in below if alive(each)]
     assert len(list((tmp_path / "runs").glob("*.log"))) < 5  # not all that waited began
+
+
+def test_a_log_says_how_far_its_run_has_come(tmp_path):
+    log = tmp_path / "bm25-seed1.log"
+    assert stage(log) == ""
+    log.write_text("batches   43 of 43 an epoch; 2 epochs, 1,086 steps\n{'loss': '1.7', 'epoch': '0.5'}\n")
+    assert stage(log) == "step 272 of 1,086"
+    log.write_text(
+        log.read_text() + "{'train_loss': 1.7, 'epoch': 2.0}\nbm25-seed1 on own (test)\nRunning task own...\n"
+    )
+    assert stage(log) == "on own"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from eval.statistics.tables import OVERALL, Measured, tables
-from foils.comparison import BASE
 from foils.errors import UserError
+from foils.verdicts import BASE
 
 ARMS = ("none", "random", "bm25", "llm")
 MARGIN = 0.01
@@ -97,3 +97,35 @@ def test_runs_on_other_queries_are_refused():
         UserError, match=r"t: none and untouched base .*\(2 and 2; not in both: b, c\); measure them again"
     ):
         tables(measured("ab", "ba", "ac"), MARGIN)
+
+
+def test_each_half_of_the_queries_is_looked_at_by_the_words_that_it_shares():
+    (task,) = experiment(np.random.default_rng(2), queries=200, llm=0.05)
+    overlap = {f"q{n}": n / 200 for n in range(200)}
+
+    def with_words(run, share, less=0.0):
+        more = {query: share * overlap[query] - less for query in run}
+        return {query: {**found, "nDCG@10": found["nDCG@10"] + more[query]} for query, found in run.items()}
+
+    lexical = {seed: with_words(run, 0.3, 0.1) for seed, run in task.runs["none"].items()}
+    runs, bm25 = {**task.runs, "bm25": lexical}, with_words(task.runs[BASE][0], 1.0)
+    (table,) = tables([task._replace(runs=runs, overlap=overlap, bm25=bm25)], MARGIN)
+    beside = {verdict.first: verdict for verdict in table.beside(BASE)}
+    assert (beside["bm25"].word, beside["bm25"].turned) == ("undecided", True)
+    assert (beside["llm"].word, beside["llm"].turned) == ("better", False)
+    assert beside["bm25"].fewest.mean < -0.02 < 0.1 < beside["bm25"].most.mean
+    least, most = table.halves
+    assert (least.overlap, least.queries, most.queries) == (pytest.approx(0.2475), 100, 100)
+    assert most.bm25 - most.base == pytest.approx(most.overlap)
+    (without,) = tables([task], MARGIN, resamples=99)
+    assert (without.halves, without.verdicts[0].fewest) == ([], None)
+
+
+def test_a_given_model_has_no_trainings_that_vary():
+    (task,) = experiment(np.random.default_rng(2), by_seed=0.02)
+    runs = {**task.runs, "mine": {0: task.runs["llm"][0]}}
+    (table,) = tables([task._replace(runs=runs, given=["mine"])], MARGIN, resamples=999)
+    of_pair = {(verdict.first, verdict.second): verdict.estimate for verdict in table.verdicts}
+    assert (of_pair["mine", BASE].seeds, of_pair["mine", BASE].seed_share) == (0, None)
+    assert (of_pair["llm", BASE].seeds, of_pair["mine", "none"].seeds) == (3, 3)
+    assert next(row for row in table.rows if row.arm == "mine").by_seed == {}

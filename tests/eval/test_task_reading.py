@@ -15,8 +15,8 @@ from eval.measure.encoding import Encoding
 from eval.measure.results import Key
 from eval.measure.search import evaluate
 from eval.measure.tasks import load_task, load_tasks
+from eval.plan import make_plan
 from eval.recipe import CompareRecipe, EvalRecipe, LocalTask
-from eval.runs import make_plan
 from foils.errors import UserError
 from foils.evidence import read_judgements, read_rankings
 from foils.metrics import means, per_query_scores

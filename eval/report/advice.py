@@ -1,0 +1,144 @@
+"""What to do after a comparison: the model to take, what would decide more, and what a reader should be wary of."""
+
+from collections.abc import Iterator
+
+from eval.statistics.differences import needed, rounded
+from foils.comparison import Comparison
+from foils.metrics import MAIN_METRIC
+from foils.verdicts import BASE, Estimate, Half, Verdict
+from foils.words import duration, listed
+
+SATURATED = 0.95
+"""The base's nDCG@10 above which differences can hardly show."""
+_MORE_SEEDS = 2
+
+
+def recommended(comparison: Comparison) -> Verdict | None:
+    """The verdict beside the base of the arm to take; None for the base.
+
+    It is the arm with the highest mean among those that are better by more than a difference of no account, and that
+    the exam was validated for.
+    """
+    better = [
+        found
+        for found in comparison.tables[-1].beside(BASE)
+        if found.word == "better" and not found.small and found.first not in comparison.outside
+    ]
+    return max(better, key=lambda found: found.estimate.mean, default=None)
+
+
+def recommendation(comparison: Comparison) -> str:
+    """One sentence that says what to do, with numbers."""
+    whole, best = comparison.tables[-1], recommended(comparison)
+    if best is None:
+        return f"Keep the base: {_why_keep(comparison)}."
+    found = best.estimate
+    base = next(row.metrics[MAIN_METRIC] for row in whole.rows if row.arm == BASE)
+    size = f"{found.mean:+.3f} {MAIN_METRIC} over the base ({base:.3f})"
+    about = f"95 % interval {found.low:+.3f} to {found.high:+.3f}; {found.queries:,} queries"
+    if found.seeds != 1:
+        seeds = f", {found.seeds} seeds" if found.seeds else ""
+        return f"Take `{best.first}`: {size}, certainly better ({about}{seeds})."
+    return (
+        f"Take `{best.first}` as it was trained here: {size}, better in this training ({about}, one seed); "
+        f"{_MORE_SEEDS} more seeds{_time(_MORE_SEEDS * comparison.seed_seconds)} would say whether other trainings are."
+    )
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What a reader should be wary of, a sentence each."""
+    return [*_saturated(comparison), *_turned(comparison), *_outsiders(comparison), *_uncontrolled(comparison)]
+
+
+def _why_keep(comparison: Comparison) -> str:
+    """Why the base is kept, and what would decide the arm that promises most."""
+    beside = [found for found in comparison.tables[-1].beside(BASE) if found.first not in comparison.outside]
+    small = [found for found in beside if found.word == "better" and found.small]
+    turned = [found.first for found in beside if found.turned]
+    open_arms = [found for found in beside if found.word == "undecided" and not found.turned]
+    if small:
+        best = max(small, key=lambda found: found.estimate.mean)
+        why = f"`{best.first}` is better, but by less than {comparison.margin:g} ({best.estimate.mean:+.4f})"
+    elif beside and all(found.word == "worse" for found in beside):
+        worse = listed([f"`{found.first}` ({found.estimate.mean:+.3f})" for found in beside])
+        why = f"certainly worse: {worse}"
+    else:
+        why = f"nothing {'that the exam was validated for ' if comparison.outside else ''}is certainly better"
+    if turned:
+        why += f"; the order of {listed([f'`{arm}`' for arm in turned])} and the base depends on the queries' wording"
+    if not open_arms:
+        return why
+    best = max(open_arms, key=lambda found: found.estimate.mean)
+    decider = _decider(comparison, best.estimate, len(beside))
+    return f"{why}; {decider} would decide `{best.first}` ({best.estimate.mean:+.3f} so far)"
+
+
+def _decider(comparison: Comparison, found: Estimate, pairs: int) -> str:
+    """The queries and seeds that would decide a difference, and their time where it is known."""
+    ways = []
+    for queries, seeds in needed(found, comparison.margin, pairs)[0]:
+        more = ((queries - found.queries, "queries"), (seeds - found.seeds, "seeds"))
+        took = more[0][0] * comparison.query_seconds + more[1][0] * comparison.seed_seconds
+        is_known = comparison.query_seconds or not more[0][0]
+        counts = " and ".join(f"about {rounded(count):,} more {what}" for count, what in more if count)
+        ways.append(counts + (_time(took) if is_known else ""))
+    return " or ".join(ways)
+
+
+def _time(seconds: float) -> str:
+    return f", about {duration(seconds)}," if seconds else ""
+
+
+def _saturated(comparison: Comparison) -> Iterator[str]:
+    for table in comparison.tables:
+        base = table.rows[0].metrics[MAIN_METRIC]
+        if base > SATURATED and table.revision:
+            remedy = (
+                "let a better LLM write it (exam.llm), with harder types of queries, or add people's own (exam.source)"
+                if table.task == comparison.exam
+                else "name a harder task"
+            )
+            yield (
+                f"{table.task} is saturated: the untouched base has {base:.3f} {MAIN_METRIC} (above {SATURATED:g}), so "
+                f"that differences can hardly show; {remedy}."
+            )
+
+
+def _turned(comparison: Comparison) -> Iterator[str]:
+    for table in comparison.tables:
+        turned = [f"{found.first}/{found.second}" for found in table.verdicts if found.turned]
+        if turned:
+            yield (
+                f"{table.task}: {listed(turned)} change their order with the words that a query shares with its "
+                f"passage, and are not decided{_bm25(*table.halves)}."
+            )
+
+
+def _bm25(least: Half, most: Half) -> str:
+    """Whether a task favours word matching, and by how much; empty where BM25 was not measured."""
+    if least.bm25 is None or most.bm25 is None:
+        return ""
+    low, high = least.bm25 - least.base, most.bm25 - most.base
+    found = "it favours word matching" if high > low else "BM25 gains nothing by such words"
+    return (
+        f": {found}: BM25 less the base is {high:+.3f} on the half of the queries that shares most words "
+        f"({most.overlap:.0%}) and {low:+.3f} on the half that shares fewest ({least.overlap:.0%})"
+    ).replace("%", " %")
+
+
+def _outsiders(comparison: Comparison) -> Iterator[str]:
+    if comparison.outside:
+        arms = [f"`{arm}` ({why})" for arm, why in comparison.outside.items()]
+        yield (
+            f"{listed(arms)}: outside what a generated exam was validated for, which is trainings of one base; check "
+            "against people's queries before taking it."
+        )
+
+
+def _uncontrolled(comparison: Comparison) -> Iterator[str]:
+    by_reason: dict[str, list[str]] = {}
+    for pair in comparison.pairs:
+        if pair.unnamed:
+            by_reason.setdefault(", ".join(pair.unnamed), []).append(f"{pair.first}/{pair.second}")
+    for reason, pairs in by_reason.items():
+        yield f"Not controlled: {listed(pairs, 3)} differ in more than the recipe names: {reason}."

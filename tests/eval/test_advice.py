@@ -1,0 +1,132 @@
+"""What a comparison advises: the first sentence, what would decide more, and what to be wary of."""
+
+import re
+
+import msgspec
+import numpy as np
+import pytest
+
+from eval.gathering import model_to_take
+from eval.plan import Plan
+from eval.recipe import CompareRecipe
+from eval.report.advice import recommendation, recommended, warnings
+from eval.report.terminal import comparison_text
+from eval.statistics.tables import Measured, tables
+from foils.comparison import Comparison, Pairing, RecipeText
+from foils.errors import UserError
+from foils.verdicts import BASE
+
+
+def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, **lift):
+    """Arms with a lift, or one for each query."""
+    choice = np.random.default_rng(4)
+    level = choice.normal(base, 0.01, queries)
+
+    def scores(values):
+        return {
+            f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), float(v)) for n, v in enumerate(values)
+        }
+
+    runs = {BASE: {0: scores(level)}}
+    for arm, mean in lift.items():
+        taste = choice.normal(0, spread, queries)
+        runs[arm] = {seed: scores(level + mean + taste - taste.mean() + 0.001 * seed) for seed in range(seeds)}
+    words = {f"q{n}": n / queries for n in range(queries)} if overlap else {}
+    return Measured(
+        "own", "sha256:1", runs, (), words, scores(level + 0.3 * np.arange(queries) / queries) if words else {}
+    )
+
+
+def comparison(task, **more):
+    about = {"name": "t", "recipe": RecipeText(""), "base": "b", "base_name": "mini", "precision": "fp32"}
+    empty = {"drift_of_base": None, "tokens_of_a_row": {}, "costs": [], "packages": {}}
+    arms = tuple(arm for arm in task.runs if arm != BASE)
+    seeds = tuple(range(len(task.runs[arms[0]])))
+    return Comparison(**about, **empty, arms=arms, seeds=seeds, margin=0.01, tables=tables([task], 0.01), **more)
+
+
+def test_the_best_of_those_that_are_better_is_taken():
+    found = comparison(measured(3, titles=0.04, bm25=0.03, none=0.0))
+    sentence = recommendation(found)
+    assert re.fullmatch(
+        r"Take `titles`: \+0\.041 nDCG@10 over the base \(0\.\d{3}\), certainly better "
+        r"\(95 % interval \+0\.03\d to \+0\.04\d; 200 queries, 3 seeds\)\.",
+        sentence,
+    )
+    assert comparison_text(found).splitlines()[0] == sentence
+    assert recommended(msgspec.structs.replace(found, outside={"titles": "its base is x"})).first == "bm25"
+    neither = msgspec.structs.replace(found, outside={"titles": "its base is x", "bm25": "its training is not known"})
+    assert recommendation(neither).startswith(
+        "Keep the base: nothing that the exam was validated for is certainly better"
+    )
+
+
+def test_one_seed_speaks_of_this_training_and_says_what_more_seeds_take():
+    sentence = recommendation(comparison(measured(1, bm25=0.04), seed_seconds=400.0))
+    assert sentence.startswith("Take `bm25` as it was trained here: +0.040 nDCG@10 over the base")
+    assert "better in this training" in sentence
+    assert sentence.endswith("one seed); 2 more seeds, about 13 min, would say whether other trainings are.")
+
+
+def test_the_base_is_kept_and_what_would_decide_is_said_in_numbers():
+    found = comparison(measured(1, spread=0.2, limited=0.012, none=-0.05), query_seconds=2.0)
+    sentence = recommendation(found)
+    more = re.fullmatch(
+        r"Keep the base: nothing is certainly better; about ([\d,]+) more queries, about [\d.]+ (min|h), would decide "
+        r"`limited` \(\+0\.012 so far\)\.",
+        sentence,
+    )
+    assert more is not None, sentence
+    assert int(more[1].replace(",", "")) > 1000
+    worse = recommendation(comparison(measured(3, llm=-0.05)))
+    assert worse.startswith("Keep the base: certainly worse: `llm` (-0.049).")
+    small = recommendation(comparison(measured(1, spread=0.005, bm25=0.004)))
+    assert small == "Keep the base: `bm25` is better, but by less than 0.01 (+0.0040)."
+
+
+def test_what_to_be_wary_of():
+    easy = comparison(measured(1, base=0.97, bm25=0.0), exam="own")
+    assert [text for text in warnings(easy) if text.startswith("own is saturated: the untouched base has 0.97")]
+    pairs = [Pairing("bm25", "none", [], ["loss", "steps"], ["steps"])]
+    found = comparison(measured(3, bm25=0.0), exam="own", outside={"mine": "its base is x"}, pairs=pairs)
+    outside, uncontrolled = warnings(found)
+    assert outside.startswith("`mine` (its base is x): outside what a generated exam was validated for")
+    assert uncontrolled == "Not controlled: bm25/none differ in more than the recipe names: steps."
+
+
+def test_an_exam_that_favours_word_matching_is_named_with_its_size():
+    task = measured(3, overlap=True, spread=0.01, none=0.0)
+    lexical = {
+        seed: {
+            query: {**run[query], "nDCG@10": run[query]["nDCG@10"] + 0.3 * task.overlap[query] - 0.1} for query in run
+        }
+        for seed, run in task.runs["none"].items()
+    }
+    (warning,) = warnings(comparison(task._replace(runs={**task.runs, "lexical": lexical})))
+    assert warning.startswith(
+        "own: lexical/untouched base, lexical/none change their order with the words that a query"
+    )
+    assert "it favours word matching: BM25 less the base is +0.2" in warning
+    assert "(75 %) and +0.0" in warning
+
+
+def test_the_model_to_take_lies_under_one_name(tmp_path):
+    plan = Plan(
+        CompareRecipe("t", "d", "x.toml", arms=("titles", "none"), out=str(tmp_path)), "x.toml", "base", {}, "f"
+    )
+    made = tmp_path / "models" / "titles-seed1"
+    made.mkdir(parents=True)
+    for name in ("run.json", "README.md"):
+        (made / name).write_text(name)
+    better = comparison(measured(3, titles=0.04, none=0.0))
+    assert model_to_take(plan, better) == f"to take   {tmp_path / 'model'} (arm titles, seed 1)"
+    assert {file.name for file in (tmp_path / "model").iterdir()} == {"run.json", "README.md"}
+    (tmp_path / "model" / "README.md").write_text("notes")  # a copy: the run's own model stays as it is
+    assert (made / "README.md").read_text() == "README.md"
+    neither = comparison(measured(3, titles=0.0, none=0.0))
+    assert model_to_take(plan, neither).startswith(f"to take   base; {tmp_path / 'model'}, a copy of what was taken")
+    assert model_to_take(plan, neither) == "to take   base"
+    assert not (tmp_path / "model").exists()
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="model: not a model of a comparison; move it away"):
+        model_to_take(plan, better)

@@ -1,0 +1,117 @@
+"""Arms that differ in anything: read, checked before the first run, run, and told apart by their records."""
+
+import json
+import re
+import shutil
+
+import msgspec
+import pytest
+
+from eval.arms import check_arms
+from eval.plan import Run, make_plan
+from eval.recipe import CompareRecipe
+from foils.errors import UserError
+from foils.recipe import load_recipe
+from tests.eval.conftest import compare
+from tests.fixtures import tiny
+
+ARMS = """
+[arms.none]
+kind = "none"
+[arms.bm25]
+kind = "bm25"
+[arms.symmetric]
+loss_options.symmetric = true
+trainer.max_steps = 2
+[arms.mine]
+model = "{model}"
+"""
+
+
+def recipe_with(compared, folder, arms):
+    """The comparison with other arms, and its outputs in another folder."""
+    text = compared.recipe.read_text().replace('arms = ["none", "bm25"]\n', "")
+    text = re.sub(r"training = \[(.*)\]", r"training = \1", text)
+    path = folder / "arms.toml"
+    path.write_text(text.replace(str(compared.folder / "out"), str(folder / "train")) + arms)
+    return path
+
+
+def plan_of(compared, folder, arms):
+    path = recipe_with(compared, folder, arms)
+    config = load_recipe(path, [], CompareRecipe).config
+    return make_plan(config, config.training, [])
+
+
+def test_an_added_arm_costs_only_itself(compared, tmp_path):
+    model = tiny.retriever("cls", tmp_path / "mine", length=32)
+    shutil.copytree(compared.out, tmp_path / "train")
+    before = {log: log.stat().st_mtime_ns for log in (tmp_path / "train" / "runs").glob("*.log")}
+    path = recipe_with(compared, tmp_path, ARMS.format(model=model))
+    finished = compare(path)
+    assert finished.returncode == 0, finished.stderr
+    assert {log: log.stat().st_mtime_ns for log in before} == before
+    assert sorted(file.stem for file in (tmp_path / "train" / "runs").glob("*.log") if file not in before) == [
+        *("mine-seed0", "symmetric-seed1", "symmetric-seed2"),
+    ]
+    written = json.loads((tmp_path / "train" / "comparison.json").read_text())
+    assert written["arms"] == ["none", "bm25", "symmetric", "mine"]
+    assert [row["by_seed"] == {} for row in written["tables"][0]["rows"]] == [True, False, False, False, True]
+    assert [cost["arm"] for cost in written["costs"]] == ["none", "bm25", "symmetric"]
+    pairs = {(pair["first"], pair["second"]): pair for pair in written["pairs"]}
+    assert (pairs["bm25", "none"]["differ"], pairs["bm25", "none"]["unnamed"]) == (["kind"], [])
+    assert pairs["symmetric", "bm25"]["differ"] == ["loss_options.symmetric", "trainer.max_steps", "steps"]
+    assert pairs["symmetric", "bm25"]["unnamed"] == []
+    assert pairs["mine", "bm25"]["unnamed"] == ["training (elsewhere, not known)"]
+    assert "Not controlled: mine/none, mine/bm25, mine/symmetric differ in more than" in finished.stdout
+    recipe = (tmp_path / "train" / "models" / "symmetric-seed1" / "run.json").read_text()
+    assert "trainer.max_steps=2" in json.loads(recipe)["recipe"]["overrides"]
+
+
+def test_tables_and_the_short_form_share_their_finished_runs(compared, tmp_path):
+    short = plan_of(compared, tmp_path, "").fingerprint
+    made = plan_of(compared, tmp_path, ARMS.format(model="x"))
+    assert made.fingerprint == short
+    assert sorted(made.own) == ["mine", "symmetric"]
+    assert [run.seed for run in made.runs()] == [1, 2, 1, 2, 1, 2, 0]
+    assert made.without([Run("mine", 0)]).runs() == made.runs()[:-1]
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        ('kind = "dense"', r"arm x: kind 'dense': .* has no configuration 'dense'; allowed: bm25"),
+        ('kind = "bm25"\nlosss = "gist"', r"arm x: recipe .*train\.toml: unknown key losss; allowed here: dataset, "),
+        ('loss = "distill-kl"', "arm x: .*scores"),
+        ('model = "no/such/folder"', "arm x: model no/such/folder: no such folder"),
+        ('model = "m"\nloss = "gist"', "arm x: loss beside model; a model that was trained elsewhere is only measured"),
+        ('dataset = "gone"\nkind = "bm25"', "arm x: dataset gone: no such folder"),
+        ("kind = 3", "arm x: kind: 3 is not a text"),
+        ("seed = 3", "arm x: seed: is the same for all arms of a comparison"),
+    ],
+)
+def test_an_arm_that_cannot_run_is_refused_before_the_first_run(compared, tmp_path, arm, words):
+    made = plan_of(compared, tmp_path, f'[arms.bm25]\nkind = "bm25"\n[arms.x]\n{arm}\n')
+    with pytest.raises(UserError, match=words):
+        check_arms(made)
+    assert not list(tmp_path.glob("train/runs/*.log"))
+
+
+def test_a_name_that_no_file_can_have(compared, tmp_path):
+    with pytest.raises(UserError, match="arm a/b: its files are named after it"):
+        check_arms(plan_of(compared, tmp_path, '[arms."a/b"]\n'))
+
+
+def test_without_tasks_the_exam_is_the_task_and_must_be_there(compared, tmp_path):
+    path = recipe_with(compared, tmp_path, "[arms.bm25]\n")
+    refused = compare(path, "tasks=[]")
+    assert refused.returncode == 2
+    assert "tasks: none named, and dataset" in refused.stderr
+    assert refused.stderr.rstrip().endswith("add [exam] to the building recipe, build again, or name tasks")
+
+
+def test_an_arm_has_a_data_set_of_its_own():
+    arms = {"a": {"dataset": "own/data", "revision": "v2.0.0"}, "b": {"kind": "none"}}
+    config = CompareRecipe("t", "d", "x.toml", revision="v1.0.0", arms=arms)
+    assert (config.data_of("a"), config.data_of("b")) == (("own/data", "v2.0.0"), ("d", "v1.0.0"))
+    assert msgspec.structs.replace(config, arms=("bm25",)).arm("bm25") == {"kind": "bm25"}
