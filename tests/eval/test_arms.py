@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from eval.arms import check_arms
+from eval.compare import with_tasks
+from eval.measure.tasks import exam_of, load_tasks
 from eval.plan import Run, make_plan
 from eval.recipe import CompareRecipe
 from foils.errors import UserError
@@ -108,6 +110,17 @@ def test_without_tasks_the_exam_is_the_task_and_must_be_there(compared, tmp_path
     assert refused.returncode == 2
     assert "tasks: none named, and dataset" in refused.stderr
     assert refused.stderr.rstrip().endswith("add [exam] to the building recipe, build again, or name tasks")
+
+
+def test_the_exam_of_a_build_is_a_task_that_nothing_was_trained_on(build_animals):
+    folder = str(build_animals("examined", "exam.queries=3"))
+    config = with_tasks(CompareRecipe("t", folder, "x.toml"))
+    assert (config.tasks, config.baselines) == ((folder,), ("bm25",))
+    (task,) = load_tasks(config.tasks)
+    assert (task.is_generated, task.queries_of, len(task.queries())) == (True, None, exam_of(folder).queries)
+    overlap = task.overlap()
+    assert overlap.keys() == task.queries().keys()
+    assert all(0 <= share <= 1 for share in overlap.values())
 
 
 def test_an_arm_has_a_data_set_of_its_own():
