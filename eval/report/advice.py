@@ -52,7 +52,8 @@ def warnings(comparison: Comparison) -> list[str]:
 
 def _why_keep(comparison: Comparison) -> str:
     """Why the base is kept, and what would decide the arm that promises most."""
-    beside = [found for found in comparison.tables[-1].beside(BASE) if found.first not in comparison.outside]
+    family = comparison.tables[-1].beside(BASE)
+    beside = [found for found in family if found.first not in comparison.outside]
     small = [found for found in beside if found.word == "better" and found.small]
     turned = [found.first for found in beside if found.turned]
     open_arms = [found for found in beside if found.word == "undecided" and not found.turned]
@@ -69,7 +70,7 @@ def _why_keep(comparison: Comparison) -> str:
     if not open_arms:
         return why
     best = max(open_arms, key=lambda found: found.estimate.mean)
-    decider = _decider(comparison, best.estimate, len(beside))
+    decider = _decider(comparison, best.estimate, len(family))
     return f"{why}; {decider} would decide `{best.first}` ({best.estimate.mean:+.3f} so far)"
 
 
