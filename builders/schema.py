@@ -23,6 +23,8 @@ FATES = pa.schema(
         ("fate", pa.string()),  # `negative_N`, the column that it became, or why it became none
     ]
 )
+EXAM_GROUPS = pa.schema([("corpus-id", pa.string()), ("group", pa.string())])
+"""Passages that are the exam's alone; a group is called by its smallest id."""
 GENERATED = pa.schema(
     [("_id", pa.string()), ("text", pa.string()), ("query-id", pa.string()), ("call-key", pa.string())]
 )

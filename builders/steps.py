@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
+from builders.exam.own import own_queries
+from builders.exam.setting import Exam, set_exam
 from builders.funnel import ANOTHER_LLM, Funnel, warn_of_long
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
@@ -33,7 +36,7 @@ from builders.recipe import BuildRecipe, asks_llm, identity_hash
 from builders.recipe_checks import check_sizes
 from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
-from builders.selection.stored import inputs_from, wanted_by
+from builders.selection.stored import inputs_from, own_positives, wanted_by
 from foils.errors import UserError
 from foils.folders import locked
 from foils.recipe import Recipe
@@ -66,13 +69,15 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     with llm_session(checked.llm, store_file, out) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
         context = Context(checked.corpus.passages, checked.corpus.language, config.seed, session.run, cache, stages)
-        asked = _asked(config, checked, context)
+        exam = _exam(config, checked, context, store_file)
+        asked = _asked(config, checked, context, exam)
         config = _with_ranker(config, asked.accepted, context, out)
         candidates = mine_all(asked.accepted, context, config)
     leaked = asked.leaked and checked.guard.with_generated(asked.leaked, candidates.generated)
     with context.stages.timed("selection"):
         known = checked.given and checked.given.qrels_of(asked.accepted)
-        kept_out = leaked.passages_to_drop if leaked else None
+        out_of_use = [*([leaked.passages_to_drop] if leaked else []), *(exam.kept_out["id"].chunks if exam else [])]
+        kept_out = pa.chunked_array(out_of_use, pa.string())
         selection = select(inputs_from(asked.accepted, candidates, known, kept_out), wanted_by(config))
     funnel, rows = checked.funnel, len(selection.queries)
     for stage, found in candidates.mined.items():
@@ -93,13 +98,14 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         "mixes": selection.mixes,
         "models": models_of(config),
         "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
-        "usage": session.ledger.summary(),
+        "usage": {**(exam.usage if exam else {}), **session.ledger.summary()},
         "prices": checked.prices,
         **({"leakage": leaked.summary()} if leaked else {}),
+        **({"exam": msgspec.to_builtins(exam.record)} if exam else {}),
     }
     drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
-    drops += [*([leaked.drops] if leaked else []), selection.drops]
-    configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops))
+    drops += [*([leaked.drops] if leaked else []), *([exam.kept_out] if exam else []), selection.drops]
+    configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops), exam)
     write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
     kinds, cost = ", ".join(config.negatives.kinds), session.ledger.cost()
     logger.info("%s", funnel.lines(selection.rows))
@@ -142,6 +148,7 @@ class _Checked(NamedTuple):
         funnel: what reading and cleaning left.
         llm: identified.
         given: labelled queries; None where the LLM writes them.
+        own: people's own queries of the exam; None where the LLM writes it, or without one.
         guard: the evaluation sets that nothing may leak from.
         inputs: all that the data set depends on.
         prices: of the LLM, as the manifest has them; None where none is known.
@@ -151,6 +158,7 @@ class _Checked(NamedTuple):
     funnel: Funnel
     llm: LlmConfig
     given: Labelled | None
+    own: Labelled | None
     guard: Guard
     inputs: dict[str, Any]
     prices: dict[str, Any] | None
@@ -165,11 +173,27 @@ def _checked(config: BuildRecipe) -> _Checked:
     check_sizes(config, kept)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
+    own = None if config.exam is None else own_queries(config.exam, corpus)
     check_ids(config, corpus.passages, None if given is None else given.queries)
     guard = Guard(config.leakage)
     guard.check_corpus(Passages(corpus.passages))
     prices = msgspec.to_builtins(llm.prices) if llm.prices.known else None
-    return _Checked(corpus, funnel, llm, given, guard, inputs_of(config, corpus, llm, given, guard), prices)
+    inputs = inputs_of(config, corpus, llm, given, own, guard)
+    return _Checked(corpus, funnel, llm, given, own, guard, inputs, prices)
+
+
+def _exam(config: BuildRecipe, checked: _Checked, context: Context, store_file: Path) -> Exam | None:
+    """Sets the exam, by its own LLM where the recipe names one."""
+    if config.exam is None:
+        return None
+    barred = [] if checked.given is None else checked.given.qrels["corpus-id"].to_pylist()
+    exam = partial(set_exam, config, checked.corpus, checked.own, barred, funnel=checked.funnel)
+    with context.stages.timed("exam"):
+        if config.exam.llm is None:
+            return exam(context.asking(context.converse, config.exam.seed))
+        with llm_session(identified(config.exam.llm), store_file) as session:
+            found = exam(context.asking(session.run, config.exam.seed))
+    return found._replace(usage=session.ledger.summary())
 
 
 class _Asked(NamedTuple):
@@ -188,7 +212,7 @@ class _Asked(NamedTuple):
     leaked: Found | None = None
 
 
-def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
+def _asked(config: BuildRecipe, checked: _Checked, context: Context, exam: Exam | None) -> _Asked:
     """Has queries written, or takes those that are given, and filters them."""
     given, k, funnel = checked.given, config.queries.round_trip_k, checked.funnel
     with context.stages.timed("queries"):
@@ -200,7 +224,8 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
             if written.table.num_rows != given.with_positive:
                 funnel.step("queries drawn", written.table.num_rows)
         else:
-            seeds = sample(context.passages, config.corpus.sample, config.seed)
+            passages = context.passages if exam is None else exam.training(context.passages)
+            seeds = sample(passages, config.corpus.sample, config.seed)
             written, wanted = write(seeds, config.queries, context), seeds.num_rows * config.queries.per_passage
             funnel.step("queries asked for", wanted)
             funnel.step("queries usable", written.table.num_rows, written.drops, wanted, ANOTHER_LLM)
@@ -210,6 +235,12 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context) -> _Asked:
         before, remedy = written.table.num_rows, f"set queries.round_trip_k above {k}, or to 0 for no filter"
         funnel.step("queries that find their passage", accepted.num_rows, more_drops, before, remedy)
     asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops])
+    if exam is not None:
+        known = own_positives(accepted) if given is None else given.qrels_of(accepted)
+        accepted, lost = exam.without_repeats(accepted, known)
+        before, remedy = asked.accepted.num_rows, "set exam.queries lower, or take more passages"
+        funnel.step("queries that are not the exam's", accepted.num_rows, lost, before, remedy)
+        asked = _Asked(accepted, asked.usable, [*asked.drops, exam.drops, lost])
     if not checked.guard.sets:
         return asked
     with context.stages.timed("leakage guard"):

@@ -236,15 +236,25 @@ def whole(found: Hashes, offsets: Offsets) -> Hashes:
     return mixed(sums[offsets[1:]] - sums[offsets[:-1]])
 
 
-def _row_keys(texts: pa.Array | pa.ChunkedArray) -> Hashes:
-    """The row of each shingle, 51 bits of its hash, and a zero."""
+def shingle_hashes(texts: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Offsets]:
+    """A 64-bit hash of each shingle of each text, repeated ones too, and the row of the text that it is of.
+
+    >>> _, rows = shingle_hashes(pa.array(["a b c d", "", "a b"]))
+    >>> rows.tolist()
+    [0, 0, 2]
+    """
     found, offsets = word_hashes(texts)
     made, starts = runs(found, offsets, SHINGLE)
     counts = np.diff(offsets)
     short = np.flatnonzero((counts > 0) & (counts < SHINGLE))
-    rows = np.concatenate([np.repeat(np.arange(len(texts)), np.diff(starts)), short]).astype(np.uint64)
-    hashes = np.concatenate([made, whole(found, offsets)[short]])
-    keys: Hashes = rows << _ROW_SHIFT | hashes >> _HASH_SHIFT << _SIDE
+    rows = np.concatenate([np.repeat(np.arange(len(texts)), np.diff(starts)), short])
+    return np.concatenate([made, whole(found, offsets)[short]]), rows
+
+
+def _row_keys(texts: pa.Array | pa.ChunkedArray) -> Hashes:
+    """The row of each shingle, 51 bits of its hash, and a zero."""
+    hashes, rows = shingle_hashes(texts)
+    keys: Hashes = rows.astype(np.uint64) << _ROW_SHIFT | hashes >> _HASH_SHIFT << _SIDE
     return keys
 
 

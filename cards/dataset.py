@@ -18,9 +18,12 @@ SAMPLE_ROWS = 5
 CELL_CHARS = 160
 USE = "use"
 FIXED_CONFIGS = {
-    "default": "relevance judgements: all known positives of each query, the one in its rows first",
+    "default": "the exam's relevance judgements",
+    "queries": "the exam's queries",
     "corpus": "all passages",
-    "queries": "all accepted queries, also those that are left without enough negatives",
+    "train-queries": "all accepted training queries, also those that are left without enough negatives",
+    "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
+    "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
     "leakage": "queries and passages that stand in evaluation sets, by id, and how that showed",
@@ -66,6 +69,7 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
     )
     audit = manifest.get("audit", {})
     for part, is_there in (
+        ("dataset_exam.md", bool(manifest.get("exam"))),
         ("dataset_audit.md", "false_negatives" in audit),
         ("dataset_realism.md", "realism" in audit),
         ("dataset_leakage.md", bool(manifest.get("leakage"))),
@@ -160,6 +164,8 @@ def _llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     negatives, configs = manifest["settings"]["negatives"], manifest["configs"]
     uses = [] if "queries" in manifest["inputs"] else [("queries", manifest["settings"]["queries"])]
     uses += [(f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in configs]
+    if manifest.get("exam", {}).get("prompts") and manifest["settings"]["exam"]["llm"] is None:
+        uses.append(("the exam's queries", manifest["settings"]["queries"]))
     return [*uses, ("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in configs else uses
 
 

@@ -52,7 +52,7 @@ def main(recipe: Recipe[CompareRecipe], *, push: bool = False, fresh: bool = Fal
     if push and (Path(config.dataset).exists() or config.dataset.count("/") != 1):
         raise UserError(f"--push: dataset {config.dataset} is not a Hub repository; publish it, and name it OWNER/NAME")
     _build(config)
-    config = _with_tasks(config)
+    config = with_tasks(config)
     tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     comparisons, problems = list[Comparison](), list[UserError]()
     for plan in _plans(config, tasks, problems, fresh=fresh):
@@ -107,7 +107,7 @@ def dry_run(config: CompareRecipe) -> None:
         print(f"{config.dataset} is not built yet; its calls, money and time: builders.build {build} --dry-run")
         if not config.tasks:  # its exam, which is not there yet
             return
-    config = _with_tasks(config)
+    config = with_tasks(config)
     tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     for training, part in config.by_base().items():
         print(forecast(make_plan(part, training, tasks)))
@@ -127,7 +127,7 @@ def _build(config: CompareRecipe) -> None:
         raise UserError(f"build {config.build.recipe}: did not end well, see above; run again, and it goes on")
 
 
-def _with_tasks(config: CompareRecipe) -> CompareRecipe:
+def with_tasks(config: CompareRecipe) -> CompareRecipe:
     """The comparison with its tasks: where it names none, the exam of its data set, with BM25 beside it.
 
     Raises:

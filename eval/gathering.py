@@ -113,9 +113,10 @@ def model_to_take(plan: Plan, comparison: Comparison) -> str:
         raise UserError(f"{folder}: not a model of a comparison; move it away and run again")
     run = plan.runs_of(verdict.first)[0] if verdict else Run(BASE, 0)
     if not plan.trains(run):
-        if folder.exists():
-            shutil.rmtree(folder)  # a copy: what was trained stays in `models`
-        return f"to take   {plan.model(run)}"
+        if not folder.exists():
+            return f"to take   {plan.model(run)}"
+        shutil.rmtree(folder)  # a copy: what was trained stays in `models`
+        return f"to take   {plan.model(run)}; {folder}, a copy of what was taken before, is removed"
     partial = partial_folder(folder)
     shutil.copytree(plan.model(run), partial, dirs_exist_ok=True)
     put_in_place(partial, folder)

@@ -101,8 +101,8 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         seeds: each arm is trained once with each.
         margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
-        batch_tokens, precision, baselines, ignore_identical_ids: as in an evaluation recipe; an exam has BM25 beside it
-            always.
+        batch_tokens, precision, baselines, ignore_identical_ids: as in an evaluation recipe; without tasks, BM25 is
+            measured beside the exam.
         out: the folder for models, results and report.
         build: how to build the data set's folder, where it is not there yet.
     """

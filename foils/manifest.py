@@ -29,6 +29,38 @@ class Usage(Struct, frozen=True):
     busy_seconds: float = 0.0
 
 
+class Exam(Struct, frozen=True):
+    """The exam that a data set holds: what it was made of, and how hard it is.
+
+    Attributes:
+        queries: how many there are.
+        source: `llm`, or the name of the folder with people's own queries.
+        llm: `model@revision` of the LLM that wrote it; None for people's own.
+        prompts: name of a prompt -> queries that it was used for.
+        groups: groups of passages that are the exam's alone.
+        passages: in these groups.
+        as_negatives: whether they may be negatives of training queries.
+        seed: of the draw.
+        drops: reason -> queries, or judgements, that were left out.
+        overlap: the mean share of a query's content words that stand in its passage (`foils.texts.overlap`).
+        first_bm25: the share of queries that BM25 ranks a relevant passage first for.
+        words: the median length of a query.
+    """
+
+    queries: int
+    source: str
+    llm: str | None
+    prompts: dict[str, int]
+    groups: int
+    passages: int
+    as_negatives: bool
+    seed: int
+    drops: dict[str, int]
+    overlap: float
+    first_bm25: float
+    words: int
+
+
 class Manifest(Struct, frozen=True):
     """`manifest.json` as comparisons read it.
 
@@ -39,6 +71,7 @@ class Manifest(Struct, frozen=True):
         prices: of the LLM; None where they are not known.
         funnel: step -> rows that were left.
         audit: name of an audit -> what it found.
+        exam: None where the data set holds none.
     """
 
     configs: dict[str, ConfigEntry] = {}
@@ -47,6 +80,7 @@ class Manifest(Struct, frozen=True):
     prices: dict[str, Any] | None = None
     funnel: dict[str, int] = {}
     audit: dict[str, Any] = {}
+    exam: Exam | None = None
 
     def training_configs(self) -> list[str]:
         """The configurations that a trainer takes as they are."""

@@ -164,9 +164,11 @@ def last_user_message(body):
 
 
 def about_animals(body, _):
-    """A query about the passage's first words, or a negative that shows which query it was asked for."""
+    """A query about the passage's first words, one for an exam, or a negative that shows which query it is for."""
     text = last_user_message(body)
     if body["messages"][0]["content"].startswith(NEGATIVES_SYSTEM):
         return f"Written for: {text.removeprefix('Query: ')} It speaks of neighbouring matters and answers nothing."
+    if text.startswith("Document: "):  # an exam's prompt; its queries may not have their passage's words
+        return f"which living thing is known by the name {text.split()[1].lower()}"
     title, words = re.match(r"Passage: .*?(\w+)\. (.*)", text).groups()
     return f"what about the animal {title.lower()} and {' '.join(words.split()[1:3])}?"

@@ -8,6 +8,7 @@ is dropped, goes to temporary files, which are mapped back.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,9 @@ from foils.provenance import row_bytes
 from foils.tables import BATCH_ROWS, Rows
 from foils.texts import normalised, passage_text
 
+logger = logging.getLogger(__name__)
+
+DOCUMENT = pa.field("document", pa.string())
 MIN_PASSAGES = 2
 REPEATED_ID, MOST_REPEATED = "repeated-id", 0.1
 """The reason why a passage with the id of an earlier one is dropped, and from what share on the column is refused."""
@@ -47,6 +51,7 @@ class Corpus(NamedTuple):
         sha256: of ids, titles and texts in order (hex).
         license: what the source itself says, as the Hub spells it; None where it says nothing.
         language: an ISO 639 code: the recipe's, or what the passages are written in.
+        documents: the document of each passage, null where it has none; None without `group_column`.
     """
 
     passages: pa.Table
@@ -56,6 +61,7 @@ class Corpus(NamedTuple):
     sha256: str
     license: str | None = None
     language: str = "en"
+    documents: pa.ChunkedArray | None = None
 
 
 def load(config: CorpusConfig) -> Corpus:
@@ -84,8 +90,22 @@ def load(config: CorpusConfig) -> Corpus:
         )
     # A path means nothing to a reader of the card elsewhere; the content hash does.
     name = config.source if source.revision else Path(config.source).resolve().name
+    passages, documents = passages.select(schema.CORPUS.names), _documents(passages, config)
     language = language_of(Passages(sample(passages, SAMPLED, 0)), config.language)
-    return Corpus(passages, drops, name, source.revision or f"sha256:{sha256}", sha256, source.license, language)
+    revision = source.revision or f"sha256:{sha256}"
+    return Corpus(passages, drops, name, revision, sha256, source.license, language, documents)
+
+
+def _documents(passages: pa.Table, config: CorpusConfig) -> pa.ChunkedArray | None:
+    if config.group_column is None:
+        return None
+    found = passages[DOCUMENT.name]
+    if found.null_count:
+        logger.warning(
+            "corpus %s: %d of %d passages have nothing in %r; an exam takes each for a document of its own",
+            *(config.source, found.null_count, len(found), config.group_column),
+        )
+    return found
 
 
 def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.Table, str]:
@@ -95,16 +115,18 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
     stays. So does the first of one id.
 
     Returns:
-        What is kept (`schema.CORPUS`), what is dropped (`schema.DROPS`), and the SHA-256 of what is kept.
+        What is kept (`schema.CORPUS`, with `group_column` also `DOCUMENT`), what is dropped (`schema.DROPS`), and the
+        SHA-256 of what is kept.
     """
-    kept, dropped, digest = Spool(schema.CORPUS), Spool(schema.DROPS), hashlib.sha256()
+    form = schema.CORPUS if config.group_column is None else schema.CORPUS.append(DOCUMENT)
+    kept, dropped, digest = Spool(form), Spool(schema.DROPS), hashlib.sha256()
     ids_seen: set[str] = set()
     first_with: dict[int, str] = {}  # hash of a text -> id; that any two of a million collide has a chance of 3e-8
     for rows in batches:
         passages = []
         unit = rows.where.rpartition(": ")[2]
         for number, row_id, *texts in zip(rows.numbers, *rows.values, strict=True):
-            title, text = ((each or "").strip() for each in texts)
+            title, text, *document = ((each or "").strip() for each in texts)
             same = "" if texts[1] is None else normalised(passage_text(title, text))
             drop = _unfit(len(text or title) if same else 0, config)
             if drop is None and row_id in ids_seen:
@@ -113,10 +135,10 @@ def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.T
                 drop = DUPLICATE, SAME_TEXT + first
             if drop is None:
                 ids_seen.add(row_id)
-                passages.append((row_id, title, text))
+                passages.append((row_id, title, text, *(each or None for each in document)))
             else:
                 dropped.row("corpus", row_id, *drop)
-        digest.update(b"".join(map(row_bytes, passages)))
+        digest.update(b"".join(row_bytes(each[:3]) for each in passages))
         if passages:
             kept.add(*map(list, zip(*passages, strict=True)))
     return kept.table(), dropped.table(), digest.hexdigest()

@@ -28,6 +28,7 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
         id_column: the column with the passage ids.
         title_column: the column with their titles; the default may be absent.
         text_column: the column with their texts.
+        group_column: the column with the document that a passage is a part of; none is shared by exam and training.
         sample: passages that get a query; 0 = all. With `queries.source`, `queries.sample` says how many queries.
         min_chars: passages with a shorter text, or a shorter title and no text, are dropped; so are those with more
             than `max_chars`.
@@ -43,6 +44,7 @@ class CorpusConfig(Struct, frozen=True, forbid_unknown_fields=True):
     id_column: str = "_id"
     title_column: str = "title"
     text_column: str = "text"
+    group_column: str | None = None
     sample: Annotated[int, Meta(ge=0)] = 300
     min_chars: Annotated[int, Meta(ge=1)] = 1
     max_chars: Annotated[int, Meta(ge=1)] = 20_000
@@ -54,7 +56,7 @@ class Source(NamedTuple):
     """An opened source.
 
     Attributes:
-        batches: ids, titles and texts of its passages in their order; read as they are taken.
+        batches: ids, titles, texts and, with `group_column`, documents of its passages; read as they are taken.
         revision: the Hub commit or the interpreter's version; None of local files.
         license: what the recipe or the source itself says; None where neither says anything.
     """
@@ -72,10 +74,10 @@ def open_source(config: CorpusConfig) -> Source:
             has no id.
     """
     if config.source == "python-docs":
-        columns = ("_id", "title", "text")
+        columns = ("_id", "title", "text", *([config.group_column] if config.group_column else []))
         records = list(python_docs.passages())
-        values = [[record[name] for record in records] for name in columns]
-        rows = Rows(columns, values, range(1, len(records) + 1), "corpus python-docs: row")
+        values = [[record.get(name) for record in records] for name in columns]
+        rows = Rows(columns[:3], values, range(1, len(records) + 1), "corpus python-docs: row")
         return Source(_texts(iter([rows]), config), python_docs.revision(), config.license or "psf-2.0")
     path = Path(config.source)
     if path.is_dir():
@@ -103,11 +105,12 @@ def open_source(config: CorpusConfig) -> Source:
     return Source(_texts(read(files, _columns(config), "corpus"), config), commit, licence)
 
 
-def _columns(config: CorpusConfig) -> tuple[str, str, str]:
-    return config.id_column, config.title_column, config.text_column
+def _columns(config: CorpusConfig) -> tuple[str, ...]:
+    grouped = () if config.group_column is None else (config.group_column,)
+    return config.id_column, config.title_column, config.text_column, *grouped
 
 
 def _texts(rows: Iterator[Rows], config: CorpusConfig) -> Iterator[Rows]:
     needed = {*_columns(config)} - {MAY_BE_MISSING}
-    remedy = "name yours with corpus.id_column, corpus.title_column and corpus.text_column"
+    remedy = "name yours with corpus.id_column, title_column, text_column or group_column"
     return texts(rows, _columns(config), needed, f"corpus {config.source}", remedy)

@@ -12,20 +12,23 @@ import msgspec
 import pyarrow as pa
 
 from builders.corpus import Corpus
+from builders.exam.config import ExamConfig
+from builders.exam.setting import Exam
 from builders.language import warn_of_unread
 from builders.leakage.guard import Guard
 from builders.llm.config import LlmConfig
+from builders.llm.session import identified
 from builders.mining import Candidates
 from builders.negatives import config_of, domain_ranker
 from builders.negatives.written import prompt_of
 from builders.passages import Passages
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.queries.labelled import Labelled
-from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash
+from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash, shaping
 from builders.selection import Selection
 from foils.languages import english_name
 from foils.models import ModelReference, resolve_model
-from foils.provenance import code_version, package_versions
+from foils.provenance import code_version, package_versions, sha256_texts
 from foils.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -34,13 +37,17 @@ BASE = "cross-encoder's base"
 
 
 def configs_of(
-    corpus: Corpus, queries: pa.Table, candidates: Candidates, selection: Selection, drops: pa.Table
+    corpus: Corpus, queries: pa.Table, candidates: Candidates, selection: Selection, drops: pa.Table, exam: Exam | None
 ) -> dict[str, pa.Table]:
     """All configurations with their rows; those without rows are left out when they are written."""
+    asked = {} if exam is None else {"queries": exam.queries, "default": exam.qrels, "exam-groups": exam.members}
+    answers = Passages(corpus.passages).positions(queries["corpus-id"])
+    groups = {} if exam is None else {"group": exam.groups.name_of(answers)}
     return {
-        "default": selection.qrels,
         "corpus": corpus.passages,
-        "queries": queries.select(["_id", "text"]),
+        **asked,
+        "train-queries": pa.table({"_id": queries["_id"], "text": queries["text"], **groups}),
+        "train-qrels": selection.qrels,
         **selection.rows,
         **{f"candidates-{kind}": found.candidates for kind, found in candidates.mined.items()},
         **{f"scores-{scorer}": scores for scorer, scores in sorted(candidates.scores.items())},
@@ -56,7 +63,7 @@ def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str 
     return {
         "name": config.name,
         "recipe": {"text": recipe.text, "overrides": recipe.overrides, "identity": identity_hash(config)},
-        "settings": msgspec.to_builtins(msgspec.structs.replace(config, llm=config.llm.shaping())),
+        "settings": msgspec.to_builtins(shaping(config)),
         "inputs": inputs,
         "license": licence,
         "prompts": {name: prompt_text(name) for name in inputs["prompts"]},
@@ -67,7 +74,7 @@ def record_of(recipe: Recipe[BuildRecipe], inputs: dict[str, Any], licence: str 
 
 
 def inputs_of(
-    config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None, guard: Guard
+    config: BuildRecipe, corpus: Corpus, llm: LlmConfig, given: Labelled | None, own: Labelled | None, guard: Guard
 ) -> dict[str, Any]:
     """All that a data set depends on: equal inputs give equal bytes.
 
@@ -78,6 +85,7 @@ def inputs_of(
     """
     language, name = corpus.language, english_name(corpus.language)
     prompts = set(config.queries.weights()) if given is None else set()
+    prompts |= set() if config.exam is None else set(config.exam.weights())
     for kind in WRITTEN.intersection(config.negatives.kinds):
         writer = config_of(config.negatives, kind)
         prompt_of(writer, language, kind)
@@ -96,6 +104,7 @@ def inputs_of(
         "recipe": identity_hash(config),
         "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
         **({} if given is None else {"queries": given.about(config.queries)}),
+        **({} if config.exam is None else {"exam": _exam_inputs(config.exam, corpus, own)}),
         **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
         "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
         "models": models_of(config),
@@ -104,6 +113,16 @@ def inputs_of(
         "seed": config.seed,
         "code": _code(config)["sha256"],
         "packages": dict(package_versions()),
+    }
+
+
+def _exam_inputs(exam: ExamConfig, corpus: Corpus, own: Labelled | None) -> dict[str, Any]:
+    llm = None if exam.llm is None else identified(exam.llm)
+    documents = corpus.documents
+    return {
+        "llm": llm and {"model": llm.model, "revision": llm.revision},
+        "queries": own and dict(own.files),
+        "documents": None if documents is None else sha256_texts([each or ""] for each in documents.to_pylist()),
     }
 
 

@@ -17,7 +17,7 @@ from foils.folders import locked, partial_folder, put_in_place, recover
 from foils.provenance import sha256_file
 
 MANIFEST = "manifest.json"
-FORMAT = 3
+FORMAT = 4
 SHARD_BYTES = 500_000_000
 GROUP_BYTES = 100_000_000  # the Hub's viewer reads no row group above 300 MB
 

@@ -56,12 +56,12 @@ class DataSet:
 
     def positives(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Known positives of queries as `schema.QRELS`, by query, each one's own first, as stored."""
-        found = self._rows("default", (pc.field("score") > 0) & pc.field("query-id").isin(_flat(query_ids)))
+        found = self._rows("train-qrels", (pc.field("score") > 0) & pc.field("query-id").isin(_flat(query_ids)))
         return found.sort_by("query-id").select(schema.QRELS.names)  # which is stable
 
     def queries(self, query_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Texts of queries: `_id`, `text`."""
-        return self._those("queries", query_ids)
+        return self._those("train-queries", query_ids)
 
     def passages(self, ids: pa.Array | pa.ChunkedArray) -> Passages:
         """The passages of these ids, from the corpus and from what the LLM wrote."""

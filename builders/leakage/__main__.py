@@ -38,7 +38,7 @@ def examine(folder: Path, config: LeakageConfig) -> Found:
     manifest = read_complete(folder)
     if not config.against:
         raise UserError("leakage.against: no evaluation set is named; add --against NAME or --against FOLDER")
-    names = ("corpus", "queries", "default", "generated", "fates")
+    names = ("corpus", "train-queries", "train-qrels", "generated", "fates")
     corpus, queries, qrels, generated, fates = (read_config(folder, manifest, name) for name in names)
     guard = Guard(msgspec.structs.replace(config, policy="allow"))
     found = guard.check(with_positives(queries, qrels), Passages(corpus))

@@ -33,7 +33,7 @@ def with_remedies(stage: str, reasons: Counter[str]) -> str:
     >>> with_remedies("queries", Counter({"empty": 3}))
     'empty 3 (the endpoint sends no text, or [llm.fields] stop = false is needed)'
     """
-    table = stage if stage == "queries" else f"negatives.{stage}"
+    table = "queries" if stage in {"queries", "exam"} else f"negatives.{stage}"
     helps = ((reason, number, _REMEDIES.get(reason, _OTHER)) for reason, number in reasons.most_common(4))
     return ", ".join(f"{reason} {number:,} ({remedy.format(table)})" for reason, number, remedy in helps)
 

@@ -60,27 +60,27 @@ class Labelled(NamedTuple):
         return self.qrels.filter(pc.is_in(self.qrels["query-id"], value_set=queries["_id"]))
 
 
-def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
-    """Reads the queries and judgements that a recipe names, and fits them to the corpus.
+def read(config: QueriesConfig, corpus: Corpus, seed: int, stage: str = STAGE) -> Labelled:
+    """Reads the queries and judgements that a recipe names in the table `stage`, and fits them to the corpus.
 
     Raises:
         UserError: the folder or a file of it is missing or malformed, a query's id occurs twice, or no judgement
             above 0 is of a query and a passage that are there.
     """
     folder = Path(config.source or "")
-    asked_in, judged_in = part(folder, "queries", "queries"), qrels_files(folder, config.split, "queries")
+    asked_in, judged_in = part(folder, "queries", stage), qrels_files(folder, config.split, stage)
     repeats = corpus.drops.filter(pc.equal(corpus.drops["reason"], DUPLICATE)).to_pylist()
     originals = {row["id"]: row["detail"].removeprefix(SAME_TEXT) for row in repeats}
     found = [
         (query, originals.get(passage, passage), score) for f in judged_in for query, passage, score in judgements(f)
     ]
     if not found:
-        raise UserError(f"qrels {judged_in[0]}: holds no judgements; set queries.split to another, or fill the file")
+        raise UserError(f"qrels {judged_in[0]}: holds no judgements; set {stage}.split to another, or fill the file")
     judged: dict[Pair, int] = {}  # each pair once with its highest score
     for query, passage, score in found:
         judged[query, passage] = max(score, judged.get((query, passage), score))
     ids = dict.fromkeys(query for query, _ in judged)
-    texts = {row.id: (row.text or "").strip() for row in records(asked_in, "queries") if row.id in ids}
+    texts = {row.id: (row.text or "").strip() for row in records(asked_in, stage) if row.id in ids}
     texts = {query: text if normalised(text) else "" for query, text in texts.items()}
     positives = _positives(judged, corpus)
     best = {query: min(own, key=lambda passage: (-own[passage], passage)) for query, own in positives.items()}
@@ -88,7 +88,7 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
     if not rows:
         query, passage, _ = found[0]
         raise UserError(
-            f"queries {config.source}: no judgement above 0 in {judged_in[0].name} is of a query in {asked_in[0].name} "
+            f"{stage} {config.source}: no judgement above 0 in {judged_in[0].name} is of a query in {asked_in[0].name} "
             f"and a passage of corpus {corpus.source} (the first is of query {query!r} and passage {passage!r}); "
             "wanted queries and corpus of the same collection"
         )
@@ -104,7 +104,7 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int) -> Labelled:
     return Labelled(
         chosen,
         _table([(*pair, score) for pair, score in qrels.items()], schema.QRELS),
-        drops_table(STAGE, drops),
+        drops_table(stage, drops),
         len(ids),
         len(rows),
         {file.relative_to(folder).as_posix(): sha256_file(file) for file in [*asked_in, *judged_in]},

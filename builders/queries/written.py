@@ -93,7 +93,7 @@ def query_tasks(batches: Iterable[pa.RecordBatch], config: QueriesConfig, contex
                 yield QueryTask(number, passage, prompts, config, context)
 
 
-def write(passages: pa.Table, config: QueriesConfig, context: Context) -> Queries:
+def write(passages: pa.Table, config: QueriesConfig, context: Context, stage: str = STAGE) -> Queries:
     """Has the queries of passages (`schema.CORPUS`) written; a rejected one is asked for again, hotter.
 
     A query serves one passage. If an earlier passage has it already, it is asked for again in a further round.
@@ -109,12 +109,12 @@ def write(passages: pa.Table, config: QueriesConfig, context: Context) -> Querie
             return [(task.query_id, task.text, task.passage["_id"])], []
         if task.attempt < config.attempts and task.rejected[0] != REFUSED:
             return None
-        return [], [(STAGE, task.query_id, *task.rejected)]
+        return [], [(stage, task.query_id, *task.rejected)]
 
     tasks = query_tasks(passages.to_batches(max_chunksize=BATCH), config, context)
     total = passages.num_rows * config.per_passage
     return Queries(
-        *in_rounds(context.converse, STAGE, tasks, total=total, attempts=config.attempts, settle=settle, columns=TABLE)
+        *in_rounds(context.converse, stage, tasks, total=total, attempts=config.attempts, settle=settle, columns=TABLE)
     )
 
 

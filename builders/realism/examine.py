@@ -50,7 +50,8 @@ def examine(
     """
     log = None if query_log is None else read_log(query_log)
     dataset = DataSet(folder)
-    corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in ("corpus", "queries", "default"))
+    names = ("corpus", "train-queries", "train-qrels")
+    corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in names)
     passages, asked = Passages(corpus), with_positives(queries, qrels)
     hard, files = _hardness(dataset, passages, asked, score_with)
     result = {
@@ -132,7 +133,7 @@ def _hardness(
     dataset: DataSet, corpus: Passages, asked: pa.Table, score_with: str | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The margins of each kind by the first scorer that scored all kinds."""
-    fates, qrels = (read_config(dataset.folder, dataset.manifest, name) for name in ("fates", "default"))
+    fates, qrels = (read_config(dataset.folder, dataset.manifest, name) for name in ("fates", "train-qrels"))
     chosen = fates.filter(pc.starts_with(fates["fate"], BECAME_NEGATIVE)).select(["kind", *PAIRS.names])
     judged = qrels.filter(pc.is_in(qrels["query-id"], value_set=pc.unique(chosen["query-id"])))
     seen = []

@@ -119,7 +119,7 @@ def _write(
         record["leakage"] = {**leakage, "counts": counts}
     figures = dict.fromkeys(path for path in manifest.get("files", {}) if path.startswith("figures/"))
     tables = {"fates": selection.fates, "drops": pa.concat_tables([*others, selection.drops])}
-    amend(folder, record, {**gone, **selection.rows, "default": selection.qrels, **tables}, figures, out)
+    amend(folder, record, {**gone, **selection.rows, "train-qrels": selection.qrels, **tables}, figures, out)
     logger.info("%s: selected again", out or folder)
 
 

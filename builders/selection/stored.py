@@ -42,7 +42,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     passages = Passages(corpus)
     if generated.num_rows:
         passages = passages.and_generated(generated)
-    qrels = read_config(folder, manifest, "default")
+    qrels = read_config(folder, manifest, "train-qrels")
     fates = read_config(folder, manifest, "fates")
     added = fates.filter(pc.equal(fates["fate"], "relabelled-as-positive")).select(["query-id", "corpus-id"])
     if added.num_rows:
@@ -50,7 +50,7 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     names = manifest["configs"]
     drops = read_config(folder, manifest, "drops") or schema.DROPS.empty_table()
     return Inputs(
-        queries=with_positives(read_config(folder, manifest, "queries"), qrels),
+        queries=with_positives(read_config(folder, manifest, "train-queries"), qrels),
         qrels=qrels,
         candidates=_named(folder, manifest, "candidates-", names),
         scores=_named(folder, manifest, "scores-", names),

@@ -16,6 +16,7 @@ from msgspec import Struct
 from cards.dataset import card_data, render_card
 from cards.merging import blocks, parse_card
 from cards.verify.artefact import Artefact, check_files, check_version, hub_commit
+from cards.verify.exam import check_exam
 from cards.verify.links import BrokenError, Link, UnverifiableError, examine, require
 from cards.verify.references import check_references
 from foils.errors import UserError
@@ -41,6 +42,7 @@ def dataset_links(artefact: Artefact) -> Iterator[Link]:
         ("recipe", _recipe),
         ("counts", _counts),
         ("references", check_references),
+        ("exam", check_exam),
         ("card", _card),
         ("corpus content", _corpus_content),
         ("corpus revision", _corpus_revision),
@@ -105,13 +107,15 @@ def _recipe(artefact: Artefact) -> str:
         negatives = msgspec.convert(settings.get("negatives"), _Negatives)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise BrokenError(f"recipe or settings: {error}") from None
-    other = _differing({key: value for key, value in stated.items() if key != "llm"}, settings)
+    stated = {key: value for key, value in stated.items() if key != "llm"}  # settings hold what shapes the answers
+    exam = {key: value for key, value in stated.pop("exam", {}).items() if key != "llm"}
+    other = _differing({**stated, **({"exam": exam} if exam else {})}, settings)
     require(other is None, f"the recipe's {other} is not that of the settings")
     kinds = manifest.training_configs()
     same = set(kinds) == set(negatives.kinds)
     require(same, f"kinds {', '.join(kinds)}; the recipe's are {', '.join(negatives.kinds)}")
     mined = {kind for kind in negatives.kinds if kinds_of(kind) == [kind] and kind not in negatives.variants}
-    needed = {"corpus", "queries", "default", "fates", *(f"candidates-{kind}" for kind in mined)}
+    needed = {"corpus", "train-queries", "train-qrels", "fates", *(f"candidates-{kind}" for kind in mined)}
     lacking = sorted(needed - manifest.configs.keys())
     require(not lacking, f"no configuration {', '.join(lacking)}")
     return f"{len(mined)} kinds with their candidates, by the settings that the recipe gives"

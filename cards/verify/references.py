@@ -37,8 +37,8 @@ def check_references(artefact: Artefact) -> str:
     Raises:
         BrokenError: names the first thing that does not fit.
     """
-    passages, queries = _passages(artefact), artefact.rows("queries")
-    judged = artefact.rows("default")
+    passages, queries = _passages(artefact), artefact.rows("train-queries")
+    judged = artefact.rows("train-qrels")
     asked, answers = _places(judged["query-id"], queries["_id"]), _places(judged["corpus-id"], passages.ids)
     lost = np.flatnonzero((asked < 0) | (answers < 0))
     if len(lost):

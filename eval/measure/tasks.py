@@ -20,7 +20,7 @@ from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.hub import card_of, data_files, pin
 from foils.languages import code_of
-from foils.manifest import read_manifest
+from foils.manifest import Exam, read_manifest
 from foils.provenance import sha256_file
 from foils.texts import overlap, passage_text
 
@@ -221,9 +221,10 @@ def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool
     return task._replace(is_generated=exam is not None and exam.source == GENERATED)
 
 
-def exam_of(dataset: str, revision: str | None = None) -> Any:
+def exam_of(dataset: str, revision: str | None = None) -> Exam | None:
     """The exam of a data set, whose queries are not those that models are trained on; None where it has none."""
-    return getattr(read_manifest(dataset, revision), "exam", None)
+    manifest = read_manifest(dataset, revision)
+    return None if manifest is None else manifest.exam
 
 
 def _spread(rows: Dataset, count: int) -> Dataset:

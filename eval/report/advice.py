@@ -52,23 +52,25 @@ def warnings(comparison: Comparison) -> list[str]:
 
 def _why_keep(comparison: Comparison) -> str:
     """Why the base is kept, and what would decide the arm that promises most."""
-    beside = comparison.tables[-1].beside(BASE)
+    family = comparison.tables[-1].beside(BASE)
+    beside = [found for found in family if found.first not in comparison.outside]
     small = [found for found in beside if found.word == "better" and found.small]
     turned = [found.first for found in beside if found.turned]
     open_arms = [found for found in beside if found.word == "undecided" and not found.turned]
     if small:
         best = max(small, key=lambda found: found.estimate.mean)
         why = f"`{best.first}` is better, but by less than {comparison.margin:g} ({best.estimate.mean:+.4f})"
-    elif all(found.word == "worse" for found in beside):
-        why = f"{listed([f'`{found.first}` ({found.estimate.mean:+.3f})' for found in beside])} certainly worse"
+    elif beside and all(found.word == "worse" for found in beside):
+        worse = listed([f"`{found.first}` ({found.estimate.mean:+.3f})" for found in beside])
+        why = f"certainly worse: {worse}"
     else:
-        why = "nothing is certainly better"
+        why = f"nothing {'that the exam was validated for ' if comparison.outside else ''}is certainly better"
     if turned:
         why += f"; the order of {listed([f'`{arm}`' for arm in turned])} and the base depends on the queries' wording"
     if not open_arms:
         return why
     best = max(open_arms, key=lambda found: found.estimate.mean)
-    decider = _decider(comparison, best.estimate, len(beside))
+    decider = _decider(comparison, best.estimate, len(family))
     return f"{why}; {decider} would decide `{best.first}` ({best.estimate.mean:+.3f} so far)"
 
 
@@ -107,24 +109,22 @@ def _turned(comparison: Comparison) -> Iterator[str]:
     for table in comparison.tables:
         turned = [f"{found.first}/{found.second}" for found in table.verdicts if found.turned]
         if turned:
-            least, most = table.halves
-            favours = f": it favours word matching: {_bm25(least, most)}" if _bm25(least, most) else ""
             yield (
                 f"{table.task}: {listed(turned)} change their order with the words that a query shares with its "
-                f"passage, and are not decided{favours}."
+                f"passage, and are not decided{_bm25(*table.halves)}."
             )
 
 
 def _bm25(least: Half, most: Half) -> str:
-    """BM25 beside the base on both halves; empty where it was not measured."""
-    gaps = [
-        f"{half.bm25 - half.base:+.3f} on the half of the queries that shares {name} words ({half.overlap:.0%})"
-        for half, name in ((most, "most"), (least, "fewest"))
-        if half.bm25 is not None
-    ]
-    if not gaps:
+    """Whether a task favours word matching, and by how much; empty where BM25 was not measured."""
+    if least.bm25 is None or most.bm25 is None:
         return ""
-    return f"BM25 less the base is {' and '.join(gaps)}".replace("%", " %")
+    low, high = least.bm25 - least.base, most.bm25 - most.base
+    found = "it favours word matching" if high > low else "BM25 gains nothing by such words"
+    return (
+        f": {found}: BM25 less the base is {high:+.3f} on the half of the queries that shares most words "
+        f"({most.overlap:.0%}) and {low:+.3f} on the half that shares fewest ({least.overlap:.0%})"
+    ).replace("%", " %")
 
 
 def _outsiders(comparison: Comparison) -> Iterator[str]:

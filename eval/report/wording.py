@@ -21,7 +21,8 @@ def summary(comparison: Comparison) -> list[str]:
     tasks = [table.task for table in comparison.tables if table.revision]
     seeds, given = len(comparison.seeds), len(comparison.arms) - len(comparison.costs)
     trained = f"{seeds} seeds" if seeds > 1 else "one seed"
-    arms = f"{len(comparison.costs)} arms with {trained} each" if comparison.costs else ""
+    count = len(comparison.costs)
+    arms = f"{count} arms with {trained} each" if count > 1 else f"one arm with {trained}" if count else ""
     measured = f"{given} model{'s' if given > 1 else ''} trained elsewhere" if given else ""
     done = " and ".join(filter(None, (arms, measured)))
     among = [found for found in whole.verdicts if found.second != BASE]

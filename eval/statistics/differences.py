@@ -27,6 +27,7 @@ from foils.verdicts import Estimate
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8
 TIE = 1e-9
+_AT_MOST = 0.8  # share of the variance that may be left: what is undecided takes more, whatever its interval says
 _BATCH = 500  # resamples at a time, so that memory stays flat in their number
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +102,8 @@ def needed(found: Estimate, margin: float, pairs: int = 1) -> tuple[list[tuple[i
     """
     size = max(abs(found.mean), margin - abs(found.mean))
     stricter = (norm.isf(LEVEL / 2 / pairs) + norm.ppf(POWER)) / (norm.isf(LEVEL / 2) + norm.ppf(POWER))
-    allowed = min((size / stricter / found.smallest) ** 2, 1.0) if found.smallest else 1.0  # of today's variance
+    share = (size / stricter / found.smallest) ** 2 if found.smallest else 1.0  # of today's variance that is allowed
+    allowed = min(share, _AT_MOST)
     by_seed = found.seed_share or 0.0
     ways = []
     if allowed > by_seed:

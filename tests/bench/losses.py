@@ -73,9 +73,9 @@ def read_data(source):
         return pq.read_table(Path(source.location) / config).to_pylist()
 
     texts = {row["_id"]: f"{row['title']} {row['text']}".strip() for row in table("corpus")}
-    queries = {row["_id"]: row["text"] for row in table("queries") if row["text"] in known}
+    queries = {row["_id"]: row["text"] for row in table("train-queries") if row["text"] in known}
     relevant = {query: set() for query in queries}
-    for row in table("default"):
+    for row in table("train-qrels"):
         if row["score"] > 0 and row["query-id"] in queries:
             relevant[row["query-id"]].add(row["corpus-id"])
     needed = set().union(*relevant.values())

@@ -29,8 +29,8 @@ def a_dataset(folder, passages, queries, positives, chosen, generated=()):
     fates += [(kind, query, passage, "is-the-positive") for kind in chosen for query, passage in positives]
     tables = {
         "corpus": _table(schema.CORPUS, [(key, "", text) for key, text in passages.items()]),
-        "queries": _table(schema.QUERIES, list(queries.items())),
-        "default": _table(schema.QRELS, [(*row, 1) for row in positives]),
+        "train-queries": _table(schema.QUERIES, list(queries.items())),
+        "train-qrels": _table(schema.QRELS, [(*row, 1) for row in positives]),
         "fates": _table(schema.FATES, fates),
         "generated": _table(schema.GENERATED, [(*row, "key") for row in generated]),
     }

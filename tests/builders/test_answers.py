@@ -38,7 +38,7 @@ def test_a_build_from_answers_alone_is_the_build_that_asked(write_recipe, chat_s
     given = [f'llm.answers="{tmp_path / "answers.parquet"}"', f'llm.base_url="{NOBODY}"']
     build.main(load_recipe(write_recipe(), given, BuildRecipe), tmp_path / "given", tmp_path / "fresh.sqlite")
     assert len(chat_server.bodies) == before
-    for config in ("corpus", "queries", "llm", "generated", "random"):
+    for config in ("corpus", "train-queries", "llm", "generated", "random"):
         tables = [pq.read_table(tmp_path / out / config) for out in ("asked", "given")]
         assert tables[0].equals(tables[1]), config
     with CallStore(tmp_path / "calls.sqlite") as first, CallStore(tmp_path / "fresh.sqlite") as second:

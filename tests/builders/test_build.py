@@ -36,7 +36,7 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
     out = tmp_path / "o" / "dataset"
     manifest = run(write_recipe(), out, "negatives.per_query=1")
     assert set(manifest["configs"]) == {
-        *("default", "corpus", "queries", "llm", "bm25", "random", "generated", "fates"),
+        *("train-qrels", "corpus", "train-queries", "llm", "bm25", "random", "generated", "fates"),
         *("candidates-llm", "candidates-bm25", "candidates-random", "scores-bm25"),
     }
     for config, about in manifest["configs"].items():

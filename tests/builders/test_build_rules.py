@@ -46,7 +46,7 @@ def test_the_llm_judges_candidates_and_what_it_calls_relevant_is_no_negative(wri
     fates = [row for row in rows(out, "fates") if row["fate"] == "relabelled-as-positive"]
     assert {row["corpus-id"] for row in fates} == {"bee"}
     assert all(scores[row["query-id"], "bee"] == 1.0 for row in fates)
-    qrels = {(row["query-id"], row["corpus-id"]) for row in rows(out, "default")}
+    qrels = {(row["query-id"], row["corpus-id"]) for row in rows(out, "train-qrels")}
     assert {(row["query-id"], "bee") for row in fates} < qrels
     assert all("Bees" not in row["negative_1"] for kind in ("bm25", "random") for row in rows(out, kind))
     assert manifest["usage"]["llm-judge"]["calls"] == len(scores)
@@ -86,13 +86,13 @@ def test_a_limit_by_embeddings_scores_every_kind_that_it_holds_for(write_recipe,
 def test_leaked_queries_are_dropped_and_the_set_is_no_zero_shot_one(write_recipe, tmp_path, write_corpus):
     path, out = write_recipe(), tmp_path / "o" / "d"
     run(path, tmp_path / "o" / "clean")
-    asked = rows(tmp_path / "o" / "clean", "queries")[0]
+    asked = rows(tmp_path / "o" / "clean", "train-queries")[0]
     folder = write_corpus([("x", "", "A passage about something else entirely, of no animal.")], "exam")
     (folder / "queries.jsonl").write_text(json.dumps({"_id": "e1", "text": asked["text"].upper()}) + "\n")
     (folder / "qrels").mkdir()
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\ne1\tx\t1\n")
     manifest = run(path, out, f'leakage.against=["Exam={folder}"]')
-    assert asked["_id"] not in {row["_id"] for row in rows(out, "queries")}
+    assert asked["_id"] not in {row["_id"] for row in rows(out, "train-queries")}
     (drop,) = [row for row in rows(out, "drops") if row["stage"] == "leakage"]
     assert (drop["id"], drop["reason"]) == (asked["_id"], "query-in-Exam")
     assert manifest["funnel"]["queries in no evaluation set"] == len(ANIMALS) - 4 - 1

@@ -42,6 +42,6 @@ def test_a_mix_that_cannot_keep_its_shares_says_so(build_animals):
 def test_queries_are_dropped_once_however_many_kinds_lack_negatives(build_animals):
     folder = build_animals("short", "selection.kinds={bm25 = {max_uses = 1}, random = {max_uses = 1, rank_max = 1}}")
     manifest = json.loads((folder / "manifest.json").read_text())
-    dropped = manifest["configs"]["queries"]["rows"] - manifest["configs"]["bm25"]["rows"]
+    dropped = manifest["configs"]["train-queries"]["rows"] - manifest["configs"]["bm25"]["rows"]
     assert dropped > 0
     assert f"| selection | too-few-negatives | {dropped} |" in card(folder)

@@ -54,7 +54,7 @@ def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
         TITLES_WANTED: "9",
     }
     folder = build_animals("own-ranker", *(f"{key}={value}" for key, value in overrides.items()))
-    queries = read_config(folder, read_manifest(folder), "queries").num_rows
+    queries = read_config(folder, read_manifest(folder), "train-queries").num_rows
     run = json.loads((folder.parent / "own-ranker-domain-ranker" / "run.json").read_text("utf-8"))
     trained_on = [pq.read_table(folder.parent / "own-ranker-domain-ranker-data" / kind) for kind in ("bm25", "random")]
     assert trained_on[0].num_rows == trained_on[1].num_rows == queries + 9
@@ -70,4 +70,4 @@ def test_a_build_trains_its_own_and_mines_with_it(build_animals, tmp_path):
     shutil.rmtree(folder)  # what the user is asked to do before another recipe's build; the ranker stays
     again = build_animals("own-ranker", *(f"{key}={value}" for key, value in {**overrides, TITLES_WANTED: "5"}.items()))
     assert json.loads((folder.parent / "own-ranker-domain-ranker" / "run.json").read_text("utf-8")) != run
-    assert len(read_config(again, read_manifest(again), "queries")) == queries
+    assert len(read_config(again, read_manifest(again), "train-queries")) == queries

@@ -156,6 +156,14 @@ def test_what_no_sampled_row_showed_may_still_come(recipe, dry_run, chat_server)
     assert f"not foreseen: what no sampled passage showed, though up to {100 * at_most(24):.1f} % of all" in printed
 
 
+def test_an_exam_is_paid_for_besides_and_says_what_it_can_show(recipe, dry_run, chat_server):
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
+    printed = dry_run(recipe("exam.queries=300"))
+    assert re.search(r"exam, besides: about 300 calls, [\d,]+ tokens in, [\d,]+ out for 300 queries", printed)
+    assert "with three seeds it can be expected to show a difference of 0.013 nDCG@10, with one of 0.015;" in printed
+    assert "1,200 queries and three seeds show 0.008, for four times the calls" in printed
+
+
 def test_a_sample_of_all_rows_gives_points(recipe, dry_run, tmp_path):
     it = recipe("corpus.sample=30", *PRICES)
     printed = dry_run(it, 30)

@@ -301,7 +301,7 @@ def test_a_build_without_an_llm(recipe, tmp_path, caplog):
     assert manifest["inputs"]["llm"] == {"model": None, "revision": None}
     assert set(manifest["inputs"]["queries"]["files"]) == {"queries.jsonl", "qrels/train.tsv"}
     assert (manifest["prompts"], manifest["usage"]) == ({}, {})
-    assert {row["corpus-id"] for row in rows(out, "default") if row["query-id"] == "owl"} == {"owl", *OF_OWLS}
+    assert {row["corpus-id"] for row in rows(out, "train-qrels") if row["query-id"] == "owl"} == {"owl", *OF_OWLS}
     for kind in ("bm25", "random"):
         (negative,) = [row["negative_1"] for row in rows(out, kind) if row["query"] == ASKED["owl"]]
         assert negative.split()[0].lower() in NOT_OF_OWLS
@@ -323,7 +323,7 @@ def test_held_out_positives_and_a_round_trip_in_a_build(recipe, tmp_path):
     out = tmp_path / "o" / "dataset"
     manifest = built(recipe, out, "queries.hold_out_positives=true", "queries.round_trip_k=3")
     assert manifest["funnel"]["queries that find their passage"] == 12
-    assert {row["corpus-id"] for row in rows(out, "default") if row["query-id"] == "owl"} == {"owl"}
+    assert {row["corpus-id"] for row in rows(out, "train-qrels") if row["query-id"] == "owl"} == {"owl"}
     assert {row["id"]: row["reason"] for row in rows(out, "drops")}["owl bat"] == "held-out"
     assert "All other judgements were held out" in (out / "README.md").read_text()
 

@@ -284,7 +284,7 @@ def exam_folder(tmp_path):
 
 def test_a_built_data_set_is_checked_as_it_is(build_animals, exam_folder, tmp_path):
     folder = build_animals("data")
-    asked_ = pq.read_table(folder / "queries")["text"].to_pylist()
+    asked_ = pq.read_table(folder / "train-queries")["text"].to_pylist()
     leaky = exam_folder([asked_[0].upper(), "Why is this never asked?"], [prose(40)])
     refused = command(folder, "--against", leaky, "--out", tmp_path / "found.parquet")
     assert refused.returncode == 2

@@ -34,7 +34,7 @@ def stored(folder, config="bm25"):
 def test_two_builds_of_equal_sizes_in_folders_of_one_name(tmp_path):
     one, other = made(tmp_path / "a" / "dataset", "horse"), made(tmp_path / "b" / "dataset", "mouse")
     for folder in (one, other, one):
-        for config in ("bm25", "corpus", "default", "fates"):
+        for config in ("bm25", "corpus", "train-qrels", "fates"):
             assert load(folder, tmp_path / "cache", config) == stored(folder, config)
     before = load(one, tmp_path / "cache")
     made(one, "mouse")  # built again in its place

@@ -80,7 +80,7 @@ def test_large_and_in_many_shards(size, hub, built_animals, room, caplog):
     corpus = pa.table({"_id": ids(rows), "title": noise(rows, 1, 1), "text": noise(rows, ROW_BYTES, 2)})
     tables = {
         "corpus": corpus,
-        "queries": pa.table({"_id": ids(100), "text": noise(100, 50, 3)}),
+        "train-queries": pa.table({"_id": ids(100), "text": noise(100, 50, 3)}),
         "random": pairs(100, 4),
     }
     files = data_set(room, built_animals("one"), tables, shards=40)

@@ -85,7 +85,7 @@ def add_scores(folder, scorer="bm25", share=1.0):
     The scorer has not scored all of them if the share of queries is below 1.
     """
     dataset = DataSet(folder)
-    qrels = dataset.table("default").select(["query-id", "corpus-id"]).to_pylist()
+    qrels = dataset.table("train-qrels").select(["query-id", "corpus-id"]).to_pylist()
     kinds = {}
     for kind in ("llm", "bm25", "random"):
         first = {}

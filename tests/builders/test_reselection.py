@@ -32,9 +32,14 @@ def test_other_rules_give_other_rows_from_the_same_candidates(built, tmp_path, c
     after = manifest_of(out)
     assert len(chat_server.bodies) == asked
     for config, about in before["configs"].items():
-        if config.startswith(("candidates-", "scores-")) or config in {"corpus", "queries", "default", "generated"}:
+        if config.startswith(("candidates-", "scores-")) or config in {
+            "corpus",
+            "train-queries",
+            "train-qrels",
+            "generated",
+        }:
             assert after["configs"][config] == about
-            assert config == "default" or all(
+            assert config == "train-qrels" or all(
                 (out / path).samefile(built / path) for path in about["files"]
             )  # linked, not copied
     assert rows(out, "bm25") != rows(built, "bm25")
@@ -71,7 +76,7 @@ def test_more_negatives_bring_an_audit_to_its_end(built):
 
 def test_one_query_is_explained(built, capsys):
     files = {path: path.read_bytes() for path in built.rglob("*") if path.is_file()}
-    query = rows(built, "queries")[0]
+    query = rows(built, "train-queries")[0]
     reselection.main(built, [], explained=query["_id"])
     shown = capsys.readouterr().out
     assert shown.startswith(f"{query['_id']}: {query['text']}\n")

@@ -54,7 +54,7 @@ def made(tmp_path_factory):
         (folder / "build.toml").write_text(
             f'name = "lineage"\n[corpus]\nsource = "{corpus}"\nlicense = "cc0-1.0"\nsample = 8\n'
             f'[llm]\nbase_url = "{server.url}"\nmodel = "scripted"\n[queries]\nround_trip_k = 3\n'
-            '[negatives]\nkinds = ["bm25", "random"]\n'
+            '[negatives]\nkinds = ["bm25", "random"]\n[exam]\nqueries = 4\n'
         )
         build.main(load_recipe(folder / "build.toml", [], BuildRecipe), folder / "dataset", folder / "calls.sqlite")
     publish_dataset(folder / "dataset", Target(REPO))
@@ -193,7 +193,7 @@ def test_a_file_that_is_not_listed_and_a_card_of_other_rows(copy):
 
 def test_a_negative_that_is_the_positive(copy):
     folder = copy("dataset")
-    (judged,), (fates,), (rows,) = (list((folder / name).iterdir()) for name in ("default", "fates", "random"))
+    (judged,), (fates,), (rows,) = (list((folder / name).iterdir()) for name in ("train-qrels", "fates", "random"))
     answers = dict(zip(*pq.read_table(judged).select(["query-id", "corpus-id"]).to_pydict().values(), strict=True))
     table = pq.read_table(fates)
     told = [

@@ -55,6 +55,10 @@ def test_the_best_of_those_that_are_better_is_taken():
     )
     assert comparison_text(found).splitlines()[0] == sentence
     assert recommended(msgspec.structs.replace(found, outside={"titles": "its base is x"})).first == "bm25"
+    neither = msgspec.structs.replace(found, outside={"titles": "its base is x", "bm25": "its training is not known"})
+    assert recommendation(neither).startswith(
+        "Keep the base: nothing that the exam was validated for is certainly better"
+    )
 
 
 def test_one_seed_speaks_of_this_training_and_says_what_more_seeds_take():
@@ -75,7 +79,7 @@ def test_the_base_is_kept_and_what_would_decide_is_said_in_numbers():
     assert more is not None, sentence
     assert int(more[1].replace(",", "")) > 1000
     worse = recommendation(comparison(measured(3, llm=-0.05)))
-    assert worse.startswith("Keep the base: `llm` (-0.049) certainly worse.")
+    assert worse.startswith("Keep the base: certainly worse: `llm` (-0.049).")
     small = recommendation(comparison(measured(1, spread=0.005, bm25=0.004)))
     assert small == "Keep the base: `bm25` is better, but by less than 0.01 (+0.0040)."
 
@@ -119,7 +123,9 @@ def test_the_model_to_take_lies_under_one_name(tmp_path):
     assert {file.name for file in (tmp_path / "model").iterdir()} == {"run.json", "README.md"}
     (tmp_path / "model" / "README.md").write_text("notes")  # a copy: the run's own model stays as it is
     assert (made / "README.md").read_text() == "README.md"
-    assert model_to_take(plan, comparison(measured(3, titles=0.0, none=0.0))) == "to take   base"
+    neither = comparison(measured(3, titles=0.0, none=0.0))
+    assert model_to_take(plan, neither).startswith(f"to take   base; {tmp_path / 'model'}, a copy of what was taken")
+    assert model_to_take(plan, neither) == "to take   base"
     assert not (tmp_path / "model").exists()
     (tmp_path / "model").mkdir()
     with pytest.raises(UserError, match="model: not a model of a comparison; move it away"):

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from eval.arms import check_arms
+from eval.compare import with_tasks
+from eval.measure.tasks import exam_of, load_tasks
 from eval.plan import Run, make_plan
 from eval.recipe import CompareRecipe
 from foils.errors import UserError
@@ -91,7 +93,7 @@ def test_tables_and_the_short_form_share_their_finished_runs(compared, tmp_path)
     ],
 )
 def test_an_arm_that_cannot_run_is_refused_before_the_first_run(compared, tmp_path, arm, words):
-    made = plan_of(compared, tmp_path, f"[arms.bm25]\n[arms.x]\n{arm}\n")
+    made = plan_of(compared, tmp_path, f'[arms.bm25]\nkind = "bm25"\n[arms.x]\n{arm}\n')
     with pytest.raises(UserError, match=words):
         check_arms(made)
     assert not list(tmp_path.glob("train/runs/*.log"))
@@ -108,6 +110,17 @@ def test_without_tasks_the_exam_is_the_task_and_must_be_there(compared, tmp_path
     assert refused.returncode == 2
     assert "tasks: none named, and dataset" in refused.stderr
     assert refused.stderr.rstrip().endswith("add [exam] to the building recipe, build again, or name tasks")
+
+
+def test_the_exam_of_a_build_is_a_task_that_nothing_was_trained_on(build_animals):
+    folder = str(build_animals("examined", "exam.queries=3"))
+    config = with_tasks(CompareRecipe("t", folder, "x.toml"))
+    assert (config.tasks, config.baselines) == ((folder,), ("bm25",))
+    (task,) = load_tasks(config.tasks)
+    assert (task.is_generated, task.queries_of, len(task.queries())) == (True, None, exam_of(folder).queries)
+    overlap = task.overlap()
+    assert overlap.keys() == task.queries().keys()
+    assert all(0 <= share <= 1 for share in overlap.values())
 
 
 def test_an_arm_has_a_data_set_of_its_own():

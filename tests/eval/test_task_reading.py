@@ -120,7 +120,7 @@ def test_bm25_reads_a_task_in_its_language(german, tmp_path, caplog):
 
 
 def test_a_build_says_its_language(build_animals):
-    folder = build_animals("german")
+    folder = build_animals("german", "exam.queries=3")
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "language": "de"}))
     assert load_task(str(folder)).mteb.metadata.eval_langs == ["deu-Latn"]

@@ -88,3 +88,9 @@ def test_advice_has_numbers_of_queries_and_seeds():
     noise = choice.normal(0, 0.1, (2, 100)) + np.array([[0.05], [-0.05]])
     (verdict,) = verdicts({("a", "b"): estimate([noise], MARGIN, Spread(0.0025, 1))}, MARGIN)
     assert re.search(r"it takes about [\d,]+ queries in place of 100 and [\d,]+ seeds in place of 2\.$", verdict.text)
+
+
+def test_queries_too_few_for_any_test_are_not_said_to_be_enough():
+    (verdict,) = verdicts({("a", "b"): estimate([np.full((1, 4), 0.05)], MARGIN, None)}, MARGIN)
+    assert verdict.word == "undecided"  # of four signs none is certain
+    assert verdict.text.endswith("it takes about 5 queries in place of 4.")

@@ -21,6 +21,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.util import cos_sim
 from transformers import EarlyStoppingCallback, TrainerState
 
+from builders.dataset.folder import write_config
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.texts import normalised
@@ -29,7 +30,8 @@ from tests.fixtures.scifact_rows import scifact_rows
 from training.loop import curves, dev, guards
 from training.loop.trainer import load_checkpoint
 from training.recipe import DevConfig
-from training.rows.hold_out import hold_out, text_keys
+from training.rows.hold_out import groups_of, hold_out, text_keys
+from training.rows.source import resolve
 
 CONFIG = DevConfig(queries=12, passages=20, every=2, patience=2)
 WORDS = st.sampled_from(["owl", "Owl", "bee ", "eel", "ant", "bat", " cow", "elk"])
@@ -77,6 +79,22 @@ def test_all_kinds_and_orders_hold_out_the_same_and_nothing_of_it_stays(pairs, r
     assert one.queries == other.queries
     assert one.qrels == other.qrels
     assert "of another kind" not in other.passages
+
+
+def test_no_row_of_a_held_out_group_stays(tmp_path):
+    """Neighbours share a group; of a data set without groups, the same queries are held out."""
+    rows = scifact_rows(40)
+    asked = {"_id": list(map(str, range(40))), "text": rows["query"], "group": [str(at // 2) for at in range(40)]}
+    write_config(tmp_path, "train-queries", pa.table(asked))
+    write_config(tmp_path, "bm25", rows.data.table)
+    groups = groups_of(resolve(str(tmp_path), None))
+    train, held = hold_out(rows, DevConfig(queries=5), groups)
+    group = dict(zip(map(normalised, rows["query"]), asked["group"], strict=True))
+    assert len(texts(held, "query")) == 5
+    assert not {group[text] for text in texts(train, "query")} & {group[text] for text in texts(held, "query")}
+    plain, same = hold_out(rows, DevConfig(queries=5))
+    assert texts(same, "query") == texts(held, "query")
+    assert len(plain) > len(train)
 
 
 def test_of_several_sources_none_keeps_a_held_out_text():

@@ -87,7 +87,7 @@ def dataset(folder, scorer, scores, *, queries=("owl?", "bee?"), titles=("", "",
     texts = ["Owls hunt.", "Bees dance.", "Owls hunt."]
     asked = ["q0", "q0", "q1", "q1"]
     write_config(folder, "corpus", pa.table({"_id": ["p0", "p1", "p2"], "title": titles, "text": texts}))
-    write_config(folder, "queries", pa.table({"_id": ["q0", "q1"], "text": queries}))
+    write_config(folder, "train-queries", pa.table({"_id": ["q0", "q1"], "text": queries}))
     pairs = {"query-id": asked, "corpus-id": ["p2", "p1", "p0", "p1"], "score": pa.array(scores, pa.float64())}
     write_config(folder, f"scores-{scorer}", pa.table(pairs))
     read = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
@@ -124,7 +124,7 @@ def test_a_missing_score_is_never_made_up(tmp_path):
 @pytest.mark.hub
 def test_scores_from_the_hub_at_a_revision(tmp_path, hub):
     hub.create_repo("dataset", "foils/taught")
-    configs = {"bm25": "train", "queries": "queries", "corpus": "corpus", "scores-cross-encoder": "train"}
+    configs = {"bm25": "train", "train-queries": "train", "corpus": "corpus", "scores-cross-encoder": "train"}
     card = "---\nconfigs:\n" + "".join(
         f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {name}/*.parquet\n"
         for name, split in configs.items()

@@ -46,7 +46,7 @@ def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
 
 def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
     """The rows to train on, and those of held-out queries; None where the recipe holds out none."""
-    rows, held_out = hold_out(job.training.rows, job.config.dev)
+    rows, held_out = hold_out(job.training.rows, job.config.dev, job.training.groups)
     return DatasetDict(rows) if isinstance(rows, dict) else rows, held_out
 
 

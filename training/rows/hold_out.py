@@ -7,6 +7,7 @@ the training data; no evaluation set is touched.
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from datasets import Dataset
 from foils.errors import UserError
 from foils.texts import normalised
 from training.recipe import DevConfig
+from training.rows.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +55,31 @@ def pairs_hash(rows: Any) -> str | None:
     return digest.hexdigest()
 
 
-def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
+def groups_of(source: Source) -> dict[int, int]:
+    """The key of each training query of a data set -> that of the group of passages that answers it.
+
+    A data set without an exam has no groups.
+    """
+    if "train-queries" not in source.configs():
+        return {}
+    queries = source.table("train-queries").load()
+    if "group" not in queries.column_names:
+        return {}
+    asked, groups = text_keys(queries, "text"), text_keys(queries, "group")
+    return dict(zip(asked.tolist(), groups.tolist(), strict=True))
+
+
+def _of_their_groups(queries: Keys, groups: Mapping[int, int]) -> Keys:
+    """All queries of the groups that some of them belong to."""
+    taken = {groups[query] for query in queries.tolist() if query in groups}
+    return np.fromiter((query for query, group in groups.items() if group in taken), np.uint64)
+
+
+def hold_out(rows: RowsT, config: DevConfig, groups: Mapping[int, int] | None = None) -> tuple[RowsT, Dataset | None]:
     """Parts rows into those to train on and those of the held-out queries.
 
     The queries with the smallest hashes are held out, with all their rows. Rows of other queries that share a positive
-    with them, by text, are left out of training, in all sources.
+    with them, by text, or that belong to their groups, are left out of training, in all sources.
 
     Of several sources, queries are held out of the first. Both parts are in the order of `rows`; the second is None
     where no query is held out.
@@ -84,6 +106,7 @@ def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
         )
     held = np.isin(queries, distinct[: config.queries])
     chosen, answers = np.unique(queries[held]), np.unique(positives[held])
+    chosen = np.union1d(chosen, _of_their_groups(chosen, groups or {}))
     kept, left_out = {}, -int(held.sum())
     for name, source in sources.items():
         if source is not first:
@@ -97,7 +120,7 @@ def hold_out(rows: RowsT, config: DevConfig) -> tuple[RowsT, Dataset | None]:
                 "positives with held-out queries; set it lower, or build a larger data set"
             )
     logger.info(
-        "dev: %d queries (%d rows) held out; %d more rows share their texts and are left out of training",
+        "dev: %d queries (%d rows) held out; %d more rows share texts or groups with them and are left out of training",
         *(config.queries, int(held.sum()), left_out),
     )
     return (kept if isinstance(rows, dict) else kept[""]), first.select(np.flatnonzero(held))

@@ -23,6 +23,7 @@ from training.losses import table as losses
 from training.losses.table import LOSSES
 from training.recipe import TrainRecipe
 from training.rows import teacher
+from training.rows.hold_out import groups_of
 from training.rows.ingredients import Ingredient, ingredient, random_key
 from training.rows.samplers import InTurn
 from training.rows.source import Source, resolve_more
@@ -44,12 +45,14 @@ class Training(NamedTuple):
             their share of all; the recipe's data set first.
         columns: of each source, in the trainer's order.
         arguments: what the trainer's arguments need for these rows.
+        groups: of `hold_out.groups_of`; empty where no query is held out.
     """
 
     rows: Dataset | DatasetDict | IterableDataset
     sources: list[dict[str, Any]]
     columns: dict[str, list[str]]
     arguments: dict[str, Any]
+    groups: Mapping[int, int] = {}
 
     def summary(self) -> str:
         """One line for the log."""
@@ -87,7 +90,10 @@ def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | N
     ingredients = _ingredients(config, source, map(resolve_more, config.also) if also is None else also)
     if len(ingredients) > 1 and "multi_dataset_batch_sampler" in config.trainer:
         raise UserError("recipe: trainer.multi_dataset_batch_sampler: the shares decide whose turn it is; leave it out")
-    return _streamed(config, ingredients) if config.streaming else _in_memory(config, ingredients)
+    if config.streaming:
+        return _streamed(config, ingredients)
+    groups = groups_of(source) if config.dev.queries else {}
+    return _in_memory(config, ingredients)._replace(groups=groups)
 
 
 def _ingredients(config: TrainRecipe, source: Source, also: Iterable[Source | Table]) -> list[Ingredient]:

@@ -25,6 +25,8 @@ from training.rows.table import Form, Table
 SUFFIXES: Mapping[str, Form] = {".parquet": "parquet", ".jsonl": "json"}
 MANIFEST = "manifest.json"
 NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage")
+OTHERS = ("train-", "exam-", "candidates-", "scores-")
+"""How the names of further configurations begin that no model is trained on."""
 
 
 class Source(Struct, frozen=True):
@@ -53,7 +55,7 @@ class Source(Struct, frozen=True):
         return names
 
     def table(self, config: str, split: str = "train") -> Table:
-        """One configuration, which must be there; `corpus` and `queries` have splits of their names."""
+        """One configuration, which must be there; `corpus` has a split of its name."""
         paths = () if self.tag is not None else tuple(sorted(map(str, Path(self.location, config).glob("*.parquet"))))
         return Table(f"{self.name}/{config}", self.revision, self.tag, self.location, config, split, paths=paths)
 
@@ -189,5 +191,5 @@ def _split(more: MoreData, splits: Sequence[str]) -> str:
 
 
 def _training_kinds(configs: Sequence[str]) -> tuple[str, ...]:
-    kinds = [name for name in configs if not name.startswith(("candidates-", "scores-"))]
+    kinds = [name for name in configs if not name.startswith(OTHERS)]
     return tuple(dict.fromkeys(name for name in kinds if name not in NOT_FOR_TRAINING))

@@ -44,7 +44,7 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
     """
     columns = [name for name in rows.column_names if name != "query"]
     stored = source.table(f"{PREFIX}{scorer}").load().data.table
-    queries = source.table("queries", "queries").load().data.table
+    queries = source.table("train-queries").load().data.table
     query, asked = _codes(stored["query-id"], queries["_id"], queries["text"], _column(rows, ["query"]))
     passages, texts = _passages(source)
     passage, answering = _codes(stored["corpus-id"], passages, texts, _column(rows, columns))

@@ -1,0 +1,332 @@
+"""The exam: groups that never straddle, queries that nothing was trained on, refusals, and what is frozen."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders import build, schema
+from builders.exam.groups import grouped
+from builders.exam.split import PER_GROUP, in_turn
+from builders.exam.written import unfit
+from builders.passages import Passages
+from builders.recipe import BuildRecipe
+from cards.verify.artefact import find
+from cards.verify.exam import check_exam
+from cards.verify.links import BrokenError
+from eval.measure.tasks import load_task
+from foils.errors import UserError
+from foils.recipe import load_recipe
+from tests.chat_server import about_animals, last_user_message
+from tests.fixtures.tasks import task_folder
+
+EXAM = "[exam]\nqueries = 3\n"
+
+
+@pytest.fixture
+def make(write_recipe, tmp_path, chat_server):
+    """Builds a data set of the animals with an exam and returns its folder."""
+
+    def made(extra=EXAM, *overrides, name="d", script=about_animals):
+        recipe = write_recipe('["bm25", "random"]', extra)
+        chat_server.script = script
+        out = tmp_path / "o" / name
+        build.main(load_recipe(recipe, overrides, BuildRecipe), out, tmp_path / "o" / "calls.sqlite")
+        return out
+
+    return made
+
+
+def rows(folder, config):
+    return pq.read_table(folder / config).to_pylist()
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def passages(texts, titles=None):
+    ids = [f"p{number}" for number in range(len(texts))]
+    columns = [pa.array(each, pa.string()) for each in (ids, titles or [""] * len(texts), texts)]
+    return pa.table(columns, schema=schema.CORPUS)
+
+
+def named(table, documents=None):
+    """Passage -> the name of its group."""
+    groups = grouped(Passages(table), documents)
+    return dict(zip(table["_id"].to_pylist(), groups.name_of(np.arange(table.num_rows)).to_pylist(), strict=True))
+
+
+LONG = "owls hunt mice at night and turn their heads far around while bees sleep in the hive"
+
+
+def test_near_duplicates_titles_and_what_hangs_together_through_them():
+    table = passages(
+        [LONG, f"{LONG} again", "bees dance for their sisters", "eels swim far away", LONG.replace("owls", "ravens")],
+        ["", "", "Insects", "  INSECTS. ", ""],
+    )
+    assert named(table) == {"p0": "p0", "p1": "p0", "p4": "p0", "p2": "p2", "p3": "p2"}
+
+
+def test_a_document_key_stands_in_for_titles():
+    table = passages(["one text here", "two other words", "three more of them"], ["T", "T", "U"])
+    documents = pa.chunked_array([pa.array(["a", None, "a"])])
+    assert named(table, documents) == {"p0": "p0", "p1": "p1", "p2": "p0"}
+
+
+def test_a_title_that_most_passages_have_makes_no_group(caplog):
+    texts = [f"passage of matter {number} and its word{number}" for number in range(30)]
+    assert len(set(named(passages(texts, ["Docs"] * 20 + [""] * 10)).values())) == 30
+    assert "20 of 30 passages have the title 'docs'" in caplog.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["", "A", "B"])), min_size=2, max_size=40),
+    st.randoms(),
+    st.integers(0, 5),
+)
+def test_groups_never_straddle_and_no_order_matters(drawn, random, seed):
+    texts = [
+        f"{LONG} {kind} {kind} {kind} {kind}" if kind < 3 else f"w{at} x{at} y{at}"
+        for at, (kind, _) in enumerate(drawn)
+    ]
+    table = passages(texts, [title for _, title in drawn])
+    names, order = named(table), random.sample(range(len(drawn)), len(drawn))
+    shuffled = table.take(pa.array(order))
+    assert named(shuffled) == names
+    turns = []
+    for each in (table, shuffled):
+        found = Passages(each)
+        groups = grouped(found, None)
+        turns.append(found.ids_at(in_turn(found, groups, np.empty(0, np.int64), seed)).to_pylist())
+    assert turns[0] == turns[1]
+    asked_about = {names[each] for each in turns[0]}
+    assert {each for each, name in names.items() if name in asked_about} == set(turns[0])  # whole groups
+    assert len(turns[0]) <= len(drawn) / 2
+
+
+def test_the_groups_of_labelled_positives_are_barred_and_documents_take_turns():
+    table = passages([f"w{at} x{at} y{at}" for at in range(40)])
+    documents = pa.chunked_array([pa.array([f"d{at // 10}" for at in range(40)])])
+    found = Passages(table)
+    groups = grouped(found, documents)
+    turn = in_turn(found, groups, np.array([0, 15]), 1)
+    assert set(turn // 10) == {2, 3}
+    assert len({*(turn[:PER_GROUP] // 10)}) == 1
+    assert len({*(turn[: 2 * PER_GROUP] // 10)}) == 2
+
+
+def test_a_group_that_would_take_much_of_the_corpus_comes_last():
+    table = passages([f"w{at} x{at} y{at}" for at in range(100)])
+    documents = pa.chunked_array([pa.array(["big" if at < 30 else str(at) for at in range(100)])])
+    found = Passages(table)
+    turn = in_turn(found, grouped(found, documents), np.empty(0, np.int64), 1)
+    assert turn.min() >= 30
+    assert len(turn) == 50
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("when do birds of the night look for food", None),
+        ("owls turn their heads far around while flying in circles", "passage-run"),
+        ("how far do heads turn and do owls sleep", None),
+        ("owls mice night", "passage-words"),
+        ("how to make a new instance of a class", "off-topic"),
+    ],
+)
+def test_queries_that_make_no_exam(query, reason):
+    text = "Owls hunt mice at night and turn their heads far around while bees dream."
+    assert unfit(query, text, "en") == reason
+
+
+def test_a_data_set_with_an_exam(make, tmp_path):
+    folder = make()
+    about = manifest(folder)["exam"]
+    assert (about["queries"], about["source"], about["llm"], about["as_negatives"]) == (3, "llm", "scripted", True)
+    assert sum(about["prompts"].values()) == 3
+    assert about["passages"] >= about["groups"] == 3
+    queries, qrels = rows(folder, "queries"), rows(folder, "default")
+    assert {row["query-id"] for row in qrels} == {row["_id"] for row in queries}
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    assert {row["corpus-id"] for row in qrels} <= kept
+    assert not kept & {row["corpus-id"] for row in rows(folder, "train-qrels")}
+    assert not kept & {row["group"] for row in rows(folder, "train-queries")}
+    assert "no training row holds one of its 3 queries" in check_exam(find(str(folder)))
+    loaded = load_dataset(str(folder), "queries", cache_dir=str(tmp_path / "cache"))
+    assert [len(each) for each in loaded.values()] == [3]
+    task = load_task(str(folder))
+    assert task.split == "test"
+    assert len(task.mteb.dataset["default"]["test"]["relevant_docs"]) == 3
+    card = (folder / "README.md").read_text()
+    assert "## The exam" in card
+    assert "3 queries that `scripted` wrote" in card
+
+
+def test_without_an_exam_there_is_none(make):
+    folder = make("")
+    assert not {"queries", "default", "exam-groups"} & {*manifest(folder)["configs"]}
+    assert "group" not in rows(folder, "train-queries")[0]
+    assert check_exam(find(str(folder))) == "it holds none"
+
+
+def test_equal_inputs_give_equal_bytes_and_no_answer_is_asked_for_twice(make, chat_server):
+    first = make(name="one")
+    before = len(chat_server.bodies)
+    second = make(name="two")
+    assert len(chat_server.bodies) == before
+    for file in first.rglob("*.*"):
+        assert file.read_bytes() == (second / file.relative_to(first)).read_bytes(), file
+
+
+def test_answers_outlive_an_end_on_the_way(make, chat_server):
+    def ends(body, number):
+        return (401, {}, "") if number == 2 else about_animals(body, number)
+
+    with pytest.raises(UserError):
+        make(EXAM, "llm.concurrency=1", script=ends)
+    assert len(chat_server.bodies) == 3
+    assert calls(make(EXAM, "llm.concurrency=1")) == len(chat_server.bodies) - 1
+
+
+def calls(folder):
+    return sum(stage["calls"] for stage in manifest(folder)["usage"].values())
+
+
+@pytest.mark.parametrize(
+    ("config", "column", "words"),
+    [
+        ("bm25", "query", "bm25: '.*' is a query of the exam"),
+        ("random", "positive", "random: the positive '.*' is a passage of the exam"),
+        ("train-queries", "text", "train-queries: '.*' is a query of the exam"),
+        ("train-qrels", "corpus-id", "train-qrels: passage '.*' is the exam's"),
+    ],
+)
+def test_what_is_planted_in_training_is_found(make, config, column, words):
+    folder = make()
+    (file,) = (folder / config).glob("*.parquet")
+    table = pq.read_table(file)
+    text = {row["_id"]: f"{row['title']} {row['text']}" for row in rows(folder, "corpus")}
+    judged = rows(folder, "default")[0]["corpus-id"]
+    planted = {"query": rows(folder, "queries")[0]["text"].upper(), "positive": text[judged], "corpus-id": judged}
+    planted["text"] = planted["query"]
+    values = [planted[column], *table[column].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.column_names.index(column), column, pa.array(values)), file)
+    with pytest.raises(BrokenError, match=words):
+        check_exam(find(str(folder)))
+
+
+def test_exam_passages_may_be_kept_from_being_negatives(make):
+    folder = make(f"{EXAM}as_negatives = false\n")
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    fates = rows(folder, "fates")
+    assert not kept & {row["corpus-id"] for row in fates if row["fate"].startswith("negative_")}
+    assert kept & {row["corpus-id"] for row in fates}  # they were mined, so the check can fail
+    assert {row["id"] for row in rows(folder, "drops") if row["reason"] == "passage-in-exam"} == kept
+    check_exam(find(str(folder)))
+    with_them = make(name="with")
+    chosen = {row["corpus-id"] for row in rows(with_them, "fates") if row["fate"].startswith("negative_")}
+    assert kept & chosen
+
+
+def test_training_queries_that_repeat_the_exam_leave(make):
+    """The LLM writes one text for an exam's passage and for a training passage."""
+    folder = make()
+    one, other = rows(folder, "queries")[0]["text"], rows(folder, "train-queries")[0]["group"]
+
+    def repeats(body, number):
+        text = last_user_message(body)
+        if text.startswith(f"Passage: {other.title()}. "):
+            return f"{one[:1].upper()}{one[1:]}?"
+        return about_animals(body, number)
+
+    again = make(EXAM, "corpus.sample=0", "queries.round_trip_k=0", "seed=7", name="again", script=repeats)
+    lost = [row for row in rows(again, "drops") if row["reason"] == "exam-query"]
+    assert [row["id"] for row in lost] == [f"{other}/q1"]
+    assert f"{other}/q1" not in {row["_id"] for row in rows(again, "train-queries")}
+
+
+def test_an_llm_of_its_own(make, chat_server):
+    own = f'[exam.llm]\nbase_url = "{chat_server.url}"\nmodel = "another"\nconcurrency = 2\n'
+    folder = make(EXAM + own)
+    assert manifest(folder)["exam"]["llm"] == "another"
+    assert {body["model"] for body in chat_server.bodies if last_user_message(body).startswith("Document")} == {
+        "another"
+    }
+    assert manifest(folder)["usage"]["exam"]["calls"] == 3
+    assert manifest(folder)["settings"]["exam"]["llm"]["concurrency"] == 8
+
+
+def people(folder, qrels):
+    queries = [("t1", "which bird sees in darkness"), ("t2", "who dances at home"), ("t3", "nothing knows this")]
+    return task_folder(folder, queries, qrels)
+
+
+def test_peoples_own_queries(make, animals, caplog):
+    source = people(animals, ["t1\towl\t1", "t2\tbee\t2", "t2\tnowhere\t1", "t3\tnowhere\t1"])
+    folder = make(f'[exam]\nsource = "{source}"\n')
+    about = manifest(folder)["exam"]
+    assert (about["queries"], about["source"], about["llm"], about["passages"]) == (2, "animals", None, 2)
+    assert about["drops"] == {"no-positive": 1, "judged-passage-not-in-corpus": 1}
+    assert "with a positive in the corpus: 1 of 3 dropped (33 %): 1 no-positive, 1 judged-passage-not" in caplog.text
+    assert not {"owl", "bee"} & {row["corpus-id"] for row in rows(folder, "train-qrels")}
+    check_exam(find(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("qrels", "words"),
+    [
+        (["t1\tnowhere\t1"], "exam .*: no judgement above 0"),
+        (None, r"it has no judgements \(qrels/test.tsv\), which say what answers a query"),
+        (
+            [f"t1\t{name}\t1" for name in ("owl", "bee", "eel", "ant", "bat", "cow", "fox")],
+            "groups of 7 passages, and at",
+        ),
+    ],
+)
+def test_peoples_own_queries_that_make_no_exam(make, animals, qrels, words):
+    source = people(animals, qrels or [])
+    if qrels is None:
+        (animals / "qrels" / "test.tsv").unlink()
+    with pytest.raises(UserError, match=words):
+        make(f'[exam]\nsource = "{source}"\n')
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("[exam]\nqueries = 7\n", "exam.queries 7: the corpus has 12 passages in 12 groups, and the exam may have 6"),
+        ('[exam]\ntypes = {"question-v1" = 1}\n', "exam.types: 'question-v1' writes the training queries too"),
+        ('[exam]\nsource = "x"\ntypes = {"exam-search-v1" = 1}\n', "exam.types is for queries that an LLM writes"),
+        ("[exam]\nquerys = 7\n", "unknown key exam.querys; allowed here: queries, types"),
+        ('[exam]\ntypes = {"exam-x" = 1}\n', "prompt 'exam-x': no such prompt"),
+    ],
+)
+def test_refusals(make, extra, words):
+    with pytest.raises(UserError, match=words):
+        make(extra)
+
+
+def test_a_group_column(make, animals, caplog):
+    with pytest.raises(UserError, match=r"no row has a column 'document' \(there are '_id', 'title', 'text'\)"):
+        make(EXAM, "corpus.group_column=document")
+    lines = [json.loads(line) for line in (animals / "corpus.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["document"] = None if number == 0 else number // 4
+    (animals / "corpus.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    folder = make(EXAM, "corpus.group_column=document")
+    assert "1 of 12 passages have nothing in 'document'" in caplog.text
+    groups = {row["group"] for row in rows(folder, "exam-groups")}
+    ids = [line["_id"] for line in lines]
+    number_of = {name: number for number, name in enumerate(ids)}
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    for name in kept - {ids[0]}:
+        same = {each for each in ids[1:] if number_of[each] // 4 == number_of[name] // 4}
+        assert same <= kept
+    assert len(groups) < len(kept)
