@@ -192,7 +192,7 @@ def _explain(message: str, config_type: type) -> str:
     allowed = _values(config_type, keys) if problem.startswith("Invalid enum value") else []
     remedy = f"; allowed: {', '.join(allowed)}" if allowed else ""
     remedy += f"; {removed[place]}" if place in removed else ""  # of a value that earlier versions took
-    remedy += f"; in a shell: --set '{place}=[1, \"a\"]', texts in double quotes" if "ted `array" in problem else ""
+    remedy += f"; in a shell: --set '{place}=[1, \"a\"]', texts in double quotes" if "array`, got" in problem else ""
     return f"{place}: {problem[:1].lower()}{problem[1:]}{remedy}"
 
 

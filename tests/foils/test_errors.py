@@ -40,5 +40,6 @@ def test_a_table_is_called_one():
 @pytest.mark.parametrize("given", ["seeds=1,2,3", "seeds=5", "arms=[none,bm25]", "tasks=my folder/beir"])
 def test_a_list_that_the_shell_took_apart(given):
     key = given.partition("=")[0]
-    with pytest.raises(UserError, match=f"expected `array`, .*; in a shell: --set '{key}=.*', texts in double quotes$"):
+    remedy = f"in a shell: --set '{key}=.*', texts in double quotes$"
+    with pytest.raises(UserError, match=f"expected `.*array`, .*; {remedy}"):
         decode_config(overridden({**RECIPE}, [given]), CompareRecipe, "x.toml")
