@@ -99,7 +99,7 @@ def read_manifest(dataset: str, revision: str | None) -> Manifest | None:
             raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
         if revision is None:
             raise UserError(f'dataset {dataset}: a Hub data set needs its revision, such as revision = "v1.0.0"')
-        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json"])
+        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json", "README.md"])
     return read_record(folder / "manifest.json", Manifest, "build the data set again")
 
 

@@ -72,8 +72,8 @@ def test_the_circle(hub, recipes):
     assert result["metrics"][0]["args"]["evaluated"] == commit
     entries = HfApi().list_repo_files("alice/animal-search")
     assert ".eval_results/questions.yaml" in entries
-    assert "animals: its queries are those that the model was trained on" in measured.stderr
-    assert "| animals (test, its training queries) | nDCG@10 |" in scored.text
+    assert "its queries are those that the model was trained on" not in measured.stderr  # they are its exam
+    assert "| animals (test) | nDCG@10 |" in scored.text
     assert "| questions (test) | nDCG@10 |" in scored.text
     again = run("eval.run", folder / "eval.toml", "--push")
     assert "has scores like these already" in again.stderr

@@ -42,7 +42,7 @@ def test_the_papers_recipe_from_llm_to_report(tmp_path, animals, chat_server):
     build = [
         f"corpus.source={animals}", "queries.round_trip_k=0", f"llm.base_url={chat_server.url}", "llm.model=scripted",
         "llm.concurrency=4", f"negatives.cross-encoder.model={tiny.cross_encoder(tmp_path / 'ranker')}",
-        "negatives.cross-encoder.precision=fp32", "leakage.against=[]",
+        "negatives.cross-encoder.precision=fp32", "leakage.against=[]", "exam.queries=2",
     ]  # fmt: skip
     values = {
         "training": [str(tmp_path / f"{name}.toml") for name in bases],
