@@ -133,7 +133,7 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     Raises:
         UserError: as `build`; also if the build would fail at an LLM's stage, or asks nothing of an LLM.
     """
-    if not asks_llm(config):
+    if not asks_llm(config) and not (config.exam and config.exam.llm):
         raise UserError(
             "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
         )

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -187,9 +186,7 @@ def _written(
         why = "labelled queries are answered by all of them" if is_barred else largest
         remedy = "name each passage's document with corpus.group_column, or leave [exam] out"
         raise UserError(f"{there}, and none is free for the exam: {why}; {remedy}")
-    asking = queries if queries.source is None else QueriesConfig()
-    asking = msgspec.structs.replace(asking, types=about.weights(), per_passage=1, min_words=None, max_words=None)
-    found, asked = write_exam(turn, about, asking, context)
+    found, asked = write_exam(turn, about, queries, context)
     funnel.step("exam passages asked about", asked)
     funnel.step("exam queries", found.table.num_rows, found.drops, asked, ANOTHER_LLM)
     if found.table.num_rows < about.wanted:

@@ -4,6 +4,7 @@ import logging
 from difflib import SequenceMatcher
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from builders import schema
 from builders.context import Context
@@ -38,15 +39,17 @@ def write_exam(turn: Positions, config: ExamConfig, queries: QueriesConfig, cont
     Args:
         turn: positions of passages, in the order in which they are asked about.
         config: how many queries, and of what types.
-        queries: how an LLM is asked.
+        queries: the recipe's, for how an LLM is asked.
         context: the corpus and the LLM.
     """
+    asking = queries if queries.source is None else QueriesConfig()
+    asking = replace(asking, types=config.weights(), per_passage=1, min_words=None, max_words=None)
     wanted, asked = config.wanted, 0
     tables, drops, taken = [TABLE.empty_table()], [schema.DROPS.empty_table()], set[str]()
     while (missing := wanted - len(taken)) and asked < min(len(turn), MOST_ASKED * wanted):
         part = turn[asked : asked + missing]
         asked += len(part)
-        written = write(context.passages.take(pa.array(part)), queries, context, STAGE)
+        written = write(context.passages.take(pa.array(part)), asking, context, STAGE)
         kept, lost = _fitting(written.table, taken, context)
         tables.append(kept)
         drops += [written.drops, lost]
