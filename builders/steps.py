@@ -17,11 +17,13 @@ from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
 from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
+from builders.exam import STAGE as EXAM
 from builders.exam.own import own_queries
 from builders.exam.setting import Exam, set_exam
 from builders.funnel import ANOTHER_LLM, Funnel, warn_of_long
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
+from builders.llm.client import Llm
 from builders.llm.config import LlmConfig
 from builders.llm.session import identified, llm_session
 from builders.made_ids import check_ids
@@ -69,7 +71,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     with llm_session(checked.llm, store_file, out) as session:
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
         context = Context(checked.corpus.passages, checked.corpus.language, config.seed, session.run, cache, stages)
-        exam = _exam(config, checked, context, store_file)
+        exam = _exam(config, checked, session, context, store_file)
         asked = _asked(config, checked, context, exam)
         config = _with_ranker(config, asked.accepted, context, out)
         candidates = mine_all(asked.accepted, context, config)
@@ -92,13 +94,14 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     for stage, found in candidates.mined.items():
         if found.generated.num_rows:
             session.ledger.account(stage).accepted = found.generated.num_rows
+    ledgers = [*([exam.ledger] if exam and exam.ledger else []), session.ledger]
     record = record_of(recipe, checked.inputs, checked.corpus.license) | {
         "funnel": funnel.steps,
         "fates": selection.summary,
         "mixes": selection.mixes,
         "models": models_of(config),
         "mining": {kind: dict(found.record) for kind, found in candidates.mined.items() if found.record},
-        "usage": {**(exam.usage if exam else {}), **session.ledger.summary()},
+        "usage": {stage: account for ledger in ledgers for stage, account in ledger.summary().items()},
         "prices": checked.prices,
         **({"leakage": leaked.summary()} if leaked else {}),
         **({"exam": msgspec.to_builtins(exam.record)} if exam else {}),
@@ -107,10 +110,10 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     drops += [*([leaked.drops] if leaked else []), *([exam.kept_out] if exam else []), selection.drops]
     configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops), exam)
     write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
-    kinds, cost = ", ".join(config.negatives.kinds), session.ledger.cost()
+    kinds, cost = ", ".join(config.negatives.kinds), " + ".join(filter(None, (each.cost() for each in ledgers)))
     logger.info("%s", funnel.lines(selection.rows))
-    spent = f", {cost} in all" if cost else ""
-    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, session.ledger.new_calls, spent)
+    calls, spent = sum(each.new_calls for each in ledgers), f", {cost} in all" if cost else ""
+    logger.info("%s: %d queries with %s; %d new LLM calls%s", out, rows, kinds, calls, spent)
 
 
 def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
@@ -130,7 +133,7 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     Raises:
         UserError: as `build`; also if the build would fail at an LLM's stage, or asks nothing of an LLM.
     """
-    if not asks_llm(config):
+    if not asks_llm(config) and not (config.exam and config.exam.llm):
         raise UserError(
             "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
         )
@@ -182,7 +185,7 @@ def _checked(config: BuildRecipe) -> _Checked:
     return _Checked(corpus, funnel, llm, given, own, guard, inputs, prices)
 
 
-def _exam(config: BuildRecipe, checked: _Checked, context: Context, store_file: Path) -> Exam | None:
+def _exam(config: BuildRecipe, checked: _Checked, llm: Llm, context: Context, store_file: Path) -> Exam | None:
     """Sets the exam, by its own LLM where the recipe names one."""
     if config.exam is None:
         return None
@@ -190,10 +193,13 @@ def _exam(config: BuildRecipe, checked: _Checked, context: Context, store_file: 
     exam = partial(set_exam, config, checked.corpus, checked.own, barred, funnel=checked.funnel)
     with context.stages.timed("exam"):
         if config.exam.llm is None:
-            return exam(context.asking(context.converse, config.exam.seed))
-        with llm_session(identified(config.exam.llm), store_file) as session:
-            found = exam(context.asking(session.run, config.exam.seed))
-    return found._replace(usage=session.ledger.summary())
+            session, found = llm, exam(context.asking(context.converse, config.exam.seed))
+        else:
+            with llm_session(identified(config.exam.llm), store_file) as session:
+                found = exam(context.asking(session.run, config.exam.seed))
+    if checked.own is None:
+        session.ledger.account(EXAM).accepted = found.queries.num_rows
+    return found if session is llm else found._replace(ledger=session.ledger)
 
 
 class _Asked(NamedTuple):

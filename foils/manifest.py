@@ -43,6 +43,7 @@ class Exam(Struct, frozen=True):
         seed: of the draw.
         drops: reason -> queries, or judgements, that were left out.
         overlap: the mean share of a query's content words that stand in its passage (`foils.texts.overlap`).
+        without_overlap: the share of queries that have no content word of their passage.
         first_bm25: the share of queries that BM25 ranks a relevant passage first for.
         words: the median length of a query.
     """
@@ -57,6 +58,7 @@ class Exam(Struct, frozen=True):
     seed: int
     drops: dict[str, int]
     overlap: float
+    without_overlap: float
     first_bm25: float
     words: int
 

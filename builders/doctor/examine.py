@@ -8,7 +8,8 @@ It prints a row a check. It builds and stores nothing.
 import asyncio
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,17 +20,17 @@ import pyarrow.compute as pc
 from builders.context import Context
 from builders.corpus import sample
 from builders.doctor.endpoint import Finding, Probe
-from builders.estimate.trial import ROUND_TRIP, Tried, try_stages
+from builders.estimate.trial import ROUND_TRIP, Tried, try_exam, try_stages
 from builders.llm.client import Llm
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.ledger import Ledger
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.llm.rejections import Rejections, with_remedies
-from builders.llm.session import endpoint_of
+from builders.llm.session import endpoint_of, identified
 from builders.llm.store import CallStore
 from builders.prompts import in_language, load_prompt
 from builders.queries.round_trip import Retrieve
-from builders.recipe import LLM_JUDGE, BuildRecipe
+from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm
 from foils.errors import UserError, scrub
 from foils.words import shortened
 
@@ -62,38 +63,60 @@ def examine(
     Raises:
         UserError: the build would fail.
     """
-    key, statuses, ledger = api_key(llm), list[str](), Ledger(llm.prices)
+    own = recipe.exam.llm if recipe.exam else None
+    llms = [*([llm] if asks_llm(recipe) else []), *([identified(own)] if own else [])]
+    keys, statuses = [*map(api_key, llms)], list[str]()
 
     def say(text: str) -> None:
-        """Prints without the key, whatever put it there: servers have been seen to repeat it."""
-        print_line(scrub(text.replace(key, "***")))
-
-    def show(finding: Finding) -> None:
-        statuses.append(finding.status)
-        say(row(finding))
+        """Prints without a key, whatever put it there: servers have been seen to repeat it."""
+        for key in keys:
+            text = text.replace(key, "***")
+        print_line(scrub(text))
 
     some = _some_rows(recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if given is None else given)
-    say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.\n")
-    with endpoint_of(llm) as endpoint, TemporaryDirectory(prefix="foils-doctor-") as folder:
-        say(f"{llm.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
-        probe = Probe(endpoint, llm, _first_request(recipe, context.language), ledger.account("probe"), show)
-        passing = asyncio.run(probe.run())
-        if passing is not None:
-            with CallStore(Path(folder) / "calls") as store:
-                session = Llm(passing, store, lambda: endpoint, ledger)
-                context.converse, context.cache = session.run, Path(folder)
-                retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
-                _try(session, try_stages(recipe, some, context, retrieve, None if given is None else some), show)
-                show(_calls(min(llm.concurrency, some.num_rows), ledger, store))
+    say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.")
+    with TemporaryDirectory(prefix="foils-doctor-") as folder:
+        context.cache = Path(folder)
+        retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
+        stages = try_stages(recipe, some, context, retrieve, None if given is None else some)
+        exam_rows = _some_rows(recipe, context.passages) if recipe.exam else some.slice(0, 0)
+        of_exam, rows = try_exam(recipe, exam_rows, context), max(some.num_rows, exam_rows.num_rows)
+        request = _first_request(recipe, context.language)
+        for each in llms:
+            tried = of_exam if own and each is llms[-1] else stages if own else chain(stages, of_exam)
+            statuses += _try_llm(each, request, context, tried, rows, say)
     if "failed" in statuses:
         raise UserError("the recipe cannot run as it is: see what failed, and behind -> what to do about it")
     say(f"\nThe recipe can run as it is; warnings: {statuses.count('warning')}.")
 
 
+def _try_llm(
+    llm: LlmConfig, request: ChatRequest, context: Context, stages: Iterable[Tried], rows: int, say: Say
+) -> list[str]:
+    """Tries an LLM by itself and in its stages; returns the status of each finding."""
+    statuses, ledger = list[str](), Ledger(llm.prices)
+
+    def show(finding: Finding) -> None:
+        statuses.append(finding.status)
+        say(row(finding))
+
+    with endpoint_of(llm) as endpoint, TemporaryDirectory(dir=context.cache) as folder:
+        say(f"\n{llm.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
+        passing = asyncio.run(Probe(endpoint, llm, request, ledger.account("probe"), show).run())
+        if passing is not None:
+            with CallStore(Path(folder) / "calls") as store:
+                session = Llm(passing, store, lambda: endpoint, ledger)
+                context.converse = session.run
+                _try(session, stages, show)
+                show(_calls(min(llm.concurrency, rows), ledger, store))
+    return statuses
+
+
 def _first_request(recipe: BuildRecipe, language: str) -> ChatRequest:
     """A request in the form of the build's own, with each field that they have."""
     prompt = load_prompt(in_language(next(iter(recipe.queries.weights())), language))
-    has_stop = recipe.queries.source is None or LLM_JUDGE in recipe.scorers
+    has_exam = recipe.exam is not None and recipe.exam.source is None
+    has_stop = recipe.queries.source is None or has_exam or LLM_JUDGE in recipe.scorers
     return ChatRequest(
         prompt.messages("Eels. They swim across the ocean to spawn in the Sargasso Sea."),
         max_tokens=recipe.queries.max_tokens,
@@ -111,7 +134,7 @@ def _some_rows(recipe: BuildRecipe, rows: pa.Table) -> pa.Table:
     return some if rows["_id"][longest] in some["_id"] else pa.concat_tables([some, rows.slice(longest, 1)])
 
 
-def _try(session: Llm, stages: Iterator[Tried], show: Callable[[Finding], None]) -> None:
+def _try(session: Llm, stages: Iterable[Tried], show: Callable[[Finding], None]) -> None:
     """Shows what comes of each stage; ends with the first that gets nowhere."""
     first: dict[str, ChatAnswer] = {}
 

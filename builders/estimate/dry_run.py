@@ -18,10 +18,11 @@ from builders.estimate.sample import (
     at_most,
 )
 from builders.estimate.trial import ROUND_TRIP, paid_before
+from builders.exam import STAGE as EXAM
+from builders.exam.setting import set_aside
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import llm_session
-from builders.queries import STAGE
 from builders.queries.round_trip import Retrieve
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
@@ -68,16 +69,17 @@ def dry_run(
         )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
-    seeds = sample(corpus.passages, config.corpus.sample, config.seed)
+    exam_queries, passages = set_aside(config.exam, corpus)
+    seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
         context = Context(corpus.passages, corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled, seeds.num_rows)
         measured.run(context, retriever(context))
         paid = paid_before(session, config, seeds, context, retriever(context))
-    for line in report(config, measured, session.ledger, paid):
+    for line in (*report(config, measured, session.ledger, paid), *_shown(exam_queries)):
         print(line)
-    money = measured.total(MONEY)
+    money = measured.budgeted()
     if llm.budget is not None and money.value - money.margin > llm.budget:
         raise UserError(
             f"llm.budget {llm.budget:g} {llm.prices.currency}: the whole build costs about {in_words(money, 3)}, so it "
@@ -108,15 +110,14 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         what = "dropped" if stage == ROUND_TRIP else "rejected answers"
         top = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(TOP_REASONS))
         yield f"  {stage}: {accepted:,} of {asked:,}{share}" + (f"; {what}: {top}" if top else "")
-    if config.exam is not None and config.exam.wanted:
-        yield from _exam(config.exam.wanted, measured)
     if config.llm.budget is not None:
-        money = measured.total(MONEY)
+        money = measured.budgeted()
         within = money.value + money.margin <= config.llm.budget
         verdict = "stays under it" if within else "passes it: the build may stop on its way"
         budget = f"{config.llm.budget:g} {prices.currency}"
         yield f"llm.budget {budget}: estimated {in_words(money, 3)}; the upper end {verdict}"
-    at_once = ", ".join(f"{measured.concurrency(stage):.1f} ({stage})" for stage in measured.figures)
+    stages = [stage for stage in measured.figures if stage != EXAM]
+    at_once = ", ".join(f"{measured.concurrency(stage):.1f} ({stage})" for stage in stages)
     yield f"wall: the time in calls, with as many in flight at once as in the sample: {at_once}, of"
     yield f"  {config.llm.concurrency} allowed; retrieval, mining and training on this machine come on top"
     if size < population:
@@ -124,16 +125,12 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         yield "  (95 %); and queries asked for again because a passage outside the sample has the same one"
 
 
-def _exam(wanted: int, measured: Sample) -> Iterator[str]:
-    """What an exam of so many queries costs beside the rest, and which differences it can be expected to show."""
-    tried = measured.outcomes[0][0]
-    rows = tried.found.num_rows / tried.asked * measured.total(ROWS, STAGE).value
-    totals = (measured.total(each, STAGE).value for each in (CALLS, TOKENS_IN, TOKENS_OUT))
-    calls, read, written = (total * wanted / rows for total in totals)
-    yield f"exam, besides: about {calls:,.0f} calls, {read:,.0f} tokens in, {written:,.0f} out for {wanted:,} queries"
-    few, many, more = (found(wanted, 1), found(wanted, 3), found(4 * wanted, 3))
-    yield f"  with three seeds it can be expected to show a difference of {many:.3f} nDCG@10, with one of {few:.3f};"
-    yield f"  {4 * wanted:,} queries and three seeds show {more:.3f}, for four times the calls"
+def _shown(exam_queries: int) -> Iterator[str]:
+    """Which differences an exam of n queries can be expected to show; nothing without one."""
+    if exam_queries:
+        few, many, more = (found(exam_queries, 1), found(exam_queries, 3), found(4 * exam_queries, 3))
+        yield f"exam of {exam_queries:,} queries: with three seeds it can be expected to show a difference of"
+        yield f"  {many:.3f} nDCG@10, with one of {few:.3f}; {4 * exam_queries:,} queries with three seeds: {more:.3f}"
 
 
 def found(queries: int, seeds: int) -> float:
@@ -152,8 +149,9 @@ def _table(config: BuildRecipe, measured: Sample) -> list[str]:
     columns |= {f"money ({prices.currency})": MONEY} if prices.known else {}
     rows = [["stage", *columns, "wall"]]
     for stage in (*measured.figures, None):
-        cells = [in_words(measured.total(figure, stage), 3 * (figure == MONEY)) for figure in columns.values()]
-        value, margin = measured.total(WALL, stage)
+        of = [stage] if stage else []
+        cells = [in_words(measured.total(figure, *of), 3 * (figure == MONEY)) for figure in columns.values()]
+        value, margin = measured.total(WALL, *of)
         cells.append(duration(value, 1) + (f" ± {duration(margin, 1)}" if margin else ""))
         rows.append([stage, *cells] if stage else ["total", "", *cells[1:]])
     return table(rows)

@@ -15,6 +15,7 @@ from scipy.stats import t
 
 from builders.context import Context
 from builders.estimate.trial import ROUND_TRIP, Tried, try_stages, written_kinds
+from builders.exam import STAGE as EXAM
 from builders.funnel import ANOTHER_LLM, Funnel
 from builders.llm.client import Llm
 from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
@@ -50,7 +51,8 @@ class Sample:
     Attributes:
         size: the number of sampled passages.
         population: as given.
-        figures: stage -> `(size + 1, 7)`; the last row is what is paid once, such as the priming question.
+        figures: stage -> `(size + 1, 7)`; the last row is what is paid once, such as the priming question. Those of the
+            exam are what as many training queries cost.
         outcomes: of each stage, in order, with the reasons for what was rejected.
     """
 
@@ -89,9 +91,13 @@ class Sample:
                 writer = config_of(self._config.negatives, tried.stage)
                 self.figures[tried.stage][:-1, ROWS] = -(-writer.count // writer.per_call) * accepted
             self.outcomes.append((tried, reasons))
-        prices = self._config.llm.prices
+        exam, tried = self._config.exam, self.outcomes[0][0]
+        if exam is not None and exam.source is None:
+            usable = tried.found.num_rows / tried.asked * self.total(ROWS, STAGE).value
+            self.figures[EXAM] = exam.wanted / usable * self.figures[STAGE]
         for stage, figures in self.figures.items():
-            figures[:, WALL] = figures[:, SECONDS] / self.concurrency(stage)
+            prices = ((exam and stage == EXAM and exam.llm) or self._config.llm).prices
+            figures[:, WALL] = figures[:, SECONDS] / self.concurrency(STAGE if stage == EXAM else stage)
             tokens = figures[:, TOKENS_IN] * prices.input + figures[:, TOKENS_OUT] * prices.output
             figures[:, MONEY] = tokens / MILLION + figures[:, WALL] * prices.hour / HOUR_S
 
@@ -101,11 +107,16 @@ class Sample:
         busy = account["busy_seconds"]
         return min(max(1.0, account["call_seconds"] / busy if busy else 1.0), self._config.llm.concurrency)
 
-    def total(self, figure: int, stage: str | None = None) -> Estimate:
-        """One of `FIGURES` of a stage, or of all stages, which follow each other."""
+    def budgeted(self) -> Estimate:
+        """The money that `llm.budget` is for: an LLM of the exam's own has a budget of its own."""
+        exam = self._config.exam
+        return self.total(MONEY, *self.figures.keys() - ({EXAM} if exam and exam.llm else set()))
+
+    def total(self, figure: int, *stages: str) -> Estimate:
+        """One of `FIGURES` of stages, or of all stages, which follow each other."""
         rows = np.zeros(self.size + 1)
-        for name, figures in self.figures.items():
-            rows += figures[:, figure] if stage in {None, name} else 0
+        for name in stages or self.figures:
+            rows += self.figures[name][:, figure]
         value, margin = total_of(rows[:-1], self.population)
         return Estimate(value + float(rows[-1]), margin)
 

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from builders.context import Context
+from builders.exam import STAGE as EXAM
+from builders.exam.written import write_exam
 from builders.llm.client import Llm
 from builders.llm.ledger import Ledger, bytes_of
 from builders.llm.messages import TaskT
@@ -60,6 +63,16 @@ def paid_before(
     for _ in try_stages(config, passages, context, retrieve):
         pass
     return ledger
+
+
+def try_exam(config: BuildRecipe, passages: pa.Table, context: Context) -> Iterator[Tried]:
+    """Has the exam's queries written for passages, `schema.CORPUS`; none where people wrote them."""
+    exam = config.exam
+    if exam is not None and exam.source is None:
+        asked = context.corpus.positions(passages["_id"])
+        asking = context.asking(context.converse, exam.seed)
+        found, _ = write_exam(asked, replace(exam, queries=len(asked)), config.queries, asking)
+        yield Tried(EXAM, len(asked), *found)
 
 
 def written_kinds(config: BuildRecipe) -> list[str]:

@@ -6,11 +6,10 @@ left, drops = exam.without_repeats(queries, qrels)
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +20,17 @@ from builders.corpus import Corpus, drops_table
 from builders.exam import STAGE
 from builders.exam.config import ExamConfig
 from builders.exam.groups import Groups, grouped
+from builders.exam.own import own_queries
 from builders.exam.split import MOST, in_turn
 from builders.exam.written import write_exam
 from builders.funnel import ANOTHER_LLM, Funnel
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import TEXTS, EvaluationSet
 from builders.leakage.overlap import Overlap
+from builders.llm.config import LlmConfig
+from builders.llm.ledger import Ledger
 from builders.llm.session import identified
+from builders.passages import Passages
 from builders.queries import Queries
 from builders.queries.config import QueriesConfig
 from builders.queries.labelled import Labelled
@@ -38,6 +41,7 @@ from foils.errors import UserError
 from foils.languages import length
 from foils.manifest import Exam as ExamRecord
 from foils.texts import overlap
+from foils.words import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Exam(NamedTuple):
         members: `schema.EXAM_GROUPS`.
         drops: `schema.DROPS`.
         record: the manifest's.
-        usage: what the exam's own LLM was asked, as manifests keep it; empty where the recipe's wrote it.
+        ledger: what the exam's own LLM was asked; None where the recipe's wrote it.
     """
 
     queries: pa.Table
@@ -64,7 +68,7 @@ class Exam(NamedTuple):
     members: pa.Table
     drops: pa.Table
     record: ExamRecord
-    usage: Mapping[str, dict[str, Any]] = {}
+    ledger: Ledger | None = None
 
     def training(self, passages: pa.Table) -> pa.Table:
         """The passages that training queries may be written for."""
@@ -90,6 +94,24 @@ class Exam(NamedTuple):
         """`schema.DROPS` of the passages that may not be negatives."""
         ids = [] if self.record.as_negatives else self.members["corpus-id"].to_pylist()
         return drops_table(STAGE, [(each, "passage-in-exam", "exam.as_negatives is false") for each in ids])
+
+
+def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, pa.Table]:
+    """How many queries an exam has, and the passages that it leaves for training, as far as is known without its LLM.
+
+    Raises:
+        UserError: as `own_queries`.
+    """
+    if about is None:
+        return 0, corpus.passages
+    passages, own = Passages(corpus.passages), own_queries(about, corpus)
+    groups = grouped(passages, corpus.documents)
+    if own is None:
+        asked = in_turn(passages, groups, passages.positions([]), about.seed, about.wanted)[: about.wanted]
+    else:
+        asked = passages.positions(own.qrels["corpus-id"])
+    is_free = np.isin(groups.of, groups.of[asked], invert=True)
+    return about.wanted if own is None else own.queries.num_rows, corpus.passages.filter(pa.array(is_free))
 
 
 def set_exam(
@@ -125,13 +147,12 @@ def set_exam(
             f"exam.source {about.source}: its judged passages belong to groups of {len(members)} passages, and at most "
             f"half of the {len(groups.of)} may be the exam's; set exam.queries lower than {queries.num_rows}"
         )
-    types = Counter(assign(about.weights(), about.seed, each) for each in queries["_id"].to_pylist() if own is None)
-    llm = identified(about.llm or config.llm)
+    kept_out = drops_table(STAGE, [(each, "exam-group", "") for each in context.corpus.ids_at(members).to_pylist()])
+    funnel.step("passages left for training", len(groups.of) - len(members), kept_out, len(groups.of))
     record = ExamRecord(
         queries=queries.num_rows,
         source="llm" if about.source is None else Path(about.source).resolve().name,
-        llm=None if about.source else "@".join(filter(None, (llm.model, llm.revision))),
-        prompts=dict(sorted(types.items())),
+        **(_author(about, config.llm, queries) if own is None else {"llm": None, "prompts": {}}),
         groups=len(taken),
         passages=len(members),
         as_negatives=about.as_negatives,
@@ -143,18 +164,29 @@ def set_exam(
     return Exam(queries.select(["_id", "text"]), qrels, groups, table, drops, record)
 
 
+def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, Any]:
+    """The LLM that wrote the queries, and how many it wrote by which prompt."""
+    by, weights = identified(about.llm or llm), about.weights()
+    types = Counter(assign(weights, about.seed, each) for each in queries["_id"].to_pylist())
+    return {"llm": "@".join(filter(None, (by.model, by.revision))), "prompts": dict(sorted(types.items()))}
+
+
 def _written(
     about: ExamConfig, queries: QueriesConfig, groups: Groups, barred: Sequence[str], context: Context, funnel: Funnel
 ) -> Queries:
-    turn = in_turn(context.corpus, groups, context.corpus.positions(list(barred)), about.seed)
+    of_training = context.corpus.positions(list(barred))
+    turn = in_turn(context.corpus, groups, of_training, about.seed, about.wanted)
     if len(turn) < about.wanted:
-        raise UserError(
-            f"exam.queries {about.wanted}: the corpus has {len(groups.of)} passages in {len(groups.sizes)} groups, and "
-            f"the exam may have {len(turn)} of them; set it to {len(turn)} or lower, or take more passages"
-        )
-    asking = queries if queries.source is None else QueriesConfig()
-    asking = msgspec.structs.replace(asking, types=about.weights(), per_passage=1, min_words=None, max_words=None)
-    found, asked = write_exam(turn, about, asking, context)
+        there = f"exam.queries {about.wanted}: the corpus has {len(groups.of)} passages in {len(groups.sizes)} groups"
+        if len(turn):
+            most = f"the exam may have {len(turn)} passages; set it to {len(turn)} or lower, or take more passages"
+            raise UserError(f"{there}, and {most}")
+        largest = f"the largest, that of {shortened(groups.names[groups.sizes.argmax()].as_py())!r}, has more than half"
+        is_barred = len(np.unique(groups.of[of_training])) == len(groups.sizes)
+        why = "labelled queries are answered by all of them" if is_barred else largest
+        remedy = "name each passage's document with corpus.group_column, or leave [exam] out"
+        raise UserError(f"{there}, and none is free for the exam: {why}; {remedy}")
+    found, asked = write_exam(turn, about, queries, context)
     funnel.step("exam passages asked about", asked)
     funnel.step("exam queries", found.table.num_rows, found.drops, asked, ANOTHER_LLM)
     if found.table.num_rows < about.wanted:
@@ -172,6 +204,7 @@ def _hardness(queries: pa.Table, qrels: pa.Table, context: Context) -> dict[str,
     hits = zip(ids, context.bm25.search(texts, 1), strict=True)
     return {
         "overlap": round(float(np.mean(shares)), 4),
+        "without_overlap": round(shares.count(0) / len(shares), 4),
         "first_bm25": round(sum((query, hit[0]) in relevant for query, found in hits for hit in found) / len(texts), 4),
         "words": int(np.median([length(text) for text in texts])),
     }

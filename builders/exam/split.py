@@ -9,14 +9,16 @@ from builders.passages import Passages, Positions
 
 MOST = 0.5
 """Of the corpus; the rest is left to train on."""
+ENOUGH = 0.2
+"""Of the corpus; for an exam that would take more, further passages of the same groups are asked about."""
 LARGE = 0.1
 """Groups with a larger share of the corpus come last: their few queries would cost training all of their passages."""
 PER_GROUP = 3
-"""Passages of one group that are asked about before the next group's turn: queries of one document resemble each other,
-and a few of each are enough to keep the exam from taking most documents away from training."""
+"""Passages of one group that are asked about before the next group's turn, where that takes no more than `ENOUGH`:
+queries of one document resemble each other."""
 
 
-def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int) -> Positions:
+def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int, wanted: int) -> Positions:
     """Positions of the passages that the exam may ask about: of groups at random, with at most half of the passages.
 
     Ids and the seed alone decide, whatever the order of the passages.
@@ -26,6 +28,7 @@ def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int) ->
         groups: theirs.
         barred: positions of passages whose groups belong to training.
         seed: the exam's.
+        wanted: how many passages are asked about, as far as is known before.
     """
     room = MOST * len(passages)
     keys = keyed_hashes(seed, STAGE, ids=groups.names.to_pylist())
@@ -36,8 +39,26 @@ def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int) ->
     found = np.flatnonzero(is_free[groups.of])
     keys = keyed_hashes(seed, STAGE, "passage", ids=passages.ids_at(found).to_pylist())
     found = found[np.lexsort((keys, place[groups.of[found]]))]
-    turn = _places_within(groups.of[found]) // PER_GROUP
+    sizes = groups.sizes[in_order][is_free[in_order]]
+    turn = _places_within(groups.of[found]) // _per_group(sizes, wanted, ENOUGH * len(passages))
     return found[np.argsort(turn, kind="stable")]
+
+
+def _per_group(sizes: Positions, wanted: int, enough: float) -> int:
+    """The fewest passages of each group, from `PER_GROUP`, with which the groups that are asked about hold `enough`.
+
+    All passages of a group where none is few enough.
+
+    >>> [_per_group(np.full(50, 50), wanted, 500) for wanted in (10, 100, 1000)]
+    [3, 12, 96]
+    """
+    each = PER_GROUP
+    while each < sizes.max(initial=0):
+        taken = np.searchsorted(np.cumsum(np.minimum(sizes, each)), wanted) + 1
+        if sizes[:taken].sum() <= enough:
+            break
+        each *= 2
+    return each
 
 
 def _places_within(values: Positions) -> Positions:

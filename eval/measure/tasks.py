@@ -24,8 +24,6 @@ from foils.manifest import Exam, read_manifest
 from foils.provenance import sha256_file
 from foils.texts import overlap, passage_text
 
-GENERATED = "llm"
-"""The source of an exam that an LLM wrote."""
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -154,7 +152,7 @@ def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, na
     if folder.is_dir():
         task = _local(LocalTask(name=name, corpus=reference, questions=reference), ignore_identical_ids)
         if (exam := exam_of(reference)) is not None:
-            return task._replace(is_generated=exam.source == GENERATED)
+            return task._replace(is_generated=exam.llm is not None)
         manifest = folder / "manifest.json"
         return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
     if HUB.fullmatch(reference):
@@ -218,7 +216,7 @@ def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool
     made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
     exam = exam_of(repo_id, revision)
     task = Task(name, commit, "test", repo_id, repo_id if exam is None else None, made, language is None)
-    return task._replace(is_generated=exam is not None and exam.source == GENERATED)
+    return task._replace(is_generated=exam is not None and exam.llm is not None)
 
 
 def exam_of(dataset: str, revision: str | None = None) -> Exam | None:

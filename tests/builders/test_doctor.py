@@ -351,6 +351,23 @@ def test_a_build_that_only_judges_is_tried_by_pairs(doctor, chat_server, tmp_pat
     assert chat_server.bodies[-1]["messages"][-1]["content"].startswith("Query: who hunts at night\nPassage: ")
 
 
+def test_the_exam_is_tried_by_the_llm_that_writes_it(doctor, chat_server, tmp_path):
+    exam = (*labelled(tmp_path, 'negatives.kinds=["bm25"]'), "exam.queries=3")
+    table = doctor(*exam)
+    assert table.status("exam") == "ok"
+    assert len(chat_server.bodies) > 8
+    assert table.found("exam").startswith("8 of 8 usable, the first: 'which living thing")
+    table = doctor(*exam, script=lambda *_: "bad")
+    assert table.status("exam") == "failed"
+    own = (f"exam.llm.base_url={chat_server.url}", "exam.llm.model=another", "llm.base_url=http://127.0.0.1:9/v1")
+    chat_server.model = "another"
+    table = doctor(*exam, *own)
+    assert table.error is None
+    assert table.status("exam") == "ok"
+    assert {body["model"] for body in chat_server.bodies} == {"another"}
+    assert doctor("exam.queries=3", *own[:2], "exam.llm.base_url=http://127.0.0.1:9/v1").error
+
+
 def cut(text):
     message = {"role": "assistant", "content": text}
     return {"choices": [{"index": 0, "finish_reason": "length", "message": message}]}

@@ -17,6 +17,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import completion, last_user_message
 from tests.fixtures import commands
+from tests.fixtures.tasks import task_folder
 
 PRICES = ("llm.prices.input=0.5", "llm.prices.output=1.5")
 
@@ -156,12 +157,40 @@ def test_what_no_sampled_row_showed_may_still_come(recipe, dry_run, chat_server)
     assert f"not foreseen: what no sampled passage showed, though up to {100 * at_most(24):.1f} % of all" in printed
 
 
-def test_an_exam_is_paid_for_besides_and_says_what_it_can_show(recipe, dry_run, chat_server):
+@pytest.fixture
+def own_exam(tmp_path):
+    """People's own queries on the things: three of them on two passages."""
+    queries = [("q1", "which one is it"), ("q2", "where is it"), ("q3", "what is it for")]
+    (tmp_path / "asked").mkdir()
+    return task_folder(tmp_path / "asked", queries, ["q1\tp1\t1", "q2\tp2\t1", "q3\tp2\t1"])
+
+
+def test_an_exam_is_paid_for_and_says_what_it_can_show(recipe, dry_run, chat_server):
     chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
-    printed = dry_run(recipe("exam.queries=300"))
-    assert re.search(r"exam, besides: about 300 calls, [\d,]+ tokens in, [\d,]+ out for 300 queries", printed)
-    assert "with three seeds it can be expected to show a difference of 0.013 nDCG@10, with one of 0.015;" in printed
-    assert "1,200 queries and three seeds show 0.008, for four times the calls" in printed
+    plain, printed = (dry_run(recipe("corpus.sample=0", *PRICES, *more)) for more in ((), ("exam.queries=40",)))
+    assert "measured on 24 of 160 seed passages" in plain
+    assert int(re.search(r"measured on 24 of (\d+) seed passages", printed)[1]) <= 120
+    assert row_of(printed, "exam")["calls"] == (40, 40, 40)
+    of = {stage: row_of(printed, stage)["money (USD)"][0] for stage in ("queries", "exam", "total")}
+    assert of["exam"] == pytest.approx(of["queries"] * 40 / row_of(printed, "queries")["calls"][0], rel=0.02)
+    assert of["total"] > of["queries"] + of["exam"]
+    assert "exam of 40 queries: with three seeds it can be expected to show a difference of\n" in printed
+    assert "  0.033 nDCG@10, with one of 0.034; 160 queries with three seeds: 0.017\n" in printed
+    another = (f"exam.llm.base_url={chat_server.url}", "exam.llm.model=another")  # has a budget of its own
+    for more, budgeted in (((), of["total"]), (another, of["total"] - of["exam"])):
+        printed = dry_run(recipe("corpus.sample=0", *PRICES, "exam.queries=40", "llm.budget=9", *more))
+        assert float(re.search(r"budget 9 USD: estimated ([\d.]+)", printed)[1]) == pytest.approx(budgeted, rel=0.01)
+
+
+def test_peoples_own_exam_costs_no_calls_and_its_passages_get_none(recipe, dry_run, own_exam, tmp_path):
+    it = recipe("corpus.sample=0", f"exam.source={own_exam}", kinds='["random"]')
+    printed = dry_run(it)
+    build.main(it, tmp_path / "out" / "d", tmp_path / "calls.sqlite")
+    left = json.loads((tmp_path / "out" / "d" / "manifest.json").read_text())["funnel"]["passages left for training"]
+    assert f"measured on 24 of {left} seed passages" in printed
+    assert left < 160
+    assert not re.search(r"^ *exam  ", printed, re.MULTILINE)
+    assert "exam of 3 queries: with three seeds it can be expected" in printed
 
 
 def test_a_sample_of_all_rows_gives_points(recipe, dry_run, tmp_path):

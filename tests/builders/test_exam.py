@@ -104,7 +104,7 @@ def test_groups_never_straddle_and_no_order_matters(drawn, random, seed):
     for each in (table, shuffled):
         found = Passages(each)
         groups = grouped(found, None)
-        turns.append(found.ids_at(in_turn(found, groups, np.empty(0, np.int64), seed)).to_pylist())
+        turns.append(found.ids_at(in_turn(found, groups, np.empty(0, np.int64), seed, 1)).to_pylist())
     assert turns[0] == turns[1]
     asked_about = {names[each] for each in turns[0]}
     assert {each for each, name in names.items() if name in asked_about} == set(turns[0])  # whole groups
@@ -112,11 +112,11 @@ def test_groups_never_straddle_and_no_order_matters(drawn, random, seed):
 
 
 def test_the_groups_of_labelled_positives_are_barred_and_documents_take_turns():
-    table = passages([f"w{at} x{at} y{at}" for at in range(40)])
-    documents = pa.chunked_array([pa.array([f"d{at // 10}" for at in range(40)])])
+    table = passages([f"w{at} x{at} y{at}" for at in range(80)])
+    documents = pa.chunked_array([pa.array([f"d{at // 10}" for at in range(80)])])
     found = Passages(table)
     groups = grouped(found, documents)
-    turn = in_turn(found, groups, np.array([0, 15]), 1)
+    turn = in_turn(found, groups, np.array([0, 15, 40, 51, 62, 73]), 1, 2)
     assert set(turn // 10) == {2, 3}
     assert len({*(turn[:PER_GROUP] // 10)}) == 1
     assert len({*(turn[: 2 * PER_GROUP] // 10)}) == 2
@@ -126,9 +126,17 @@ def test_a_group_that_would_take_much_of_the_corpus_comes_last():
     table = passages([f"w{at} x{at} y{at}" for at in range(100)])
     documents = pa.chunked_array([pa.array(["big" if at < 30 else str(at) for at in range(100)])])
     found = Passages(table)
-    turn = in_turn(found, grouped(found, documents), np.empty(0, np.int64), 1)
+    turn = in_turn(found, grouped(found, documents), np.empty(0, np.int64), 1, 1)
     assert turn.min() >= 30
     assert len(turn) == 50
+
+
+@pytest.mark.parametrize(("size", "wanted", "taken"), [(1, 60, 60), (3, 60, 60), (50, 60, 200), (50, 10, 200)])
+def test_an_exam_on_long_documents_leaves_most_of_them_to_training(size, wanted, taken):
+    found = Passages(passages([f"w{at} x{at} y{at}" for at in range(1000)]))
+    groups = grouped(found, pa.chunked_array([pa.array([f"d{at // size}" for at in range(1000)])]))
+    turn = in_turn(found, groups, np.empty(0, np.int64), 1, wanted)
+    assert groups.sizes[np.unique(groups.of[turn[:wanted]])].sum() <= taken
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,7 @@ def test_a_group_that_would_take_much_of_the_corpus_comes_last():
         ("owls turn their heads far around while flying in circles", "passage-run"),
         ("how far do heads turn and do owls sleep", None),
         ("owls mice night", "passage-words"),
-        ("how to make a new instance of a class", "off-topic"),
+        ("which animals rest by day", None),  # only BM25 cannot find it
     ],
 )
 def test_queries_that_make_no_exam(query, reason):
@@ -152,6 +160,7 @@ def test_a_data_set_with_an_exam(make, tmp_path):
     assert (about["queries"], about["source"], about["llm"], about["as_negatives"]) == (3, "llm", "scripted", True)
     assert sum(about["prompts"].values()) == 3
     assert about["passages"] >= about["groups"] == 3
+    assert about["without_overlap"] == 0.0
     queries, qrels = rows(folder, "queries"), rows(folder, "default")
     assert {row["query-id"] for row in qrels} == {row["_id"] for row in queries}
     kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
@@ -252,30 +261,55 @@ def test_training_queries_that_repeat_the_exam_leave(make):
     assert f"{other}/q1" not in {row["_id"] for row in rows(again, "train-queries")}
 
 
-def test_an_llm_of_its_own(make, chat_server):
+def test_an_llm_of_its_own(make, chat_server, caplog):
+    caplog.set_level("INFO")
     own = f'[exam.llm]\nbase_url = "{chat_server.url}"\nmodel = "another"\nconcurrency = 2\n'
     folder = make(EXAM + own)
     assert manifest(folder)["exam"]["llm"] == "another"
     assert {body["model"] for body in chat_server.bodies if last_user_message(body).startswith("Document")} == {
         "another"
     }
-    assert manifest(folder)["usage"]["exam"]["calls"] == 3
+    assert [manifest(folder)["usage"]["exam"][each] for each in ("calls", "accepted")] == [3, 3]
+    assert f"; {len(chat_server.bodies)} new LLM calls" in caplog.text
     assert manifest(folder)["settings"]["exam"]["llm"]["concurrency"] == 8
+
+
+def test_the_card_says_that_one_llm_wrote_both_only_where_it_did(make, tmp_path):
+    words = "here the same LLM wrote the training queries"
+    assert words in (make() / "README.md").read_text()
+    (tmp_path / "labels").mkdir()
+    asked = [(name, f"what is the life of the {name}") for name in ("owl", "bee")]
+    labels = task_folder(tmp_path / "labels", asked, ["owl\towl\t1", "bee\tbee\t1"])
+    folder = make(
+        EXAM,
+        "corpus.sample=300",
+        "queries.round_trip_k=0",
+        "queries.split=test",
+        f"queries.source={labels}",
+        name="labelled",
+    )
+    card = (folder / "README.md").read_text()
+    assert words not in card
+    assert "An LLM's own style may favour" in card
 
 
 def people(folder, qrels):
     queries = [("t1", "which bird sees in darkness"), ("t2", "who dances at home"), ("t3", "nothing knows this")]
+    folder.mkdir(exist_ok=True)
     return task_folder(folder, queries, qrels)
 
 
-def test_peoples_own_queries(make, animals, caplog):
-    source = people(animals, ["t1\towl\t1", "t2\tbee\t2", "t2\tnowhere\t1", "t3\tnowhere\t1"])
+def test_peoples_own_queries(make, tmp_path, caplog):
+    source = people(tmp_path / "llm", ["t1\towl\t1", "t2\tbee\t2", "t2\tnowhere\t1", "t3\tnowhere\t1"])
     folder = make(f'[exam]\nsource = "{source}"\n')
     about = manifest(folder)["exam"]
-    assert (about["queries"], about["source"], about["llm"], about["passages"]) == (2, "animals", None, 2)
+    assert (about["queries"], about["source"], about["llm"], about["passages"]) == (2, "llm", None, 2)
     assert about["drops"] == {"no-positive": 1, "judged-passage-not-in-corpus": 1}
     assert "with a positive in the corpus: 1 of 3 dropped (33 %): 1 no-positive, 1 judged-passage-not" in caplog.text
     assert not {"owl", "bee"} & {row["corpus-id"] for row in rows(folder, "train-qrels")}
+    assert not load_task(str(folder)).is_generated  # whatever its folder is called
+    assert manifest(folder)["funnel"]["passages left for training"] == 10
+    assert "passages left for training: 2 of 12 dropped (17 %): 2 exam-group" in caplog.text
     check_exam(find(str(folder)))
 
 
@@ -313,17 +347,35 @@ def test_refusals(make, extra, words):
         make(extra)
 
 
+def in_documents(animals, document_of):
+    """Gives each passage of the animals its document; returns their ids."""
+    lines = [json.loads(line) for line in (animals / "corpus.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["document"] = document_of(number)
+    (animals / "corpus.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return [line["_id"] for line in lines]
+
+
+def test_where_no_group_is_free_the_reason_is_named(make, animals):
+    ids = in_documents(animals, lambda _: "all of it")
+    words = f"has 12 passages in 1 groups, and none is free for the exam: the largest, that of '{min(ids)}', has more"
+    with pytest.raises(UserError, match=f"{words} than half; name each passage's document with corpus.group_column"):
+        make(EXAM, "corpus.group_column=document")
+    in_documents(animals, lambda number: number // 6)
+    labels = people(animals, [f"t1\t{ids[0]}\t1", f"t2\t{ids[6]}\t1"])
+    with pytest.raises(UserError, match=r"12 passages in 2 groups, .*: labelled queries are answered by all of them;"):
+        make(
+            EXAM, "corpus.group_column=document", "corpus.sample=300", "queries.split=test", f"queries.source={labels}"
+        )
+
+
 def test_a_group_column(make, animals, caplog):
     with pytest.raises(UserError, match=r"no row has a column 'document' \(there are '_id', 'title', 'text'\)"):
         make(EXAM, "corpus.group_column=document")
-    lines = [json.loads(line) for line in (animals / "corpus.jsonl").read_text().splitlines()]
-    for number, line in enumerate(lines):
-        line["document"] = None if number == 0 else number // 4
-    (animals / "corpus.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ids = in_documents(animals, lambda number: None if number == 0 else number // 4)
     folder = make(EXAM, "corpus.group_column=document")
     assert "1 of 12 passages have nothing in 'document'" in caplog.text
     groups = {row["group"] for row in rows(folder, "exam-groups")}
-    ids = [line["_id"] for line in lines]
     number_of = {name: number for number, name in enumerate(ids)}
     kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
     for name in kept - {ids[0]}:

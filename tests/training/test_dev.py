@@ -1,5 +1,6 @@
 """Held-out queries: which they are, what stays in training, and that they choose the checkpoint that is kept."""
 
+import json
 import shutil
 
 import numpy as np
@@ -81,20 +82,52 @@ def test_all_kinds_and_orders_hold_out_the_same_and_nothing_of_it_stays(pairs, r
     assert "of another kind" not in other.passages
 
 
-def test_no_row_of_a_held_out_group_stays(tmp_path):
-    """Neighbours share a group; of a data set without groups, the same queries are held out."""
-    rows = scifact_rows(40)
-    asked = {"_id": list(map(str, range(40))), "text": rows["query"], "group": [str(at // 2) for at in range(40)]}
-    write_config(tmp_path, "train-queries", pa.table(asked))
-    write_config(tmp_path, "bm25", rows.data.table)
-    groups = groups_of(resolve(str(tmp_path), None))
-    train, held = hold_out(rows, DevConfig(queries=5), groups)
-    group = dict(zip(map(normalised, rows["query"]), asked["group"], strict=True))
-    assert len(texts(held, "query")) == 5
-    assert not {group[text] for text in texts(train, "query")} & {group[text] for text in texts(held, "query")}
-    plain, same = hold_out(rows, DevConfig(queries=5))
-    assert texts(same, "query") == texts(held, "query")
-    assert len(plain) > len(train)
+def with_groups(folder, rows, group_of, name="a"):
+    """A data set in a folder whose queries have groups."""
+    asked = {
+        "_id": list(map(str, range(len(rows)))),
+        "text": rows["query"],
+        "group": [*map(group_of, range(len(rows)))],
+    }
+    write_config(folder / name, "train-queries", pa.table(asked))
+    write_config(folder / name, "bm25", rows.data.table)
+    about = {"name": name, "inputs": {"corpus": {"sha256": "of both"}}}
+    (folder / name / "manifest.json").write_text(json.dumps(about))
+    return resolve(str(folder / name), None)
+
+
+@pytest.mark.parametrize(
+    ("size", "queries", "lost"), [(1, 5, 5), (2, 5, 6), (20, 100, 100), (100, 100, 100), (7, 9, 14)]
+)
+def test_whole_groups_are_held_out_and_no_more_of_them_than_it_takes(tmp_path, size, queries, lost):
+    rows = as_rows([(f"query {at}", f"positive {at}") for at in range(2000)])
+    groups = groups_of([with_groups(tmp_path, rows, lambda at: str(at // size))])
+    train, held = hold_out(rows, DevConfig(queries=queries), groups)
+    group = {text: int(text.split()[1]) // size for text in rows["query"]}
+    assert len(held) == queries
+    assert not {group[text] for text in train["query"]} & {group[text] for text in held["query"]}
+    assert len(rows) - len(train) == lost
+
+
+def test_groups_that_are_too_large_are_named(tmp_path):
+    rows = as_rows([(f"query {at}", f"positive {at}") for at in range(48)])
+    for size, words in ((16, "3 groups .*; set it to 16 or lower"), (30, "2 groups .*; set it to 18 or lower")):
+        groups = groups_of([with_groups(tmp_path, rows, lambda at, size=size: str(at // size), f"of-{size}")])
+        with pytest.raises(
+            UserError, match=f"dev.queries 19: the data set has 48 different queries in {words}, or build"
+        ):
+            hold_out(rows, DevConfig(queries=19), groups)
+
+
+def test_a_query_may_belong_to_groups_of_several_sources(tmp_path):
+    """Further data of the same corpus has the query with another passage, and other queries of both groups."""
+    ours = as_rows([(f"query {at}", f"positive {at}") for at in range(20)])
+    more = as_rows([(f"{'another' if at // 20 else 'query'} {at % 20}", f"further {at}") for at in range(40)])
+    sources = [with_groups(tmp_path, ours, str), with_groups(tmp_path, more, lambda at: str(at % 20 // 4), "b")]
+    train, held = hold_out({"a": ours, "b": more}, DevConfig(queries=3), groups_of(sources))
+    taken = {group for text in held["query"] for group in (int(text.split()[1]), int(text.split()[1]) // 4)}
+    assert not {int(text.split()[1]) // 4 for text in train["b"]["query"]} & taken
+    assert not {int(text.split()[1]) for text in train["a"]["query"]} & taken
 
 
 def test_of_several_sources_none_keeps_a_held_out_text():
@@ -119,7 +152,11 @@ def test_rows_stay_as_they_are_without_held_out_queries():
 @pytest.mark.parametrize(
     ("rows", "queries", "words"),
     [
-        (as_rows([("a", "b"), ("c", "d")]), 2, "2: the data set has 2 different queries .* set it to 1 or low"),
+        (
+            as_rows([("a", "b"), ("c", "d")]),
+            2,
+            "2: the data set has 2 different queries in 2 groups .* set it to 1 or low",
+        ),
         (as_rows([("a", "x"), ("b", "X "), ("c", "x")]), 1, "no row would be left to train on"),
         (as_rows([("a", "b")]).to_iterable_dataset(), 1, "cannot be held out of rows that are streamed; set it to 0"),
     ],

@@ -1,13 +1,13 @@
 """Queries held out of training, by which the best checkpoint is chosen.
 
-A hash of a query's text alone decides whether it is held out. So all kinds of negatives, all seeds and all orders of
-the rows hold out the same queries, and models that are compared were chosen by the same measure. The queries come from
-the training data; no evaluation set is touched.
+Hashes of a query's text and of its group alone decide whether it is held out. So all kinds of negatives, all seeds and
+all orders of the rows hold out the same queries, and models that are compared were chosen by the same measure. The
+queries come from the training data; no evaluation set is touched.
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from foils.errors import UserError
 from foils.texts import normalised
 from training.recipe import DevConfig
 from training.rows.source import Source
+from training.rows.table import Table
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ _SALT = b"foils: dev"
 _BATCH = 10_000
 
 Keys = npt.NDArray[np.uint64]
+Groups = Mapping[int, set[int]]
 RowsT = TypeVar("RowsT", Dataset, dict[str, Dataset])
 
 
@@ -55,37 +57,58 @@ def pairs_hash(rows: Any) -> str | None:
     return digest.hexdigest()
 
 
-def groups_of(source: Source) -> dict[int, int]:
-    """The key of each training query of a data set -> that of the group of passages that answers it.
+def groups_of(sources: Iterable[Source | Table]) -> dict[int, set[int]]:
+    """The key of each training query of data sets -> those of the groups of passages that answer it.
 
-    A data set without an exam has no groups.
+    Groups of one corpus are the same in all data sets that were built from it. A data set without an exam has none.
     """
-    if "train-queries" not in source.configs():
-        return {}
-    queries = source.table("train-queries").load()
-    if "group" not in queries.column_names:
-        return {}
-    asked, groups = text_keys(queries, "text"), text_keys(queries, "group")
-    return dict(zip(asked.tolist(), groups.tolist(), strict=True))
+    found: dict[int, set[int]] = {}
+    for source in sources:
+        if not isinstance(source, Source) or "train-queries" not in source.configs():
+            continue
+        queries = source.table("train-queries").load()
+        if "group" not in queries.column_names:
+            continue
+        corpus = source.manifest().get("inputs", {}).get("corpus", {}).get("sha256", source.revision)
+        for query, group in zip(text_keys(queries, "text").tolist(), queries["group"], strict=True):
+            found.setdefault(query, set()).add(key_of(f"{corpus}/{group}"))
+    return found
 
 
-def _of_their_groups(queries: Keys, groups: Mapping[int, int]) -> Keys:
-    """All queries of the groups that some of them belong to."""
-    taken = {groups[query] for query in queries.tolist() if query in groups}
-    return np.fromiter((query for query, group in groups.items() if group in taken), np.uint64)
+def _in_order(distinct: Keys, groups: Groups, config: DevConfig) -> tuple[Keys, Keys]:
+    """The held-out queries, of one group after the other, and all queries that leave training with them.
+
+    Raises:
+        UserError: more than half of the queries would leave.
+    """
+    group = np.fromiter((min(groups.get(query, [query])) for query in distinct.tolist()), np.uint64, len(distinct))
+    sizes = np.unique(group, return_counts=True)[1]
+    ends = np.cumsum(sizes)
+    most = int(ends[ends <= len(distinct) // 2].max(initial=0))
+    if config.queries > most:
+        raise UserError(
+            f"recipe: dev.queries {config.queries}: the data set has {len(distinct)} different queries in {len(sizes)} "
+            f"groups (one each without an exam); whole groups are held out, and at most half of the queries; set it to "
+            f"{most}{' or lower' * bool(most)}, or build a larger data set"
+        )
+    held = distinct[np.lexsort((distinct, group))][: config.queries]
+    taken = set().union(*(groups.get(query, ()) for query in held.tolist()))
+    neighbours = (query for query, known in groups.items() if known & taken)
+    return held, np.union1d(held, np.fromiter(neighbours, np.uint64))
 
 
-def hold_out(rows: RowsT, config: DevConfig, groups: Mapping[int, int] | None = None) -> tuple[RowsT, Dataset | None]:
+def hold_out(rows: RowsT, config: DevConfig, groups: Groups | None = None) -> tuple[RowsT, Dataset | None]:
     """Parts rows into those to train on and those of the held-out queries.
 
-    The queries with the smallest hashes are held out, with all their rows. Rows of other queries that share a positive
-    with them, by text, or that belong to their groups, are left out of training, in all sources.
+    The queries of the groups with the smallest hashes are held out, with all their rows; a query without a group is one
+    by itself. Rows of other queries that share a positive with them, by text, or that belong to their groups, are left
+    out of training, in all sources.
 
     Of several sources, queries are held out of the first. Both parts are in the order of `rows`; the second is None
     where no query is held out.
 
     Raises:
-        UserError: more than half of the queries are asked for, nothing would remain, or the rows are a stream.
+        UserError: more than half of the queries would leave training, nothing would remain, or the rows are a stream.
     """
     if config.queries == 0:
         return rows, None
@@ -98,20 +121,14 @@ def hold_out(rows: RowsT, config: DevConfig, groups: Mapping[int, int] | None = 
             "streaming"
         )
     queries, positives = text_keys(first, "query"), text_keys(first, "positive")
-    distinct = np.unique(queries)
-    if config.queries > len(distinct) // 2:
-        raise UserError(
-            f"{asked} the data set has {len(distinct)} different queries and at most half of them may be held out; set "
-            f"it to {len(distinct) // 2} or lower, or build a larger data set"
-        )
-    held = np.isin(queries, distinct[: config.queries])
-    chosen, answers = np.unique(queries[held]), np.unique(positives[held])
-    chosen = np.union1d(chosen, _of_their_groups(chosen, groups or {}))
+    chosen, leaving = _in_order(np.unique(queries), groups or {}, config)
+    held = np.isin(queries, chosen)
+    answers = np.unique(positives[held])
     kept, left_out = {}, -int(held.sum())
     for name, source in sources.items():
         if source is not first:
             queries, positives = text_keys(source, "query"), text_keys(source, "positive")
-        ours = np.isin(queries, chosen) | np.isin(positives, answers)
+        ours = np.isin(queries, leaving) | np.isin(positives, answers)
         kept[name] = source.select(np.flatnonzero(~ours))
         left_out += int(ours.sum())
         if not len(kept[name]):

@@ -52,7 +52,7 @@ class Training(NamedTuple):
     sources: list[dict[str, Any]]
     columns: dict[str, list[str]]
     arguments: dict[str, Any]
-    groups: Mapping[int, int] = {}
+    groups: Mapping[int, set[int]] = {}
 
     def summary(self) -> str:
         """One line for the log."""
@@ -92,7 +92,7 @@ def load(config: TrainRecipe, source: Source, also: Sequence[Source | Table] | N
         raise UserError("recipe: trainer.multi_dataset_batch_sampler: the shares decide whose turn it is; leave it out")
     if config.streaming:
         return _streamed(config, ingredients)
-    groups = groups_of(source) if config.dev.queries else {}
+    groups = groups_of(each.source for each in ingredients) if config.dev.queries else {}
     return _in_memory(config, ingredients)._replace(groups=groups)
 
 
