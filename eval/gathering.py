@@ -131,7 +131,7 @@ def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -
     given = [run.arm for run in plan.runs() if not plan.trains(run)]
     root = plan.config.folder() / "results"
     found = [read_scores(Key.of(result).folder(root)) for result in bm25([task], root)] if plan.config.baselines else []
-    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {})
+    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {}, task.is_generated)
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:

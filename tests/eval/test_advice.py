@@ -33,7 +33,7 @@ def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, **lift):
         runs[arm] = {seed: scores(level + mean + taste - taste.mean() + 0.001 * seed) for seed in range(seeds)}
     words = {f"q{n}": n / queries for n in range(queries)} if overlap else {}
     return Measured(
-        "own", "sha256:1", runs, (), words, scores(level + 0.3 * np.arange(queries) / queries) if words else {}
+        "own", "sha256:1", runs, (), words, scores(level + 0.3 * np.arange(queries) / queries) if words else {}, True
     )
 
 
