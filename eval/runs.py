@@ -73,7 +73,7 @@ def stage(log: Path) -> str:
     if not said or not length or not said[-1][0]:
         return said[-1][1] if said else ""
     steps = int(length[2].replace(",", ""))
-    return f"step {round(steps * float(said[-1][0]) / float(length[1])):,} of {steps:,}"
+    return f"step {round(steps * float(said[-1][0]) / float(length[1].replace(',', ''))):,} of {steps:,}"
 
 
 def stop(*_: Any) -> None:
