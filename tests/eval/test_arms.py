@@ -124,7 +124,8 @@ def test_the_exam_of_a_build_is_a_task_that_nothing_was_trained_on(build_animals
 
 
 def test_an_arm_has_a_data_set_of_its_own():
-    arms = {"a": {"dataset": "own/data", "revision": "v2.0.0"}, "b": {"kind": "none"}}
+    arms = {"a": {"dataset": "own/data", "revision": "v2.0.0"}, "b": {"kind": "none"}, "c": {"revision": "v3.0.0"}}
     config = CompareRecipe("t", "d", "x.toml", revision="v1.0.0", arms=arms)
     assert (config.data_of("a"), config.data_of("b")) == (("own/data", "v2.0.0"), ("d", "v1.0.0"))
+    assert config.data_of("c") == ("d", "v3.0.0")
     assert msgspec.structs.replace(config, arms=("bm25",)).arm("bm25") == {"kind": "bm25"}
