@@ -93,7 +93,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         exam=exam.name if exam else "",
         outside=_outside(plan, records) if exam else {},
         query_seconds=(account.seconds or {}).get("exam", 0.0) / len(exam.queries()) if exam else 0.0,
-        seed_seconds=plan.seconds_of_one() * len(by_arm) / config.jobs,
+        seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
 
 
@@ -109,8 +109,9 @@ def _outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, s
 def model_to_take(plan: Plan, comparison: Comparison) -> str:
     """Puts the recommended model, of the first seed, into the folder `model`; a line that says what lies there."""
     verdict, folder = recommended(comparison), plan.config.folder() / "model"
-    if folder.exists() and not (folder / "run.json").exists():
-        raise UserError(f"{folder}: not a model of a comparison; move it away and run again")
+    record, taken = folder / "run.json", plan.config.folder() / "runs" / "model.json"
+    if folder.exists() and not (record.exists() and taken.exists() and record.read_bytes() == taken.read_bytes()):
+        raise UserError(f"{folder}: not the copy that this comparison put there; move it away and run again")
     run = plan.runs_of(verdict.first)[0] if verdict else Run(BASE, 0)
     if not plan.trains(run):
         if not folder.exists():
@@ -120,6 +121,8 @@ def model_to_take(plan: Plan, comparison: Comparison) -> str:
     partial = partial_folder(folder)
     shutil.copytree(plan.model(run), partial, dirs_exist_ok=True)
     put_in_place(partial, folder)
+    taken.parent.mkdir(exist_ok=True)
+    shutil.copyfile(record, taken)  # by which the copy is known again, whatever is trained in its place
     return f"to take   {folder} (arm {run.arm}, seed {run.seed})"
 
 

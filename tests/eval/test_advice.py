@@ -128,5 +128,8 @@ def test_the_model_to_take_lies_under_one_name(tmp_path):
     assert model_to_take(plan, neither) == "to take   base"
     assert not (tmp_path / "model").exists()
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="model: not a model of a comparison; move it away"):
-        model_to_take(plan, better)
+    (tmp_path / "model" / "run.json").write_text("of a training of one's own")
+    for found in (better, neither):
+        with pytest.raises(UserError, match="model: not the copy that this comparison put there; move it away"):
+            model_to_take(plan, found)
+    assert (tmp_path / "model" / "run.json").read_text() == "of a training of one's own"
