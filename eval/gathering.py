@@ -9,6 +9,7 @@ from eval.measure.encoding import Encoding, base_encoding, resolve_precision
 from eval.measure.results import Key, read_result, read_scores
 from eval.measure.search import key_of
 from eval.measure.tasks import Task
+from eval.outside import outside
 from eval.plan import Plan, Run
 from eval.recipe import CompareRecipe
 from eval.report import cards, dataset, trainings
@@ -91,19 +92,10 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         examples={arm: rows for arm, rows in examples.items() if rows},
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
         exam=exam.name if exam else "",
-        outside=_outside(plan, records) if exam else {},
-        query_seconds=(account.seconds or {}).get("exam", 0.0) / len(exam.queries()) if exam else 0.0,
+        outside=outside(plan, records) if exam else {},
+        **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
-
-
-def _outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, str]:
-    """The arms that do not start from the comparison's base -> why: a generated exam was not validated for them."""
-    base, found = resolve_model(plan.base).revision, {}
-    for run, record in records.items():
-        if record is None or record.base.revision != base:
-            found[run.arm] = "its training is not known" if record is None else f"its base is {record.base.name}"
-    return found
 
 
 def model_to_take(plan: Plan, comparison: Comparison) -> str:

@@ -168,7 +168,7 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
         ) from None
     fingerprint = sha256_json(
         {
-            "dataset": _data(config.dataset, config.revision),
+            "dataset": data_identity(config.dataset, config.revision),
             "training": text,
             "precision": resolve_precision(config.precision),
             "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
@@ -176,7 +176,7 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
         }
     )
     own = {
-        arm: sha256_json([fingerprint, config.arm(arm), _model(config, arm) or _data(*config.data_of(arm))])
+        arm: sha256_json([fingerprint, config.arm(arm), _model(config, arm) or data_identity(*config.data_of(arm))])
         for arm in config.arms
         if config.arm(arm) != {"kind": arm}
     }
@@ -184,8 +184,12 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
     return Plan(config, training, base, reading, fingerprint, fresh, own)
 
 
-def _data(dataset: str, revision: str | None) -> str:
-    """What stands for a data set in a fingerprint."""
+def data_identity(dataset: str, revision: str | None) -> str:
+    """What stands for a data set in a fingerprint: the SHA-256 of its manifest, or its commit.
+
+    Raises:
+        UserError: its tag has moved, or the Hub refuses.
+    """
     if (manifest := Path(dataset) / "manifest.json").exists():
         return sha256_file(manifest)
     if Path(dataset).is_dir() or revision is None:  # training says what is wrong, or reads plain files

@@ -142,7 +142,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         exam: the task that a build generated; empty where there is none.
         outside: arms that such an exam was not validated for -> why.
         seed_seconds: that one more seed of all arms takes, by the runs that finished; 0 for not known.
-        query_seconds: that one more query of the exam took to build; 0 for not known.
+        query_seconds: that one more query of the exam took to build, and `query_money` in `currency`; 0 for not known.
         tokens_of_a_row: arm -> tokens that the model reads of a typical row.
         costs: of each arm.
         tables: by task; the last one speaks for all.
@@ -176,3 +176,5 @@ class Comparison(Struct, frozen=True, kw_only=True):
     outside: dict[str, str] = {}
     seed_seconds: float = 0.0
     query_seconds: float = 0.0
+    query_money: float = 0.0
+    currency: str = ""
