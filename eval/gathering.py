@@ -18,7 +18,7 @@ from eval.report.files import write_comparison
 from eval.report.queries import task_queries
 from eval.report.terminal import comparison_text
 from eval.statistics.tables import Measured, tables
-from foils.comparison import Comparison, RecipeText, TaskQueries
+from foils.comparison import VERSION, Comparison, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.folders import partial_folder, put_in_place
@@ -68,6 +68,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     by_task = [_measured(plan, folders, task) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
     return Comparison(
+        version=VERSION,
         name=config.name,
         recipe=recipe,
         dataset=config.dataset,

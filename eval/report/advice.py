@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from eval.statistics.differences import needed, rounded
-from foils.comparison import Comparison
+from foils.comparison import VERSION, Comparison
 from foils.metrics import MAIN_METRIC
 from foils.verdicts import BASE, Estimate, Half, Verdict
 from foils.words import duration, listed, three_digits
@@ -48,7 +48,8 @@ def recommendation(comparison: Comparison) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """What a reader should be wary of, a sentence each."""
-    return [*_saturated(comparison), *_turned(comparison), *_outsiders(comparison), *_uncontrolled(comparison)]
+    parts = _earlier, _saturated, _turned, _outsiders, _uncontrolled
+    return [sentence for part in parts for sentence in part(comparison)]
 
 
 def _why_keep(comparison: Comparison) -> str:
@@ -102,6 +103,14 @@ def _decider(comparison: Comparison, found: Estimate, pairs: int) -> str:
 
 def _time(seconds: float) -> str:
     return f", about {duration(seconds)}," if seconds else ""
+
+
+def _earlier(comparison: Comparison) -> Iterator[str]:
+    if comparison.version < VERSION:
+        yield (
+            "An earlier version wrote this record: its verdicts are corrected over all pairs together, and what the "
+            "arms share was kept in another form and is left out here; run eval.compare again."
+        )
 
 
 def _saturated(comparison: Comparison) -> Iterator[str]:

@@ -12,7 +12,7 @@ from eval.recipe import CompareRecipe
 from eval.report.advice import recommendation, recommended, warnings
 from eval.report.terminal import comparison_text
 from eval.statistics.tables import Measured, tables
-from foils.comparison import Comparison, Pairing, RecipeText
+from foils.comparison import VERSION, Comparison, Pairing, RecipeText
 from foils.errors import UserError
 from foils.verdicts import BASE
 
@@ -38,7 +38,14 @@ def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, by_seed=0.
 
 
 def comparison(task, **more):
-    about = {"name": "t", "recipe": RecipeText(""), "base": "b", "base_name": "mini", "precision": "fp32"}
+    about = {
+        "version": VERSION,
+        "name": "t",
+        "recipe": RecipeText(""),
+        "base": "b",
+        "base_name": "mini",
+        "precision": "fp32",
+    }
     empty = {"drift_of_base": None, "tokens_of_a_row": {}, "costs": [], "packages": {}}
     arms = tuple(arm for arm in task.runs if arm != BASE)
     seeds = tuple(range(len(task.runs[arms[0]])))
