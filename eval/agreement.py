@@ -121,7 +121,8 @@ def agreement(exam: Floats, judged: Floats, doubted: Flags | None = None) -> Agr
 def doubtful(exam: Floats, overlaps: Floats) -> Flags:
     """Pairs that comparisons leave undecided: certain on one half of the queries, the other way round on the other.
 
-    The halves are of the queries that share fewest words with their passages and of those that share most.
+    The halves are of the queries that share fewest words with their passages and of those that share most. This comes
+    close to the rule of `eval.statistics.tables`, which corrects for all pairs and breaks ties by id.
 
     Args:
         exam: `(n_systems, n_queries)`.

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eval.plan import Plan
-from eval.runs import last_error
+from eval.runs import why_failed
 from foils.errors import UserError
 from foils.kinds import NO_NEGATIVES, parse
 from foils.loading import check_retriever
@@ -53,7 +53,9 @@ def _problem(plan: Plan, arm: str) -> str | None:
         return None
     command = [*plan.training_command(missing[0]), "--preflight"]
     looked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return None if looked.returncode == 0 else last_error(looked.stderr, looked.returncode).removeprefix("error: ")
+    if looked.returncode == 0:
+        return None
+    return why_failed("its pre-flight", looked.stderr, looked.returncode).removeprefix("error: ")
 
 
 def _check_keys(arm: str, own: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ from eval.measure.encoding import Encoding, base_encoding, resolve_precision
 from eval.measure.results import Key, read_result, read_scores
 from eval.measure.search import key_of
 from eval.measure.tasks import Task
+from eval.outside import outside
 from eval.plan import Plan, Run
 from eval.recipe import CompareRecipe
 from eval.report import cards, dataset, trainings
@@ -17,7 +18,7 @@ from eval.report.files import write_comparison
 from eval.report.queries import task_queries
 from eval.report.terminal import comparison_text
 from eval.statistics.tables import Measured, tables
-from foils.comparison import Comparison, RecipeText, TaskQueries
+from foils.comparison import VERSION, Comparison, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.folders import partial_folder, put_in_place
@@ -67,6 +68,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     by_task = [_measured(plan, folders, task) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
     return Comparison(
+        version=VERSION,
         name=config.name,
         recipe=recipe,
         dataset=config.dataset,
@@ -91,26 +93,18 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         examples={arm: rows for arm, rows in examples.items() if rows},
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
         exam=exam.name if exam else "",
-        outside=_outside(plan, records) if exam else {},
-        query_seconds=(account.seconds or {}).get("exam", 0.0) / len(exam.queries()) if exam else 0.0,
-        seed_seconds=plan.seconds_of_one() * len(by_arm) / config.jobs,
+        outside=outside(plan, records) if exam else {},
+        **(dataset.of_a_query(account) if exam else {}),
+        seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
-
-
-def _outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, str]:
-    """The arms that do not start from the comparison's base -> why: a generated exam was not validated for them."""
-    base, found = resolve_model(plan.base).revision, {}
-    for run, record in records.items():
-        if record is None or record.base.revision != base:
-            found[run.arm] = "its training is not known" if record is None else f"its base is {record.base.name}"
-    return found
 
 
 def model_to_take(plan: Plan, comparison: Comparison) -> str:
     """Puts the recommended model, of the first seed, into the folder `model`; a line that says what lies there."""
     verdict, folder = recommended(comparison), plan.config.folder() / "model"
-    if folder.exists() and not (folder / "run.json").exists():
-        raise UserError(f"{folder}: not a model of a comparison; move it away and run again")
+    record, taken = folder / "run.json", plan.config.folder() / "runs" / "model.json"
+    if folder.exists() and not (record.exists() and taken.exists() and record.read_bytes() == taken.read_bytes()):
+        raise UserError(f"{folder}: not the copy that this comparison put there; move it away and run again")
     run = plan.runs_of(verdict.first)[0] if verdict else Run(BASE, 0)
     if not plan.trains(run):
         if not folder.exists():
@@ -120,6 +114,8 @@ def model_to_take(plan: Plan, comparison: Comparison) -> str:
     partial = partial_folder(folder)
     shutil.copytree(plan.model(run), partial, dirs_exist_ok=True)
     put_in_place(partial, folder)
+    taken.parent.mkdir(exist_ok=True)
+    shutil.copyfile(record, taken)  # by which the copy is known again, whatever is trained in its place
     return f"to take   {folder} (arm {run.arm}, seed {run.seed})"
 
 
@@ -131,7 +127,7 @@ def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -
     given = [run.arm for run in plan.runs() if not plan.trains(run)]
     root = plan.config.folder() / "results"
     found = [read_scores(Key.of(result).folder(root)) for result in bm25([task], root)] if plan.config.baselines else []
-    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {})
+    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {}, task.is_generated)
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:

@@ -15,6 +15,7 @@ from eval.measure.tasks import Task
 from eval.recipe import CompareRecipe, EvalRecipe
 from foils.errors import UserError
 from foils.hub import pin
+from foils.models import resolve_model
 from foils.provenance import sha256_file, sha256_json
 from foils.recipe import as_overrides
 from foils.records import read_record
@@ -110,9 +111,9 @@ class Plan(NamedTuple):
         """The runs of an arm."""
         return [Run(arm, seed) for seed in (self.config.seeds if self.trains(Run(arm, 0)) else (0,))]
 
-    def seconds_of_one(self) -> float:
-        """The seconds of a run, mean over those that finished; 0 where none has or their time is not known."""
-        stamps = [self.finished(run) for run in self.runs()]
+    def seconds_of_one(self, runs: Iterable[Run]) -> float:
+        """The seconds of one of some runs, mean over those that finished; 0 where none has or no time is known."""
+        stamps = [self.finished(run) for run in runs]
         seconds = [stamp.seconds for stamp in stamps if stamp is not None and stamp.seconds]
         return sum(seconds) / len(seconds) if seconds else 0.0
 
@@ -167,7 +168,7 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
         ) from None
     fingerprint = sha256_json(
         {
-            "dataset": _data(config.dataset, config.revision),
+            "dataset": data_identity(config.dataset, config.revision),
             "training": text,
             "precision": resolve_precision(config.precision),
             "tasks": [(task.name, task.revision, task.ignores_identical_ids) for task in tasks],
@@ -175,7 +176,7 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
         }
     )
     own = {
-        arm: sha256_json([fingerprint, config.arm(arm), _data(*config.data_of(arm))])
+        arm: sha256_json([fingerprint, config.arm(arm), _model(config, arm) or data_identity(*config.data_of(arm))])
         for arm in config.arms
         if config.arm(arm) != {"kind": arm}
     }
@@ -183,8 +184,12 @@ def make_plan(config: CompareRecipe, training: str, tasks: Sequence[Task], *, fr
     return Plan(config, training, base, reading, fingerprint, fresh, own)
 
 
-def _data(dataset: str, revision: str | None) -> str:
-    """What stands for a data set in a fingerprint."""
+def data_identity(dataset: str, revision: str | None) -> str:
+    """What stands for a data set in a fingerprint: the SHA-256 of its manifest, or its commit.
+
+    Raises:
+        UserError: its tag has moved, or the Hub refuses.
+    """
     if (manifest := Path(dataset) / "manifest.json").exists():
         return sha256_file(manifest)
     if Path(dataset).is_dir() or revision is None:  # training says what is wrong, or reads plain files
@@ -192,10 +197,19 @@ def _data(dataset: str, revision: str | None) -> str:
     return pin(dataset, revision, "dataset")  # the tag is looked up once, so that all arms train on the same commit
 
 
+def _model(config: CompareRecipe, arm: str) -> str | None:
+    """What stands for a model that was trained elsewhere in a fingerprint; None for an arm that is trained here."""
+    reference = str(config.arm(arm).get("model", ""))
+    try:
+        return resolve_model(reference).identity if reference else None
+    except UserError:  # `check_arms` says what is wrong
+        return reference
+
+
 def forecast(plan: Plan) -> str:
     """How many runs of a comparison are done and to do, and how long that takes by those that finished."""
     stamps = [plan.finished(run) for run in (Run(BASE, 0), *plan.runs())]
-    left, one = stamps.count(None), plan.seconds_of_one()
+    left, one = stamps.count(None), plan.seconds_of_one(plan.runs())
     line = f"{plan.base}: {len(stamps)} runs, the base's among them: {len(stamps) - left} done, {left} to do"
     if not left or not one:
         return f"{line}; how long one takes is known after the first" if left else line

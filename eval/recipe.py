@@ -137,7 +137,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     def data_of(self, name: str) -> tuple[str, str | None]:
         """The data set of an arm and its revision."""
         own = self.arm(name)
-        return (own["dataset"], own.get("revision")) if "dataset" in own else (self.dataset, self.revision)
+        return own.get("dataset", self.dataset), own.get("revision", None if "dataset" in own else self.revision)
 
     def by_base(self) -> dict[str, "CompareRecipe"]:
         """Training recipe -> the comparison on its base; of several, each in a folder named as its training recipe.

@@ -62,7 +62,7 @@ def execute(plan: Plan, runs: Sequence[Run], jobs: int) -> dict[Run, str]:
 def _doing(plan: Plan, running: Sequence[Run], left: int) -> str:
     """The runs at work with what their logs say last, and how long all that are left take by those that finished."""
     parts = [f"{run.name} {stage(plan.file(run, 'log'))}".rstrip() for run in sorted(running)]
-    one = plan.seconds_of_one()
+    one = plan.seconds_of_one(plan.runs())
     return ", ".join(parts) + (f"; about {duration(one * -(-left // plan.config.jobs))} left" if one and left else "")
 
 
@@ -73,7 +73,7 @@ def stage(log: Path) -> str:
     if not said or not length or not said[-1][0]:
         return said[-1][1] if said else ""
     steps = int(length[2].replace(",", ""))
-    return f"step {round(steps * float(said[-1][0]) / float(length[1])):,} of {steps:,}"
+    return f"step {round(steps * float(said[-1][0]) / float(length[1].replace(',', ''))):,} of {steps:,}"
 
 
 def stop(*_: Any) -> None:
@@ -107,18 +107,17 @@ def _make(plan: Plan, run: Run, threads: int) -> str | None:
             finished = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
             )
-            if finished.returncode < 0:
-                return f"{run.name} was ended by signal {-finished.returncode}"
             if finished.returncode != 0:
-                said = last_error(file.read_text("utf-8", errors="replace"), finished.returncode)
-                return said or f"{run.name} ended with exit code {finished.returncode}"
+                return why_failed(run.name, file.read_text("utf-8", errors="replace"), finished.returncode)
     stamp = Stamp(plan.own.get(run.arm, plan.fingerprint), round(perf_counter() - started, 1))
     plan.file(run, "json").write_bytes(msgspec.json.encode(stamp) + b"\n")
     return None
 
 
-def last_error(log: str, code: int) -> str:
+def why_failed(name: str, log: str, code: int) -> str:
     """The error that a process ended with, or else the last line that it printed, such as a traceback's."""
+    if code < 0:
+        return f"{name} was ended by signal {-code}"
     lines = [line.rpartition("\r")[2].strip() for line in log.strip().split("\n")]
     errors = [line for line in lines if line.startswith("error: ")] if code == EXIT_BAD_INPUT else []
-    return [*lines, *errors][-1]
+    return [*lines, *errors][-1] or f"{name} ended with exit code {code}"

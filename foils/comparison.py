@@ -5,6 +5,9 @@ from msgspec import Struct
 from foils.records import Drift
 from foils.verdicts import Table
 
+VERSION = 2
+"""Of the record: since 2, verdicts beside the base are a family of their own, and it is kept what pairs share."""
+
 
 class Pairing(Struct, frozen=True):
     """What two arms share and differ in, by the records of their trainings.
@@ -142,7 +145,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
         exam: the task that a build generated; empty where there is none.
         outside: arms that such an exam was not validated for -> why.
         seed_seconds: that one more seed of all arms takes, by the runs that finished; 0 for not known.
-        query_seconds: that one more query of the exam took to build; 0 for not known.
+        query_seconds: that one more query of the exam took to build, and `query_money` in `currency`; 0 for not known.
+        version: `VERSION` of what wrote it; 1 where it does not say.
         tokens_of_a_row: arm -> tokens that the model reads of a typical row.
         costs: of each arm.
         tables: by task; the last one speaks for all.
@@ -176,3 +180,6 @@ class Comparison(Struct, frozen=True, kw_only=True):
     outside: dict[str, str] = {}
     seed_seconds: float = 0.0
     query_seconds: float = 0.0
+    query_money: float = 0.0
+    currency: str = ""
+    version: int = 1

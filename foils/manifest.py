@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from foils.errors import UserError
@@ -63,48 +64,6 @@ class Exam(Struct, frozen=True):
     words: int
 
 
-class Manifest(Struct, frozen=True):
-    """`manifest.json` as comparisons read it.
-
-    Attributes:
-        configs: of the data set.
-        usage: stage -> what it asked of an LLM; None in a manifest of other hands.
-        settings: the recipe with its defaults.
-        prices: of the LLM; None where they are not known.
-        funnel: step -> rows that were left.
-        audit: name of an audit -> what it found.
-        exam: None where the data set holds none.
-    """
-
-    configs: dict[str, ConfigEntry] = {}
-    usage: dict[str, Usage] | None = None
-    settings: dict[str, Any] = {}
-    prices: dict[str, Any] | None = None
-    funnel: dict[str, int] = {}
-    audit: dict[str, Any] = {}
-    exam: Exam | None = None
-
-    def training_configs(self) -> list[str]:
-        """The configurations that a trainer takes as they are."""
-        return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]
-
-
-def read_manifest(dataset: str, revision: str | None) -> Manifest | None:
-    """The manifest of a data set, in a folder or on the Hub; None where it has none.
-
-    Raises:
-        UserError: there is no such data set, its manifest is broken, or the Hub refuses.
-    """
-    folder = Path(dataset)
-    if not folder.is_dir():
-        if dataset.count("/") != 1 or dataset.startswith((".", "/")):
-            raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
-        if revision is None:
-            raise UserError(f'dataset {dataset}: a Hub data set needs its revision, such as revision = "v1.0.0"')
-        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json", "README.md"])
-    return read_record(folder / "manifest.json", Manifest, "build the data set again")
-
-
 class CorpusInput(Struct, frozen=True):
     """The corpus that a build read: its source at a revision, and the SHA-256 of its passages."""
 
@@ -125,6 +84,58 @@ class Inputs(Struct, frozen=True):
     corpus: CorpusInput
     prompts: dict[str, str]
     llm: LlmInput
+
+
+class Manifest(Struct, frozen=True):
+    """`manifest.json` as comparisons read it.
+
+    Attributes:
+        configs: of the data set.
+        usage: stage -> what it asked of an LLM; None in a manifest of other hands.
+        settings: the recipe with its defaults.
+        prices: of the LLM; None where they are not known.
+        funnel: step -> rows that were left.
+        audit: name of an audit -> what it found.
+        exam: None where the data set holds none.
+        inputs: what the build started from.
+    """
+
+    configs: dict[str, ConfigEntry] = {}
+    usage: dict[str, Usage] | None = None
+    settings: dict[str, Any] = {}
+    prices: dict[str, Any] | None = None
+    funnel: dict[str, int] = {}
+    audit: dict[str, Any] = {}
+    exam: Exam | None = None
+    inputs: Any = None
+
+    @property
+    def corpus(self) -> str:
+        """SHA-256 of the corpus that the build read; empty where nothing says it."""
+        try:
+            return msgspec.convert(self.inputs, Inputs, from_attributes=True).corpus.sha256
+        except msgspec.ValidationError:
+            return ""
+
+    def training_configs(self) -> list[str]:
+        """The configurations that a trainer takes as they are."""
+        return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]
+
+
+def read_manifest(dataset: str, revision: str | None) -> Manifest | None:
+    """The manifest of a data set, in a folder or on the Hub; None where it has none.
+
+    Raises:
+        UserError: there is no such data set, its manifest is broken, or the Hub refuses.
+    """
+    folder = Path(dataset)
+    if not folder.is_dir():
+        if dataset.count("/") != 1 or dataset.startswith((".", "/")):
+            raise UserError(f"dataset {dataset}: no such folder; wanted a data set's folder or a Hub id (owner/name)")
+        if revision is None:
+            raise UserError(f'dataset {dataset}: a Hub data set needs its revision, such as revision = "v1.0.0"')
+        folder = download(dataset, pin(dataset, revision, "dataset"), "dataset", ["manifest.json", "README.md"])
+    return read_record(folder / "manifest.json", Manifest, "build the data set again")
 
 
 class StatedRecipe(Struct, frozen=True):

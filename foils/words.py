@@ -60,3 +60,12 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def three_digits(amount: float) -> str:
+    """An amount to three digits, the whole number where there are more.
+
+    >>> three_digits(1512.3), three_digits(15.123), three_digits(0.01512)
+    ('1,512', '15.1', '0.0151')
+    """
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"  # noqa: PLR2004

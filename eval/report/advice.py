@@ -1,16 +1,17 @@
 """What to do after a comparison: the model to take, what would decide more, and what a reader should be wary of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from eval.statistics.differences import needed, rounded
-from foils.comparison import Comparison
+from foils.comparison import VERSION, Comparison
 from foils.metrics import MAIN_METRIC
 from foils.verdicts import BASE, Estimate, Half, Verdict
-from foils.words import duration, listed
+from foils.words import duration, listed, three_digits
 
 SATURATED = 0.95
 """The base's nDCG@10 above which differences can hardly show."""
-_MORE_SEEDS = 2
+_MORE_SEEDS, _MOST_SEEDS = 2, 20
+"""Seeds that are advised where one was trained, and beyond which more of them are not advice."""
 
 
 def recommended(comparison: Comparison) -> Verdict | None:
@@ -47,7 +48,8 @@ def recommendation(comparison: Comparison) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """What a reader should be wary of, a sentence each."""
-    return [*_saturated(comparison), *_turned(comparison), *_outsiders(comparison), *_uncontrolled(comparison)]
+    parts = _earlier, _saturated, _turned, _outsiders, _uncontrolled
+    return [sentence for part in parts for sentence in part(comparison)]
 
 
 def _why_keep(comparison: Comparison) -> str:
@@ -59,35 +61,56 @@ def _why_keep(comparison: Comparison) -> str:
     open_arms = [found for found in beside if found.word == "undecided" and not found.turned]
     if small:
         best = max(small, key=lambda found: found.estimate.mean)
-        why = f"`{best.first}` is better, but by less than {comparison.margin:g} ({best.estimate.mean:+.4f})"
+        why = f"`{best.first}` is {best.said}, but by less than {comparison.margin:g} ({best.estimate.mean:+.4f})"
     elif beside and all(found.word == "worse" for found in beside):
-        worse = listed([f"`{found.first}` ({found.estimate.mean:+.3f})" for found in beside])
-        why = f"certainly worse: {worse}"
+        word = "worse in this training" if any(found.estimate.seeds == 1 for found in beside) else "certainly worse"
+        why = f"{_arms(beside)} {'are' if len(beside) > 1 else 'is'} {word}"
     else:
         why = f"nothing {'that the exam was validated for ' if comparison.outside else ''}is certainly better"
+    if alike := [found for found in beside if found.word == "equivalent"]:
+        why += f"; equivalent within {comparison.margin:g}: {_arms(alike)}"
     if turned:
         why += f"; the order of {listed([f'`{arm}`' for arm in turned])} and the base depends on the queries' wording"
     if not open_arms:
         return why
     best = max(open_arms, key=lambda found: found.estimate.mean)
     decider = _decider(comparison, best.estimate, len(family))
-    return f"{why}; {decider} would decide `{best.first}` ({best.estimate.mean:+.3f} so far)"
+    takes = f"{decider} would" if decider else f"it takes more than {_MOST_SEEDS} more seeds to"
+    here = " as it was trained here" if best.estimate.seeds == 1 else ""
+    return f"{why}; {takes} decide `{best.first}`{here} ({best.estimate.mean:+.3f} so far)"
+
+
+def _arms(some: Sequence[Verdict]) -> str:
+    """Arms with their differences."""
+    return listed([f"`{found.first}` ({found.estimate.mean:+.3f})" for found in some])
 
 
 def _decider(comparison: Comparison, found: Estimate, pairs: int) -> str:
-    """The queries and seeds that would decide a difference, and their time where it is known."""
-    ways = []
+    """The queries and seeds that would decide a difference, with known time and money; empty where none does."""
+    ways, asked = [], "exam queries" if comparison.exam == comparison.tables[-1].task else "queries"
     for queries, seeds in needed(found, comparison.margin, pairs)[0]:
-        more = ((queries - found.queries, "queries"), (seeds - found.seeds, "seeds"))
+        more = ((queries - found.queries, asked), (seeds - found.seeds, "seeds"))
+        if more[1][0] > _MOST_SEEDS:
+            continue
         took = more[0][0] * comparison.query_seconds + more[1][0] * comparison.seed_seconds
         is_known = comparison.query_seconds or not more[0][0]
         counts = " and ".join(f"about {rounded(count):,} more {what}" for count, what in more if count)
-        ways.append(counts + (_time(took) if is_known else ""))
+        money = more[0][0] * comparison.query_money
+        price = f" for about {three_digits(money)} {comparison.currency}" if money else ""
+        ways.append(counts + price + (_time(took) if is_known else ""))
     return " or ".join(ways)
 
 
 def _time(seconds: float) -> str:
     return f", about {duration(seconds)}," if seconds else ""
+
+
+def _earlier(comparison: Comparison) -> Iterator[str]:
+    if comparison.version < VERSION:
+        yield (
+            "An earlier version wrote this record: its verdicts are corrected over all pairs together, and what the "
+            "arms share was kept in another form and is left out here; run eval.compare again."
+        )
 
 
 def _saturated(comparison: Comparison) -> Iterator[str]:

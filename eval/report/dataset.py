@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 from msgspec import Struct
 
 from foils.comparison import Cost, Example
 from foils.kinds import NO_NEGATIVES, kinds_of
-from foils.manifest import Manifest, read_manifest
+from foils.manifest import Manifest, Usage, read_manifest
 from foils.records import RunRecord, read_record
 from foils.words import shortened
 
@@ -75,6 +75,21 @@ def cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
         training_seconds=sum(record.seconds for record in trainings) / len(trainings),
         peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
     )
+
+
+def of_a_query(account: Account) -> dict[str, Any]:
+    """What a query of the exam took that an LLM wrote: seconds, and money where prices are known."""
+    manifest, usage = account.manifest, (account.manifest.usage or {}).get("exam", Usage(0, 0, 0))
+    if manifest.exam is None or manifest.exam.llm is None:
+        return {}
+    # Answers that were there already took their time when they were given.
+    seconds = max((account.seconds or {}).get("exam", 0.0), usage.busy_seconds)
+    queries = manifest.exam.queries
+    return {
+        "query_seconds": seconds / queries,
+        "query_money": (usage.money or 0.0) / queries,
+        "currency": (manifest.prices or {}).get("currency", ""),
+    }
 
 
 def _build_seconds(kind: str, kinds: Sequence[str], account: Account) -> float | None:

@@ -79,9 +79,9 @@ def _of_task(found: Table, comparison: Comparison) -> list[str]:
         [row.arm, words.get(row.arm, ""), *difference_cells(row), *(f"{row.metrics[name]:.4f}" for name in METRICS)]
         for row in found.rows
     ]
-    trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, " if comparison.costs else ""
     lines = [
-        f"{found.task}: {found.queries} queries, {trained}, encoded in {comparison.precision}",
+        f"{found.task}: {found.queries} queries, {trained}encoded in {comparison.precision}",
         *table([header, *body], left=(0, 1)),
     ]
     decided = [verdict.text for verdict in found.verdicts if verdict.word != "undecided"]

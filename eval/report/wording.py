@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from eval.report.advice import recommendation, warnings
 from foils.comparison import Comparison, Cost
 from foils.verdicts import BASE, Row, Table, Verdict
+from foils.words import three_digits
 
 COST_COLUMNS = (
     "arm", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
@@ -53,14 +54,12 @@ def shares(comparison: Comparison) -> list[list[str]]:
 
 def what_intervals_mean(comparison: Comparison) -> str:
     """What a reader must know of intervals and verdicts."""
-    several = len(comparison.seeds) > 1
-    spoken = (
-        "other queries of this kind and other trainings" if several else "other queries of this kind, not other seeds"
-    )
+    seeds = max((found.estimate.seeds for found in comparison.tables[-1].verdicts), default=0)
+    more = " and other trainings" if seeds > 1 else ", not other seeds" if seeds else ""
     return (
-        f"Intervals speak of {spoken}; none speaks of another corpus or base. Verdicts: 5 % over all arms beside the "
-        "base, and 5 % over all pairs among arms (Holm), each table for itself; equivalent: certainly less than "
-        f"{comparison.margin:g} apart."
+        f"Intervals speak of other queries of this kind{more}; none speaks of another corpus or base. Verdicts: 5 % "
+        "over all arms beside the base, and 5 % over all pairs among arms (Holm), each table for itself; equivalent: "
+        f"certainly less than {comparison.margin:g} apart."
     )
 
 
@@ -89,7 +88,7 @@ def cost_cells(cost: Cost, table: Table) -> list[str]:
         _DASH if build is None else f"{build:,.1f}",
         f"{cost.training_seconds:,.0f}",
         _DASH if cost.peak_memory_mib is None else f"{cost.peak_memory_mib / 1024:.1f} GiB",
-        _DASH if spent is None or gain <= 0 else f"{_three_digits(spent / (100 * gain))} {unit}",
+        _DASH if spent is None or gain <= 0 else f"{three_digits(spent / (100 * gain))} {unit}",
     ]
 
 
@@ -110,15 +109,6 @@ def _among(pairs: Sequence[Verdict]) -> str:
         return f"{sentence}."
     smallest = sorted(found.estimate.smallest for found in pairs)[len(pairs) // 2]
     return f"{sentence}; a typical pair had to differ by {smallest:.4f} to be found with a power of 80 %."
-
-
-def _three_digits(amount: float) -> str:
-    """An amount to three digits, the whole number where there are more.
-
-    >>> _three_digits(1512.3), _three_digits(15.123), _three_digits(0.01512)
-    ('1,512', '15.1', '0.0151')
-    """
-    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"  # noqa: PLR2004
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ class Measured(NamedTuple):
         given: arms that were not trained here, whose one run is the model itself.
         overlap: query -> share of its content words that stand in its passage; empty for not known.
         bm25: what BM25 scored; empty where it was not measured.
+        is_generated: whether an LLM wrote its queries, whose words may then decide who is ahead.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Measured(NamedTuple):
     given: Collection[str] = ()
     overlap: Mapping[str, float] = {}
     bm25: Mapping[str, Mapping[str, float]] = {}
+    is_generated: bool = False
 
 
 def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES) -> list[Table]:
@@ -73,7 +75,7 @@ def _table(name: str, revision: str, tasks: Sequence[Measured], margin: float, r
     rows = [_row(runs, arm, estimates, given) for arm in runs[0]]
     turned = _turned(scores, estimates, [task.task for task in tasks], margin) if len(tasks) > 1 else []
     queries = sum(len(each[BASE][0]) for each in runs)
-    decided = verdicts(estimates, margin, by_half)
+    decided = verdicts(estimates, margin, by_half, may_turn=any(task.is_generated for task in tasks))
     return Table(name, revision, queries, rows, decided, turned, [_half(tasks, half) for half in halves])
 
 
@@ -181,6 +183,8 @@ def verdicts(
     estimates: Mapping[tuple[str, str], Estimate],
     margin: float,
     by_half: Sequence[Mapping[tuple[str, str], Estimate]] = (),
+    *,
+    may_turn: bool = True,
 ) -> list[Verdict]:
     """Verdicts on pairs, of which those with the base are one family and all others a second.
 
@@ -190,8 +194,9 @@ def verdicts(
     Args:
         estimates: (first, second) -> their difference.
         margin: as the estimates were made with.
-        by_half: the estimates on the queries with the fewest and with the most words of their passages; a pair whose
-            order differs between them is not decided.
+        by_half: the estimates on the queries with the fewest and with the most words of their passages.
+        may_turn: whether a pair whose order differs between the halves is left undecided: an LLM's queries favour word
+            matching, while people's words are what a retriever has to find.
     """
     found = {}
     for is_base in (True, False):
@@ -203,7 +208,8 @@ def verdicts(
             for (pair, each), p, p_equivalent in zip(family.items(), different, alike, strict=True):
                 fewest, most = (half[pair] for half in by_half) if by_half else (None, None)
                 verdict = Verdict(*pair, each, float(p), float(p_equivalent), "", False, "", fewest, most)
-                found[pair] = _worded(verdict, margin, len(family))
+                turned = may_turn and _is_turned(verdict, len(family))
+                found[pair] = _worded(replace(verdict, turned=turned), margin, len(family))
     return [found[pair] for pair in estimates]
 
 
@@ -225,8 +231,7 @@ def _worded(verdict: Verdict, margin: float, family: int) -> Verdict:
     word = ("better" if found.mean > 0 else "worse") if differs else "equivalent" if small else "undecided"
     size = f"{found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
     here = " in this training" if found.seeds == 1 else ""
-    turned = _is_turned(verdict, LEVEL if differs else LEVEL / 2 / family)  # else chance would turn one in ten
-    if turned and verdict.fewest and verdict.most:
+    if verdict.turned and verdict.fewest and verdict.most:
         word = "undecided"
         text = (
             f"{first} against {second} is not decided ({size}): {verdict.most.mean:+.4f} on the half of the queries "
@@ -242,14 +247,15 @@ def _worded(verdict: Verdict, margin: float, family: int) -> Verdict:
             f"{first} against {second} is undecided ({size}); {alone if found.p <= LEVEL else ''}"
             f"{decisive(found, margin, family)}."
         )
-    return replace(verdict, word=word, small=small, text=text, turned=turned)
+    return replace(verdict, word=word, small=small, text=text)
 
 
-def _is_turned(verdict: Verdict, level: float) -> bool:
+def _is_turned(verdict: Verdict, family: int) -> bool:
     """Whether the order is certain on one half of the queries and the other way round on the other."""
     fewest, most = verdict.fewest, verdict.most
     if fewest is None or most is None:
         return False
+    level = LEVEL if verdict.p <= LEVEL else LEVEL / 2 / family  # else chance would turn one undecided pair in ten
     return fewest.mean * most.mean < 0 and min(fewest.p, most.p) <= level
 
 

@@ -12,12 +12,12 @@ from eval.recipe import CompareRecipe
 from eval.report.advice import recommendation, recommended, warnings
 from eval.report.terminal import comparison_text
 from eval.statistics.tables import Measured, tables
-from foils.comparison import Comparison, Pairing, RecipeText
+from foils.comparison import VERSION, Comparison, Pairing, RecipeText
 from foils.errors import UserError
 from foils.verdicts import BASE
 
 
-def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, **lift):
+def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, by_seed=0.001, **lift):
     """Arms with a lift, or one for each query."""
     choice = np.random.default_rng(4)
     level = choice.normal(base, 0.01, queries)
@@ -30,15 +30,22 @@ def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, **lift):
     runs = {BASE: {0: scores(level)}}
     for arm, mean in lift.items():
         taste = choice.normal(0, spread, queries)
-        runs[arm] = {seed: scores(level + mean + taste - taste.mean() + 0.001 * seed) for seed in range(seeds)}
+        runs[arm] = {seed: scores(level + mean + taste - taste.mean() + by_seed * seed) for seed in range(seeds)}
     words = {f"q{n}": n / queries for n in range(queries)} if overlap else {}
     return Measured(
-        "own", "sha256:1", runs, (), words, scores(level + 0.3 * np.arange(queries) / queries) if words else {}
+        "own", "sha256:1", runs, (), words, scores(level + 0.3 * np.arange(queries) / queries) if words else {}, True
     )
 
 
 def comparison(task, **more):
-    about = {"name": "t", "recipe": RecipeText(""), "base": "b", "base_name": "mini", "precision": "fp32"}
+    about = {
+        "version": VERSION,
+        "name": "t",
+        "recipe": RecipeText(""),
+        "base": "b",
+        "base_name": "mini",
+        "precision": "fp32",
+    }
     empty = {"drift_of_base": None, "tokens_of_a_row": {}, "costs": [], "packages": {}}
     arms = tuple(arm for arm in task.runs if arm != BASE)
     seeds = tuple(range(len(task.runs[arms[0]])))
@@ -69,19 +76,44 @@ def test_one_seed_speaks_of_this_training_and_says_what_more_seeds_take():
 
 
 def test_the_base_is_kept_and_what_would_decide_is_said_in_numbers():
-    found = comparison(measured(1, spread=0.2, limited=0.012, none=-0.05), query_seconds=2.0)
+    cost = {"exam": "own", "query_seconds": 2.0, "query_money": 0.001, "currency": "EUR"}
+    found = comparison(measured(1, spread=0.2, limited=0.012, none=-0.05), **cost)
     sentence = recommendation(found)
     more = re.fullmatch(
-        r"Keep the base: nothing is certainly better; about ([\d,]+) more queries, about [\d.]+ (min|h), would decide "
-        r"`limited` \(\+0\.012 so far\)\.",
+        r"Keep the base: nothing is certainly better; about ([\d,]+) more exam queries for about ([\d.]+) EUR, about "
+        r"[\d.]+ (min|h), would decide `limited` as it was trained here \(\+0\.012 so far\)\.",
         sentence,
     )
     assert more is not None, sentence
     assert int(more[1].replace(",", "")) > 1000
+    assert float(more[2]) == pytest.approx(int(more[1].replace(",", "")) / 1000, rel=0.1)
+    assert " more queries would decide" in recommendation(
+        msgspec.structs.replace(found, exam="", query_seconds=0.0, query_money=0.0)
+    )
     worse = recommendation(comparison(measured(3, llm=-0.05)))
-    assert worse.startswith("Keep the base: certainly worse: `llm` (-0.049).")
+    assert worse == "Keep the base: `llm` (-0.049) is certainly worse."
+    one_seed = recommendation(comparison(measured(1, llm=-0.05, none=-0.04)))
+    assert one_seed == "Keep the base: `none` (-0.040), `llm` (-0.050) are worse in this training."
     small = recommendation(comparison(measured(1, spread=0.005, bm25=0.004)))
-    assert small == "Keep the base: `bm25` is better, but by less than 0.01 (+0.0040)."
+    assert small == "Keep the base: `bm25` is better in this training, but by less than 0.01 (+0.0040)."
+    alike = recommendation(comparison(measured(1, spread=0.01, bm25=0.0005)))
+    assert alike == "Keep the base: nothing is certainly better; equivalent within 0.01: `bm25` (+0.000)."
+
+
+def test_hundreds_of_seeds_are_not_advice():
+    sentence = recommendation(comparison(measured(2, by_seed=0.02, spread=0.001, limited=-0.008)))
+    assert sentence == (
+        "Keep the base: nothing is certainly better; it takes more than 20 more seeds to decide `limited` "
+        "(+0.002 so far)."
+    )
+
+
+def test_a_comparison_of_given_models_alone_speaks_of_no_trainings():
+    task = measured(1, mine=0.04)._replace(given=["mine"])
+    found = comparison(task)
+    assert "Intervals speak of other queries of this kind; none speaks" in comparison_text(found)
+    assert "200 queries, encoded in fp32" in comparison_text(found)
+    assert "seed" not in comparison_text(found).replace("seed_", "")
 
 
 def test_what_to_be_wary_of():
@@ -128,5 +160,8 @@ def test_the_model_to_take_lies_under_one_name(tmp_path):
     assert model_to_take(plan, neither) == "to take   base"
     assert not (tmp_path / "model").exists()
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="model: not a model of a comparison; move it away"):
-        model_to_take(plan, better)
+    (tmp_path / "model" / "run.json").write_text("of a training of one's own")
+    for found in (better, neither):
+        with pytest.raises(UserError, match="model: not the copy that this comparison put there; move it away"):
+            model_to_take(plan, found)
+    assert (tmp_path / "model" / "run.json").read_text() == "of a training of one's own"

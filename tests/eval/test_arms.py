@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from eval.arms import check_arms
 from eval.compare import with_tasks
 from eval.measure.tasks import exam_of, load_tasks
-from eval.plan import Run, make_plan
+from eval.plan import Plan, Run, make_plan
 from eval.recipe import CompareRecipe
 from foils.errors import UserError
 from foils.recipe import load_recipe
@@ -99,6 +100,27 @@ def test_an_arm_that_cannot_run_is_refused_before_the_first_run(compared, tmp_pa
     assert not list(tmp_path.glob("train/runs/*.log"))
 
 
+def test_a_preflight_that_dies_without_a_word_is_a_problem(tmp_path):
+    class Killed(Plan):
+        def training_command(self, _):
+            return [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+
+    config = CompareRecipe("t", str(tmp_path), "x.toml", arms={"x": {"loss": "gist"}}, out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"^arm x: its pre-flight was ended by signal 9$"):
+        check_arms(Killed(config, "x.toml", "base", {}, "f"))
+
+
+def test_a_model_that_is_trained_again_under_its_name_is_measured_again(tmp_path):
+    model, training = tmp_path / "mine" / "model", tmp_path / "x.toml"
+    training.write_text('base = "b"')
+    config = CompareRecipe("t", str(tmp_path), str(training), arms={"x": {"model": str(model)}})
+    found = [make_plan(config, str(training), []).own["x"]]
+    for pooling in ("cls", "mean"):
+        tiny.retriever(pooling, model.parent, length=32)
+        found.append(make_plan(config, str(training), []).own["x"])
+    assert len({*found, make_plan(config, str(training), []).own["x"]}) == 3
+
+
 def test_a_name_that_no_file_can_have(compared, tmp_path):
     with pytest.raises(UserError, match="arm a/b: its files are named after it"):
         check_arms(plan_of(compared, tmp_path, '[arms."a/b"]\n'))
@@ -124,7 +146,8 @@ def test_the_exam_of_a_build_is_a_task_that_nothing_was_trained_on(build_animals
 
 
 def test_an_arm_has_a_data_set_of_its_own():
-    arms = {"a": {"dataset": "own/data", "revision": "v2.0.0"}, "b": {"kind": "none"}}
+    arms = {"a": {"dataset": "own/data", "revision": "v2.0.0"}, "b": {"kind": "none"}, "c": {"revision": "v3.0.0"}}
     config = CompareRecipe("t", "d", "x.toml", revision="v1.0.0", arms=arms)
     assert (config.data_of("a"), config.data_of("b")) == (("own/data", "v2.0.0"), ("d", "v1.0.0"))
+    assert config.data_of("c") == ("d", "v3.0.0")
     assert msgspec.structs.replace(config, arms=("bm25",)).arm("bm25") == {"kind": "bm25"}

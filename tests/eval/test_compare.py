@@ -12,6 +12,7 @@ from eval.report.files import read_comparison
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.eval.conftest import compare
+from tests.fixtures import ROOT
 from tests.fixtures.publications import local, published
 from tests.fixtures.training import put_dataset
 
@@ -134,6 +135,13 @@ def test_a_comparison_of_an_earlier_version_can_be_shown(tmp_path, compared):
     assert read_comparison(tmp_path).tables == read_comparison(compared.out).tables
     report.main(tmp_path)
     assert not (tmp_path / "queries.csv").exists()
+
+
+def test_a_report_on_a_record_of_an_earlier_version_says_so(tmp_path, capsys):
+    shutil.copy(ROOT / "eval" / "studies" / "scifact" / "comparison.json", tmp_path)
+    report.main(tmp_path)
+    assert "An earlier version wrote this record: its verdicts are corrected over all pairs" in capsys.readouterr().out
+    assert "An earlier version wrote this record" in (tmp_path / "report.html").read_text()
 
 
 def test_a_folder_has_no_card_to_push_to(compared):

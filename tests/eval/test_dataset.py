@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from builders.dataset.folder import write_config
-from eval.report.dataset import Account, cost, examples, read_account
+from eval.report.dataset import Account, cost, examples, of_a_query, read_account
 from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables
 from foils.errors import UserError
@@ -107,3 +107,13 @@ def test_rows_to_look_at(tmp_path):
     assert shown[0].positive.endswith("word…")
     assert shown[1].negatives == ["n2"]
     assert examples(about, "llm+bm25") == examples(Account(), "bm25") == []
+
+
+def test_a_query_of_the_exam_took_the_time_of_its_answers_wherever_they_came_from():
+    asked = USAGE | {"busy_seconds": 600.0, "money": 1.5}
+    numbers = dict.fromkeys(("groups", "passages", "seed", "overlap", "first_bm25", "words"), 1)
+    exam = {"queries": 300, "source": "llm", "llm": "m", "prompts": {}, "as_negatives": False, "drops": {}} | numbers
+    values = {"usage": {"exam": asked}, "exam": exam, "prices": {"currency": "EUR"}}
+    found = of_a_query(account(values, {"exam": 0.3}))
+    assert found == {"query_seconds": 2.0, "query_money": 0.005, "currency": "EUR"}
+    assert of_a_query(account(values | {"exam": exam | {"source": "asked", "llm": None}})) == {}

@@ -10,7 +10,7 @@ import pytest
 from eval.report.files import write_comparison
 from eval.report.terminal import bases_table
 from eval.statistics.tables import OVERALL, Measured, tables
-from foils.comparison import ArmChanges, Change, Comparison, Cost, Hit, Pairing, RecipeText, TaskQueries
+from foils.comparison import VERSION, ArmChanges, Change, Comparison, Cost, Hit, Pairing, RecipeText, TaskQueries
 from foils.verdicts import BASE
 
 ARMS = ["none", "random", "bm25", "llm"]
@@ -55,6 +55,7 @@ def comparison(found):
     spent = [Cost(arm, 400, arm != "llm", 0, 0, 0.0, "USD", 3.0 * number, 20.0, 900) for number, arm in enumerate(ARMS)]
     spent[-1] = msgspec.structs.replace(spent[-1], llm_calls=433, llm_tokens=157388, money=0.08)
     return Comparison(
+        version=VERSION,
         name="t",
         recipe=RecipeText(""),
         dataset="data",

@@ -137,6 +137,8 @@ def test_a_log_says_how_far_its_run_has_come(tmp_path):
     assert stage(log) == ""
     log.write_text("batches   43 of 43 an epoch; 2 epochs, 1,086 steps\n{'loss': '1.7', 'epoch': '0.5'}\n")
     assert stage(log) == "step 272 of 1,086"
+    log.write_text("batches   1 of 1 an epoch; 1,250 epochs, 1,250 steps\n{'loss': '1.7', 'epoch': '625.0'}\n")
+    assert stage(log) == "step 625 of 1,250"
     log.write_text(
         log.read_text() + "{'train_loss': 1.7, 'epoch': 2.0}\nbm25-seed1 on own (test)\nRunning task own...\n"
     )

@@ -109,10 +109,15 @@ def test_each_half_of_the_queries_is_looked_at_by_the_words_that_it_shares():
 
     lexical = {seed: with_words(run, 0.3, 0.1) for seed, run in task.runs["none"].items()}
     runs, bm25 = {**task.runs, "bm25": lexical}, with_words(task.runs[BASE][0], 1.0)
-    (table,) = tables([task._replace(runs=runs, overlap=overlap, bm25=bm25)], MARGIN)
+    exam = task._replace(runs=runs, overlap=overlap, bm25=bm25, is_generated=True)
+    (table,) = tables([exam], MARGIN)
     beside = {verdict.first: verdict for verdict in table.beside(BASE)}
     assert (beside["bm25"].word, beside["bm25"].turned) == ("undecided", True)
     assert (beside["llm"].word, beside["llm"].turned) == ("better", False)
+    (of_people,) = tables([exam._replace(is_generated=False)], MARGIN)
+    shown = {verdict.first: verdict for verdict in of_people.beside(BASE)}["bm25"]
+    assert (shown.word, shown.turned, shown.fewest) == ("better", False, beside["bm25"].fewest)
+    assert of_people.halves == table.halves
     assert beside["bm25"].fewest.mean < -0.02 < 0.1 < beside["bm25"].most.mean
     least, most = table.halves
     assert (least.overlap, least.queries, most.queries) == (pytest.approx(0.2475), 100, 100)
