@@ -77,7 +77,7 @@ def command(said, *arguments, **environment):
 def unreachable(tmp_path_factory):
     """A publication to a Hub that is down; it is patient for half a minute, so it begins before all else."""
     folder = tmp_path_factory.mktemp("unreachable")
-    (folder / "manifest.json").write_text('{"format": 3, "license": "mit"}')
+    (folder / "manifest.json").write_text('{"format": 4, "license": "mit"}')
     (folder / "README.md").write_text("<!-- foils:use begin -->\n<!-- foils:use end -->\n")
     line = [sys.executable, "-m", "builders.publish", str(folder), "--push", "alice/down"]
     environment = {**os.environ, "HF_ENDPOINT": NOTHING_LISTENS}
