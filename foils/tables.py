@@ -183,14 +183,18 @@ def _second_look(line: bytes, where: str) -> dict[str, Any]:
 
 
 def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    """All values are texts as they stand there; the separator is what the header has most of."""
+    """All values are texts as they stand there; the separator is what the header has most of.
+
+    Blanks behind separators belong to the values, unless the header has one behind each.
+    """
     csv.field_size_limit(2**31 - 1)
     with opened(path, what) as stream:
         header = stream.peek(1 << 16).lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace")
         said = _STATED.fullmatch(header)
         separator = said[1] if said else max(_SEPARATORS, key=header.count)
+        spaced = separator != "\t" and 0 < header.count(separator) == header.count(f"{separator} ")
         lines = io.TextIOWrapper(stream, "utf-8", newline="")
-        reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=spaced)
 
         def rows(names: Sequence[str]) -> Iterator[_Row]:
             places = [names.index(name) if name in names else None for name in columns]

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 RANK = int(os.environ.get("RANK", "0"))
 """The number of this process among those of a launch."""
 FIRST_REPORTS_S = 10.0
+_LAUNCHERS = (["accelerate", "launch"], ["-m", "accelerate.commands.launch"])
 
 
 def main(
@@ -201,21 +202,25 @@ def _launch(processes: int) -> int:
 
 
 def _end_launcher() -> None:
-    """Ends the `accelerate launch` above this process, if there is one, and the other processes that it started.
+    """Ends the `accelerate launch` above this process, if there is one, and the others that run the same command.
 
     Behind an error it would put a traceback of its own, and of several processes a table of all.
     """
     with suppress(psutil.Error):
-        parent = psutil.Process().parent()
-        words = [] if parent is None else [Path(word).name for word in parent.cmdline()[:3]]
-        if parent is None or {"accelerate", "accelerate-launch", "accelerate.commands.launch"}.isdisjoint(words):
+        own = psutil.Process()
+        parent, command = own.parent(), own.cmdline()
+        words = [] if parent is None else [Path(word).name for word in parent.cmdline()]
+        called = words[words[0].lower().startswith("python") :] if words else []
+        is_launcher = called[:1] == ["accelerate-launch"] or called[:2] in _LAUNCHERS
+        if parent is None or not is_launcher:
             return
-        others = [each for each in parent.children() if each.pid != os.getpid()]
+        others = [each for each in parent.children() if each != own]
         # With several processes torch turns SIGTERM into a traceback too.
         parent.send_signal(signal.SIGUSR1 if "RANK" in os.environ else signal.SIGTERM)
         for other in others:
-            with suppress(psutil.NoSuchProcess):
-                other.terminate()
+            with suppress(psutil.Error):
+                if other.cmdline() == command:
+                    other.terminate()
 
 
 def _entry() -> None:
@@ -266,6 +271,6 @@ if __name__ == "__main__":
     try:
         sys.exit(run_entry(_entry))
     except SystemExit as ended:
-        if ended.code:
+        if ended.code and ended.code != EXIT_INTERRUPTED:  # Ctrl-C reaches the launcher too
             _end_launcher()
         raise

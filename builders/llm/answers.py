@@ -42,15 +42,14 @@ def export_answers(store: CallStore, file: Path) -> int:
     """Writes all answers to a Parquet file, sorted by key; equal stores give equal bytes. Returns how many.
 
     Raises:
-        UserError: the file's name ends in something else.
-        OSError: it cannot be written.
+        UserError: the file's name ends in something else, or it cannot be written.
     """
     if file.suffix != ".parquet":
         raise UserError(f"{file}: the name of an export must end in .parquet")
     partial, stored, rows = file.with_name(f"{file.name}.partial"), iter(store), 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, ANSWERS, compression="zstd") as writer:
+        with partial.open("wb") as out, pq.ParquetWriter(out, ANSWERS, compression="zstd") as writer:
             while calls := list(islice(stored, ROWS)):
                 # Where an answer came from may be nobody else's business.
                 answers = [re.sub(r', "place": "(?:[^"\\\\]|\\\\.)*"', "", call.answer) for call in calls]
@@ -58,6 +57,10 @@ def export_answers(store: CallStore, file: Path) -> int:
                 writer.write_table(pa.table(columns, ANSWERS), row_group_size=ROWS)
                 rows += len(calls)
         partial.replace(file)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be written ({error.strerror or error}); name a file in another place"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return rows

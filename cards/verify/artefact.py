@@ -115,8 +115,7 @@ def find(reference: str) -> Artefact:
                 return Artefact(folder.resolve().name, kind, folder)
         raise UserError(f"{reference}: neither a data set nor a model of ours: no {' and no '.join(RECORDS.values())}")
     found = re.fullmatch(r"(?P<kind>datasets/|models/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", reference)
-    is_path = reference.startswith((".", "/"))
-    if found is None or is_path:
+    if found is None or reference.startswith((".", "/")) or _is_missing_folder(reference):
         raise UserError(
             f"{reference}: no such folder; wanted a folder, owner/name or datasets/owner/name, each @revision"
         )
@@ -127,6 +126,13 @@ def find(reference: str) -> Artefact:
         revision = found["revision"] or "main"
         commit = str(patiently(lambda: client().repo_info(found["id"], revision=revision, repo_type=kind)).sha)
     return fetch(found["id"], kind, commit)
+
+
+def _is_missing_folder(reference: str) -> bool:
+    """Whether a name is a missing folder's rather than a repository's: artefacts of ours would lie beside it."""
+    beside = Path(reference).parent
+    there = "@" not in reference and beside.is_dir() and beside != Path()
+    return there and (beside.name == "outputs" or any(any(beside.glob(f"*/{name}")) for name in RECORDS.values()))
 
 
 def fetch(repo_id: str, kind: RepoType, commit: str) -> Artefact:

@@ -57,6 +57,10 @@ def test_what_is_asked_wrongly_is_refused(tmp_path):
         (("export", path, path), f"{path}: the name of an export must end in .parquet"),
         (("export", path), "wanted: show STORE, or export STORE FILE.parquet"),
         (("show", path, path), "wanted: show STORE, or export STORE FILE.parquet"),
+        (
+            ("export", path, "/proc/a.parquet"),
+            "/proc/a.parquet: cannot be written (No such file or directory); name a file in another place",
+        ),
     ]:
         wrong = calls_command(*arguments)
         assert (wrong.returncode, wrong.stderr) == (2, f"error: {words}\n")

@@ -22,6 +22,7 @@ from builders import corpus, hashing, schema
 from builders.corpus import python_docs
 from builders.recipe import CorpusConfig
 from builders.spool import Spool, spool_beside
+from foils import tables
 from foils.errors import UserError
 from foils.provenance import sha256_texts
 from foils.tables import Rows
@@ -82,7 +83,7 @@ def parquet(rows=ODD):
         ("c.tsv.zst", pa.compress(table("\t").encode(), "zstd", asbytes=True)),
         ("c.csv", table(lineterminator="\n").encode("utf-8-sig")),
         ("c.csv", b"sep=;\r\n\r\n" + table(";", quoting=csv.QUOTE_ALL).encode()),
-        ("C.CSV.BZ2", bz2.compress(b"\n" + table().replace(',"', ', "').encode())),
+        ("C.CSV.BZ2", bz2.compress(b"\n" + table().replace(",t", ", t").replace(',"', ', "').encode())),
         ("c.jsonl", LINES.replace(b"}\n", b"},\n")),
         ("c.csv.gz", gzip.compress(table("\t").encode("utf-16"), mtime=0)),
         ("C.Parquet", parquet()),
@@ -93,6 +94,21 @@ def test_values_are_those_that_the_file_shows(tmp_path, monkeypatch, name, conte
     (tmp_path / "data" / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)  # `data/c.csv` looks like a Hub id
     assert corpus.load(CorpusConfig(f"data/{name}")).passages.to_pylist() == ODD
+
+
+@pytest.mark.parametrize(
+    ("header", "between", "text"),
+    [
+        ("_id\ttext", "\t", ' "Hamlet", a play'),
+        ("_id\t text", "\t", ' "Hamlet", a play'),
+        ("_id,text", ",", ' "Hamlet" is a play'),
+        ("_id,title, text", ",T,", "   def f():"),
+    ],
+)
+def test_blanks_in_front_of_a_value_are_part_of_it(tmp_path, header, between, text):
+    (tmp_path / "c.csv").write_text(f"{header}\n1{between}{text}\n2{between}{text} x\n")
+    read = tables.read([tmp_path / "c.csv"], ["text"], "corpus")
+    assert [value for rows in read for value in rows.values[0]] == [text, f"{text} x"]
 
 
 @pytest.mark.parametrize(

@@ -317,11 +317,16 @@ def test_links_that_go_nowhere(made, caplog):
     for path in ("./nowhere", str(made / "nowhere")):
         with pytest.raises(UserError, match=r"no such folder; .* each @revision$"):
             verify(path)
-    with chdir(made.parent), pytest.raises(UserError, match="the Hub has no such repository"):
+    with chdir(made.parent), pytest.raises(UserError, match=r"/nowhere: no such folder; .* each @revision$"):
         verify(f"{made.name}/nowhere")
-    assert f"{made.name}/nowhere: no such folder; looked up on the Hub" in caplog.text
-    (made / REPO.partition("/")[0]).mkdir()
+    for name in (REPO.partition("/")[0], "outputs"):
+        (made / name).mkdir()
     with chdir(made):
+        with pytest.raises(UserError, match=r"outputs/nowhere: no such folder; wanted a folder, "):
+            verify("outputs/nowhere")
+        with pytest.raises(UserError, match="the Hub has no such repository"):
+            verify("alice/nowhere")
+        assert "alice/nowhere: no such folder; looked up on the Hub" in caplog.text
         assert not [link for link in verify(f"{REPO}@v1.0.0") if link.status == "broken"]
 
 

@@ -57,6 +57,19 @@ def test_rows_with_labels_are_refused_in_main_data_as_in_further_data(recipe, tm
         mixture.load(also, resolve(also.dataset, None))
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({**ROWS, "positive": [*TEXTS[:-1], " "]}, "row 12: positive is empty; leave such rows out of"),
+        ({"query": TEXTS, "negative_1": TEXTS}, "query, negative_1 leave a doubt which column is the query and which"),
+    ],
+)
+def test_main_data_without_a_positive_is_refused(tmp_path, rows, words):
+    write_config(tmp_path / "dataset", "bm25", pa.table(rows))
+    with pytest.raises(UserError, match=words):
+        load_rows(resolve(str(tmp_path / "dataset"), None), "bm25")
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("default", ["s2p_query", "query", "classification"])
 def test_a_base_with_a_default_prompt_is_saved_so_that_it_loads(recipe, tmp_path, default):

@@ -114,6 +114,23 @@ def test_an_error_is_one_line_under_accelerate_too(recipe, config, override, out
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("word", "override", "code"), [("run", "knid=bm25", 2), ("launch", "trainer.max_steps=1000", 130)]
+)
+def test_a_parent_that_is_not_a_launcher_and_ctrl_c_end_nothing(recipe, tmp_path, word, override, code):
+    (tmp_path / "accelerate").write_text(
+        "import signal, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, *sys.argv[2:]], stderr=subprocess.PIPE, text=True)\n"
+        "for line in child.stderr:\n"
+        "    if line.startswith('pre-flight'):\n"
+        "        child.send_signal(signal.SIGINT)\n"
+        "print(child.wait())\n"
+    )
+    command = [sys.executable, tmp_path / "accelerate", word, ROOT / "training" / "train.py"]
+    finished = launch(command, recipe, tmp_path / "x", override)
+    assert (finished.returncode, finished.stdout) == (0, f"{code}\n")
+
+
 DEFAULTS = re.compile(
     r"The following values were not passed|\s+(`--|More than one|warnings.warn)|To avoid this warning|"
     r".* is already in use"

@@ -205,8 +205,17 @@ def test_a_base_that_cannot_read_the_language(ready, tmp_path, base, positive, s
     assert not share or f"base small does not know {share}% of positive (of the tokens)" in said[0]
 
 
-def test_more_tokens_than_positions(ready, tmp_path):
-    report = preflight.examine(ready(table_of(), model=small_retriever(tmp_path / "m", max_seq_length=128)))
+@pytest.mark.parametrize("name", ["label", "score"])
+def test_labels_are_not_texts_that_stand_twice(ready, name):
+    rows = table_of(**{name: [0.5] * 40})
+    report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
+    assert not report.problems
+
+
+@pytest.mark.parametrize("words", [1, 100])
+def test_more_tokens_than_positions(ready, tmp_path, words):
+    rows = table_of(positive=["word " * words] * 40)
+    report = preflight.examine(ready(rows, model=small_retriever(tmp_path / "m", max_seq_length=128)))
     assert refusal(report) == ["max_seq_length 128: base small has 64 positions; allowed: up to 64; set it lower"]
 
 

@@ -121,6 +121,13 @@ def test_a_missing_score_is_never_made_up(tmp_path):
         labels(source, "cross-encoder")
 
 
+def test_a_data_set_of_an_earlier_version_is_built_again(tmp_path):
+    source = dataset(tmp_path, "cross-encoder", [4.0, -2.0, -3.0, 5.0])
+    (tmp_path / "train-queries").rename(tmp_path / "queries")
+    with pytest.raises(UserError, match=r"no train-queries, as an earlier version built it; build it again with"):
+        labels(source, "cross-encoder")
+
+
 @pytest.mark.hub
 def test_scores_from_the_hub_at_a_revision(tmp_path, hub):
     hub.create_repo("dataset", "foils/taught")

@@ -89,9 +89,12 @@ def test_the_same_rows_of_another_version_or_in_a_folder_are_the_same_run(hub, r
 def test_a_tag_is_resolved_recorded_and_refused_once_it_moves(hub, recipe, tmp_path):
     commit = put_dataset(hub, tmp_path, "bob/moving")
     train.main(recipe("dataset=bob/moving"), tmp_path / "m")
+    train.main(recipe("dataset=bob/moving", "revision=main"), tmp_path / "branch")
     found = record(tmp_path / "m")
     assert (found["dataset"]["revision"], found["dataset"]["tag"]) == (commit, "v1.0.0")
     moved = put_dataset(hub, tmp_path, "bob/moving", tag=None, configs={"bm25": {**ROWS, "query": ROWS["query"][::-1]}})
+    with pytest.raises(UserError, match=r"that differs: rows.1 "):
+        train.main(recipe("dataset=bob/moving", "revision=main"), tmp_path / "branch")
     hub.move_tag("dataset", "bob/moving", "v1.0.0", moved)
     with pytest.raises(
         UserError, match=rf"the tag has moved: it was {commit} .* is {moved} now.*delete (\S+)"
@@ -174,6 +177,8 @@ def test_a_model_is_published_with_card_record_and_tag(hub, model):
 
 def test_a_license_that_was_chosen_stays(hub, model):
     folder = model("m")
+    with pytest.raises(UserError, match=r"holds no finished run \(run.json is missing or unreadable\); name the --out"):
+        publish_model(folder.parent, Target("alice/licensed"))
     assert "license: apache-2.0" in (folder / "README.md").read_text()  # the base's
     publish_model(folder, Target("alice/licensed", license="cc-by-4.0"))
     assert b"license: cc-by-4.0" in files(hub, "alice/licensed")["README.md"]

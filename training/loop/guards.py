@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from foils.errors import UserError
 
 REMEDY = (
-    "checkpoints of earlier steps hold numbers only and stay; lower trainer.learning_rate or give it "
+    "checkpoints, if any were made, hold numbers only and stay; lower trainer.learning_rate or give it "
     "trainer.warmup_steps, or try --set precision=fp32"
 )
 

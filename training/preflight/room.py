@@ -13,6 +13,7 @@ from msgspec import Struct
 from sentence_transformers import CrossEncoder
 
 from training.preflight.report import Problem, Report
+from training.preflight.tokens import positions_of
 
 LESS_MEMORY = (
     "lower and trainer.gradient_accumulation_steps higher, or use a cached loss, trainer.gradient_checkpointing or a "
@@ -180,7 +181,7 @@ def _of_a_text(model: Any, arguments: Any, tokens: int, constant: int) -> float:
     """The bytes that autograd keeps of a text, beside those that it keeps of any."""
     if not hasattr(model[0], "auto_model"):  # a static embedding keeps next to nothing
         return 4.0 * tokens * _of_config(model, "hidden_size", None)
-    probed = max(min(tokens, PROBE), 2 * LEAST)
+    probed = max(min(tokens, PROBE, positions_of(model) or PROBE), 2 * LEAST)
     return (_kept(model, arguments, probed) - constant) / 2 / (probed - LEAST) * tokens
 
 

@@ -40,8 +40,13 @@ def with_scores(rows: Dataset, source: Source, kind: str, scorer: str) -> Datase
     """Adds `label`: the logits of the teacher, `scorer`, for each row's passages, in the order of the rows' columns.
 
     Raises:
-        UserError: some of these texts have no score.
+        UserError: some of these texts have no score, or an earlier version built the data set.
     """
+    if "train-queries" not in source.configs():
+        raise UserError(
+            f"dataset {source.name}: it has no train-queries, as an earlier version built it; build it again with "
+            "builders.build (LLM answers are kept)"
+        )
     columns = [name for name in rows.column_names if name != "query"]
     stored = source.table(f"{PREFIX}{scorer}").load().data.table
     queries = source.table("train-queries").load().data.table
