@@ -52,7 +52,7 @@ _LEAD_IN = re.compile(
 )
 _THOUGHT = (
     r"(?:(?:here (?:is|are) )?(?:my )?(?:thoughts?|thinking|reasoning|analysis|rationale)(?: process| steps)?|step \d|"
-    r"(?:passage )?(?:topic|summary)|思考|推理|分析)\s*(?:[:\uff1a].*|\.{3})"
+    r"(?:passage )?(?:topic|summary))\s*(?:[:\uff1a].*|\.{3})"
 )
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{OPENER}[!.].*|{OPENER}|`{{3,}}\w*|"

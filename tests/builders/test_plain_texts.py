@@ -49,6 +49,7 @@ QUERIES = [
     "Suche nach: verlorenem Hund Köln",
     "検索エンジン\uff1a仕組みとは",
     "问题儿童\uff1a教育方法",
+    "推理\uff1a小说推荐",
     # labels alone
     "google search",
     "reasoning steps",
@@ -90,6 +91,22 @@ PASSAGES = [
     "Der Vertrag endet.\nBegründung der Kündigung: Sie ist nicht nötig.",
     "Bees die.\n\nWhy this matters: they feed us.\n\nMore hives help.",
 ]
+OF_LANGUAGES = {
+    "en": ["i cannot find this song", "i can't make it to the appointment", "i'm sorry but i love you lyrics",
+        "The passage is about 12 km long and leads to the sea.", "We are asked to wear shoes.",
+        "Please provide your name and the text of your complaint."],
+    "de": ["kann ich das kindergeld rückwirkend beantragen", "ich kann keine pdf datei erstellen", "tut mir leid lied",
+        "Es ist mir leider nicht möglich, am Montag zu kommen."],
+    "fr": ["je ne peux pas créer de compte gmail", "je suis désolé en anglais", "Veuillez indiquer votre adresse."],
+    "es": ["no puedo crear una cuenta de google", "lo siento mucho en inglés", "Por favor, indique su nombre."],
+    "it": ["non posso scrivere su whatsapp", "mi dispiace in inglese", "purtroppo non posso venire in inglese"],
+    "pt": ["não consigo criar uma conta no instagram", "desculpa, te amo letra", "pode fornecer nota fiscal atrasada"],
+    "nl": ["ik kan geen account maken", "sorry, ik hou van je songtekst", "ik kan niet schrijven met links"],
+    "ja": ["申し訳ございません 敬語", "pdf 作成できません エラー", "申し訳ございませんが、返品はお受けできません。"],
+    "zh": ["对不起我爱你 电影", "我无法完成作业怎么办", "遗憾的是\uff0c比赛以平局告终。", "我不能提供收入证明怎么办"],
+    "ko": ["죄송합니다 영어로", "서비스를 제공할 수 없습니다 오류"],
+    "pl": ["przepraszam ale nie mogę po angielsku"],
+}  # fmt: skip
 LEAD_INS = [
     ("Hier ist eine mögliche Suchanfrage: ", "Was fressen Eulen?", "Hier leben Eulen und Mäuse."),
     ("Aquí tienes una consulta: ", "¿Qué comen los búhos?", "El bosque contiene búhos. Aquí viven."),
@@ -118,10 +135,13 @@ def test_a_passage_that_speaks_of_such_things_is_kept(text):
     assert kept(text, passages=True, source="where do owls nest?") == [text]
 
 
-@pytest.mark.parametrize("text", [*QUERIES, *PASSAGES])
-def test_neither_is_a_refusal(text):
-    for language in ("en", "ja"):
-        assert not refusals(language).used_in(text)
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [(code, text) for code, texts in (OF_LANGUAGES | {"ru": QUERIES + PASSAGES}).items() for text in texts],
+)
+def test_neither_is_a_refusal(language, text):
+    for of_corpus in (language, "en", "ja"):
+        assert not refusals(of_corpus).used_in(text)
 
 
 @pytest.mark.parametrize(("lead_in", "query", "passage"), LEAD_INS)
