@@ -29,7 +29,7 @@ _STRIPPED_CHANNELS = re.compile(
     r"(?=(?:We|The|User|Need|I|Let|So|Okay|Just)[ '\u2019]).*\Z)",
     re.DOTALL,
 )
-_SPOKEN_OF = re.compile(r"\s(?:tags?|elements?|tokens?|blocks?|marks?)\b")
+_SPOKEN_OF = re.compile(r"\s(?:tags?|elements?|tokens?|blocks?|marks?)\b")  # behind a mark that a text is about
 _MAY_HAVE = re.compile(
     r"[<\[\u25c1\u3010]|\{\{|\A[\s*#_]*(?:here is|my|think|thought|reason|chain|analysis|commentary|assistant)",
     re.IGNORECASE,
