@@ -21,7 +21,8 @@ _END = re.compile(rf"(?<![\s`\"'(]){_MARKS}|{_MARKS}(?=[ \t]*(?:\Z|\n|<|\[|(?-i:
 they are what the text is about."""
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 """Control characters, and halves of characters, which can be neither hashed nor written."""
-_NUMBERED = re.compile(r"^[\s*_#]*(?:[(\[]?\d{1,2}(?:[.)\]:\uff0e]|\s[-\u2013])\**\s+|[\u2460-\u2473]\s*)")
+_NUMBERED = re.compile(r"^[\s*_#]*(?:[(\[]?\d{1,2}[.)\]:\uff0e]\**\s+|[\u2460-\u2473]\s*)")
+_DASHED = re.compile(r"^[\s*_#]*(\d{1,2})\s[-\u2013]\**\s+")
 _MOST_OBJECTS = 20
 _DECODER = json.JSONDecoder(strict=False)
 SHORTENED = frozenset({"empty", "lead-in", "only-reasoning"})
@@ -112,6 +113,9 @@ def _items(text: str) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     lines = [line for number, line in enumerate(lines) if not (is_lead_in(line) and number < len(lines) - 1)]
+    dashed = [int(found[1]) for found in map(_DASHED.match, lines) if found]
+    if dashed[1:] and dashed == [*range(1, len(dashed) + 1)]:  # else ranges, such as 3 - 5
+        lines = [_DASHED.sub(r"\1. ", line) for line in lines]
     if sum(_NUMBERED.match(line) is not None for line in lines) < 2:  # noqa: PLR2004
         return [line for line in lines if line.strip()]
     items: list[list[str]] = []
@@ -120,9 +124,10 @@ def _items(text: str) -> list[str]:
             items.append([_NUMBERED.sub("", line)])
         else:
             items[-1].append(line.strip())
-    last = items[-1]
-    del last[last.index("") if "" in last else len(last) :]  # a remark on the whole list
-    return [" ".join(filter(None, item)) for item in items]
+    *others, last = ["\n".join(item).rstrip().split("\n") for item in items]
+    longest = max(map(len, others))
+    end = last.index("", longest) if "" in last[longest:] else len(last)  # behind it, a remark on the whole list
+    return [" ".join(filter(None, item)) for item in (*others, last[:end])]
 
 
 def _listed(text: str) -> list[str]:

@@ -27,6 +27,16 @@ OF_BOTH = (
     r"resposta|antwoord|ответ|回答|答案|답변"
 )
 ROLES = "user|human|person|searcher"
+OPENER = (
+    r"(?:sure|certainly|of course|absolutely|okay|ok|great|alright|got it|understood|no problem|gladly|"
+    r"thank(?:s| you)(?: for the [a-z]+)?|natürlich|gerne?|klar|sicher|selbstverständlich|bien sûr|certainement|"
+    r"d'accord|voilà|claro(?: que sí)?|por supuesto|desde luego|certo|certamente|naturalmente|va bene|com certeza|"
+    r"zeker|natuurlijk|uiteraard|graag)(?: thing)?"
+)
+LEADS = (
+    r"(?:hier (?:ist|sind|folgt|is|zijn|volgt)|voici|aquí (?:está|tienes?|tiene)|a continuación|ecco|di seguito|"
+    r"aqui (?:está|vai)|segue|a seguir|oto|вот|işte)"
+)
 ASKING = re.compile(
     r"\bquer|question|requête|recherche|demander|chercher|buscar|chieder|cercare|frage|such(?:e|anfrage|begriff)|consult|"
     r"pregunt|búsqued|domand|ricerc|pergunt|pesquis|zoek|\bvra(?:ag|gen)\b|fråg|\bsök|spørg|\bsøg|spørring|kysel|kysymy|"
@@ -37,7 +47,7 @@ ASKING = re.compile(
 )
 """The words of many languages for what was asked for, also as parts of longer words."""
 FILLER = re.compile(
-    "以下|下面|[这這]是|好的|[当當]然|根[据據]|段落|文本|生成|一[个個]|可能|はい|もちろん|この|文章|です"
+    "以下|下面|[这這]?是|好的|[当當]然|根[据據]|段落|文本|生成|一[个個]|可能|的|はい|もちろん|この|文章|です"
 )
 """What may stand beside them in scripts without spaces."""
 NOUN = rf"(?:{OF_QUERIES}|{OF_PASSAGES}|{OF_BOTH}|text)"

@@ -5,7 +5,7 @@ What the text is about stays: `*args`, `__init__`, quotes within a sentence.
 
 import re
 
-from builders.label_words import ALSO, ASKING, FILLER, NOUN, OF_BOTH, OF_PASSAGES, OF_QUERIES, ROLES
+from builders.label_words import ALSO, ASKING, FILLER, LEADS, NOUN, OF_BOTH, OF_PASSAGES, OF_QUERIES, OPENER, ROLES
 from foils.languages import is_unspaced
 from foils.texts import normalised
 
@@ -35,12 +35,6 @@ _LATER = {
     True: re.compile(r"^[\s*_#>]*(?:hard negative(?: passage)?|(?:negative )?passage)[*_]*\s*:[*_]*\s*(?=\S)", _LINES),
 }
 """A label behind other text, such as thoughts: what was asked for comes after it."""
-_OPENER = (
-    r"(?:sure|certainly|of course|absolutely|okay|ok|great|alright|got it|understood|no problem|gladly|"
-    r"thank(?:s| you)(?: for the [a-z]+)?|natürlich|gerne?|klar|sicher|selbstverständlich|bien sûr|certainement|"
-    r"d'accord|voilà|claro(?: que sí)?|por supuesto|desde luego|certo|certamente|naturalmente|va bene|com certeza|"
-    r"zeker|natuurlijk|uiteraard|graag)(?: thing)?"
-)
 _HERE = r"(?:here(?:'s| is| are)|below (?:is|are)|this is|the following|based on|i(?:'d| would) (?:suggest|propose))"
 _IS = r"(?:is|could be|would be|might be|may be)"
 _ARTICLE = r"(?:one|an?|the|my)"
@@ -48,33 +42,40 @@ _ASKED_SO = (
     r"[^:\uff1a\n?]{0,100}\b(?:would|might|could|may|can) (?:\w+ ){0,2}"
     r"(?:ask|type|search|enter|use|write|look)(?: for)?"
 )
-_FIRST = rf"(?:{_OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
+_FIRST = rf"(?:{OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
 _TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{NOUN}\b[^:\uff1a\n?]{{0,120}}?"
 _LEAD_IN = re.compile(
-    rf"\A{_FIRST}(?:{_HERE}{_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|"
+    rf"\A{_FIRST}(?:(?:{_HERE}|{LEADS}){_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|"
     r"here(?: you go| it is| goes|'s one)?|try this|let's (?:go with|try|use)|i(?:'d| would) (?:suggest|type|search))"
     r"\s*(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
     re.IGNORECASE,
 )
 _THOUGHT = (
     r"(?:(?:here (?:is|are) )?(?:my )?(?:thoughts?|thinking|reasoning|analysis|rationale)(?: process| steps)?|step \d|"
-    r"(?:passage )?(?:topic|summary)|思考|推理|分析)\s*(?:[:\uff1a].*|\.{3}|\Z)"
+    r"(?:passage )?(?:topic|summary))\s*(?:[:\uff1a].*|\.{3})"
 )
 _LEAD_IN_ALONE = re.compile(
-    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{_OPENER}[!.].*|{_OPENER}|`{{3,}}\w*|"
-    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN}(?: ?#?\d{{1,2}})?",
+    rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{OPENER}[!.].*|{OPENER}|`{{3,}}\w*|"
+    rf"here you go[!.]?|<\w+>|(?:{ALSO}[ -])*{NOUN} ?#?\d{{1,2}}",
     re.IGNORECASE,
 )
+_TITLE = re.compile(rf"(?:{ALSO}[ -])*{NOUN}|(?:my )?(?:thoughts?|thinking|reasoning|analysis)", re.IGNORECASE)
+_ASKS = re.compile(
+    rf"(?:\A|\s)(?:such|sök|ال)?(?:{ASKING.pattern})[^\W\u2e80-\uffff]{{0,3}}\W*\Z|"
+    rf"\A(?:{FILLER.pattern}|{ASKING.pattern}|\W)+\Z",
+    re.IGNORECASE,
+)
+"""Ends in the word for a query; within a topic, such as a questionnaire, it leads to nothing."""
 _OPENING = re.compile(r"\A([^:\uff1a\n?]{1,80}(?::(?=\s)|\uff1a))\s*(?=\S)")
 _QUESTION = re.compile(r"\s\S[^\n]*[?\uff1f\u061f]")
 _EXCLAIMED = {
     # Behind "Okay, so" and the like come thoughts.
     False: re.compile(
         rf"\A(?!(?:ok|okay|alright)\W+(?:so|let|the|i|we|this|now|first)\b)"
-        rf"(?:{_OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)",
+        rf"(?:{OPENER}[!.,:]|for example[,:]|e\.g\.|q\.)\s+(?=\S)",
         re.IGNORECASE,
     ),
-    True: re.compile(rf"\A{_OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
+    True: re.compile(rf"\A{OPENER}[!.:]\s+(?=\S)", re.IGNORECASE),
 }
 _TAGS = r"(?:\w+_)?(?:final_?answer|answer|response|query|question|passage|negative|solution)(?:_\w+)?"
 _TAG = re.compile(rf"\A(?:<\|?{_TAGS}\|?>)\s*(?=\S)", re.IGNORECASE)
@@ -103,23 +104,31 @@ _NAME = re.compile(r"[!-~]+")
 _BRACKETS = re.compile(r"\A(?:\[([^\[\]]+)\]|\(([^()]+)\)|\{{1,2}([^{}]+)\}{1,2}|<{1,2}([^<>]+)>{1,2}|\|([^|]+)\|)\Z")
 _RULE_BEFORE = re.compile(r"\A(?:[-*_=]{3,}[ \t]*\n|<br ?/?>)\s*(?=\S)")
 _RULE_BEHIND = re.compile(r"(?<=\S)\s*(?:#{3,}|`{3,}|<br ?/?>|\n[-*_=]{3,})\s*\Z")
-_EMOJI = re.compile(r"(?:(?<=[?.!\uff1f\u3002])\s*|\s+)[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+\Z")
+_EMOJI = re.compile(
+    r"(?:(?<=[?.!\uff1f\u3002])\s*[\u2600-\u27bf\U0001f300-\U0001faff\ufe0f]+|"
+    r"(?<! of)(?<! is)(?<!mean)(?<!emoji)(?<!symbol)\s+[\u2705\u2714\U0001f50d\U0001f50e]\ufe0f?)\Z"
+)
 _WORD_COUNT = re.compile(
     r"(?<=\S)\s*[*_]*[(\[]\d+ (?:words|wörter|mots|palabras|parole|woorden)[)\]][*_]*\Z", re.IGNORECASE
 )
 _AFTER_QUESTION = re.compile(
     r"(?<=[?\uff1f\u061f])[\"\u201d*_]*,?\s+(?:[-\u2013\u2014(]\s*|(?:/|or|and|also|q?\d[.:)])\s*)*"
     r"(?:(?:answer|a|antwort|réponse|respuesta|risposta|resposta|antwoord|explanation|note|rationale)[*_]*\s*[:\uff1a]|"
-    r"(?:this|it|the query|the question|asks?|let me know|feel free|i hope|ich hoffe|j'espère|espero)\b(?=[^?]*\Z)|"
+    r"(?:this|it|the query|the question|asks?|let me know if|feel free to|i hope|ich hoffe|j'espère|espero)\b"
+    r"(?=[^?]*\Z)|"
     r"[^?\n]{8,}[?\uff1f]\W*\Z).*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 """What follows a question: its answer, a remark, or another question."""
-_PASSAGE_FOLLOWS = re.compile(rf".{{0,100}}(?:{OF_PASSAGES}|text).{{0,100}}[:\uff1a][\s*_]*", re.IGNORECASE)
+_PASSAGE_FOLLOWS = re.compile(
+    rf"(?:(?:{OPENER}[!.,].{{0,80}}|(?:here(?:['\u2019]s| is)|below is|{LEADS})\b.{{0,60}})"
+    rf"\b(?:{OF_PASSAGES}|text)\b.{{0,100}}|(?:以下|下面|[这這]是|はい).{{0,30}}(?:段落|文字|文章|文本))[:\uff1a][\s*_]*",
+    re.IGNORECASE,
+)
 _BEHIND_PASSAGE = re.compile(
-    r"(?<=\S)\s*^[\s*_#]*(?:(?:hard )?(?:negative|passage|paragraph)(?: passage)? ?#?2\b|"
-    r"(?:explanation|rationale|reasoning|why this|erklärung|begründung|explication|explicación|spiegazione|explicação|"
-    r"toelichting|объяснение)\b[^:\n]{0,60}:).*\Z",
+    r"(?<=\S)\s*(?:^[\s*_#]*(?:hard )?(?:negative|passage|paragraph)(?: passage)? ?#?2[*_]*[ \t]*(?:[:\n]|\Z).*|"
+    r"\n[ \t]*\n[\s*_#]*(?:explanation|rationale|reasoning|why this works|erklärung|begründung|explication|explicación|"
+    r"spiegazione|explicação|toelichting|объяснение)[*_]*\s?:(?:(?!\n[ \t]*\n).)*)\Z",
     _LINES | re.DOTALL,
 )
 _BOLD_TITLE = re.compile(r"\A\*\*([^*\n]+)\*\*(?=\s*\n)")
@@ -128,7 +137,7 @@ _LATEX = re.compile(r"\A\$?\\(?:boxed|text\w*|emph)\{(?:\\text\{)?(.+?)\}{1,2}\$
 _NOTE = re.compile(
     r"(?<=\S)\s*[*_]*[(\[][*_]*(?:\s*(?:note|explanation|hinweis|anmerkung|erklärung|remarque|nota|opmerking)\b[^()\[\]]*|"
     r"\s*(?:this|the|diese|cette|esta) (?:query|question|frage|anfrage|requête|pregunta|consulta)\b[^()\[\]]*|"
-    rf"\s*(?:in )?english\s*|(?:{ALSO}[ -])*(?:{OF_QUERIES}))"
+    rf"\s*(?:in )?english\s*|(?:{ALSO}[ -])+(?:{OF_QUERIES}))"
     r"[)\]][*_]*\Z",
     re.IGNORECASE,
 )
@@ -168,7 +177,9 @@ def is_lead_in(line: str) -> bool:
     >>> is_lead_in("Here's a question about owls:"), is_lead_in("Here is how owls hunt")
     (True, False)
     """
-    return _LEAD_IN_ALONE.fullmatch(line.strip(_AROUND + "*_#").replace("\u2019", "'")) is not None
+    bare = line.strip(_AROUND + "*_#").replace("\u2019", "'")
+    is_title = line.lstrip().startswith(("#", "**")) and _TITLE.fullmatch(bare) is not None
+    return is_title or _LEAD_IN_ALONE.fullmatch(bare) is not None
 
 
 def _once(text: str, source: str, *, passage: bool) -> str:
@@ -252,7 +263,7 @@ def _without_lead_in(text: str, source: str) -> str:
         return rest
     found = _LEAD_IN.match(text.replace("\u2019", "'"))
     if not found and source and (opening := _OPENING.match(text)):
-        introduces = ASKING.search(opening[1]) or _QUESTION.search(text, opening.end())
+        introduces = _ASKS.search(opening[1]) or _QUESTION.search(text, opening.end())
         found = opening if introduces and not _shares_a_word(opening[1], source) else None
     return text[found.end() :] if found else text
 
@@ -262,8 +273,9 @@ def _shares_a_word(opening: str, source: str) -> bool:
     said, names = FILLER.sub(" ", ASKING.sub(" ", opening[:-1])), set(re.split(r"[\s.,;:()]+", source))
     parts = [word[at : at + 2] for word in said.split() if is_unspaced(word) for at in range(len(word) - 1)]
     words = [word for word in said.split() if not is_unspaced(word)]
+    starts = " ".join(["", *names]).casefold()
     return any(part in source for part in parts) or any(
-        word[:5].casefold() in source.casefold() if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
+        f" {word[:5].casefold()}" in starts if len(word) > 3 else word in names and not word.islower()  # noqa: PLR2004
         for word in words
     )
 

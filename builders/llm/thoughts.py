@@ -18,15 +18,18 @@ _MARK = re.compile(
     r"(?:(?P<tag><\|?)|\[{1,2}|\{{2}|【|\u25c1|<\uff5c)\s*"
     rf"(?P<close>/\s*|end_(?:of_)?|(?:{_STRONG}|inner)(?=_(?:end|suffix)\b))?"
     r"(?:begin_(?:of_)?|start_(?:of_)?|\w+[:|])?"
-    rf"(?:(?P<strong>(?:\w+_|ant)?(?:{_STRONG})(?:_\w+)?|_end)|(?P<weak>{_WEAK}|_suffix))"
+    rf"(?:(?P<strong>(?:\w+_|ant)?(?:{_STRONG})(?:_\w+)?|(?(close)_end|(?!)))|(?P<weak>{_WEAK}|(?(close)_suffix|(?!))))"
     r"(?(tag)(?:\s[^<>\[\]]{0,80})?)\s*(?:\|?>|\]{1,2}|\}{2}|】|\u25b7|\uff5c>)",
     re.IGNORECASE,
 )
 """An opening or closing mark."""
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _STRIPPED_CHANNELS = re.compile(
-    r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z]).*?(?:assistant\s*final(?=\S)|\Z)", re.DOTALL
+    r"\A\s*(?:assistant)?(?:analysis|commentary)(?:(?=[A-Z]).*?assistant\s*final(?=\S)|"
+    r"(?=(?:We|The|User|Need|I|Let|So|Okay|Just)[ '\u2019]).*\Z)",
+    re.DOTALL,
 )
+_SPOKEN_OF = re.compile(r"\s(?:tags?|elements?|tokens?|blocks?|marks?)\b")  # behind a mark that a text is about
 _MAY_HAVE = re.compile(
     r"[<\[\u25c1\u3010]|\{\{|\A[\s*#_]*(?:here is|my|think|thought|reason|chain|analysis|commentary|assistant)",
     re.IGNORECASE,
@@ -72,14 +75,14 @@ def without_thoughts(text: str) -> str:
 def _once(text: str) -> str:
     """A text without its first stretch of thoughts."""
     marks = [mark for mark in _MARK.finditer(text) if not _is_quoted(text, mark)]
-    if not marks:
+    if not marks or _SPOKEN_OF.match(text, marks[0].end()):
         return text
     first = marks[0]
     if not first["close"] and not text[: first.start()].strip():
         end = _end(marks)
-        if end is None and first["weak"] and first[0].startswith("["):
-            return text  # a heading such as [Analysis]
-        return "" if end is None else text[end:].lstrip()
+        if end is None:  # brackets may be a heading such as [Analysis], a link or a variable of a template
+            return "" if first[0][0] in "<\u25c1" or first[0] == "[THINK]" else text
+        return text[end:].lstrip()
     opened = 0
     for mark in marks:
         if mark["close"] and mark["strong"] and not opened:
@@ -89,7 +92,8 @@ def _once(text: str) -> str:
     for number, mark in enumerate(marks):
         if mark["strong"] and not mark["close"] and text[: mark.start()].endswith("\n"):
             end = _end(marks[number:])
-            return text[: mark.start()] + ("" if end is None else text[end:])
+            if end is not None or mark[0].startswith("<"):
+                return text[: mark.start()] + ("" if end is None else text[end:])
     return text
 
 

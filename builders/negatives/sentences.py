@@ -33,7 +33,9 @@ def tidy(text: str, *, is_cut: bool) -> str:
     """
     found = sentences(text)
     if is_cut and found and not _ends(found[-1].rstrip()):
-        found.pop()
+        last = found.pop()
+        if not found and is_unspaced(last):  # Thai sentences end in a space
+            found = [last.rstrip().rpartition(" ")[0]]
     return up_to_repetition(found).strip()
 
 

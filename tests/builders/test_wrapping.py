@@ -323,7 +323,7 @@ def test_what_a_filter_kept_back_is_reported_as_that():
 
 @pytest.mark.parametrize(
     "mark",
-    ["<think>", "[THINK]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis", "[[think]]"],
+    ["<think>", "[THINK]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis"],
 )
 def test_thoughts_that_do_not_end_are_no_answer(mark):
     answer = stored(f"{mark}We need a query about owls")
