@@ -1,6 +1,6 @@
 """Asks whether the queries that an LLM wrote rank systems as people's judgements do.
 
-    python -m eval.agreement eval/studies/exams/scifact.toml [--set models=[]]
+    python -m eval.agreement eval/studies/exams/cranfield.toml
 
 Both sets of queries are put to the same systems: a base, the base with fewer dimensions or with noise, BM25, both
 joined, and trained models. A pair of systems is decided where the 95 % interval of its difference in nDCG@10, over
