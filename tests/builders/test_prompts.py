@@ -13,8 +13,8 @@ from foils.errors import UserError
 
 NAMES = sorted(prompts._texts())
 ENGLISH = [name for name in NAMES if "." not in name]
-# A judge says yes or no of texts in any language, and an exam is asked for in the language of the document.
-WRITERS = [name for name in ENGLISH if not name.startswith(("relevance-judge", "exam-"))]
+# A judge says yes or no of texts in any language.
+WRITERS = [name for name in ENGLISH if "judge" not in name]
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pt")
 
 
