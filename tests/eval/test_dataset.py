@@ -111,7 +111,7 @@ def test_rows_to_look_at(tmp_path):
 
 def test_a_query_of_the_exam_took_the_time_of_its_answers_wherever_they_came_from():
     asked = USAGE | {"busy_seconds": 600.0, "money": 1.5}
-    numbers = dict.fromkeys(("groups", "passages", "seed", "overlap", "first_bm25", "words"), 1)
+    numbers = dict.fromkeys(("groups", "passages", "seed", "overlap", "without_overlap", "first_bm25", "words"), 1)
     exam = {"queries": 300, "source": "llm", "llm": "m", "prompts": {}, "as_negatives": False, "drops": {}} | numbers
     values = {"usage": {"exam": asked}, "exam": exam, "prices": {"currency": "EUR"}}
     found = of_a_query(account(values, {"exam": 0.3}))
