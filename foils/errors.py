@@ -33,6 +33,7 @@ def scrub(text: str) -> str:
 
 def run_entry(entry: Callable[[], None]) -> int:
     """Runs an entry point and returns its exit code: 0, 2 after a `UserError` (one line), 130 after Ctrl-C."""
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # `datasets` asks a server at each load, offline in vain
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "httpx2", "bm25s", "datasets", "huggingface_hub", "mteb", "sentence_transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

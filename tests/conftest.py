@@ -13,7 +13,12 @@ _home = tempfile.mkdtemp(prefix="foils-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 # Before any Hub library is imported: they read these once.
 os.environ.update(
-    HF_ENDPOINT=HUB.url, HF_TOKEN=CANARY, HF_HOME=_home, HF_XET_TELEMETRY_ENABLED="0", HF_HUB_DISABLE_PROGRESS_BARS="1"
+    HF_ENDPOINT=HUB.url,
+    HF_TOKEN=CANARY,
+    HF_HOME=_home,
+    HF_XET_TELEMETRY_ENABLED="0",
+    HF_UPDATE_DOWNLOAD_COUNTS="0",  # as `run_entry` has it
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
 )
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, threads that wait for each other only stand in each other's way
     os.environ.setdefault("OMP_NUM_THREADS", "1")
