@@ -125,7 +125,7 @@ def set_exam(
         own: people's own queries, where `exam.source` names them.
         barred: ids of passages whose groups belong to training, as labelled training queries are answered by them.
         context: with the exam's LLM and seed.
-        funnel: is told what became of its queries.
+        funnel: gets the steps of its queries.
 
     Raises:
         UserError: the corpus is too small, or no query is usable.
