@@ -172,19 +172,16 @@ def main(recipe: Recipe[AgreementRecipe]) -> None:
     """
     from eval.measure.tasks import load_task
 
-    config = recipe.config
-    measured, overlaps = list[dict[str, list[float]]](), np.empty(0)
-    for reference in (config.exam, config.judged):
-        task = load_task(reference)
-        measured.append(_scores(config, task))
-        overlaps = overlaps if overlaps.size else np.array([task.overlap().get(query, 0.0) for query in task.qrels()])
-    systems = list(measured[0])
-    exam, judged = (np.array([scores[system] for system in systems]) for scores in measured)
-    print(text(config.name, systems, exam, judged, overlaps))
+    tasks = [load_task(reference) for reference in (recipe.config.exam, recipe.config.judged)]
+    of_exam, of_people = _scores(recipe.config, tasks)
+    overlaps = tasks[0].overlap()
+    exam, judged = (np.array(list(scores.values())) for scores in (of_exam, of_people))
+    shares = np.array([overlaps.get(query, 0.0) for query in tasks[0].qrels()])
+    print(text(recipe.config.name, list(of_exam), exam, judged, shares))
 
 
-def _scores(config: AgreementRecipe, task: "Task") -> dict[str, list[float]]:
-    """System -> nDCG@10 of each query, in the order of the task's judgements."""
+def _scores(config: AgreementRecipe, tasks: "Sequence[Task]") -> list[dict[str, list[float]]]:
+    """For each task: system -> nDCG@10 of each query, in the order of the task's judgements."""
     from eval.measure.baselines import bm25
     from eval.measure.encoder import Encoder
     from eval.measure.encoding import Encoding, resolve_precision
@@ -196,17 +193,21 @@ def _scores(config: AgreementRecipe, task: "Task") -> dict[str, list[float]]:
     from foils.models import resolve_model
 
     root, how = Path(config.results), Encoding(resolve_precision(config.precision))
-    base, (lexical,) = resolve_model(config.base), bm25([task], root)
-    encoder = Encoder(load_retriever(base.location), how.precision, task.sample())
-    found = dict(variants(encoder, task, config.dimensions, config.noise))
-    measured = {model: evaluate(resolve_model(model), [task], root, how)[0] for model in config.models}
-    for name, result in {**measured, "BM25": lexical}.items():
-        found[name] = read_rankings(Key.of(result).folder(root) / "rankings.parquet")
-    for weight in config.hybrids:
-        found[f"BM25 {weight:g} and base"] = joined(found["BM25"], found["base"], weight)
-    qrels = task.qrels()
-    scored = {name: per_query_scores(rankings, qrels) for name, rankings in found.items()}
-    return {name: [scores[query][MAIN_METRIC] for query in qrels] for name, scores in scored.items()}
+    base = resolve_model(config.base)
+    encoder = Encoder(load_retriever(base.location), how.precision, tasks[0].sample())
+    measured = {model: evaluate(resolve_model(model), tasks, root, how) for model in config.models}
+    measured["BM25"] = bm25(tasks, root)
+    found = []
+    for place, task in enumerate(tasks):
+        systems = dict(variants(encoder, task, config.dimensions, config.noise))
+        for name, results in measured.items():
+            systems[name] = read_rankings(Key.of(results[place]).folder(root) / "rankings.parquet")
+        for weight in config.hybrids:
+            systems[f"BM25 {weight:g} and base"] = joined(systems["BM25"], systems["base"], weight)
+        qrels = task.qrels()
+        scored = {name: per_query_scores(rankings, qrels) for name, rankings in systems.items()}
+        found.append({name: [scores[query][MAIN_METRIC] for query in qrels] for name, scores in scored.items()})
+    return found
 
 
 def _entry() -> None:

@@ -1,14 +1,17 @@
 """A model as mteb asks it for embeddings, in batches that are as fast as the machine can be.
 
 mteb hands over passages in blocks, so that memory does not grow with the corpus. A block's texts are tokenised once and
-read longest first, in batches of about as many tokens each. Which prompts they get stays mteb's business.
+read longest first, in batches of about as many tokens each. Which prompts they get stays mteb's business. Tasks on one
+corpus share its embeddings.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from tqdm import tqdm
 
 from foils.encode.batches import Features, Floats, Numbers, on_device, planned, tokenise
 from foils.encode.drift import Texts, compare, in_torch, score
+from foils.provenance import sha256_texts
 from foils.records import Drift
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 131_072}
@@ -53,6 +57,7 @@ class Encoder:
             reference = score(model, in_torch(model), sample)
             model.bfloat16()
             self.drift = compare(reference, score(model, in_torch(model), sample))
+        self._kept = TemporaryDirectory(prefix="foils-")
         self._tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
         self._copies: SimpleQueue[SentenceTransformer] = SimpleQueue()
         gpus = torch.cuda.device_count() if model.device.type == "cuda" else 0
@@ -66,8 +71,12 @@ class Encoder:
         return self._encode(texts, "query", ("query",), prompt)
 
     def encode_document(self, texts: Sequence[str], prompt: str | None = None, **_: Any) -> Floats:
-        """Embeddings `(n_texts, dim)` of passages, after `prompt` or the model's own."""
-        return self._encode(texts, "document", ("document", "passage", "corpus"), prompt)
+        """Embeddings `(n_texts, dim)` of passages, after `prompt` or the model's own; kept for the next task."""
+        file = Path(self._kept.name) / f"{sha256_texts([texts, [] if prompt is None else [prompt]])}.npy"
+        if not file.exists():
+            np.save(file, self._encode(texts, "document", ("document", "passage", "corpus"), prompt))
+        kept: Floats = np.load(file, mmap_mode="c")
+        return kept
 
     def similarity(self, queries: Any, passages: Any) -> Any:
         """The model's own."""

@@ -47,6 +47,17 @@ def test_fp32_is_encode_in_the_same_order(model, devices):
     assert not np.allclose(given, model.encode_document(TEXTS[:1]), atol=1e-3)
 
 
+def test_a_corpus_is_encoded_once():
+    encoder, seen = Encoder(fresh(), "fp32", SAMPLE), []
+    encoder.model[0].register_forward_pre_hook(lambda *_: seen.append(1))
+    first = encoder.encode_document(TEXTS)
+    count = len(seen)
+    assert np.array_equal(encoder.encode_document(list(TEXTS)), first)
+    assert len(seen) == count
+    assert not np.allclose(encoder.encode_document(TEXTS, prompt="other: "), first, atol=1e-3)
+    assert np.allclose(encoder.encode_document(TEXTS[::-1]), first[::-1], atol=1e-6)
+
+
 def test_cut_vectors(model):
     cut = fresh()
     cut.truncate_dim = 32
