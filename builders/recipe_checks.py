@@ -59,7 +59,7 @@ def check_kinds(recipe: BuildRecipe) -> None:
         UserError: names the key, the value and what is allowed.
     """
     negatives, kinds = recipe.negatives, recipe.negatives.kinds
-    if not set(kinds) - {NO_NEGATIVES} or len(set(kinds)) != len(kinds):
+    if not kinds or len(set(kinds)) != len(kinds):
         raise UserError(f"recipe: negatives.kinds {list(kinds)}: wanted one or more kinds of negatives, each once")
     mined = {*KINDS} & {*kinds} - {NO_NEGATIVES}
     for name, source in negatives.variants.items():

@@ -95,6 +95,8 @@ def _draw_once(frame: Frame, judged: Mapping[str, Judged], wanted: Wanted, rules
         queues[kind] = blend(frame, parts, numbers, fill=rules[kind].max_uses is not None)
     queues = {kind: queues[kind] for kind in wanted.drawn_kinds}
     caps = [rules[kind].max_uses for kind in queues]
+    if not queues:  # rows without negatives
+        return Draw({}, np.ones(len(frame.query_keys), np.bool_))
     drawn = take_turns(frame, [queue for queue, _ in queues.values()], caps, wanted.per_query, wanted.seed)
     kinds = {kind: Drawn(*queues[kind], *found) for kind, found in zip(queues, drawn, strict=True)}
     return Draw(kinds, np.all([found.counts == wanted.per_query for found in kinds.values()], axis=0))

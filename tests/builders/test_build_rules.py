@@ -121,3 +121,10 @@ def test_a_barred_passage_stays_barred_when_selected_again(write_recipe, tmp_pat
         assert told <= {"in-an-evaluation-set"}
     assert told
     assert verified(out) == []
+
+
+def test_a_data_set_without_negatives(build_animals):
+    out = build_animals("none-alone", 'negatives.kinds=["none"]')
+    assert pq.read_table(next((out / "none").glob("*.parquet"))).column_names == ["query", "positive"]
+    assert "`none`" in (out / "README.md").read_text()
+    assert verified(out) == []
