@@ -109,7 +109,8 @@ def _check_scorers(recipe: BuildRecipe) -> None:
 
 def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
     """Refuses settings that have no effect beside labelled queries, or without them."""
-    of_labelled, of_both = {"split", "sample", "hold_out_positives"}, {"source", "round_trip_k", "round_trip_model"}
+    of_labelled = {"split", "sample", "hold_out_positives"}
+    of_both = {"source", "pairs", "round_trip_k", "round_trip_model"}
     plain = QueriesConfig(source=queries.source)
     changed = [name for name in queries.__struct_fields__ if getattr(queries, name) != getattr(plain, name)]
     for name in changed:

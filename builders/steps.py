@@ -32,6 +32,7 @@ from builders.negatives import domain_ranker
 from builders.passages import Passages
 from builders.queries import STAGE, Queries, labelled
 from builders.queries.labelled import Labelled
+from builders.queries.pairs import pair_rows
 from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
 from builders.recipe import BuildRecipe, asks_llm, identity_hash
@@ -72,6 +73,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
         context = Context(checked.corpus.passages, checked.corpus.language, config.seed, session.run, cache, stages)
         exam = _exam(config, checked, session, context, store_file)
+        pairs, unpaired = pair_rows(config.queries.pairs, exam, checked.guard, context, checked.funnel)
         asked = _asked(config, checked, context, exam)
         config = _with_ranker(config, asked.accepted, context, out)
         candidates = mine_all(asked.accepted, context, config)
@@ -106,10 +108,10 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         **({"leakage": leaked.summary()} if leaked else {}),
         **({"exam": msgspec.to_builtins(exam.record)} if exam else {}),
     }
-    drops = [checked.corpus.drops, *asked.drops, *(found.drops for found in candidates.mined.values())]
+    drops = [checked.corpus.drops, *unpaired, *asked.drops, *(found.drops for found in candidates.mined.values())]
     drops += [*([leaked.drops] if leaked else []), *([exam.kept_out] if exam else []), selection.drops]
     configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops), exam)
-    write_folder(out, {**configs, **({"leakage": leaked.hits} if leaked else {})}, record)
+    write_folder(out, {**configs, **pairs, **({"leakage": leaked.hits} if leaked else {})}, record)
     kinds, cost = ", ".join(config.negatives.kinds), " + ".join(filter(None, (each.cost() for each in ledgers)))
     logger.info("%s", funnel.lines(selection.rows))
     calls, spent = sum(each.new_calls for each in ledgers), f", {cost} in all" if cost else ""

@@ -12,6 +12,7 @@ from cards.merging import Card, block, blocks, parse_card
 from cards.publish.versions import Version
 from cards.templates import environment
 from foils.hub import COMMIT
+from foils.kinds import PAIRS
 from foils.words import duration, shortened
 
 SAMPLE_ROWS = 5
@@ -22,6 +23,8 @@ FIXED_CONFIGS = {
     "queries": "the exam's queries",
     "corpus": "all passages",
     "train-queries": "all accepted training queries, also those that are left without enough negatives",
+    "titles": "titles of passages and the text under them, without negatives",
+    "crops": "sentences of passages and the rest of each passage, without negatives",
     "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
     "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",
@@ -94,8 +97,9 @@ def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, versi
 
 
 def training_configs(manifest: Mapping[str, Any]) -> list[str]:
-    """The configurations that a trainer takes as they are."""
-    return [name for name, about in manifest["configs"].items() if about["columns"][:1] == ["query"]]
+    """The kinds of negatives: configurations that a trainer takes as they are, with the same queries and positives."""
+    found = [name for name, about in manifest["configs"].items() if about["columns"][:1] == ["query"]]
+    return [name for name in found if name not in PAIRS]
 
 
 def cell(text: str, limit: int) -> str:

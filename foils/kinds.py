@@ -14,6 +14,8 @@ from msgspec import Struct
 from foils.errors import UserError
 
 NO_NEGATIVES = "none"
+PAIRS = ("titles", "crops")
+"""Configurations of queries that the corpus itself holds; their rows are not those of the kinds of negatives."""
 _EXAMPLE = "such as llm:0.7,bm25:0.3"
 
 

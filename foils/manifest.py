@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from foils.errors import UserError
 from foils.hub import download, pin
+from foils.kinds import PAIRS
 from foils.records import ModelEntry, read_record
 
 
@@ -120,6 +121,10 @@ class Manifest(Struct, frozen=True):
     def training_configs(self) -> list[str]:
         """The configurations that a trainer takes as they are."""
         return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]
+
+    def kinds(self) -> list[str]:
+        """Those that share queries and positives, row by row."""
+        return [name for name in self.training_configs() if name not in PAIRS]
 
 
 def read_manifest(dataset: str, revision: str | None) -> Manifest | None:

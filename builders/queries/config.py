@@ -1,11 +1,12 @@
 """The recipe's `[queries]`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 ROUND_TRIP_K = 20
+Source = Literal["titles", "crops"]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 
@@ -32,6 +33,8 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
             count, and not words, in scripts without spaces.
         max_words: longer queries are rejected. Without it the prompt's own limit holds, and without that 32; four times
             as many characters in scripts without spaces.
+        pairs: `titles` and `crops`: queries that the corpus itself holds, without an LLM, as configurations of these
+            names: thousands of rows in seconds, without negatives.
         round_trip_k: a query is kept only if its own passage is among the top k that it retrieves; 0 = no filter.
             Without it 20; with `source` 0, since a person who judged a passage knew what an index does not.
         round_trip_model: the embedding model that retrieves for this check; without it, BM25 does.
@@ -50,6 +53,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     passage_chars: Positive = 1000
     min_words: Positive | None = None
     max_words: Positive | None = None
+    pairs: tuple[Source, ...] = ()
     round_trip_k: Natural = -1  # a number that no recipe can give, see below
     round_trip_model: str | None = None
 

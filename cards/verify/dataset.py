@@ -111,7 +111,7 @@ def _recipe(artefact: Artefact) -> str:
     exam = {key: value for key, value in stated.pop("exam", {}).items() if key != "llm"}
     other = _differing({**stated, **({"exam": exam} if exam else {})}, settings)
     require(other is None, f"the recipe's {other} is not that of the settings")
-    kinds = manifest.training_configs()
+    kinds = manifest.kinds()
     same = set(kinds) == set(negatives.kinds)
     require(same, f"kinds {', '.join(kinds)}; the recipe's are {', '.join(negatives.kinds)}")
     mined = {kind for kind in negatives.kinds if kinds_of(kind) == [kind] and kind not in negatives.variants}
@@ -137,7 +137,7 @@ def _differing(stated: Mapping[str, Any], settings: Mapping[str, Any]) -> str | 
 def _counts(artefact: Artefact) -> str:
     """What the manifest, and with it the card, counts is what the rows come to."""
     manifest = artefact.manifest()
-    rows = {manifest.configs[kind].rows for kind in manifest.training_configs()}
+    rows = {manifest.configs[kind].rows for kind in manifest.kinds()}
     left = [*manifest.funnel.values()][-1] if manifest.funnel else "no"
     require(rows == {left}, f"{left} queries are left by manifest.json, and its kinds have {sorted(rows)} rows")
     fates: dict[str, Counter[str]] = {kind: Counter() for kind in manifest.fates}

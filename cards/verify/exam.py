@@ -29,7 +29,9 @@ def check_exam(artefact: Artefact) -> str:
     _none(first.filter(pc.is_in(first, value_set=members["corpus-id"])), "train-qrels: passage {} is the exam's")
     corpus = artefact.rows("corpus")
     asked_about = corpus.filter(pc.is_in(corpus["_id"], value_set=members["corpus-id"])).to_pylist()
-    answers = {normalised(passage_text(row["title"], row["text"])) for row in asked_about}
+    answers = {
+        normalised(text) for row in asked_about for text in (row["text"], passage_text(row["title"], row["text"]))
+    }
     asked = set(map(normalised, queries["text"].to_pylist()))
     _none(_those_in(artefact.rows("train-queries")["text"], asked), "train-queries: {} is a query of the exam")
     for kind in manifest.training_configs():

@@ -47,7 +47,7 @@ def check_references(artefact: Artefact) -> str:
     positives: dict[int, list[int]] = {}
     for query, passage in zip(asked.tolist(), answers.tolist(), strict=True):
         positives.setdefault(query, []).append(passage)
-    kinds = artefact.manifest().training_configs()
+    kinds = artefact.manifest().kinds()
     kept: Numbers = np.array(sorted(positives), np.int64)
     for kind in sorted(kinds, key=lambda kind: kind == NO_NEGATIVES):  # it has the queries of the others
         chosen, columns = _chosen(artefact, kind, passages, queries)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from foils.errors import UserError
 from foils.hub import download, explained, parquet_builder, patiently, pin
-from foils.kinds import NO_NEGATIVES, Draw, parse
+from foils.kinds import NO_NEGATIVES, PAIRS, Draw, parse
 from foils.provenance import sha256_file
 from training.recipe import MoreData
 from training.rows.table import Form, Table
@@ -66,7 +66,7 @@ class Source(Struct, frozen=True):
             UserError: the data set has no such kind.
         """
         if kind == NO_NEGATIVES and self.kinds:
-            return (Draw(1.0, self.kinds[:1]),)
+            return (Draw(1.0, tuple(name for name in self.kinds if name not in PAIRS)[:1] or self.kinds[:1]),)
         return parse(kind, self.kinds, self.name)
 
     def manifest(self) -> dict[str, Any]:

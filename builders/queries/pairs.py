@@ -1,0 +1,120 @@
+"""Queries that the corpus itself holds, without an LLM: titles, and sentences out of passages.
+
+rows, drops = pair_rows(("titles", "crops"), exam, guard, context, funnel)
+
+There is one for each passage that may be trained on. A title is answered by the text under it, a sentence by the rest
+of its passage (Lee et al., arXiv 1906.00300; Contriever, arXiv 2112.09118).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders import schema
+from builders.context import Context
+from builders.exam.setting import Exam
+from builders.funnel import Funnel
+from builders.hashing import keyed_hashes
+from builders.leakage.guard import Guard
+from builders.negatives.sentences import sentences
+from builders.prompts import CHARACTERS
+from builders.queries import TABLE, Queries
+from builders.queries.config import Source
+from builders.queries.written import MAX_WORDS, MIN_WORDS
+from builders.selection.stored import own_positives
+from builders.spool import BATCH, Spool
+from foils.languages import is_unspaced, length
+from foils.texts import normalised, passage_text
+
+FEWEST_TITLE, FEWEST_ANSWER = 2, 5
+"""Words of a title, and of what answers it."""
+ANSWERED = TABLE.append(pa.field("positive", pa.string()))
+Passage = Mapping[str, str]
+Pair = tuple[str, str]
+"""A query and the text that answers it."""
+
+
+def pair_rows(
+    sources: Sequence[Source], exam: Exam | None, guard: Guard, context: Context, funnel: Funnel
+) -> tuple[dict[str, pa.Table], list[pa.Table]]:
+    """The rows of each source, which keep clear of the exam and of evaluation sets, and `schema.DROPS`.
+
+    Raises:
+        UserError: no passage has such a query.
+    """
+    rows, drops = dict[str, pa.Table](), list[pa.Table]()
+    passages = context.passages if exam is None else exam.training(context.passages)
+    for source in sources:
+        with context.stages.timed(source):
+            left, lost = pairs(source, passages, context.seed)
+            if exam is not None:
+                left, repeats = exam.without_repeats(left, own_positives(left))
+                lost = pa.concat_tables([lost, repeats])
+            if guard.sets:
+                leaked = guard.check(left, context.corpus).queries_to_drop
+                left = left.filter(pc.invert(pc.is_in(left["_id"], value_set=leaked)))
+        funnel.step(f"rows of {source}", left.num_rows, lost, passages.num_rows, "leave it out of queries.pairs")
+        rows[source] = pa.table({"query": left["text"], "positive": left["positive"]})
+        drops.append(lost)
+    return rows, drops
+
+
+def pairs(source: Source, passages: pa.Table, seed: int) -> Queries:
+    """The queries of passages (`schema.CORPUS`), in their order; of equal ones the first stays.
+
+    Returns:
+        `ANSWERED`, where `corpus-id` is the passage that both texts come from, and the passages without a query.
+    """
+    rows, drops, taken = Spool(ANSWERED), Spool(schema.DROPS), set[str]()
+    for batch in passages.to_batches(max_chunksize=BATCH):
+        for passage in batch.to_pylist():
+            reason = "duplicate"
+            for found in _MAKERS[source](passage, seed):
+                if isinstance(found, str):
+                    reason = found
+                elif (same := normalised(found[0])) not in taken:
+                    taken.add(same)
+                    rows.row(f"{passage['_id']}/{source}", found[0], passage["_id"], found[1])
+                    break
+            else:
+                drops.row(source, passage["_id"], reason, passage["title"])
+    return Queries(rows.table(), drops.table())
+
+
+def titles(passage: Passage, _: int = 0) -> Iterator[Pair | str]:
+    """The title and the text under it, or why they are no pair.
+
+    >>> list(titles({"_id": "a", "title": "How owls hunt", "text": "How owls hunt. By ear, in the dark of night."}))
+    [('How owls hunt', 'By ear, in the dark of night.')]
+    """
+    query, answer = " ".join(passage["title"].split()), passage["text"].strip()
+    if answer.startswith(query):  # it would give the answer away
+        answer = answer.removeprefix(query).lstrip(" .:-\u2013\u2014\n")
+    yield _pair(query, answer, FEWEST_TITLE) if query else "no-title"
+
+
+def crops(passage: Passage, seed: int) -> Iterator[Pair | str]:
+    """Sentences in random order, each with the passage without it, or why they are no pair.
+
+    >>> next(crops({"_id": "a", "title": "Owls", "text": "Owls hunt by ear. They fly at night over the fields."}, 1))
+    ('Owls hunt by ear.', 'Owls They fly at night over the fields.')
+    """
+    parts = sentences(passage["text"])
+    if not parts[1:]:
+        yield "one-sentence"
+        return
+    for place in np.argsort(keyed_hashes(seed, "crop", passage["_id"], ids=map(str, range(len(parts))))).tolist():
+        rest = passage_text(passage["title"], "".join(parts[:place] + parts[place + 1 :])).strip()
+        yield _pair(" ".join(parts[place].split()), rest, MIN_WORDS)
+
+
+def _pair(query: str, answer: str, fewest: int) -> Pair | str:
+    scale = CHARACTERS[0] if is_unspaced(query) else 1
+    if not fewest * scale <= length(query) <= MAX_WORDS * CHARACTERS[1] ** (scale > 1):
+        return "too-short" if length(query) < fewest * scale else "too-long"
+    return (query, answer) if length(answer) >= FEWEST_ANSWER * scale else "nothing-left"
+
+
+_MAKERS: dict[Source, Callable[[Passage, int], Iterator[Pair | str]]] = {"titles": titles, "crops": crops}
