@@ -25,6 +25,7 @@ FIXED_CONFIGS = {
     "train-queries": "all accepted training queries, also those that are left without enough negatives",
     "titles": "titles of passages and the text under them, without negatives",
     "crops": "sentences of passages and the rest of each passage, without negatives",
+    "train-pairs": "the queries of `titles` and `crops`, with the group of passages that each belongs to",
     "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
     "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",

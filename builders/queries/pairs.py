@@ -41,10 +41,12 @@ def pair_rows(
 ) -> tuple[dict[str, pa.Table], list[pa.Table]]:
     """The rows of each source, which keep clear of the exam and of evaluation sets, and `schema.DROPS`.
 
+    Beside an exam, `train-pairs` says to which group of passages each query belongs, for `[dev]` in training.
+
     Raises:
         UserError: no passage has such a query.
     """
-    rows, drops = dict[str, pa.Table](), list[pa.Table]()
+    rows, drops, grouped = dict[str, pa.Table](), list[pa.Table](), list[pa.Table]()
     passages = context.passages if exam is None else exam.training(context.passages)
     for source in sources:
         with context.stages.timed(source):
@@ -52,13 +54,15 @@ def pair_rows(
             if exam is not None:
                 left, repeats = exam.without_repeats(left, own_positives(left))
                 lost = pa.concat_tables([lost, repeats])
+                groups = exam.groups.name_of(context.corpus.positions(left["corpus-id"]))
+                grouped.append(pa.table({"text": left["text"], "group": groups}))
             if guard.sets:
                 leaked = guard.check(left, context.corpus).queries_to_drop
                 left = left.filter(pc.invert(pc.is_in(left["_id"], value_set=leaked)))
         funnel.step(f"rows of {source}", left.num_rows, lost, passages.num_rows, "leave it out of queries.pairs")
         rows[source] = pa.table({"query": left["text"], "positive": left["positive"]})
         drops.append(lost)
-    return rows, drops
+    return rows | ({"train-pairs": pa.concat_tables(grouped)} if grouped else {}), drops
 
 
 def pairs(source: Source, passages: pa.Table, seed: int) -> Queries:

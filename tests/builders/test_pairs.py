@@ -13,6 +13,7 @@ from cards.verify.exam import check_exam
 from cards.verify.links import BrokenError
 from foils.errors import UserError
 from tests.conftest import ANIMALS
+from training.rows.hold_out import groups_of, key_of
 from training.rows.source import resolve
 
 PAIRS = 'queries.pairs=["titles", "crops"]'
@@ -22,7 +23,9 @@ PAIRS = 'queries.pairs=["titles", "crops"]'
 def titled(write_corpus):
     """The animals under titles of two words, but for one without a title and two with the same."""
     titles = {name: f"The {name}" for name in ANIMALS} | {"yak": "", "bee": "The eel"}
-    return write_corpus([(name, titles[name], f"{text} It lives on for many years.") for name, text in ANIMALS.items()], "titled")
+    return write_corpus(
+        [(name, titles[name], f"{text} It lives on for many years.") for name, text in ANIMALS.items()], "titled"
+    )
 
 
 def rows(folder, config):
@@ -69,7 +72,9 @@ def test_rows_of_their_own_that_keep_clear_of_the_exam(build_animals, titled, tm
     free = {name for name in ANIMALS if name not in kept}
     pairs = [(row["query"], row["positive"]) for row in rows(folder, "titles")]
     found = {name for name in free if texts[name] in dict(pairs).values()}
-    assert all(query == f"The {name}" or name == "bee" for name in found for query, text in pairs if text == texts[name])
+    assert all(
+        query == f"The {name}" or name == "bee" for name in found for query, text in pairs if text == texts[name]
+    )
     assert len(dict(pairs)) == len(pairs)
     assert len(pairs) == len(found)
     assert len(rows(folder, "crops")) == len(free)
@@ -81,6 +86,12 @@ def test_rows_of_their_own_that_keep_clear_of_the_exam(build_animals, titled, tm
     source = resolve(str(folder), None)
     assert {"crops", "random", "titles"} == {*source.kinds}
     assert source.draws("none")[0].parts == ("random",)
+    group = groups_of([source])
+    assert group.keys() >= {key_of(row["query"]) for config in ("titles", "crops") for row in rows(folder, config)}
+    assert (
+        group[key_of("The hen")]
+        == group[key_of(next(row["query"] for row in rows(folder, "crops") if "The hen" in row["positive"]))]
+    )
     assert [link for link in dataset_links(Artefact("d", "dataset", folder)) if link.status == "broken"] == []
     reselection.main(folder, ["seed=7"], tmp_path / "again")
     assert rows(tmp_path / "again", "titles") == rows(folder, "titles")

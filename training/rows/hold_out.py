@@ -64,14 +64,15 @@ def groups_of(sources: Iterable[Source | Table]) -> dict[int, set[int]]:
     """
     found: dict[int, set[int]] = {}
     for source in sources:
-        if not isinstance(source, Source) or "train-queries" not in source.configs():
+        if not isinstance(source, Source):
             continue
-        queries = source.table("train-queries").load()
-        if "group" not in queries.column_names:
-            continue
-        corpus = source.manifest().get("inputs", {}).get("corpus", {}).get("sha256", source.revision)
-        for query, group in zip(text_keys(queries, "text").tolist(), queries["group"], strict=True):
-            found.setdefault(query, set()).add(key_of(f"{corpus}/{group}"))
+        for config in {"train-queries", "train-pairs"}.intersection(source.configs()):
+            queries = source.table(config).load()
+            if "group" not in queries.column_names:
+                continue
+            corpus = source.manifest().get("inputs", {}).get("corpus", {}).get("sha256", source.revision)
+            for query, group in zip(text_keys(queries, "text").tolist(), queries["group"], strict=True):
+                found.setdefault(query, set()).add(key_of(f"{corpus}/{group}"))
     return found
 
 
