@@ -175,6 +175,8 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
             save_strategy; 0 for none.
         dev: held-out queries that choose the best checkpoint.
         lora: trains low-rank adapters in place of all weights, and merges them.
+        merge: shares of the trained weights, such as `[0.25, 0.5, 0.75, 1]`; the rest are the base's. The saved model
+            has the share that does best on `dev`, see `training.model.merging`.
         allow: problems of pre-flight that shall not stop this training.
         trainer: passed on to SentenceTransformerTrainingArguments or CrossEncoderTrainingArguments.
     """
@@ -201,6 +203,7 @@ class TrainRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10
     dev: DevConfig = DevConfig()
     lora: LoraConfig | None = None
+    merge: tuple[Annotated[float, Meta(ge=0, le=1)], ...] = ()
     allow: tuple[Allowable, ...] = ()
     trainer: dict[str, Any] = {}
 

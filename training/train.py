@@ -72,6 +72,7 @@ def main(
     from training.identity import Run
     from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
+    from training.model import merging
     from training.preflight import check_base
     from training.rows.source import resolve, resolve_more
 
@@ -81,6 +82,7 @@ def main(
     # A launcher gives each process one thread by default, which wastes a machine without a GPU.
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
     check_trainer(config)
+    merging.check(config)
     source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
     base = resolve_model(config.base)
     check_base(base, config.task)

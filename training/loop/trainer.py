@@ -31,7 +31,8 @@ from training.loop import curves, dev
 from training.loop.arguments import training_arguments
 from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, decided_by_first, last_checkpoint, seconds_before
 from training.loop.guards import StopOnNaN
-from training.model import lora
+from training.model import lora, merging
+from training.model.base import load_retriever
 from training.preflight.room import LESS_MEMORY
 from training.recipe import TrainRecipe
 from training.rows.hold_out import hold_out, pairs_hash
@@ -106,6 +107,10 @@ def train(ready: Ready) -> dict[str, Any]:
         if PartialState().is_main_process:  # whose model is saved
             load_checkpoint(trainer, outcome["dev"]["best"]["step"])
     outcome["history"] = curves.history(trainer.state.log_history)
+    if job.config.lora is not None:
+        lora.merge(trainer.model)
+    if job.config.merge and PartialState().is_main_process:
+        outcome["merge"] = _merged(ready)
     _save(ready)
     if PartialState().is_main_process:
         outcome |= curves.add_curves(job.folder / MODEL, outcome["history"], job.config.seed)
@@ -169,11 +174,18 @@ def load_checkpoint(trainer: Trainer, step: int) -> None:
         ) from None
 
 
+def _merged(ready: Ready) -> dict[str, Any]:
+    """Averages the trained retriever with its base, and returns what the run record says of it."""
+    config, trainer = ready.job.config, ready.trainer
+    base = load_retriever(ready.job.base.location, config.attention, config.pooling).state_dict()
+    held_out = trainer.evaluator
+    measure = None if held_out is None else lambda model: held_out(model)[dev.METRIC]
+    return merging.merge(trainer.model, base, config.merge, measure)
+
+
 def _save(ready: Ready) -> None:
     """Saves the trained model as its base was saved, once for all processes, without a card."""
     model, target = ready.trainer.model, ready.job.folder / MODEL
-    if ready.job.config.lora is not None:
-        lora.merge(model)
     # A shorter length saves time in training. The saved model reads what its base reads, or they could not be compared.
     if ready.max_seq_length is not None:
         model.max_seq_length = ready.max_seq_length
