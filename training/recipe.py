@@ -29,6 +29,7 @@ Allowable = Literal[
     "unused-rows",
 ]
 """The problems of pre-flight that a recipe may let through with `allow`. All others make training pointless."""
+Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
 Positive = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(ge=1)]
 
@@ -77,6 +78,9 @@ class LossOptions(Struct, frozen=True, forbid_unknown_fields=True):
             100. A distillation compares the product with the teacher's logits; its default is the scale at which the
             base's margins are as large as the teacher's, see `training.losses.similarity.matching_scale`.
         symmetric: also asks each passage for its query among those of the batch (arXiv 2310.19923), and averages.
+        hardness_mode: negatives that count for more the nearer they are to the query: `in_batch_negatives` (arXiv
+            2503.04812), `hard_negatives` (those of the row, arXiv 2509.20354) or `all_negatives`.
+        hardness_strength: the factor of a negative's cosine that is added to its logit; 5 by default.
         margin: for `triplet`, by how much the positive's cosine must exceed a negative's, 0.2 by default. For `gist`,
             how far below the guide's cosine of query and positive a passage counts as a false negative; with the
             default of 0.001, those above the positive, and the positive's own text in other rows.
@@ -93,6 +97,8 @@ class LossOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     scale: Positive | None = None
     symmetric: bool = False
+    hardness_mode: Hardness | None = None
+    hardness_strength: Positive | None = None
     margin: Annotated[float, Meta(ge=0, le=2)] | None = None
     mini_batch_size: Size | None = None
     guide: str | None = None

@@ -106,6 +106,7 @@ def test_a_few_steps_lower_the_loss(name, tmp_path):
     [
         ("multiple-negatives-ranking", {}),
         ("multiple-negatives-ranking", {"symmetric": True, "scale": 50}),
+        ("multiple-negatives-ranking", {"hardness_mode": "all_negatives"}),
         ("multiple-negatives-ranking", {"matryoshka": [64]}),
         ("gist", {"margin": 0.1}),
     ],
@@ -115,6 +116,18 @@ def test_a_cached_loss_is_the_plain_one(name, options):
     cached, found = gradients(recipe(f"cached-{name}", **options, mini_batch_size=3), ROWS)
     assert cached == pytest.approx(plain, abs=1e-4)
     assert torch.allclose(found, expected, atol=1e-3 * expected.abs().max())
+
+
+def test_hardness_weighs_the_negatives_that_are_named(base):
+    """One row, so that its own negative is the only one."""
+    rows = {name: texts[:1] for name, texts in ROWS.items()}
+    vectors = {column: torch.tensor(base.encode(texts)) for column, texts in rows.items()}
+    right, wrong = (ScaledCosine(1)(vectors["query"], vectors[name]) for name in ("positive", "negative_1"))
+    for mode, strength in ((None, 0), ("in_batch_negatives", 0), ("hard_negatives", 5), ("all_negatives", 9)):
+        options = {"hardness_mode": mode} | ({"hardness_strength": 9} if mode == "all_negatives" else {})
+        found = loss_of(losses.make(recipe("multiple-negatives-ranking", **options), base), rows)
+        expected = torch.nn.functional.softplus((20 + strength) * wrong - 20 * right)
+        assert found.item() == pytest.approx(expected.item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -232,6 +245,13 @@ TRIPLETS = ("query", "positive", "negative_1")
         ("distill-kl", {"teacher": "llm-judge"}, TRIPLETS, ("dense",), r"scores of 'llm-judge', .* has dense; build"),
         ("distill-kl", {}, TRIPLETS, ("dense",), r"--set 'selection.floor=\{cross-encoder=-1000\}'"),
         ("gist", {}, (*TRIPLETS, "negative_2"), (), "takes 1 negative a row, .* have 2; use cached-gist"),
+        (
+            "multiple-negatives-ranking",
+            {"hardness_strength": 5},
+            TRIPLETS,
+            (),
+            "hardness_strength 5: weighs nothing by itself",
+        ),
         ("gist", {"guide": None}, TRIPLETS, (), "needs loss_options.guide, the model that finds false negatives"),
         ("triplet", {"scale": 30}, TRIPLETS, (), r"scale is not for loss 'triplet', which takes margin, m"),
         ("multiple-negatives-ranking", {"mini_batch_size": 8}, TRIPLETS, (), "it is for cached-multiple-negatives-r"),

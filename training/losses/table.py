@@ -8,7 +8,7 @@ All of them compare by cosine, in fp32, so that none depends on how long a base'
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from datasets import Dataset
@@ -29,7 +29,7 @@ from foils.errors import UserError
 from foils.loading import load_retriever
 from foils.models import resolve_model
 from training.losses.similarity import DEFAULT_SCALE, MeanTripletLoss, ScaledCosine, all_cosines, matching_scale
-from training.recipe import LossName, LossOptions, TrainRecipe
+from training.recipe import Hardness, LossName, LossOptions, TrainRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ class Loss(NamedTuple):
 def _ranking(options: LossOptions) -> dict[str, Any]:
     both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
     scale = options.scale or DEFAULT_SCALE
-    return {"scale": scale, "similarity_fct": all_cosines, **(both if options.symmetric else {})}
+    weighted = {"hardness_mode": options.hardness_mode, "hardness_strength": options.hardness_strength or 5.0}
+    return {"scale": scale, "similarity_fct": all_cosines, **weighted, **(both if options.symmetric else {})}
 
 
 def _gist(options: LossOptions) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _or(margin: float | None, default: float) -> float:
     return default if margin is None else margin
 
 
-_RANKS = ("scale", "gather_across_devices", "symmetric")
+_RANKS = ("scale", "gather_across_devices", "symmetric", "hardness_mode", "hardness_strength")
 _GUIDED = ("scale", "gather_across_devices", "guide", "margin")
 _CACHED = ("mini_batch_size",)
 _DISTILS = ("scale", "teacher")
@@ -212,6 +213,11 @@ def _check_options(name: str, about: Loss, options: LossOptions) -> None:
                 f"recipe: loss_options.{option.name} is not for loss {name!r}, which takes "
                 f"{', '.join(takes)}; it is for {others}"
             )
+    if options.hardness_strength is not None and options.hardness_mode is None:
+        raise UserError(
+            f"recipe: loss_options.hardness_strength {options.hardness_strength:g}: weighs nothing by itself; set "
+            f"loss_options.hardness_mode to one of {', '.join(get_args(Hardness))}"
+        )
     if "guide" in about.takes and options.guide is None:
         raise UserError(
             f"recipe: loss {name!r} needs loss_options.guide, the model that finds false negatives: a folder, a Hub id "
