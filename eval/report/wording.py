@@ -32,8 +32,24 @@ def summary(comparison: Comparison) -> list[str]:
         f"{comparison.base_name} beside {done}, measured on {_listed(tasks)} ({whole.queries:,} queries).",
         f"Beside the untouched base: {_grouped(whole, comparison.margin)}.",
         *([_among(among)] if among else []),
+        *before_training(comparison),
         *warnings(comparison),
     ]
+
+
+def before_training(comparison: Comparison) -> list[str]:
+    """What is known of the tasks before any arm: whose first hits are relevant, and whether an exam gives negatives."""
+    first = [
+        f"{table.task} " + ", ".join(f"{100 * share:.0f} % ({name})" for name, share in table.first.items())
+        for table in comparison.tables
+        if table.first
+    ]
+    found = [f"Queries whose first hit is relevant before any training: {'; '.join(first)}."] if first else []
+    if comparison.exam_as_negatives is not None:
+        may = "may be negatives in training, as in production"
+        no = "are no negatives in training (exam.as_negatives = false)"
+        found.append(f"Passages of the exam {may if comparison.exam_as_negatives else no}.")
+    return found
 
 
 def words_beside_base(table: Table) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Measured(NamedTuple):
         overlap: query -> share of its content words that stand in its passage; empty for not known.
         bm25: what BM25 scored; empty where it was not measured.
         is_generated: whether an LLM wrote its queries, whose words may then decide who is ahead.
+        first: see `foils.verdicts.Table`.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Measured(NamedTuple):
     overlap: Mapping[str, float] = {}
     bm25: Mapping[str, Mapping[str, float]] = {}
     is_generated: bool = False
+    first: Mapping[str, float] = {}
 
 
 def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES) -> list[Table]:
@@ -76,7 +78,8 @@ def _table(name: str, revision: str, tasks: Sequence[Measured], margin: float, r
     turned = _turned(scores, estimates, [task.task for task in tasks], margin) if len(tasks) > 1 else []
     queries = sum(len(each[BASE][0]) for each in runs)
     decided = verdicts(estimates, margin, by_half, may_turn=any(task.is_generated for task in tasks))
-    return Table(name, revision, queries, rows, decided, turned, [_half(tasks, half) for half in halves])
+    first = dict(tasks[0].first) if len(tasks) == 1 else {}
+    return Table(name, revision, queries, rows, decided, turned, [_half(tasks, half) for half in halves], first)
 
 
 def _estimates(
