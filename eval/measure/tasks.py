@@ -25,7 +25,8 @@ from foils.provenance import sha256_file
 from foils.texts import overlap, passage_text
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-TEST = "test"
+TEST, OWN = "test", "own"
+"""Splits of a data set with an exam: an LLM's queries, and people's beside them."""
 
 
 class Task(NamedTuple):

@@ -55,6 +55,7 @@ def comparison_text(comparison: Comparison) -> str:
         [recommendation(comparison), *warnings(comparison)],
         [f"base: {comparison.base_name}", *before_training(comparison)],
         *(_of_task(found, comparison) for found in comparison.tables),
+        [what_intervals_mean(comparison)],
     ]
     if comparison.costs:
         blocks.append([*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."])
@@ -79,7 +80,7 @@ def bases_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def _of_task(found: Table, comparison: Comparison) -> list[str]:
-    """A table and its verdicts, with what its intervals mean."""
+    """A table and its verdicts."""
     words, seeds = words_beside_base(found), comparison.seeds
     header = ["", "beside the base", "nDCG@10 - base", "its 95 % interval", "won/lost queries", *METRICS]
     body = [
@@ -96,4 +97,4 @@ def _of_task(found: Table, comparison: Comparison) -> list[str]:
     left = [f"{verdict.first}/{verdict.second}" for verdict in found.verdicts if verdict.word == "undecided"]
     if left:
         lines.append(f"- Undecided: {listed(left, _NAMED)}; the report says of each what would decide it.")
-    return [*lines, what_intervals_mean(comparison)]
+    return lines

@@ -18,8 +18,9 @@ _DASH = "\N{EN DASH}"
 
 def summary(comparison: Comparison) -> list[str]:
     """What to do, what was done, how the arms stand beside the base and among each other, and warnings."""
-    whole = comparison.tables[-1]
-    tasks = [table.task for table in comparison.tables if table.revision]
+    whole, tasks = comparison.tables[-1], [table for table in comparison.tables if table.revision]
+    names, queries = _listed([table.task for table in tasks]), sum(table.queries for table in tasks)
+    own = [table for table in tasks if table.task == comparison.own]
     seeds, given = len(comparison.seeds), len(comparison.arms) - len(comparison.costs)
     trained = f"{seeds} seeds" if seeds > 1 else "one seed"
     count = len(comparison.costs)
@@ -29,8 +30,9 @@ def summary(comparison: Comparison) -> list[str]:
     among = [found for found in whole.verdicts if found.second != BASE]
     return [
         recommendation(comparison),
-        f"{comparison.base_name} beside {done}, measured on {_listed(tasks)} ({whole.queries:,} queries).",
+        f"{comparison.base_name} beside {done}, measured on {names} ({queries:,} queries).",
         f"Beside the untouched base: {_grouped(whole, comparison.margin)}.",
+        *(f"By people's own queries, {each.task}: {_grouped(each, comparison.margin)}." for each in own),
         *([_among(among)] if among else []),
         *before_training(comparison),
         *warnings(comparison),

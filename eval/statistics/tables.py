@@ -51,19 +51,24 @@ class Measured(NamedTuple):
     first: Mapping[str, float] = {}
 
 
-def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES) -> list[Table]:
-    """A table of each task and, where there are several, one of their mean.
+def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES, beside: str = "") -> list[Table]:
+    """A table of each task and, where several of them count, one of their mean; the last one speaks for all.
 
     Args:
         measured: by task; the same arms and seeds in all.
         margin: of nDCG@10, below which a difference is of no account.
         resamples: of bootstrap and randomization.
+        beside: the task that comes first and counts for itself alone.
 
     Raises:
         UserError: runs were measured on different queries, or on a single one.
     """
-    found = [_table(task.task, task.revision, [task], margin, resamples) for task in measured]
-    return found if len(measured) == 1 else [*found, _table(OVERALL, "", measured, margin, resamples)]
+    in_order, counted = (
+        sorted(measured, key=lambda task: task.task != beside),
+        [t for t in measured if t.task != beside],
+    )
+    found = [_table(task.task, task.revision, [task], margin, resamples) for task in in_order]
+    return found if len(counted) == 1 else [*found, _table(OVERALL, "", counted, margin, resamples)]
 
 
 def _table(name: str, revision: str, tasks: Sequence[Measured], margin: float, resamples: int) -> Table:
