@@ -96,7 +96,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         exam=exam.name if exam else "",
         own=own,
         outside=outside(plan, records) if exam else {},
-        exam_as_negatives=account.manifest.exam and account.manifest.exam.as_negatives,
+        exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None),
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )

@@ -67,10 +67,6 @@ class Exam(Struct, frozen=True, omit_defaults=True):
     first_dense: float | None = None
     own: "Exam | None" = None
 
-    def sides(self) -> "list[Exam]":
-        """What stands side by side: the exam, and people's own queries where they are beside it."""
-        return [self, self.own] if self.own else [self]
-
 
 class CorpusInput(Struct, frozen=True):
     """The corpus that a build read: its source at a revision, and the SHA-256 of its passages."""

@@ -110,7 +110,8 @@ def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, pa.Table]:
         return 0, corpus.passages
     passages, own = Passages(corpus.passages), own_queries(about, corpus)
     groups, judged = grouped(passages, corpus.documents), passages.positions(own.qrels["corpus-id"] if own else [])
-    asked = in_turn(passages, groups, judged, about.seed, about.wanted, _held(groups, judged))[: about.wanted]
+    held = int(np.isin(groups.of, groups.of[judged]).sum())
+    asked = in_turn(passages, groups, judged, about.seed, about.wanted, held)[: about.wanted]
     is_free = np.isin(groups.of, groups.of[np.append(asked, judged)], invert=True)
     return about.wanted or (own.queries.num_rows if own else 0), corpus.passages.filter(pa.array(is_free))
 
@@ -132,28 +133,27 @@ def set_exam(
         UserError: the corpus is too small, or no query is usable.
     """
     about = config.exam or ExamConfig()
-    groups, judged = grouped(context.corpus, corpus.documents), context.corpus.positions([])
+    groups, taken, held = grouped(context.corpus, corpus.documents), context.corpus.positions(list(barred)), 0
     side, sides = partial(_side, config, groups, context), list[Exam]()
     if own is not None:
         funnel.step("exam queries judged", own.judged)
         funnel.step("exam queries with a positive in the corpus", own.with_positive, own.drops, own.judged)
         funnel.step("exam queries of people" if about.wanted else "exam queries", own.queries.num_rows)
-        judged, name = context.corpus.positions(own.qrels["corpus-id"]), Path(about.source or "").resolve().name
-        sides = [side(Queries(own.queries, own.drops), own.qrels, {"source": name, "llm": None, "prompts": {}})]
-        held = sides[0].members.num_rows
+        author = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
+        sides = [side(Queries(own.queries, own.drops), own.qrels, author)]
+        taken, held = np.append(taken, context.corpus.positions(own.qrels["corpus-id"])), sides[0].members.num_rows
         if held > MOST * len(groups.of):
             raise UserError(
                 f"exam.source {about.source}: its judged passages belong to groups of {held} passages, and at most "
                 f"half of the {len(groups.of)} may be the exam's; set exam.sample lower than {own.queries.num_rows}"
             )
     if about.wanted:
-        written = _written(config, groups, barred, judged, context, funnel)
+        written = _written(config, groups, taken, held, context, funnel)
         author = {"source": "llm", **_author(about, config.llm, written.table)}
         sides.insert(0, side(written, own_positives(written.table), author))
     exam = sides[0] if len(sides) == 1 else _beside(*sides)
-    left = len(groups.of) - exam.members.num_rows
     kept_out = drops_table(STAGE, [(each, "exam-group", "") for each in exam.members["corpus-id"].to_pylist()])
-    funnel.step("passages left for training", left, kept_out, len(groups.of))
+    funnel.step("passages left for training", len(groups.of) - len(kept_out), kept_out, len(groups.of))
     return exam
 
 
@@ -189,11 +189,6 @@ def _beside(exam: Exam, own: Exam) -> Exam:
     )
 
 
-def _held(groups: Groups, judged: Positions) -> int:
-    """How many passages are in the groups of those that people's own queries are about."""
-    return int(np.isin(groups.of, groups.of[judged]).sum())
-
-
 def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, Any]:
     """The LLM that wrote the queries, and how many it wrote by which prompt."""
     by, weights = identified(about.llm or llm), about.weights()
@@ -202,10 +197,9 @@ def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, A
 
 
 def _written(
-    config: BuildRecipe, groups: Groups, barred: Sequence[str], judged: Positions, context: Context, funnel: Funnel
+    config: BuildRecipe, groups: Groups, taken: Positions, held: int, context: Context, funnel: Funnel
 ) -> Queries:
     about = config.exam or ExamConfig()
-    taken, held = np.append(context.corpus.positions(list(barred)), judged), _held(groups, judged)
     turn = in_turn(context.corpus, groups, taken, about.seed, about.wanted, held)
     if len(turn) < about.wanted:
         there = f"exam.queries {about.wanted}: the corpus has {len(groups.of)} passages in {len(groups.sizes)} groups"

@@ -19,10 +19,11 @@ def check_exam(artefact: Artefact) -> str:
     if about is None:
         return "it holds none"
     queries, members = artefact.rows("queries"), artefact.rows("exam-groups")
-    stated = [sum(getattr(side, name) for side in about.sides()) for name in ("queries", "passages")]
+    sides = [about, about.own] if about.own else [about]
+    stated = [sum(getattr(side, name) for side in sides) for name in ("queries", "passages")]
     counted = [queries.num_rows, members.num_rows] == stated
     require(counted, f"{queries.num_rows} queries, {members.num_rows} passages, and manifest.json says otherwise")
-    for name, side in zip(("default", "default/own"), about.sides(), strict=False):
+    for name, side in zip(("default", "default/own"), sides, strict=False):
         judged = artefact.rows(name)
         own = pc.is_in(judged["corpus-id"], value_set=members["corpus-id"])
         require(pc.all(own).as_py(), "a judgement is of a passage that is not among the exam's groups")

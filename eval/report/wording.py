@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from eval.report.advice import recommendation, warnings
 from foils.comparison import Comparison, Cost
 from foils.verdicts import BASE, Row, Table, Verdict
-from foils.words import three_digits
+from foils.words import listed, three_digits
 
 COST_COLUMNS = (
     "arm", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
@@ -19,7 +19,7 @@ _DASH = "\N{EN DASH}"
 def summary(comparison: Comparison) -> list[str]:
     """What to do, what was done, how the arms stand beside the base and among each other, and warnings."""
     whole, tasks = comparison.tables[-1], [table for table in comparison.tables if table.revision]
-    names, queries = _listed([table.task for table in tasks]), sum(table.queries for table in tasks)
+    names, queries = listed([table.task for table in tasks]), sum(table.queries for table in tasks)
     own = [table for table in tasks if table.task == comparison.own]
     seeds, given = len(comparison.seeds), len(comparison.arms) - len(comparison.costs)
     trained = f"{seeds} seeds" if seeds > 1 else "one seed"
@@ -127,12 +127,3 @@ def _among(pairs: Sequence[Verdict]) -> str:
         return f"{sentence}."
     smallest = sorted(found.estimate.smallest for found in pairs)[len(pairs) // 2]
     return f"{sentence}; a typical pair had to differ by {smallest:.4f} to be found with a power of 80 %."
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as in a sentence.
-
-    >>> _listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

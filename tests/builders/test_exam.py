@@ -16,7 +16,9 @@ from builders.exam.groups import grouped
 from builders.exam.split import PER_GROUP, in_turn
 from builders.exam.written import unfit
 from builders.passages import Passages
+from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
+from cards.publish.release import Target
 from cards.verify.artefact import find
 from cards.verify.dataset import dataset_links
 from cards.verify.exam import check_exam
@@ -423,6 +425,17 @@ def test_peoples_queries_beside_the_generated_exam(make, tmp_path):
     pq.write_table(table.set_column(0, "query", pa.array(planted)), file)
     with pytest.raises(BrokenError, match="'Who dances at home\\?' is a query of the exam"):
         check_exam(find(str(folder)))
+
+
+def test_both_splits_are_published_and_found_on_the_hub(make, tmp_path, hub):
+    source = people(tmp_path / "asked", ["t1\towl\t1", "t2\tbee\t2"])
+    publish_dataset(make(f'{EXAM}source = "{source}"\n'), Target("alice/sides", "v1.0.0"))
+    tasks = load_tasks(["alice/sides@v1.0.0", "alice/sides@v1.0.0#own"])
+    assert [(task.name, len(task.queries()), task.is_generated) for task in tasks] == [
+        ("sides", 3, True),
+        ("sides-own", 2, False),
+    ]
+    assert "broken" not in {link.status for link in dataset_links(find("datasets/alice/sides@v1.0.0"))}
 
 
 def test_an_exam_and_peoples_queries_share_half_of_the_corpus(make, animals):
