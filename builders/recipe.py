@@ -114,7 +114,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
 def asks_llm(recipe: BuildRecipe) -> bool:
     """Whether a build asks the recipe's LLM: to write queries, the exam's or negatives, or to judge candidates."""
     written = not WRITTEN.isdisjoint(recipe.negatives.kinds)
-    written = written or (recipe.exam is not None and recipe.exam.source is None and recipe.exam.llm is None)
+    written = written or (recipe.exam is not None and recipe.exam.wanted > 0 and recipe.exam.llm is None)
     return recipe.queries.source is None or written or LLM_JUDGE in recipe.scorers
 
 

@@ -141,12 +141,14 @@ def _check_exam(recipe: BuildRecipe) -> None:
     exam = recipe.exam
     if exam is None:
         return
-    if exam.source is not None and (exam.types or exam.llm is not None):
+    if not exam.wanted and (exam.types or exam.llm is not None):
         key = "types" if exam.types else "llm"
         raise UserError(
-            f"recipe: exam.{key} is for queries that an LLM writes, and exam.source names people's own; leave one of "
-            "them out"
+            f"recipe: exam.{key} is for queries that an LLM writes, and exam.source names people's own; say with "
+            f"exam.queries how many to write beside them, or leave exam.{key} out"
         )
+    if exam.sample and exam.source is None:
+        raise UserError("recipe: exam.sample is for people's own queries: name their folder with exam.source")
     training = recipe.queries.weights() if recipe.queries.source is None else {}
     shared = sorted(exam.weights().keys() & training.keys())
     if shared:

@@ -41,9 +41,9 @@ def training(negatives: int) -> pa.Schema:
 
 
 def split_of(config: str) -> str:
-    """The one split that a configuration has.
+    """The split of a configuration; of one that has several, `CONFIGURATION/SPLIT` names a further one.
 
-    >>> split_of("default"), split_of("bm25")
-    ('test', 'train')
+    >>> split_of("default"), split_of("default/own"), split_of("bm25")
+    ('test', 'own', 'train')
     """
-    return SPLITS.get(config, "train")
+    return config.partition("/")[2] or SPLITS.get(config, "train")

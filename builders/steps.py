@@ -153,7 +153,7 @@ class _Checked(NamedTuple):
         funnel: what reading and cleaning left.
         llm: identified.
         given: labelled queries; None where the LLM writes them.
-        own: people's own queries of the exam; None where the LLM writes it, or without one.
+        own: people's own queries of the exam; None where the recipe names none.
         guard: the evaluation sets that nothing may leak from.
         inputs: all that the data set depends on.
         prices: of the LLM, as the manifest has them; None where none is known.
@@ -199,8 +199,8 @@ def _exam(config: BuildRecipe, checked: _Checked, llm: Llm, context: Context, st
         else:
             with llm_session(identified(config.exam.llm), store_file) as session:
                 found = exam(context.asking(session.run, config.exam.seed))
-    if checked.own is None:
-        session.ledger.account(EXAM).accepted = found.queries.num_rows
+    if config.exam.wanted:
+        session.ledger.account(EXAM).accepted = found.record.queries
     return found if session is llm else found._replace(ledger=session.ledger)
 
 

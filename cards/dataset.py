@@ -1,6 +1,6 @@
 """The data set's card: YAML that `load_dataset` reads, and text that a person can judge the rows by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ CELL_CHARS = 160
 USE = "use"
 FIXED_CONFIGS = {
     "default": "the exam's relevance judgements",
+    "default/own": "judgements of people's own queries beside them: split `own` of `default`",
     "queries": "the exam's queries",
     "corpus": "all passages",
     "train-queries": "all accepted training queries, also those that are left without enough negatives",
@@ -124,7 +125,9 @@ def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Versio
 
 def card_data(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A card's YAML, with what `load_dataset` and the Hub's viewer read: files, columns with their types, and sizes."""
-    corpus, configs = manifest["inputs"]["corpus"], manifest["configs"]
+    corpus, configs, parts = manifest["inputs"]["corpus"], manifest["configs"], dict[str, list[Any]]()
+    for name, about in configs.items():
+        parts.setdefault(name.partition("/")[0], []).append(about)  # further splits, such as default/own
     written = "queries" not in manifest["inputs"] or "generated" in configs
     return {
         "language": [manifest["language"]],
@@ -134,33 +137,39 @@ def card_data(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "task_categories": ["text-retrieval", "sentence-similarity"],
         "pretty_name": manifest["name"],
         "tags": ["foils", "hard-negatives", "sentence-transformers", *(["synthetic"] if written else [])],
-        "dataset_info": [_dataset_info(name, about, folder) for name, about in configs.items()],
+        "dataset_info": [_dataset_info(name, splits, folder) for name, splits in parts.items()],
         "configs": [
             {
                 "config_name": name,
-                "data_files": [{"split": about["split"], "path": sorted(about["files"])}],
+                "data_files": [{"split": each["split"], "path": sorted(each["files"])} for each in splits],
                 **({"default": True} if name == "default" else {}),
             }
-            for name, about in configs.items()
+            for name, splits in parts.items()
         ],
     }
 
 
-def _dataset_info(name: str, about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A configuration's columns and sizes; `about` is its entry in the manifest."""
-    files = [folder / path for path in about["files"]]
-    read = [pq.read_metadata(file) for file in files]
-    size = sum(each.row_group(number).total_byte_size for each in read for number in range(each.num_row_groups))
-    split = {"name": about["split"], "num_bytes": size, "num_examples": sum(each.num_rows for each in read)}
+def _dataset_info(name: str, parts: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """A configuration's columns and sizes; `parts` are the manifest's entries of its splits."""
+    files = [[folder / path for path in about["files"]] for about in parts]
+    read = [[pq.read_metadata(file) for file in some] for some in files]
+    splits = [
+        {
+            "name": about["split"],
+            "num_bytes": sum(each.row_group(at).total_byte_size for each in some for at in range(each.num_row_groups)),
+            "num_examples": sum(each.num_rows for each in some),
+        }
+        for about, some in zip(parts, read, strict=True)
+    ]
     return {
         "config_name": name,
         "features": [
             {"name": field.name, "dtype": _DTYPES.get(str(field.type), str(field.type))}
-            for field in read[0].schema.to_arrow_schema()
+            for field in read[0][0].schema.to_arrow_schema()
         ],
-        "splits": [split],
-        "download_size": sum(file.stat().st_size for file in files),
-        "dataset_size": size,
+        "splits": splits,
+        "download_size": sum(file.stat().st_size for some in files for file in some),
+        "dataset_size": sum(split["num_bytes"] for split in splits),
     }
 
 

@@ -130,22 +130,23 @@ def _build(config: CompareRecipe) -> None:
 def with_tasks(config: CompareRecipe) -> CompareRecipe:
     """The comparison with its tasks: where it names none, the exam of its data set, with BM25 beside it.
 
+    People's own queries that stand beside an LLM's are a second task, which is left out of the advice.
+
     Raises:
         UserError: it names none, and the data set has no exam.
     """
-    from eval.measure.tasks import exam_of
+    from eval.measure.tasks import OWN, exam_of
 
     if config.tasks:
         return config
-    if exam_of(config.dataset, config.revision) is None:
+    exam = exam_of(config.dataset, config.revision)
+    if exam is None:
         raise UserError(
             f"tasks: none named, and dataset {config.dataset} has no exam; add [exam] to the building recipe, build "
             "again, or name tasks"
         )
-    here = Path(config.dataset).is_dir()
-    return replace(
-        config, tasks=(config.dataset if here else f"{config.dataset}@{config.revision}",), baselines=("bm25",)
-    )
+    place = config.dataset if Path(config.dataset).is_dir() else f"{config.dataset}@{config.revision}"
+    return replace(config, tasks=(place, *([f"{place}#{OWN}"] if exam.own else [])), baselines=("bm25",))
 
 
 def _entry() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from eval.measure.baselines import bm25
 from eval.measure.encoding import Encoding, base_encoding, resolve_precision
-from eval.measure.results import Key, read_result, read_scores
+from eval.measure.results import Key, first_hits, read_result, read_scores
 from eval.measure.search import key_of
-from eval.measure.tasks import Task
+from eval.measure.tasks import OWN, Task
 from eval.outside import outside
 from eval.plan import Plan, Run
 from eval.recipe import CompareRecipe
@@ -67,6 +67,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     folders = _results(plan, tasks)
     by_task = [_measured(plan, folders, task) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
+    own = next((task.name for task in tasks if exam and task.split == OWN), "")
     return Comparison(
         version=VERSION,
         name=config.name,
@@ -87,13 +88,15 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         ),
         tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
         costs=[dataset.cost(arm, about, found) for arm, (about, found) in of_arm.items()],
-        tables=tables(by_task, config.margin),
+        tables=tables(by_task, config.margin, beside=own),
         packages=dict(package_versions()),
         funnel=account.manifest.funnel,
         examples={arm: rows for arm, rows in examples.items() if rows},
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
         exam=exam.name if exam else "",
+        own=own,
         outside=outside(plan, records) if exam else {},
+        exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None),
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
@@ -127,7 +130,9 @@ def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -
     given = [run.arm for run in plan.runs() if not plan.trains(run)]
     root = plan.config.folder() / "results"
     found = [read_scores(Key.of(result).folder(root)) for result in bm25([task], root)] if plan.config.baselines else []
-    return Measured(task.name, task.revision, runs, given, task.overlap(), found[0] if found else {}, task.is_generated)
+    first = {name: first_hits(scores) for name, scores in zip((BASE, "BM25"), (runs[BASE][0], *found), strict=False)}
+    about = task.overlap(), found[0] if found else {}, task.is_generated, first
+    return Measured(task.name, task.revision, runs, given, *about)
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:

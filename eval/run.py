@@ -63,7 +63,7 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None) -> None:
     rows += [("untouched base", base_results), *([(model.name, results)] if trained else [])]
     if config.cross_encoder is not None:
         rows.append(ceiling(config.cross_encoder, tasks, base_results, root))
-    print(metrics_table(rows))
+    print(metrics_table(rows, root))
     logger.info("results: %s", root)
     data = record.dataset.all() if record else []
     trained_on = {name for each in data for name in (each.name, each.revision)}

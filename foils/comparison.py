@@ -143,7 +143,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
         drift_of_base: of `precision` from fp32, on texts of the first task; None for fp32.
         pairs: what each two arms share and differ in.
         exam: the task that a build generated; empty where there is none.
+        own: the task of people's own queries beside that exam, which the last table leaves out; empty without.
         outside: arms that such an exam was not validated for -> why.
+        exam_as_negatives: whether passages of the data set's exam may be negatives; None where it has no exam.
         seed_seconds: that one more seed of all arms takes, by the runs that finished; 0 for not known.
         query_seconds: that one more query of the exam took to build, and `query_money` in `currency`; 0 for not known.
         version: `VERSION` of what wrote it; 1 where it does not say.
@@ -177,7 +179,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     queries: list[TaskQueries] = []
     pairs: list[Pairing] = []
     exam: str = ""
+    own: str = ""
     outside: dict[str, str] = {}
+    exam_as_negatives: bool | None = None
     seed_seconds: float = 0.0
     query_seconds: float = 0.0
     query_money: float = 0.0

@@ -31,8 +31,8 @@ class Usage(Struct, frozen=True):
     busy_seconds: float = 0.0
 
 
-class Exam(Struct, frozen=True):
-    """The exam that a data set holds: what it was made of, and how hard it is.
+class Exam(Struct, frozen=True, omit_defaults=True):
+    """The exam that a data set holds, as split `test` of `default`: what it was made of, and how hard it is.
 
     Attributes:
         queries: how many there are.
@@ -48,6 +48,8 @@ class Exam(Struct, frozen=True):
         without_overlap: the share of queries that have no content word of their passage.
         first_bm25: the share of queries that BM25 ranks a relevant passage first for.
         words: the median length of a query.
+        first_dense: as `first_bm25`, by the embedding model that mines or filters queries; None where there is none.
+        own: people's own queries beside those of an LLM, as split `own`; their groups are others.
     """
 
     queries: int
@@ -63,6 +65,8 @@ class Exam(Struct, frozen=True):
     without_overlap: float
     first_bm25: float
     words: int
+    first_dense: float | None = None
+    own: "Exam | None" = None
 
 
 class CorpusInput(Struct, frozen=True):

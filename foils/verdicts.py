@@ -115,6 +115,7 @@ class Table(Struct, frozen=True):
         verdicts: of each pair, the later arm first, so that arms are compared with the base and with the controls.
         turned: sentences on pairs whose order turns round when one task is left out; empty for a single task.
         halves: the queries with the fewest and with the most words of their passages; empty where that is not known.
+        first: `BASE`, and BM25 where measured -> share of queries whose first hit is relevant; empty over all tasks.
     """
 
     task: str
@@ -124,6 +125,7 @@ class Table(Struct, frozen=True):
     verdicts: list[Verdict]
     turned: list[str] = []
     halves: list[Half] = []
+    first: dict[str, float] = {}
 
     def beside(self, other: str) -> list[Verdict]:
         """The verdicts of all arms beside another, or beside the base."""

@@ -40,7 +40,7 @@ def configs_of(
     corpus: Corpus, queries: pa.Table, candidates: Candidates, selection: Selection, drops: pa.Table, exam: Exam | None
 ) -> dict[str, pa.Table]:
     """All configurations with their rows; those without rows are left out when they are written."""
-    asked = {} if exam is None else {"queries": exam.queries, "default": exam.qrels, "exam-groups": exam.members}
+    asked = {} if exam is None else {"queries": exam.queries, **exam.qrels, "exam-groups": exam.members}
     answers = Passages(corpus.passages).positions(queries["corpus-id"])
     groups = {} if exam is None else {"group": exam.groups.name_of(answers)}
     return {

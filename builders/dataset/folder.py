@@ -34,16 +34,17 @@ def write_config(folder: Path, config: str, table: pa.Table, shard_bytes: int = 
     Returns:
         The files, one or more.
     """
+    into, split = folder / config.partition("/")[0], schema.split_of(config)
     shards = max(1, -(-table.nbytes // shard_bytes))
     rows = max(1, -(-table.num_rows // shards))
     shards = max(1, -(-table.num_rows // rows))
     group = max(1, rows * GROUP_BYTES // max(GROUP_BYTES, table.nbytes // shards))
     files = []
-    (folder / config).mkdir(parents=True, exist_ok=True)
-    for outdated in (folder / config).glob("*.parquet"):
+    into.mkdir(parents=True, exist_ok=True)
+    for outdated in into.glob(f"{split}-*.parquet"):
         outdated.unlink()
     for number in range(shards):
-        file = folder / config / f"{schema.split_of(config)}-{number:05d}-of-{shards:05d}.parquet"
+        file = into / f"{split}-{number:05d}-of-{shards:05d}.parquet"
         pq.write_table(table.slice(number * rows, rows), file, compression="zstd", row_group_size=group)
         files.append(file)
     return files

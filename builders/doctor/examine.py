@@ -115,7 +115,7 @@ def _try_llm(
 def _first_request(recipe: BuildRecipe, language: str) -> ChatRequest:
     """A request in the form of the build's own, with each field that they have."""
     prompt = load_prompt(in_language(next(iter(recipe.queries.weights())), language))
-    has_exam = recipe.exam is not None and recipe.exam.source is None
+    has_exam = recipe.exam is not None and recipe.exam.wanted > 0
     has_stop = recipe.queries.source is None or has_exam or LLM_JUDGE in recipe.scorers
     return ChatRequest(
         prompt.messages("Eels. They swim across the ocean to spawn in the Sargasso Sea."),

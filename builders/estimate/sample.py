@@ -92,7 +92,7 @@ class Sample:
                 self.figures[tried.stage][:-1, ROWS] = -(-writer.count // writer.per_call) * accepted
             self.outcomes.append((tried, reasons))
         exam, tried = self._config.exam, self.outcomes[0][0]
-        if exam is not None and exam.source is None:
+        if exam is not None and exam.wanted:
             usable = tried.found.num_rows / tried.asked * self.total(ROWS, STAGE).value
             self.figures[EXAM] = exam.wanted / usable * self.figures[STAGE]
         for stage, figures in self.figures.items():

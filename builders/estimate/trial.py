@@ -68,7 +68,7 @@ def paid_before(
 def try_exam(config: BuildRecipe, passages: pa.Table, context: Context) -> Iterator[Tried]:
     """Has the exam's queries written for passages, `schema.CORPUS`; none where people wrote them."""
     exam = config.exam
-    if exam is not None and exam.source is None:
+    if exam is not None and exam.wanted:
         asked = context.corpus.positions(passages["_id"])
         asking = context.asking(context.converse, exam.seed)
         found, _ = write_exam(asked, replace(exam, queries=len(asked)), config.queries, asking)

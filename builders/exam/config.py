@@ -17,11 +17,13 @@ class ExamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept out of training, to be asked afterwards.
 
     Attributes:
-        queries: how many; without it 300, of `source` all. More of them show smaller differences between models.
+        queries: how many an LLM writes; without it 300, and none where `source` is given. With both, people's own
+            stand beside the LLM's and are measured apart. More of them show smaller differences between models.
         types: prompts of `builders/prompts/` with weights, for queries such as your users ask; none of `[queries]`.
         seed: draws the exam's groups; another one draws another exam from the same corpus.
-        source: people's own queries with their judgements, in BEIR's layout, in place of what an LLM writes.
+        source: people's own queries with their judgements, in BEIR's layout.
         split: which judgements of `source` are read.
+        sample: how many queries of `source` are used; 0 = all.
         as_negatives: whether passages of the exam may be negatives of training queries, as they would be in a corpus
             that nobody had set an exam on.
         llm: another LLM than the one that writes the training queries, so that the exam does not share its habits.
@@ -32,14 +34,15 @@ class ExamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Seed = 42
     source: str | None = None
     split: str = "test"
+    sample: Annotated[int, Meta(ge=0)] = 0
     as_negatives: bool = True
     llm: LlmConfig | None = None
 
     @property
     def wanted(self) -> int:
-        """The number of queries; of `source`, 0 stands for all."""
+        """The number of queries that an LLM writes."""
         return self.queries or (QUERIES if self.source is None else 0)
 
     def weights(self) -> dict[str, float]:
-        """Prompts with their weights; none where people's own queries are taken."""
-        return {} if self.source else self.types or TYPES
+        """Prompts with their weights; none where an LLM writes no query."""
+        return (self.types or TYPES) if self.wanted else {}

@@ -1,4 +1,4 @@
-"""People's own queries and judgements, in place of an exam that an LLM writes."""
+"""People's own queries and judgements, in place of an exam that an LLM writes or beside it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from foils.errors import UserError
 
 
 def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
-    """Reads the queries that `exam.source` names; None where an LLM writes the exam.
+    """Reads the queries that `exam.source` names; None where it names none.
 
     Raises:
         UserError: as `labelled.read`; also if there are no judgements.
@@ -25,4 +25,4 @@ def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
             f"exam.source {folder}: it has no judgements (qrels/{config.split}.tsv), which say what answers a "
             "query; add them, or leave exam.source out, and an LLM writes the exam"
         )
-    return labelled.read(QueriesConfig(config.source, config.split, config.wanted), corpus, config.seed, STAGE)
+    return labelled.read(QueriesConfig(config.source, config.split, config.sample), corpus, config.seed, STAGE)

@@ -6,13 +6,15 @@ left, drops = exam.without_repeats(queries, qrels)
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from builders import schema
 from builders.context import Context
@@ -30,9 +32,9 @@ from builders.leakage.overlap import Overlap
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
 from builders.llm.session import identified
-from builders.passages import Passages
+from builders.negatives.dense import DenseConfig, search
+from builders.passages import Passages, Positions
 from builders.queries import Queries
-from builders.queries.config import QueriesConfig
 from builders.queries.labelled import Labelled
 from builders.queries.written import assign
 from builders.recipe import BuildRecipe
@@ -45,6 +47,8 @@ from foils.words import shortened
 
 logger = logging.getLogger(__name__)
 
+OWN = "default/own"
+"""Judgements of people's own queries beside an LLM's: split `own` of `default`."""
 REPEAT = LeakageConfig(ngram=3, ngram_share=1.0)
 """A training query repeats one of the exam if they are equal, or if it has 70 % of that one's runs of three words."""
 
@@ -54,7 +58,7 @@ class Exam(NamedTuple):
 
     Attributes:
         queries: `schema.QUERIES`.
-        qrels: `schema.QRELS`.
+        qrels: configuration -> its judgements, `schema.QRELS`.
         groups: of all passages.
         members: `schema.EXAM_GROUPS`.
         drops: `schema.DROPS`.
@@ -63,7 +67,7 @@ class Exam(NamedTuple):
     """
 
     queries: pa.Table
-    qrels: pa.Table
+    qrels: dict[str, pa.Table]
     groups: Groups
     members: pa.Table
     drops: pa.Table
@@ -105,13 +109,11 @@ def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, pa.Table]:
     if about is None:
         return 0, corpus.passages
     passages, own = Passages(corpus.passages), own_queries(about, corpus)
-    groups = grouped(passages, corpus.documents)
-    if own is None:
-        asked = in_turn(passages, groups, passages.positions([]), about.seed, about.wanted)[: about.wanted]
-    else:
-        asked = passages.positions(own.qrels["corpus-id"])
-    is_free = np.isin(groups.of, groups.of[asked], invert=True)
-    return about.wanted if own is None else own.queries.num_rows, corpus.passages.filter(pa.array(is_free))
+    groups, judged = grouped(passages, corpus.documents), passages.positions(own.qrels["corpus-id"] if own else [])
+    held = int(np.isin(groups.of, groups.of[judged]).sum())
+    asked = in_turn(passages, groups, judged, about.seed, about.wanted, held)[: about.wanted]
+    is_free = np.isin(groups.of, groups.of[np.append(asked, judged)], invert=True)
+    return about.wanted or (own.queries.num_rows if own else 0), corpus.passages.filter(pa.array(is_free))
 
 
 def set_exam(
@@ -131,37 +133,60 @@ def set_exam(
         UserError: the corpus is too small, or no query is usable.
     """
     about = config.exam or ExamConfig()
-    groups = grouped(context.corpus, corpus.documents)
-    if own is None:
-        queries, drops = _written(about, config.queries, groups, barred, context, funnel)
-        qrels = own_positives(queries)
-    else:
-        queries, qrels, drops = own.queries, own.qrels, own.drops
+    groups, taken, held = grouped(context.corpus, corpus.documents), context.corpus.positions(list(barred)), 0
+    side, sides = partial(_side, config, groups, context), list[Exam]()
+    if own is not None:
         funnel.step("exam queries judged", own.judged)
-        funnel.step("exam queries with a positive in the corpus", own.with_positive, drops, own.judged)
-        funnel.step("exam queries", queries.num_rows)
+        funnel.step("exam queries with a positive in the corpus", own.with_positive, own.drops, own.judged)
+        funnel.step("exam queries of people" if about.wanted else "exam queries", own.queries.num_rows)
+        author = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
+        sides = [side(Queries(own.queries, own.drops), own.qrels, author)]
+        taken, held = np.append(taken, context.corpus.positions(own.qrels["corpus-id"])), sides[0].members.num_rows
+        if held > MOST * len(groups.of):
+            raise UserError(
+                f"exam.source {about.source}: its judged passages belong to groups of {held} passages, and at most "
+                f"half of the {len(groups.of)} may be the exam's; set exam.sample lower than {own.queries.num_rows}"
+            )
+    if about.wanted:
+        written = _written(config, groups, taken, held, context, funnel)
+        author = {"source": "llm", **_author(about, config.llm, written.table)}
+        sides.insert(0, side(written, own_positives(written.table), author))
+    exam = sides[0] if len(sides) == 1 else _beside(*sides)
+    kept_out = drops_table(STAGE, [(each, "exam-group", "") for each in exam.members["corpus-id"].to_pylist()])
+    funnel.step("passages left for training", len(groups.of) - len(kept_out), kept_out, len(groups.of))
+    return exam
+
+
+def _side(
+    config: BuildRecipe, groups: Groups, context: Context, asked: Queries, qrels: pa.Table, author: Mapping[str, Any]
+) -> Exam:
+    """An exam of an LLM's queries or of people's, with the groups of the passages that answer them."""
+    about, (queries, drops) = config.exam or ExamConfig(), asked
     taken = np.unique(groups.of[context.corpus.positions(qrels["corpus-id"])])
     members = np.flatnonzero(np.isin(groups.of, taken))
-    if len(members) > MOST * len(groups.of):
-        raise UserError(
-            f"exam.source {about.source}: its judged passages belong to groups of {len(members)} passages, and at most "
-            f"half of the {len(groups.of)} may be the exam's; set exam.queries lower than {queries.num_rows}"
-        )
-    kept_out = drops_table(STAGE, [(each, "exam-group", "") for each in context.corpus.ids_at(members).to_pylist()])
-    funnel.step("passages left for training", len(groups.of) - len(members), kept_out, len(groups.of))
     record = ExamRecord(
         queries=queries.num_rows,
-        source="llm" if about.source is None else Path(about.source).resolve().name,
-        **(_author(about, config.llm, queries) if own is None else {"llm": None, "prompts": {}}),
         groups=len(taken),
         passages=len(members),
         as_negatives=about.as_negatives,
         seed=about.seed,
         drops=dict(Counter(drops["reason"].to_pylist()).most_common()),
-        **_hardness(queries, qrels, context),
+        **author,
+        **_hardness(config, queries, qrels, context),
     )
     table = pa.table([context.corpus.ids_at(members), groups.name_of(members)], schema=schema.EXAM_GROUPS)
-    return Exam(queries.select(["_id", "text"]), qrels, groups, table, drops, record)
+    return Exam(queries.select(["_id", "text"]), {"default": qrels}, groups, table, drops, record)
+
+
+def _beside(exam: Exam, own: Exam) -> Exam:
+    """An exam with people's own queries as a second split."""
+    return exam._replace(
+        queries=pa.concat_tables([exam.queries, own.queries]),
+        qrels={**exam.qrels, OWN: own.qrels["default"]},
+        members=pa.concat_tables([exam.members, own.members]),
+        drops=pa.concat_tables([exam.drops, own.drops]),
+        record=replace(exam.record, own=own.record),
+    )
 
 
 def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, Any]:
@@ -172,21 +197,24 @@ def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, A
 
 
 def _written(
-    about: ExamConfig, queries: QueriesConfig, groups: Groups, barred: Sequence[str], context: Context, funnel: Funnel
+    config: BuildRecipe, groups: Groups, taken: Positions, held: int, context: Context, funnel: Funnel
 ) -> Queries:
-    of_training = context.corpus.positions(list(barred))
-    turn = in_turn(context.corpus, groups, of_training, about.seed, about.wanted)
+    about = config.exam or ExamConfig()
+    turn = in_turn(context.corpus, groups, taken, about.seed, about.wanted, held)
     if len(turn) < about.wanted:
         there = f"exam.queries {about.wanted}: the corpus has {len(groups.of)} passages in {len(groups.sizes)} groups"
+        there += f", {held} of them for exam.source" if held else ""
         if len(turn):
             most = f"the exam may have {len(turn)} passages; set it to {len(turn)} or lower, or take more passages"
             raise UserError(f"{there}, and {most}")
         largest = f"the largest, that of {shortened(groups.names[groups.sizes.argmax()].as_py())!r}, has more than half"
-        is_barred = len(np.unique(groups.of[of_training])) == len(groups.sizes)
+        is_barred = len(np.unique(groups.of[taken])) == len(groups.sizes)
         why = "labelled queries are answered by all of them" if is_barred else largest
         remedy = "name each passage's document with corpus.group_column, or leave [exam] out"
+        if held:
+            why, remedy = "with these, no further group fits into half of the corpus", "set exam.sample lower"
         raise UserError(f"{there}, and none is free for the exam: {why}; {remedy}")
-    found, asked = write_exam(turn, about, queries, context)
+    found, asked = write_exam(turn, about, config.queries, context)
     funnel.step("exam passages asked about", asked)
     funnel.step("exam queries", found.table.num_rows, found.drops, asked, ANOTHER_LLM)
     if found.table.num_rows < about.wanted:
@@ -195,16 +223,23 @@ def _written(
     return found
 
 
-def _hardness(queries: pa.Table, qrels: pa.Table, context: Context) -> dict[str, Any]:
-    """How much queries share with their passages, and how often that is enough for BM25."""
+def _hardness(config: BuildRecipe, queries: pa.Table, qrels: pa.Table, context: Context) -> dict[str, Any]:
+    """How much queries share with their passages, and how often BM25 and the build's embedding model find them."""
     texts, ids = queries["text"].to_pylist(), queries["_id"].to_pylist()
     passages = context.corpus.texts(context.corpus.positions(queries["corpus-id"])).to_pylist()
     shares = [overlap(query, passage, context.language) for query, passage in zip(texts, passages, strict=True)]
     relevant = set(zip(qrels["query-id"].to_pylist(), qrels["corpus-id"].to_pylist(), strict=True))
-    hits = zip(ids, context.bm25.search(texts, 1), strict=True)
+    dense = config.negatives.dense if config.uses("dense") else DenseConfig(config.queries.round_trip_model)
+    nearest = None if dense.model is None else search(queries, context, dense, 1).positions
+
+    def first(found: Iterable[str]) -> float:
+        """The share of queries whose first hit is relevant."""
+        return round(sum(pair in relevant for pair in zip(ids, found, strict=True)) / len(ids), 4)
+
     return {
         "overlap": round(float(np.mean(shares)), 4),
         "without_overlap": round(shares.count(0) / len(shares), 4),
-        "first_bm25": round(sum((query, hit[0]) in relevant for query, found in hits for hit in found) / len(texts), 4),
+        "first_bm25": first(next((hit[0] for hit in found), "") for found in context.bm25.search(texts, 1)),
+        "first_dense": None if nearest is None else first(context.corpus.ids_at(nearest).to_pylist()),
         "words": int(np.median([length(text) for text in texts])),
     }

@@ -18,7 +18,7 @@ PER_GROUP = 3
 queries of one document resemble each other."""
 
 
-def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int, wanted: int) -> Positions:
+def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int, wanted: int, held: int = 0) -> Positions:
     """Positions of the passages that the exam may ask about: of groups at random, with at most half of the passages.
 
     Ids and the seed alone decide, whatever the order of the passages.
@@ -29,8 +29,9 @@ def in_turn(passages: Passages, groups: Groups, barred: Positions, seed: int, wa
         barred: positions of passages whose groups belong to training.
         seed: the exam's.
         wanted: how many passages are asked about, as far as is known before.
+        held: passages of the half that are the exam's already, as people's own queries are about them.
     """
-    room = MOST * len(passages)
+    room = MOST * len(passages) - held
     keys = keyed_hashes(seed, STAGE, ids=groups.names.to_pylist())
     in_order = np.lexsort((keys, groups.sizes > LARGE * len(passages)))
     is_free = np.isin(np.arange(len(in_order)), groups.of[barred], invert=True) & (groups.sizes <= room)

@@ -106,7 +106,7 @@ def _load_all(repo_id: str, revision: str, splits: Mapping[str, str]) -> dict[st
     disable_progress_bars()
     loaded = {}
     for config, split in splits.items():
-        rows = patiently(lambda: load_dataset(repo_id, config, split=split, revision=revision))  # noqa: B023
+        rows = patiently(lambda: load_dataset(repo_id, config.partition("/")[0], split=split, revision=revision))  # noqa: B023
         loaded[config] = {"rows": len(rows), "columns": rows.column_names}
     return loaded
 

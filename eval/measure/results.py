@@ -122,5 +122,10 @@ def read_scores(folder: Path) -> PerQuery:
     return {row.pop("query-id"): row for row in rows}
 
 
+def first_hits(scores: PerQuery) -> float:
+    """The share of queries whose first hit is relevant."""
+    return sum(query["MRR@10"] == 1 for query in scores.values()) / len(scores)
+
+
 def _short(revision: str) -> str:
     return revision.removeprefix("sha256:")[:16]

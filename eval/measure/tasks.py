@@ -25,6 +25,8 @@ from foils.provenance import sha256_file
 from foils.texts import overlap, passage_text
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+TEST, OWN = "test", "own"
+"""Splits of a data set with an exam: an LLM's queries, and people's beside them."""
 
 
 class Task(NamedTuple):
@@ -148,35 +150,43 @@ def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, na
     """
     if isinstance(reference, LocalTask):
         return _local(reference, ignore_identical_ids)
-    name, folder = name or plain_name(reference), Path(reference)
-    if folder.is_dir():
-        task = _local(LocalTask(name=name, corpus=reference, questions=reference), ignore_identical_ids)
-        if (exam := exam_of(reference)) is not None:
-            return task._replace(is_generated=exam.llm is not None)
-        manifest = folder / "manifest.json"
+    name, (place, split) = name or plain_name(reference), _parted(reference)
+    if Path(place).is_dir():
+        task = _local(LocalTask(name=name, corpus=place, questions=place, split=split), ignore_identical_ids)
+        if (exam := exam_of(place)) is not None:
+            return task._replace(is_generated=exam.llm is not None and split == TEST)
+        manifest = Path(place) / "manifest.json"
         return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
-    if HUB.fullmatch(reference):
-        return _from_hub(name, *reference.partition("@")[::2], ignore_identical_ids)
+    if HUB.fullmatch(place):
+        return _from_hub(name, *place.partition("@")[::2], split, ignore_identical_ids)
     return _named(reference)
+
+
+def _parted(reference: str) -> tuple[str, str]:
+    """A folder or Hub data set, and the split that stands behind a `#`; without one, `test`."""
+    place, _, split = (reference, "", "") if Path(reference).exists() else reference.partition("#")
+    return place, split or TEST
 
 
 def plain_name(reference: str | LocalTask) -> str:
     """What a task is called for itself: by its recipe, its manifest, its folder, or the Hub."""
     if isinstance(reference, LocalTask):
         return reference.name
-    folder = Path(reference)
+    place, split = _parted(reference)
+    folder, more = Path(place), "" if split == TEST else f"-{split}"
     if (folder / "manifest.json").exists():
-        return str(json.loads((folder / "manifest.json").read_text("utf-8"))["name"])
-    return folder.resolve().name if folder.is_dir() else reference.partition("@")[0].rpartition("/")[2]
+        return str(json.loads((folder / "manifest.json").read_text("utf-8"))["name"]) + more
+    return (folder.resolve().name if folder.is_dir() else place.partition("@")[0].rpartition("/")[2]) + more
 
 
 def _with_parent(reference: str | LocalTask, name: str) -> str:
     """The name of a folder or Hub data set with its parent's before it; other tasks keep theirs."""
     if isinstance(reference, LocalTask):
         return name
-    if Path(reference).is_dir():
-        return f"{Path(reference).resolve().parent.name}-{name}"
-    return f"{reference.partition('/')[0]}-{name}" if HUB.fullmatch(reference) else name
+    place, _ = _parted(reference)
+    if Path(place).is_dir():
+        return f"{Path(place).resolve().parent.name}-{name}"
+    return f"{place.partition('/')[0]}-{name}" if HUB.fullmatch(place) else name
 
 
 def _named(name: str) -> Task:
@@ -204,19 +214,19 @@ def _local(local: LocalTask, ignore_identical_ids: bool) -> Task:
     return Task(local.name, revision, local.split, None, None, made, language is None)
 
 
-def _from_hub(name: str, repo_id: str, revision: str, ignore_identical_ids: bool) -> Task:
+def _from_hub(name: str, repo_id: str, revision: str, split: str, ignore_identical_ids: bool) -> Task:
     """A Hub data set with configurations `corpus`, `queries` and `default`, such as `builders.build` publishes."""
     if not revision:
         raise UserError(f"task {repo_id}: a Hub data set needs its revision, such as {repo_id}@v1.0.0")
     commit, where = pin(repo_id, revision, "dataset"), f"task {repo_id}@{revision}"
     corpus, asked = (data_files(repo_id, name, name, commit) for name in ("corpus", "queries"))
-    judged = data_files(repo_id, None, "test", commit)
+    judged = data_files(repo_id, None, split, commit)
     data = TaskData.read(corpus, asked, judged, where, "its configuration corpus")
     language = single(card_of(repo_id, commit))
-    made = data.as_task(name, "test", commit, language, ignore_identical_ids=ignore_identical_ids)
+    made = data.as_task(name, split, commit, language, ignore_identical_ids=ignore_identical_ids)
     exam = exam_of(repo_id, revision)
-    task = Task(name, commit, "test", repo_id, repo_id if exam is None else None, made, language is None)
-    return task._replace(is_generated=exam is not None and exam.llm is not None)
+    task = Task(name, commit, split, repo_id, repo_id if exam is None else None, made, language is None)
+    return task._replace(is_generated=exam is not None and exam.llm is not None and split == TEST)
 
 
 def exam_of(dataset: str, revision: str | None = None) -> Exam | None:

@@ -48,7 +48,7 @@ def recommendation(comparison: Comparison) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """What a reader should be wary of, a sentence each."""
-    parts = _earlier, _saturated, _turned, _outsiders, _uncontrolled
+    parts = _earlier, _saturated, _turned, _contradicted, _outsiders, _uncontrolled
     return [sentence for part in parts for sentence in part(comparison)]
 
 
@@ -148,6 +148,17 @@ def _bm25(least: Half, most: Half) -> str:
         f": {found}: BM25 less the base is {high:+.3f} on the half of the queries that shares most words "
         f"({most.overlap:.0%}) and {low:+.3f} on the half that shares fewest ({least.overlap:.0%})"
     ).replace("%", " %")
+
+
+def _contradicted(comparison: Comparison) -> Iterator[str]:
+    said = {(found.first, found.second): found.word for found in comparison.tables[-1].verdicts}
+    for table in [table for table in comparison.tables if table.task == comparison.own]:
+        odd = [
+            found for found in table.verdicts if {found.word, said[found.first, found.second]} == {"better", "worse"}
+        ]
+        if odd:
+            pairs = listed([f"{found.first}/{found.second}" for found in odd])
+            yield f"{table.task}: people's own queries decide {pairs} the other way round; take their word."
 
 
 def _outsiders(comparison: Comparison) -> Iterator[str]:

@@ -59,7 +59,7 @@ def forest(comparison: Comparison) -> Picture:
 
 
 def pareto(comparison: Comparison) -> Picture | None:
-    """Quality against money, or against seconds of the build where no prices are known; None where neither is.
+    """Quality against money, or seconds of the build where no prices are known; None where neither is, or for one arm.
 
     A line joins those arms that no other beats in both, if they are more than two.
     """
@@ -70,7 +70,7 @@ def pareto(comparison: Comparison) -> Picture | None:
     currency = next((cost.currency for cost in costs if cost.currency), None)
     amounts, unit = (money, currency) if currency and any(money.values()) else (seconds, "seconds")
     points = {arm: (amount, scores[arm]) for arm, amount in amounts.items() if amount is not None}
-    if not any(amount for amount, _ in points.values()):
+    if len(points) == 1 or not any(amount for amount, _ in points.values()):
         return None
     label = f"{unit} for the negatives of a thousand rows"
     each = "; ".join(f"{arm} {amount:.4g}, {score:.4f}" for arm, (amount, score) in points.items())

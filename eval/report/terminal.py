@@ -1,11 +1,13 @@
 """Tables for those who stay in the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from eval.measure.results import NAMES
+from eval.measure.results import NAMES, Key, first_hits, read_scores
 from eval.report.advice import recommendation, warnings
 from eval.report.wording import (
     COST_COLUMNS,
+    before_training,
     cost_cells,
     difference_cells,
     shares,
@@ -21,18 +23,23 @@ from foils.words import listed, table
 _NAMED = 8  # undecided pairs that are named
 
 
-def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]]) -> str:
+def metrics_table(rows: Sequence[tuple[str, Sequence[Result]]], root: Path) -> str:
     """A plain-text table of labelled results, one block per task.
 
     Args:
         rows: label and that model's results, the same tasks in the same order in every row.
+        root: where the results lie; their last column is the share of queries whose first hit is relevant.
     """
     blocks = []
     for position, task in enumerate(rows[0][1]):
-        body = [[label, *(f"{results[position].metrics[name]:.4f}" for name in NAMES)] for label, results in rows]
+        body = []
+        for label, results in rows:
+            first = first_hits(read_scores(Key.of(results[position]).folder(root)))
+            values = *(results[position].metrics[name] for name in NAMES), first
+            body.append([label, *(f"{value:.4f}" for value in values)])
         apart = f", {task.unanswerable} of them without a relevant passage" if task.unanswerable else ""
         title = f"{task.task} ({task.split}, {task.queries} queries{apart})"
-        blocks.append("\n".join([title, *table([["", *NAMES], *body])]))
+        blocks.append("\n".join([title, *table([["", *NAMES, "first hit"], *body])]))
     return "\n\n".join(blocks)
 
 
@@ -46,8 +53,9 @@ def comparison_text(comparison: Comparison) -> str:
     budgets = ", ".join(f"{arm} {count}" for arm, count in comparison.tokens_of_a_row.items())
     blocks = [
         [recommendation(comparison), *warnings(comparison)],
-        [f"base: {comparison.base_name}"],
+        [f"base: {comparison.base_name}", *before_training(comparison)],
         *(_of_task(found, comparison) for found in comparison.tables),
+        [what_intervals_mean(comparison)],
     ]
     if comparison.costs:
         blocks.append([*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."])
@@ -72,7 +80,7 @@ def bases_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def _of_task(found: Table, comparison: Comparison) -> list[str]:
-    """A table and its verdicts, with what its intervals mean."""
+    """A table and its verdicts."""
     words, seeds = words_beside_base(found), comparison.seeds
     header = ["", "beside the base", "nDCG@10 - base", "its 95 % interval", "won/lost queries", *METRICS]
     body = [
@@ -89,4 +97,4 @@ def _of_task(found: Table, comparison: Comparison) -> list[str]:
     left = [f"{verdict.first}/{verdict.second}" for verdict in found.verdicts if verdict.word == "undecided"]
     if left:
         lines.append(f"- Undecided: {listed(left, _NAMED)}; the report says of each what would decide it.")
-    return [*lines, what_intervals_mean(comparison)]
+    return lines

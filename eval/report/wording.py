@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from eval.report.advice import recommendation, warnings
 from foils.comparison import Comparison, Cost
 from foils.verdicts import BASE, Row, Table, Verdict
-from foils.words import three_digits
+from foils.words import listed, three_digits
 
 COST_COLUMNS = (
     "arm", "reads corpus", "LLM calls", "LLM tokens", "money", "build s", "training s", "peak memory",
@@ -18,8 +18,9 @@ _DASH = "\N{EN DASH}"
 
 def summary(comparison: Comparison) -> list[str]:
     """What to do, what was done, how the arms stand beside the base and among each other, and warnings."""
-    whole = comparison.tables[-1]
-    tasks = [table.task for table in comparison.tables if table.revision]
+    whole, tasks = comparison.tables[-1], [table for table in comparison.tables if table.revision]
+    names, queries = listed([table.task for table in tasks]), sum(table.queries for table in tasks)
+    own = [table for table in tasks if table.task == comparison.own]
     seeds, given = len(comparison.seeds), len(comparison.arms) - len(comparison.costs)
     trained = f"{seeds} seeds" if seeds > 1 else "one seed"
     count = len(comparison.costs)
@@ -29,11 +30,28 @@ def summary(comparison: Comparison) -> list[str]:
     among = [found for found in whole.verdicts if found.second != BASE]
     return [
         recommendation(comparison),
-        f"{comparison.base_name} beside {done}, measured on {_listed(tasks)} ({whole.queries:,} queries).",
+        f"{comparison.base_name} beside {done}, measured on {names} ({queries:,} queries).",
         f"Beside the untouched base: {_grouped(whole, comparison.margin)}.",
+        *(f"By people's own queries, {each.task}: {_grouped(each, comparison.margin)}." for each in own),
         *([_among(among)] if among else []),
+        *before_training(comparison),
         *warnings(comparison),
     ]
+
+
+def before_training(comparison: Comparison) -> list[str]:
+    """What is known of the tasks before any arm: whose first hits are relevant, and whether an exam gives negatives."""
+    first = [
+        f"{table.task} " + ", ".join(f"{100 * share:.0f} % ({name})" for name, share in table.first.items())
+        for table in comparison.tables
+        if table.first
+    ]
+    found = [f"Queries whose first hit is relevant before any training: {'; '.join(first)}."] if first else []
+    if comparison.exam_as_negatives is not None:
+        may = "may be negatives in training, as in production"
+        no = "are no negatives in training (exam.as_negatives = false)"
+        found.append(f"Passages of the exam {may if comparison.exam_as_negatives else no}.")
+    return found
 
 
 def words_beside_base(table: Table) -> dict[str, str]:
@@ -109,12 +127,3 @@ def _among(pairs: Sequence[Verdict]) -> str:
         return f"{sentence}."
     smallest = sorted(found.estimate.smallest for found in pairs)[len(pairs) // 2]
     return f"{sentence}; a typical pair had to differ by {smallest:.4f} to be found with a power of 80 %."
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as in a sentence.
-
-    >>> _listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

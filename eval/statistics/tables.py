@@ -38,6 +38,7 @@ class Measured(NamedTuple):
         overlap: query -> share of its content words that stand in its passage; empty for not known.
         bm25: what BM25 scored; empty where it was not measured.
         is_generated: whether an LLM wrote its queries, whose words may then decide who is ahead.
+        first: see `foils.verdicts.Table`.
     """
 
     task: str
@@ -47,21 +48,27 @@ class Measured(NamedTuple):
     overlap: Mapping[str, float] = {}
     bm25: Mapping[str, Mapping[str, float]] = {}
     is_generated: bool = False
+    first: Mapping[str, float] = {}
 
 
-def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES) -> list[Table]:
-    """A table of each task and, where there are several, one of their mean.
+def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPLES, beside: str = "") -> list[Table]:
+    """A table of each task and, where several of them count, one of their mean; the last one speaks for all.
 
     Args:
         measured: by task; the same arms and seeds in all.
         margin: of nDCG@10, below which a difference is of no account.
         resamples: of bootstrap and randomization.
+        beside: the task that comes first and counts for itself alone.
 
     Raises:
         UserError: runs were measured on different queries, or on a single one.
     """
-    found = [_table(task.task, task.revision, [task], margin, resamples) for task in measured]
-    return found if len(measured) == 1 else [*found, _table(OVERALL, "", measured, margin, resamples)]
+    in_order, counted = (
+        sorted(measured, key=lambda task: task.task != beside),
+        [t for t in measured if t.task != beside],
+    )
+    found = [_table(task.task, task.revision, [task], margin, resamples) for task in in_order]
+    return found if len(counted) == 1 else [*found, _table(OVERALL, "", counted, margin, resamples)]
 
 
 def _table(name: str, revision: str, tasks: Sequence[Measured], margin: float, resamples: int) -> Table:
@@ -76,7 +83,8 @@ def _table(name: str, revision: str, tasks: Sequence[Measured], margin: float, r
     turned = _turned(scores, estimates, [task.task for task in tasks], margin) if len(tasks) > 1 else []
     queries = sum(len(each[BASE][0]) for each in runs)
     decided = verdicts(estimates, margin, by_half, may_turn=any(task.is_generated for task in tasks))
-    return Table(name, revision, queries, rows, decided, turned, [_half(tasks, half) for half in halves])
+    first = dict(tasks[0].first) if len(tasks) == 1 else {}
+    return Table(name, revision, queries, rows, decided, turned, [_half(tasks, half) for half in halves], first)
 
 
 def _estimates(

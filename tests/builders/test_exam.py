@@ -1,6 +1,7 @@
 """The exam: groups that never straddle, queries that nothing was trained on, refusals, and what is frozen."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +16,18 @@ from builders.exam.groups import grouped
 from builders.exam.split import PER_GROUP, in_turn
 from builders.exam.written import unfit
 from builders.passages import Passages
+from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
+from cards.publish.release import Target
 from cards.verify.artefact import find
+from cards.verify.dataset import dataset_links
 from cards.verify.exam import check_exam
 from cards.verify.links import BrokenError
-from eval.measure.tasks import load_task
+from eval.measure.tasks import load_task, load_tasks
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import about_animals, last_user_message
+from tests.fixtures import tiny
 from tests.fixtures.tasks import task_folder
 
 EXAM = "[exam]\nqueries = 3\n"
@@ -338,6 +343,7 @@ def test_peoples_own_queries_that_make_no_exam(make, animals, qrels, words):
         ("[exam]\nqueries = 7\n", "exam.queries 7: the corpus has 12 passages in 12 groups, and the exam may have 6"),
         ('[exam]\ntypes = {"question-v1" = 1}\n', "exam.types: 'question-v1' writes the training queries too"),
         ('[exam]\nsource = "x"\ntypes = {"exam-search-v1" = 1}\n', "exam.types is for queries that an LLM writes"),
+        ("[exam]\nsample = 7\n", "exam.sample is for people's own queries: name their folder with exam.source"),
         ("[exam]\nquerys = 7\n", "unknown key exam.querys; allowed here: queries, types"),
         ('[exam]\ntypes = {"exam-x" = 1}\n', "prompt 'exam-x': no such prompt"),
     ],
@@ -382,3 +388,63 @@ def test_a_group_column(make, animals, caplog):
         same = {each for each in ids[1:] if number_of[each] // 4 == number_of[name] // 4}
         assert same <= kept
     assert len(groups) < len(kept)
+
+
+def test_peoples_queries_beside_the_generated_exam(make, tmp_path):
+    source = people(tmp_path / "asked", ["t1\towl\t1", "t2\tbee\t2", "t3\tnowhere\t1"])
+    model = tiny.retriever("mean", tmp_path / "tiny", length=32)
+    folder = make(f'{EXAM}source = "{source}"\n', f"queries.round_trip_model={model}", "queries.round_trip_k=11")
+    about = manifest(folder)["exam"]
+    assert (about["queries"], about["llm"]) == (3, "scripted")
+    assert (about["own"]["queries"], about["own"]["source"], about["own"]["llm"]) == (2, "asked", None)
+    own = {row["query-id"] for row in pq.read_table(next((folder / "default").glob("own-*"))).to_pylist()}
+    judged = {row["query-id"] for row in pq.read_table(next((folder / "default").glob("test-*"))).to_pylist()}
+    assert (own, len(judged)) == ({"t1", "t2"}, 3)
+    assert own | judged == {row["_id"] for row in rows(folder, "queries")}
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    assert (len(kept), about["passages"] + about["own"]["passages"]) == (5, 5)  # no passage is in both
+    assert not kept & {row["corpus-id"] for row in rows(folder, "train-qrels")}
+    assert manifest(folder)["funnel"]["passages left for training"] == 7
+    loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(each) for split, each in loaded.items()} == {"test": 3, "own": 2}
+    both = load_tasks([str(folder), f"{folder}#own"])
+    assert [(task.name, task.split, {*task.queries()}, task.is_generated) for task in both] == [
+        ("animals", "test", judged, True),
+        ("animals-own", "own", own, False),
+    ]
+    card = (folder / "README.md").read_text()
+    assert "3 queries that `scripted` wrote" in card
+    assert "split `own` of `default` has 2 queries of people, with their judgements, from `asked`" in card
+    assert "5 passages in 5 groups" in card
+    assert "| | `test` | `own` |" in card
+    assert re.search(r"the same, by `\w+` \| \d+ % \| \d+ % \|", card)
+    assert {link.status for link in dataset_links(find(str(folder)))} == {"verified", "unverifiable"}
+    (file,) = (folder / "bm25").glob("*.parquet")
+    table = pq.read_table(file)
+    planted = ["Who dances at home?", *table["query"].to_pylist()[1:]]
+    pq.write_table(table.set_column(0, "query", pa.array(planted)), file)
+    with pytest.raises(BrokenError, match="'Who dances at home\\?' is a query of the exam"):
+        check_exam(find(str(folder)))
+
+
+def test_both_splits_are_published_and_found_on_the_hub(make, tmp_path, hub):
+    source = people(tmp_path / "asked", ["t1\towl\t1", "t2\tbee\t2"])
+    publish_dataset(make(f'{EXAM}source = "{source}"\n'), Target("alice/sides", "v1.0.0"))
+    tasks = load_tasks(["alice/sides@v1.0.0", "alice/sides@v1.0.0#own"])
+    assert [(task.name, len(task.queries()), task.is_generated) for task in tasks] == [
+        ("sides", 3, True),
+        ("sides-own", 2, False),
+    ]
+    assert "broken" not in {link.status for link in dataset_links(find("datasets/alice/sides@v1.0.0"))}
+
+
+def test_an_exam_and_peoples_queries_share_half_of_the_corpus(make, animals):
+    source = people(animals, ["t1\towl\t1", "t2\tbee\t1"])
+    words = "queries 5: the corpus has 12 passages in 12 groups, 2 of them for exam.source, and the exam may have 4"
+    with pytest.raises(UserError, match=words):
+        make(f'[exam]\nsource = "{source}"\nqueries = 5\n')
+    people(animals, [f"t1\t{name}\t1" for name in ("owl", "bee", "eel", "ant", "bat", "cow")])
+    with pytest.raises(UserError, match=r"6 of them for exam.source, and none is free .*; set exam.sample lower"):
+        make(f'[exam]\nsource = "{source}"\nqueries = 1\n')
+    people(animals, ["t1\towl\t1", "t2\tbee\t1"])
+    assert manifest(make(f'[exam]\nsource = "{source}"\nsample = 1\n'))["exam"]["queries"] == 1

@@ -11,6 +11,7 @@ from eval.plan import Plan
 from eval.recipe import CompareRecipe
 from eval.report.advice import recommendation, recommended, warnings
 from eval.report.terminal import comparison_text
+from eval.report.wording import summary
 from eval.statistics.tables import Measured, tables
 from foils.comparison import VERSION, Comparison, Pairing, RecipeText
 from foils.errors import UserError
@@ -124,6 +125,20 @@ def test_what_to_be_wary_of():
     outside, uncontrolled = warnings(found)
     assert outside.startswith("`mine` (its base is x): outside what a generated exam was validated for")
     assert uncontrolled == "Not controlled: bm25/none differ in more than the recipe names: steps."
+
+
+def test_peoples_own_queries_stand_beside_the_exam_and_are_heard_where_they_contradict():
+    exam, own = measured(3, titles=0.04, bm25=0.0), measured(3, titles=-0.04, bm25=0.0)._replace(task="own-own")
+    both = msgspec.structs.replace(comparison(exam), exam="own", own="own-own")
+    both = msgspec.structs.replace(both, tables=tables([exam, own], 0.01, beside="own-own"))
+    assert [table.task for table in both.tables] == ["own-own", "own"]  # no mean of the two
+    assert recommendation(both).startswith("Take `titles`: +0.041")
+    said = "titles/untouched base, bm25/titles the other way round; take their word."
+    assert warnings(both) == [f"own-own: people's own queries decide {said}"]
+    assert any(
+        text.startswith("By people's own queries, own-own: equivalent within 0.01: bm25") for text in summary(both)
+    )
+    assert comparison_text(both).count("Intervals speak of other queries") == 1
 
 
 def test_an_exam_that_favours_word_matching_is_named_with_its_size():

@@ -10,13 +10,16 @@ import pytest
 
 from eval.arms import check_arms
 from eval.compare import with_tasks
+from eval.measure.results import read_scores
 from eval.measure.tasks import exam_of, load_tasks
 from eval.plan import Plan, Run, make_plan
 from eval.recipe import CompareRecipe
+from eval.report.files import read_comparison
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.eval.conftest import compare
 from tests.fixtures import tiny
+from tests.fixtures.tasks import QRELS, QUERIES, task_folder
 
 ARMS = """
 [arms.none]
@@ -143,6 +146,30 @@ def test_the_exam_of_a_build_is_a_task_that_nothing_was_trained_on(build_animals
     overlap = task.overlap()
     assert overlap.keys() == task.queries().keys()
     assert all(0 <= share <= 1 for share in overlap.values())
+
+
+def test_a_generated_exam_and_peoples_queries_are_measured_and_printed_apart(compared, build_animals, tmp_path):
+    (tmp_path / "asked").mkdir()
+    source = task_folder(tmp_path / "asked", QUERIES[:2], QRELS[:2])
+    folder = build_animals("both", "exam.queries=4", f"exam.source={source}", "exam.as_negatives=false")
+    path = tmp_path / "compare.toml"
+    path.write_text(
+        f'name = "t"\ndataset = "{folder}"\ntraining = "{compared.folder / "train.toml"}"\narms = ["bm25"]\n'
+        f'seeds = [1]\nout = "{tmp_path / "out"}"\n'
+    )
+    finished = compare(path)
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"(?m)^animals-own: 2 queries, .*(.*\n)+animals: 4 queries, ", finished.stdout)
+    assert "mean over tasks" not in finished.stdout
+    words = r"first hit is relevant before any training: animals-own \d+ % \(untouched base\), \d+ % \(BM25\)"
+    said = re.search(rf"{words}; animals (\d+) % \(untouched base\), (\d+) % \(BM25\)\.", finished.stdout)
+    no = "Passages of the exam are no negatives in training (exam.as_negatives = false)."
+    assert no in finished.stdout
+    card, page = (folder / "README.md").read_text(), (tmp_path / "out" / "report.html").read_text()
+    assert all(said[0] in text and no in text for text in (card, page))
+    counted = read_scores(next((tmp_path / "out" / "results").glob("v*/*-none/animals-[!o]*")))
+    assert int(said[2]) == round(25 * sum(each["MRR@10"] == 1 for each in counted.values()))
+    assert read_comparison(tmp_path / "out").exam == "animals"
 
 
 def test_an_arm_has_a_data_set_of_its_own():

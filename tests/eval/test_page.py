@@ -114,7 +114,7 @@ def test_what_the_page_says(page_file, found):
     advice = re.search(r'<p class="advice">(.*)</p>', text)[1]
     size = r"\+0\.0\d\d nDCG@10 over the base \(0\.\d+\), certainly better \(95 % interval"
     assert re.match(f"Take <code>llm</code>: {size}", advice)
-    assert "mini beside 4 arms with 2 seeds each, measured on cats and birds (120 queries)." in text
+    assert "mini beside 4 arms with 2 seeds each, measured on cats, birds (120 queries)." in text
     assert text.count(" pairs are decided") == 1
     assert "Not controlled: bm25/none differ in more than the recipe names: batch size." in text
     assert "shares most: 74 % of a query's content words" in text
