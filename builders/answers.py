@@ -101,7 +101,7 @@ def _one_turn(text: str, prompt: Prompt) -> str:
     mark = prompt.next_turn
     if mark is None:
         return text
-    if mark.match(text) and "\n" in text:
+    if mark.match(text) and ("\n" in text or not text.endswith("?")):
         text = text.partition("\n")[2].lstrip()
     further = mark.search(text, 1)
     return text[: further.start()].rstrip() if further else text

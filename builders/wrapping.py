@@ -46,13 +46,14 @@ _FIRST = rf"(?:{OPENER}\b[^:\uff1a\n?]{{0,80}}?[!.,]*\s*)?"
 _TO_NOUN = rf"\b[^:\uff1a\n?]{{0,60}}?\b{NOUN}\b[^:\uff1a\n?]{{0,120}}?"
 _LEAD_IN = re.compile(
     rf"\A{_FIRST}(?:(?:{_HERE}|{LEADS}){_TO_NOUN}|{_ARTICLE}{_TO_NOUN}\b{_IS}|{_ASKED_SO}|"
-    r"here(?: you go| it is| goes|'s one)?|try this|let's (?:go with|try|use)|i(?:'d| would) (?:suggest|type|search))"
-    r"\s*(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
+    r"here(?: you go| it is| goes|'s one)?|try (?:this|searching for)|let's (?:go with|try|use)|"
+    r"i(?:'d| would) (?:suggest|type|search))\s*"
+    r"(?:[:\uff1a][*_]*\s*(?=\S)|(?=[\"\u201c\u201e\u00ab][^\n]+[\"\u201d\u201c\u00bb]\W*\Z))",
     re.IGNORECASE,
 )
 _THOUGHT = (
     r"(?:(?:here (?:is|are) )?(?:my )?(?:thoughts?|thinking|reasoning|analysis|rationale)(?: process| steps)?|step \d|"
-    r"(?:passage )?(?:topic|summary))\s*(?:[:\uff1a].*|\.{3})"
+    r"(?:passage )?(?:topic|summary))\s*(?:[:\uff1a].*|\.{3}|for (?:a few|\d+) ?s(?:ec\w*)?\.?)"
 )
 _LEAD_IN_ALONE = re.compile(
     rf"{_FIRST}{_HERE}{_TO_NOUN}[.:\uff1a]?|.*[:\uff1a]|{_THOUGHT}|{OPENER}[!.].*|{OPENER}|`{{3,}}\w*|"
@@ -90,7 +91,7 @@ _ELEMENT = {
 _FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n?((?:(?!\1).)*)(?:\1\s*)?\Z", re.DOTALL)
 _FIRST_FENCED = re.compile(r"\A(`{3,}|~{3,})[\w+-]*[ \t]*\n((?:(?!\1).)+)\1", re.DOTALL)
 LIST_MARK = re.compile(
-    r"\A\s*(?:>\s+|[\u2190-\u21ff\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+|[-*\u2022\u2013\u25aa\u25cf\u2023]\s+|"
+    r"\A\s*(?:>\s+|[\u2190-\u21ff\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+|[-*\u2022\u2013\u25a0-\u25ff\u2023]\s+|"
     r"\*{0,2}\(?\d{1,2}[.)](?:\*\*\s*|\s+)|\(?[a-cA-C]\)\s+(?!.*\b[a-cA-C]\)))(?=\S)"
 )
 _HEADING = {
@@ -148,7 +149,7 @@ _QUOTES = {
 }  # fmt: skip
 _BARE = re.compile(r"[^\W_]+(?:(?:,? |[-'\u2019])[^\W_]+)*[?.]?")
 """Words alone; most answers are this, and to look for all else takes a tenth of a millisecond."""
-_AROUND = " \t\r\n\u00a0\u200b\ufeff"
+_AROUND = " \t\r\n\u00a0\u200b\u200e\u200f\ufeff"
 
 
 def unwrapped(text: str, source: str = "", *, passage: bool = False) -> str:
@@ -215,12 +216,12 @@ def _once(text: str, source: str, *, passage: bool) -> str:
 
 def _of_query(text: str, source: str) -> str:
     """A query without what chat models put round one line."""
-    text = _without_lead_in(text, source)
-    for mark in (_EXCLAIMED[False], _RULE_BEFORE, _RULE_BEHIND, _NOTE, _AFTER_QUESTION, _EMOJI):
-        text = without_mark(mark, text, source)
     bracketed = _BRACKETS.match(text)
     if bracketed and not _NAME.fullmatch(text[1:-1]) and text not in source:
         text = "".join(filter(None, bracketed.groups()))
+    text = _without_lead_in(text, source)
+    for mark in (_EXCLAIMED[False], _RULE_BEFORE, _RULE_BEHIND, _NOTE, _AFTER_QUESTION, _EMOJI):
+        text = without_mark(mark, text, source)
     return text if "**" in source else _BOLD.sub(r"\1", text)
 
 
@@ -262,7 +263,7 @@ def _without_lead_in(text: str, source: str) -> str:
     if rest.strip() and is_lead_in(first):
         return rest
     found = _LEAD_IN.match(text.replace("\u2019", "'"))
-    if not found and source and (opening := _OPENING.match(text)):
+    if not found and source and not is_lead_in(first) and (opening := _OPENING.match(text)):
         introduces = _ASKS.search(opening[1]) or _QUESTION.search(text, opening.end())
         found = opening if introduces and not _shares_a_word(opening[1], source) else None
     return text[found.end() :] if found else text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foils.errors import UserError
-from foils.shards import by_split
+from foils.shards import by_split, files_of
 from foils.tables import COMPRESSED, FORMS, Rows, form_of, one_line, opened, read
 from foils.words import listed
 
@@ -173,6 +173,8 @@ def part(folder: Path, name: str, what: str) -> list[Path]:
 
 def find_part(folder: Path, name: str, endings: Iterable[str] = FORMS) -> list[Path]:
     """The files of a part, `NAME.jsonl` or those in a folder `NAME`; none where the folder does not have it."""
+    if next((folder / name).rglob("state.json"), None):  # saved by `datasets`
+        return files_of(folder / name, None, name, name)
     plain = (folder / f"{name}{ending}{compressed}" for ending in endings for compressed in COMPRESSED)
     first = next((file for file in plain if file.is_file()), None)
     return [first] if first else sorted(file for file in (folder / name).glob("[!.]*") if form_of(file))

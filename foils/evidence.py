@@ -15,36 +15,11 @@ JUDGEMENTS = pa.schema([("query-id", pa.string()), ("corpus-id", pa.string()), (
 
 def write_rankings(file: Path | BytesIO, rankings: Rankings, depth: int = DEPTH) -> None:
     """Writes each query's best hits, the best first; without a depth as deep as the published metrics look."""
-    rows = [(query, passage, score) for query, hits in rankings.items() for passage, score in top(hits, depth)]
-    _write(file, rows, RANKINGS)
+    _write(file, {query: dict(top(hits, depth)) for query, hits in rankings.items()}, RANKINGS)
 
 
 def read_rankings(file: Path) -> dict[str, dict[str, float]]:
     """Query id -> passage id -> score."""
-    return _read(file)
-
-
-def write_judgements(file: Path, qrels: Qrels) -> None:
-    """Writes all judgements, those of 0 too."""
-    _write(
-        file,
-        [(query, passage, grade) for query, judged in qrels.items() for passage, grade in judged.items()],
-        JUDGEMENTS,
-    )
-
-
-def read_judgements(file: Path) -> dict[str, dict[str, int]]:
-    """Query id -> passage id -> relevance."""
-    return {query: {passage: int(grade) for passage, grade in judged.items()} for query, judged in _read(file).items()}
-
-
-def _write(file: Path | BytesIO, rows: list[tuple[str, str, float]], schema: pa.Schema) -> None:
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")
-
-
-def _read(file: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     table = pq.read_table(file)
     if not set(RANKINGS.names) <= set(table.column_names):
@@ -54,3 +29,23 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
         for query, passage, score in zip(*columns, strict=True):
             found.setdefault(query, {})[passage] = score
     return found
+
+
+def write_judgements(file: Path, qrels: Qrels) -> None:
+    """Writes all judgements, those of 0 too."""
+    _write(file, qrels, JUDGEMENTS)
+
+
+def read_judgements(file: Path) -> dict[str, dict[str, int]]:
+    """Query id -> passage id -> relevance."""
+    return {
+        query: {passage: int(grade) for passage, grade in judged.items()}
+        for query, judged in read_rankings(file).items()
+    }
+
+
+def _write(file: Path | BytesIO, found: Rankings, schema: pa.Schema) -> None:
+    rows = [(query, passage, figure) for query, each in found.items() for passage, figure in each.items()]
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")

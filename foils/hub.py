@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from traceback import walk_tb
 from typing import Any, Literal, TypeVar
@@ -18,17 +18,13 @@ from typing import Any, Literal, TypeVar
 import httpx2
 import pyarrow as pa
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 
 from foils import pins
 from foils.errors import UserError
 from foils.hub_errors import RETRIED, first_line, meaning
-from foils.shards import files_of_copy, of_split
+from foils.shards import files_of_copy, in_short, of_split
 from foils.tables import WANTED, form_of
 
 logger = logging.getLogger(__name__)
@@ -164,9 +160,8 @@ def files_at(repo_id: str, commit: str, repo_type: RepoType) -> dict[str, RepoFi
         UserError: a path would leave the folder that it is downloaded to.
         HfHubHTTPError: whatever the Hub answered.
     """
-    tree = patiently(
-        lambda: list(client().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type))
-    )
+    walk = partial(client().list_repo_tree, repo_id, recursive=True, revision=commit, repo_type=repo_type)
+    tree = patiently(lambda: list(walk()))
     files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
     for path in files:
         check_path(path, f"{repo_type} {repo_id}")
@@ -193,11 +188,8 @@ def download(repo_id: str, commit: str, repo_type: RepoType, patterns: Sequence[
     with explained(f"{repo_type} {repo_id}@{commit}"):
         if not constants.is_offline_mode():
             files_at(repo_id, commit, repo_type)
-        folder = patiently(
-            lambda: client().snapshot_download(
-                repo_id, repo_type=repo_type, revision=commit, allow_patterns=list(patterns)
-            )
-        )
+        fetch = partial(client().snapshot_download, repo_id, repo_type=repo_type, revision=commit)
+        folder = patiently(lambda: fetch(allow_patterns=list(patterns)))
     return Path(folder)
 
 
@@ -272,7 +264,7 @@ def _found(where: str) -> Iterator[None]:
         except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
             if isinstance(error, HfHubHTTPError):
                 raise
-            raise UserError(f"{where}: {first_line(error)}") from None
+            raise UserError(f"{where}: {in_short(error, 'check its name and revision')}") from None
 
 
 def card_of(repo_id: str, commit: str) -> Any:

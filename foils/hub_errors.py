@@ -4,16 +4,7 @@ import json
 import re
 
 import httpx2
-from huggingface_hub import get_token
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import errors, get_token
 
 from foils.errors import scrub
 
@@ -23,21 +14,21 @@ LATER = "nothing is lost, run the same command again later"
 
 # The first that fits; a text in braces is made from the error.
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
-    (HFValidationError, "not a name that the Hub allows: {line}"),
-    (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"),
+    (errors.HFValidationError, "not a name that the Hub allows: {line}"),
+    (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"),
     (
-        GatedRepoError,
+        errors.GatedRepoError,
         "gated: its owner decides who may read it; ask on its page for access for your token's account",
     ),
-    (RevisionNotFoundError, "the repository has no such revision; see its tags and branches on its page"),
+    (errors.RevisionNotFoundError, "the repository has no such revision; see its tags and branches on its page"),
     (
-        RepositoryNotFoundError,
+        errors.RepositoryNotFoundError,
         (
             "the Hub has no such repository, or your token may not see it; check the name; if it is private, log in "
             "with `hf auth login` or set HF_TOKEN"
         ),
     ),
-    (LocalTokenNotFoundError, "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"),
+    (errors.LocalTokenNotFoundError, "the Hub wants to know who you are; run `hf auth login` or set HF_TOKEN"),
 )
 
 
@@ -46,14 +37,14 @@ def meaning(error: Exception) -> str:
     for kind, words in _MEANINGS:
         if isinstance(error, kind):
             return words.replace("{line}", first_line(error))
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return _refusal(error)
     if isinstance(error, httpx2.TransportError | OSError | RuntimeError | json.JSONDecodeError):
         return _broken(error)  # hf_xet raises builtins
     return f"refused: {' '.join(scrub(str(error)).split())}"  # such as metadata that the Hub does not accept
 
 
-def _refusal(error: HfHubHTTPError) -> str:
+def _refusal(error: errors.HfHubHTTPError) -> str:
     """What an HTTP error means for the user who started the job."""
     status, words = error.response.status_code, " ".join(scrub(error.server_message or first_line(error)).split())
     if status == HTTP_UNAUTHORIZED and get_token() is None:

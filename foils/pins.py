@@ -21,12 +21,9 @@ def tagged(repo_id: str, revision: str, repo_type: str) -> tuple[str | None, Pat
 
 def offline(repo_id: str, revision: str, repo_type: str) -> str | None:
     """The commit that a revision had when it was last seen, by this project or by the Hub's own client."""
-    folder = repo_folder_name(repo_id=repo_id, repo_type=repo_type)
-    return (
-        _commit(_file(repo_id, revision, repo_type, _TAG))
-        or _commit(_file(repo_id, revision, repo_type, _BRANCH))
-        or _commit(Path(constants.HF_HUB_CACHE) / folder / "refs" / revision)
-    )
+    own = [_file(repo_id, revision, repo_type, ending) for ending in (_TAG, _BRANCH)]
+    its = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type=repo_type) / "refs" / revision
+    return next(filter(None, map(_commit, [*own, its])), None)
 
 
 def note(repo_id: str, revision: str, repo_type: str, commit: str, *, tag: bool) -> None:

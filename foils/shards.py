@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from foils.errors import UserError
+from foils.errors import UserError, scrub
 from foils.tables import WANTED, form_of, one_line
+from foils.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +38,21 @@ def files_of(folder: Path, config: str | None, split: str, what: str) -> list[Pa
     if config or (readme.exists() and re.search("^configs:", readme.read_text("utf-8", "replace"), re.MULTILINE)):
         return files_of_copy(folder, config, split, what)
     found: dict[str | None, list[Path]] = {}
+    others: list[str] = []
     for file in sorted(folder.rglob("*")):
         names = file.relative_to(folder).parts
         hidden = any(name.startswith((".", "__")) for name in names) or file.name in FILES_TO_IGNORE
-        if form_of(file) and file.is_file() and not hidden:
+        if hidden or file.is_dir():
+            continue
+        if form_of(file) is None or _is_beirs(file):
+            others.append("/".join(names))
+        else:
             named = next((name for name in map(split_of, reversed(names)) if name in _SPLITS), None)
             found.setdefault(named, []).append(file)
     if not found:  # there may be forms that `datasets` alone knows
         return files_of_copy(folder, config, split, what)
+    if others:
+        logger.info("%s %s: left out, of no form that is read or no passages: %s", what, folder, listed(others))
     if None in found:
         found = {"train": sorted(file for files in found.values() for file in files)}
     return of_split(found, split, f"{what} {folder}")
@@ -57,9 +65,21 @@ def files_of_copy(folder: Path, config: str | None, split: str, what: str) -> li
 
     try:
         found = load_dataset_builder(str(folder.absolute()), config).config.data_files
-    except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{what} {folder}: {one_line(error)}; wanted files of {WANTED}") from None
+    except (DatasetNotFoundError, FileNotFoundError, RuntimeError, ValueError) as error:  # RuntimeError: a script
+        raise UserError(f"{what} {folder}: {in_short(error, f'wanted files of {WANTED}')}") from None
     return [Path(file) for file in of_split(found, split, f"{what} {folder}")]
+
+
+def in_short(error: Exception, remedy: str) -> str:
+    """What `datasets` did not find, in a line, and the remedy; where there are several configurations, to name one."""
+    words = one_line(scrub(str(error)).partition("Example of usage")[0])
+    return f"{words}; {'name one of them with `config`' if 'onfig' in words else remedy}"
+
+
+def _is_beirs(file: Path) -> bool:
+    """Whether a file holds queries or judgements beside a corpus."""
+    above = file.parents[file.parent.name == "qrels"]
+    return (split_of(file.name) == "queries" or above != file.parent) and any(above.glob("corpus.*"))
 
 
 def of_split(found: Any, split: str, where: str) -> list[Any]:

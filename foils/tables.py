@@ -1,8 +1,7 @@
 """Rows of the files that people have: JSON lines, JSON, CSV, TSV, Parquet, Arrow, plain or compressed.
 
-`datasets` reads all other forms. It does not read these:
-its JSON and CSV readers change values ("2020-01-01" gets a time, ids of mixed types get quotes, a row with a field too
-many is shifted) and say nothing of lines.
+`datasets` reads all other forms. Its JSON and CSV readers change values ("2020-01-01" gets a time, ids of mixed types
+get quotes, a row with a field too many is shifted) and say nothing of lines.
 """
 
 import codecs
@@ -27,8 +26,8 @@ from foils.errors import UserError
 
 BATCH_ROWS = 1000
 FORMS = {
-    ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".csv": "csv",
-    ".tsv": "csv", ".arrow": "arrow", ".feather": "arrow",
+    ".jsonl": "json", ".ndjson": "json", ".jsonlines": "json", ".jl": "json", ".json": "json", ".parquet": "parquet",
+    ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 COMPRESSED = {"": None, ".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz", ".lz4": "lz4"}
 WANTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, plain or compressed (.gz, .bz2, .zst, .xz, .lz4)"
@@ -80,7 +79,9 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
     """
     readers = {"json": _json, "csv": _csv, "parquet": _parquet}
     for file in files:
-        with _explained(f"{what} {file}"):
+        with _explained(f"{what} {file}"), file.open("rb") as start:
+            if start.read(23) == b"version https://git-lfs":
+                raise UserError(f"{what} {file}: Git LFS left a pointer in its place; run git lfs pull there")
             for rows in readers.get(form_of(file) or "", _other)(file, columns, what):
                 twice = next((name for name in columns if rows.names.count(name) > 1), None)
                 if twice is not None:
@@ -127,13 +128,13 @@ def _explained(where: str) -> Iterator[None]:
 
 
 def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    """Of an object a line, or of one array of objects."""
+    """Of an object a line, of one array of objects, or of objects on several lines, as `jq` prints them."""
     names: dict[str, None] = {}
 
     def rows() -> Iterator[_Row]:
         with opened(path, what) as stream:
-            is_array = stream.peek(1 << 10).lstrip().startswith(b"[")
-            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_array else ("line", stream)
+            is_whole = re.match(rb"\s*(?:\[|\{\s*\n)", stream.peek(1 << 10))
+            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_whole else ("line", stream)
             for number, line in enumerate(lines, start=1):
                 if line.isspace():
                     continue
@@ -151,8 +152,11 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
 
 
 def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
+    whole = stream.read().strip()
+    if whole.startswith(b"{"):  # a text has no line feed in it, so such lines are ends and beginnings of objects
+        whole = b"[" + re.sub(rb"(?m)^\}\s*^\{", b"},{", whole) + b"]"
     try:
-        return [bytes(item) for item in msgspec.json.decode(stream.read(), type=list[msgspec.Raw])]
+        return [bytes(item) for item in msgspec.json.decode(whole, type=list[msgspec.Raw])]
     except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
 
@@ -239,9 +243,8 @@ def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
         loaded = load_dataset(reader, data_files=str(path.absolute()), split="train", streaming=True)
         start = 1
         for table in loaded.with_format("arrow").iter(BATCH_ROWS):
-            yield from _of_arrow(
-                table.combine_chunks().to_batches(), table.column_names, columns, f"{what} {path}: row", start
-            )
+            batches = table.combine_chunks().to_batches()
+            yield from _of_arrow(batches, table.column_names, columns, f"{what} {path}: row", start)
             start += table.num_rows
     except (FileNotFoundError, ValueError, ImportError, KeyError, DatasetsError) as error:  # KeyError: a column twice
         reason = "" if isinstance(error, FileNotFoundError) else f" ({one_line(error)})"

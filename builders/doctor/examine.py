@@ -144,11 +144,8 @@ def _try(session: Llm, stages: Iterable[Tried], show: Callable[[Finding], None])
             show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
     except UserError as error:
         stage = next(reversed(session.rejections), "answers")
-        said = (
-            f"; the first answer: {shortened(first[stage].text, QUOTE)!r}"
-            if stage in first and first[stage].text
-            else ""
-        )
+        text = first[stage].text if stage in first else ""
+        said = f"; the first answer: {shortened(text, QUOTE)!r}" if text else ""
         show(Finding(stage, "failed", f"{error}{said}"))
 
 

@@ -23,6 +23,7 @@ class _Message(Struct):
 class _Choice(Struct):
     message: _Message
     finish_reason: Any = None
+    error: None = None  # of a router's provider; such a choice is no completion
 
 
 class _Completion(Struct):

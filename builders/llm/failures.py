@@ -98,12 +98,13 @@ def answered_badly(status: int, headers: Mapping[str, str], body: str) -> CallEr
     if status != HTTPStatus.OK:
         words = f"answered {status} ({_HINTS.get(status) or responses.get(status, 'error')})"
     own_words = " ".join([said, *_CODE.findall(body)])  # and not those of a request that it repeats
+    is_too_large = "request too large" in said.lower()  # for a limit a minute, and so in every minute
     is_spent = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and bool(_SPENT.search(own_words))
     for_all = status in _FOR_ALL or HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST or is_spent
     return CallError(
         f"{words}: {said}" if said else words,
         status=status,
-        refused=for_all or (status not in _LATER and status < HTTPStatus.INTERNAL_SERVER_ERROR),
+        refused=for_all or ((status not in _LATER or is_too_large) and status < HTTPStatus.INTERNAL_SERVER_ERROR),
         for_all=for_all,
         pushed_back=status in {408, 429, 503, 504},
     )

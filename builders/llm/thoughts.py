@@ -9,37 +9,39 @@ import re
 
 _STRONG = r"think(?:ing)?|thoughts?|reasoning"
 _WEAK = (
-    r"reason|reflect\w*|analys[ie]s|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|chain_of_thoughts?|cot\w*|"
-    r"internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|(?:nach)?denken|pensées?|penser|réflexion|raisonnement|pensamientos?|"
-    r"razonamiento|ragionamento|pensieri|raciocínio|redenering|gedachten|рассужд\w+|размышл\w+|мысли|思考|推理|tool_call|"
-    r"details(?=\s[^>]*reason)|(?<=/)details"
+    r"reason|(?:\w+_)?(?:reflect\w*|analys[ie]s)|scratch_?pad|\w*monologue|inner_\w+|deliberation|rationale|"
+    r"chain_of_thoughts?|cot\w*|contemplat\w+|ponder\w*|internal\w*|plan(?:ning)?|brainstorm\w*|gedanken?|überlegung\w*|"
+    r"(?:nach)?denken|pensées?|penser|réflexion|raisonnement|pensamientos?|razonamiento|ragionamento|pensieri|"
+    r"racioc[ií]nio|redenering|gedachten|myśl\w+|рассужд\w+|размышл\w+|мысли|思[考维]\w*|推理\w*|tool_call|"
+    r"details(?=\s[^>]*reason|>\s*<summary>\s*(?:thought|think|reason))|(?<=/)details"
 )
 _MARK = re.compile(
-    r"(?:(?P<tag><\|?)|\[{1,2}|\{{2}|【|\u25c1|<\uff5c)\s*"
+    r"(?:(?P<tag><\|?|&lt;)|\[{1,2}|\{{2}|【|\u25c1|<\uff5c)\s*"
     rf"(?P<close>/\s*|end_(?:of_)?|(?:{_STRONG}|inner)(?=_(?:end|suffix)\b))?"
     r"(?:begin_(?:of_)?|start_(?:of_)?|\w+[:|])?"
     rf"(?:(?P<strong>(?:\w+_|ant)?(?:{_STRONG})(?:_\w+)?|(?(close)_end|(?!)))|(?P<weak>{_WEAK}|(?(close)_suffix|(?!))))"
-    r"(?(tag)(?:\s[^<>\[\]]{0,80})?)\s*(?:\|?>|\]{1,2}|\}{2}|】|\u25b7|\uff5c>)",
+    r"(?(tag)(?:\s[^<>&\[\]]{0,80})?)\s*(?:\|?>|&gt;|\]{1,2}|\}{2}|】|\u25b7|\uff5c>)",
     re.IGNORECASE,
 )
 """An opening or closing mark."""
 _FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _STRIPPED_CHANNELS = re.compile(
-    r"\A\s*(?:assistant)?(?:analysis|commentary)(?:(?=[A-Z]).*?assistant\s*final(?=\S)|"
-    r"(?=(?:We|The|User|Need|I|Let|So|Okay|Just)[ '\u2019]).*\Z)",
-    re.DOTALL,
+    r"(?s)\A\s*(?:assistant)?(?:analysis|commentary)(?:(?=\s*[A-Z]).*?assistant\s*final(?=\S)|"
+    r"(?=(?:We|The|User|Need|I|Let|So|Okay|Just|Hm+|First|This|Given|They|Passage)[, '\u2019]).*\Z)"
 )
 _SPOKEN_OF = re.compile(r"\s(?:tags?|elements?|tokens?|blocks?|marks?)\b")  # behind a mark that a text is about
 _MAY_HAVE = re.compile(
-    r"[<\[\u25c1\u3010]|\{\{|\A[\s*#_]*(?:here is|my|think|thought|reason|chain|analysis|commentary|assistant)",
-    re.IGNORECASE,
+    r"(?i)[<\[\u25c1\u3010]|&lt;|\{\{|\A[\s*#_]*(?:here is|my|think|thought|reason|chain|analysis|commentary|assistant)"
 )
 """What all thoughts have: a bracket, or a word that may name them at the start."""
-_GEMMA = re.compile(r"<\|channel>\s*thought.*?(?:<channel\|>|\Z)|<unused94>.*?(?:<unused95>|\Z)", re.DOTALL)
+_UNNAMED = re.compile(  # of Gemma and Pangu, and as Ollama prints it
+    r"(?s)<\|channel>\s*thought.*?(?:<channel\|>|\Z)|<(?:unused|ctrl)94>.*?(?:<(?:unused|ctrl)95>|\Z)|"
+    r"\A\s*(?:\[unused16\].*?\[unused17\]|Thinking\.{3}\n.*?\n\.{3}done thinking\.)"
+)
 _SPOKEN = re.compile(
-    r"\A[\s*#_]*(?:(?:here is )?my )?(?:thinking|thoughts?|thought process|reasoning|chain of thought)[*_]*\s*[:\uff1a]"
-    r".*^[\s*#_]*(?:(?:here is )?(?:my|the) )?(?:final )?(?:answer|response|output|(?:search )?query|question)[*_]*"
-    r"\s*[:\uff1a][*_]*",
+    r"\A[\s*#_]*(?:(?:here is )?my )?(?:th(?:inking|oughts?)(?: process)?|reasoning|chain of thought)[*_]*"
+    r"(?:\s*[:\uff1a]|[ \t]*\n).*^[\s*#_]*(?:(?:here is )?(?:my|the) )?(?:final )?"
+    r"(?:answer|response|output|(?:search )?query|question)[*_]*(?:\s*[:\uff1a][*_]*|[ \t]*\n)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 """Thoughts under a label of their own, up to the label of the answer."""
@@ -62,7 +64,7 @@ def without_thoughts(text: str) -> str:
     """
     if not _MAY_HAVE.search(text):  # as most answers
         return text
-    text = _GEMMA.sub("", text)
+    text = _UNNAMED.sub("", text)
     if "<|channel|>" in text:
         *_, final = [None, *_FINAL.finditer(text)]
         text = text[final.end() :] if final else text.partition("<|channel|>")[0]
@@ -81,16 +83,17 @@ def _once(text: str) -> str:
     if not first["close"] and not text[: first.start()].strip():
         end = _end(marks)
         if end is None:  # brackets may be a heading such as [Analysis], a link or a variable of a template
-            return "" if first[0][0] in "<\u25c1" or first[0] == "[THINK]" else text
+            is_heading = not first["strong"] or not (first[0].isupper() or text[first.end() :][:1].isalpha())
+            return text if is_heading and first[0][0] not in "<\u25c1" else ""
         return text[end:].lstrip()
     opened = 0
     for mark in marks:
         if mark["close"] and mark["strong"] and not opened:
             return text[mark.end() :].lstrip()
         opened += -1 if mark["close"] else 1
-    # In the middle of an answer, only on a line of its own; elsewhere the text may be about such marks.
+    # In the middle of an answer, only on its own line or right behind a sentence; else a text may be about such marks.
     for number, mark in enumerate(marks):
-        if mark["strong"] and not mark["close"] and text[: mark.start()].endswith("\n"):
+        if mark["strong"] and not mark["close"] and text[: mark.start()].endswith(("\n", "?", ".", "</answer>")):
             end = _end(marks[number:])
             if end is not None or mark[0].startswith("<"):
                 return text[: mark.start()] + ("" if end is None else text[end:])

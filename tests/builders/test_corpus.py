@@ -78,6 +78,7 @@ def parquet(rows=ODD):
         ("c.jsonl", LINES),
         ("c.json", LINES.decode().encode("utf-16")),
         ("c.json", json.dumps(ODD, indent=1).encode()),
+        ("c.jl", "\r\n".join(json.dumps(row | {"more": [{"{": "}"}, {}]}, indent=0) for row in ODD).encode()),
         ("c.jsonl.gz", gzip.compress(LINES[:50], mtime=0) + gzip.compress(LINES[50:], mtime=0)),
         ("c.jsonl.xz", lzma.compress(LINES)),
         ("c.tsv.zst", pa.compress(table("\t").encode(), "zstd", asbytes=True)),
@@ -118,16 +119,11 @@ def test_blanks_in_front_of_a_value_are_part_of_it(tmp_path, header, between, te
         ({"corpus/part-0.parquet": parquet(ODD[:1]), "corpus/part-1.parquet": parquet(ODD[1:])}, {}),
         ({"a.jsonl.gz": gzip.compress(LINES[:CUT]), "b.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
         ({"data/train-0.parquet": parquet(), "data/test-0.parquet": parquet(GOOD)}, {}),
-        (
-            {
-                "corpus/train-0.parquet": parquet(),
-                "corpus/test-0.parquet": parquet(GOOD),
-                "corpus/._train-0.parquet": b"x",
-            },
-            {},
-        ),
+        ({"corpus/train-0.pq": parquet(), "corpus/test-0.pq": parquet(GOOD), "corpus/._train-0.pq": b"x"}, {}),
         ({"corpus/._c-0.jsonl": b"\0", "corpus/c-0.jsonl": LINES[:CUT], "corpus/d-0.jsonl": LINES[CUT:]}, {}),
         ({"a.csv": table().encode(), "b.json": b"[]", "c.jsonl": b"", ".d.csv": b"", "notes.txt": b"x"}, {}),
+        ({"scifact/corpus.tab": table("\t").encode(), "scifact/queries.jsonl": LINES, "scifact/qrels/a.tsv": b""}, {}),
+        ({"more/dev.jsonlines": LINES[:CUT], "queries.jsonl": LINES[CUT:]}, {}),
         ({"engine.jsonl": LINES[:CUT], "train-manual.jsonl": LINES[CUT:], "README.md": b"# Manuals"}, {}),
         ({"manual.jsonl": LINES[:CUT], "more/dev-manual.jsonl.gz": gzip.compress(LINES[CUT:])}, {}),
         ({"dev/a.csv": table().encode(), "train/a.csv": b"_id\n"}, {"split": "dev"}),
@@ -144,9 +140,23 @@ def test_blanks_in_front_of_a_value_are_part_of_it(tmp_path, header, between, te
 )
 def test_folders(tmp_path, files, settings):
     for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(content)
     assert corpus.load(CorpusConfig(str(tmp_path), **settings)).passages.to_pylist() == ODD
+
+
+def test_what_a_folder_does_not_give_is_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    (tmp_path / "b.jsonl.zip").write_bytes(b"PK")
+    corpus.load(CorpusConfig(str(tmp_path)))
+    assert "left out, of no form that is read or no passages: b.jsonl.zip" in caplog.text
+    (tmp_path / "c.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"c\.jsonl: no such file"):
+        corpus.load(CorpusConfig(str(tmp_path)))
+    (tmp_path / "README.md").write_text("---\nconfigs: [{config_name: x, data_files: a.jsonl}, {config_name: y}]\n---")
+    with pytest.raises(UserError, match=r"among the available configs: \['x', 'y'\]; name one of them with `config`$"):
+        corpus.load(CorpusConfig(str(tmp_path)))
 
 
 def test_a_data_set_that_was_saved(tmp_path, caplog):
@@ -155,8 +165,10 @@ def test_a_data_set_that_was_saved(tmp_path, caplog):
     rows.save_to_disk(tmp_path / "one")
     load_from_disk(tmp_path / "one").map(lambda row: {"text": f"{row['text']}!"})  # leaves a cache beside it
     DatasetDict({"dev": rows, "test": rows}).save_to_disk(tmp_path / "several")
-    loaded = [CorpusConfig(str(tmp_path / "one")), CorpusConfig(str(tmp_path / "several"), split="dev")]
-    assert [corpus.load(config).passages.to_pylist() for config in loaded] == [ODD, ODD]
+    DatasetDict({"corpus": rows}).save_to_disk(tmp_path / "beir" / "corpus")
+    sources = [("one", "train"), ("several", "dev"), ("beir", "train"), ("beir/corpus", "train")]
+    loaded = [CorpusConfig(str(tmp_path / name), split=split) for name, split in sources]
+    assert [corpus.load(config).passages.to_pylist() for config in loaded] == [ODD] * 4
     assert "its split 'dev' is read; left out: test" in caplog.text
     with pytest.raises(UserError, match="it has no split 'train'; name one of its own: dev, test"):
         corpus.load(CorpusConfig(str(tmp_path / "several")))
@@ -171,7 +183,13 @@ def test_a_data_set_that_was_saved(tmp_path, caplog):
         ("c.csv", b"_id,text,text\n1,a,b\n", "it has two columns 'text'; leave one of them out"),
         ("c.csv", b"_id\n", r"no row has a column 'text' \(there are '_id'\); name yours with"),
         ("c.jsonl", b"", r"no row has a column '_id' \(there are none\)"),
-        ("c.json", b'{\n"data": []}', "line 1 is not JSON: .*; wanted a JSON object a line, or one JSON array"),
+        ("c.json", b'{"data": [\n]}', "line 1 is not JSON: .*; wanted a JSON object a line, or one JSON array"),
+        ("c.json", b'{\n"data": []}', r"item 1 has no '_id', or nothing in it \(there are 'data'\)"),
+        (
+            "c.parquet",
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "Git LFS left a pointer in its place; run git",
+        ),
         ("c.json", b'[{"_id": "a"},', r"not a JSON array \(Input data was truncated\)"),
         ("c.json", b'["a", "b"]', "item 1 is not a JSON object"),
         ("c.jsonl.gz", LINES, r"cannot be read \(zlib inflate failed: .*\); mend the file, or name another"),

@@ -154,10 +154,7 @@ NOT_THIS_TIME = [
     (error(502, "<html><title>Bad gateway</title></html>"), "answered 502 (Bad Gateway): Bad gateway"),
     (error(503, "overloaded"), "answered 503 (Service Unavailable): overloaded"),
     (error(504, ""), "answered 504 (Gateway Timeout)"),
-    (
-        error(529, {"type": "error", "error": {"type": "x", "message": "Overloaded"}}),
-        "answered 529 (error): Overloaded",
-    ),
+    (error(529, {"type": "error", "error": {"message": "Overloaded"}}), "answered 529 (error): Overloaded"),
     (error(200, {"error": {"message": "Upstream error", "code": 502}}), "answered 502 (Bad Gateway): Upstream error"),
     (error(200, json.dumps(completion("half"))[:-20]), NO_CHAT),
     (error(200, completion(7)), NO_CHAT),
@@ -165,6 +162,10 @@ NOT_THIS_TIME = [
     (error(200, "<html>welcome"), f"{NO_CHAT}: welcome"),
     (error(200, {"choices": [], "model": "m"}), f'{NO_CHAT}: {{"choices": []'),
     (error(200, {"choices": [{"finish_reason": "content_filter", "message": None}]}), f"{NO_CHAT}: content_filter"),
+    (
+        error(200, {"choices": [{"message": {}, "error": {"code": 502, "message": "Away"}}]}),
+        "answered 502 (Bad Gateway)",
+    ),
     (reset_mid_body, "broke the connection off"),
 ]
 NEVER = [
@@ -172,6 +173,7 @@ NEVER = [
     (error(400, [{"error": {"code": 400, "message": "unsafe"}}]), "answered 400 (Bad Request): unsafe"),
     (error(403, {"error": "flagged: violence"}), "answered 403 (Forbidden): flagged: violence"),
     (error(413, "too large"), "answered 413 (Request Entity Too Large): too large"),
+    (error(429, "Request too large: Limit 30, Requested 35"), "answered 429 (Too Many Requests): Request too large"),
     (error(422, {"detail": [{"loc": ["body", "n"], "msg": "no"}]}), "answered 422 (Unprocessable Entity): body.n: no"),
     (error(451, {"detail": "not here"}), "answered 451 (Unavailable For Legal Reasons): not here"),
     (error(200, {"error": {"message": "flagged", "code": 403}}), "answered 403 (Forbidden): flagged"),

@@ -52,6 +52,10 @@ def stored(text, finish_reason="stop"):
         "``{}``",
         "\\text{{{}}}",
         "query: |\n  {}",
+        '{{query: "{}"}}',
+        "Passage: owls hunt.\nQuery: {}",
+        'Try searching for "{}"',
+        "\u25b6 {}",
         "\u201e{}\u201c",
         '1. **Query:** "{}"',
         "<answer>{}</answer>",
@@ -153,6 +157,8 @@ def test_thoughts_that_a_stop_string_cut_are_asked_for_again():
     assert is_lead_in("Here is my thought process: it is about owls.")
     assert unwrapped("Okay, the passage is about owls.") == "Okay, the passage is about owls."
     assert is_lead_in("```json")
+    assert is_lead_in("Thought for 5s")
+    assert is_lead_in(unwrapped("Reasoning: what do owls hunt? Mice.", PASSAGE))
 
 
 @pytest.mark.parametrize(
@@ -309,6 +315,14 @@ def test_json_without_a_text_that_was_asked_for_is_no_query():
         "<think>Is </reason> a tag?</think>{}",
         "**Reasoning:** Hm.\n\n**Query:** {}",
         "<think>One.</think>\n<think>Two.</think>\n{}",
+        "<self_reflection>Hm.</self_reflection>{}",
+        "<思维>Hm.</思维>{}",
+        "&lt;think&gt;Hm.&lt;/think&gt;{}",
+        "[unused16]Hm.[unused17]{}",
+        "Thinking...\nHm.\n...done thinking.\n\n{}",
+        "## Reasoning\nHm.\n\n## Query\n{}",
+        "{}<think>Is that one good?",
+        "analysis\nWe need a query.\nassistantfinal{}",
         "{}\n<think>\nIs that one good",
     ],
 )
@@ -323,7 +337,7 @@ def test_what_a_filter_kept_back_is_reported_as_that():
 
 @pytest.mark.parametrize(
     "mark",
-    ["<think>", "[THINK]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis"],
+    ["<think>", "[THINK]", "[thinking]", "<ifm|think>", "<|channel|>analysis<|message|>", "<analysis>", "analysis"],
 )
 def test_thoughts_that_do_not_end_are_no_answer(mark):
     answer = stored(f"{mark}We need a query about owls")
@@ -360,27 +374,28 @@ REFUSALS = {
         "Sorry - that isn't something I can help with.",
         "My guidelines prevent me from writing it.",
         "There doesn't seem to be a passage here.",
-        "Request denied due to content policy.",
+        "Request denied due to content policy.", "I was unable to generate a query.", "Cannot answer.",
         "I don't provide false information.",
         "While I understand the task, I cannot create misleading text.",
-        "My purpose is to provide accurate answers.",
+        "My purpose is to provide accurate answers.", "My programming doesn't allow me to do this.",
+        "The provided text is not suitable for generating a search query.", "That's something I'm not able to do.",
     ],
     "de": ["Es tut mir leid, aber das geht nicht.",
         "Ich kann diese Anfrage leider nicht erfüllen.",
-        "Ich werde keinen irreführenden Text verfassen."],
+        "Ich werde keinen irreführenden Text verfassen.", "Dabei kann ich leider nicht helfen."],
     "fr": ["Je suis désolé, mais non.", "Je ne peux pas répondre à cette demande."],
     "es": ["Lo siento, pero no puedo.", "No puedo cumplir con esta solicitud."],
-    "it": ["Mi dispiace, ma non posso.", "Non posso soddisfare questa richiesta."],
+    "it": ["Mi dispiace, ma non posso.", "Non posso soddisfare questa richiesta.", "Spiacente, ma no."],
     "pt": ["Desculpe, mas não posso.", "Não posso atender a este pedido."],
-    "nl": ["Het spijt me, maar nee.", "Ik kan niet aan dit verzoek voldoen."],
-    "ru": ["Извините, но я не могу помочь."],
-    "sv": ["Tyvärr kan jag inte skriva den texten."],
-    "tr": ["Üzgünüm, bunu yapamıyorum."],
+    "nl": ["Het spijt me, maar nee.", "Ik kan niet aan dit verzoek voldoen.", "Sorry, daar kan ik niet mee helpen."],
+    "ru": ["Извините, но я не могу помочь.", "Мне жаль, но я не могу этого сделать."],
+    "sv": ["Tyvärr kan jag inte skriva den texten.", "Jag kan tyvärr inte hjälpa till med det."],
+    "tr": ["Üzgünüm, bunu yapamıyorum.", "Bu içeriği oluşturamam."],
     "ar": ["أعتذر، لكن لا يمكنني تلبية هذا الطلب."],
-    "ja": ["申し訳ありませんが、お手伝いできません。"],
+    "ja": ["申し訳ありませんが、お手伝いできません。", "すみませんが、その内容にはお答えできません。"],
     "zh": ["\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u534f\u52a9\u5b8c\u6210\u6b64\u8bf7\u6c42\u3002"],
-    "ko": ["죄송하지만 도와드릴 수 없습니다."],
-    "pl": ["Niestety nie mogę napisać takiego tekstu."],
+    "ko": ["죄송하지만 도와드릴 수 없습니다.", "미안하지만 도와줄 수 없어요."],
+    "pl": ["Niestety nie mogę napisać takiego tekstu.", "Przykro mi, ale nie mogę tego zrobić."],
     "cs": ["Omlouvám se, ale s tím nemohu pomoci."],
     "uk": ["На жаль, я не можу написати цей текст."],
     "fi": ["Valitettavasti en voi auttaa tässä."],
@@ -392,7 +407,10 @@ REFUSALS = {
     "hi": ["क्षमा करें, मैं इसमें मदद नहीं कर सकता।"],
     "th": ["ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้"],
     "vi": ["Rất tiếc, tôi không thể viết đoạn văn này."],
-    "id": ["Maaf, saya tidak dapat membantu dengan itu."],
+    "id": ["Maaf, saya tidak dapat membantu dengan itu.", "Saya tidak dapat memenuhi permintaan ini."],
+    "sr": ["Жао ми је, али не могу да помогнем."], "lt": ["Atsiprašau, bet negaliu padėti."],
+    "et": ["Vabandust, aga ma ei saa aidata."], "is": ["Því miður get ég ekki aðstoðað."],
+    "ta": ["மன்னிக்கவும், என்னால் உதவ முடியாது."], "ur": ["معذرت، میں مدد نہیں کر سکتا۔"],
 }  # fmt: skip
 
 
