@@ -23,6 +23,7 @@ FIXED_CONFIGS = {
     "corpus": "all passages",
     "train-queries": "all accepted training queries, also those that are left without enough negatives",
     "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
+    "judgements": "what a judge said of the compared systems' hits for the exam's queries, with its quotes",
     "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
