@@ -132,7 +132,7 @@ def _items(text: str) -> list[str]:
 
 def _listed(text: str) -> list[str]:
     """The texts of an answer that is a list in JSON, or an object with one."""
-    bare = _bare(text)
+    bare = bare_of(text)
     value = _parsed(bare) if bare.startswith(("[", "{")) else None
     if isinstance(value, dict):
         value = next((each for each in value.values() if isinstance(each, list)), [*value.values()])
@@ -141,17 +141,17 @@ def _listed(text: str) -> list[str]:
     return [text for text in texts if text]
 
 
-def _bare(text: str) -> str:
+def bare_of(text: str) -> str:
     """An answer without a line before it and a fence around it."""
     first, _, rest = text.partition("\n")
     return (rest if rest and is_lead_in(first) else text).removeprefix("```json").strip("` \n")
 
 
-def _objects(text: str) -> list[dict[str, str]]:
+def objects_in(text: str) -> list[dict[str, str]]:
     """Returns the texts by key of all JSON objects in an answer, nested ones too; keys in lower case."""
     if text.lstrip().startswith('"'):  # JSON within JSON
         whole = _parsed(text)
-        return _objects(whole) if isinstance(whole, str) else []
+        return objects_in(whole) if isinstance(whole, str) else []
     found: list[dict[str, str]] = []
     at = text.find("{")
     while at >= 0 and len(found) < _MOST_OBJECTS:
@@ -181,10 +181,10 @@ def _within(value: Any) -> list[dict[str, str]]:
 
 def _value(text: str, *, passages: bool) -> str:
     """The text in an answer that is JSON although a plain text was asked for; a passage may be an object."""
-    bare = _bare(text)
+    bare = bare_of(text)
     if not bare.startswith(("{", "[", '"{')) or (passages and not bare.endswith(("}", "]", '}"'))):
         return text
-    objects = _objects(bare) or _within({"text": _parsed(bare)})
+    objects = objects_in(bare) or _within({"text": _parsed(bare)})
     values = [value for each in objects for value in each.items()]
     fitting = [value for key, value in values if KEY.fullmatch(key) or (len(values) == 1 and not passages)]
     if len(fitting) > 1:  # such as a question with its answer, or a query with its passage

@@ -25,6 +25,14 @@ FATES = pa.schema(
 )
 EXAM_GROUPS = pa.schema([("corpus-id", pa.string()), ("group", pa.string())])
 """Passages that are the exam's alone; a group is called by its smallest id."""
+JUDGEMENTS = pa.schema(
+    [
+        *[(name, pa.string()) for name in ("query-id", "corpus-id")],
+        ("of", pa.string()),  # `pool`, or `positive` and `random`, which the judge's errors are known from
+        ("score", pa.int32()),  # null where the judge gave no verdict
+        ("quote", pa.string()),  # what an LLM quoted as the answer; not in the passage where it counts as 0
+    ]
+)
 GENERATED = pa.schema(
     [("_id", pa.string()), ("text", pa.string()), ("query-id", pa.string()), ("call-key", pa.string())]
 )

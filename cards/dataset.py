@@ -28,6 +28,7 @@ FIXED_CONFIGS = {
     "crops": "sentences of passages and the rest of each passage, without negatives",
     "train-pairs": "the queries of `titles` and `crops`, with the group of passages that each belongs to",
     "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
+    "judgements": "what a judge said of the compared systems' hits for the exam's queries, with its quotes",
     "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",

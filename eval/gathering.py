@@ -22,12 +22,14 @@ from foils.comparison import VERSION, Comparison, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.folders import partial_folder, put_in_place
-from foils.metrics import PerQuery
+from foils.metrics import JUDGED, PerQuery
 from foils.models import resolve_model
 from foils.provenance import package_versions
 from foils.recipe import Recipe
 from foils.records import RunRecord, read_record
 from foils.verdicts import BASE
+
+_BM25 = "BM25"
 
 
 def reported(plan: Plan, recipe: Recipe[CompareRecipe], tasks: Sequence[Task]) -> Comparison:
@@ -65,9 +67,12 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     of_arm = {arm: (accounts[config.data_of(arm)], found) for arm, found in by_arm.items()}
     examples = {arm: dataset.examples(about, found[0].dataset.kind or arm) for arm, (about, found) in of_arm.items()}
     folders = _results(plan, tasks)
-    by_task = [_measured(plan, folders, task) for task in tasks]
+    systems = _systems(plan, folders, tasks)
+    by_task = [_measured(plan, folders, task, systems[task.name].get(_BM25)) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
     own = next((task.name for task in tasks if exam and task.split == OWN), "")
+    made = tables(by_task, config.margin, beside=own)
+    judged = {row.arm: row.metrics[JUDGED] for each in made if exam and each.task == exam.name for row in each.rows}
     return Comparison(
         version=VERSION,
         name=config.name,
@@ -88,14 +93,18 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         ),
         tokens_of_a_row=trainings.tokens_of_a_row(by_arm),
         costs=[dataset.cost(arm, about, found) for arm, (about, found) in of_arm.items()],
-        tables=tables(by_task, config.margin, beside=own),
+        tables=made,
         packages=dict(package_versions()),
         funnel=account.manifest.funnel,
         examples={arm: rows for arm, rows in examples.items() if rows},
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
+        rankings={
+            task: {name: str((folder / "rankings.parquet").relative_to(config.folder())) for name, folder in of.items()}
+            for task, of in systems.items()
+        },
         exam=exam.name if exam else "",
         own=own,
-        outside=outside(plan, records) if exam else {},
+        outside=outside(plan, records, judged) if exam else {},
         exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None),
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
@@ -122,17 +131,15 @@ def model_to_take(plan: Plan, comparison: Comparison) -> str:
     return f"to take   {folder} (arm {run.arm}, seed {run.seed})"
 
 
-def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task) -> Measured:
-    """What each run scored on a task."""
+def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, bm25_folder: Path | None) -> Measured:
+    """What each run scored on a task, with BM25's scores where it was measured."""
     runs: dict[str, dict[int, PerQuery]] = {}
     for run in (Run(BASE, 0), *plan.runs()):
         runs.setdefault(run.arm, {})[run.seed] = read_scores(folders[run, task.name])
     given = [run.arm for run in plan.runs() if not plan.trains(run)]
-    root = plan.config.folder() / "results"
-    found = [read_scores(Key.of(result).folder(root)) for result in bm25([task], root)] if plan.config.baselines else []
-    first = {name: first_hits(scores) for name, scores in zip((BASE, "BM25"), (runs[BASE][0], *found), strict=False)}
-    about = task.overlap(), found[0] if found else {}, task.is_generated, first
-    return Measured(task.name, task.revision, runs, given, *about)
+    lexical = read_scores(bm25_folder) if bm25_folder else {}
+    first = {BASE: first_hits(runs[BASE][0]), **({"BM25": first_hits(lexical)} if lexical else {})}
+    return Measured(task.name, task.revision, runs, given, task.overlap(), lexical, task.is_generated, first)
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:
@@ -140,6 +147,17 @@ def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, sc
     first = [Run(BASE, 0), *(plan.runs_of(arm)[0] for arm in plan.config.arms)]
     before, *after = (read_rankings(folders[run, task.name] / "rankings.parquet") for run in first)
     return task_queries(task, scored.runs, before, dict(zip(plan.config.arms, after, strict=True)))
+
+
+def _systems(plan: Plan, folders: Mapping[tuple[Run, str], Path], tasks: Sequence[Task]) -> dict[str, dict[str, Path]]:
+    """Task -> system -> the folder of its result: all runs, and BM25 where it was measured."""
+    found: dict[str, dict[str, Path]] = {task.name: {} for task in tasks}
+    for (run, task), folder in folders.items():
+        found[task][run.name] = folder
+    root = plan.config.folder() / "results"
+    for result in bm25(tasks, root) if plan.config.baselines else ():
+        found[result.task][_BM25] = Key.of(result).folder(root)
+    return found
 
 
 def _record(plan: Plan, run: Run) -> RunRecord | None:

@@ -8,9 +8,17 @@ from foils.manifest import Manifest, read_manifest
 from foils.models import resolve_model
 from foils.records import RunRecord
 
+MOSTLY = 0.9
+"""A share of judged hits (judged@10) from which another base's trainings are measured on a judged exam as fairly."""
 
-def outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, str]:
+
+def outside(plan: Plan, records: Mapping[Run, RunRecord | None], judged: Mapping[str, float] = {}) -> dict[str, str]:
     """The arms that the data set's generated exam was not validated for -> why.
+
+    Args:
+        plan: the comparison's.
+        records: of its trainings; None where one is not known.
+        judged: arm -> its judged@10, which counts once the exam was judged.
 
     Raises:
         UserError: the base or the data set is missing or broken.
@@ -21,9 +29,12 @@ def outside(plan: Plan, records: Mapping[Run, RunRecord | None]) -> dict[str, st
     for run, record in records.items():
         if record is None:
             found[run.arm] = "its training is not known"
-        elif (record.base.weights or record.base.revision) not in {base.weights, base.revision}:
+            continue
+        is_judged = bool(exam.judges) and judged.get(run.arm, 0.0) >= MOSTLY
+        data = _trained_on(plan, run) if plan.trains(run) else _recorded(plan, record, exam)
+        if (record.base.weights or record.base.revision) not in {base.weights, base.revision} and not is_judged:
             found[run.arm] = f"its base is {record.base.name}"
-        elif seen := list(_may_hold(exam, _trained_on(plan, run) if plan.trains(run) else _recorded(plan, record))):
+        elif seen := list(_may_hold(exam, data)):
             found[run.arm] = f"it may have been trained on the exam's passages, in {seen[0]}"
     return found
 
@@ -42,11 +53,11 @@ def _trained_on(plan: Plan, run: Run) -> Iterable[tuple[str, Manifest | None]]:
         yield name, _manifest(name, revision) or Manifest()
 
 
-def _recorded(plan: Plan, record: RunRecord) -> Iterable[tuple[str, Manifest | None]]:
+def _recorded(plan: Plan, record: RunRecord, exam: Manifest) -> Iterable[tuple[str, Manifest | None]]:
     """The data sets of a model that was trained elsewhere, but for the comparison's own; None for a folder."""
-    own = data_identity(plan.config.dataset, plan.config.revision)
+    own = {data_identity(plan.config.dataset, plan.config.revision), *(judge.of for judge in exam.judges)}
     for source in record.dataset.all():
-        if source.revision.removeprefix("sha256:") != own:
+        if source.revision.removeprefix("sha256:") not in own:
             on_hub = source.tag is not None
             yield source.name, (_manifest(source.name, source.revision) or Manifest()) if on_hub else None
 

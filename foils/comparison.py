@@ -1,10 +1,14 @@
 """The record of a comparison, `comparison.json`, from which tables, page, pictures and CSV are made."""
 
+from pathlib import Path
+
 from msgspec import Struct
 
-from foils.records import Drift
+from foils.errors import UserError
+from foils.records import Drift, read_record
 from foils.verdicts import Table
 
+COMPARISON = "comparison.json"
 VERSION = 2
 """Of the record: since 2, verdicts beside the base are a family of their own, and it is kept what pairs share."""
 
@@ -156,6 +160,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
         funnel: step of the build -> rows that were left.
         examples: arm -> rows to look at.
         queries: of each task.
+        rankings: task -> system (an arm's training, the base, BM25) -> its rankings, a file below the comparison's
+            folder; empty in records of earlier versions.
     """
 
     name: str
@@ -177,6 +183,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     funnel: dict[str, int] = {}
     examples: dict[str, list[Example]] = {}
     queries: list[TaskQueries] = []
+    rankings: dict[str, dict[str, str]] = {}
     pairs: list[Pairing] = []
     exam: str = ""
     own: str = ""
@@ -187,3 +194,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     query_money: float = 0.0
     currency: str = ""
     version: int = 1
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """The comparison of a folder.
+
+    Raises:
+        UserError: there is none, or it does not decode.
+    """
+    file = folder / COMPARISON
+    found = read_record(file, Comparison, "run eval.compare again, which trains and measures nothing anew")
+    if found is None:
+        raise UserError(f"{file}: no such file; name the folder of a comparison, the recipe's `out`")
+    return found

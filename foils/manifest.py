@@ -69,6 +69,40 @@ class Exam(Struct, frozen=True, omit_defaults=True):
     own: "Exam | None" = None
 
 
+class Judge(Struct, frozen=True):
+    """Who judged what compared systems found for the exam's queries, and how far that can be trusted.
+
+    Attributes:
+        judge: `llm` or `cross-encoder`.
+        model: `name@revision`.
+        rule: when it calls a passage relevant, in words.
+        systems: whose ten best hits of each query were pooled.
+        pairs: that it judged, which had no judgement before; `failed` got no verdict and have none now.
+        relevant: of these; `outside` are not of the exam's groups: training queries may have been written for them.
+        false_quotes: pairs that count as not relevant because what the LLM quoted is not in the passage.
+        positives: known positives that it was asked about too; it called `missed` of them not relevant.
+        random: passages at random that it was asked about too; it called `alarms` of them relevant.
+        of: SHA-256 of the manifest of the data set that was judged.
+        inputs: SHA-256 of all that decides the judgements.
+    """
+
+    judge: str
+    model: str
+    rule: str
+    systems: int
+    pairs: int
+    relevant: int
+    outside: int
+    false_quotes: int
+    failed: int
+    positives: int
+    missed: int
+    random: int
+    alarms: int
+    of: str
+    inputs: str
+
+
 class CorpusInput(Struct, frozen=True):
     """The corpus that a build read: its source at a revision, and the SHA-256 of its passages."""
 
@@ -102,6 +136,7 @@ class Manifest(Struct, frozen=True):
         funnel: step -> rows that were left.
         audit: name of an audit -> what it found.
         exam: None where the data set holds none.
+        judges: of the exam, one for each time that hits were judged.
         inputs: what the build started from.
     """
 
@@ -112,6 +147,7 @@ class Manifest(Struct, frozen=True):
     funnel: dict[str, int] = {}
     audit: dict[str, Any] = {}
     exam: Exam | None = None
+    judges: list[Judge] = []
     inputs: Any = None
 
     @property

@@ -9,6 +9,9 @@ from scipy.stats import bootstrap
 METRICS = {"nDCG@10": "ndcg_cut_10", "Precision@10": "P_10", "Recall@100": "recall_100"}
 """Printed name -> trec_eval's name."""
 MAIN_METRIC = "nDCG@10"
+JUDGED = "judged@10"
+"""Printed name of the share of a query's ten best hits that have a judgement, relevant or not."""
+REPORTED = (*METRICS, JUDGED)
 DEPTH = 100
 """Ranks that the metrics look at; deeper ones need not be kept."""
 CONFIDENCE = 0.95

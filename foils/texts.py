@@ -4,7 +4,7 @@ import re
 import unicodedata
 from itertools import repeat
 
-from foils.languages import UNSPACED
+from foils.languages import UNSPACED, is_unspaced, length
 
 _ENDS = ".,;:!?"  # what only ends a word or a sentence
 _ENDS_OF_ALL_SCRIPTS = _ENDS + "\u3001\u3002\u060c\u061b\u061f\u06d4\u0964\u0965\u0589\u1362\u17d4\u104a\u104b"
@@ -68,6 +68,8 @@ _REPLACED = {
 }
 _BEYOND_16_BITS = "\U00010000-\U0010ffff"  # whole: `re` is slow over a class with single characters among them
 _SPECIAL = re.compile(f"[{''.join(re.escape(each) for each in _REPLACED if ord(each) < 2**16)}{_BEYOND_16_BITS}]")
+QUOTE_WORDS, QUOTE_CHARACTERS = 3, 6
+"""What a quote has at least; characters where no spaces stand between words."""
 INVISIBLE = frozenset(letter for letter, found in _REPLACED.items() if found is None and not letter.isascii())
 """Characters that no reader sees; without those in ASCII."""
 
@@ -136,6 +138,22 @@ def normalised(text: str) -> str:
             return normalised(closed)
         bare = [word or words[place] for place, word in enumerate(bare)]
     return " ".join(bare)
+
+
+def is_quote(quote: str, passage: str) -> bool | None:
+    """Whether a quote stands in a passage, word for word once both are `normalised`; None for one that says too little.
+
+    A quote may leave out words where it has "...".
+
+    >>> [is_quote(each, "At 24 degrees, dough rises.") for each in ("24 degrees dough", "dough rises slowly", "dough")]
+    [True, False, None]
+    """
+    there = normalised(passage)
+    fewest = min(QUOTE_CHARACTERS if is_unspaced(quote) else QUOTE_WORDS, length(passage))
+    parts = [quote] if normalised(quote) in there else quote.replace("\u2026", "...").split("...")
+    if any(length(part) < fewest for part in parts):
+        return None
+    return all(normalised(part) in there for part in parts)
 
 
 def overlap(query: str, passage: str, language: str) -> float:

@@ -21,11 +21,11 @@ from typing import Any
 from msgspec import Struct
 
 from builders.audit import exchange, judges
+from builders.audit.asking import STORE, add_judge_arguments, asking, check_judge
 from builders.audit.false_negatives import audit, draw, sampled_pairs
 from builders.dataset.folder import amend, read_complete
 from builders.dataset.read import DataSet
-from builders.llm.config import check_llm
-from builders.llm.session import identified, llm_session
+from builders.llm.session import identified
 from builders.recipe import BuildRecipe
 from cards.templates import section
 from foils.errors import UserError, run_entry
@@ -41,7 +41,7 @@ class Options(Struct, frozen=True):
     model: str | None = None
     recipe: Path | None = None
     overrides: Sequence[str] = ()
-    store: Path = Path("outputs/calls.sqlite")
+    store: Path = STORE
     qrels: Sequence[Path] = ()
     export_to: Path | None = None
     import_from: Path | None = None
@@ -78,13 +78,9 @@ def _judged(dataset: DataSet, options: Options) -> dict[str, Any]:
     truth = judges.Truth(_files(options.qrels), dataset.written()) if options.qrels else None
     if options.judge == "llm" and options.recipe is not None:
         recipe = load_recipe(options.recipe, options.overrides, BuildRecipe).config
-        check_llm(recipe.llm)  # its other tables are not used
-        llm = identified(recipe.llm)
-        with llm_session(llm, options.store) as session:
-            result = audit(dataset, judges.llm(dataset, llm, session.run, seed), truth, sample=sample, seed=seed)
-            cost = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
-            logger.info("%d new LLM calls%s", session.ledger.new_calls, cost)
-        return result
+        with asking(recipe.llm, options.store) as session:  # its other tables are not used
+            judge = judges.llm(dataset, identified(recipe.llm), session.run, seed)
+            return audit(dataset, judge, truth, sample=sample, seed=seed)
     if options.model is not None:
         judge = judges.cross_encoder(dataset, options.model)
     elif options.import_from is not None:
@@ -97,12 +93,7 @@ def _judged(dataset: DataSet, options: Options) -> dict[str, Any]:
 def _check(options: Options) -> None:
     if not (options.judge or options.qrels or options.export_to or options.import_from):
         raise UserError("no judge is named; wanted --judge cross-encoder, --judge llm, --qrels, --export or --import")
-    for judge, option, value in (("cross-encoder", "--model", options.model), ("llm", "--recipe", options.recipe)):
-        if (options.judge == judge) != (value is not None):
-            wrong = "is missing" if value is None else f"belongs to --judge {judge}"
-            raise UserError(f"{option} {wrong}; wanted --judge cross-encoder --model DIR, or --judge llm --recipe FILE")
-    if options.sample < 1:
-        raise UserError(f"--sample {options.sample}: wanted 1 or more pairs per kind")
+    check_judge(options.judge, options.model, options.recipe, options.sample)
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -128,15 +119,8 @@ def _entry() -> None:
         "--export", type=Path, metavar="FILE", dest="export_to", help="write the sample for a person, as .csv"
     )
     way.add_argument("--import", type=Path, metavar="FILE", dest="import_from", help="read the filled sample")
-    parser.add_argument("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
-    parser.add_argument("--recipe", type=Path, help="of --judge llm: a building recipe, for its table [llm]")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="replace a recipe's value"
-    )
-    parser.add_argument("--store", type=Path, default=Options().store, help="the LLM's answers; default: %(default)s")
+    add_judge_arguments(parser, "[llm]", "pairs per kind")
     parser.add_argument("--qrels", type=Path, nargs="+", default=[], metavar="FILE", help="judgements that you have")
-    parser.add_argument("--sample", type=int, default=100, help="pairs per kind; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=42, help="of the sample; default: %(default)s")
     given = vars(parser.parse_args())
     main(given.pop("dataset"), Options(**given))
 

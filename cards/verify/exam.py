@@ -1,11 +1,13 @@
 """Whether training rows keep clear of the exam that their data set holds."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cards.verify.artefact import Artefact
 from cards.verify.links import require
-from foils.texts import normalised, passage_text
+from foils.texts import is_quote, normalised, passage_text
 
 
 def check_exam(artefact: Artefact) -> str:
@@ -23,12 +25,12 @@ def check_exam(artefact: Artefact) -> str:
     stated = [sum(getattr(side, name) for side in sides) for name in ("queries", "passages")]
     counted = [queries.num_rows, members.num_rows] == stated
     require(counted, f"{queries.num_rows} queries, {members.num_rows} passages, and manifest.json says otherwise")
-    for name, side in zip(("default", "default/own"), sides, strict=False):
+    names = ("default", "default/own")[: len(sides)]
+    for name, side in zip(names, sides, strict=True):
         judged = artefact.rows(name)
-        own = pc.is_in(judged["corpus-id"], value_set=members["corpus-id"])
-        require(pc.all(own).as_py(), "a judgement is of a passage that is not among the exam's groups")
         asked = judged["query-id"].filter(pc.is_in(judged["query-id"], value_set=queries["_id"])).unique()
         require(len(asked) == side.queries, f"{name} judges {len(asked)} queries; manifest.json says {side.queries}")
+    _check_judgements(artefact, names, set(members["corpus-id"].to_pylist()))
     trained = artefact.rows("train-qrels")
     # A query's first is its row's; further ones, such as relabelled negatives, stand in no row.
     first = trained.group_by("query-id", use_threads=False).aggregate([("corpus-id", "first")])["corpus-id_first"]
@@ -49,6 +51,30 @@ def check_exam(artefact: Artefact) -> str:
         chosen = fates["corpus-id"].filter(pc.is_in(fates["corpus-id"], value_set=members["corpus-id"]))
         _none(chosen, "passage {} is the exam's and a negative, and manifest.json says that none is")
     return f"no training row holds one of its {stated[0]} queries or {stated[1]} passages"
+
+
+def _check_judgements(artefact: Artefact, names: Sequence[str], members: set[str]) -> None:
+    """Each judgement is of the exam's own passages, or a judge's; what a judge called relevant has its quote.
+
+    Raises:
+        BrokenError: names the first one that is not so.
+    """
+    judges, corpus = artefact.manifest().judges, artefact.rows("corpus")
+    said = artefact.rows("judgements").to_pylist() if judges else []
+    found = [row for row in said if row["of"] == "pool" and row["score"] is not None]
+    stated = {tuple(row.values()) for name in names for row in artefact.rows(name).to_pylist()}
+    graded = {(row["query-id"], row["corpus-id"], row["score"]) for row in found}
+    _none(sorted(passage for _, passage, _ in graded - stated), "a verdict on {} is not in default")
+    strays = sorted(passage for _, passage, _ in stated - graded if passage not in members)
+    _none(strays, "a judgement is of {}, which is not among the exam's groups and was not judged")
+    counts = (len(graded), sum(score for *_, score in graded))
+    same = counts == (sum(judge.pairs for judge in judges), sum(judge.relevant for judge in judges))
+    require(same, f"judges found {counts[1]} of {counts[0]} pairs relevant, and manifest.json says otherwise")
+    quoted = {(row["corpus-id"], row["quote"]) for row in said if row["score"] == 1 and row["quote"]}
+    of_quotes = corpus.filter(pc.is_in(corpus["_id"], value_set=pa.array([name for name, _ in quoted], pa.string())))
+    texts = {row["_id"]: passage_text(row["title"], row["text"]) for row in of_quotes.to_pylist()}
+    false = sorted(quote for passage, quote in quoted if not is_quote(quote, texts.get(passage, "")))
+    _none(false, "judgements: {} is not in the passage that it is quoted from")
 
 
 def _those_in(texts: pa.ChunkedArray, known: set[str]) -> list[str]:

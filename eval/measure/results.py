@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from eval.measure.encoding import Prompts
 from foils.errors import UserError
 from foils.evidence import write_judgements, write_rankings
-from foils.metrics import METRICS, PerQuery, Qrels, Rankings, per_query_scores, top
+from foils.metrics import JUDGED, METRICS, PerQuery, Qrels, Rankings, per_query_scores, top
 from foils.provenance import sha256_json
 from foils.records import Drift, Result, read_record
 
@@ -20,7 +20,6 @@ DEPTH = 1000
 """Ranks that are kept; MAP looks at all of them."""
 FURTHER = {"MRR@10": "recip_rank", "MAP": "map"}
 """Beside the published metrics: printed name -> trec_eval's name."""
-JUDGED = "judged@10"
 NAMES = (*METRICS, *FURTHER, JUDGED)
 _CUT = 10
 

@@ -7,8 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from eval.report.files import read_comparison, write_report
+from eval.report.files import write_report
 from eval.report.terminal import comparison_text
+from foils.comparison import read_comparison
 from foils.errors import run_entry
 
 

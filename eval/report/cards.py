@@ -34,7 +34,7 @@ def for_card(comparison: Comparison) -> Content:
         "meaning": what_intervals_mean(comparison),
         "dataset": f"`{comparison.dataset}`" + (f" at {comparison.revision}" if comparison.revision else ""),
     }
-    published = msgspec.structs.replace(comparison, queries=[], examples={})
+    published = msgspec.structs.replace(comparison, queries=[], examples={}, rankings={})
     return Content(values, shown.drawn["png"], encoded(published))
 
 

@@ -16,13 +16,10 @@ from pyarrow import csv
 
 from eval.report.figures import forest, pareto, write_pictures
 from eval.report.wording import COST_COLUMNS, cost_cells, difference_cells, shares, summary, what_intervals_mean
-from foils.comparison import Comparison, TaskQueries
-from foils.errors import UserError
-from foils.metrics import MAIN_METRIC, METRICS
-from foils.records import read_record
+from foils.comparison import COMPARISON, Comparison, TaskQueries
+from foils.metrics import MAIN_METRIC
 from foils.verdicts import BASE
 
-COMPARISON = "comparison.json"
 SHOWN_QUERIES = 25
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -52,7 +49,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
         summary=summary(comparison),
         forest=shown,
         pareto=quality,
-        metrics=list(METRICS),
+        metrics=list(comparison.tables[0].rows[0].metrics),
         cells=difference_cells,
         costs=[cost_cells(cost, comparison.tables[-1]) for cost in comparison.costs],
         cost_columns=COST_COLUMNS,
@@ -64,19 +61,6 @@ def write_report(folder: Path, comparison: Comparison) -> None:
     (folder / "report.html").write_text(page, "utf-8")
     write_pictures(folder, [shown, quality])
     _write_csv(folder, comparison)
-
-
-def read_comparison(folder: Path) -> Comparison:
-    """The comparison of a folder.
-
-    Raises:
-        UserError: there is none, or it does not decode.
-    """
-    file = folder / COMPARISON
-    found = read_record(file, Comparison, "run eval.compare again, which trains and measures nothing anew")
-    if found is None:
-        raise UserError(f"{file}: no such file; name the folder of a comparison, the recipe's `out`")
-    return found
 
 
 def encoded(comparison: Comparison) -> bytes:

@@ -15,7 +15,6 @@ from eval.report.wording import (
     words_beside_base,
 )
 from foils.comparison import Comparison
-from foils.metrics import METRICS
 from foils.records import Result
 from foils.verdicts import Table
 from foils.words import listed, table
@@ -82,9 +81,10 @@ def bases_table(comparisons: Sequence[Comparison]) -> str:
 def _of_task(found: Table, comparison: Comparison) -> list[str]:
     """A table and its verdicts."""
     words, seeds = words_beside_base(found), comparison.seeds
-    header = ["", "beside the base", "nDCG@10 - base", "its 95 % interval", "won/lost queries", *METRICS]
+    names = list(found.rows[0].metrics)
+    header = ["", "beside the base", "nDCG@10 - base", "its 95 % interval", "won/lost queries", *names]
     body = [
-        [row.arm, words.get(row.arm, ""), *difference_cells(row), *(f"{row.metrics[name]:.4f}" for name in METRICS)]
+        [row.arm, words.get(row.arm, ""), *difference_cells(row), *(f"{row.metrics[name]:.4f}" for name in names)]
         for row in found.rows
     ]
     trained = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, " if comparison.costs else ""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from eval.statistics.differences import LEVEL, POWER, Floats, estimate, needed, pooled, rounded
 from foils.errors import UserError
 from foils.kinds import NO_NEGATIVES
-from foils.metrics import MAIN_METRIC, METRICS, RESAMPLES, PerQuery, means
+from foils.metrics import MAIN_METRIC, REPORTED, RESAMPLES, PerQuery, means
 from foils.verdicts import BASE, Estimate, Half, Row, Table, Verdict
 from foils.words import listed
 
@@ -156,11 +156,11 @@ def _scores(task: Measured) -> dict[str, Floats]:
 
 
 def _row(tasks: Sequence[Runs], arm: str, estimates: Mapping[tuple[str, str], Estimate], given: Collection[str]) -> Row:
-    by_seed = {seed: [means(runs[arm][seed]) for runs in tasks] for seed in tasks[0][arm]}
+    by_seed = {seed: [means(runs[arm][seed], REPORTED) for runs in tasks] for seed in tasks[0][arm]}
     every = [found for over_tasks in by_seed.values() for found in over_tasks]
     return Row(
         arm=arm,
-        metrics={name: sum(found[name] for found in every) / len(every) for name in METRICS},
+        metrics={name: sum(found[name] for found in every) / len(every) for name in REPORTED},
         by_seed={}
         if arm in given
         else {seed: sum(each[MAIN_METRIC] for each in found) / len(found) for seed, found in by_seed.items()},

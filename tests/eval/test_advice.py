@@ -15,6 +15,7 @@ from eval.report.wording import summary
 from eval.statistics.tables import Measured, tables
 from foils.comparison import VERSION, Comparison, Pairing, RecipeText
 from foils.errors import UserError
+from foils.metrics import REPORTED
 from foils.verdicts import BASE
 
 
@@ -24,9 +25,7 @@ def measured(seeds, base=0.5, spread=0.05, queries=200, overlap=None, by_seed=0.
     level = choice.normal(base, 0.01, queries)
 
     def scores(values):
-        return {
-            f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), float(v)) for n, v in enumerate(values)
-        }
+        return {f"q{n}": dict.fromkeys(REPORTED, float(v)) for n, v in enumerate(values)}
 
     runs = {BASE: {0: scores(level)}}
     for arm, mean in lift.items():

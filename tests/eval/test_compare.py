@@ -8,7 +8,7 @@ import pytest
 
 from eval.recipe import CompareRecipe
 from eval.report import __main__ as report
-from eval.report.files import read_comparison
+from foils.comparison import read_comparison
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.eval.conftest import compare

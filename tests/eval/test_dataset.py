@@ -12,6 +12,7 @@ from eval.report.wording import COST_COLUMNS, cost_cells
 from eval.statistics.tables import Measured, tables
 from foils.errors import UserError
 from foils.manifest import Manifest
+from foils.metrics import REPORTED
 from foils.records import RunRecord
 from foils.verdicts import BASE
 
@@ -88,7 +89,7 @@ def test_the_account_of_a_folder(tmp_path):
 
 def test_cells_of_a_table():
     def scores(value):
-        return {f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), value + n / 100) for n in range(3)}
+        return {f"q{n}": dict.fromkeys(REPORTED, value + n / 100) for n in range(3)}
 
     runs = {BASE: {0: scores(0.5)}, "bm25": {1: scores(0.4), 2: scores(0.4)}, "llm": {1: scores(0.52), 2: scores(0.52)}}
     (table,) = tables([Measured("t", "r", runs)], 0.01, resamples=99)

@@ -11,6 +11,7 @@ from eval.report.files import write_comparison
 from eval.report.terminal import bases_table
 from eval.statistics.tables import OVERALL, Measured, tables
 from foils.comparison import VERSION, ArmChanges, Change, Comparison, Cost, Hit, Pairing, RecipeText, TaskQueries
+from foils.metrics import REPORTED
 from foils.verdicts import BASE
 
 ARMS = ["none", "random", "bm25", "llm"]
@@ -23,9 +24,7 @@ def measured(task, queries=60, seeds=(1, 2), **lift):
 
     def scores(mean, noise):
         values = base + mean + choice.normal(0, noise, queries)
-        return {
-            f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), float(v)) for n, v in enumerate(values)
-        }
+        return {f"q{n}": dict.fromkeys(REPORTED, float(v)) for n, v in enumerate(values)}
 
     arms = {arm: {seed: scores(mean, 0.01) for seed in seeds} for arm, mean in {**LIFT, **lift}.items()}
     overlap = {f"q{n}": n / queries for n in range(queries)}

@@ -5,6 +5,7 @@ import pytest
 
 from eval.statistics.tables import OVERALL, Measured, tables
 from foils.errors import UserError
+from foils.metrics import REPORTED
 from foils.verdicts import BASE
 
 ARMS = ("none", "random", "bm25", "llm")
@@ -19,7 +20,7 @@ def experiment(choice, tasks=("t",), seeds=3, queries=80, by_seed=0.004, **lift)
         base = choice.uniform(0.2, 0.8, queries)
 
         def scored(values):
-            return {f"q{n}": dict.fromkeys(("nDCG@10", "Precision@10", "Recall@100"), v) for n, v in enumerate(values)}
+            return {f"q{n}": dict.fromkeys(REPORTED, v) for n, v in enumerate(values)}
 
         runs = {BASE: {0: scored(base)}}
         for arm, own in shifts.items():

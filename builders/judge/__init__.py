@@ -1,0 +1,1 @@
+"""Judgements of what compared systems found for an exam's queries."""

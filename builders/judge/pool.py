@@ -1,0 +1,91 @@
+"""The pool: what compared systems ranked best for each query of an exam, and pairs that show how far a judge errs."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from builders.audit.pairs import distinct, ids, shuffled, without
+from builders.dataset.read import PAIRS, DataSet
+from builders.hashing import keyed_hash
+from foils.comparison import COMPARISON, read_comparison
+from foils.errors import UserError
+from foils.evidence import read_rankings
+from foils.metrics import top
+
+DEPTH = 10
+"""Hits of each system and query."""
+
+
+class Asked(NamedTuple):
+    """What a judge is asked about, all of it `PAIRS`.
+
+    Attributes:
+        systems: the hits of each.
+        qrels: the exam's judgements so far, `schema.QRELS`.
+        groups: `pool`, the hits without a judgement; known positives (`positive`) and passages at random (`random`).
+    """
+
+    systems: list[pa.Table]
+    qrels: pa.Table
+    groups: dict[str, pa.Table]
+
+    def judged(self, qrels: pa.Table) -> float:
+        """judged@10, mean over the systems."""
+        return 1 - float(np.mean([without(hits, qrels).num_rows / hits.num_rows for hits in self.systems]))
+
+
+def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed: int) -> Asked:
+    """Gathers what a judge is asked about.
+
+    Args:
+        dataset: with the exam.
+        comparisons: `comparison.json` files, or their folders.
+        sample: known positives, at most, each with a passage at random for its query.
+        seed: of both draws.
+
+    Raises:
+        UserError: the data set has no exam, or a comparison is not of it or lacks its rankings.
+    """
+    queries, qrels, corpus = (dataset.table(config) for config in ("queries", "default", "corpus"))
+    if queries is None or qrels is None or corpus is None:
+        raise UserError(f"data set {dataset.folder}: it has no exam; add [exam] to the building recipe and build again")
+    texts = dict(zip(queries["_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
+    files = [file for comparison in comparisons for file in _rankings(comparison, texts, dataset.folder)]
+    systems = [_pairs(_best(read_rankings(file))) for file in files]
+    known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
+    positives, passages = shuffled(known, "positives", seed).slice(0, sample), corpus["_id"]
+    places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in ids(positives))
+    drawn = _pairs((query, passages[at].as_py()) for (query, _), at in zip(ids(positives), places, strict=True))
+    pool = without(distinct(systems), qrels).sort_by([(name, "ascending") for name in PAIRS.names])
+    return Asked(systems, qrels, {"pool": pool, "positive": positives, "random": without(distinct([drawn]), known)})
+
+
+def _rankings(path: Path, queries: Mapping[str, str], folder: Path) -> list[Path]:
+    """The rankings of the task of a comparison that asks these queries."""
+    file = path if path.name == COMPARISON else path / COMPARISON
+    comparison = read_comparison(file.parent)
+    asked = {task.name: dict(zip(task.queries, task.texts, strict=True)) for task in comparison.queries}
+    name = next((name for name, texts in asked.items() if texts.items() <= queries.items()), None)
+    if name is None:
+        raise UserError(
+            f"{file}: none of its tasks ({', '.join(asked)}) asks the exam of {folder}; name a comparison on that exam"
+        )
+    found = [file.parent / ranked for ranked in comparison.rankings.get(name, {}).values()]
+    if not found or not all(ranked.is_file() for ranked in found):
+        raise UserError(
+            f"{file}: the rankings of {name} are not where it says, or an earlier version wrote it; run eval.compare "
+            "again, which trains and measures nothing anew"
+        )
+    return found
+
+
+def _best(rankings: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, str]]:
+    return ((query, passage) for query, hits in rankings.items() for passage, _ in top(hits, DEPTH))
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> pa.Table:
+    return pa.Table.from_pylist([{"query-id": query, "corpus-id": passage} for query, passage in rows], PAIRS)
