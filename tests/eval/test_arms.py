@@ -14,7 +14,7 @@ from eval.measure.results import read_scores
 from eval.measure.tasks import exam_of, load_tasks
 from eval.plan import Plan, Run, make_plan
 from eval.recipe import CompareRecipe
-from eval.report.files import read_comparison
+from foils.comparison import read_comparison
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.eval.conftest import compare
