@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
@@ -98,8 +99,8 @@ class Probe:
         Endpoints mostly object to one field at a time. So a field is left out for good if the objection is another
         one without it, those that the objection names first.
         """
-        if failure.for_all or not failure.refused:
-            return None
+        if failure.for_all or not (failure.refused or failure.status == HTTPStatus.INTERNAL_SERVER_ERROR):
+            return None  # llama.cpp answers 500 where a chat template objects
         fields, left = self._asked.fields, list(FieldsConfig.__struct_fields__)
         objection: CallError | None = failure
         while objection is not None:

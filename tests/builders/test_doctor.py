@@ -177,7 +177,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 500])
 @pytest.mark.parametrize(
     ("refused", "fields"),
     [
