@@ -18,7 +18,7 @@ from eval.report.files import write_comparison
 from eval.report.queries import task_queries
 from eval.report.terminal import comparison_text
 from eval.statistics.tables import Measured, tables
-from foils.comparison import VERSION, Comparison, RecipeText, TaskQueries
+from foils.comparison import VERSION, Comparison, Example, RecipeText, TaskQueries
 from foils.errors import UserError
 from foils.evidence import read_rankings
 from foils.folders import partial_folder, put_in_place
@@ -65,7 +65,6 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     account = dataset.read_account(config.dataset, config.revision)
     accounts = {data: dataset.read_account(*data) for data in {config.data_of(arm) for arm in by_arm}}
     of_arm = {arm: (accounts[config.data_of(arm)], found) for arm, found in by_arm.items()}
-    examples = {arm: dataset.examples(about, found[0].dataset.kind or arm) for arm, (about, found) in of_arm.items()}
     folders = _results(plan, tasks)
     systems = _systems(plan, folders, tasks)
     by_task = [_measured(plan, folders, task, systems[task.name].get(_BM25)) for task in tasks]
@@ -96,12 +95,9 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         tables=made,
         packages=dict(package_versions()),
         funnel=account.manifest.funnel,
-        examples={arm: rows for arm, rows in examples.items() if rows},
+        examples=_examples(of_arm),
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
-        rankings={
-            task: {name: str((folder / "rankings.parquet").relative_to(config.folder())) for name, folder in of.items()}
-            for task, of in systems.items()
-        },
+        rankings={task: _rankings(of, config.folder()) for task, of in systems.items()},
         exam=exam.name if exam else "",
         own=own,
         outside=outside(plan, records, judged) if exam else {},
@@ -109,6 +105,16 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
+
+
+def _examples(of_arm: Mapping[str, tuple[dataset.Account, list[RunRecord]]]) -> dict[str, list[Example]]:
+    found = {arm: dataset.examples(about, runs[0].dataset.kind or arm) for arm, (about, runs) in of_arm.items()}
+    return {arm: rows for arm, rows in found.items() if rows}
+
+
+def _rankings(of: Mapping[str, Path], root: Path) -> dict[str, str]:
+    """System -> its rankings' file, below the comparison's folder."""
+    return {name: str((folder / "rankings.parquet").relative_to(root)) for name, folder in of.items()}
 
 
 def model_to_take(plan: Plan, comparison: Comparison) -> str:
