@@ -1,5 +1,6 @@
 """What figures are computed from, as it is stored beside a model: the best ranks of each query, and the judgements."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -26,11 +27,8 @@ def read_rankings(file: Path) -> dict[str, dict[str, float]]:
 
 def write_judgements(file: Path, qrels: Qrels) -> None:
     """Writes all judgements, those of 0 too."""
-    _write(
-        file,
-        [(query, passage, grade) for query, judged in qrels.items() for passage, grade in judged.items()],
-        JUDGEMENTS,
-    )
+    rows = [(query, passage, grade) for query, judged in qrels.items() for passage, grade in judged.items()]
+    _write(file, rows, JUDGEMENTS)
 
 
 def read_judgements(file: Path) -> dict[str, dict[str, int]]:
@@ -38,7 +36,7 @@ def read_judgements(file: Path) -> dict[str, dict[str, int]]:
     return {query: {passage: int(grade) for passage, grade in judged.items()} for query, judged in _read(file).items()}
 
 
-def _write(file: Path | BytesIO, rows: list[tuple[str, str, float]], schema: pa.Schema) -> None:
+def _write(file: Path | BytesIO, rows: Sequence[tuple[str, str, float]], schema: pa.Schema) -> None:
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")

@@ -18,11 +18,7 @@ from typing import Any, Literal, TypeVar
 import httpx2
 import pyarrow as pa
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoFile
 
 from foils import pins
@@ -193,11 +189,8 @@ def download(repo_id: str, commit: str, repo_type: RepoType, patterns: Sequence[
     with explained(f"{repo_type} {repo_id}@{commit}"):
         if not constants.is_offline_mode():
             files_at(repo_id, commit, repo_type)
-        folder = patiently(
-            lambda: client().snapshot_download(
-                repo_id, repo_type=repo_type, revision=commit, allow_patterns=list(patterns)
-            )
-        )
+        wanted: dict[str, Any] = {"repo_type": repo_type, "revision": commit, "allow_patterns": list(patterns)}
+        folder = patiently(lambda: client().snapshot_download(repo_id, **wanted))
     return Path(folder)
 
 

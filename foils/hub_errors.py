@@ -25,10 +25,7 @@ LATER = "nothing is lost, run the same command again later"
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
     (HFValidationError, "not a name that the Hub allows: {line}"),
     (OfflineModeIsEnabled, "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a local folder"),
-    (
-        GatedRepoError,
-        "gated: its owner decides who may read it; ask on its page for access for your token's account",
-    ),
+    (GatedRepoError, "gated: its owner decides who may read it; ask on its page for access for your token's account"),
     (RevisionNotFoundError, "the repository has no such revision; see its tags and branches on its page"),
     (
         RepositoryNotFoundError,
