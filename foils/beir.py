@@ -230,9 +230,8 @@ def _named(path: Path, what: str) -> Iterator[tuple[str, list[Any], str]]:
     for rows in read([path], spelled, what):
         for at, row in enumerate(zip(*rows.values, strict=True)):
             there = {name: value for name, value in zip(spelled, row, strict=True) if value is not None}
-            values = [
-                next((text_of(there[name], rows.place(at)) for name in each if name in there), None) for each in _HEADER
-            ]
+            *ids, score = [next((there[name] for name in each if name in there), None) for each in _HEADER]
+            values = [*(text_of(each, rows.place(at)) for each in ids), None if score is None else str(score)]
             yield rows.place(at), values, f"{values} under {', '.join(rows.names)}"
 
 

@@ -105,7 +105,5 @@ def _share(text: str, kind: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 < share < 1:
-        raise UserError(
-            f"kind {kind!r}: {text.strip()!r} is not a share; wanted a number above 0 and below 1, {_EXAMPLE}"
-        )
+        raise UserError(f"kind {kind!r}: {text.strip()!r} is not a share; wanted one above 0 and below 1, {_EXAMPLE}")
     return share

@@ -13,6 +13,14 @@ from foils.errors import UserError
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")  # which need no file
+_TRIED = {"encode_query": ["a", "b c"], "encode_document": ["a", "b c"], "predict": [("a", "b"), ("c", "d e")]}
+_REASONS = {
+    "remote_code": "it needs code of its own",
+    "padding token": "it has no pad token; set tokenizer.pad_token and config.pad_token_id, and save both there",
+    "mismatched_sizes": "its weights have other shapes than its config.json says",
+}
 _KINDS = {RERANKER: "a cross-encoder, which scores pairs", "SparseEncoder": "a sparse encoder"}
 
 
@@ -31,13 +39,13 @@ def load_retriever(
         UserError: the folder holds a model of another kind.
     """
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     check_retriever(location, instead)
-    if pooling is None or not is_raw(location):
-        return in_fp32(SentenceTransformer, location, **settings)
-    body = in_fp32(Transformer, location, **settings)
-    return SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), pooling)])
+    loaded = in_fp32(SentenceTransformer, location, **settings)
+    if pooling is not None and is_raw(location):
+        loaded[1] = Pooling(loaded.get_embedding_dimension(), pooling)
+    return loaded
 
 
 def load_reranker(location: str, where: str, **settings: Any) -> Any:
@@ -75,12 +83,6 @@ def modules_of(location: str) -> list[str]:
     return [str(module.get("type", "")) for module in listed if isinstance(module, dict)]
 
 
-def own_pooling(location: str) -> str | None:
-    """How a trained model pools; None where it does not say so."""
-    mode = json_object(Path(location) / "1_Pooling" / "config.json").get("pooling_mode")
-    return mode if isinstance(mode, str) else None
-
-
 def check_retriever(location: str, instead: str) -> None:
     """Refuses a model of another kind, which would be loaded with mean pooling and measured as if it embedded texts.
 
@@ -93,22 +95,41 @@ def check_retriever(location: str, instead: str) -> None:
         raise UserError(f"model {location}: is {_KINDS.get(kind, f'a {kind}')}, and not an embedding model; {remedy}")
 
 
-def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None, **settings: Any) -> Any:
-    """A model or module of sentence-transformers, loaded in fp32.
+def check_tokenizer(location: str, where: str) -> None:
+    """Refuses a transformer without its tokenizer: the library would make one that knows no word.
 
     Raises:
-        UserError: the library cannot load it.
+        UserError: `where`, and what the folder holds.
+    """
+    folder, (first, *_) = Path(location), [*modules_of(location), "Transformer"]
+    of_bytes = json_object(folder / "tokenizer_config.json").get("tokenizer_class") in _OF_BYTES
+    if first.endswith("Transformer") and not of_bytes and not any(any(folder.rglob(name)) for name in _TOKENIZERS):
+        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        remedy = "save it beside the weights (tokenizer.save_pretrained(FOLDER))"
+        raise UserError(f"{where}: has no tokenizer; it holds {held}; {remedy}")
+
+
+def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None, **settings: Any) -> Any:
+    """A model of sentence-transformers, loaded in fp32 and tried on two texts; flash attention cannot be, in fp32.
+
+    Raises:
+        UserError: the library cannot load it, or not read with it.
     """
     import torch
 
+    check_tokenizer(location, f"model {location}")
+    given = {"dtype": torch.float32, **(model_kwargs or {})}
     try:
         # The dtype covers what is computed while loading; other modules than transformers keep theirs until `float`.
-        return kind(location, model_kwargs={"dtype": torch.float32, **(model_kwargs or {})}, **settings).float()
-    except (OSError, ValueError) as error:
-        reason = "it needs code of its own" if "remote_code" in str(error) else str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model {location}: sentence-transformers cannot load it ({reason}); name a model that it can load"
-        ) from error
+        loaded = kind(location, model_kwargs=given, **settings).float()
+        for way, texts in _TRIED.items():
+            if hasattr(loaded, way) and given.get("attn_implementation") != "flash_attention_2":
+                getattr(loaded, way)(texts, show_progress_bar=False)
+    except Exception as error:  # whatever its parts raise
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = next((known for mark, known in _REASONS.items() if mark in str(error)), said)
+        raise UserError(f"model {location}: sentence-transformers cannot use it ({reason}); name another") from error
+    return loaded
 
 
 def _kind(folder: Path) -> str | None:

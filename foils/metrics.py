@@ -37,10 +37,7 @@ def per_query_scores(rankings: Rankings, qrels: Qrels, metrics: Mapping[str, str
         {query_id: dict(judged) for query_id, judged in qrels.items()}, set(metrics.values())
     )
     measured = evaluator.evaluate({query_id: dict(rankings.get(query_id, {})) for query_id in qrels})
-    return {
-        query_id: {name: measured.get(query_id, {}).get(key, 0.0) for name, key in metrics.items()}
-        for query_id in qrels
-    }
+    return {query: {name: measured.get(query, {}).get(key, 0.0) for name, key in metrics.items()} for query in qrels}
 
 
 def means(scores: PerQuery, names: Iterable[str] = METRICS) -> dict[str, float]:

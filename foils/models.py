@@ -202,8 +202,6 @@ def _embedded_model(package: str) -> ModelReference:
     folder = Path(spec.origin).parent / inner
     found = weights_hash(folder)
     if found != expected:
-        raise UserError(
-            f"model package:{package}: its weights have SHA-256 {found}, not {expected}; reinstall the package"
-        )
+        raise UserError(f"model package:{package}: weights have SHA-256 {found}, not {expected}; reinstall the package")
     weights = f"sha256:{found}"
     return ModelReference(name, weights, str(folder), weights, identity_of(folder, weights))

@@ -88,6 +88,7 @@ def of_split(found: Any, split: str, where: str) -> list[Any]:
     Raises:
         UserError: the split is missing.
     """
+    split = next(iter(found)) if len(found) == 1 and split in {"corpus", "queries"} else split  # as mteb does
     if split not in found:
         raise UserError(f"{where}: it has no split {split!r}; name one of its own: {', '.join(map(str, found))}")
     others = ", ".join(str(name) for name in found if name != split)

@@ -21,13 +21,7 @@ LossName = Literal[
     "margin-mse",
     "distill-kl",
 ]
-Allowable = Literal[
-    "batch-size",
-    "memory",
-    "positive-as-negative",
-    "reused-negatives",
-    "unused-rows",
-]
+Allowable = Literal["batch-size", "memory", "positive-as-negative", "reused-negatives", "unused-rows"]
 """The problems of pre-flight that a recipe may let through with `allow`. All others make training pointless."""
 Hardness = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
 Positive = Annotated[float, Meta(gt=0)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from eval.recipe import EvalRecipe
 from foils.errors import UserError
-from foils.loading import is_raw, own_pooling, own_prompts
+from foils.loading import is_raw, json_object, own_prompts
 from foils.models import ModelReference
 
 Prompts = Mapping[str, str]
@@ -51,7 +51,8 @@ def base_encoding(config: EvalRecipe, how: Encoding, model: ModelReference, base
     prompts = {role: text for role, text in texts.items() if text}
     pooling: str | None = config.pooling
     if is_raw(base.location):
-        pooling = pooling or own_pooling(model.location) or "mean"
+        stated = json_object(Path(model.location) / "1_Pooling" / "config.json").get("pooling_mode")
+        pooling = pooling or (stated if isinstance(stated, str) else "mean")
     elif pooling is not None:
         raise UserError(f"recipe: pooling {pooling!r}: base {base.name} says how it pools; remove the key")
     return how._replace(prompts=None if prompts == own_prompts(Path(base.location)) else prompts, pooling=pooling)

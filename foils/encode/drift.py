@@ -61,9 +61,7 @@ def sample_texts(rows: Dataset, measured: int = 100, calibration: int = 150) -> 
         UserError: there are fewer than two rows.
     """
     if len(rows) < 2:  # noqa: PLR2004  # one for each use
-        raise UserError(
-            f"export: the data set has {len(rows)} rows; wanted 2 at least, to calibrate and to measure with"
-        )
+        raise UserError(f"export: the data set has {len(rows)} rows; wanted 2, to calibrate and to measure with")
     measured = min(measured, max(1, len(rows) // 3))
     places = np.linspace(0, len(rows) - 1, min(len(rows), measured + calibration)).astype(int)
     # Every so-manyth is measured, so that both sorts come from everywhere.

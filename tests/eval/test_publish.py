@@ -126,3 +126,6 @@ def test_a_hub_data_set_is_a_task(hub, tmp_path):
     put_task(hub, "bob/wrong", tmp_path, **{"default/test": {"corpus-id": ["nobody"] * len(QRELS)}})
     with pytest.raises(UserError, match="names passage 'nobody', which is not among the 12 passages"):
         load_task("bob/wrong@main")
+    put_task(hub, "bob/half", tmp_path, **{"default/test": {"score": [0.5] * len(QRELS)}})
+    with pytest.raises(UserError, match="row 1: wanted query-id, corpus-id and a whole score"):
+        load_task("bob/half@main")

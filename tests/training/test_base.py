@@ -4,7 +4,7 @@ import json
 
 import pytest
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Router, Transformer
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from foils.errors import UserError
+from foils.loading import load_retriever
 from foils.models import resolve_model
 from tests.conftest import BASE, SHARED
 from tests.fixtures import tiny
@@ -60,10 +61,8 @@ def test_encoders_and_decoders_in_one(tmp_path):
 
 def test_heads(tmp_path):
     folder = save_small_encoder(tmp_path / "nli", BertForSequenceClassification)
-    assert "nli: is a cross-encoder, which scores pairs, and not an embedding model; name another base" in refused(
-        folder
-    )
-    preflight.check_base(resolve_model(str(folder)), "cross-encoder")
+    assert "nli: is a cross-encoder, which scores pairs, and not an embedding model" in refused(folder)
+    assert "nli: is a classifier with 2 scores a pair, where one is trained" in refused(folder, "cross-encoder")
 
 
 @pytest.mark.skipif(not (SHARED / "models" / "cross-encoder-mini").exists(), reason="needs the shared reranker")
@@ -83,9 +82,11 @@ def test_no_tokenizer(tmp_path):
     for name in ("vocab.txt", "special_tokens_map.json"):
         (folder / name).unlink(missing_ok=True)
     assert refused(folder) == (
-        f"base dumb: has no tokenizer; it holds config.json, model.safetensors{ALLOWED}; save its tokenizer beside it "
+        "base dumb: has no tokenizer; it holds config.json, model.safetensors; save it beside the weights "
         "(tokenizer.save_pretrained(FOLDER))"
     )
+    with pytest.raises(UserError, match="dumb: has no tokenizer"):  # whoever loads it
+        load_retriever(str(folder))
 
 
 def test_a_config_that_is_none(tmp_path):
@@ -100,7 +101,10 @@ def test_a_config_that_is_none(tmp_path):
         ("adapter", r"is an adapter \(adapter_config.json\) and not a whole model; merge it"),
         ("code", r"code of its own \(auto_map in config.json\), which is never run"),
         ("module", r"code of its own \(mine.Module in modules.json\), which is never run"),
-        ("pad", "its tokenizer has no pad token"),
+        ("pad", "it has no pad token; set tokenizer.pad_token"),
+        ("pooling", r"sentence-transformers cannot use it \(KeyError: 'sentence_embedding'\)"),
+        ("weights", r"sentence-transformers cannot use it \(SafetensorError: .*\); name another"),
+        ("shapes", "its weights have other shapes than its config.json says"),
         ("tokens", r"its tokenizer has \d+ tokens and the model embeddings of \d+; call"),
     ],
 )
@@ -114,10 +118,15 @@ def test_a_base_that_cannot_be_trained_is_one_line(tmp_path, spoil, words):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_base_of_two_ways_is_trained_and_loads(tmp_path):
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_base_of_two_ways_is_trained_and_loads(tmp_path, behind):
     ways = [[Transformer(str(tiny.raw("bert", tmp_path / name))), Pooling(32, "mean")] for name in ("query", "passage")]
+    both = Transformer(str(tiny.raw("bert", tmp_path / "both"))), Pooling(32, "mean")
+    tails = Router.for_query_document(query_modules=[Dense(32, 8)], document_modules=[Dense(32, 8)])
     router = Router.for_query_document(query_modules=ways[0], document_modules=ways[1])
-    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "router"))
+    SentenceTransformer(modules=[*both, tails] if behind else [router]).save_pretrained(str(tmp_path / "router"))
+    (tmp_path / "router" / "lora").mkdir()
+    (tmp_path / "router" / "lora" / "adapter_config.json").write_text("{}")  # of an earlier training
     train.main(recipe_for(tmp_path, tmp_path / "router")(), tmp_path / "m", 1)
     before, after = (SentenceTransformer(str(tmp_path / name), device="cpu") for name in ("router", "m"))
     for encode in ("encode_query", "encode_document"):
@@ -141,12 +150,18 @@ def _spoil(base, spoil):
         content = json.loads((base / file).read_text())
         (base / file).write_text(json.dumps({**content, **values}))
 
+    modules = json.loads((base / "modules.json").read_text())
     if spoil == "adapter":
         (base / "adapter_config.json").write_text("{}")
     elif spoil == "code":
         edit("config.json", auto_map={"AutoModel": "m.M"}, model_type="of-mine")
+    elif spoil == "pooling":
+        (base / "modules.json").write_text(json.dumps(modules[:1]))
+    elif spoil == "weights":
+        (base / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    elif spoil == "shapes":
+        edit("config.json", vocab_size=7)
     elif spoil == "module":
-        modules = json.loads((base / "modules.json").read_text())
         (base / "modules.json").write_text(json.dumps([*modules, {**modules[0], "type": "mine.Module"}]))
     elif spoil == "pad":
         edit("tokenizer_config.json", pad_token=None)

@@ -174,7 +174,7 @@ def test_calibration_and_measuring_share_no_row(texts):
     assert len(texts.queries) == 8
     assert not set(texts.queries) & {query for query, _ in texts.calibration}
     assert len(texts.calibration) == 16
-    with pytest.raises(UserError, match="has 1 rows; wanted 2 at least"):
+    with pytest.raises(UserError, match="has 1 rows; wanted 2, to"):
         sample_texts(Dataset.from_dict({"query": ["a"], "positive": ["b"]}))
 
 

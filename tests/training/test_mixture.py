@@ -137,7 +137,7 @@ def test_each_row_draws_its_kind(load):
     [
         ("llm:0.7,bm25", "'bm25' has no share; wanted NAME:SHARE for each, such as llm:0.7,bm25:0.3"),
         ("llm:0.7,bm25:0.7", "its shares make 1.4 together; they must make 1"),
-        ("llm:1.5,bm25:-0.5", "'1.5' is not a share; wanted a number above 0 and below 1"),
+        ("llm:1.5,bm25:-0.5", "'1.5' is not a share; wanted one above 0 and below 1"),
         ("llm:x,bm25:0.5", "'x' is not a share"),
         ("llm:0.5,llm:0.5", "names a kind twice; add their shares up"),
         ("llm+llm", "names a configuration twice"),

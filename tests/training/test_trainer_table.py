@@ -27,23 +27,12 @@ WRONG = (
     *("save_total_limit=0", "dataloader_num_workers=-1", "lr_scheduler_type=nowhere", "lr_scheduler_kwargs={cycles=3}"),
     *("save_only_model=true", "ignore_data_skip=true", "auto_find_batch_size=true", "use_liger_kernel=true"),
     *("parallelism_config={}", "report_to=wandb", "report_to=nowhere", "push_to_hub=true", "hub_token=hf_x"),
-    *(
-        "learning_rate=nan",
-        "adam_beta1=1.5",
-        "adam_epsilon=-1",
-        "max_grad_norm=-1",
-        "logging_steps=-3",
-        "ddp_timeout=-1",
-    ),
+    *("learning_rate=nan", "adam_beta1=1.5", "adam_epsilon=-1", "max_grad_norm=-1", "logging_steps=-3"),
     *("log_level=loud", "ddp_backend=x", "debug=x", "train_sampling_strategy=x", "gradient_checkpointing_kwargs=3"),
+    *("ddp_backend=nccl", "learning_rate_mapping={'['=1.0}", "learning_rate_mapping={x=-1.0}", "report_to=[a]"),
     *("lr_scheduler_kwargs='x'", "accelerator_config={x=1}", "dataloader_persistent_workers=true", "nowhere=1"),
-    *(
-        "torch_compile_backend=x",
-        "optim_target_modules=3",
-        "learning_rate_mapping=x",
-        "dataloader_drop_last='yes'",
-        "ddp_timeout=-1",
-    ),
+    *("torch_compile_backend=x", "optim_target_modules=3", "learning_rate_mapping=x", "dataloader_drop_last='yes'"),
+    "ddp_timeout=-1",
     *("num_train_epochs='3'", "num_train_epochs=0", "num_train_epochs=-1.0"),
 )
 

@@ -5,6 +5,7 @@ It is looked at before anything is loaded: each mistake is one line that names i
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -42,6 +43,7 @@ INSTEAD = {
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
     "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
     **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
+    "ddp_backend": "leave it out: processes speak by nccl on GPUs and by gloo on a CPU",
     "logging_nan_inf_filter": "leave it out: a loss that is not a number stops training",
     "save_only_model": "leave it out: a run that was stopped needs the optimizer's state to go on",
     "ignore_data_skip": "leave it out: a run that was stopped goes on with the rows that come next",
@@ -59,7 +61,7 @@ BY_DEV = {
 }
 """Arguments that held-out queries decide, and what to do instead."""
 _WITHOUT_DEV = ("eval_strategy", "eval_on_start", "do_eval", "load_best_model_at_end", "metric_for_best_model")
-_REFUSALS = (TypeError, ValueError, ImportError, OSError, RuntimeError, KeyError, AttributeError)
+_REFUSALS = (TypeError, ValueError, ImportError, OSError, RuntimeError, KeyError, AttributeError, re.error)
 """What the libraries raise at a value."""
 _NOT_ZERO = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "save_total_limit"),
@@ -175,6 +177,10 @@ def _try_out(config: TrainRecipe) -> None:
     arguments = training_arguments(config, unused, unused)
     for tracker in get_reporting_integration_callbacks(arguments.report_to):
         tracker()
+    for pattern, rate in arguments.learning_rate_mapping.items():
+        re.compile(pattern)
+        if rate < 0:
+            raise ValueError(f"{pattern!r} is {rate}: wanted 0 or more")
     weight = torch.nn.Linear(1, 1)
     if arguments.torch_compile:
         torch.compile(weight, backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode)
@@ -201,4 +207,6 @@ def _kind(config: TrainRecipe) -> Any:
 
 
 def _wrong(table: dict[str, Any], name: str, why: str) -> UserError:
+    if isinstance(table.get(name), str) and table[name].startswith("["):
+        why += f"; in a shell: --set 'trainer.{name}=[\"a\"]', texts in double quotes"
     return UserError(f"recipe: trainer.{name} = {table.get(name, 'not set')!r}: {why}")

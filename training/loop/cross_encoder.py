@@ -10,6 +10,7 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from training.job import Job, Ready
 from training.loop.trainer import arguments_of, evaluator, parted, prepare
 from training.model.base import load_cross_encoder
+from training.preflight.tokens import positions_of
 
 DEFAULT_MAX_LENGTH = 256
 PAIRS = Features({"query": Value("string"), "passage": Value("string"), "label": Value("float32")})
@@ -21,6 +22,8 @@ def make(job: Job) -> Ready:
     rows, held_out = parted(job)
     arguments = arguments_of(job)
     model = load_cross_encoder(job.base.location, config.max_seq_length or DEFAULT_MAX_LENGTH, config.attention)
+    if config.max_seq_length is None:
+        model.max_seq_length = min(model.max_seq_length, positions_of(model) or DEFAULT_MAX_LENGTH)
     prepare(model, config)
     trainer = CrossEncoderTrainer(
         model=model,

@@ -36,7 +36,7 @@ def make(job: Job) -> Ready:
     roles = {name: "query" if name == "query" else "document" for name in columns}
     prompts = {name: model.prompts[role] for name, role in roles.items()}
     more = training.arguments | ({"prompts": prompts} if any(prompts.values()) else {})
-    if isinstance(model[0], Router) and "router_mapping" not in config.trainer:
+    if any(isinstance(module, Router) for module in model) and "router_mapping" not in config.trainer:
         more["router_mapping"] = roles  # the base reads queries and passages by different modules
         more["ddp_static_graph"] = True  # or each forward pass would take the other's modules for unused
     arguments = arguments_of(job, more)

@@ -93,11 +93,6 @@ def _checked(model: Any, location: str) -> Any:
         tokenizer, network = getattr(part, "tokenizer", None), getattr(part, "auto_model", None)
         if tokenizer is None or network is None:  # such as a table of vectors
             continue
-        if tokenizer.pad_token is None:
-            raise UserError(
-                f"base {location}: its tokenizer has no pad token, so texts cannot share a batch; set one "
-                "(tokenizer.pad_token = tokenizer.eos_token) and save the tokenizer into the folder"
-            )
         rows = network.get_input_embeddings().num_embeddings
         if len(tokenizer) > rows:
             raise UserError(

@@ -46,9 +46,8 @@ def wrap(model: Any, config: LoraConfig) -> int:
     layers = [name for name in linear if any(part.isdigit() for part in name.split("."))]
     adapted = layers if config.target_modules == "layers" else _named(config.target_modules, linear)
     if not adapted:
-        raise UserError(
-            f"recipe: lora.target_modules: the base has no numbered layers; name some, such as {linear[:3]}"
-        )
+        remedy = f"name some, such as {linear[:3]}" if linear else "remove lora"
+        raise UserError(f"recipe: lora.target_modules: the base has no numbered linear layers; {remedy}")
     is_classifier = type(inner).__name__.endswith("ForSequenceClassification")
     head = [name for name in linear if name not in layers and name not in adapted] if is_classifier else []
     model.add_adapter(
