@@ -427,7 +427,8 @@ def test_peoples_queries_beside_the_generated_exam(make, tmp_path):
         check_exam(find(str(folder)))
 
 
-def test_both_splits_are_published_and_found_on_the_hub(make, tmp_path, hub):
+@pytest.mark.usefixtures("hub")
+def test_both_splits_are_published_and_found_on_the_hub(make, tmp_path):
     source = people(tmp_path / "asked", ["t1\towl\t1", "t2\tbee\t2"])
     publish_dataset(make(f'{EXAM}source = "{source}"\n'), Target("alice/sides", "v1.0.0"))
     tasks = load_tasks(["alice/sides@v1.0.0", "alice/sides@v1.0.0#own"])
