@@ -139,8 +139,8 @@ def set_exam(
         funnel.step("exam queries judged", own.judged)
         funnel.step("exam queries with a positive in the corpus", own.with_positive, own.drops, own.judged)
         funnel.step("exam queries of people" if about.wanted else "exam queries", own.queries.num_rows)
-        people: dict[str, Any] = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
-        sides = [side(Queries(own.queries, own.drops), own.qrels, people)]
+        author: dict[str, Any] = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
+        sides = [side(Queries(own.queries, own.drops), own.qrels, author)]
         taken, held = np.append(taken, context.corpus.positions(own.qrels["corpus-id"])), sides[0].members.num_rows
         if held > MOST * len(groups.of):
             raise UserError(
