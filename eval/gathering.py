@@ -97,7 +97,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         funnel=account.manifest.funnel,
         examples=_examples(of_arm),
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
-        rankings={task: _rankings(of, config.folder()) for task, of in systems.items()},
+        rankings=systems,
         exam=exam.name if exam else "",
         own=own,
         outside=outside(plan, records, judged) if exam else {},
@@ -110,11 +110,6 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
 def _examples(of_arm: Mapping[str, tuple[dataset.Account, list[RunRecord]]]) -> dict[str, list[Example]]:
     found = {arm: dataset.examples(about, runs[0].dataset.kind or arm) for arm, (about, runs) in of_arm.items()}
     return {arm: rows for arm, rows in found.items() if rows}
-
-
-def _rankings(of: Mapping[str, Path], root: Path) -> dict[str, str]:
-    """System -> its rankings' file, below the comparison's folder."""
-    return {name: str((folder / "rankings.parquet").relative_to(root)) for name, folder in of.items()}
 
 
 def model_to_take(plan: Plan, comparison: Comparison) -> str:
@@ -137,15 +132,15 @@ def model_to_take(plan: Plan, comparison: Comparison) -> str:
     return f"to take   {folder} (arm {run.arm}, seed {run.seed})"
 
 
-def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, bm25_folder: Path | None) -> Measured:
-    """What each run scored on a task, with BM25's scores where it was measured."""
+def _measured(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, lexical: str | None) -> Measured:
+    """What each run scored on a task, and BM25 where it has rankings."""
     runs: dict[str, dict[int, PerQuery]] = {}
     for run in (Run(BASE, 0), *plan.runs()):
         runs.setdefault(run.arm, {})[run.seed] = read_scores(folders[run, task.name])
     given = [run.arm for run in plan.runs() if not plan.trains(run)]
-    lexical = read_scores(bm25_folder) if bm25_folder else {}
-    first = {BASE: first_hits(runs[BASE][0]), **({"BM25": first_hits(lexical)} if lexical else {})}
-    return Measured(task.name, task.revision, runs, given, task.overlap(), lexical, task.is_generated, first)
+    scores = read_scores((plan.config.folder() / lexical).parent) if lexical else {}
+    first = {BASE: first_hits(runs[BASE][0]), **({"BM25": first_hits(scores)} if scores else {})}
+    return Measured(task.name, task.revision, runs, given, task.overlap(), scores, task.is_generated, first)
 
 
 def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, scored: Measured) -> TaskQueries:
@@ -155,14 +150,15 @@ def _queries(plan: Plan, folders: Mapping[tuple[Run, str], Path], task: Task, sc
     return task_queries(task, scored.runs, before, dict(zip(plan.config.arms, after, strict=True)))
 
 
-def _systems(plan: Plan, folders: Mapping[tuple[Run, str], Path], tasks: Sequence[Task]) -> dict[str, dict[str, Path]]:
-    """Task -> system -> the folder of its result: all runs, and BM25 where it was measured."""
-    found: dict[str, dict[str, Path]] = {task.name: {} for task in tasks}
-    for (run, task), folder in folders.items():
-        found[task][run.name] = folder
-    root = plan.config.folder() / "results"
-    for result in bm25(tasks, root) if plan.config.baselines else ():
-        found[result.task][_BM25] = Key.of(result).folder(root)
+def _systems(plan: Plan, folders: Mapping[tuple[Run, str], Path], tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
+    """Task -> system -> its rankings, below the comparison's folder: all runs, and BM25 where it was measured."""
+    out = plan.config.folder()
+    named = [(task, run.name, folder) for (run, task), folder in folders.items()]
+    lexical = bm25(tasks, out / "results") if plan.config.baselines else []
+    named += [(result.task, _BM25, Key.of(result).folder(out / "results")) for result in lexical]
+    found: dict[str, dict[str, str]] = {}
+    for task, name, folder in named:
+        found.setdefault(task, {})[name] = (folder / "rankings.parquet").relative_to(out).as_posix()
     return found
 
 

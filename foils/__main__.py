@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "train": Command("training.train", "RECIPE", "train a retriever or a cross-encoder on one kind of negatives"),
         "eval": Command("eval.run", "RECIPE", "measure a model beside its untouched base"),
         "compare": Command("eval.compare", "RECIPE", "train and measure every kind; say which is better, how surely"),
-        "judge": Command("builders.judge", "DATASET --comparison FILE", "grade hits of an exam that nobody judged"),
+        "judge": Command("builders.judge", "DATASET", "grade what a comparison found for an exam"),
         "report": Command("eval.report", "FOLDER", "make a comparison's page, pictures and CSV again"),
     },
     "Before training": {

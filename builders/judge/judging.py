@@ -14,7 +14,7 @@ from builders.audit.pairs import distinct, ids
 from builders.context import Context
 from builders.dataset.folder import MANIFEST, cache_of
 from builders.dataset.read import DataSet
-from builders.judge.pool import Asked
+from builders.judge.pool import DEPTH, Asked
 from builders.llm.config import LlmConfig
 from builders.llm.messages import Converse
 from builders.prompts import prompt_hash
@@ -158,7 +158,8 @@ def lines(asked: Asked, found: Judge, qrels: pa.Table) -> Iterator[str]:
     """What a judge found, for the terminal."""
     false = f" ({found.false_quotes:,} for a quote that is not in the passage)" if found.false_quotes else ""
     errors = _errors(wilson(found.missed, found.positives), wilson(found.alarms, found.random))
-    yield f"pool      10 best hits of {found.systems} systems: {asked.groups['pool'].num_rows:,} without a judgement"
+    unjudged = asked.groups["pool"].num_rows
+    yield f"pool      {DEPTH} best hits of {found.systems} systems: {unjudged:,} without a judgement"
     yield f"judge     {found.model}: {errors}"
     yield f"verdicts  {found.relevant:,} relevant, {found.pairs - found.relevant:,} not{false}, {found.failed:,} failed"
     yield f"judged@10 {asked.judged(asked.qrels):.4f} -> {asked.judged(qrels):.4f}"

@@ -48,7 +48,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
         seed: of both draws.
 
     Raises:
-        UserError: the data set has no exam, or a comparison is not of it or lacks its rankings.
+        UserError: the data set has no exam, a comparison is not of it or lacks its rankings, or all hits are judged.
     """
     queries, qrels, corpus = (dataset.table(config) for config in ("queries", "default", "corpus"))
     if queries is None or qrels is None or corpus is None:
@@ -57,10 +57,15 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     files = [file for comparison in comparisons for file in _rankings(comparison, texts, dataset.folder)]
     systems = [_pairs(_best(read_rankings(file))) for file in files]
     known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
-    positives, passages = shuffled(known, "positives", seed).slice(0, sample), corpus["_id"]
+    passages, said = corpus["_id"], dataset.table("judgements")
+    if said is not None:  # what a judge has said is no yardstick for another
+        known = without(known, said.filter(pc.equal(said["of"], "pool")))
+    positives = shuffled(known, "positives", seed).slice(0, sample)
     places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in ids(positives))
     drawn = _pairs((query, passages[at].as_py()) for (query, _), at in zip(ids(positives), places, strict=True))
     pool = without(distinct(systems), qrels).sort_by([(name, "ascending") for name in PAIRS.names])
+    if not pool.num_rows:
+        raise UserError(f"data set {dataset.folder}: each of the {DEPTH} best hits of {len(systems)} systems is judged")
     return Asked(systems, qrels, {"pool": pool, "positive": positives, "random": without(distinct([drawn]), known)})
 
 

@@ -26,7 +26,7 @@ from foils.texts import is_quote
 STAGE = "llm-judge"
 BATCH = 500
 NO_VERDICT = "no-verdict"
-QUOTING, QUOTE_TOKENS = "relevance-quote-v1", 128
+QUOTING, QUOTE_TOKENS = "relevance-judge-quote-v1", 128
 """The prompt that asks for no, or for yes with a quote, and the room that this takes."""
 _VERDICT = re.compile(r"\W*(yes|no)(?=\W*\Z|\s*[.,;:!(\u2013\u2014-])", re.IGNORECASE)
 _OPENS, _CLOSES = '"\u201c\u201d\u201e\u00ab\u300c', '"\u201c\u201d\u00bb\u300d'

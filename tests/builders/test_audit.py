@@ -235,7 +235,7 @@ def test_the_command_line(houses, tmp_path):
         ({"judge": "llm"}, r"--recipe is missing; wanted --judge cross-encoder --model DIR, or --judge llm"),
         ({"judge": "cross-encoder"}, r"--model is missing; wanted"),
         ({"judge": "llm", "recipe": Path("r"), "model": "m"}, r"--model belongs to --judge cross-encoder; wanted"),
-        ({"qrels": (Path("q.tsv"),), "sample": 0}, r"--sample 0: wanted 1 or more pairs per kind"),
+        ({"qrels": (Path("q.tsv"),), "sample": 0}, r"--sample 0: wanted 1 or more pairs"),
         ({"qrels": (Path("none.tsv"),)}, r"judgements none.tsv: no such file; name another"),
         ({"qrels": (ROOT / "builders",)}, r"--qrels .*builders: no \*.tsv in it; wanted files in BEIR's form"),
         ({"export_to": Path("a.txt")}, r"--export a.txt: wanted a name that ends in .csv"),

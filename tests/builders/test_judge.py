@@ -67,11 +67,11 @@ def judge(made, tmp_path, chat_server, monkeypatch):
     """Judges the comparison's hits by an LLM that `script` stands for; returns the judged data set's folder."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
-    def judged(script, comparison=made / "out", out=tmp_path / "judged", **options):
+    def judged(script, comparison=made / "out", out=tmp_path / "judged", dataset=made / "dataset", **options):
         chat_server.script = script
         overrides = (f"llm.base_url={chat_server.url}", "llm.concurrency=2", "llm.api_key_env=JUDGE_KEY")
         options = {"recipe": made / "build.toml", "overrides": overrides, **options}
-        return main(made / "dataset", Options((comparison,), store=tmp_path / "calls.sqlite", out=out, **options))
+        return main(dataset, Options((comparison,), store=tmp_path / "calls.sqlite", out=out, **options))
 
     return judged
 
@@ -180,6 +180,19 @@ def test_nothing_is_paid_for_twice_and_nothing_replaced(made, judge, chat_server
     other = judge(script, out=tmp_path / "other")
     assert {shown(body)[1] for body in chat_server.bodies[calls:]} == {roles(made)[3]}  # refusals are not stored
     assert (other / "manifest.json").read_bytes() == (first / "manifest.json").read_bytes()
+
+
+def test_judging_goes_on_from_what_was_judged(made, judge, tmp_path):
+    first, refused = judge(knows(made)), roles(made)[3]
+    answers = lambda body, number: "no" if shown(body)[1] == refused else knows(made)(body, number)  # noqa: E731
+    folder = judge(answers, dataset=first, out=tmp_path / "more")
+    one, two = manifest(folder)["judges"]
+    assert (two["positives"], two["missed"], two["false_quotes"]) == (4, 0, 0)
+    added = rows(folder, "default")[len(rows(first, "default")) :]
+    assert {(row["corpus-id"], row["score"]) for row in added} == {(refused, 0)}
+    assert two["pairs"] == len(added) == one["failed"] - two["failed"] > 0
+    assert {"exam-judge", "exam-judge-2"} < manifest(folder)["usage"].keys()
+    check_exam(find(str(folder)))
 
 
 def test_a_judge_that_says_yes_to_everything_is_refused(judge, tmp_path):
