@@ -130,6 +130,8 @@ def _check_labelled(queries: QueriesConfig, corpus: CorpusConfig) -> None:
 
 def _check_prompts(queries: QueriesConfig) -> None:
     """Refuses settings of how queries are written that contradict each other."""
+    if len(set(queries.pairs)) != len(queries.pairs):
+        raise UserError(f"recipe: queries.pairs {list(queries.pairs)}: wanted each once")
     if queries.types and queries.prompt != QueriesConfig().prompt:
         raise UserError(f"recipe: queries.prompt {queries.prompt!r} and queries.types are set; wanted one of them")
     if queries.min_words is not None and queries.max_words is not None and queries.min_words > queries.max_words:

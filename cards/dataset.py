@@ -84,7 +84,7 @@ def render_card(manifest: Mapping[str, Any], folder: Path) -> str:
             data += "\n\n" + environment.get_template(part).render(manifest=manifest)
     text = environment.get_template("dataset.md").render(
         manifest=manifest,
-        arms=[manifest["configs"][arm] for arm in training_configs(manifest)],
+        arms=[manifest["configs"][arm] for arm in kinds_in(manifest)],
         use=_use_block(manifest, None, None),
         data=block("data", data),
         changelog=block("changelog", "Not published yet."),
@@ -99,7 +99,7 @@ def card_for_version(card: str, manifest: Mapping[str, Any], repo_id: str, versi
     return parsed._replace(text=parsed.text.replace(known[USE], _use_block(manifest, repo_id, version))).render()
 
 
-def training_configs(manifest: Mapping[str, Any]) -> list[str]:
+def kinds_in(manifest: Mapping[str, Any]) -> list[str]:
     """The kinds of negatives: configurations that a trainer takes as they are, with the same queries and positives."""
     found = [name for name, about in manifest["configs"].items() if about["columns"][:1] == ["query"]]
     return [name for name in found if name not in PAIRS]
@@ -119,7 +119,7 @@ def cell(text: str, limit: int) -> str:
 
 def _use_block(manifest: Mapping[str, Any], repo_id: str | None, version: Version | None) -> str:
     text = environment.get_template("dataset_use.md").render(
-        manifest=manifest, repo=repo_id, version=version and str(version), arms=training_configs(manifest)
+        manifest=manifest, repo=repo_id, version=version and str(version), arms=kinds_in(manifest)
     )
     return block(USE, text)
 
@@ -218,7 +218,7 @@ def _drop_counts(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, An
 def _samples(manifest: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Rows from all over the table, all kinds of negatives of a query side by side."""
     sampled = {}
-    for arm in training_configs(manifest):
+    for arm in kinds_in(manifest):
         about = manifest["configs"][arm]
         count = min(about["rows"], SAMPLE_ROWS)
         places = [about["rows"] * part // count for part in range(count)]

@@ -194,7 +194,8 @@ def _scores(config: AgreementRecipe, tasks: "Sequence[Task]") -> list[dict[str, 
 
     root, how = Path(config.results), Encoding(resolve_precision(config.precision))
     base = resolve_model(config.base)
-    encoder = Encoder(load_retriever(base.location), how.precision, tasks[0].sample())
+    root.mkdir(parents=True, exist_ok=True)
+    encoder = Encoder(load_retriever(base.location), how.precision, tasks[0].sample(), keep_in=root)
     measured = {model: evaluate(resolve_model(model), tasks, root, how) for model in config.models}
     measured["BM25"] = bm25(tasks, root)
     found = []

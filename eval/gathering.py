@@ -69,7 +69,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     systems = _systems(plan, folders, tasks)
     by_task = [_measured(plan, folders, task, systems[task.name].get(_BM25)) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
-    own = next((task.name for task in tasks if exam and task.split == OWN), "")
+    own = next((task.name for task in tasks if exam and task.name == f"{exam.name}-{OWN}"), "")
     made = tables(by_task, config.margin, beside=own)
     judged = {row.arm: row.metrics[JUDGED] for each in made if exam and each.task == exam.name for row in each.rows}
     return Comparison(
@@ -101,7 +101,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         exam=exam.name if exam else "",
         own=own,
         outside=outside(plan, records, judged) if exam else {},
-        exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None),
+        exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None) if exam else None,
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )

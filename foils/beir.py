@@ -191,6 +191,9 @@ def qrels_files(folder: Path, split: str, what: str) -> list[Path]:
     Raises:
         UserError: the folder has none.
     """
+    saved = next((name for name in ("qrels", "default") if next((folder / name).rglob("state.json"), None)), None)
+    if saved:
+        return files_of(folder / saved, None, split, what)
     qrels, default = (by_split(find_part(folder, name)) for name in ("qrels", "default"))
     found = find_part(folder / "qrels", split, _QRELS_ENDINGS) or qrels.get(split) or default.get(split)
     if not found and len(default) == 1 and not (folder / "qrels").exists():

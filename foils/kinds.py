@@ -46,6 +46,10 @@ def parse(kind: str, known: Sequence[str], name: str) -> tuple[Draw, ...]:
     """
     draws = _draws(kind, known)
     for draw in draws:
+        own = [part for part in draw.parts if part in PAIRS]
+        if own and (len(draws) > 1 or len(draw.parts) > 1):
+            why = "has rows of its own; train on it alone, or name it in [[also]] beside another kind"
+            raise UserError(f"kind {kind!r}: {own[0]} {why}")
         unknown = [part for part in draw.parts if part not in known]
         if unknown:
             raise UserError(

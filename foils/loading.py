@@ -13,7 +13,7 @@ from foils.errors import UserError
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 RETRIEVER = "SentenceTransformer"
 RERANKER = "CrossEncoder"
-_TOKENIZERS = ("tokenizer.json", "vocab.*", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 _OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")  # which need no file
 _TRIED = {"encode_query": ["a", "b c"], "encode_document": ["a", "b c"], "predict": [("a", "b"), ("c", "d e")]}
 _REASONS = {
@@ -113,7 +113,7 @@ def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None
     """A model of sentence-transformers, loaded in fp32 and tried on two texts; flash attention cannot be, in fp32.
 
     Raises:
-        UserError: the library cannot load it, or not read with it.
+        UserError: the library cannot load it, or cannot encode with it.
     """
     import torch
 
@@ -125,10 +125,14 @@ def in_fp32(kind: Any, location: str, model_kwargs: dict[str, Any] | None = None
         for way, texts in _TRIED.items():
             if hasattr(loaded, way) and given.get("attn_implementation") != "flash_attention_2":
                 getattr(loaded, way)(texts, show_progress_bar=False)
-    except Exception as error:  # whatever its parts raise
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever its parts raise
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         reason = next((known for mark, known in _REASONS.items() if mark in str(error)), said)
-        raise UserError(f"model {location}: sentence-transformers cannot use it ({reason}); name another") from error
+        raise UserError(f"model {location}: sentence-transformers cannot use it ({reason}); name another") from (
+            error if reason == said else None  # what is known of the model is not a matter of how it was loaded
+        )
     return loaded
 
 

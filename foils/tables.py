@@ -158,7 +158,9 @@ def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
     try:
         return [bytes(item) for item in msgspec.json.decode(whole, type=list[msgspec.Raw])]
     except (msgspec.DecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not a JSON array ({one_line(error)}); wanted one, or a JSON object a line") from None
+        raise UserError(
+            f"{where}: not JSON ({one_line(error)}); wanted an array, or one object after another"
+        ) from None
 
 
 def _second_look(line: bytes, where: str) -> dict[str, Any]:

@@ -153,7 +153,8 @@ def is_quote(quote: str, passage: str) -> bool | None:
     parts = [quote] if normalised(quote) in there else quote.replace("\u2026", "...").split("...")
     if any(length(part) < fewest for part in parts):
         return None
-    return all(normalised(part) in there for part in parts)
+    apart = "" if is_unspaced(quote) else r"(?<!\w){}(?!\w)"
+    return all(re.search((apart or "{}").format(re.escape(normalised(part))), there) for part in parts)
 
 
 def overlap(query: str, passage: str, language: str) -> float:

@@ -15,6 +15,7 @@ from cards.model import write_model_card
 from cards.publish.files import CARD
 from foils.errors import UserError
 from foils.hub import download
+from foils.kinds import PAIRS
 from foils.models import ModelReference, weights_hash
 from foils.provenance import file_hashes
 from training.identity import Run
@@ -56,7 +57,8 @@ def write_record(run: Run, job: Job, folder: Path, outcome: Mapping[str, Any], b
 def _for_card(run: Run) -> dict[str, Any]:
     """The license, language and origin of the queries, as far as they are known; an origin must hold for all data."""
     manifests = [source.manifest() if isinstance(source, Source) else {} for source in (run.source, *run.also)]
-    origins = {_origin(manifest) for manifest in manifests}
+    kinds = (run.recipe.config.kind, *(more.kind for more in run.recipe.config.also))
+    origins = {None if kind in PAIRS else _origin(about) for kind, about in zip(kinds, manifests, strict=True)}
     known = {
         "license": _license(run.base),
         "language": sorted({manifest["language"] for manifest in manifests if manifest.get("language")}),

@@ -79,7 +79,7 @@ def _judge(dataset: DataSet, asked: Asked, judge: Grader, out: Path, spent: Call
         logger.info("%s is judged and nothing that shapes it has changed: nothing to do", out)
         return
     if there is not None:
-        raise UserError(f"output folder {out}: it holds a data set with other judgements; name another with --out")
+        raise UserError(f"output folder {out}: it holds another data set, or other judgements; name another with --out")
     found, configs = judged(dataset, asked, judge)
     known, usage = dataset.manifest.get("judges", []), spent()
     name = f"exam-judge-{len(known) + 1}" if known else "exam-judge"

@@ -1,6 +1,7 @@
 """Has an exam's hits judged: by an LLM that quotes what answers the query, or by a cross-encoder with a threshold."""
 
 from collections.abc import Callable, Iterator
+from math import isnan, nan
 from typing import Any, NamedTuple
 
 import msgspec
@@ -77,8 +78,9 @@ def by_cross_encoder(dataset: DataSet, model: str) -> Grader:
         found = score(pairs, queries, passages, model, cache_of(dataset.folder))["score"].to_pylist()
         scores = dict(zip(ids(pairs), found, strict=True))
         known = ([scores[pair] for pair in ids(asked.groups[name])][::2] for name in ("positive", "random"))
-        least = threshold(*known)
-        return {pair: (float(each >= least), "") for pair, each in scores.items()}, f"it scores {least:.6g} or more"
+        least = threshold(*([each for each in some if not isnan(each)] for some in known))
+        verdicts = {pair: (nan if isnan(each) else float(each >= least), "") for pair, each in scores.items()}
+        return verdicts, f"it scores {least:.6g} or more"
 
     name = f"{reference.name}@{reference.revision}"
     return Grader("cross-encoder", name, reference.identity, says, learns=True)

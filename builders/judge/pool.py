@@ -34,8 +34,9 @@ class Asked(NamedTuple):
     groups: dict[str, pa.Table]
 
     def judged(self, qrels: pa.Table) -> float:
-        """judged@10, mean over the systems."""
-        return 1 - float(np.mean([without(hits, qrels).num_rows / hits.num_rows for hits in self.systems]))
+        """judged@10 over all queries, mean over the systems."""
+        judged = [hits.num_rows - without(hits, qrels).num_rows for hits in self.systems]
+        return float(np.mean(judged)) / (DEPTH * len(self.qrels["query-id"].unique()))
 
 
 def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed: int) -> Asked:
@@ -53,10 +54,11 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     queries, qrels, corpus = (dataset.table(config) for config in ("queries", "default", "corpus"))
     if queries is None or qrels is None or corpus is None:
         raise UserError(f"data set {dataset.folder}: it has no exam; add [exam] to the building recipe and build again")
+    queries = queries.filter(pc.is_in(queries["_id"], value_set=qrels["query-id"]))  # and not people's own beside it
     texts = dict(zip(queries["_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
     files = [file for comparison in comparisons for file in _rankings(comparison, texts, dataset.folder)]
     systems = [_pairs(_best(read_rankings(file))) for file in files]
-    known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
+    relevant = known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
     passages, said = corpus["_id"], dataset.table("judgements")
     if said is not None:  # what a judge has said is no yardstick for another
         known = without(known, said.filter(pc.equal(said["of"], "pool")))
@@ -66,7 +68,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     pool = without(distinct(systems), qrels).sort_by([(name, "ascending") for name in PAIRS.names])
     if not pool.num_rows:
         raise UserError(f"data set {dataset.folder}: each of the {DEPTH} best hits of {len(systems)} systems is judged")
-    return Asked(systems, qrels, {"pool": pool, "positive": positives, "random": without(distinct([drawn]), known)})
+    return Asked(systems, qrels, {"pool": pool, "positive": positives, "random": without(distinct([drawn]), relevant)})
 
 
 def _rankings(path: Path, queries: Mapping[str, str], folder: Path) -> list[Path]:

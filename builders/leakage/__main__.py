@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from builders.dataset.folder import read_complete, read_config
@@ -20,10 +21,12 @@ from builders.leakage.config import LeakageConfig
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
 from builders.passages import Passages
+from builders.queries import TABLE
 from builders.selection import chosen_by_kind
 from builders.selection.stored import with_positives
 from cards.templates import section
 from foils.errors import UserError, run_entry
+from foils.kinds import PAIRS
 from foils.recipe import decode_config, overridden
 
 
@@ -41,7 +44,13 @@ def examine(folder: Path, config: LeakageConfig) -> Found:
     names = ("corpus", "train-queries", "train-qrels", "generated", "fates")
     corpus, queries, qrels, generated, fates = (read_config(folder, manifest, name) for name in names)
     guard = Guard(msgspec.structs.replace(config, policy="allow"))
-    found = guard.check(with_positives(queries, qrels), Passages(corpus))
+    asked = [with_positives(queries, qrels)]
+    for name in PAIRS:  # whose answers are corpus passages too
+        texts = read_config(folder, manifest, name)
+        ids = pa.array([f"{name}/{row}" for row in range(texts.num_rows)], pa.string())
+        blank = pa.nulls(texts.num_rows, pa.string())
+        asked += [pa.table([ids, texts["query"], blank], schema=TABLE)] if texts.num_rows else []
+    found = guard.check(pa.concat_tables(asked), Passages(corpus))
     if generated.num_rows:
         found = guard.with_generated(found, generated)
     return found.with_negatives(chosen_by_kind(fates)) if fates.num_rows else found

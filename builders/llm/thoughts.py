@@ -83,7 +83,7 @@ def _once(text: str) -> str:
     if not first["close"] and not text[: first.start()].strip():
         end = _end(marks)
         if end is None:  # brackets may be a heading such as [Analysis], a link or a variable of a template
-            is_heading = not first["strong"] or not (first[0].isupper() or text[first.end() :][:1].isalpha())
+            is_heading = not first["strong"] or not (first[0].isupper() or text[first.end() :][:1].isupper())
             return text if is_heading and first[0][0] not in "<\u25c1" else ""
         return text[end:].lstrip()
     opened = 0

@@ -6,6 +6,7 @@ There is one for each passage that may be trained on. A title is answered by the
 of its passage (Lee et al., arXiv 1906.00300; Contriever, arXiv 2112.09118).
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from builders import schema
 from builders.context import Context
+from builders.corpus import drops_table
 from builders.exam.setting import Exam
 from builders.funnel import Funnel
 from builders.hashing import keyed_hashes
@@ -41,7 +43,7 @@ def pair_rows(
 ) -> tuple[dict[str, pa.Table], list[pa.Table]]:
     """The rows of each source, which keep clear of the exam and of evaluation sets, and `schema.DROPS`.
 
-    Beside an exam, `train-pairs` says to which group of passages each query belongs, for `[dev]` in training.
+    Beside them, `train-pairs` says to which group of passages each query belongs, for `[dev]` in training.
 
     Raises:
         UserError: no passage has such a query.
@@ -51,18 +53,33 @@ def pair_rows(
     for source in sources:
         with context.stages.timed(source):
             left, lost = pairs(source, passages, context.seed)
+            lost = [lost]
             if exam is not None:
-                left, repeats = exam.without_repeats(left, own_positives(left))
-                lost = pa.concat_tables([lost, repeats])
-                groups = exam.groups.name_of(context.corpus.positions(left["corpus-id"]))
-                grouped.append(pa.table({"text": left["text"], "group": groups}))
+                for clear in (exam.without_repeats(left, own_positives(left)), _without_answers(left, exam, context)):
+                    left = left.filter(pc.invert(pc.is_in(left["_id"], value_set=clear.drops["id"])))
+                    lost.append(clear.drops)
             if guard.sets:
-                leaked = guard.check(left, context.corpus).queries_to_drop
-                left = left.filter(pc.invert(pc.is_in(left["_id"], value_set=leaked)))
-        funnel.step(f"rows of {source}", left.num_rows, lost, passages.num_rows, "leave it out of queries.pairs")
+                leaked = guard.check(left, context.corpus)
+                is_gone = pc.is_in(left["_id"], value_set=leaked.queries_to_drop)
+                lost.append(leaked.drops.filter(pc.is_in(leaked.drops["id"], value_set=left["_id"])))
+                left = left.filter(pc.invert(is_gone))
+        dropped = pa.concat_tables(lost)
+        funnel.step(f"rows of {source}", left.num_rows, dropped, passages.num_rows, "leave it out of queries.pairs")
+        groups = left["corpus-id"] if exam is None else exam.groups.name_of(context.corpus.positions(left["corpus-id"]))
+        grouped.append(pa.table({"text": left["text"], "group": groups}))
         rows[source] = pa.table({"query": left["text"], "positive": left["positive"]})
-        drops.append(lost)
+        drops.append(dropped)
     return rows | ({"train-pairs": pa.concat_tables(grouped)} if grouped else {}), drops
+
+
+def _without_answers(rows: pa.Table, exam: Exam, context: Context) -> Queries:
+    """Rows whose positive has the text of no passage of the exam, with or without its title: stubs may share one."""
+    members = context.corpus.positions(exam.members["corpus-id"])
+    texts = pa.chunked_array([context.corpus.texts(members), context.corpus.bodies(members)]).to_pylist()
+    answers = set(map(normalised, texts))
+    lost = [normalised(text) in answers for text in rows["positive"].to_pylist()]
+    found = rows.filter(pa.array(lost, pa.bool_()))["_id"].to_pylist()
+    return Queries(rows, drops_table("exam", [(each, "exam-passage", "its text") for each in found]))
 
 
 def pairs(source: Source, passages: pa.Table, seed: int) -> Queries:
@@ -94,8 +111,9 @@ def titles(passage: Passage, _: int = 0) -> Iterator[Pair | str]:
     [('How owls hunt', 'By ear, in the dark of night.')]
     """
     query, answer = " ".join(passage["title"].split()), passage["text"].strip()
-    if answer.startswith(query):  # it would give the answer away
-        answer = answer.removeprefix(query).lstrip(" .:-\u2013\u2014\n")
+    opening = r"\s+".join(map(re.escape, query.split())) + r"(?!\w)[\s.:\u2013\u2014-]*"
+    if found := re.match(opening, answer, re.IGNORECASE):  # it would give the answer away
+        answer = answer[found.end() :]
     yield _pair(query, answer, FEWEST_TITLE) if query else "no-title"
 
 
@@ -111,7 +129,8 @@ def crops(passage: Passage, seed: int) -> Iterator[Pair | str]:
         return
     for place in np.argsort(keyed_hashes(seed, "crop", passage["_id"], ids=map(str, range(len(parts))))).tolist():
         rest = passage_text(passage["title"], "".join(parts[:place] + parts[place + 1 :])).strip()
-        yield _pair(" ".join(parts[place].split()), rest, MIN_WORDS)
+        is_twice = normalised(parts[place]) in normalised(rest)
+        yield "said-twice" if is_twice else _pair(" ".join(parts[place].split()), rest, MIN_WORDS)
 
 
 def _pair(query: str, answer: str, fewest: int) -> Pair | str:

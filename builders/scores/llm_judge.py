@@ -5,6 +5,7 @@ must quote the words that answer the query, a quote that is not in the passage c
 """
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from builders.answers import SHORTENED, bare_of, objects_in, plain, problem_of, 
 from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import ChatAnswer, ChatRequest
+from builders.meta_talk import refusals
 from builders.passages import Passages
 from builders.prompts import Prompt, in_language, load_prompt
 from builders.scores.pairs import Pairs, locate
@@ -134,20 +136,28 @@ def quoted_in(text: str, passage: str) -> tuple[float | None, str]:
     for each in objects_in(text):  # some answer in JSON, whatever they are asked for
         verdict = next((value for value in each.values() if verdict_in(value) is not None), None)
         if verdict is not None:
-            text = f"{verdict}: " + " ".join(f'"{value}"' for value in each.values() if value is not verdict)
-            break
+            others = [value for value in each.values() if value is not verdict]
+            quote = next((value for key, value in each.items() if "quot" in key.lower()), *others[:1] or [""])
+            return _of_quote(verdict_in(verdict), [quote] if quote else [], passage)
     found = _QUOTED.match(bare_of(text))
-    if found is None:
+    if found is None or (found[1].lower() == "no" and refusals("en").used_in(found[2])):
         return None, ""
     if found[1].lower() == "no":
         return 0.0, ""
-    quotes = [quote for marks in _MARKED for quote in marks.findall(found[2])]
+    quotes = [marked[1] for marks in _MARKED if (marked := marks.search(found[2]))]
     if not quotes:  # what has no marks may be a remark
         rest = found[2].strip().partition("\n")[0].strip(f" \t*_'<>\u2013\u2014-{_OPENS}")
         return (1.0, rest) if is_quote(rest, passage) else (None, "")
-    stands = {quote: is_quote(quote, passage) for quote in quotes}
-    quote = max(stands, key=lambda each: (stands[each] is True, stands[each] is False))
-    return (None, "") if stands[quote] is None else (float(stands[quote] or 0), quote)
+    return _of_quote(1.0, quotes, passage)
+
+
+def _of_quote(verdict: float | None, quotes: Sequence[str], passage: str) -> tuple[float | None, str]:
+    """A verdict by readings of a quote; none of a yes without one, or with one that says too little."""
+    if verdict == 0.0 or not quotes:
+        return (0.0, "") if verdict == 0.0 else (None, "")
+    quote = next((each for each in quotes if is_quote(each, passage)), quotes[-1])
+    stands = is_quote(quote, passage)
+    return (None, "") if stands is None else (float(stands), quote)
 
 
 def judge(

@@ -29,7 +29,7 @@ from builders.selection import STAGE, Selection, select
 from builders.selection.explain import explain
 from builders.selection.stored import stored_inputs, wanted_by
 from builders.spool import spool_beside
-from cards.dataset import training_configs
+from cards.dataset import kinds_in
 from foils.errors import UserError, run_entry
 from foils.recipe import decode_config, overridden, without_removed
 
@@ -112,7 +112,7 @@ def _write(
         "mixes": selection.mixes,
         "audit": None,  # it was of other rows
     }
-    gone = {kind: pa.table({}) for kind in training_configs(manifest)}
+    gone = {kind: pa.table({}) for kind in kinds_in(manifest)}
     leakage = manifest.get("leakage")
     if leakage:  # what it counted among the negatives was of other rows
         counts = [row for row in leakage["counts"] if not row["what"].startswith("negative-")]

@@ -37,6 +37,7 @@ class Encoder:
         sample: texts that show how far bf16 is from fp32.
         batch_tokens: padded tokens of a batch; without it, as `BATCH_TOKENS` has it.
         devices: that all encode; without them, all GPUs, or the model's own device.
+        keep_in: a folder for embeddings of passages, so that further tasks on one corpus need not encode it again.
 
     Attributes:
         model: in torch.
@@ -50,6 +51,7 @@ class Encoder:
         sample: Texts,
         batch_tokens: int | None = None,
         devices: Sequence[str] = (),
+        keep_in: Path | None = None,
     ) -> None:
         self.model = model.eval()
         self.drift: Drift | None = None
@@ -57,7 +59,7 @@ class Encoder:
             reference = score(model, in_torch(model), sample)
             model.bfloat16()
             self.drift = compare(reference, score(model, in_torch(model), sample))
-        self._kept = TemporaryDirectory(prefix="foils-")
+        self._kept = keep_in and TemporaryDirectory(prefix=".embeddings-", dir=keep_in)
         self._tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
         self._copies: SimpleQueue[SentenceTransformer] = SimpleQueue()
         gpus = torch.cuda.device_count() if model.device.type == "cuda" else 0
@@ -71,10 +73,13 @@ class Encoder:
         return self._encode(texts, "query", ("query",), prompt)
 
     def encode_document(self, texts: Sequence[str], prompt: str | None = None, **_: Any) -> Floats:
-        """Embeddings `(n_texts, dim)` of passages, after `prompt` or the model's own; kept for the next task."""
+        """Embeddings `(n_texts, dim)` of passages, after `prompt` or the model's own."""
+        names = ("document", "passage", "corpus")
+        if self._kept is None:
+            return self._encode(texts, "document", names, prompt)
         file = Path(self._kept.name) / f"{sha256_texts([texts, [] if prompt is None else [prompt]])}.npy"
         if not file.exists():
-            np.save(file, self._encode(texts, "document", ("document", "passage", "corpus"), prompt))
+            np.save(file, self._encode(texts, "document", names, prompt))
         kept: Floats = np.load(file, mmap_mode="c")
         return kept
 

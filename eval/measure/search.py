@@ -36,7 +36,8 @@ def evaluate(model: ModelReference, tasks: Sequence[Task], root: Path, how: Enco
             loaded = load_retriever(model.location, how.pooling)
             if how.prompts is not None:
                 loaded.prompts = {"query": "", "document": "", **how.prompts}
-            encoder = Encoder(loaded, how.precision, task.sample(), how.batch_tokens)
+            keep_in = root if len(tasks) > 1 else None
+            encoder = Encoder(loaded, how.precision, task.sample(), how.batch_tokens, keep_in=keep_in)
             if (drift := encoder.drift) is not None:
                 logger.log(
                     logging.WARNING if drift.drifted else logging.INFO,

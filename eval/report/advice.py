@@ -17,13 +17,15 @@ _MORE_SEEDS, _MOST_SEEDS = 2, 20
 def recommended(comparison: Comparison) -> Verdict | None:
     """The verdict beside the base of the arm to take; None for the base.
 
-    It is the arm with the highest mean among those that are better by more than a difference of no account, and that
-    the exam was validated for.
+    It is the arm with the highest mean among those that are better by more than a difference of no account, that the
+    exam was validated for, and that people's own queries do not call worse.
     """
+    of_people = (table for table in comparison.tables if table.task == comparison.own)
+    worse = {found.first for table in of_people for found in table.beside(BASE) if found.word == "worse"}
     better = [
         found
         for found in comparison.tables[-1].beside(BASE)
-        if found.word == "better" and not found.small and found.first not in comparison.outside
+        if found.word == "better" and not found.small and found.first not in worse.union(comparison.outside)
     ]
     return max(better, key=lambda found: found.estimate.mean, default=None)
 

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from foils.comparison import Cost, Example
-from foils.kinds import NO_NEGATIVES, kinds_of
+from foils.kinds import NO_NEGATIVES, PAIRS, kinds_of
 from foils.manifest import Manifest, Usage, read_manifest
 from foils.records import RunRecord, read_record
 from foils.words import shortened
 
-READS_CORPUS = frozenset({"random", "bm25", "dense", "cross-encoder"})
-"""Kinds whose negatives are passages of the corpus; the others are written by an LLM, or there are none."""
+READS_CORPUS = frozenset({"random", "bm25", "dense", "cross-encoder", *PAIRS})
+"""Kinds whose rows show more passages of the corpus than the positives; the others' are written by an LLM, or none."""
 _LIMITS = ("relative_margin", "absolute_margin", "floor", "ceiling", "relabel")
 _ROWS = 2
 _CHARACTERS = 240
@@ -102,6 +102,7 @@ def _build_seconds(kind: str, kinds: Sequence[str], account: Account) -> float |
     scorers = {scorer for limit in _LIMITS for scorer in (rules.get(limit) or {})}
     stages = [*(f"{each} training" for each in kinds), *(f"scores by {scorer}" for scorer in sorted(scorers))]
     spent = sum(account.seconds.get(stage, 0.0) for stage in stages)
+    spent += sum(account.seconds.get(each, 0.0) for each in kinds if each in PAIRS)
     for each in kinds:  # answers that were there already took their time when they were given
         usage = (account.manifest.usage or {}).get(each)
         spent += max(account.seconds.get(f"{each} negatives", 0.0), usage.busy_seconds if usage else 0.0)

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from foils.comparison import Pairing
-from foils.kinds import NO_NEGATIVES
+from foils.kinds import NO_NEGATIVES, PAIRS
 from foils.records import RunRecord
 
 _ELSEWHERE = "training (elsewhere, not known)"
@@ -41,6 +41,8 @@ def pairings(records: Mapping[str, Sequence[RunRecord]], named: Mapping[str, Map
             key for each in (first, second) for key in named[each] if named[first].get(key) != named[second].get(key)
         }
         wanted |= {what for key in wanted for what in _IMPLIED.get(key, ())}
+        if {named[first].get("kind"), named[second].get("kind")} & {*PAIRS}:
+            wanted |= {*_ROWS, "steps"}
         unnamed = [what for what in differ if not {what, what.partition(".")[0]} & wanted]
         equal, unknown = ([what for what, same in states.items() if same is state] for state in (True, None))
         found.append(Pairing(first, second, equal, differ, unnamed, unknown))

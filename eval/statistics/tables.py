@@ -63,10 +63,8 @@ def tables(measured: Sequence[Measured], margin: float, resamples: int = RESAMPL
     Raises:
         UserError: runs were measured on different queries, or on a single one.
     """
-    in_order, counted = (
-        sorted(measured, key=lambda task: task.task != beside),
-        [t for t in measured if t.task != beside],
-    )
+    in_order = sorted(measured, key=lambda task: task.task != beside)
+    counted = [task for task in measured if task.task != beside]
     found = [_table(task.task, task.revision, [task], margin, resamples) for task in in_order]
     return found if len(counted) == 1 else [*found, _table(OVERALL, "", counted, margin, resamples)]
 

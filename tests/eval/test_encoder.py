@@ -47,8 +47,8 @@ def test_fp32_is_encode_in_the_same_order(model, devices):
     assert not np.allclose(given, model.encode_document(TEXTS[:1]), atol=1e-3)
 
 
-def test_a_corpus_is_encoded_once():
-    encoder, seen = Encoder(fresh(), "fp32", SAMPLE), []
+def test_a_corpus_is_encoded_once(tmp_path):
+    encoder, seen = Encoder(fresh(), "fp32", SAMPLE, keep_in=tmp_path), []
     encoder.model[0].register_forward_pre_hook(lambda *_: seen.append(1))
     first = encoder.encode_document(TEXTS)
     count = len(seen)

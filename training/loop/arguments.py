@@ -43,7 +43,7 @@ INSTEAD = {
     "prompts": "set query_prompt and passage_prompt at the recipe's top level",
     "resume_from_checkpoint": "leave it out: a run that was stopped goes on by itself",
     **dict.fromkeys(("bf16", "fp16"), "set precision at the recipe's top level"),
-    "ddp_backend": "leave it out: processes speak by nccl on GPUs and by gloo on a CPU",
+    "ddp_backend": "leave it out: processes communicate through nccl on GPUs and gloo on a CPU",
     "logging_nan_inf_filter": "leave it out: a loss that is not a number stops training",
     "save_only_model": "leave it out: a run that was stopped needs the optimizer's state to go on",
     "ignore_data_skip": "leave it out: a run that was stopped goes on with the rows that come next",

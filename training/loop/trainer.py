@@ -177,7 +177,7 @@ def load_checkpoint(trainer: Trainer, step: int) -> None:
 def _merged(ready: Ready) -> dict[str, Any]:
     """Averages the trained retriever with its base, and returns what the run record says of it."""
     config, trainer = ready.job.config, ready.trainer
-    base = load_retriever(ready.job.base.location, config.attention, config.pooling).state_dict()
+    base = load_retriever(ready.job.base.location, None, config.pooling).to("cpu").state_dict()
     held_out = trainer.evaluator
     measure = None if held_out is None else lambda model: held_out(model)[dev.METRIC]
     return merging.merge(trainer.model, base, config.merge, measure)

@@ -135,6 +135,8 @@ def check(config: TrainRecipe, columns: Sequence[str], scorers: Sequence[str] = 
             "have none; set kind to one that has (negatives.kinds of the building recipe), or use "
             "multiple-negatives-ranking, which takes the other rows' passages"
         )
+    if options.hardness_mode == "hard_negatives" and not negatives:
+        logger.warning("loss_options.hardness_mode hard_negatives: rows of kind %s have none to weigh", config.kind)
     if about.most_negatives is not None and len(negatives) > about.most_negatives:
         raise UserError(
             f"recipe: loss {config.loss!r} takes {about.most_negatives} negative a row, and rows of kind "

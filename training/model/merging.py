@@ -35,14 +35,14 @@ def merge(model: Any, base: Weights, shares: Sequence[float], measure: Callable[
 
     Args:
         model: the trained one.
-        base: weights of the same names and shapes, before training.
+        base: weights of the same names and shapes, before training; on the CPU.
         shares: of the trained weights, 0 to 1; of equally good ones the largest is taken.
         measure: higher is better; None for a single share.
 
     Returns:
         For the run record: `share`, and the `measured` value of each.
     """
-    trained = {name: weights.detach().clone() for name, weights in model.state_dict().items()}
+    trained = {name: weights.detach().to("cpu", copy=True) for name, weights in model.state_dict().items()}
     measured = {}
     for share in sorted(shares, reverse=True):
         _average(model, base, trained, share)
@@ -58,4 +58,4 @@ def _average(model: Any, base: Weights, trained: Weights, share: float) -> None:
     with torch.no_grad():
         for name, weights in model.state_dict().items():
             if weights.is_floating_point():  # exact at 0 and 1
-                weights.copy_(torch.lerp(base[name].to(weights.device), trained[name], share))
+                weights.copy_(torch.lerp(base[name], trained[name], share))

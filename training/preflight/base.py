@@ -40,7 +40,7 @@ def _not_an_encoder(folder: Path, task: str) -> str | None:
     architectures = ", ".join(config.get("architectures") or []) or "no architecture"
     model_type = str(config.get("model_type", "none"))
     found = f"{architectures} (model_type {model_type} in config.json)"
-    classes = len(config.get("id2label") or "no")  # which is left out where there are two
+    classes = len(config.get("id2label") or (0, 1))  # which is left out where there are two
     if task == "cross-encoder" and architectures.endswith("ForSequenceClassification") and classes != 1:
         return f"a classifier with {classes} scores a pair, where one is trained: {found}"
     if (folder / "modules.json").exists():  # it is an embedding model, of whatever architecture

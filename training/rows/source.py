@@ -24,7 +24,7 @@ from training.rows.table import Form, Table
 
 SUFFIXES: Mapping[str, Form] = {".parquet": "parquet", ".jsonl": "json"}
 MANIFEST = "manifest.json"
-NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage")
+NOT_FOR_TRAINING = ("default", "corpus", "queries", "generated", "fates", "drops", "leakage", "judgements")
 OTHERS = ("train-", "exam-", "candidates-", "scores-")
 """How the names of further configurations begin that no model is trained on."""
 
