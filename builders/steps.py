@@ -111,8 +111,6 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
     drops = [checked.corpus.drops, *unpaired, *asked.drops, *(found.drops for found in candidates.mined.values())]
     drops += [*([leaked.drops] if leaked else []), *([exam.kept_out] if exam else []), selection.drops]
     configs = configs_of(checked.corpus, asked.accepted, candidates, selection, pa.concat_tables(drops), exam)
-    if pairs and exam is None:  # passages are their own groups
-        configs["train-queries"] = configs["train-queries"].append_column("group", asked.accepted["corpus-id"])
     write_folder(out, {**configs, **pairs, **({"leakage": leaked.hits} if leaked else {})}, record)
     kinds, cost = ", ".join(config.negatives.kinds), " + ".join(filter(None, (each.cost() for each in ledgers)))
     logger.info("%s", funnel.lines(selection.rows))

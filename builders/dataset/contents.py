@@ -41,12 +41,12 @@ def configs_of(
 ) -> dict[str, pa.Table]:
     """All configurations with their rows; those without rows are left out when they are written."""
     asked = {} if exam is None else {"queries": exam.queries, **exam.qrels, "exam-groups": exam.members}
-    answers = Passages(corpus.passages).positions(queries["corpus-id"])
-    groups = {} if exam is None else {"group": exam.groups.name_of(answers)}
+    answers = queries["corpus-id"]
+    groups = answers if exam is None else exam.groups.name_of(Passages(corpus.passages).positions(answers))
     return {
         "corpus": corpus.passages,
         **asked,
-        "train-queries": pa.table({"_id": queries["_id"], "text": queries["text"], **groups}),
+        "train-queries": pa.table({"_id": queries["_id"], "text": queries["text"], "group": groups}),
         "train-qrels": selection.qrels,
         **selection.rows,
         **{f"candidates-{kind}": found.candidates for kind, found in candidates.mined.items()},

@@ -229,11 +229,8 @@ def _hardness(config: BuildRecipe, queries: pa.Table, qrels: pa.Table, context: 
     passages = context.corpus.texts(context.corpus.positions(queries["corpus-id"])).to_pylist()
     shares = [overlap(query, passage, context.language) for query, passage in zip(texts, passages, strict=True)]
     relevant = set(zip(qrels["query-id"].to_pylist(), qrels["corpus-id"].to_pylist(), strict=True))
-    dense = (
-        config.negatives.dense
-        if config.uses("dense")
-        else DenseConfig(config.queries.round_trip_model if config.queries.round_trip_k else None)
-    )
+    of_round_trip = config.queries.round_trip_model if config.queries.round_trip_k else None
+    dense = config.negatives.dense if config.uses("dense") else DenseConfig(of_round_trip)
     nearest = None if dense.model is None else search(queries, context, dense, 1).positions
 
     def first(found: Iterable[str]) -> float:

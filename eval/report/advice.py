@@ -20,14 +20,20 @@ def recommended(comparison: Comparison) -> Verdict | None:
     It is the arm with the highest mean among those that are better by more than a difference of no account, that the
     exam was validated for, and that people's own queries do not call worse.
     """
-    of_people = (table for table in comparison.tables if table.task == comparison.own)
-    worse = {found.first for table in of_people for found in table.beside(BASE) if found.word == "worse"}
     better = [
         found
         for found in comparison.tables[-1].beside(BASE)
-        if found.word == "better" and not found.small and found.first not in worse.union(comparison.outside)
+        if found.word == "better"
+        and not found.small
+        and found.first not in _refuted(comparison).union(comparison.outside)
     ]
     return max(better, key=lambda found: found.estimate.mean, default=None)
+
+
+def _refuted(comparison: Comparison) -> set[str]:
+    """The arms that people's own queries call worse than the base."""
+    of_people = (table for table in comparison.tables if table.task == comparison.own)
+    return {found.first for table in of_people for found in table.beside(BASE) if found.word == "worse"}
 
 
 def recommendation(comparison: Comparison) -> str:
@@ -67,6 +73,8 @@ def _why_keep(comparison: Comparison) -> str:
     elif beside and all(found.word == "worse" for found in beside):
         word = "worse in this training" if any(found.estimate.seeds == 1 for found in beside) else "certainly worse"
         why = f"{_arms(beside)} {'are' if len(beside) > 1 else 'is'} {word}"
+    elif refuted := [found for found in beside if found.word == "better"]:
+        why = f"{_arms(refuted)} by the exam alone, and worse by people's own queries"
     else:
         why = f"nothing {'that the exam was validated for ' if comparison.outside else ''}is certainly better"
     if alike := [found for found in beside if found.word == "equivalent"]:

@@ -131,7 +131,8 @@ def test_peoples_own_queries_stand_beside_the_exam_and_are_heard_where_they_cont
     both = msgspec.structs.replace(comparison(exam), exam="own", own="own-own")
     both = msgspec.structs.replace(both, tables=tables([exam, own], 0.01, beside="own-own"))
     assert [table.task for table in both.tables] == ["own-own", "own"]  # no mean of the two
-    assert recommendation(both).startswith("Take `titles`: +0.041")
+    found = recommendation(both)
+    assert found.startswith("Keep the base: `titles` (+0.041) by the exam alone, and worse by people's own queries;")
     said = "titles/untouched base, bm25/titles the other way round; take their word."
     assert warnings(both) == [f"own-own: people's own queries decide {said}"]
     assert any(
