@@ -310,6 +310,9 @@ PASSAGE = 'Hedgehogs sleep from November. Before that it must weigh at least 450
         ('yes: "Hedgehogs sleep ... must weigh at least 450"', None), ('yes: "or "its fat" will not last"', 1.0),
         ('yes: "Hedgehogs sleep from ... must weigh at least 450"', 1.0), ('yes: "it weighs a kilogram"', 0.0),
         ('yes: "450 grams"', None), ("yes", None), ("Yes, the passage says so.", None), ("yes and no", None),
+        ("No, I'm sorry, but I can't help with that request.", None),
+        ('{"answer": "yes", "passage": "it must weigh at least 450 grams", "quote": "made up by the judge"}', 0.0),
+        ('yes: "450 pounds of fat it has" "Hedgehogs sleep from November"', 0.0), ('yes: "eigh at least 450 gra"', 0.0),
         ("no doubt it is", None), ("<answer>yes</answer>", None), ("Yesterday it must weigh", None), ("", None),
     ],
 )  # fmt: skip

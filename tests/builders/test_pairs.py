@@ -37,6 +37,8 @@ def rows(folder, config):
     [
         ("Bees", "Bees dance for others in the hive.", "too-short"),
         ("How bees dance", "How bees dance", "nothing-left"),
+        ("How  Bees dance", "how bees\ndance: in the dark of a hive.", ("How Bees dance", "in the dark of a hive.")),
+        ("The bee", "The bees of the hive dance.", ("The bee", "The bees of the hive dance.")),
         ("蜜蜂如何跳舞", "蜜蜂用舞蹈告诉同伴花在哪里开放。", ("蜜蜂如何跳舞", "蜜蜂用舞蹈告诉同伴花在哪里开放。")),
     ],
 )
@@ -48,6 +50,7 @@ def test_titles(heading, text, found):
     ("text", "found"),
     [
         ("Owls hunt at night by ear, as Dr. Lee saw.", {"one-sentence"}),
+        ("Owls hunt by ear. They fly. Owls hunt by ear.", {"said-twice", "too-short"}),
         ("Go. Owls hunt mice at night by ear alone.", {"nothing-left", "too-short"}),
     ],
 )
@@ -101,6 +104,17 @@ def test_rows_of_their_own_that_keep_clear_of_the_exam(build_animals, titled, tm
     pq.write_table(pq.read_table(file).from_pylist(planted), file)
     with pytest.raises(BrokenError, match=r"titles: the positive '.*' is a passage of the exam"):
         check_exam(find(str(folder)))
+
+
+def test_a_stub_with_the_text_of_an_exams_passage_is_no_answer(build_animals, write_corpus):
+    stub = "This page has moved, see there."
+    own = iter(["Alone in all the wide world.", "Together with a great many others.", "Never far from its own home."])
+    corpus = write_corpus([(name, fact[:-1], stub if name > "bee" else next(own)) for name, fact in ANIMALS.items()])
+    folder = build_animals("stubs", f"corpus.source={corpus}", 'queries.pairs=["titles"]', "exam.queries=4")
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    assert any(name > "e" for name in kept)
+    assert not any(row["positive"] == stub for row in rows(folder, "titles"))
+    check_exam(find(str(folder)))
 
 
 def test_a_corpus_without_titles(build_animals, write_corpus):

@@ -75,6 +75,7 @@ OF_LANGUAGES = {
     "zh": ["对不起我爱你 电影", "我无法完成作业怎么办", "遗憾的是\uff0c比赛以平局告终。", "我不能提供收入证明怎么办"],
     "ko": ["죄송합니다 영어로", "서비스를 제공할 수 없습니다 오류"],
     "pl": ["przepraszam ale nie mogę po angielsku"],
+    "ur": ["افسوس کہ بارش نہیں ہوئی", "معاف کرنے سے انسان چھوٹا نہیں ہوتا"], "et": ["Kahjuks ma ei saa magada."],
 }  # fmt: skip
 LEAD_INS = [
     ("Hier ist eine mögliche Suchanfrage: ", "Was fressen Eulen?", "Hier leben Eulen und Mäuse."),

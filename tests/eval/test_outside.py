@@ -1,5 +1,6 @@
 """Arms that a generated exam was not validated for."""
 
+import json
 import shutil
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from eval.outside import outside
 from eval.plan import Plan, Run, data_identity
 from eval.recipe import CompareRecipe
+from foils.manifest import Judge
 from foils.models import resolve_model
 from foils.records import ModelEntry, RunRecord, Source
 from tests.fixtures import tiny
@@ -45,6 +47,22 @@ def test_arms_whose_data_may_hold_the_exams_passages(built_animals, tmp_path):
         "mixed": f"{reason}{without}",
         "theirs": f"{reason}data",
     }
+
+
+def test_another_base_counts_where_the_judged_exam_has_judged_its_hits(built_animals, tmp_path):
+    folder, model = (
+        built_animals("judged", "exam.queries=3"),
+        resolve_model(str(tiny.retriever("mean", tmp_path / "t"))),
+    )
+    before, about = data_identity(str(folder), None), json.loads((folder / "manifest.json").read_text())
+    counts = dict.fromkeys(("systems", "pairs", "relevant", "outside", "false_quotes", "failed", "positives"), 1)
+    judge = Judge("llm", "m", "it says so", **counts, missed=0, random=1, alarms=0, of=before, inputs="")
+    (folder / "manifest.json").write_text(json.dumps(about | {"judges": [msgspec.to_builtins(judge)]}))
+    plan = plan_of(folder, model.location, {arm: {"model": arm} for arm in ("known", "unknown", "older")})
+    own = f"sha256:{data_identity(str(folder), None)}"
+    records = {Run(arm, 0): trained(model, own, weights="sha256:9") for arm in ("known", "unknown")}
+    records[Run("older", 0)] = trained(model, f"sha256:{before}")  # on the data set as it was before
+    assert outside(plan, records, {"known": 0.9, "unknown": 0.89}) == {"unknown": "its base is base"}
 
 
 def test_a_base_is_known_by_its_weights(tmp_path):
