@@ -9,6 +9,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, DatasetDict
 
 from builders import build, corpus
 from builders.llm import embedded
@@ -18,6 +19,7 @@ from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
 from builders.recipe_checks import check
 from builders.steps import examined
 from cards.verify.__main__ import verify
+from foils.beir import judgements, qrels_files
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.conftest import ANIMALS, SHARED
@@ -361,3 +363,14 @@ def test_scifact_train():
     alone = labelled.read(QueriesConfig(source=str(folder), hold_out_positives=True), passages, 42)
     assert alone.queries == found.queries
     assert (alone.qrels.num_rows, alone.drops.num_rows) == (809, 110)
+
+
+def test_judgements_that_datasets_saved(tmp_path):
+    rows = Dataset.from_list([{"query-id": "q", "corpus-id": "c", "score": 1}])
+    DatasetDict({"test": rows, "own": rows}).save_to_disk(tmp_path / "several" / "qrels")
+    rows.save_to_disk(tmp_path / "one" / "default")
+    for folder in ("several", "one"):
+        (file,) = qrels_files(tmp_path / folder, "test", "task")
+        assert list(judgements(file)) == [("q", "c", 1)]
+    with pytest.raises(UserError, match="it has no split 'dev'; name one of its own: own, test"):
+        qrels_files(tmp_path / "several", "dev", "task")
