@@ -32,7 +32,7 @@ from builders.negatives import domain_ranker
 from builders.passages import Passages
 from builders.queries import STAGE, Queries, labelled
 from builders.queries.labelled import Labelled
-from builders.queries.pairs import pair_rows
+from builders.queries.pairs import check_titles, pair_rows
 from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
 from builders.recipe import BuildRecipe, asks_llm, identity_hash
@@ -176,6 +176,7 @@ def _checked(config: BuildRecipe) -> _Checked:
     funnel.step("passages kept", kept, corpus.drops, read)
     warn_of_long(corpus.passages, config)
     check_sizes(config, kept)
+    check_titles(config.queries.pairs, corpus.passages)
     llm = identified(config.llm)
     given = None if config.queries.source is None else labelled.read(config.queries, corpus, config.seed)
     own = None if config.exam is None else own_queries(config.exam, corpus)

@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from builders.corpus import python_docs
+from foils.archives import unpacked
 from foils.beir import find_part, texts
 from foils.errors import UserError
 from foils.hub import data_files, licence_of, pin
@@ -79,7 +80,7 @@ def open_source(config: CorpusConfig) -> Source:
         values = [[record.get(name) for record in records] for name in columns]
         rows = Rows(columns[:3], values, range(1, len(records) + 1), "corpus python-docs: row")
         return Source(_texts(iter([rows]), config), python_docs.revision(), config.license or "psf-2.0")
-    path = Path(config.source)
+    path = unpacked(Path(config.source), "corpus")
     if path.is_dir():
         files = find_part(path, "corpus") if config.config is None else []
         shards = by_split(files)

@@ -7,6 +7,7 @@ from builders.exam import STAGE
 from builders.exam.config import ExamConfig
 from builders.queries import labelled
 from builders.queries.config import QueriesConfig
+from foils.archives import unpacked
 from foils.beir import splits
 from foils.errors import UserError
 
@@ -19,10 +20,10 @@ def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
     """
     if config.source is None:
         return None
-    folder = Path(config.source)
+    folder = unpacked(Path(config.source), "exam.source")
     if folder.is_dir() and not splits(folder):
         raise UserError(
-            f"exam.source {folder}: it has no judgements (qrels/{config.split}.tsv), which say what answers a "
+            f"exam.source {config.source}: it has no judgements (qrels/{config.split}.tsv), which say what answers a "
             "query; add them, or leave exam.source out, and an LLM writes the exam"
         )
     return labelled.read(QueriesConfig(config.source, config.split, config.sample), corpus, config.seed, STAGE)

@@ -18,6 +18,7 @@ from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig
+from foils.archives import unpacked
 from foils.beir import judgements, part, qrels_files, records
 from foils.errors import UserError
 from foils.provenance import sha256_file
@@ -67,7 +68,7 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int, stage: str = STAGE) -
         UserError: the folder or a file of it is missing or malformed, a query's id occurs twice, or no judgement
             above 0 is of a query and a passage that are there.
     """
-    folder = Path(config.source or "")
+    folder = unpacked(Path(config.source or ""), stage)
     asked_in, judged_in = part(folder, "queries", stage), qrels_files(folder, config.split, stage)
     repeats = corpus.drops.filter(pc.equal(corpus.drops["reason"], DUPLICATE)).to_pylist()
     originals = {row["id"]: row["detail"].removeprefix(SAME_TEXT) for row in repeats}

@@ -27,6 +27,7 @@ from builders.queries.config import Source
 from builders.queries.written import MAX_WORDS, MIN_WORDS
 from builders.selection.stored import own_positives
 from builders.spool import BATCH, Spool
+from foils.errors import UserError
 from foils.languages import is_unspaced, length
 from foils.texts import normalised, passage_text
 
@@ -36,6 +37,19 @@ ANSWERED = TABLE.append(pa.field("positive", pa.string()))
 Passage = Mapping[str, str]
 Pair = tuple[str, str]
 """A query and the text that answers it."""
+
+
+def check_titles(sources: Sequence[Source], passages: pa.Table) -> None:
+    """Refuses titles of a corpus without any, before an LLM is paid.
+
+    Raises:
+        UserError: says what to change.
+    """
+    if "titles" in sources and not pc.any(pc.not_equal(passages["title"], "")).as_py():
+        raise UserError(
+            f"queries.pairs {list(sources)}: none of the {passages.num_rows} passages has a title; leave titles out, "
+            "or name their column with corpus.title_column"
+        )
 
 
 def pair_rows(

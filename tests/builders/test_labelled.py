@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import re
+import shutil
 from collections import Counter
 
 import pyarrow as pa
@@ -374,3 +375,15 @@ def test_judgements_that_datasets_saved(tmp_path):
         assert list(judgements(file)) == [("q", "c", 1)]
     with pytest.raises(UserError, match="it has no split 'dev'; name one of its own: own, test"):
         qrels_files(tmp_path / "several", "dev", "task")
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar"])
+def test_an_archive_with_a_folder_of_beirs(animals, tmp_path, form):
+    (animals / "queries.jsonl").write_text(json.dumps({"_id": "t1", "text": "who hunts mice?"}))
+    (animals / "qrels").mkdir()
+    (animals / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nt1\towl\t1\n")
+    packed = shutil.make_archive(str(tmp_path / "packed"), form, animals.parent, animals.name)
+    found = corpus.load(CorpusConfig(packed))
+    assert found.passages.equals(corpus.load(CorpusConfig(str(animals))).passages)
+    read = labelled.read(QueriesConfig(packed), found, 1)
+    assert read.queries.to_pylist() == [{"_id": "t1", "text": "who hunts mice?", "corpus-id": "owl"}]

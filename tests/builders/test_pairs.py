@@ -117,7 +117,8 @@ def test_a_stub_with_the_text_of_an_exams_passage_is_no_answer(build_animals, wr
     check_exam(find(str(folder)))
 
 
-def test_a_corpus_without_titles(build_animals, write_corpus):
+def test_a_corpus_without_titles(build_animals, write_corpus, chat_server):
     corpus = write_corpus([(name, "", text) for name, text in ANIMALS.items()], "bare")
-    with pytest.raises(UserError, match=r"rows of titles: 12 of 12 dropped .*no-title; leave it out of queries\.pairs"):
+    with pytest.raises(UserError, match=r"pairs \['titles'\]: none of the 12 passages has a title; leave titles out"):
         build_animals("bare", f"corpus.source={corpus}", 'queries.pairs=["titles"]')
+    assert not chat_server.bodies
