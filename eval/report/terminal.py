@@ -60,7 +60,7 @@ def comparison_text(comparison: Comparison) -> str:
         blocks.append([*costs, "Calls, tokens, money and the build's seconds: for the negatives of a thousand rows."])
         blocks.append([*shared, f"tokens read of a row: {budgets}"])
     if drift is not None:
-        task = comparison.queries[0].name  # the recipe's first
+        task = next((each.name for each in comparison.queries), comparison.tables[0].task)  # the recipe's first
         blocks.append([f"{comparison.precision} beside fp32, the base on texts of {task}: {drift.line()}"])
     return "\n\n".join("\n".join(lines) for lines in blocks)
 

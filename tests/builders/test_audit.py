@@ -250,6 +250,9 @@ def test_data_sets_that_cannot_be_audited_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"empty or not there; build it first: python -m builders\.build RECIPE"):
         DataSet(tmp_path / "none")
     folder = a_dataset(tmp_path / "bare", {"d": "text"}, {"q": "text"}, [("q", "d")], {})
+    about = json.loads((folder / "manifest.json").read_text())
+    del about["configs"]["fates"]  # as another tool may have written it
+    (folder / "manifest.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="it has no configuration fates, which says what passages the negatives are"):
         DataSet(folder)
     folder = a_dataset(tmp_path / "empty", {"d": "text"}, {"q": "text"}, [("q", "d")], {"bm25": []})

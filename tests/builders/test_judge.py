@@ -175,7 +175,9 @@ def test_nothing_is_paid_for_twice_and_nothing_replaced(made, judge, chat_server
     assert judge(script) == first
     assert "is judged and nothing that shapes it has changed: nothing to do" in caplog.text
     assert len(chat_server.bodies) == calls
-    with pytest.raises(UserError, match="judged: it holds a data set with other judgements; name another with --out"):
+    with pytest.raises(
+        UserError, match="judged: it holds another data set, or other judgements; name another with --out"
+    ):
         judge(script, seed=7)
     other = judge(script, out=tmp_path / "other")
     assert {shown(body)[1] for body in chat_server.bodies[calls:]} == {roles(made)[3]}  # refusals are not stored
