@@ -60,7 +60,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     systems = [_pairs(_best(read_rankings(file))) for file in files]
     relevant = known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
     passages, said = corpus["_id"], dataset.table("judgements")
-    if said is not None:  # what a judge has said is no yardstick for another
+    if said is not None:  # one judge's verdicts do not measure another
         known = without(known, said.filter(pc.equal(said["of"], "pool")))
     positives = shuffled(known, "positives", seed).slice(0, sample)
     places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in ids(positives))

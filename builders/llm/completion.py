@@ -23,7 +23,7 @@ class _Message(Struct):
 class _Choice(Struct):
     message: _Message
     finish_reason: Any = None
-    error: None = None  # of a router's provider; such a choice is no completion
+    error: None = None  # of a router's provider; such a choice is not a completion
 
 
 class _Completion(Struct):

@@ -119,7 +119,7 @@ def pairs(source: Source, passages: pa.Table, seed: int) -> Queries:
 
 
 def titles(passage: Passage, _: int = 0) -> Iterator[Pair | str]:
-    """The title and the text under it, or why they are no pair.
+    """The title and the text under it, or the reason why they are not a pair.
 
     >>> list(titles({"_id": "a", "title": "How owls hunt", "text": "How owls hunt. By ear, in the dark of night."}))
     [('How owls hunt', 'By ear, in the dark of night.')]
@@ -132,7 +132,7 @@ def titles(passage: Passage, _: int = 0) -> Iterator[Pair | str]:
 
 
 def crops(passage: Passage, seed: int) -> Iterator[Pair | str]:
-    """Sentences in random order, each with the passage without it, or why they are no pair.
+    """Sentences in random order, each with the passage without it, or the reason why they are not a pair.
 
     >>> next(crops({"_id": "a", "title": "Owls", "text": "Owls hunt by ear. They fly at night over the fields."}, 1))
     ('Owls hunt by ear.', 'Owls They fly at night over the fields.')

@@ -49,7 +49,7 @@ def before_training(comparison: Comparison) -> list[str]:
     found = [f"Queries whose first hit is relevant before any training: {'; '.join(first)}."] if first else []
     if comparison.exam_as_negatives is not None:
         may = "may be negatives in training, as in production"
-        no = "are no negatives in training (exam.as_negatives = false)"
+        no = "are not negatives in training (exam.as_negatives = false)"
         found.append(f"Passages of the exam {may if comparison.exam_as_negatives else no}.")
     return found
 

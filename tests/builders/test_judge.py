@@ -153,7 +153,7 @@ def test_quotes_are_checked_and_failures_are_no_zeros(made, judge, capsys, chat_
     assert f"{len(failed)} failed\n" in output
     assert not [link for link in dataset_links(find(str(folder))) if link.status == "broken"]
     assert f"called 0 of 4 known positives not relevant, and {about['alarms']} of" in (folder / "README.md").read_text()
-    assert manifest(folder)["usage"]["exam-judge"]["calls"] < len(chat_server.bodies)  # a refusal is no call
+    assert manifest(folder)["usage"]["exam-judge"]["calls"] < len(chat_server.bodies)  # refusals do not count
     assert f"Bearer {KEY}" in chat_server.headers[0].values()
     assert not [path for path, content in local(folder.parent).items() if KEY.encode() in content]
 

@@ -222,7 +222,7 @@ class Capacity:
         now = self._server.in_flight
         refused = now > self.capacity and len(self.seen) < self.until
         self.seen.append((now, refused))
-        time.sleep(0.02)
+        time.sleep(0.05)  # long enough that a slow client keeps the server as busy as it may
         return (429, {}, "{}") if refused else "text"
 
 
@@ -234,7 +234,7 @@ def test_concurrency_falls_to_what_the_server_can_do_and_recovers(ask, chat_serv
     settled = Counter(now for now, _ in server.seen[refused[0] + 40 : refused[-1]])
     assert settled, "the server was never busy for long"
     assert max(settled) <= 10  # about half of the ceiling and less
-    assert max(now for now, _ in server.seen[refused[-1] :]) > 10  # and back up once there is room
+    assert max(now for now, _ in server.seen[refused[-1] :]) >= 12  # and back up once there is room
     assert len(refused) < len(server.seen) / 3
 
 

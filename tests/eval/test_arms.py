@@ -163,7 +163,7 @@ def test_a_generated_exam_and_peoples_queries_are_measured_and_printed_apart(com
     assert "mean over tasks" not in finished.stdout
     words = r"first hit is relevant before any training: animals-own \d+ % \(untouched base\), \d+ % \(BM25\)"
     said = re.search(rf"{words}; animals (\d+) % \(untouched base\), (\d+) % \(BM25\)\.", finished.stdout)
-    no = "Passages of the exam are no negatives in training (exam.as_negatives = false)."
+    no = "Passages of the exam are not negatives in training (exam.as_negatives = false)."
     assert no in finished.stdout
     card, page = (folder / "README.md").read_text(), (tmp_path / "out" / "report.html").read_text()
     assert all(said[0] in text and no in text for text in (card, page))
