@@ -143,11 +143,10 @@ def _check_exam(recipe: BuildRecipe) -> None:
     exam = recipe.exam
     if exam is None:
         return
-    if not exam.wanted and (exam.types or exam.llm is not None):
-        key = "types" if exam.types else "llm"
+    if not exam.wanted and exam.types:
         raise UserError(
-            f"recipe: exam.{key} is for queries that an LLM writes, and exam.source names people's own; say with "
-            f"exam.queries how many to write beside them, or leave exam.{key} out"
+            "recipe: exam.types is for queries that an LLM writes, and exam.source names people's own; say with "
+            "exam.queries how many to write beside them, or leave exam.types out"
         )
     if exam.sample and exam.source is None:
         raise UserError("recipe: exam.sample is for people's own queries: name their folder with exam.source")

@@ -107,6 +107,7 @@ def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_fi
         "prices": checked.prices,
         **({"leakage": leaked.summary()} if leaked else {}),
         **({"exam": msgspec.to_builtins(exam.record)} if exam else {}),
+        **({"judges": [msgspec.to_builtins(exam.judge[0])]} if exam and exam.judge else {}),
     }
     drops = [checked.corpus.drops, *unpaired, *asked.drops, *(found.drops for found in candidates.mined.values())]
     drops += [*([leaked.drops] if leaked else []), *([exam.kept_out] if exam else []), selection.drops]

@@ -30,7 +30,7 @@ def outside(plan: Plan, records: Mapping[Run, RunRecord | None], judged: Mapping
         if record is None:
             found[run.arm] = "its training is not known"
             continue
-        is_judged = bool(exam.judges) and judged.get(run.arm, 0.0) >= MOSTLY
+        is_judged = any(judge.of for judge in exam.judges) and judged.get(run.arm, 0.0) >= MOSTLY
         data = _trained_on(plan, run) if plan.trains(run) else _recorded(plan, record, exam)
         if (record.base.weights or record.base.revision) not in {base.weights, base.revision} and not is_judged:
             found[run.arm] = f"its base is {record.base.name}"

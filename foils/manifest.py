@@ -80,9 +80,10 @@ class Judge(Struct, frozen=True):
         pairs: that it judged, which had no judgement before; `failed` got no verdict and have none now.
         relevant: of these; `outside` are not of the exam's groups: training queries may have been written for them.
         false_quotes: pairs that count as not relevant because what the LLM quoted is not in the passage.
-        positives: known positives that it was asked about too; it called `missed` of them not relevant.
         random: passages at random that it was asked about too; it called `alarms` of them relevant.
-        of: SHA-256 of the manifest of the data set that was judged.
+        positives: known positives that it was asked about too; it called `missed` of them not relevant.
+        of: SHA-256 of the manifest of the data set that was judged; empty where the build itself had hits of people's
+            queries judged.
         inputs: SHA-256 of all that decides the judgements.
     """
 
@@ -92,15 +93,15 @@ class Judge(Struct, frozen=True):
     systems: int
     pairs: int
     relevant: int
-    outside: int
     false_quotes: int
     failed: int
-    positives: int
-    missed: int
     random: int
     alarms: int
-    of: str
-    inputs: str
+    outside: int = 0
+    positives: int = 0
+    missed: int = 0
+    of: str = ""
+    inputs: str = ""
 
 
 class CorpusInput(Struct, frozen=True):

@@ -25,6 +25,7 @@ from builders.passages import Passages
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.queries.labelled import Labelled
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash, shaping
+from builders.scores.llm_judge import QUOTING
 from builders.selection import Selection
 from foils.languages import english_name
 from foils.models import ModelReference, resolve_model
@@ -41,6 +42,7 @@ def configs_of(
 ) -> dict[str, pa.Table]:
     """All configurations with their rows; those without rows are left out when they are written."""
     asked = {} if exam is None else {"queries": exam.queries, **exam.qrels, "exam-groups": exam.members}
+    asked |= {"judgements": exam.judge[1]} if exam and exam.judge else {}
     answers = queries["corpus-id"]
     groups = answers if exam is None else exam.groups.name_of(Passages(corpus.passages).positions(answers))
     return {
@@ -86,6 +88,8 @@ def inputs_of(
     language, name = corpus.language, english_name(corpus.language)
     prompts = set(config.queries.weights()) if given is None else set()
     prompts |= set() if config.exam is None else set(config.exam.weights())
+    judges = own is not None and not own.judged  # people's queries, for which the exam's LLM finds the answers
+    prompts |= {QUOTING} if judges else set()
     for kind in WRITTEN.intersection(config.negatives.kinds):
         writer = config_of(config.negatives, kind)
         prompt_of(writer, language, kind)
@@ -96,7 +100,8 @@ def inputs_of(
     if lacking:
         short = ", ".join(lacking)
         logger.warning("%s: no edition in %s; the English one is used, and asks for %s answers", short, name, name)
-    if llm.is_embedded and asks_llm(config) and language != "en":
+    asks = asks_llm(config) or (judges and config.exam is not None and config.exam.llm is None)
+    if llm.is_embedded and asks and language != "en":
         logger.warning("the embedded LLM knows little but English, and the corpus is in %s; name another", name)
     for role, model in _pinned(config).items():
         warn_of_unread(role, model, Passages(corpus.passages), name)
@@ -106,7 +111,7 @@ def inputs_of(
         **({} if given is None else {"queries": given.about(config.queries)}),
         **({} if config.exam is None else {"exam": _exam_inputs(config.exam, corpus, own)}),
         **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
-        "llm": {key: getattr(llm, key) if asks_llm(config) else None for key in ("model", "revision")},
+        "llm": {key: getattr(llm, key) if asks else None for key in ("model", "revision")},
         "models": models_of(config),
         "prompts": {name: prompt_hash(name) for name in sorted(in_language(name, language) for name in prompts)},
         "language": language,

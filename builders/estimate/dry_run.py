@@ -19,6 +19,7 @@ from builders.estimate.sample import (
 )
 from builders.estimate.trial import ROUND_TRIP, paid_before
 from builders.exam import STAGE as EXAM
+from builders.exam.answered import DEPTH
 from builders.exam.setting import set_aside
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
@@ -69,7 +70,7 @@ def dry_run(
         )
     if sample_rows < FEWEST:
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
-    exam_queries, passages = set_aside(config.exam, corpus)
+    exam_queries, unjudged, passages = set_aside(config.exam, corpus)
     seeds = sample(passages, config.corpus.sample, config.seed)
     with llm_session(llm, store_file) as session:
         context = Context(corpus.passages, corpus.language, config.seed, session.run, store_file.with_name("cache"))
@@ -77,7 +78,7 @@ def dry_run(
         measured = Sample(config, session, sampled, seeds.num_rows)
         measured.run(context, retriever(context))
         paid = paid_before(session, config, seeds, context, retriever(context))
-    for line in (*report(config, measured, session.ledger, paid), *_shown(exam_queries)):
+    for line in (*report(config, measured, session.ledger, paid), *_shown(exam_queries, unjudged)):
         print(line)
     money = measured.budgeted()
     if llm.budget is not None and money.value - money.margin > llm.budget:
@@ -125,8 +126,11 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         yield "  (95 %); and queries asked for again because a passage outside the sample has the same one"
 
 
-def _shown(exam_queries: int) -> Iterator[str]:
-    """Which differences an exam of n queries can be expected to show; nothing without one."""
+def _shown(exam_queries: int, unjudged: int) -> Iterator[str]:
+    """Which differences an exam of n queries can be expected to show, and what is not estimated of it."""
+    if unjudged:
+        yield f"not in the estimate: the calls, about {unjudged * DEPTH:,} or twice as many, that judge the hits of"
+        yield f"  {unjudged:,} queries of exam.source, which has no judgements"
     if exam_queries:
         few, many, more = (found(exam_queries, 1), found(exam_queries, 3), found(4 * exam_queries, 3))
         yield f"exam of {exam_queries:,} queries: with three seeds it can be expected to show a difference of"

@@ -21,12 +21,14 @@ class ExamConfig(Struct, frozen=True, forbid_unknown_fields=True):
             stand beside the LLM's and are measured apart. More of them show smaller differences between models.
         types: prompts of `builders/prompts/` with weights, for queries such as your users ask; none of `[queries]`.
         seed: draws the exam's groups; another one draws another exam from the same corpus.
-        source: people's own queries with their judgements, in BEIR's layout.
+        source: people's own queries in BEIR's layout. Where it has no judgements, the LLM judges the ten best hits of
+            BM25, and of the build's embedding model, and must quote the words that answer the query.
         split: which judgements of `source` are read.
         sample: how many queries of `source` are used; 0 = all.
         as_negatives: whether passages of the exam may be negatives of training queries, as they would be in a corpus
             that nobody had set an exam on.
-        llm: another LLM than the one that writes the training queries, so that the exam does not share its habits.
+        llm: another LLM than the one that writes the training queries, so that the exam does not share its habits; it
+            judges too.
     """
 
     queries: Annotated[int, Meta(ge=1)] | None = None

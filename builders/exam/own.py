@@ -1,4 +1,4 @@
-"""People's own queries and judgements, in place of an exam that an LLM writes or beside it."""
+"""People's own queries, in place of an exam that an LLM writes or beside it."""
 
 from pathlib import Path
 
@@ -16,14 +16,16 @@ def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
     """Reads the queries that `exam.source` names; None where it names none.
 
     Raises:
-        UserError: as `labelled.read`; also if there are no judgements.
+        UserError: as `labelled.read`, or `exam.llm` would have nothing to do.
     """
     if config.source is None:
         return None
-    folder = unpacked(Path(config.source), "exam.source")
-    if folder.is_dir() and not splits(folder):
+    asked = QueriesConfig(config.source, config.split, config.sample)
+    if not splits(unpacked(Path(config.source), "exam.source")):
+        return labelled.unjudged(asked, config.seed, STAGE)
+    if config.llm is not None and not config.wanted:
         raise UserError(
-            f"exam.source {config.source}: it has no judgements (qrels/{config.split}.tsv), which say what answers a "
-            "query; add them, or leave exam.source out, and an LLM writes the exam"
+            f"exam.llm is for queries that an LLM writes or judges, and exam.source {config.source} has judgements; "
+            "say with exam.queries how many to write beside them, or leave exam.llm out"
         )
-    return labelled.read(QueriesConfig(config.source, config.split, config.sample), corpus, config.seed, STAGE)
+    return labelled.read(asked, corpus, config.seed, STAGE)

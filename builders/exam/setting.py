@@ -20,6 +20,7 @@ from builders import schema
 from builders.context import Context
 from builders.corpus import Corpus, drops_table
 from builders.exam import STAGE
+from builders.exam.answered import answered
 from builders.exam.config import ExamConfig
 from builders.exam.groups import Groups, grouped
 from builders.exam.own import own_queries
@@ -42,6 +43,7 @@ from builders.selection.stored import own_positives
 from foils.errors import UserError
 from foils.languages import length
 from foils.manifest import Exam as ExamRecord
+from foils.manifest import Judge
 from foils.texts import overlap
 from foils.words import shortened
 
@@ -63,6 +65,7 @@ class Exam(NamedTuple):
         members: `schema.EXAM_GROUPS`.
         drops: `schema.DROPS`.
         record: the manifest's.
+        judge: who judged people's queries, where they came without judgements, with all verdicts.
         ledger: what the exam's own LLM was asked; None where the recipe's wrote it.
     """
 
@@ -72,6 +75,7 @@ class Exam(NamedTuple):
     members: pa.Table
     drops: pa.Table
     record: ExamRecord
+    judge: tuple[Judge, pa.Table] | None = None
     ledger: Ledger | None = None
 
     def training(self, passages: pa.Table) -> pa.Table:
@@ -100,20 +104,24 @@ class Exam(NamedTuple):
         return drops_table(STAGE, [(each, "passage-in-exam", "exam.as_negatives is false") for each in ids])
 
 
-def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, pa.Table]:
-    """How many queries an exam has, and the passages that it leaves for training, as far as is known without its LLM.
+def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, int, pa.Table]:
+    """How an exam cuts a corpus, as far as is known without its LLM.
+
+    Returns:
+        The exam's queries, how many of them the LLM has yet to judge, and the passages that are left for training.
 
     Raises:
         UserError: as `own_queries`.
     """
     if about is None:
-        return 0, corpus.passages
+        return 0, 0, corpus.passages
     passages, own = Passages(corpus.passages), own_queries(about, corpus)
     groups, judged = grouped(passages, corpus.documents), passages.positions(own.qrels["corpus-id"] if own else [])
     held = int(np.isin(groups.of, groups.of[judged]).sum())
     asked = in_turn(passages, groups, judged, about.seed, about.wanted, held)[: about.wanted]
     is_free = np.isin(groups.of, groups.of[np.append(asked, judged)], invert=True)
-    return about.wanted or (own.queries.num_rows if own else 0), corpus.passages.filter(pa.array(is_free))
+    given = own.queries.num_rows if own else 0
+    return about.wanted or given, 0 if own and own.judged else given, corpus.passages.filter(pa.array(is_free))
 
 
 def set_exam(
@@ -132,16 +140,19 @@ def set_exam(
     Raises:
         UserError: the corpus is too small, or no query is usable.
     """
-    about = config.exam or ExamConfig()
+    about, judge = config.exam or ExamConfig(), None
     groups, taken, held = grouped(context.corpus, corpus.documents), context.corpus.positions(list(barred)), 0
     side, sides = partial(_side, config, groups, context), list[Exam]()
+    if own is not None and not own.judged:
+        by = identified(about.llm or config.llm)
+        own, *judge = answered(own, by, config.negatives.llm_judge, _dense(config), context)
     if own is not None:
         funnel.step("exam queries judged", own.judged)
         funnel.step("exam queries with a positive in the corpus", own.with_positive, own.drops, own.judged)
         funnel.step("exam queries of people" if about.wanted else "exam queries", own.queries.num_rows)
         author: dict[str, Any] = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
         sides = [side(Queries(own.queries, own.drops), own.qrels, author)]
-        taken, held = np.append(taken, context.corpus.positions(own.qrels["corpus-id"])), sides[0].members.num_rows
+        taken, held = np.append(taken, _answers(own.qrels, context)), sides[0].members.num_rows
         if held > MOST * len(groups.of):
             raise UserError(
                 f"exam.source {about.source}: its judged passages belong to groups of {held} passages, and at most "
@@ -154,7 +165,12 @@ def set_exam(
     exam = sides[0] if len(sides) == 1 else _beside(*sides)
     kept_out = drops_table(STAGE, [(each, "exam-group", "") for each in exam.members["corpus-id"].to_pylist()])
     funnel.step("passages left for training", len(groups.of) - len(kept_out), kept_out, len(groups.of))
-    return exam
+    return exam if judge is None else exam._replace(judge=tuple(judge))
+
+
+def _answers(qrels: pa.Table, context: Context) -> Positions:
+    """The passages that are judged relevant."""
+    return context.corpus.positions(qrels.filter(pc.greater(qrels["score"], 0))["corpus-id"])
 
 
 def _side(
@@ -162,7 +178,7 @@ def _side(
 ) -> Exam:
     """An exam of an LLM's queries or of people's, with the groups of the passages that answer them."""
     about, (queries, drops) = config.exam or ExamConfig(), asked
-    taken = np.unique(groups.of[context.corpus.positions(qrels["corpus-id"])])
+    taken = np.unique(groups.of[_answers(qrels, context)])
     members = np.flatnonzero(np.isin(groups.of, taken))
     record = ExamRecord(
         queries=queries.num_rows,
@@ -223,14 +239,18 @@ def _written(
     return found
 
 
+def _dense(config: BuildRecipe) -> DenseConfig:
+    """The embedding model that the build uses anyway; without a model where it uses none."""
+    of_round_trip = config.queries.round_trip_model if config.queries.round_trip_k else None
+    return config.negatives.dense if config.uses("dense") else DenseConfig(of_round_trip)
+
+
 def _hardness(config: BuildRecipe, queries: pa.Table, qrels: pa.Table, context: Context) -> dict[str, Any]:
     """How much queries share with their passages, and how often BM25 and the build's embedding model find them."""
     texts, ids = queries["text"].to_pylist(), queries["_id"].to_pylist()
     passages = context.corpus.texts(context.corpus.positions(queries["corpus-id"])).to_pylist()
     shares = [overlap(query, passage, context.language) for query, passage in zip(texts, passages, strict=True)]
-    relevant = set(zip(qrels["query-id"].to_pylist(), qrels["corpus-id"].to_pylist(), strict=True))
-    of_round_trip = config.queries.round_trip_model if config.queries.round_trip_k else None
-    dense = config.negatives.dense if config.uses("dense") else DenseConfig(of_round_trip)
+    relevant, dense = {tuple(row.values())[:2] for row in qrels.to_pylist() if row["score"] > 0}, _dense(config)
     nearest = None if dense.model is None else search(queries, context, dense, 1).positions
 
     def first(found: Iterable[str]) -> float:

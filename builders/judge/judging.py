@@ -51,15 +51,14 @@ class Grader(NamedTuple):
 
 def by_llm(dataset: DataSet, model: LlmConfig, how: llm_judge.LlmJudgeConfig, converse: Converse, seed: int) -> Grader:
     """The LLM as a judge; `how` is the recipe's for other judgements, which take fewer tokens."""
-    room = max(how.max_tokens, llm_judge.QUOTE_TOKENS)
-    config = msgspec.structs.replace(how, prompt=llm_judge.QUOTING, max_tokens=room)
+    config = llm_judge.quoting(how)
 
     def says(asked: Asked) -> tuple[Said, str]:
         pairs, queries, passages = _texts(dataset, asked)
         context = Context(passages.table, dataset.language, seed, converse)
         verdicts, quotes = llm_judge.judge(locate(pairs, queries, passages), context, config, quotes=True)
         said = dict(zip(ids(pairs), zip(verdicts.tolist(), quotes, strict=True), strict=True))
-        return said, f"it answers yes to the prompt {config.prompt}, and its quote is in the passage"
+        return said, llm_judge.rule_of(config)
 
     shaping = msgspec.to_builtins([model.shaping(), config, prompt_hash(config.prompt), seed])
     return Grader("llm", "@".join(filter(None, (model.model, model.revision))), shaping, says)

@@ -38,7 +38,7 @@ class Labelled(NamedTuple):
             ties broken by id.
         qrels: `schema.QRELS`: all positives of these queries, or the rows' own alone where the others are held out.
         drops: `schema.DROPS`: queries that have no positive, and judgements of the others that make no known positive.
-        judged: how many queries the split judges.
+        judged: how many queries the split judges; 0 where there are no judgements at all.
         with_positive: how many of them have a positive, before `queries.sample`.
         files: file -> SHA-256 (hex) of what was read.
     """
@@ -110,6 +110,30 @@ def read(config: QueriesConfig, corpus: Corpus, seed: int, stage: str = STAGE) -
         len(rows),
         {file.relative_to(folder).as_posix(): sha256_file(file) for file in [*asked_in, *judged_in]},
     )
+
+
+def unjudged(config: QueriesConfig, seed: int, stage: str) -> Labelled:
+    """Reads queries without judgements, each text once; `corpus-id` is null.
+
+    Raises:
+        UserError: the folder or a file of it is missing or malformed, or no query has a text.
+    """
+    folder = unpacked(Path(config.source or ""), stage)
+    files, rows, drops, taken = part(folder, "queries", stage), [], list[Drop](), dict[str, str]()
+    for row in records(files, stage):
+        text = (row.text or "").strip()
+        if same := normalised(text):
+            first = taken.setdefault(same, row.id)
+            if first == row.id:
+                rows.append((row.id, text, None))
+            else:
+                drops.append((row.id, "duplicate", SAME_TEXT + first))
+        else:
+            drops.append((row.id, "empty", ""))
+    if not rows:
+        raise UserError(f"{stage} {config.source}: no query in {files[0].name} has a text; wanted _id and text")
+    chosen, hashes = sample(_table(rows, TABLE), config.sample, seed), {each.name: sha256_file(each) for each in files}
+    return Labelled(chosen, schema.QRELS.empty_table(), drops_table(stage, drops), 0, 0, hashes)
 
 
 def _table(rows: Sequence[tuple[object, ...]], form: pa.Schema) -> pa.Table:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from builders import schema
 from builders.answers import SHORTENED, bare_of, objects_in, plain, problem_of, texts_of
@@ -56,6 +57,16 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Meta(ge=1)] = 16
     passage_chars: Annotated[int, Meta(ge=1)] = 2000
+
+
+def quoting(config: LlmJudgeConfig) -> LlmJudgeConfig:
+    """The same for a prompt that asks for a quote, which takes more tokens."""
+    return replace(config, prompt=QUOTING, max_tokens=max(config.max_tokens, QUOTE_TOKENS))
+
+
+def rule_of(config: LlmJudgeConfig) -> str:
+    """When a judge that quotes calls a passage relevant, in words."""
+    return f"it answers yes to the prompt {config.prompt}, and its quote is in the passage"
 
 
 class How(NamedTuple):

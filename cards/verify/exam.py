@@ -64,7 +64,9 @@ def _check_judgements(artefact: Artefact, names: Sequence[str], members: set[str
     found = [row for row in said if row["of"] == "pool" and row["score"] is not None]
     stated = {tuple(row.values()) for name in names for row in artefact.rows(name).to_pylist()}
     graded = {(row["query-id"], row["corpus-id"], row["score"]) for row in found}
-    _none(sorted(passage for _, passage, _ in graded - stated), "a verdict on {} is not in default")
+    asked = set(artefact.rows("queries")["_id"].to_pylist())  # people's queries without an answer are not among them
+    lacking = sorted(passage for query, passage, _ in graded - stated if query in asked)
+    _none(lacking, "a verdict on {} is not in default")
     strays = sorted(passage for _, passage, _ in stated - graded if passage not in members)
     _none(strays, "a judgement is of {}, which is not among the exam's groups and was not judged")
     counts = (len(graded), sum(score for *_, score in graded))

@@ -322,7 +322,6 @@ def test_peoples_own_queries(make, tmp_path, caplog):
     ("qrels", "words"),
     [
         (["t1\tnowhere\t1"], "exam .*: no judgement above 0"),
-        (None, r"it has no judgements \(qrels/test.tsv\), which say what answers a query"),
         (
             [f"t1\t{name}\t1" for name in ("owl", "bee", "eel", "ant", "bat", "cow", "fox")],
             "groups of 7 passages, and at",
@@ -330,11 +329,89 @@ def test_peoples_own_queries(make, tmp_path, caplog):
     ],
 )
 def test_peoples_own_queries_that_make_no_exam(make, animals, qrels, words):
-    source = people(animals, qrels or [])
-    if qrels is None:
-        (animals / "qrels" / "test.tsv").unlink()
+    source = people(animals, qrels)
     with pytest.raises(UserError, match=words):
         make(f'[exam]\nsource = "{source}"\n')
+
+
+def without_judgements(folder):
+    people(folder, [])
+    (folder / "qrels" / "test.tsv").unlink()
+    return f'[exam]\nsource = "{folder}"\n'
+
+
+def judging(says):
+    """Judges by `says`, of query and passage; writes queries and negatives as always."""
+
+    def script(body, number):
+        text = last_user_message(body)
+        if "\nPassage: " not in text:
+            return about_animals(body, number)
+        return says(*text.removeprefix("Query: ").split("\nPassage: "))
+
+    return script
+
+
+def knows(query, passage):
+    animal, (*_, last) = passage[:3].lower(), query.split()
+    if (last, animal) in {("darkness", "owl"), ("home", "bee")}:
+        return f'yes: "{" ".join(passage.split()[:6])}"'
+    return 'yes: "words of the moon alone"' if animal == "eel" else "no"
+
+
+@pytest.mark.parametrize("beside", ["", "queries = 3\n"])
+def test_an_llm_judges_peoples_queries_that_have_no_judgements(make, tmp_path, beside, chat_server):
+    model = tiny.retriever("mean", tmp_path / "tiny", length=32)
+    extra, script = without_judgements(tmp_path / "asked") + beside, judging(knows)
+    folder = make(extra, f"queries.round_trip_model={model}", "queries.round_trip_k=11", script=script)
+    about, config = manifest(folder), "default/own" if beside else "default"
+    own, (judge,) = about["exam"]["own"] if beside else about["exam"], about["judges"]
+    assert (own["queries"], own["source"], own["passages"], own["drops"]) == (2, "asked", 2, {"no-answer-found": 1})
+    assert (judge["model"], judge["systems"], judge["relevant"], judge["failed"]) == ("scripted", 2, 2, 0)
+    assert judge["false_quotes"] > 0 == judge["alarms"]
+    said = rows(folder, "judgements")
+    assert judge["pairs"] == sum(row["of"] == "pool" for row in said)
+    split = pq.read_table(next((folder / "default").glob("own-*" if beside else "test-*"))).to_pylist()
+    assert {(row["query-id"], row["corpus-id"]) for row in split if row["score"]} == {("t1", "owl"), ("t2", "bee")}
+    assert sum(not row["score"] for row in split) > 9  # of no use as misses of a system: they are judged
+    kept = {row["corpus-id"] for row in rows(folder, "exam-groups")}
+    assert len(kept) == (5 if beside else 2)  # what is judged as not relevant is left for training
+    assert not kept & {row["corpus-id"] for row in rows(folder, "train-qrels")}
+    assert {*load_task(f"{folder}#own" if beside else str(folder)).queries()} == {"t1", "t2"}
+    card = (folder / "README.md").read_text()
+    assert "queries of people, with the hits that an LLM judged (below), from `asked`" in card
+    assert "of the ten best hits of 2 systems: 2 are relevant" in card
+    assert f"It called 0 of {judge['random']} passages at random relevant" in card
+    assert about["configs"][config]["rows"] == len(split)
+    assert "broken" not in {link.status for link in dataset_links(find(str(folder)))}
+    asked = len(chat_server.bodies)
+    make(extra, f"queries.round_trip_model={model}", "queries.round_trip_k=11", name="again", script=script)
+    assert len(chat_server.bodies) == asked  # all answers were stored
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (lambda _, passage: f'yes: "{" ".join(passage.split()[:6])}"', "so it judges no better than chance; name ano"),
+        (lambda *_: "no", r"calls 0 of \d+ hits relevant and 0 of 3 passages at random"),
+    ],
+)
+def test_a_judge_of_peoples_queries_that_says_always_the_same(make, tmp_path, says, words):
+    with pytest.raises(UserError, match=words):
+        make(without_judgements(tmp_path / "asked"), script=judging(says))
+
+
+def test_queries_without_a_text(make, tmp_path):
+    extra = without_judgements(tmp_path / "asked")
+    (tmp_path / "asked" / "queries.jsonl").write_text('{"_id": "a", "text": " "}\n')
+    with pytest.raises(UserError, match=r"no query in queries.jsonl has a text; wanted _id and text"):
+        make(extra)
+
+
+def test_an_llm_that_has_nothing_to_judge(make, animals):
+    source = people(animals, ["t1\towl\t1"])
+    with pytest.raises(UserError, match=r"exam.llm is for queries that an LLM writes or judges, and exam.source .*"):
+        make(f'[exam]\nsource = "{source}"\n[exam.llm]\nmodel = "scripted"\nbase_url = "http://127.0.0.1:1/v1"\n')
 
 
 @pytest.mark.parametrize(
