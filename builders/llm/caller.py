@@ -77,7 +77,7 @@ class Caller:
         self.is_stopping = False
         self._rows: dict[asyncio.Task[Any] | None, int] = {}  # those that wait for an answer, and what they are at
         self._shared: dict[str, asyncio.Future[ChatAnswer]] = {}  # answers that are on their way, by key
-        self._unwritten: list[tuple[Call, Stored, asyncio.Future[None]]] = []
+        self._unwritten: list[tuple[Call, Stored, asyncio.Future[Stored]]] = []
         self._client: PostingClient | None = None
         self._connecting, self._released = asyncio.Lock(), asyncio.Event()
         self._failed = self._failed_in_a_row = 0  # rows, without those that failed in an earlier run too
@@ -145,16 +145,15 @@ class Caller:
         try:
             stored = await self._answered(call, row)
             self._rows[row] = STORING
-            await self._kept(call, stored)
-            return self._counted(call, stored, new=True)
+            return self._counted(call, await self._kept(call, stored), new=True)
         except CallError as failure:  # of the endpoint, which the limiter has given up
             raise self._error(failure.words) from None
         finally:
             self._ledger.release(bound)
             self._released.set()
 
-    async def _kept(self, call: Call, stored: Stored) -> None:
-        """Returns once an answer is in the store: a transaction for each would cost more than a call.
+    async def _kept(self, call: Call, stored: Stored) -> Stored:
+        """Returns what the store has once an answer is in it: a transaction for each would cost more than a call.
 
         Raises:
             UserError: the batch could not be written, and says how many answers are lost.
@@ -163,19 +162,19 @@ class Caller:
         if not self._unwritten:
             loop.call_later(WRITE_EVERY_S, self._write)
         self._unwritten.append((call, stored, loop.create_future()))
-        await self._unwritten[-1][-1]
+        return await self._unwritten[-1][-1]
 
     def _write(self) -> None:
         """Writes what there is, on the event loop's own thread: handing it over would take longer."""
         answers, self._unwritten = self._unwritten, []
-        problem = None
+        kept, problem = [stored for _, stored, _ in answers], None
         try:
-            self._store.put_many([(call.key, call.request, stored) for call, stored, _ in answers])
+            kept = self._store.put_many([(call.key, call.request, stored) for call, stored, _ in answers])
         except UserError as error:
             problem = UserError(f"{error} ({len(answers)} answers that had come are lost)")
-        for _, _, written in answers:
+        for (_, _, written), stored in zip(answers, kept, strict=True):
             if not written.done():  # its row may have been cancelled
-                written.set_exception(problem) if problem else written.set_result(None)
+                written.set_exception(problem) if problem else written.set_result(stored)
 
     def _counted(self, call: Call, stored: Stored, *, new: bool) -> ChatAnswer:
         """An answer, which is in the ledger now."""

@@ -116,23 +116,28 @@ class CallStore:
         with self._explained():
             for (answer,) in self._db.execute("SELECT answer FROM calls WHERE key = ?", (key,)):
                 return answer_in(answer)
-        if key in self._given:
-            self.put_many([(key, request, self._given[key])])
-        return self._given.get(key)
+        return self.put_many([(key, request, self._given[key])])[0] if key in self._given else None
 
-    def put_many(self, rows: Sequence[tuple[str, str, Stored]]) -> None:
+    def put_many(self, rows: Sequence[tuple[str, str, Stored]]) -> list[Stored]:
         """Keeps several answers in one transaction, all or none; the first one stored under a key stays.
 
         Args:
             rows: the key and the request as `keyed` returns them, and the answer.
 
+        Returns:
+            What is stored under each key: another process may have been first with another answer.
+
         Raises:
             UserError: the disk is full, or the place cannot be written to.
         """
         insert = "INSERT OR IGNORE INTO calls (key, request, answer) VALUES (?, ?, ?)"
-        if rows:
-            with self._explained(), self._db:
-                self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
+        if not rows:
+            return []
+        with self._explained(), self._db:
+            added = self._db.executemany(insert, [(key, request, _json(answer)) for key, request, answer in rows])
+        if added.rowcount == len(rows):
+            return [answer for *_, answer in rows]
+        return [self.found(key, request) or answer for key, request, answer in rows]
 
     def note_failure(self, key: str, problem: str) -> None:
         """Keeps the problem of a failed try, without secrets.

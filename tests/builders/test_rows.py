@@ -103,6 +103,23 @@ def test_what_is_stored_is_not_asked_again_and_tells_the_same(run, chat_server):
     assert run.ledger.new_calls == 0
 
 
+def test_what_another_build_stored_first_is_used(run, chat_server, tmp_path):
+    """Two builds share a store and ask the same: the data sets of both come from the answer that is kept."""
+    config, answer = LlmConfig(model="scripted"), {"text": "good of another", "finish_reason": "stop", "seconds": 0.1}
+    answer |= {"prompt_tokens": 7, "completion_tokens": 3}
+
+    def script(body, _):
+        if last_user_message(body).startswith("row 3 "):
+            with CallStore(tmp_path / "calls.sqlite") as store:
+                store.put_many([(*keyed(body_of(Row(3).request(0), config)), answer)])
+        return "good"
+
+    chat_server.script = script
+    texts = [row.text for row in run(6)]
+    assert texts == ["good", "good", "good", "good of another", "good", "good"]
+    assert len(chat_server.bodies) == 6
+
+
 def test_a_request_that_hangs_stalls_no_other_row(run, chat_server, tmp_path):
     rows = [Row(number) for number in range(3000)]
     config, answer = LlmConfig(model="scripted"), {"text": "good", "finish_reason": "stop", "seconds": 0.1}
