@@ -36,6 +36,10 @@ SMALLEST, SEED_SHARE, STUDY = 0.013, 0.15, (300, 3)
 .005 to .032), the share of seeds in its variance, and its queries and seeds."""
 
 
+LARGER = 4
+"""How many times larger the exam is that a dry run compares with the recipe's."""
+
+
 def dry_run(
     config: BuildRecipe,
     corpus: Corpus,
@@ -78,8 +82,8 @@ def dry_run(
         measured = Sample(config, session, sampled, seeds.num_rows)
         measured.run(context, retriever(context))
         paid = paid_before(session, config, seeds, context, retriever(context))
-    for line in (*report(config, measured, session.ledger, paid), *_shown(exam_queries, unjudged)):
-        print(line)
+    shown = _shown(exam_queries, unjudged, _more(config, measured))
+    print("\n".join([*report(config, measured, session.ledger, paid), *shown]))
     money = measured.budgeted()
     if llm.budget is not None and money.value - money.margin > llm.budget:
         raise UserError(
@@ -126,15 +130,26 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
         yield "  (95 %); and queries asked for again because a passage outside the sample has the same one"
 
 
-def _shown(exam_queries: int, unjudged: int) -> Iterator[str]:
+def _more(config: BuildRecipe, measured: Sample) -> str:
+    """What an exam of `LARGER` times as many queries costs more; empty where no LLM writes it."""
+    if EXAM not in measured.figures:
+        return ""
+    calls, wall, money = ((LARGER - 1) * measured.total(figure, EXAM).value for figure in (CALLS, WALL, MONEY))
+    prices = ((config.exam and config.exam.llm) or config.llm).prices
+    price = f", {in_words(Estimate(money, 0), 2)} {prices.currency}" if prices.known else ""
+    return f" (about {calls:,.0f} more calls, {duration(wall)}{price})"
+
+
+def _shown(exam_queries: int, unjudged: int, more: str) -> Iterator[str]:
     """Which differences an exam of n queries can be expected to show, and what is not estimated of it."""
     if unjudged:
         yield f"not in the estimate: the calls, about {unjudged * DEPTH:,} or twice as many, that judge the hits of"
         yield f"  {unjudged:,} queries of exam.source, which has no judgements"
     if exam_queries:
-        few, many, more = (found(exam_queries, 1), found(exam_queries, 3), found(4 * exam_queries, 3))
+        larger = LARGER * exam_queries
+        few, many, most = found(exam_queries, 1), found(exam_queries, 3), found(larger, 3)
         yield f"exam of {exam_queries:,} queries: with three seeds it can be expected to show a difference of"
-        yield f"  {many:.3f} nDCG@10, with one of {few:.3f}; {4 * exam_queries:,} queries with three seeds: {more:.3f}"
+        yield f"  {many:.3f} nDCG@10, with one of {few:.3f}; {larger:,} queries with three seeds: {most:.3f}{more}"
 
 
 def found(queries: int, seeds: int) -> float:

@@ -6,6 +6,7 @@ one passage costs, its queries and their negatives, is one row; a total is the m
 
 import math
 from collections import Counter
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 from scipy.stats import t
 
 from builders.context import Context
-from builders.estimate.trial import ROUND_TRIP, Tried, try_stages, written_kinds
+from builders.estimate.trial import ROUND_TRIP, Tried, try_exam, try_stages, written_kinds
 from builders.exam import STAGE as EXAM
 from builders.funnel import ANOTHER_LLM, Funnel
 from builders.llm.client import Llm
@@ -51,8 +52,8 @@ class Sample:
     Attributes:
         size: the number of sampled passages.
         population: as given.
-        figures: stage -> `(size + 1, 7)`; the last row is what is paid once, such as the priming question. Those of the
-            exam are what as many training queries cost.
+        figures: stage -> `(size + 1, 7)`; the last row is what is paid once, such as the priming question. Those of an
+            exam by an LLM of its own are what as many training queries cost.
         outcomes: of each stage, in order, with the reasons for what was rejected.
     """
 
@@ -61,6 +62,10 @@ class Sample:
         self.figures = {stage: np.zeros((self.size + 1, len(FIGURES))) for stage in (STAGE, *written_kinds(config))}
         self.outcomes: list[tuple[Tried, Counter[str]]] = []
         self._config, self._llm, self._passages = config, llm, passages
+        wanted = config.exam.wanted if config.exam else 0
+        self._exam_wanted, self._tries_exam = wanted, wanted > 0 and config.exam is not None and config.exam.llm is None
+        if self._tries_exam:
+            self.figures[EXAM] = np.zeros((self.size + 1, len(FIGURES)))
         self._row = {passage_id: row for row, passage_id in enumerate(passages["_id"].to_pylist())}
         llm.watch = self._saw
 
@@ -78,26 +83,31 @@ class Sample:
         funnel = Funnel()
         accepted = np.zeros(self.size)  # queries of each passage
         self.figures[STAGE][:-1, ROWS] = self._config.queries.per_passage
-        for tried in try_stages(self._config, self._passages, context, retrieve):
+        of_exam = try_exam(self._config, self._passages, context) if self._tries_exam else ()
+        for tried in chain(try_stages(self._config, self._passages, context, retrieve), of_exam):
             reasons = Counter(tried.drops["reason"].to_pylist())
             left = tried.found.num_rows
             funnel.step(tried.stage, left, tried.drops, left + tried.drops.num_rows, ANOTHER_LLM)
             if tried.stage == ROUND_TRIP:
                 rows = [self._row[passage_id] for passage_id in tried.found["corpus-id"].to_pylist()]
                 accepted += np.bincount(rows, minlength=self.size)
-            else:
+            elif tried.stage != EXAM:
                 reasons = self._llm.rejections[tried.stage].reasons + Counter(duplicate=reasons["duplicate"])
-            if tried.stage in self.figures and tried.stage != STAGE:
+            if tried.stage in self.figures and tried.stage not in {STAGE, EXAM}:
                 writer = config_of(self._config.negatives, tried.stage)
                 self.figures[tried.stage][:-1, ROWS] = -(-writer.count // writer.per_call) * accepted
             self.outcomes.append((tried, reasons))
-        exam, tried = self._config.exam, self.outcomes[0][0]
-        if exam is not None and exam.wanted:
-            usable = tried.found.num_rows / tried.asked * self.total(ROWS, STAGE).value
-            self.figures[EXAM] = exam.wanted / usable * self.figures[STAGE]
+        exam = self._config.exam
+        if self._exam_wanted:
+            like = EXAM if self._tries_exam else STAGE
+            tried = next(each for each, _ in self.outcomes if each.stage == like)
+            self.figures[like][:-1, ROWS] = tried.asked / self.size
+            usable = tried.found.num_rows / tried.asked * self.total(ROWS, like).value
+            self.figures[EXAM] = self._exam_wanted / usable * self.figures[like]
         for stage, figures in self.figures.items():
             prices = ((exam and stage == EXAM and exam.llm) or self._config.llm).prices
-            figures[:, WALL] = figures[:, SECONDS] / self.concurrency(STAGE if stage == EXAM else stage)
+            asked_like = STAGE if stage == EXAM and not self._tries_exam else stage
+            figures[:, WALL] = figures[:, SECONDS] / self.concurrency(asked_like)
             tokens = figures[:, TOKENS_IN] * prices.input + figures[:, TOKENS_OUT] * prices.output
             figures[:, MONEY] = tokens / MILLION + figures[:, WALL] * prices.hour / HOUR_S
 

@@ -20,6 +20,7 @@ from tests.fixtures import commands
 from tests.fixtures.tasks import task_folder
 
 PRICES = ("llm.prices.input=0.5", "llm.prices.output=1.5")
+QUESTIONS = 'exam={queries = 40, types = {"exam-question-v1" = 1}}'
 
 
 def chance(*parts):
@@ -27,12 +28,15 @@ def chance(*parts):
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4], "big") / 2**32
 
 
-def moody(body, _, rejected=0.2, lost=0.15):
+def moody(body, _, rejected=0.2, lost=0.15, copies=0.0):
     """Answers of many lengths; some are too short, some queries fit any passage. The request alone decides which."""
     text, seed = last_user_message(body), body["seed"]
     passage = re.match(r"Passage: (Thing\w+)\. ", text)
     more = "much " * int(40 * chance(seed, "length") ** 2)
-    if chance(seed, "mood") < rejected:
+    if text.startswith("Document: "):  # an exam's prompt
+        name = text.split()[1].rstrip(".")
+        answer = f"this is entry {name}" if chance(name) < copies else f"where does {name} belong"
+    elif chance(seed, "mood") < rejected:
         answer = "bad"
     elif passage is None:
         matters = " ".join(f"matter{chance(seed, part):.6f}" for part in range(12))  # no two answers are copies
@@ -167,18 +171,23 @@ def own_exam(tmp_path):
 
 def test_an_exam_is_paid_for_and_says_what_it_can_show(recipe, dry_run, chat_server):
     chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
-    plain, printed = (dry_run(recipe("corpus.sample=0", *PRICES, *more)) for more in ((), ("exam.queries=40",)))
+    plain, printed = (dry_run(recipe("corpus.sample=0", *PRICES, *more)) for more in ((), (QUESTIONS,)))
     assert "measured on 24 of 160 seed passages" in plain
     assert int(re.search(r"measured on 24 of (\d+) seed passages", printed)[1]) <= 120
     assert row_of(printed, "exam")["calls"] == (40, 40, 40)
     of = {stage: row_of(printed, stage)["money (USD)"][0] for stage in ("queries", "exam", "total")}
-    assert of["exam"] == pytest.approx(of["queries"] * 40 / row_of(printed, "queries")["calls"][0], rel=0.02)
-    assert of["total"] > of["queries"] + of["exam"]
+    assert of["total"] > of["queries"] + of["exam"] > of["queries"]
     assert "exam of 40 queries: with three seeds it can be expected to show a difference of\n" in printed
-    assert "  0.033 nDCG@10, with one of 0.034; 160 queries with three seeds: 0.017\n" in printed
+    assert "  0.033 nDCG@10, with one of 0.034; 160 queries with three seeds: 0.017 (about 120 more calls" in printed
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0, copies=0.5)  # their queries are left out
+    printed = dry_run(recipe("corpus.sample=0", *PRICES, QUESTIONS, "exam.seed=43"))
+    asked, (calls, *_) = re.search(r"  exam: (\d+) of 24 ", printed), row_of(printed, "exam")["calls"]
+    assert 4 < int(asked[1]) < 20
+    assert calls == pytest.approx(40 * 24 / int(asked[1]), abs=1)
+    chat_server.script = lambda body, n: moody(body, n, rejected=0, lost=0)
     another = (f"exam.llm.base_url={chat_server.url}", "exam.llm.model=another")  # has a budget of its own
     for more, budgeted in (((), of["total"]), (another, of["total"] - of["exam"])):
-        printed = dry_run(recipe("corpus.sample=0", *PRICES, "exam.queries=40", "llm.budget=9", *more))
+        printed = dry_run(recipe("corpus.sample=0", *PRICES, QUESTIONS, "llm.budget=9", *more))
         assert float(re.search(r"budget 9 USD: estimated ([\d.]+)", printed)[1]) == pytest.approx(budgeted, rel=0.01)
 
 
