@@ -111,10 +111,14 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         return tool in self.negatives.kinds or tool in self.scorers
 
 
-def asks_llm(recipe: BuildRecipe) -> bool:
-    """Whether a build asks the recipe's LLM: to write queries, the exam's or negatives, or to judge candidates."""
+def asks_llm(recipe: BuildRecipe, *, judges: bool = False) -> bool:
+    """Whether a build asks the recipe's LLM: to write queries, the exam's or negatives, or to judge candidates.
+
+    `judges` is whether the exam has people's queries without judgements.
+    """
     written = not WRITTEN.isdisjoint(recipe.negatives.kinds)
-    written = written or (recipe.exam is not None and recipe.exam.wanted > 0 and recipe.exam.llm is None)
+    exam = recipe.exam
+    written = written or (exam is not None and exam.llm is None and (exam.wanted > 0 or judges))
     return recipe.queries.source is None or written or LLM_JUDGE in recipe.scorers
 
 

@@ -15,11 +15,11 @@ from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
-from builders.doctor.examine import examine
+from builders.doctor.examine import Given, examine
 from builders.estimate.dry_run import dry_run
 from builders.exam import STAGE as EXAM
 from builders.exam.own import own_queries
-from builders.exam.setting import Exam, set_exam
+from builders.exam.setting import Exam, set_aside, set_exam
 from builders.funnel import ANOTHER_LLM, Funnel, warn_of_long
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
@@ -136,14 +136,16 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
     Raises:
         UserError: as `build`; also if the build would fail at an LLM's stage, or asks nothing of an LLM.
     """
-    if not asks_llm(config) and not (config.exam and config.exam.llm):
+    checked = _checked(config)
+    given = None if checked.given is None else checked.given.queries
+    own = checked.own.queries if checked.own is not None and checked.own.is_unjudged else None
+    if not asks_llm(config, judges=own is not None) and not (config.exam and config.exam.llm):
         raise UserError(
             "the recipe asks nothing of an LLM: its queries are labelled and no kind is written; nothing to examine"
         )
-    checked = _checked(config)
-    given = None if checked.given is None else checked.given.queries
+    set_aside(config.exam, checked.corpus, checked.barred)
     context = Context(checked.corpus.passages, checked.corpus.language, config.seed, no_llm)
-    examine(config, checked.llm, context, given, lambda context: _retriever(config, context), print_line)
+    examine(config, checked.llm, context, Given(given, own), lambda context: _retriever(config, context), print_line)
 
 
 class _Checked(NamedTuple):
@@ -169,6 +171,11 @@ class _Checked(NamedTuple):
     inputs: dict[str, Any]
     prices: dict[str, Any] | None
 
+    @property
+    def barred(self) -> list[str]:
+        """The passages that labelled training queries are answered by, whose groups no exam may have."""
+        return [] if self.given is None else self.given.qrels["corpus-id"].to_pylist()
+
 
 def _checked(config: BuildRecipe) -> _Checked:
     corpus, funnel = load(config.corpus), Funnel()
@@ -193,8 +200,7 @@ def _exam(config: BuildRecipe, checked: _Checked, llm: Llm, context: Context, st
     """Sets the exam, by its own LLM where the recipe names one."""
     if config.exam is None:
         return None
-    barred = [] if checked.given is None else checked.given.qrels["corpus-id"].to_pylist()
-    exam = partial(set_exam, config, checked.corpus, checked.own, barred, funnel=checked.funnel)
+    exam = partial(set_exam, config, checked.corpus, checked.own, checked.barred, funnel=checked.funnel)
     with context.stages.timed("exam"):
         if config.exam.llm is None:
             session, found = llm, exam(context.asking(context.converse, config.exam.seed))

@@ -1,6 +1,7 @@
 """The arms of a comparison, checked before the first run starts."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +26,12 @@ def check_arms(plan: Plan) -> None:
     An arm that sets more than its rows is looked at by the pre-flight of training, unless its runs are done.
 
     Raises:
-        UserError: says of each such arm what is wrong.
+        UserError: says of each such arm what is wrong, or what is named twice.
     """
+    for key, values in (("arms", plan.config.arms), ("seeds", plan.config.seeds)):
+        value, count = Counter([*values]).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"{key} {list(values)}: {value!r} stands there {count} times; name each once")
     with ThreadPoolExecutor(plan.config.jobs) as pool:
         problems = pool.map(lambda arm: _problem(plan, arm), plan.config.arms)
         found = [f"arm {arm}: {problem}" for arm, problem in zip(plan.config.arms, problems, strict=True) if problem]

@@ -40,10 +40,19 @@ def outside(plan: Plan, records: Mapping[Run, RunRecord | None], judged: Mapping
 
 
 def _may_hold(exam: Manifest, data: Iterable[tuple[str, Manifest | None]]) -> Iterable[str]:
-    """Data sets of the exam's corpus that did not keep the exam's passages out, and those that cannot be looked at."""
+    """Data sets of the exam's corpus, at whichever revision, that did not keep the exam's passages out.
+
+    Those that cannot be looked at too.
+    """
     for name, manifest in data:
-        if manifest is None or (exam.corpus and manifest.corpus == exam.corpus and manifest.exam != exam.exam):
+        is_same = manifest is not None and not {*_corpus(manifest)}.isdisjoint(_corpus(exam))
+        if manifest is None or (is_same and manifest.exam != exam.exam):
             yield name
+
+
+def _corpus(manifest: Manifest) -> Iterable[str]:
+    """The source and the content of a data set's corpus."""
+    return (manifest.corpus.source, manifest.corpus.sha256) if manifest.corpus else ()
 
 
 def _trained_on(plan: Plan, run: Run) -> Iterable[tuple[str, Manifest | None]]:

@@ -152,12 +152,12 @@ class Manifest(Struct, frozen=True):
     inputs: Any = None
 
     @property
-    def corpus(self) -> str:
-        """SHA-256 of the corpus that the build read; empty where nothing says it."""
+    def corpus(self) -> CorpusInput | None:
+        """The corpus that the build read; None where nothing says it."""
         try:
-            return msgspec.convert(self.inputs, Inputs, from_attributes=True).corpus.sha256
+            return msgspec.convert(self.inputs, Inputs, from_attributes=True).corpus
         except msgspec.ValidationError:
-            return ""
+            return None
 
     def training_configs(self) -> list[str]:
         """The configurations that a trainer takes as they are."""

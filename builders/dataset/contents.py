@@ -88,7 +88,7 @@ def inputs_of(
     language, name = corpus.language, english_name(corpus.language)
     prompts = set(config.queries.weights()) if given is None else set()
     prompts |= set() if config.exam is None else set(config.exam.weights())
-    judges = own is not None and not own.judged  # people's queries, for which the exam's LLM finds the answers
+    judges = own is not None and own.is_unjudged
     prompts |= {QUOTING} if judges else set()
     for kind in WRITTEN.intersection(config.negatives.kinds):
         writer = config_of(config.negatives, kind)
@@ -100,7 +100,7 @@ def inputs_of(
     if lacking:
         short = ", ".join(lacking)
         logger.warning("%s: no edition in %s; the English one is used, and asks for %s answers", short, name, name)
-    asks = asks_llm(config) or (judges and config.exam is not None and config.exam.llm is None)
+    asks = asks_llm(config, judges=judges)
     if llm.is_embedded and asks and language != "en":
         logger.warning("the embedded LLM knows little but English, and the corpus is in %s; name another", name)
     for role, model in _pinned(config).items():

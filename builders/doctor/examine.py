@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,11 +42,23 @@ _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORE
 Say = Callable[[str], Any]
 
 
+class Given(NamedTuple):
+    """Queries that no LLM writes, `queries.TABLE`; None where there are none.
+
+    Attributes:
+        queries: labelled ones, for training.
+        own: people's own of the exam, without judgements.
+    """
+
+    queries: pa.Table | None = None
+    own: pa.Table | None = None
+
+
 def examine(
     recipe: BuildRecipe,
     llm: LlmConfig,
     context: Context,
-    given: pa.Table | None,
+    given: Given,
     retriever: Callable[[Context], Retrieve],
     print_line: Say = print,
 ) -> None:
@@ -56,15 +68,15 @@ def examine(
         recipe: the recipe.
         llm: the recipe's, identified.
         context: has the corpus; gets the doctor's cache and LLM.
-        given: labelled queries, `queries.TABLE`; None where the LLM writes them.
+        given: the queries that the LLM does not write.
         retriever: the build's own, for the round trip.
         print_line: takes the lines.
 
     Raises:
         UserError: the build would fail.
     """
-    own = recipe.exam.llm if recipe.exam else None
-    llms = [*([llm] if asks_llm(recipe) else []), *([identified(own)] if own else [])]
+    own, labelled = recipe.exam.llm if recipe.exam else None, given.queries
+    llms = [*([llm] if asks_llm(recipe, judges=given.own is not None) else []), *([identified(own)] if own else [])]
     keys, statuses = [*map(api_key, llms)], list[str]()
 
     def say(text: str) -> None:
@@ -73,14 +85,17 @@ def examine(
             text = text.replace(key, "***")
         print_line(scrub(text))
 
-    some = _some_rows(recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if given is None else given)
+    some = _some_rows(
+        recipe, sample(context.passages, recipe.corpus.sample, recipe.seed) if labelled is None else labelled
+    )
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.")
     with TemporaryDirectory(prefix="foils-doctor-") as folder:
         context.cache = Path(folder)
-        retrieve = retriever(context) if recipe.queries.round_trip_model is None and given is None else None
-        stages = try_stages(recipe, some, context, retrieve, None if given is None else some)
+        retrieve = retriever(context) if recipe.queries.round_trip_model is None and labelled is None else None
+        stages = try_stages(recipe, some, context, retrieve, None if labelled is None else some)
         exam_rows = _some_rows(recipe, context.passages) if recipe.exam else some.slice(0, 0)
-        of_exam, rows = try_exam(recipe, exam_rows, context), max(some.num_rows, exam_rows.num_rows)
+        asked = None if given.own is None else sample(given.own, some.num_rows, recipe.seed)
+        of_exam, rows = try_exam(recipe, exam_rows, context, asked), max(some.num_rows, exam_rows.num_rows)
         request = _first_request(recipe, context.language)
         for each in llms:
             tried = of_exam if own and each is llms[-1] else stages if own else chain(stages, of_exam)

@@ -8,16 +8,20 @@ from msgspec.structs import replace
 
 from builders.context import Context
 from builders.exam import STAGE as EXAM
+from builders.exam.answered import hits, table_of
 from builders.exam.written import write_exam
 from builders.llm.client import Llm
 from builders.llm.ledger import Ledger, bytes_of
 from builders.llm.messages import TaskT
 from builders.mining import MINERS, SCORERS
 from builders.negatives import config_of
+from builders.negatives.dense import DenseConfig
 from builders.queries import STAGE, Queries
 from builders.queries.round_trip import Retrieve, round_trip
 from builders.queries.written import write
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
+from builders.scores.llm_judge import EXAM_STAGE, judge, quoting
+from builders.scores.pairs import locate
 
 ROUND_TRIP = "round trip"
 
@@ -65,12 +69,26 @@ def paid_before(
     return ledger
 
 
-def try_exam(config: BuildRecipe, passages: pa.Table, context: Context) -> Iterator[Tried]:
-    """Has the exam's queries written for passages, `schema.CORPUS`; none where people wrote them."""
+def try_exam(config: BuildRecipe, passages: pa.Table, context: Context, own: pa.Table | None) -> Iterator[Tried]:
+    """Has people's queries without judgements judged, each with BM25's first hit, and the exam's written for passages.
+
+    Args:
+        config: the recipe.
+        passages: `schema.CORPUS`.
+        context: asks the LLM.
+        own: `queries.TABLE`; None where the exam has none, or they have judgements.
+    """
     exam = config.exam
-    if exam is not None and exam.wanted:
+    if exam is None:
+        return
+    asking = context.asking(context.converse, exam.seed)
+    if own is not None:
+        pairs = table_of(dict(reversed(hits(own, DenseConfig(), asking))).items())
+        verdicts, _ = judge(locate(pairs, own, asking.corpus), asking, quoting(config.negatives.llm_judge), quotes=True)
+        if pairs.num_rows:
+            yield Tried(EXAM_STAGE, pairs.num_rows, pairs.filter(pa.array(verdicts >= 0)), pairs.slice(0, 0))
+    if exam.wanted:
         asked = context.corpus.positions(passages["_id"])
-        asking = context.asking(context.converse, exam.seed)
         found, _ = write_exam(asked, replace(exam, queries=len(asked)), config.queries, asking)
         yield Tried(EXAM, len(asked), *found)
 

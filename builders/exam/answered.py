@@ -1,5 +1,6 @@
 """People's own queries without judgements: the LLM judges what the build's own retrieval finds for them."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -58,14 +59,13 @@ def answered(own: Labelled, llm: LlmConfig, how: LlmJudgeConfig, dense: DenseCon
         UserError: no query has an answer, or hits are called relevant no more often than passages at random.
     """
     config, systems = quoting(how), 1 if dense.model is None else 2
-    hits, at_random = _hits(own.queries, dense, context), _at_random(own.queries, context)
-    asked = [*hits, *sorted({*at_random} - {*hits})]
-    pairs = pa.table(dict(zip(PAIRS.names, zip(*asked, strict=True), strict=True)), schema=PAIRS)
+    pool, at_random = hits(own.queries, dense, context), _at_random(own.queries, context)
+    pairs = table_of([*pool, *sorted({*at_random} - {*pool})])
     scores, quotes = judge(locate(pairs, own.queries, context.corpus), context, config, quotes=True)
-    of = ["pool"] * len(hits) + ["random"] * (len(asked) - len(hits))
+    of = ["pool"] * len(pool) + ["random"] * (len(pairs) - len(pool))
     grades = pa.array(scores, pa.float64(), from_pandas=True).cast(pa.int32())
     verdicts = pa.table([*pairs.columns, of, grades, quotes], schema=schema.JUDGEMENTS)
-    of_hits, of_others = scores[: len(hits)], scores[len(hits) :]
+    of_hits, of_others = scores[: len(pool)], scores[len(pool) :]
     found = Judge(
         judge="llm",
         model="@".join(filter(None, (llm.model, llm.revision))),
@@ -84,13 +84,19 @@ def answered(own: Labelled, llm: LlmConfig, how: LlmJudgeConfig, dense: DenseCon
             f"{found.random} passages at random, so it judges no better than chance; name another LLM with [exam.llm], "
             "or add judgements (qrels/test.tsv)"
         )
-    return Answered(_with(own, verdicts.slice(0, len(hits))), found, verdicts)
+    return Answered(_with(own, verdicts.slice(0, len(pool))), found, verdicts)
 
 
-def _hits(queries: pa.Table, dense: DenseConfig, context: Context) -> list[Pair]:
+def table_of(pairs: Iterable[Pair]) -> pa.Table:
+    """Pairs as `PAIRS`."""
+    return pa.Table.from_pylist([dict(zip(PAIRS.names, pair, strict=True)) for pair in pairs], PAIRS)
+
+
+def hits(queries: pa.Table, dense: DenseConfig, context: Context) -> list[Pair]:
+    """The best hits of BM25 for each query, and of an embedding model where there is one, each pair once."""
     names, texts = queries["_id"].to_pylist(), queries["text"].to_pylist()
     ranked = zip(names, context.bm25.search(texts, DEPTH), strict=True)
-    found = [(query, passage) for query, hits in ranked for passage, _ in hits]
+    found = [(query, passage) for query, best in ranked for passage, _ in best]
     if dense.model is not None:
         nearest = search(queries, context, dense, DEPTH)
         asked, passages = (names[number] for number in nearest.query_numbers), context.corpus.ids_at(nearest.positions)

@@ -104,24 +104,25 @@ class Exam(NamedTuple):
         return drops_table(STAGE, [(each, "passage-in-exam", "exam.as_negatives is false") for each in ids])
 
 
-def set_aside(about: ExamConfig | None, corpus: Corpus) -> tuple[int, int, pa.Table]:
+def set_aside(about: ExamConfig | None, corpus: Corpus, barred: Sequence[str] = ()) -> tuple[int, int, pa.Table]:
     """How an exam cuts a corpus, as far as is known without its LLM.
 
     Returns:
         The exam's queries, how many of them the LLM has yet to judge, and the passages that are left for training.
 
     Raises:
-        UserError: as `own_queries`.
+        UserError: as `own_queries`, or the corpus is too small.
     """
     if about is None:
         return 0, 0, corpus.passages
     passages, own = Passages(corpus.passages), own_queries(about, corpus)
     groups, judged = grouped(passages, corpus.documents), passages.positions(own.qrels["corpus-id"] if own else [])
-    held = int(np.isin(groups.of, groups.of[judged]).sum())
-    asked = in_turn(passages, groups, judged, about.seed, about.wanted, held)[: about.wanted]
+    held, given = int(np.isin(groups.of, groups.of[judged]).sum()), own.queries.num_rows if own else 0
+    _check_held(about, groups, held, given)
+    taken = np.append(passages.positions(list(barred)), judged)
+    asked = _turn(about, groups, taken, held, passages)[: about.wanted] if about.wanted else judged
     is_free = np.isin(groups.of, groups.of[np.append(asked, judged)], invert=True)
-    given = own.queries.num_rows if own else 0
-    return about.wanted or given, 0 if own and own.judged else given, corpus.passages.filter(pa.array(is_free))
+    return about.wanted or given, given if own and own.is_unjudged else 0, corpus.passages.filter(pa.array(is_free))
 
 
 def set_exam(
@@ -143,21 +144,22 @@ def set_exam(
     about, judge = config.exam or ExamConfig(), None
     groups, taken, held = grouped(context.corpus, corpus.documents), context.corpus.positions(list(barred)), 0
     side, sides = partial(_side, config, groups, context), list[Exam]()
-    if own is not None and not own.judged:
+    unfit = schema.DROPS.empty_table()
+    if own is not None and own.is_unjudged:
+        unfit = own.drops
+        if about.wanted:  # what cannot be written beside them is noticed before they are judged
+            _turn(about, groups, taken, 0, context.corpus)
         by = identified(about.llm or config.llm)
         own, *judge = answered(own, by, config.negatives.llm_judge, _dense(config), context)
     if own is not None:
-        funnel.step("exam queries judged", own.judged)
-        funnel.step("exam queries with a positive in the corpus", own.with_positive, own.drops, own.judged)
+        lost = own.drops.slice(unfit.num_rows)
+        funnel.step("exam queries judged", own.judged, unfit)
+        funnel.step("exam queries with a positive in the corpus", own.with_positive, lost, own.judged)
         funnel.step("exam queries of people" if about.wanted else "exam queries", own.queries.num_rows)
         author: dict[str, Any] = {"source": Path(about.source or "").resolve().name, "llm": None, "prompts": {}}
         sides = [side(Queries(own.queries, own.drops), own.qrels, author)]
         taken, held = np.append(taken, _answers(own.qrels, context)), sides[0].members.num_rows
-        if held > MOST * len(groups.of):
-            raise UserError(
-                f"exam.source {about.source}: its judged passages belong to groups of {held} passages, and at most "
-                f"half of the {len(groups.of)} may be the exam's; set exam.sample lower than {own.queries.num_rows}"
-            )
+        _check_held(about, groups, held, own.judged if judge else own.queries.num_rows)
     if about.wanted:
         written = _written(config, groups, taken, held, context, funnel)
         author = {"source": "llm", **_author(about, config.llm, written.table)}
@@ -212,11 +214,26 @@ def _author(about: ExamConfig, llm: LlmConfig, queries: pa.Table) -> dict[str, A
     return {"llm": "@".join(filter(None, (by.model, by.revision))), "prompts": dict(sorted(types.items()))}
 
 
-def _written(
-    config: BuildRecipe, groups: Groups, taken: Positions, held: int, context: Context, funnel: Funnel
-) -> Queries:
-    about = config.exam or ExamConfig()
-    turn = in_turn(context.corpus, groups, taken, about.seed, about.wanted, held)
+def _check_held(about: ExamConfig, groups: Groups, held: int, queries: int) -> None:
+    """Refuses people's own queries that are about too much of the corpus.
+
+    Raises:
+        UserError: see above.
+    """
+    if held > MOST * len(groups.of):
+        raise UserError(
+            f"exam.source {about.source}: its judged passages belong to groups of {held} passages, and at most half of "
+            f"the {len(groups.of)} may be the exam's; set exam.sample lower than {queries}"
+        )
+
+
+def _turn(about: ExamConfig, groups: Groups, taken: Positions, held: int, passages: Passages) -> Positions:
+    """As `in_turn`.
+
+    Raises:
+        UserError: fewer passages are free than queries are wanted.
+    """
+    turn = in_turn(passages, groups, taken, about.seed, about.wanted, held)
     if len(turn) < about.wanted:
         there = f"exam.queries {about.wanted}: the corpus has {len(groups.of)} passages in {len(groups.sizes)} groups"
         there += f", {held} of them for exam.source" if held else ""
@@ -230,6 +247,14 @@ def _written(
         if held:
             why, remedy = "with these, no further group fits into half of the corpus", "set exam.sample lower"
         raise UserError(f"{there}, and none is free for the exam: {why}; {remedy}")
+    return turn
+
+
+def _written(
+    config: BuildRecipe, groups: Groups, taken: Positions, held: int, context: Context, funnel: Funnel
+) -> Queries:
+    about = config.exam or ExamConfig()
+    turn = _turn(about, groups, taken, held, context.corpus)
     found, asked = write_exam(turn, about, config.queries, context)
     funnel.step("exam passages asked about", asked)
     funnel.step("exam queries", found.table.num_rows, found.drops, asked, ANOTHER_LLM)

@@ -25,7 +25,7 @@ from builders.judge.judging import Grader, by_cross_encoder, by_llm, inputs_of, 
 from builders.judge.pool import Asked, asked_about
 from builders.llm.session import identified
 from builders.recipe import BuildRecipe
-from builders.scores.llm_judge import STAGE
+from builders.scores.llm_judge import EXAM_STAGE
 from foils.errors import UserError, run_entry
 from foils.recipe import load_recipe
 
@@ -64,7 +64,7 @@ def main(folder: Path, options: Options) -> Path:
     llm = (recipe.exam and recipe.exam.llm) or recipe.llm
     with asking(llm, options.store) as session:
         judge = by_llm(dataset, identified(llm), recipe.negatives.llm_judge, session.run, options.seed)
-        _judge(dataset, asked, judge, out, lambda: session.ledger.summary()[STAGE])
+        _judge(dataset, asked, judge, out, lambda: session.ledger.summary()[EXAM_STAGE])
     return out
 
 
@@ -82,7 +82,7 @@ def _judge(dataset: DataSet, asked: Asked, judge: Grader, out: Path, spent: Call
         raise UserError(f"output folder {out}: it holds another data set, or other judgements; name another with --out")
     found, configs = judged(dataset, asked, judge)
     known, usage = dataset.manifest.get("judges", []), spent()
-    name = f"exam-judge-{len(known) + 1}" if known else "exam-judge"
+    name = f"{EXAM_STAGE}-{len(known) + 1}" if known else EXAM_STAGE
     by_stage = {**(dataset.manifest.get("usage") or {}), **({name: usage} if usage else {})}
     amend(dataset.folder, {"judges": [*known, msgspec.to_builtins(found)], "usage": by_stage}, configs, out=out)
     print("\n".join([*lines(asked, found, configs["default"]), f"data set  {out}"]))

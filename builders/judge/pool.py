@@ -45,7 +45,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     Args:
         dataset: with the exam.
         comparisons: `comparison.json` files, or their folders.
-        sample: known positives, at most, each with a passage at random for its query.
+        sample: known positives, at most, and as many relevant pairs whose queries get a passage at random.
         seed: of both draws.
 
     Raises:
@@ -56,18 +56,29 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
         raise UserError(f"data set {dataset.folder}: it has no exam; add [exam] to the building recipe and build again")
     queries = queries.filter(pc.is_in(queries["_id"], value_set=qrels["query-id"]))  # and not people's own beside it
     texts = dict(zip(queries["_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
-    files = [file for comparison in comparisons for file in _rankings(comparison, texts, dataset.folder)]
+    files = dict.fromkeys(file.resolve() for each in comparisons for file in _rankings(each, texts, dataset.folder))
     systems = [_pairs(_best(read_rankings(file))) for file in files]
     relevant = known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
     passages, said = corpus["_id"], dataset.table("judgements")
     if said is not None:  # one judge's verdicts do not measure another
         known = without(known, said.filter(pc.equal(said["of"], "pool")))
     positives = shuffled(known, "positives", seed).slice(0, sample)
-    places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in ids(positives))
-    drawn = _pairs((query, passages[at].as_py()) for (query, _), at in zip(ids(positives), places, strict=True))
+    some = [*ids(shuffled(relevant, "positives", seed).slice(0, sample))]  # also where a judge found all answers
+    places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in some)
+    drawn = _pairs((query, passages[at].as_py()) for (query, _), at in zip(some, places, strict=True))
     pool = without(distinct(systems), qrels).sort_by([(name, "ascending") for name in PAIRS.names])
     if not pool.num_rows:
-        raise UserError(f"data set {dataset.folder}: each of the {DEPTH} best hits of {len(systems)} systems is judged")
+        raise UserError(
+            f"data set {dataset.folder}: each of the {DEPTH} best hits of {len(systems)} systems is judged; judge the "
+            "comparison of further models, or compare on this data set"
+        )
+    gone = pool.filter(pc.invert(pc.is_in(pool["corpus-id"], value_set=passages)))
+    if gone.num_rows:
+        raise UserError(
+            f"data set {dataset.folder}: {gone.num_rows} hits of the compared systems, such as "
+            f"{gone['corpus-id'][0].as_py()!r}, are not among its passages: the comparison is of another revision of "
+            "the corpus; compare on this data set, and judge that comparison"
+        )
     return Asked(systems, qrels, {"pool": pool, "positive": positives, "random": without(distinct([drawn]), relevant)})
 
 

@@ -16,6 +16,12 @@ ENOUGH = 50
 """Rows without a usable answer, after which a stage without any other ends."""
 _THINKS = "set llm.thinking to false, or to true with a larger {0}.max_tokens"
 _OTHER = "another llm.model or {0}.prompt may help"
+_OTHER_OF = {
+    "exam": "another LLM, with [exam.llm], or other exam.types may help",
+    "exam-judge": "another LLM, with [exam.llm], may help",
+}
+_TABLES = {"queries": "queries", "exam": "queries", "exam-judge": "negatives.llm-judge"}
+"""Of a stage's settings; those of a kind are in `negatives.KIND`."""
 _REMEDIES = {
     "only-reasoning": _THINKS,
     "cut": "set {0}.max_tokens higher; " + _THINKS + " if the model thinks",
@@ -32,9 +38,11 @@ def with_remedies(stage: str, reasons: Counter[str]) -> str:
 
     >>> with_remedies("queries", Counter({"empty": 3}))
     'empty 3 (the endpoint sends no text, or [llm.fields] stop = false is needed)'
+    >>> with_remedies("exam-judge", Counter({"no-verdict": 9}))
+    'no-verdict 9 (another LLM, with [exam.llm], may help)'
     """
-    table = "queries" if stage in {"queries", "exam"} else f"negatives.{stage}"
-    helps = ((reason, number, _REMEDIES.get(reason, _OTHER)) for reason, number in reasons.most_common(4))
+    table, other = _TABLES.get(stage, f"negatives.{stage}"), _OTHER_OF.get(stage, _OTHER)
+    helps = ((reason, number, _REMEDIES.get(reason, other)) for reason, number in reasons.most_common(4))
     return ", ".join(f"{reason} {number:,} ({remedy.format(table)})" for reason, number, remedy in helps)
 
 

@@ -50,6 +50,11 @@ class Labelled(NamedTuple):
     with_positive: int
     files: Mapping[str, str]
 
+    @property
+    def is_unjudged(self) -> bool:
+        """Whether they came without judgements, so that the exam's LLM has yet to find their answers."""
+        return not self.judged
+
     def about(self, config: QueriesConfig) -> dict[str, object]:
         """Where they come from, as manifests keep it."""
         # As with the corpus, a path means nothing to a reader of the card elsewhere; the hashes do.

@@ -26,7 +26,8 @@ from builders.scores.pairs import Pairs, locate
 from builders.wrapping import is_lead_in
 from foils.texts import is_quote
 
-STAGE = "llm-judge"
+STAGE, EXAM_STAGE = "llm-judge", "exam-judge"
+"""The stages that judge candidates, and hits for an exam's queries: each has a bill of its own."""
 BATCH = 500
 NO_VERDICT = "no-verdict"
 QUOTING, QUOTE_TOKENS = "relevance-judge-quote-v1", 128
@@ -176,7 +177,7 @@ def judge(
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Returns the LLM's verdicts on pairs, 1 (relevant), 0 (not) or NaN (none), and what it quoted of each passage.
 
-    With `quotes` the prompt asks for a quote, which is checked.
+    With `quotes`, as for an exam, the prompt asks for a quote, which is checked.
 
     Raises:
         UserError: the prompt does not exist, or the endpoint fails.
@@ -191,7 +192,8 @@ def judge(
 
     texts = (pair for block in located.blocks(BATCH) for pair in block.texts())
     tasks = (JudgeTask(place, query, passage, how) for place, (query, passage) in enumerate(texts))
-    context.converse(STAGE, tasks, total=len(located), attempts=config.attempts, done=done)
+    stage = EXAM_STAGE if quotes else STAGE
+    context.converse(stage, tasks, total=len(located), attempts=config.attempts, done=done)
     return verdicts, quoted
 
 

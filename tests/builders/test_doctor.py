@@ -13,8 +13,9 @@ from builders.recipe import BuildRecipe
 from builders.steps import examined
 from foils.errors import UserError
 from foils.recipe import load_recipe
-from tests.chat_server import ChatServer, about_animals, completion
+from tests.chat_server import ChatServer, about_animals, completion, last_user_message
 from tests.fixtures import commands
+from tests.fixtures.tasks import task_folder
 
 KEY = "sk-canaryThatNoLineMayHold"
 HEADERS = {"Content-Type": "application/json"}
@@ -371,3 +372,28 @@ def test_the_exam_is_tried_by_the_llm_that_writes_it(doctor, chat_server, tmp_pa
 def cut(text):
     message = {"role": "assistant", "content": text}
     return {"choices": [{"index": 0, "finish_reason": "length", "message": message}]}
+
+
+def test_the_judging_of_peoples_queries_is_tried(doctor, tmp_path, chat_server):
+    for name in ("asked", "labels"):
+        (tmp_path / name).mkdir()
+        task_folder(tmp_path / name, [("a", "what does the owl hunt"), ("b", "where does the bee fly")], ["a\towl\t1"])
+    (tmp_path / "asked" / "qrels" / "test.tsv").unlink()
+    own, labelled = f"exam.source={tmp_path / 'asked'}", f"queries.source={tmp_path / 'labels'}"
+
+    def judges(body, number):
+        return "no" if "\nPassage: " in last_user_message(body) else healthy(body, number)
+
+    alone = (labelled, "queries.split=test", "corpus.sample=300", 'negatives.kinds=["bm25"]')
+    for more in ((), alone, ("exam.llm.model=scripted", f"exam.llm.base_url={chat_server.url}")):
+        table = doctor(own, *more, script=judges)
+        assert table.error is None
+        assert table.found("exam-judge").startswith("1 of 1 usable" if more == alone else "2 of 2 usable")
+    assert "another LLM, with [exam.llm]" in doctor(own, script=lambda *_: "perhaps").found("exam-judge")
+
+
+def test_an_exam_that_the_corpus_has_no_room_for(write_recipe, chat_server):
+    config = load_recipe(write_recipe(), ["exam.queries=7"], BuildRecipe).config
+    with pytest.raises(UserError, match=r"exam.queries 7: .* set it to 6 or lower"):
+        examined(config)
+    assert not chat_server.bodies

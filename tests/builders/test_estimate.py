@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,20 @@ def test_peoples_own_exam_costs_no_calls_and_its_passages_get_none(recipe, dry_r
     assert left < 160
     assert not re.search(r"^ *exam  ", printed, re.MULTILINE)
     assert "exam of 3 queries: with three seeds it can be expected" in printed
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_exam_that_the_build_refuses_has_no_estimate(recipe, dry_run, own_exam, chat_server, own):
+    qrels, few = "".join(f"q1\tp{i}\t1\n" for i in range(90)), "the exam may have 80 passages; set it to 80 or lower"
+    Path(own_exam, "qrels", "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{qrels}")
+    exam, words = (
+        (f"exam.source={own_exam}", r"groups of \d+ passages, and at most half of the 160")
+        if own
+        else ("exam.queries=81", few)
+    )
+    with pytest.raises(UserError, match=words):
+        dry_run(recipe(exam))
+    assert not chat_server.bodies
 
 
 def test_a_sample_of_all_rows_gives_points(recipe, dry_run, tmp_path):

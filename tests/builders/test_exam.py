@@ -401,6 +401,45 @@ def test_a_judge_of_peoples_queries_that_says_always_the_same(make, tmp_path, sa
         make(without_judgements(tmp_path / "asked"), script=judging(says))
 
 
+def test_the_exams_judging_has_a_bill_of_its_own(make, tmp_path, chat_server, caplog):
+    caplog.set_level("INFO")
+    extra = without_judgements(tmp_path / "asked") + "[selection]\nceiling = { llm-judge = 0.5 }\n"
+    asked = tmp_path / "asked" / "queries.jsonl"
+    asked.write_text(asked.read_text() + '{"_id": "t4", "text": "Who dances at home?"}\n{"_id": "t5", "text": " "}\n')
+    calls = {}
+    for name, own in (("same", ()), ("other", (f"exam.llm.base_url={chat_server.url}", "exam.llm.model=another"))):
+        usage = manifest(make(extra, *own, name=name, script=judging(knows)))["usage"]
+        calls[name] = {stage: each["calls"] for stage, each in usage.items()}
+        if name == "same":
+            assert sum(calls[name].values()) == len(chat_server.bodies)
+            assert re.search(r"exam queries judged +3  1 duplicate, 1 empty\n", caplog.text)
+            assert re.search(r"with a positive in the corpus: \d of 3 dropped .*: \d no-answer-found\n", caplog.text)
+    assert calls["same"] == calls["other"]
+    assert {"exam-judge", "llm-judge"} < calls["other"].keys()
+
+
+def test_a_judge_without_verdicts_is_told_apart_from_candidates(make, tmp_path):
+    with pytest.raises(
+        UserError, match=r"exam-judge: none of .*: no-verdict \d+ \(another LLM, with \[exam.llm\], may"
+    ):
+        make(without_judgements(tmp_path / "asked"), script=judging(lambda *_: "ja"))
+
+
+def test_an_exam_without_room_is_refused_before_people_are_judged(make, tmp_path, chat_server):
+    with pytest.raises(UserError, match=r"exam.queries 7: the corpus has 12 passages .* set it to 6 or lower"):
+        make(without_judgements(tmp_path / "asked") + "queries = 7\n", script=judging(knows))
+    assert not chat_server.bodies
+
+
+def test_answers_in_too_much_of_the_corpus_name_how_many_were_asked(make, tmp_path):
+    def says(query, passage):
+        return f'yes: "{" ".join(passage.split()[:6])}"' if query.endswith("darkness") else "no"
+
+    more = f"queries.round_trip_model={tiny.retriever('mean', tmp_path / 'tiny', length=32)}"
+    with pytest.raises(UserError, match=r"groups of \d+ passages, and at .*; set exam.sample lower than 3$"):
+        make(without_judgements(tmp_path / "asked"), more, "queries.round_trip_k=11", script=judging(says))
+
+
 def test_queries_without_a_text(make, tmp_path):
     extra = without_judgements(tmp_path / "asked")
     (tmp_path / "asked" / "queries.jsonl").write_text('{"_id": "a", "text": " "}\n')

@@ -10,8 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders import build
+from builders import build, schema
+from builders.dataset.folder import amend
+from builders.dataset.read import DataSet
 from builders.judge.__main__ import Options, main
+from builders.judge.pool import asked_about
 from builders.prompts import load_prompt
 from builders.recipe import BuildRecipe
 from builders.scores.llm_judge import QUOTING, quoted_in
@@ -197,10 +200,11 @@ def test_judging_goes_on_from_what_was_judged(made, judge, tmp_path):
     check_exam(find(str(folder)))
 
 
-def test_a_judge_that_says_yes_to_everything_is_refused(judge, tmp_path):
-    def agrees(body, _):
-        return f'yes: "{" ".join(last_user_message(body).split("Passage: ")[1].split()[1:5])}"'
+def agrees(body, _):
+    return f'yes: "{" ".join(last_user_message(body).split("Passage: ")[1].split()[1:5])}"'
 
+
+def test_a_judge_that_says_yes_to_everything_is_refused(judge, tmp_path):
     words = (
         r"judge scripted: it misses 0 of 4 known positives .* and calls 4 of 4 random passages .*no better than chance"
     )
@@ -209,8 +213,33 @@ def test_a_judge_that_says_yes_to_everything_is_refused(judge, tmp_path):
     assert not (tmp_path / "judged").exists()
 
 
+def test_a_judge_is_measured_where_an_llm_found_all_answers(made, judge, tmp_path):
+    known = [{**row, "of": "pool", "quote": "of another judge"} for row in rows(made / "dataset", "default")]
+    said = {"judgements": pa.Table.from_pylist(known, schema.JUDGEMENTS)}
+    amend(made / "dataset", {}, said, out=tmp_path / "found")
+    with pytest.raises(UserError, match=r"misses 0 of 0 known positives .* calls 4 of 4 random passages .*no better"):
+        judge(agrees, dataset=tmp_path / "found")
+
+
+def test_a_comparison_that_is_named_twice_counts_once(made):
+    asked = asked_about(DataSet(made / "dataset"), [made / "out", made / "out" / COMPARISON], 9, 1)
+    assert len(asked.systems) == 3
+
+
+def test_a_comparison_of_another_revision_of_the_corpus_is_refused(made, tmp_path):
+    kept, corpus = {row["corpus-id"] for row in rows(made / "dataset", "default")}, rows(made / "dataset", "corpus")
+    fewer = pa.Table.from_pylist([row for row in corpus if row["_id"] in kept], schema.CORPUS)
+    amend(made / "dataset", {}, {"corpus": fewer}, out=tmp_path / "fewer")
+    with pytest.raises(
+        UserError, match=r"fewer: \d+ hits of the compared systems, such as '\w+', are not among its pas"
+    ):
+        asked_about(DataSet(tmp_path / "fewer"), [made / "out"], 9, 1)
+
+
 def test_a_judge_without_any_answer_is_an_error(judge, tmp_path):
-    with pytest.raises(UserError, match=r"llm-judge: none of .* rows has a usable answer: no-verdict"):
+    with pytest.raises(
+        UserError, match=r"exam-judge: none of .* rows has a usable answer: no-verdict \d+ \(another LLM, with"
+    ):
         judge(lambda *_: "Let me think about it.")
     assert not (tmp_path / "judged").exists()
 

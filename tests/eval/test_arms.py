@@ -103,6 +103,22 @@ def test_an_arm_that_cannot_run_is_refused_before_the_first_run(compared, tmp_pa
     assert not list(tmp_path.glob("train/runs/*.log"))
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"arms": ("bm25", "none", "bm25")},
+            r"^arms \['bm25', 'none', 'bm25'\]: 'bm25' stands there 2 times; name each",
+        ),
+        ({"seeds": (3, 3)}, r"^seeds \[3, 3\]: 3 stands there 2 times; name each once$"),
+    ],
+)
+def test_what_is_named_twice(tmp_path, more, words):
+    config = CompareRecipe("t", str(tmp_path), "x.toml", out=str(tmp_path / "out"), **more)
+    with pytest.raises(UserError, match=words):
+        check_arms(Plan(config, "x.toml", "base", {}, "f"))
+
+
 def test_a_preflight_that_dies_without_a_word_is_a_problem(tmp_path):
     class Killed(Plan):
         def training_command(self, _):

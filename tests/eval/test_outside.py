@@ -41,11 +41,17 @@ def test_arms_whose_data_may_hold_the_exams_passages(built_animals, tmp_path):
         Run("mine", 0): trained(model, f"sha256:{data_identity(str(examined), None)}"),
         Run("theirs", 0): trained(model, "sha256:2"),
     }
+    grown, about = tmp_path / "grown", json.loads((without / "manifest.json").read_text())
+    about["inputs"]["corpus"] |= {"revision": "sha256:more", "sha256": "more"}  # with another passage
+    grown.mkdir()
+    (grown / "manifest.json").write_text(json.dumps(about))
+    plan.config.arms["grown"], records[Run("grown", 1)] = {"dataset": str(grown)}, trained(model)
     reason = "it may have been trained on the exam's passages, in "
     assert outside(plan, records) == {
         "whole": f"{reason}{without}",
         "mixed": f"{reason}{without}",
         "theirs": f"{reason}data",
+        "grown": f"{reason}{grown}",
     }
 
 
