@@ -159,6 +159,11 @@ class Manifest(Struct, frozen=True):
         except msgspec.ValidationError:
             return None
 
+    @property
+    def has_generated_exam(self) -> bool:
+        """Whether an LLM wrote the exam's queries, or people's are answered by hits of the build's own retrieval."""
+        return self.exam is not None and (self.exam.llm is not None or not all(judge.of for judge in self.judges))
+
     def training_configs(self) -> list[str]:
         """The configurations that a trainer takes as they are."""
         return [name for name, about in self.configs.items() if about.columns[:1] == ["query"]]

@@ -83,7 +83,7 @@ class Sample:
         funnel = Funnel()
         accepted = np.zeros(self.size)  # queries of each passage
         self.figures[STAGE][:-1, ROWS] = self._config.queries.per_passage
-        of_exam = try_exam(self._config, self._passages, context) if self._tries_exam else ()
+        of_exam = try_exam(self._config, self._passages, context, None) if self._tries_exam else ()
         for tried in chain(try_stages(self._config, self._passages, context, retrieve), of_exam):
             reasons = Counter(tried.drops["reason"].to_pylist())
             left = tried.found.num_rows

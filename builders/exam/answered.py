@@ -17,7 +17,7 @@ from builders.llm.config import LlmConfig
 from builders.negatives.dense import DenseConfig, search
 from builders.queries import TABLE
 from builders.queries.labelled import Labelled
-from builders.scores.llm_judge import LlmJudgeConfig, judge, quoting, rule_of
+from builders.scores.llm_judge import NO_VERDICT, LlmJudgeConfig, judge, quoting, rule_of
 from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.manifest import Judge
@@ -116,7 +116,8 @@ def _with(own: Labelled, verdicts: pa.Table) -> Labelled:
     relevant = judged.filter(pc.equal(judged["score"], 1)).to_pylist()
     first = {row["query-id"]: row["corpus-id"] for row in reversed(relevant)}
     rows = own.queries.to_pylist()
-    lost = [(row["_id"], "no-answer-found", row["text"]) for row in rows if row["_id"] not in first]
+    heard, why = set(judged["query-id"].to_pylist()), {True: "no-answer-found", False: NO_VERDICT}
+    lost = [(row["_id"], why[row["_id"] in heard], row["text"]) for row in rows if row["_id"] not in first]
     kept = [{**row, "corpus-id": first[row["_id"]]} for row in rows if row["_id"] in first]
     return own._replace(
         queries=pa.Table.from_pylist(kept, TABLE),

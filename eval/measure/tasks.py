@@ -20,7 +20,7 @@ from foils.encode.drift import Texts
 from foils.errors import UserError
 from foils.hub import card_of, data_files, pin
 from foils.languages import code_of
-from foils.manifest import Exam, read_manifest
+from foils.manifest import Exam, Manifest, read_manifest
 from foils.provenance import sha256_file
 from foils.texts import overlap, passage_text
 
@@ -41,7 +41,7 @@ class Task(NamedTuple):
             its manifest: a model that was trained on it has seen them.
         mteb: the task object.
         language_assumed: whether nothing says the language, so that it is what the passages seem to be in.
-        is_generated: whether an LLM wrote it for the data set's exam.
+        is_generated: whether it is a data set's exam that an LLM wrote, or whose answers the build's retrieval found.
     """
 
     name: str
@@ -153,8 +153,9 @@ def load_task(reference: str | LocalTask, ignore_identical_ids: bool = False, na
     name, (place, split) = name or plain_name(reference), _parted(reference)
     if Path(place).is_dir():
         task = _local(LocalTask(name=name, corpus=place, questions=place, split=split), ignore_identical_ids)
-        if (exam := exam_of(place)) is not None:
-            return task._replace(is_generated=exam.llm is not None and split == TEST)
+        about = read_manifest(place, None)
+        if about is not None and about.exam is not None:
+            return task._replace(is_generated=about.has_generated_exam and split == TEST)
         manifest = Path(place) / "manifest.json"
         return task._replace(queries_of=f"sha256:{sha256_file(manifest)}") if manifest.exists() else task
     if HUB.fullmatch(place):
@@ -224,9 +225,9 @@ def _from_hub(name: str, repo_id: str, revision: str, split: str, ignore_identic
     data = TaskData.read(corpus, asked, judged, where, "its configuration corpus")
     language = single(card_of(repo_id, commit))
     made = data.as_task(name, split, commit, language, ignore_identical_ids=ignore_identical_ids)
-    exam = exam_of(repo_id, revision)
-    task = Task(name, commit, split, repo_id, repo_id if exam is None else None, made, language is None)
-    return task._replace(is_generated=exam is not None and exam.llm is not None and split == TEST)
+    about = read_manifest(repo_id, revision) or Manifest()
+    task = Task(name, commit, split, repo_id, repo_id if about.exam is None else None, made, language is None)
+    return task._replace(is_generated=about.has_generated_exam and split == TEST)
 
 
 def exam_of(dataset: str, revision: str | None = None) -> Exam | None:
