@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec import UNSET, UnsetType
 
 from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Context:
         converse: has the LLM answer many tasks at once.
         cache: a folder for what is computed once and kept: indexes, embeddings, scores.
         stages: records how long each took.
+        engine: computes what is large enough for more than one process; without it this one does.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class Context:
         converse: Converse,
         cache: Path = Path("outputs/cache"),
         stages: Stages | None = None,
+        *,
+        engine: EngineConfig | UnsetType = UNSET,
     ) -> None:
         self.passages = passages
         self.language = language
@@ -43,6 +48,7 @@ class Context:
         self.converse = converse
         self.cache = cache
         self.stages = stages or Stages()
+        self.engine = engine or None
 
     def asking(self, converse: Converse, seed: int) -> "Context":
         """The same with another LLM and seed; what was made of the corpus is shared."""
@@ -58,8 +64,11 @@ class Context:
     @cached_property
     def bm25(self) -> "Bm25Index":
         """The BM25 index over the corpus, read from the cache or built."""
-        from builders.retrieval.bm25.search import Bm25Index  # compiles: reading a recipe need not wait for it
+        from builders.retrieval.bm25 import shards  # compiles: reading a recipe need not wait for it
+        from builders.retrieval.bm25.search import Bm25Index
 
+        if self.engine is not None and len(self.corpus) > shards.ROWS:
+            return shards.ShardedIndex(self.corpus, self.language, self.cache, self.engine)
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 

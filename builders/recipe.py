@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from builders.corpus.sources import CorpusConfig
 from builders.exam.config import ExamConfig
@@ -19,6 +19,7 @@ from builders.queries.config import QueriesConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
+from foils.engine.config import EngineConfig
 from foils.recipe import Seed, config_hash
 
 KINDS = ("llm", "llm-with-positive", "bm25", "cross-encoder", "dense", "random", "none")
@@ -99,6 +100,7 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     selection: SelectionConfig = SelectionConfig()
     leakage: LeakageConfig = LeakageConfig()
     exam: ExamConfig | None = None
+    engine: EngineConfig | UnsetType = UNSET  # unset, it leaves no trace in the hash of recipes
 
     @property
     def scorers(self) -> set[str]:
@@ -123,7 +125,7 @@ def asks_llm(recipe: BuildRecipe, *, judges: bool = False) -> bool:
 
 
 def identity_hash(recipe: BuildRecipe) -> str:
-    """Hash of all that shapes the data set: how fast and over which wire the LLM is asked does not count."""
+    """Hash of all that shapes the data set: not how fast and over which wire the LLM is asked, and not who computes."""
     return config_hash(shaping(recipe))
 
 
@@ -132,4 +134,4 @@ def shaping(recipe: BuildRecipe) -> BuildRecipe:
     exam = recipe.exam
     if exam is not None and exam.llm is not None:
         exam = msgspec.structs.replace(exam, llm=exam.llm.shaping())
-    return msgspec.structs.replace(recipe, llm=recipe.llm.shaping(), exam=exam)
+    return msgspec.structs.replace(recipe, llm=recipe.llm.shaping(), exam=exam, engine=UNSET)

@@ -70,8 +70,8 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
 def _build(recipe: Recipe[BuildRecipe], checked: "_Checked", out: Path, store_file: Path) -> None:
     config = recipe.config
     with llm_session(checked.llm, store_file, out) as session:
-        cache, stages = store_file.with_name("cache"), Stages(costs_file(out))
-        context = Context(checked.corpus.passages, checked.corpus.language, config.seed, session.run, cache, stages)
+        read, cache, stages = checked.corpus, store_file.with_name("cache"), Stages(costs_file(out))
+        context = Context(read.passages, read.language, config.seed, session.run, cache, stages, engine=config.engine)
         exam = _exam(config, checked, session, context, store_file)
         pairs, unpaired = pair_rows(config.queries.pairs, exam, checked.guard, context, checked.funnel)
         asked = _asked(config, checked, context, exam)
@@ -271,7 +271,7 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context, exam: Exam 
 def _retriever(config: BuildRecipe, context: Context) -> Retrieve:
     model = config.queries.round_trip_model
     if model is not None:
-        return retriever(model, context.corpus, context.cache)
+        return retriever(model, context.corpus, context.cache, context.engine)
     return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in context.bm25.search(texts, k)]
 
 

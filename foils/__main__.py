@@ -47,6 +47,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "preflight": Command("training.train", "RECIPE", "check a training without running it", ("--preflight",)),
         "calls": Command("builders.calls", "show STORE", "look at the stored answers of an LLM"),
     },
+    "Beyond one machine": {
+        "shard": Command("foils.engine", "PLAN", "make shards of a build's plan here, or start jobs for them"),
+        "status": Command("foils.engine", "PLAN", "say what of a plan is done, failed and left", ("--status",)),
+    },
     "On the Hub": {
         "publish": Command("builders.publish", "FOLDER --push NAME", "publish a data set or a model as a new version"),
         "export": Command("training.export", "FOLDER --to FORMATS", "add ONNX and OpenVINO files to a model"),

@@ -10,9 +10,10 @@ from builders import schema
 from builders.context import Context
 from builders.negatives import Mined
 from builders.passages import Passages
-from builders.retrieval.embeddings import Embedder, Reading, as_texts
+from builders.retrieval.embeddings import Embedder
+from builders.retrieval.encoding import Reading, as_texts
 from builders.retrieval.hits import Hits
-from builders.retrieval.nearest import cosines, id_order, nearest
+from builders.retrieval.nearest import cosines
 from builders.scores.pairs import locate
 
 
@@ -38,13 +39,13 @@ def mine(queries: pa.Table, context: Context, config: DenseConfig) -> Mined:
 
 def search(queries: pa.Table, context: Context, config: DenseConfig, k: int) -> Hits:
     """Returns the `k` nearest passages of each query (`queries.TABLE`), and what its positive scores."""
-    embedder = Embedder(config, context.cache)
+    embedder = Embedder(config, context.cache, context.engine)
     asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query")
     answering = embedder.embed(context.corpus, "document")
     positives = context.corpus.positions(queries["corpus-id"])
     given, known = np.full(len(positives), np.nan), np.flatnonzero(positives >= 0)
     given[known] = cosines(asking, answering, known, positives[known])
-    return nearest(asking, answering, id_order(context.corpus), k)._replace(given=given)
+    return embedder.search(asking, context.corpus, answering, k)._replace(given=given)
 
 
 def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Context, config: DenseConfig) -> pa.Table:
@@ -54,7 +55,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Conte
         UserError: the model cannot be loaded, or a pair names what is not there.
     """
     located = locate(pairs, queries, passages)
-    embedder = Embedder(config, context.cache)
+    embedder = Embedder(config, context.cache, context.engine)
     needed, query_numbers = np.unique(located.query_positions, return_inverse=True)
     asking = embedder.embed(as_texts(queries["_id"], queries["text"]), "query", needed)
     needed, passage_numbers = np.unique(located.passage_positions, return_inverse=True)

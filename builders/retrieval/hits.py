@@ -1,5 +1,6 @@
 """What a search returns: each query's best passages, in flat arrays, and as tables."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,3 +54,27 @@ def scores_table(queries: pa.Table, corpus: Passages, pairs: tuple[Positions, Po
     """Returns the scores of pairs, given by the query's number and the passage's position, as `schema.SCORES`."""
     ids = {"query-id": take(queries["_id"], pairs[0]), "corpus-id": corpus.ids_at(pairs[1])}
     return pa.table({**ids, "score": scores.astype(np.float64)}, schema.SCORES)
+
+
+def merged(parts: Iterable[tuple[Positions, Positions, Floats]], ties: Positions, k: int, queries: int) -> Hits:
+    """Returns the best `k` hits of each query over parts of a corpus, ties broken by id.
+
+    Args:
+        parts: query numbers, positions in the whole corpus and scores, `(n_hits,)` each.
+        ties: the passages' places in the order of ids, see `nearest.id_order`.
+        k: hits a query has at most.
+        queries: how many there are.
+    """
+    best = Hits(np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    for part in parts:
+        asked, positions, scores = (np.concatenate(pair) for pair in zip(_columns(best), part, strict=True))
+        order = np.lexsort((ties[positions], -scores, asked))
+        ranks = np.arange(len(order)) - np.searchsorted(asked[order], asked[order])
+        kept = order[ranks < k]
+        offsets = np.searchsorted(asked[kept], np.arange(queries + 1)).astype(np.int64)
+        best = Hits(offsets, positions[kept], scores[kept])
+    return best
+
+
+def _columns(hits: Hits) -> tuple[npt.NDArray[Any], ...]:
+    return hits.query_numbers, hits.positions, hits.scores

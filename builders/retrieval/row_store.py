@@ -50,14 +50,14 @@ class RowStore:
     """
 
     def __init__(self, folder: Path, width: int, about: Mapping[str, str]) -> None:
-        self._folder, self._width = folder, width
+        self.folder, self.width, self.about = folder, width, about
         self._widths = {"rows.bin": width * _DTYPE.itemsize, "keys.bin": KEY_BYTES}  # bytes of an entry
         self._sorted: list[tuple[Keys, npt.NDArray[np.int64]]] = []  # first halves in order, and their positions
         self._known = 0
         form = {"dtype": _DTYPE.name, "width": width, **about}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._folder / "lock"):
+            with FileLock(self.folder / "lock"):
                 found = folder / "about.json"
                 if not found.exists():
                     found.write_text(json.dumps(form, indent=2) + "\n", "utf-8")
@@ -84,11 +84,15 @@ class RowStore:
             found[hit] = candidates[hit]
         return found
 
+    def keys(self, positions: npt.NDArray[np.int64]) -> Keys:
+        """Returns the keys of rows by their positions, `(n, 2)`."""
+        return np.asarray(self._halves()[positions])
+
     def rows(self) -> npt.NDArray[np.float32]:
         """Returns all rows, `(n, width)`, mapped from disk."""
         if not self._known:
-            return np.empty((0, self._width), _DTYPE)
-        return np.memmap(self._folder / "rows.bin", _DTYPE, "r", shape=(self._known, self._width))
+            return np.empty((0, self.width), _DTYPE)
+        return np.memmap(self.folder / "rows.bin", _DTYPE, "r", shape=(self._known, self.width))
 
     def add(self, keys: Keys, rows: npt.NDArray[Any]) -> None:
         """Appends rows `(n, width)` under keys `(n, 2)`; on disk when this returns.
@@ -96,16 +100,16 @@ class RowStore:
         Raises:
             UserError: the disk is full, or the folder cannot be written any more.
         """
-        if rows.shape != (len(keys), self._width):
-            raise ValueError(f"{rows.shape} rows for {len(keys)} keys of width {self._width}")
+        if rows.shape != (len(keys), self.width):
+            raise ValueError(f"{rows.shape} rows for {len(keys)} keys of width {self.width}")
         try:
-            with FileLock(self._folder / "lock"):
+            with FileLock(self.folder / "lock"):
                 self._cut_off_unfinished()
                 self._append("rows.bin", np.ascontiguousarray(rows, _DTYPE).tobytes())
                 self._append("keys.bin", np.ascontiguousarray(keys).tobytes())
         except OSError as error:
             raise UserError(
-                f"store {self._folder}: {error.strerror}; make room or name another folder; what was stored is kept"
+                f"store {self.folder}: {error.strerror}; make room or name another folder; what was stored is kept"
             ) from None
         self._learn()
 
@@ -124,20 +128,20 @@ class RowStore:
     def _halves(self) -> Keys:
         if not self._known:
             return np.empty((0, 2), np.uint64)
-        return np.memmap(self._folder / "keys.bin", np.uint64, "r", shape=(self._known, 2))
+        return np.memmap(self.folder / "keys.bin", np.uint64, "r", shape=(self._known, 2))
 
     def _complete(self) -> int:
-        return min(_size(self._folder / name) // width for name, width in self._widths.items())
+        return min(_size(self.folder / name) // width for name, width in self._widths.items())
 
     def _cut_off_unfinished(self) -> None:
         total = self._complete()
         for name, width in self._widths.items():
-            path = self._folder / name
+            path = self.folder / name
             if _size(path) != total * width:
                 os.truncate(path, total * width)
 
     def _append(self, name: str, content: bytes) -> None:
-        with (self._folder / name).open("ab") as file:
+        with (self.folder / name).open("ab") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -4,6 +4,8 @@ A lane other than fp32 first shows on a sample that it ranks as fp32 does.
 """
 
 import logging
+from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,14 @@ from builders import schema
 from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.passages import Passages
-from builders.retrieval.row_store import Keys, RowStore, keys_of
+from builders.retrieval.row_shards import by_range, complete, first_missing, is_shared, plan_folder
+from builders.retrieval.row_store import Keys, RowStore
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import Lane, lane_name, load_lane
-from builders.scores.pairs import Pairs, locate
+from builders.scores.pairs import Pairs, locate, pair_keys
+from builders.scores.scoring_shards import scoring_plan
 from foils.encode.batches import Numbers
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
 from foils.models import resolve_model
 from foils.provenance import package_versions, sha256_json
@@ -73,7 +78,7 @@ def score_located(
             otherwise than fp32, or the cache cannot be written.
     """
     lane = lane_name(config, resolve_model(config.model or ""))
-    scorer, record = Scorer(config, lane, context.cache), None
+    scorer, record = Scorer(config, lane, context.cache, context.engine), None
     if lane != "fp32" and len(pairs):
         sample = pairs.at(sampled(query_ids.to_pylist(), pairs.query_positions, context.seed))
         reference = Scorer(config, "fp32", context.cache).scores(sample)
@@ -89,13 +94,14 @@ class Scorer:
         config: names the model, which is loaded only if a score is missing.
         lane: one of `lanes.lane_name`'s.
         cache: the folder for what is computed once.
+        engine: scores more than one block of pairs; without it this process does.
 
     Raises:
         UserError: the model does not exist, or the store cannot be written.
     """
 
-    def __init__(self, config: CrossEncoderConfig, lane: str, cache: Path) -> None:
-        self._config, self._lane_name, self._cache = config, lane, cache
+    def __init__(self, config: CrossEncoderConfig, lane: str, cache: Path, engine: EngineConfig | None = None) -> None:
+        self._config, self._lane_name, self._cache, self._engine = config, lane, cache, engine
         self._reference = resolve_model(config.model or "")
         packages = {name: package_versions()[name] for name in ("sentence-transformers", "torch", "transformers")}
         if lane == "openvino":
@@ -113,6 +119,7 @@ class Scorer:
 
     def scores(self, pairs: Pairs) -> Scores:
         """Returns the scores of pairs, `(n_pairs,)`; the missing ones are computed and stored first."""
+        self._complete_by_shards(pairs)
         found = np.empty(len(pairs), np.float64)
         with tqdm(total=len(pairs), desc=f"cross-encoder, {self._lane_name}", unit=" pairs", disable=None) as bar:
             for start, block in zip(range(0, len(pairs), BLOCK), pairs.blocks(BLOCK), strict=True):
@@ -128,34 +135,53 @@ class Scorer:
         What is stored at once depends on the block alone. A run that goes on after a kill has the very same batches
         left, and so gives the same scores to the last bit.
         """
-        keys, firsts = np.unique(keys, axis=0, return_index=True)
-        known = self._store.find(keys) >= 0
+        order = longest_first(texts, keys)
+        known = self._store.find(keys[order]) >= 0
         if bar.total is not None:  # the bar's rate and time left are those of the work
             bar.total -= len(texts) - int((~known).sum())
             bar.refresh()
         if known.all():
             return
-        lane = self._lane = self._lane or load_lane(
-            self._config, self._reference, self._lane_name, self._cache / self._lane_name / self.folder.name
-        )
-        order = np.argsort([-len(texts[i][0]) - len(texts[i][1]) for i in firsts], kind="stable")
+        lane = self._lane = self._lane or load_lane(self._config, self._reference, self._lane_name, self._converted)
         for start in range(0, len(order), lane.at_once):
-            rows = order[start : start + lane.at_once]
-            rows = rows[~known[rows]]
+            part = slice(start, start + lane.at_once)
+            rows = order[part][~known[part]]
             if len(rows):
-                scores = lane.score([texts[firsts[row]] for row in rows])
+                scores = lane.score([texts[row] for row in rows])
                 self._store.add(keys[rows], scores[:, None])
                 bar.update(len(rows))
 
+    def _complete_by_shards(self, pairs: Pairs) -> None:
+        """Has the engine compute what is missing of several blocks, each a shard, in the batches of `_complete`."""
+        if len(pairs) <= BLOCK:
+            return
+        keys = np.concatenate([pair_keys(block.texts()) for block in pairs.blocks(BLOCK)])
+        plan = plan_folder(self._cache, self.folder.name, keys, BLOCK)
+        blocks = by_range(first_missing(self._store, keys), BLOCK)
+        if is_shared(plan, self._engine, len(blocks)):
+            make = partial(scoring_plan, plan, self._config, self._reference, (self._lane_name, self._converted))
+            complete(self._store, plan, lambda: make(self._inputs(pairs, keys, blocks)), self._engine, "cross-encoder")
 
-def pair_keys(texts: list[tuple[str, str]]) -> Keys:
-    """Keys `(n_pairs, 2)` of query and passage texts; the query's length keeps the two apart.
+    def _inputs(self, pairs: Pairs, keys: Keys, blocks: list[Numbers]) -> Iterator[pa.Table]:
+        """Yields what is missing of each block, the longest first, with its place among all that the block has."""
+        for missing in blocks:
+            start = int(missing[0]) // BLOCK * BLOCK
+            texts = pairs.at(slice(start, start + BLOCK)).texts()
+            order = longest_first(texts, keys[start : start + BLOCK])
+            places = np.flatnonzero(np.isin(order + start, missing))
+            queries, passages = zip(*[texts[row] for row in order[places]], strict=True)
+            yield pa.table({"query": queries, "passage": passages, "place": places})
 
-    >>> keys = pair_keys([("a b", "c"), ("a", "b c"), ("a b", "c")])
-    >>> bool((keys[0] == keys[1]).any()), bool((keys[0] == keys[2]).all())
-    (False, True)
-    """
-    return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)
+    @property
+    def _converted(self) -> Path:
+        return self._cache / self._lane_name / self.folder.name
+
+
+def longest_first(texts: list[tuple[str, str]], keys: Keys) -> Numbers:
+    """Returns the rows of a block in which each distinct pair comes first, the longest pair first, ties by key."""
+    _, firsts = np.unique(keys, axis=0, return_index=True)
+    lengths = [-len(texts[row][0]) - len(texts[row][1]) for row in firsts]
+    return np.asarray(firsts[np.argsort(lengths, kind="stable")])
 
 
 def sampled(query_ids: list[str], query_positions: Numbers, seed: int) -> Numbers:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.passages import Passages, Positions, take
+from builders.retrieval.row_store import Keys, keys_of
 from foils.errors import UserError
 
 
@@ -69,3 +70,13 @@ def locate(pairs: pa.Table, queries: pa.Table, passages: Passages) -> Pairs:
                 "; give the rows that the pairs were made from"
             )
     return Pairs(queries["text"], passages, asked, answering)
+
+
+def pair_keys(texts: list[tuple[str, str]]) -> Keys:
+    """Keys `(n_pairs, 2)` of query and passage texts; the query's length keeps the two apart.
+
+    >>> keys = pair_keys([("a b", "c"), ("a", "b c"), ("a b", "c")])
+    >>> bool((keys[0] == keys[1]).any()), bool((keys[0] == keys[2]).all())
+    (False, True)
+    """
+    return keys_of(f"{len(query)} {query} {passage}" for query, passage in texts)

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from builders.passages import Passages
-from builders.retrieval.embeddings import Embedder, Reading, as_texts, retriever
+from builders.retrieval.embeddings import Embedder, retriever
+from builders.retrieval.encoding import Reading, as_texts
 from foils.errors import UserError
 from foils.loading import own_prompts
 from foils.models import resolve_model
@@ -146,9 +147,10 @@ ENCODE = """
 import sys
 from pathlib import Path
 from builders.retrieval import embeddings as embedder
+from builders.retrieval import encoding
 from tests.builders.test_embeddings import BASE, many
-embedder.AT_ONCE["cpu"] = 16
-embedder.Embedder(embedder.Reading(BASE), Path(sys.argv[1])).embed(many(), "document")
+encoding.AT_ONCE["cpu"] = 16
+embedder.Embedder(encoding.Reading(BASE), Path(sys.argv[1])).embed(many(), "document")
 """
 
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from builders.retrieval.embeddings import Embedder, Reading, as_texts
+from builders.retrieval.embeddings import Embedder
+from builders.retrieval.encoding import Reading, as_texts
 from eval.measure.encoder import Encoder
 from foils.encode.convert import load as load_to_convert
 from foils.encode.drift import Texts

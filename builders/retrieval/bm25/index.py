@@ -50,15 +50,27 @@ class Stored(NamedTuple):
     words: pa.Array
 
 
+class Figures(NamedTuple):
+    """What a score depends on beside its passage: by word, how many passages hold it; passages and words in all."""
+
+    words: pa.Array
+    holding: Longs
+    passages: int
+    length: int
+
+
 def threads() -> int:
     """Returns how many cores this process may use, at most 16: beyond that memory is the limit."""
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
 
 
-def index_key(passages: Passages, language: str) -> str:
-    """Returns a name for all that an index depends on: ids, titles and texts in order, language, settings."""
+def index_key(passages: Passages, language: str, figures: Figures | None = None) -> str:
+    """Returns a name for all that an index depends on: ids, titles and texts in order, language, settings, figures."""
     # The stop words are those of bm25s.
     total = hashlib.sha256(json.dumps([VERSION, bm25s.__version__, language, K1, B, len(passages)]).encode())
+    if figures is not None:
+        total.update(json.dumps([figures.passages, figures.length]).encode() + figures.holding.tobytes())
+        total.update("\n".join(figures.words.to_pylist()).encode())
     for name in ("_id", "title", "text"):
         lengths, content = hashlib.sha256(), hashlib.sha256()
         for chunk in passages.table[name].chunks:
@@ -73,7 +85,7 @@ def index_key(passages: Passages, language: str) -> str:
     return total.hexdigest()[:32]
 
 
-def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
+def stored_index(passages: Passages, language: str, folder: Path, figures: Figures | None = None) -> Stored:
     """Returns the index over passages, made now unless `folder` has it.
 
     Several processes may ask at once: one makes it, the others wait.
@@ -82,11 +94,12 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
         passages: what is indexed.
         language: chooses stemmer and stop words.
         folder: holds one folder per index.
+        figures: of the corpus that the passages are a shard of; without them their own.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    place = folder / index_key(passages, language)
+    place = folder / index_key(passages, language, figures)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
@@ -94,7 +107,7 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
                 if not place.is_dir():
                     # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
                     partial = partial_folder(place)
-                    _write(passages, language, partial)
+                    _write(passages, language, partial, figures)
                     put_in_place(partial, place)
     except OSError as error:
         raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
@@ -107,11 +120,18 @@ def stored_index(passages: Passages, language: str, folder: Path) -> Stored:
     return Stored(Postings(data, indices, indptr), order, words)
 
 
-def _write(passages: Passages, language: str, folder: Path) -> None:
+def figures_of(passages: Passages, language: str) -> Figures:
+    """Counts words: the figures of a corpus, or of a shard, which may be added up."""
+    with ThreadPoolExecutor(threads()) as pool:
+        words, texts = _stemmed(passages, language, pool)
+        return Figures(words, np.sum(_counted(texts, len(words), pool), axis=0), *_totals(texts))
+
+
+def _write(passages: Passages, language: str, folder: Path, figures: Figures | None) -> None:
     """Makes the index over passages in an empty folder."""
     with ThreadPoolExecutor(threads()) as pool:
         words, texts = _stemmed(passages, language, pool)
-        postings = _postings(texts, len(words), pool)
+        postings = _postings(texts, words, pool, figures)
     del texts
     for name, values in postings._asdict().items():
         np.save(folder / f"{name}.npy", values)
@@ -146,11 +166,17 @@ def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tup
     return stems.take(order), texts
 
 
-def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> Postings:
-    """Counts and then writes scores by word; each thread does so for passages in a row."""
-    starts = np.cumsum([0, *(len(words.lengths) for words in texts)])
+def _parts(texts: list[Words]) -> list[range]:
     edges = [len(texts) * part // threads() for part in range(threads() + 1)]
-    parts = [range(start, end) for start, end in pairwise(edges)]
+    return [range(start, end) for start, end in pairwise(edges)]
+
+
+def _totals(texts: list[Words]) -> tuple[int, int]:
+    return sum(len(words.lengths) for words in texts), sum(len(words.ids) for words in texts)
+
+
+def _counted(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> list[Longs]:
+    """Returns by part how many of its passages hold each word."""
 
     def counted(part: range) -> Longs:
         found = np.zeros(vocabulary, np.int64)
@@ -158,10 +184,18 @@ def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> 
             count(*texts[n], np.full(vocabulary, -1, np.int32), found)
         return found
 
-    found = list(pool.map(counted, parts))
+    return list(pool.map(counted, _parts(texts)))
+
+
+def _postings(texts: list[Words], words: pa.Array, pool: ThreadPoolExecutor, figures: Figures | None) -> Postings:
+    """Counts and then writes scores by word; each thread does so for passages in a row."""
+    vocabulary, starts = len(words), np.cumsum([0, *(len(each.lengths) for each in texts)])
+    found = _counted(texts, vocabulary, pool)
     holding = np.sum(found, axis=0)
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(holding)]).astype(np.int64)
-    passages, length = int(starts[-1]), sum(len(words.ids) for words in texts)
+    passages, length = _totals(texts) if figures is None else (figures.passages, figures.length)
+    if figures is not None:
+        holding = figures.holding[pc.index_in(words, value_set=figures.words).to_numpy()]
     weights = Weights(_idf(holding, passages), K1, B, length / max(passages, 1) or 1.0)
     postings = Postings(np.empty(indptr[-1], np.float32), np.empty(indptr[-1], np.int32), indptr)
     heads = indptr[:vocabulary] + np.concatenate([np.zeros((1, vocabulary), np.int64), np.cumsum(found, axis=0)[:-1]])
@@ -170,7 +204,7 @@ def _postings(texts: list[Words], vocabulary: int, pool: ThreadPoolExecutor) -> 
         for n in part:
             fill((texts[n].ids, texts[n].lengths), int(starts[n]), head, weights, postings)
 
-    list(pool.map(filled, parts, heads))
+    list(pool.map(filled, _parts(texts), heads))
     return postings
 
 

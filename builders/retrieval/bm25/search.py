@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from builders.passages import Passages, Positions
-from builders.retrieval.bm25.index import Stored, stored_index, threads
+from builders.retrieval.bm25.index import Figures, Stored, stored_index, threads
 from builders.retrieval.bm25.kernels import LAST, Asked, Found, best
 from builders.retrieval.bm25.tokens import Language, query_words
 from builders.retrieval.hits import Hits
@@ -28,17 +28,21 @@ class Bm25Index:
         passages: what is searched.
         language: code of ISO 639 that chooses stemmer and stop words.
         folder: where indexes are kept; this corpus's is made if it is missing.
+        figures: see `stored_index`.
 
     Raises:
         UserError: the folder cannot be written.
     """
 
-    def __init__(self, passages: Passages, language: str, folder: Path) -> None:
+    def __init__(self, passages: Passages, language: str, folder: Path, figures: Figures | None = None) -> None:
         self._passages = passages
-        self._stored: Stored = stored_index(passages, language, folder)
+        self._stored: Stored = stored_index(passages, language, folder, figures)
         self._language = Language(language)
         self._ranks = np.empty(len(passages), np.int32)
         self._ranks[self._stored.order] = np.arange(len(passages), dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._passages)
 
     def search_arrow(self, texts: pa.Array | pa.ChunkedArray, k: int, at: Positions | None = None) -> Hits:
         """Returns the best `k` passages of each query, or those that share a word with it; ties are broken by id.

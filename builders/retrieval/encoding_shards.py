@@ -1,0 +1,77 @@
+"""Encoding texts by shards, wherever they are made: a stage of `foils.engine`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct, structs
+
+from builders.passages import Passages, Positions
+from builders.retrieval.encoding import Encoder, Reading, Role, as_texts
+from builders.retrieval.row_shards import rows_table
+from builders.retrieval.row_store import keys_of
+from foils.engine.plan import Places, Plan, make_plan
+from foils.errors import UserError
+
+
+class EncodeConfig(Struct, frozen=True):
+    """How texts are read; the model is a path of the plan.
+
+    Attributes:
+        reading: without the model.
+        role: decides the prompt.
+        identity: of the model.
+    """
+
+    reading: Reading
+    role: Role
+    identity: str
+
+
+class Encode:
+    """Gives the vectors of a shard's texts, which come with the longest first, under their keys."""
+
+    Config = EncodeConfig
+
+    def __init__(self, config: EncodeConfig, places: Places) -> None:
+        self._role = config.role
+        self._encoder = Encoder(structs.replace(config.reading, model=places.paths["model"]))
+        check_identity(places.paths["model"], self._encoder.reference.identity, config.identity)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Encodes a shard."""
+        texts = as_texts(table["_id"], table["text"])
+        vectors = [rows for _, rows in self._encoder.encoded(texts, self._role, np.arange(len(texts)))]
+        return rows_table(keys_of(table["text"].to_pylist()), np.concatenate(vectors))
+
+
+def encoding_plan(folder: Path, encoder: Encoder, role: Role, texts: Passages, groups: Sequence[Positions]) -> Plan:
+    """Writes groups of texts into a folder, one a shard, and returns the plan that encodes them."""
+    names = []
+    for number, group in enumerate(groups):
+        names.append(f"input-{number:05}.parquet")
+        pq.write_table(pa.table({"_id": texts.ids_at(group), "text": texts.texts(group)}), folder / names[-1])
+    identity = encoder.reference.identity
+    config = EncodeConfig(structs.replace(encoder.reading, model=None), role, identity)
+    paths = {"model": anywhere(encoder.reading.model or "")}
+    return make_plan(folder, f"{__name__}:Encode", config, names, model=identity, paths=paths)
+
+
+def anywhere(model: str) -> str:
+    """Returns what names a model in whatever folder a worker runs."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def check_identity(model: str, found: str, wanted: str) -> None:
+    """Refuses another model than the plan's.
+
+    Raises:
+        UserError: says how to give workers the same.
+    """
+    if found != wanted:
+        raise UserError(
+            f"model {model}: here it is {found[:19]}, and the plan was made with {wanted[:19]}; name it at a commit "
+            "(owner/name@COMMIT), or put its folder where all workers see it"
+        )

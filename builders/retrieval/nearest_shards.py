@@ -1,0 +1,82 @@
+"""The nearest passages by shards of the corpus, wherever they are searched: a stage of `foils.engine`."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from builders.passages import Positions
+from builders.retrieval.hits import Floats, Hits
+from builders.retrieval.nearest import Vectors, nearest
+from builders.retrieval.row_shards import key_array, keys_in
+from builders.retrieval.row_store import Keys, RowStore
+from foils.engine.plan import Places, Plan, make_plan
+from foils.errors import UserError
+
+QUERIES = "queries.npy"
+
+
+class SearchConfig(Struct, frozen=True):
+    """How many passages a query gets, and whose vectors they are: the width and words of their store."""
+
+    k: int
+    width: int
+    about: dict[str, str]
+
+
+class Search:
+    """Gives the nearest of a shard's passages; their vectors are read from the store, which all workers see."""
+
+    Config = SearchConfig
+
+    def __init__(self, config: SearchConfig, places: Places) -> None:
+        vectors = np.load(places.folder / QUERIES)
+        self._k, self._queries = config.k, Vectors(vectors, np.arange(len(vectors)))
+        self._store = RowStore(Path(places.paths["store"]), config.width, config.about)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Searches a shard."""
+        there = self._store.find(keys_in(table["key"]))
+        if (there < 0).any():
+            raise UserError(f"{int((there < 0).sum())} vectors of the shard are not in the store; build again")
+        hits = nearest(self._queries, Vectors(self._store.rows(), there), table["tie"].to_numpy(), self._k)
+        return hits_table(hits, table["position"].to_numpy())
+
+
+def searching_plan(  # noqa: PLR0917 - what a search takes
+    folder: Path, store: RowStore, queries: Floats, keys: Keys, k: int, ties: Positions, rows: int
+) -> Plan:
+    """Writes passages' keys into a folder and returns the plan that searches them.
+
+    Args:
+        folder: the plan's.
+        store: has the passages' vectors.
+        queries: `(n_queries, dim)`.
+        keys: of passages, `(n_passages, 2)`.
+        k: hits per query.
+        ties: as in `nearest`.
+        rows: passages of a shard.
+    """
+    np.save(folder / QUERIES, queries)
+    names: list[str] = []
+    for start in range(0, len(keys), rows):
+        part = slice(start, start + rows)
+        columns = {"position": np.arange(len(keys))[part], "tie": ties[part], "key": key_array(keys[part])}
+        names.append(f"input-{len(names):05}.parquet")
+        pq.write_table(pa.table(columns), folder / names[-1])
+    config = SearchConfig(k, store.width, dict(store.about))
+    paths = {"store": str(store.folder.resolve())}
+    return make_plan(folder, f"{__name__}:Search", config, names, beside=[QUERIES], paths=paths)
+
+
+def hits_table(hits: Hits, positions: Positions) -> pa.Table:
+    """Returns hits as a part; `positions` says where the shard's passages stand in the corpus."""
+    return pa.table({"query": hits.query_numbers, "position": positions[hits.positions], "score": hits.scores})
+
+
+def found_in(table: pa.Table) -> tuple[Positions, Positions, Floats]:
+    """Returns query numbers, positions and scores of a part."""
+    query, position, score = (table[name].to_numpy() for name in ("query", "position", "score"))
+    return query, position, score

@@ -1,0 +1,74 @@
+"""Scoring pairs by shards, wherever they are made: a stage of `foils.engine`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from builders.retrieval.encoding_shards import anywhere, check_identity
+from builders.retrieval.row_shards import rows_table
+from builders.scores.config import CrossEncoderConfig
+from builders.scores.lanes import load_lane
+from builders.scores.pairs import pair_keys
+from foils.engine.plan import Places, Plan, make_plan
+from foils.models import ModelReference, resolve_model
+
+
+class ScoreConfig(Struct, frozen=True):
+    """How pairs are scored; the model is a path of the plan.
+
+    Attributes:
+        max_length: tokens of a pair that are read.
+        lane: one of `lanes.lane_name`'s.
+        identity: of the model.
+    """
+
+    max_length: int
+    lane: str
+    identity: str
+
+
+class Score:
+    """Gives the scores of a shard's pairs under their keys; `place` keeps the batches of the whole block."""
+
+    Config = ScoreConfig
+
+    def __init__(self, config: ScoreConfig, places: Places) -> None:
+        model = places.paths["model"]
+        reference = resolve_model(model)
+        check_identity(model, reference.identity, config.identity)
+        settings = CrossEncoderConfig(model=model, max_length=config.max_length)
+        self._lane = load_lane(settings, reference, config.lane, Path(places.paths["converted"]))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Scores a shard."""
+        texts = list(zip(table["query"].to_pylist(), table["passage"].to_pylist(), strict=True))
+        batches, scores = table["place"].to_numpy() // self._lane.at_once, np.empty(len(texts), np.float32)
+        for batch in np.unique(batches):
+            rows = np.flatnonzero(batches == batch)
+            scores[rows] = self._lane.score([texts[row] for row in rows])
+        return rows_table(pair_keys(texts), scores[:, None])
+
+
+def scoring_plan(
+    folder: Path, config: CrossEncoderConfig, model: ModelReference, lane: tuple[str, Path], shards: Iterable[pa.Table]
+) -> Plan:
+    """Writes pairs into a folder and returns the plan that scores them.
+
+    Args:
+        folder: the plan's.
+        config: names the model.
+        model: the same, pinned.
+        lane: its name, and the folder of a converted model.
+        shards: `query`, `passage`, `place`.
+    """
+    names = []
+    for number, table in enumerate(shards):
+        names.append(f"input-{number:05}.parquet")
+        pq.write_table(table, folder / names[-1])
+    settings = ScoreConfig(config.max_length, lane[0], model.identity)
+    paths = {"model": anywhere(config.model or ""), "converted": str(lane[1].resolve())}
+    return make_plan(folder, f"{__name__}:Score", settings, names, model=model.identity, paths=paths)

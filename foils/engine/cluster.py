@@ -1,0 +1,125 @@
+"""The engine `ray`: an actor per worker on a cluster, which is given numbers of shards and nothing larger.
+
+Ray restarts what dies with a node and gives the shard to another actor, without end; so `Worker` counts, and refuses a
+shard that has taken down several. Ray's own writer and checkpoints are not used.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from foils.engine.config import EngineConfig
+from foils.engine.worker import Outcome, Worker
+from foils.errors import UserError
+from foils.tables import one_line
+
+logger = logging.getLogger(__name__)
+
+WAIT_S = 10
+
+
+class _Actor:
+    """A worker in Ray's form: outcomes travel as bytes, so that an error is a row too."""
+
+    def __init__(self, folder: str) -> None:
+        self._worker = Worker(Path(folder))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        return {"outcome": [msgspec.json.encode(self._worker(int(number))) for number in batch["item"]]}
+
+
+def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outcome, None, None]:
+    """Yields the outcomes of shards as they come.
+
+    Raises:
+        UserError: Ray is not installed, no cluster answers, or no node is large enough for a worker.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise UserError(
+            "engine.kind ray: Ray is not installed; run: pip install -c constraints.txt -e '.[ray]'"
+        ) from None
+    _join(ray, engine)
+    size = min(_room(ray, engine), len(shards))
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    numbers = ray.data.from_items(shards, override_num_blocks=len(shards))
+    rows = numbers.map_batches(
+        _Actor,
+        fn_constructor_kwargs={"folder": str(folder)},
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
+        num_cpus=engine.cpus_per_worker,
+        num_gpus=engine.gpus_per_worker or None,
+    )
+    try:
+        for row in rows.iter_rows():
+            yield msgspec.json.decode(row["outcome"], type=Outcome)
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"engine.kind ray: {_last_line(error)}; every node needs this checkout of Foils, its environment and "
+            f"the folder {folder}; what was finished is kept"
+        ) from None
+
+
+def _join(ray: Any, engine: EngineConfig) -> None:
+    """Joins the cluster, or starts one on this machine, which the stages of a build then share."""
+    if ray.is_initialized():
+        return
+    address = engine.address
+    if address not in {None, "auto"}:
+        _check_answers(str(address))
+    here = {"num_cpus": engine.workers * engine.cpus_per_worker, "include_dashboard": False}
+    try:
+        ray.init(
+            **(here if address is None else {"address": address}), log_to_driver=False, logging_level=logging.ERROR
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"engine.address {address}: {_last_line(error)}; start a cluster (ray start --head) with this version of "
+            "Ray and Python, or leave the address out"
+        ) from None
+
+
+def _check_answers(address: str) -> None:
+    """Refuses an address where nothing listens: Ray itself would try for minutes, and then end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), WAIT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"engine.address {address}: no cluster answers there ({one_line(error)}); wanted auto or HOST:PORT of a "
+            "running one (ray start --head prints it)"
+        ) from None
+
+
+def _room(ray: Any, engine: EngineConfig) -> int:
+    """Returns how many workers fit on the nodes, at most as many as are wanted."""
+    cpus, gpus = engine.cpus_per_worker, engine.gpus_per_worker
+    nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(
+        int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else node.get("CPU", 0)))
+        for node in nodes
+    )
+    if not room:
+        most = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
+        raise UserError(
+            f"engine.cpus_per_worker {cpus}, engine.gpus_per_worker {gpus}: no node of the cluster has as many; the "
+            f"largest has {most.get('CPU', 0):.0f} CPUs and {most.get('GPU', 0):.0f} GPUs; set them lower"
+        )
+    if room < engine.workers:
+        logger.info("engine.workers %d: %d fit on the cluster", engine.workers, room)
+    return min(room, engine.workers)
+
+
+def _last_line(error: Exception) -> str:
+    return one_line(str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
