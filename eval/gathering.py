@@ -102,6 +102,7 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         own=own,
         outside=outside(plan, records, judged) if exam else {},
         exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None) if exam else None,
+        one_llm_wrote_all=bool(exam and by_arm and account.manifest.one_llm_wrote_all),
         **(dataset.of_a_query(account) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )

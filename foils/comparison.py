@@ -150,6 +150,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         own: the task of people's own queries beside that exam, which the last table leaves out; empty without.
         outside: arms that such an exam was not validated for -> why.
         exam_as_negatives: whether passages of the data set's exam may be negatives; None where it has no exam.
+        one_llm_wrote_all: whether one LLM wrote the exam and the queries that arms were trained on.
         seed_seconds: that one more seed of all arms takes, by the runs that finished; 0 for not known.
         query_seconds: that one more query of the exam took to build, and `query_money` in `currency`; 0 for not known.
         version: `VERSION` of what wrote it; 1 where it does not say.
@@ -189,6 +190,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     own: str = ""
     outside: dict[str, str] = {}
     exam_as_negatives: bool | None = None
+    one_llm_wrote_all: bool = False
     seed_seconds: float = 0.0
     query_seconds: float = 0.0
     query_money: float = 0.0

@@ -154,8 +154,19 @@ class Manifest(Struct, frozen=True):
     @property
     def corpus(self) -> CorpusInput | None:
         """The corpus that the build read; None where nothing says it."""
+        stated = self._stated()
+        return stated.corpus if stated else None
+
+    @property
+    def one_llm_wrote_all(self) -> bool:
+        """Whether one LLM wrote the exam and the training queries, so that the exam has the style that was trained."""
+        stated, is_labelled = self._stated(), (self.settings.get("queries") or {}).get("source") is not None
+        writer = self.exam.llm.partition("@")[0] if self.exam and self.exam.llm else None
+        return bool(writer and stated and stated.llm.model == writer and not is_labelled)
+
+    def _stated(self) -> Inputs | None:
         try:
-            return msgspec.convert(self.inputs, Inputs, from_attributes=True).corpus
+            return msgspec.convert(self.inputs, Inputs, from_attributes=True)
         except msgspec.ValidationError:
             return None
 

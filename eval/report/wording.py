@@ -51,6 +51,12 @@ def before_training(comparison: Comparison) -> list[str]:
         may = "may be negatives in training, as in production"
         no = "are not negatives in training (exam.as_negatives = false)"
         found.append(f"Passages of the exam {may if comparison.exam_as_negatives else no}.")
+    if comparison.one_llm_wrote_all:
+        found.append(
+            "One LLM wrote the exam and the training queries, so the exam favours what is trained on them: on two "
+            "collections all seven arms stood higher beside the base by it than by people's queries "
+            "(eval/studies/exams). Set exam.llm to another."
+        )
     return found
 
 

@@ -180,9 +180,11 @@ def test_a_generated_exam_and_peoples_queries_are_measured_and_printed_apart(com
     words = r"first hit is relevant before any training: animals-own \d+ % \(untouched base\), \d+ % \(BM25\)"
     said = re.search(rf"{words}; animals (\d+) % \(untouched base\), (\d+) % \(BM25\)\.", finished.stdout)
     no = "Passages of the exam are not negatives in training (exam.as_negatives = false)."
+    favours = "One LLM wrote the exam and the training queries, so the exam favours what is trained on them"
     assert no in finished.stdout
+    assert favours in finished.stdout
     card, page = (folder / "README.md").read_text(), (tmp_path / "out" / "report.html").read_text()
-    assert all(said[0] in text and no in text for text in (card, page))
+    assert all(said[0] in text and no in text and favours in text for text in (card, page))
     counted = read_scores(next((tmp_path / "out" / "results").glob("v*/*-none/animals-[!o]*")))
     assert int(said[2]) == round(25 * sum(each["MRR@10"] == 1 for each in counted.values()))
     assert read_comparison(tmp_path / "out").exam == "animals"

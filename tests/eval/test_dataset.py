@@ -118,3 +118,16 @@ def test_a_query_of_the_exam_took_the_time_of_its_answers_wherever_they_came_fro
     found = of_a_query(account(values, {"exam": 0.3}))
     assert found == {"query_seconds": 2.0, "query_money": 0.005, "currency": "EUR"}
     assert of_a_query(account(values | {"exam": exam | {"source": "asked", "llm": None}})) == {}
+
+
+@pytest.mark.parametrize(
+    ("writer", "model", "source", "told"),
+    [("m@1", "m", None, True), ("n@1", "m", None, False), ("m", "m", "labels", False), ("m", None, None, False)],
+)
+def test_an_exam_by_the_llm_of_the_training_queries(writer, model, source, told):
+    numbers = dict.fromkeys(("queries", "groups", "passages", "seed", "overlap", "without_overlap", "words"), 1)
+    exam = {"source": "llm", "llm": writer, "prompts": {}, "as_negatives": True, "drops": {}, "first_bm25": 1} | numbers
+    corpus = {"source": "c", "revision": "r", "sha256": "s"}
+    inputs = {"corpus": corpus, "prompts": {}, "llm": {"model": model, "revision": None}}
+    values = {"exam": exam, "inputs": inputs, "settings": {"queries": {"source": source}}}
+    assert account(values).manifest.one_llm_wrote_all is told
