@@ -67,7 +67,7 @@ class Context:
         from builders.retrieval.bm25 import shards  # compiles: reading a recipe need not wait for it
         from builders.retrieval.bm25.search import Bm25Index
 
-        if self.engine is not None and len(self.corpus) > shards.ROWS:
+        if self.engine is not None and self.engine.runs_here and len(self.corpus) > shards.ROWS:
             return shards.ShardedIndex(self.corpus, self.language, self.cache, self.engine)
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 

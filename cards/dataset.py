@@ -28,7 +28,7 @@ FIXED_CONFIGS = {
     "crops": "sentences of passages and the rest of each passage, without negatives",
     "train-pairs": "the queries of `titles` and `crops`, with the group of passages that each belongs to",
     "train-qrels": "their relevance judgements: all known positives of each query, the one in its rows first",
-    "judgements": "what a judge said of the compared systems' hits for the exam's queries, with its quotes",
+    "judgements": "what judges said of hits for the exam's queries, with their quotes",
     "exam-groups": "the passages that are kept for the exam, with the group that each belongs to",
     "generated": "passages that the LLM wrote as negatives",
     "fates": "what became of every candidate: the column it stands in, or why it stands in none",
@@ -181,6 +181,8 @@ def _llm_uses(manifest: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     uses += [(f"negatives of `{kind}`", negatives[kind]) for kind in _WRITTEN if f"candidates-{kind}" in configs]
     if manifest.get("exam", {}).get("prompts") and manifest["settings"]["exam"]["llm"] is None:
         uses.append(("the exam's queries", manifest["settings"]["queries"]))
+    if not all(judge["of"] for judge in manifest.get("judges", [])) and manifest["settings"]["exam"]["llm"] is None:
+        uses.append(("judging hits for the exam", negatives["llm-judge"]))
     return [*uses, ("judging candidates", negatives["llm-judge"])] if "scores-llm-judge" in configs else uses
 
 

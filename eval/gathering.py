@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from eval.measure.baselines import bm25
 from eval.measure.encoding import Encoding, base_encoding, resolve_precision
@@ -69,7 +70,8 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
     systems = _systems(plan, folders, tasks)
     by_task = [_measured(plan, folders, task, systems[task.name].get(_BM25)) for task in tasks]
     known, exam = read_result(folders[base, tasks[0].name]), next((task for task in tasks if task.is_generated), None)
-    own = next((task.name for task in tasks if exam and task.name == f"{exam.name}-{OWN}"), "")
+    peoples = f"{exam.name}-{OWN}" if exam and all(judge.of for judge in account.manifest.judges) else None
+    own = next((task.name for task in tasks if task.name == peoples), "")  # unless the build had an LLM judge them
     made = tables(by_task, config.margin, beside=own)
     judged = {row.arm: row.metrics[JUDGED] for each in made if exam and each.task == exam.name for row in each.rows}
     return Comparison(
@@ -98,14 +100,22 @@ def _gathered(plan: Plan, recipe: RecipeText, tasks: Sequence[Task]) -> Comparis
         examples=_examples(of_arm),
         queries=[_queries(plan, folders, task, scored) for task, scored in zip(tasks, by_task, strict=True)],
         rankings=systems,
-        exam=exam.name if exam else "",
         own=own,
         outside=outside(plan, records, judged) if exam else {},
-        exam_as_negatives=getattr(account.manifest.exam, "as_negatives", None) if exam else None,
-        one_llm_wrote_all=bool(exam and by_arm and account.manifest.one_llm_wrote_all),
-        **(dataset.of_a_query(account) if exam else {}),
+        **(_of_exam(account, exam.name) if exam else {}),
         seed_seconds=plan.seconds_of_one(filter(plan.trains, plan.runs())) * len(by_arm) / config.jobs,
     )
+
+
+def _of_exam(account: dataset.Account, name: str) -> dict[str, Any]:
+    """What a comparison says of the exam that a build generated."""
+    manifest = account.manifest
+    return {
+        "exam": name,
+        "exam_as_negatives": manifest.exam.as_negatives if manifest.exam else None,
+        "one_llm_wrote_all": manifest.one_llm_wrote_all,
+        **dataset.of_a_query(account),
+    }
 
 
 def _examples(of_arm: Mapping[str, tuple[dataset.Account, list[RunRecord]]]) -> dict[str, list[Example]]:

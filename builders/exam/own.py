@@ -1,5 +1,6 @@
 """People's own queries, in place of an exam that an LLM writes or beside it."""
 
+import logging
 from pathlib import Path
 
 from builders.corpus import Corpus
@@ -10,6 +11,8 @@ from builders.queries.config import QueriesConfig
 from foils.archives import unpacked
 from foils.beir import splits
 from foils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
@@ -22,6 +25,10 @@ def own_queries(config: ExamConfig, corpus: Corpus) -> labelled.Labelled | None:
         return None
     asked = QueriesConfig(config.source, config.split, config.sample)
     if not splits(unpacked(Path(config.source), "exam.source")):
+        words = (
+            "exam.source %s: it has no judgements (qrels/%s.tsv), so the LLM judges what the build's retrieval finds"
+        )
+        logger.warning(words, config.source, config.split)
         return labelled.unjudged(asked, config.seed, STAGE)
     if config.llm is not None and not config.wanted:
         raise UserError(

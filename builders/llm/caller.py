@@ -145,7 +145,9 @@ class Caller:
         try:
             stored = await self._answered(call, row)
             self._rows[row] = STORING
-            return self._counted(call, await self._kept(call, stored), new=True)
+            kept = await self._kept(call, stored)
+            self._counted(call, stored, new=True)  # what was paid for, whichever build was first
+            return answer_of(call.key, kept)
         except CallError as failure:  # of the endpoint, which the limiter has given up
             raise self._error(failure.words) from None
         finally:

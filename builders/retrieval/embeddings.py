@@ -74,11 +74,12 @@ class Embedder(Encoder):
         store = RowStore(self.folder(role), self._width(role), self.about(role))
         label = f"embedding {'queries' if role == 'query' else 'passages'}"
         plan = plan_folder(self._cache, self.folder(role).name, keys, ROWS)
-        groups = [_longest_first(keys, sizes, group) for group in by_range(first_missing(store, keys), ROWS)]
+        groups = _missing(store, keys, sizes)
         if is_shared(plan, self._engine, len(groups)):
             make = partial(encoding_plan, plan, self, role, texts, [chosen[group] for group in groups])
             complete(store, plan, make, self._engine, label)
-        elif groups:
+            groups = _missing(store, keys, sizes)  # some, if the store has lost rows since the plan was made
+        if groups:
             total = sum(map(len, groups))
             with tqdm(total=total, desc=label, unit="text", dynamic_ncols=True, disable=None) as bar:
                 for group in groups:
@@ -90,12 +91,13 @@ class Embedder(Encoder):
     def search(self, asking: Vectors, passages: Passages, answering: Vectors, k: int) -> Hits:
         """Returns each query's `k` nearest passages, ties broken by id; a large corpus is searched by shards."""
         ties = id_order(passages)
-        if self._engine is None or len(passages) <= SEARCHED:
+        if self._engine is None or not self._engine.runs_here or len(passages) <= SEARCHED:
             return nearest(asking, answering, ties, k)
         store = RowStore(self.folder("document"), self._width("document"), self.about("document"))
         keys, vectors = store.keys(answering.places), asking.take(np.arange(len(asking.places)))
-        digest = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()[:16]
-        plan = plan_folder(self._cache, f"nearest-{k}-{digest}", keys, SEARCHED)
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).tobytes() + np.ascontiguousarray(ties).tobytes())
+        name = f"nearest-{k}-{self.folder('document').name}-{digest.hexdigest()[:16]}"
+        plan = plan_folder(self._cache, name, keys, SEARCHED)
         make = partial(searching_plan, plan, store, vectors, keys, k)
         parts = parts_of(plan, lambda: make(ties, SEARCHED), self._engine, "searching")
         return merged(map(found_in, parts), ties, k, len(vectors))
@@ -134,6 +136,11 @@ def retriever(
         return [ids[start:end].to_pylist() for start, end in zip(hits.offsets[:-1], hits.offsets[1:], strict=True)]
 
     return retrieve
+
+
+def _missing(store: RowStore, keys: Keys, sizes: npt.NDArray[np.int64]) -> list[Positions]:
+    """Returns what a store lacks, by range of rows, the longest of each first."""
+    return [_longest_first(keys, sizes, group) for group in by_range(first_missing(store, keys), ROWS)]
 
 
 def _longest_first(keys: Keys, sizes: npt.NDArray[np.int64], among: Positions) -> Positions:

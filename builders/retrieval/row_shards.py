@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
 
 from builders.passages import Positions
 from builders.retrieval.row_store import KEY_BYTES, Keys, RowStore
 from foils.engine.config import EngineConfig
-from foils.engine.parts import read_parts
+from foils.engine.parts import part_file, read_parts, state_of
 from foils.engine.plan import PLAN, Plan, read_plan, versions_of, write_plan
 from foils.engine.run import finish
 from foils.errors import UserError
@@ -63,31 +65,52 @@ def complete(store: RowStore, folder: Path, make: Callable[[], Plan], engine: En
     Raises:
         UserError: as `parts_of`; the store's disk is full.
     """
-    for table in parts_of(folder, make, engine, label):
-        keys, rows = from_table(table)
-        missing = store.find(keys) < 0
-        if missing.any():
-            store.add(keys[missing], rows[missing])
+    try:
+        for table in parts_of(folder, make, engine, label):
+            _store(store, table)
+    except UserError:  # a shard failed, or the code has changed: what is finished is kept whatever becomes of the plan
+        plan = read_plan(folder) if (folder / PLAN).exists() else None
+        for number in state_of(folder, plan).done if plan else ():
+            _store(store, pq.read_table(part_file(folder, number)))
+        raise
+
+
+def _store(store: RowStore, part: pa.Table) -> None:
+    keys, rows = from_table(part)
+    missing = store.find(keys) < 0
+    if missing.any():
+        store.add(keys[missing], rows[missing])
 
 
 def parts_of(folder: Path, make: Callable[[], Plan], engine: EngineConfig | None, label: str) -> Iterator[pa.Table]:
     """Yields the parts of a plan in order, once all are made; the folder goes when the last was taken. See `complete`.
 
+    Another build that wants the same waits meanwhile.
+
     Raises:
         UserError: as `foils.engine.run.finish`; the folder cannot be written.
     """
-    if not _stands(folder):
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            plan = make()
-        except OSError as error:
-            raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
-        write_plan(folder, plan, begun=False)
-    finish(folder, engine or EngineConfig(), label)
-    yield from read_parts(folder, read_plan(folder))
-    (folder / PLAN).unlink()
-    shutil.rmtree(folder, ignore_errors=True)
+    with _lock(folder, label):
+        if not _stands(folder):
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                plan = make()
+            except OSError as error:
+                raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
+            write_plan(folder, plan, begun=False)
+        finish(folder, engine or EngineConfig(), label)
+        yield from read_parts(folder, read_plan(folder))
+        (folder / PLAN).unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(folder: Path, label: str) -> FileLock:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder.with_name(f"{folder.name}.lock"))
+    except OSError as error:
+        raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
 
 
 def _stands(folder: Path) -> bool:

@@ -107,7 +107,8 @@ def _recipe(artefact: Artefact) -> str:
         negatives = msgspec.convert(settings.get("negatives"), _Negatives)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise BrokenError(f"recipe or settings: {error}") from None
-    stated = {key: value for key, value in stated.items() if key != "llm"}  # settings hold what shapes the answers
+    shapes_nothing = {"llm", "engine"}  # or not in these words: settings hold what shapes the answers
+    stated = {key: value for key, value in stated.items() if key not in shapes_nothing}
     exam = {key: value for key, value in stated.pop("exam", {}).items() if key != "llm"}
     other = _differing({**stated, **({"exam": exam} if exam else {})}, settings)
     require(other is None, f"the recipe's {other} is not that of the settings")

@@ -54,7 +54,7 @@ def before_training(comparison: Comparison) -> list[str]:
     if comparison.one_llm_wrote_all:
         found.append(
             "One LLM wrote the exam and the training queries, so the exam favours what is trained on them: on two "
-            "collections all seven arms stood higher beside the base by it than by people's queries "
+            "collections all seven arms gained more over the base on such an exam than on people's queries "
             "(eval/studies/exams). Set exam.llm to another."
         )
     return found

@@ -32,6 +32,14 @@ def commands(folder: Path, left: list[int], engine: EngineConfig, image: str = I
     return [make(folder, shards, engine, image) for shards in ranges]
 
 
+def submission(folder: Path, engine: EngineConfig) -> str:
+    """The command that starts an engine's jobs."""
+    command = ["foils", "shard", str(folder), "--engine", engine.kind, "--workers", str(engine.workers)]
+    command += ["--cpus-per-worker", str(engine.cpus_per_worker), "--gpus-per-worker", str(engine.gpus_per_worker)]
+    command += ["--address", str(engine.address), "--image", IMAGE] if engine.kind == "hf-jobs" else []
+    return shlex.join([*command, "--submit"])
+
+
 def submit(folder: Path, left: list[int], engine: EngineConfig, image: str | None) -> list[str]:
     """Starts the jobs and returns what names them.
 
@@ -39,9 +47,17 @@ def submit(folder: Path, left: list[int], engine: EngineConfig, image: str | Non
         UserError: there is no `sbatch` or no image, or the service refuses.
     """
     if engine.kind == "hf-jobs":
+        from huggingface_hub.errors import HfHubHTTPError
+
         if image is None:
             raise UserError("--submit to hf-jobs: wanted --image, a Docker image with Foils and its packages")
-        return [_run_job(folder, command, engine, image) for command in commands(folder, left, engine, image)]
+        urls: list[str] = []
+        for command in commands(folder, left, engine, image):
+            try:
+                urls.append(_run_job(folder, command, engine, image))
+            except (HfHubHTTPError, OSError) as error:  # also without a token, and without a connection
+                raise UserError(f"hf-jobs: {' '.join(str(error).split())}; started so far: {urls}") from None
+        return urls
     if shutil.which("sbatch") is None:
         raise UserError("--submit: no sbatch on this machine; run it where Slurm is, or leave --submit out to print")
     found: list[str] = []
@@ -83,11 +99,6 @@ def _flavor(engine: EngineConfig) -> str:
 
 def _run_job(folder: Path, command: list[str], engine: EngineConfig, image: str) -> str:
     from huggingface_hub import Volume, run_job
-    from huggingface_hub.errors import HfHubHTTPError
 
     volume = Volume(type="bucket", source=str(engine.address), mount_path=os.fspath(folder.parent))
-    try:
-        job = run_job(image=image, command=command[-3:], flavor=_flavor(engine), volumes=[volume])
-    except HfHubHTTPError as error:
-        raise UserError(f"hf-jobs: {' '.join(str(error).split())}; see `hf jobs ps`") from None
-    return str(job.url)
+    return str(run_job(image=image, command=command[-3:], flavor=_flavor(engine), volumes=[volume]).url)

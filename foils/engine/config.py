@@ -8,12 +8,12 @@ Kind = Literal["local", "ray", "slurm", "hf-jobs"]
 
 
 class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who computes shards. It changes no byte of what comes out.
+    """Who computes shards. On equal hardware, with as many threads, it changes no byte of what comes out.
 
     Attributes:
         kind: `local` processes; `ray`; `slurm` or `hf-jobs`, for which the commands are printed.
         workers: processes, actors or jobs at a time.
-        gpus_per_worker: 0 leaves workers on the CPU; a single local one takes what the machine has.
+        gpus_per_worker: 0 leaves workers on the CPU; a single local one is the build itself and takes what there is.
         cpus_per_worker: their threads, too.
         address: of a Ray cluster (`auto` or HOST:PORT; without it, Ray starts on this machine); of `hf-jobs`, the
             bucket `OWNER/NAME` that holds the plan.
@@ -24,6 +24,11 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     gpus_per_worker: Annotated[int, Meta(ge=0)] = 0
     cpus_per_worker: Annotated[int, Meta(ge=1)] = 1
     address: str | None = None
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether a stage runs while the build waits for it, so that its parts need not outlive the build."""
+        return self.kind in {"local", "ray"}
 
     def __post_init__(self) -> None:
         """Refuses an address that has no effect, and jobs without their bucket."""

@@ -1,5 +1,6 @@
 """The engine `local`: a loop in this process, or processes on this machine."""
 
+import logging
 import os
 import signal
 from collections import Counter, deque
@@ -13,6 +14,8 @@ from typing import cast
 from foils.engine.config import EngineConfig
 from foils.engine.worker import TRIES, Outcome, Worker
 from foils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outcome, None, None]:
@@ -108,16 +111,18 @@ def _environments(engine: EngineConfig, workers: int) -> list[Mapping[str, str]]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(engine.cpus_per_worker))
     threads["TQDM_DISABLE"] = "1"  # the driver has the bar
     each = engine.gpus_per_worker
-    if not each:
-        return [{**threads, "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers)]
     import torch
 
+    if not each:
+        if torch.cuda.is_available():
+            logger.warning("engine.gpus_per_worker 0: workers do not use this machine's GPUs; set it to 1")
+        return [{**threads, "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers)]
     there = torch.cuda.device_count()
     names = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))).split(",")[:there]
     if there < workers * each:
         raise UserError(
             f"engine.workers {workers} with engine.gpus_per_worker {each}: this machine has {there} GPUs; wanted "
-            f"workers x gpus_per_worker of at most that"
+            "engine.workers times engine.gpus_per_worker to be at most that"
         )
     shares = [names[number * each : (number + 1) * each] for number in range(workers)]
     return [{**threads, "CUDA_VISIBLE_DEVICES": ",".join(share)} for share in shares]

@@ -141,7 +141,7 @@ def numbers_in(text: str, shards: int) -> list[int]:
         numbers = []
     if not numbers or max(numbers) >= shards or any(len(edges) > 2 for edges in ranges):  # noqa: PLR2004
         raise UserError(f"--shards {text}: wanted numbers and ranges such as 0-9,12, from 0 to {shards - 1}")
-    return numbers
+    return sorted({*numbers})
 
 
 def as_ranges(numbers: list[int]) -> str:

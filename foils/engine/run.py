@@ -15,9 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from foils.engine import cluster, local
-from foils.engine.commands import commands
+from foils.engine.commands import commands, submission
 from foils.engine.config import EngineConfig
-from foils.engine.parts import as_ranges, state_of, tried_file
+from foils.engine.parts import as_ranges, failed_file, state_of, tried_file
 from foils.engine.plan import Plan, check_versions, read_plan, write_plan
 from foils.engine.worker import Outcome, note
 from foils.errors import UserError
@@ -64,10 +64,11 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
             print(shlex.join(command))
         raise UserError(
             f"{label}: {len(left)} of {len(wanted)} shards are left; run the commands above, or have them started by: "
-            f"foils shard {folder} --engine {engine.kind} --submit; then run the same command again"
+            f"{submission(folder, engine)}; then run the same command again"
         )
-    for number in left:
-        tried_file(folder, number).unlink(missing_ok=True)  # of a run that was ended
+    for number in left:  # what a run that was ended wrote down
+        tried_file(folder, number).unlink(missing_ok=True)
+        failed_file(folder, number).unlink(missing_ok=True)
     failed: dict[int, str] = {}
     counts = {"total": len(wanted), "initial": len(wanted) - len(left)}
     with (

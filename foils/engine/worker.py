@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from foils.engine.files import put
-from foils.engine.parts import failed_file, tried_file, write_part
+from foils.engine.parts import failed_file, marker_of, tried_file, write_part
 from foils.engine.plan import Plan, check_versions, load_stage, read_plan, read_shard
 from foils.errors import UserError, scrub
 from foils.tables import one_line
@@ -39,10 +39,13 @@ class Worker:
         self._folder = folder
 
     @cached_property
-    def _ready(self) -> tuple[Plan, Any]:
-        plan = read_plan(self._folder)
-        check_versions(plan, self._folder)
-        return plan, load_stage(plan, self._folder)
+    def _plan(self) -> Plan:
+        return read_plan(self._folder)
+
+    @cached_property
+    def _stage(self) -> Any:
+        check_versions(self._plan, self._folder)
+        return load_stage(self._plan, self._folder)
 
     def __call__(self, number: int) -> Outcome:
         """Makes a shard's part and marker."""
@@ -62,9 +65,11 @@ class Worker:
 
     def _made(self, number: int, start: float) -> Outcome:
         try:
-            plan, stage = self._ready
+            plan, stage = self._plan, self._stage
         except Exception as error:  # noqa: BLE001 - whatever the stage raises, no worker can begin
             return Outcome(number, _said(error), fatal=True)
+        if marker_of(self._folder, plan, number) is not None:  # another machine, or a lost actor, has made it
+            return Outcome(number)
         try:
             table = stage(read_shard(plan, self._folder, number))
         except Exception as error:  # noqa: BLE001 - whatever its rows did, it is theirs alone

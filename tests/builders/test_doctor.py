@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -381,15 +382,16 @@ def test_the_judging_of_peoples_queries_is_tried(doctor, tmp_path, chat_server):
     (tmp_path / "asked" / "qrels" / "test.tsv").unlink()
     own, labelled = f"exam.source={tmp_path / 'asked'}", f"queries.source={tmp_path / 'labels'}"
 
-    def judges(body, number):
-        return "no" if "\nPassage: " in last_user_message(body) else healthy(body, number)
+    def judges(body, number, says="no"):
+        return says if "\nPassage: " in last_user_message(body) else healthy(body, number)
 
     alone = (labelled, "queries.split=test", "corpus.sample=300", 'negatives.kinds=["bm25"]')
     for more in ((), alone, ("exam.llm.model=scripted", f"exam.llm.base_url={chat_server.url}")):
         table = doctor(own, *more, script=judges)
         assert table.error is None
         assert table.found("exam-judge").startswith("1 of 1 usable" if more == alone else "2 of 2 usable")
-    assert "another LLM, with [exam.llm]" in doctor(own, script=lambda *_: "perhaps").found("exam-judge")
+    unsure = doctor(own, script=partial(judges, says="perhaps"))
+    assert "another LLM, with [exam.llm]" in unsure.found("exam-judge")
 
 
 def test_an_exam_that_the_corpus_has_no_room_for(write_recipe, chat_server):

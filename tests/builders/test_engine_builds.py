@@ -24,6 +24,8 @@ from builders.retrieval.encoding import Reading, as_texts
 from builders.scores import cross_encoder, lanes
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.pairs import Pairs
+from cards.verify.artefact import find
+from cards.verify.dataset import dataset_links
 from foils.engine.config import EngineConfig
 from foils.engine.parts import state_of
 from foils.engine.plan import read_plan
@@ -124,6 +126,7 @@ def test_scores_are_the_same_to_the_last_bit(reranker, tmp_path):
         shared = cross_encoder.Scorer(config, "fp32", tmp_path / f"{name}-fresh", engine)
         assert (shared.scores(pairs()) == wanted).all()
         assert rows(shared.folder) == rows(plain.folder)
+        assert list((tmp_path / f"{name}-fresh" / "engine").glob("*.lock"))
 
 
 def rows(folder):
@@ -146,6 +149,7 @@ def test_the_nearest_passages_of_shards_are_those_of_the_whole(engine, retriever
     plain = search("plain")
     monkeypatch.setattr("builders.retrieval.embeddings.SEARCHED", 30)
     shared = search("shared", engine)
+    assert list((tmp_path / "shared" / "engine").glob("nearest-*.lock"))
     for name in ("offsets", "positions", "scores"):
         assert (getattr(plain, name) == getattr(shared, name)).all()
 
@@ -255,6 +259,9 @@ def build(recipe, name, *engine):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert not list((out / "cache").glob("engine/*/plan.json"))
+    plans = [lock.name.partition("-")[0] for lock in (out / "cache").glob("engine/*.lock")]  # each was made
+    assert len(plans) == (6 if engine else 0), plans
+    assert "broken" not in {link.status for link in dataset_links(find(str(out / "dataset")))}
     files = sorted((out / "dataset").rglob("*.parquet"))
     assert len(files) > 5
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
