@@ -116,8 +116,9 @@ def _with(own: Labelled, verdicts: pa.Table) -> Labelled:
     relevant = judged.filter(pc.equal(judged["score"], 1)).to_pylist()
     first = {row["query-id"]: row["corpus-id"] for row in reversed(relevant)}
     rows = own.queries.to_pylist()
-    heard, why = set(judged["query-id"].to_pylist()), {True: "no-answer-found", False: NO_VERDICT}
-    lost = [(row["_id"], why[row["_id"] in heard], row["text"]) for row in rows if row["_id"] not in first]
+    silent = {*verdicts["query-id"].to_pylist()} - {*judged["query-id"].to_pylist()}
+    why = {row["_id"]: NO_VERDICT if row["_id"] in silent else "no-answer-found" for row in rows}
+    lost = [(row["_id"], why[row["_id"]], row["text"]) for row in rows if row["_id"] not in first]
     kept = [{**row, "corpus-id": first[row["_id"]]} for row in rows if row["_id"] in first]
     return own._replace(
         queries=pa.Table.from_pylist(kept, TABLE),
