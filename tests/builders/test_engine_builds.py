@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_a_begun_plan_is_finished_by_whoever_comes(retriever, tmp_path, monkeypa
     found = Embedder(reading, tmp_path / "other").embed(passages, "document")
     assert (found.take(np.arange(700)) == plain.take(np.arange(700))).all()
     assert len(begun) == 1  # the shard without a marker
+
+
+@pytest.mark.usefixtures("ranges")
+def test_rows_that_a_begun_plan_does_not_cover_are_computed_too(retriever, tmp_path):
+    """The store knew some when the plan was made, and its folder, which is a cache, was deleted since."""
+    passages, reading, cache = corpus(700), Reading(str(retriever)), tmp_path / "other"
+    plain = Embedder(reading, tmp_path / "plain").embed(passages, "document")
+    known = Embedder(reading, cache)
+    known.embed(passages, "document", np.arange(300, 450))
+    with pytest.raises(UserError, match="3 of 3 shards are left"):
+        Embedder(reading, cache, EngineConfig("slurm")).embed(passages, "document")
+    shutil.rmtree(known.folder("document"))
+    found = Embedder(reading, cache).embed(passages, "document")
+    assert (found.places >= 0).all()
+    assert np.allclose(found.take(np.arange(700)), plain.take(np.arange(700)), atol=1e-6)
 
 
 def pairs(count=800):
