@@ -13,6 +13,7 @@ from builders import schema
 from builders.context import Context
 from builders.negatives import Mined, bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.passages import Passages
+from builders.realism.gate import GateConfig, gated
 from builders.recipe import BuildRecipe, NegativesConfig
 from builders.scores import llm_judge
 from builders.scores.cross_encoder import score_pairs
@@ -73,19 +74,22 @@ def mine_all(queries: pa.Table, context: Context, config: BuildRecipe) -> Candid
     mined: dict[str, Mined] = {}
     for kind in mined_kinds(config.negatives):
         with context.stages.timed(f"{kind} negatives"):
-            mined[kind] = MINERS[kind](queries, context, config_of(config.negatives, kind))
+            found = MINERS[kind](queries, context, config_of(config.negatives, kind))
+            if found.generated.num_rows:
+                found = gated(kind, found, queries, context.corpus, config.negatives.gate or GateConfig())
+            mined[kind] = found
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
-    found = Candidates(mined, scores, context.corpus)
-    found = found._replace(passages=context.corpus.and_generated(found.generated))
+    everything = Candidates(mined, scores, context.corpus)
+    everything = everything._replace(passages=context.corpus.and_generated(everything.generated))
     for scorer in sorted(config.scorers & SCORERS.keys()):
-        missing = _unscored(queries, found, scorer, config)
+        missing = _unscored(queries, everything, scorer, config)
         if missing.num_rows:
             with context.stages.timed(f"scores by {scorer}", f"{missing.num_rows:,} scores by {scorer}"):
                 settings = config_of(config.negatives, scorer)
-                more = SCORERS[scorer](missing, queries, found.passages, context, settings)
+                more = SCORERS[scorer](missing, queries, everything.passages, context, settings)
             known = scores.get(scorer, schema.SCORES.empty_table())
             scores[scorer] = pa.concat_tables([known, more])
-    return found._replace(scores=scores)
+    return everything._replace(scores=scores)
 
 
 def _unscored(queries: pa.Table, found: Candidates, scorer: str, config: BuildRecipe) -> pa.Table:

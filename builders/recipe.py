@@ -16,6 +16,7 @@ from builders.negatives.llm_with_positive import LlmWithPositiveConfig
 from builders.negatives.sampled import RandomConfig
 from builders.negatives.written import LlmNegativesConfig
 from builders.queries.config import QueriesConfig
+from builders.realism.gate import GateConfig
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.llm_judge import LlmJudgeConfig
 from builders.selection.config import SelectionConfig
@@ -39,6 +40,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         variants: further kinds that take another's candidates by rules of their own (`selection.kinds.NAME`), such as
             `{"bm25-safe" = "bm25"}`: they show what a rule does.
         llm_judge: how the LLM judges candidates, where `[selection]` has a rule on the scorer `llm-judge`.
+        gate: what follows where a classifier tells what the LLM wrote from passages.
         shares: mix -> part -> weight, such as `{"llm+bm25" = {llm = 3, bm25 = 1}}`; equal weights where it is missing.
     """
 
@@ -52,6 +54,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     llm: LlmNegativesConfig = LlmNegativesConfig()
     llm_with_positive: LlmWithPositiveConfig = field(name="llm-with-positive", default_factory=LlmWithPositiveConfig)
     random: RandomConfig = RandomConfig()
+    gate: GateConfig | UnsetType = UNSET  # unset, it leaves no trace in the hash of recipes
     llm_judge: LlmJudgeConfig = field(name="llm-judge", default_factory=LlmJudgeConfig)
 
 

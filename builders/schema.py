@@ -34,7 +34,10 @@ JUDGEMENTS = pa.schema(
     ]
 )
 GENERATED = pa.schema(
-    [("_id", pa.string()), ("text", pa.string()), ("query-id", pa.string()), ("call-key", pa.string())]
+    [
+        *[(name, pa.string()) for name in ("_id", "text", "query-id", "call-key")],
+        ("broken", pa.string()),  # the query's requirement that the text does not meet; null where none was asked for
+    ]
 )
 DROPS = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 

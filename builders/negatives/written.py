@@ -9,7 +9,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from builders import schema
 from builders.answers import texts_of
@@ -17,6 +18,7 @@ from builders.context import Context
 from builders.hashing import keyed_hash
 from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import Mined, written_checks
+from builders.negatives.counterfactual import asked_for, in_parts, room_for, usual_length
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
@@ -26,7 +28,7 @@ from builders.spool import BATCH
 from builders.texts import Shingles, shingles
 from foils.errors import UserError
 from foils.languages import length
-from foils.texts import normalised
+from foils.texts import normalised, passage_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,12 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         per_call: how many of them one request asks for; above 1 with a prompt for several, `hard-negatives-v1`.
         attempts: how often a negative is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.2, at most 1.
-        max_tokens: length limit of one negative in tokens.
+        max_tokens: length limit of one negative in tokens; a whole passage has room for its length in any case.
+        length: the fewest and the most words of a passage, for prompts that ask for whole ones (`counterfactual-v1`);
+            without it, those of the middle half of the corpus's passages, 300 at most.
+        style: what a whole passage reads like, such as `the abstract of a scientific paper`.
         stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
-            each answer is then one paragraph. It is not sent for several texts a call.
+            each answer is then one paragraph. It is not sent for several texts a call, or for whole passages.
         min_words: shorter answers are rejected; characters count where no spaces stand between words.
         checks: what else they must not be.
     """
@@ -54,9 +59,16 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Annotated[int, Meta(ge=1)] = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Meta(ge=1)] = 128
+    length: tuple[int, int] | UnsetType = UNSET
+    style: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
     stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
     min_words: Annotated[int, Meta(ge=1)] = 8
     checks: WrittenChecks = WrittenChecks()
+
+    def __post_init__(self) -> None:
+        """Refuses a length that no passage can have."""
+        if self.length and not 1 <= self.length[0] <= self.length[1]:
+            raise ValueError(f"length {list(self.length)}; wanted the fewest and the most words, such as [80, 160]")
 
     def shown(self, query: str, positive: str) -> str:  # noqa: ARG002 - `llm-with-positive` shows it
         """What the LLM sees of a query and the passage that answers it."""
@@ -125,7 +137,7 @@ class NegativesTask:
         self._shown = writing.config.shown(ask.query, ask.positive)
         self._numbers = numbers
         self._writing = writing
-        self._written: dict[int, tuple[str, str]] = {}  # number -> text, and key of its call
+        self._written: dict[int, tuple[str, str, str | None]] = {}  # number -> text, key of its call, what it breaks
         self._rejected: dict[int, tuple[str, str]] = {}  # number -> reason and text of the last try
         self._kept: set[int] = set()
 
@@ -143,19 +155,26 @@ class NegativesTask:
             max_tokens=config.max_tokens * count,
             temperature=min(config.temperature + 0.2 * attempt, 1.0),
             seed=keyed_hash(writing.seed, self._id(missing[0]), str(attempt)) % 2**31,
-            stop=() if writing.prompt.several else config.stop,
+            stop=() if writing.prompt.several or writing.prompt.parts else config.stop,
         )
 
     def take(self, answer: ChatAnswer) -> str | None:
         """Keeps the negatives that can be used; returns why the first of the others cannot."""
         self.attempt += 1
-        writing, wanted = self._writing, self.missing
+        writing, wanted, title, broken = self._writing, self.missing, "", None
+        if writing.prompt.parts is not None and answer.text.strip():
+            found = in_parts(answer, writing.prompt.parts)
+            if isinstance(found, str):
+                self._rejected[wanted[0]] = (found, answer.text)
+                return found
+            answer, title, broken = found
         texts, problem = texts_of(answer, len(wanted), prompt=writing.prompt, source=self._shown, passages=True)
         for number, raw in zip(wanted, [*texts, *[""] * (len(wanted) - len(texts))], strict=True):
-            text = tidy(without_talk(raw, writing.style), is_cut=answer.is_cut and len(wanted) == 1)
+            body = tidy(without_talk(raw, writing.style), is_cut=answer.is_cut and len(wanted) == 1)
+            text = passage_text(title, body) if body else ""
             reason = (self._reject(text) if text else "cut") if raw else problem
             if reason is None:
-                self._written[number] = (text, answer.key)
+                self._written[number] = (text, answer.key, broken)
                 self._rejected.pop(number, None)
             else:
                 self._rejected[number] = (reason, text)
@@ -189,7 +208,7 @@ class NegativesTask:
         if self.missing and self.attempt < self._writing.config.attempts:
             return None
         kind, query_id, written = self._writing.kind, self.query_id, sorted(self._written.items())
-        generated = [(self._id(number), text, query_id, key) for number, (text, key) in written]
+        generated = [(self._id(number), text, query_id, key, broken) for number, (text, key, broken) in written]
         return generated, [(kind, self._id(number), *rejected) for number, rejected in self._rejected.items()]
 
     def _id(self, number: int) -> str:
@@ -206,7 +225,7 @@ class NegativesTask:
         reason = written_checks.reject(text, ask.positive, self._writing.style, config.checks)
         if reason is not None:
             return reason
-        others = [other for other, _ in self._written.values()]
+        others = [other for other, *_ in self._written.values()]
         if normalised(text) in map(normalised, others):
             return "repeated"
         own = shingles(text)
@@ -219,11 +238,16 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
     The kind names the negatives' ids, the stage in the ledger of drops, and the account.
     """
     prompt = prompt_of(config, context.language, kind)
+    if prompt.parts:
+        config = replace(config, max_tokens=room_for(config.length, config.max_tokens))
     style = style_of(context.corpus.table, context.language, context.seed, config.checks, config.max_tokens)
+    words = (config.length or usual_length(*style.usual)) if prompt.parts else None
+    prompt = asked_for(prompt, words, config.style or "") if words else prompt
     if style.lifted:
         lifted = ", ".join(style.lifted)
         logger.warning("%s: negatives are not checked for what the corpus itself breaks: %s", kind, lifted)
-    writing = Writing(kind, prompt, primed_by(prompt, context, config.max_tokens, kind), context.seed, config, style)
+    primed = primed_by(prompt, context, config.max_tokens, kind)
+    writing = Writing(kind, prompt, primed, context.seed, config, style)
     starts = range(1, config.count + 1, config.per_call)
     groups = [range(start, min(start + config.per_call, config.count + 1)) for start in starts]
     tasks = (NegativesTask(ask, numbers, writing) for ask in asks_of(queries, context) for numbers in groups)
@@ -241,7 +265,8 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
         settle=settle,
         columns=schema.GENERATED,
     )
-    record = {"checks lifted": list(style.lifted)} if style.lifted else {}
+    record: dict[str, Sequence[object]] = {"checks lifted": list(style.lifted)} if style.lifted else {}
+    record |= {"words": words} if words else {}
     return Mined(_candidates(generated), generated, drops, record=record)
 
 
@@ -258,9 +283,15 @@ def prompt_of(config: LlmNegativesConfig, language: str, kind: str) -> Prompt:
     """The prompt in the corpus's language.
 
     Raises:
-        UserError: there is no prompt of that name, or it asks for another number of texts.
+        UserError: there is no prompt of that name, it asks for another number of texts, or it sets their length.
     """
     prompt = prompt_in(config.prompt, language)
+    for key in ("length", "style"):
+        if getattr(config, key) and not prompt.parts:
+            raise UserError(
+                f"negatives.{kind}.{key}: prompt {config.prompt!r} asks for a few sentences; leave {key} out, or set "
+                f"negatives.{kind}.prompt to one for whole passages, such as counterfactual-v1"
+            )
     if config.per_call > 1 and not prompt.several:
         raise UserError(
             f"negatives.{kind}.per_call {config.per_call}: prompt {config.prompt!r} asks for one text an answer; set "

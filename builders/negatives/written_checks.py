@@ -64,6 +64,7 @@ class Style(NamedTuple):
         language: an ISO 639 code; empty = any.
         phrases: by which a text speaks of itself, without those that the corpus uses.
         lifted: the checks that were wanted and are not made, because the corpus itself would fail them.
+        usual: length of a shorter and a longer passage of the corpus, its quartiles.
     """
 
     fewest: int = 0
@@ -72,6 +73,7 @@ class Style(NamedTuple):
     language: str = ""
     phrases: Phrases = NONE
     lifted: tuple[str, ...] = ()
+    usual: tuple[float, float] = (0, 0)
 
 
 def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks, max_tokens: int) -> Style:
@@ -89,7 +91,7 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
     """
     sampled = Passages(sample(passages, SAMPLED, seed))
     texts = [text for batch in sampled.batches() for text in batch.to_pylist()]
-    short, long = np.percentile([length(text) for text in texts], [5, 99])
+    short, *usual, long = np.percentile([length(text) for text in texts], [5, 25, 75, 99]).tolist()
     fewest = min(int(SHORTEST * short), max_tokens // ROOM_FOR_SHORT)
     most = max(int(LONGEST * long), max_tokens // ROOM_FOR_LONG)
     lifted, main, own = [], "", ""
@@ -107,7 +109,7 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
         used = Phrases(each for each in known.each if sum(re.search(each, text) is not None for text in plain) <= few)
         if len(used.each) < len(known.each):
             lifted.append(f"{len(known.each) - len(used.each)} of {len(known.each)} phrases of meta-talk")
-    return Style(fewest, most, main, own, used, tuple(lifted))
+    return Style(fewest, most, main, own, used, tuple(lifted), (usual[0], usual[1]))
 
 
 def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str | None:

@@ -50,6 +50,22 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     count: int = 1
 
 
+class Parts(Struct, frozen=True, forbid_unknown_fields=True):
+    """The labels of an answer's parts, each at the beginning of a line.
+
+    Attributes:
+        requires: of what a passage must say to answer the query, with semicolons between the requirements.
+        breaks: of the requirement that the passage does not meet.
+        title: of the passage's title.
+        passage: of the passage's text, which ends the answer.
+    """
+
+    requires: str
+    breaks: str
+    title: str
+    passage: str
+
+
 class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     """A prompt file.
 
@@ -61,6 +77,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         priming: a question that the LLM may be asked first; its own answer then opens every conversation.
         min_words: the fewest words of an answer, where the recipe does not say.
         max_words: the most words of an answer, where the recipe does not say.
+        parts: the labels of an answer that holds a whole passage with its title; None where an answer is one text.
     """
 
     system: str
@@ -70,6 +87,7 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
     priming: str | None = None
     min_words: int | None = None
     max_words: int | None = None
+    parts: Parts | None = None
 
     def messages(
         self, text: str, primed: str | None = None, *, count: int = 1, shift: int = 0
@@ -169,7 +187,7 @@ def prompt_in(name: str, language: str) -> Prompt:
     prompt = load_prompt(in_language(name, language))
     if not without_edition([name], language):
         return prompt
-    system = f"{prompt.system} Write in {english_name(language)}."
+    system = f"{prompt.system} Write in {english_name(language)}{', but for the labels' if prompt.parts else ''}."
     if language in UNSPACED:
         system = _WORDS.sub(_characters, system)
     return msgspec.structs.replace(prompt, system=system)
@@ -181,14 +199,16 @@ def _characters(words: re.Match[str]) -> str:
 
 
 def without_edition(names: Iterable[str], language: str) -> list[str]:
-    """Returns the prompts that have editions in other languages but not in this one.
+    """Returns the prompts that have editions in other languages but not in this one; those in parts need one, too.
 
     >>> without_edition(["question-v1", "relevance-judge-v1"], "sv"), without_edition(["question-v1"], "de")
     (['question-v1'], [])
     """
     translated = {known.partition(".")[0] for known in _texts() if "." in known}
-    lacks = (name for name in names if name in translated and in_language(name, language) == name)
-    return sorted(lacks) if language not in {"en", *NO_LANGUAGE} else []
+    if language in {"en", *NO_LANGUAGE}:
+        return []
+    lacks = (name for name in names if in_language(name, language) == name)
+    return sorted(name for name in lacks if name in translated or load_prompt(name).parts is not None)
 
 
 def prompt_hash(name: str) -> str:

@@ -45,6 +45,10 @@ class Sides(NamedTuple):
     is_ours: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
 
+    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Returns which texts are of each side, `(n,)`."""
+        return {"generated": self.is_ours, "corpus": ~self.is_ours}
+
 
 def joined(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> Sides:
     """Two sides for a classifier. Repeated texts of a side count once; groups that share a text become one.
@@ -88,17 +92,10 @@ def by_words(sides: Sides, seed: int) -> dict[str, float] | None:
     Returns:
         `auc`, and `low` and `high`, its 95 % interval by resampling groups within folds, widened by `WIDER`.
     """
-    from sklearn.model_selection import GroupKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-
-    if sides.groups.max(initial=-1) + 1 < FEWEST_GROUPS:
+    found = out_of_folds(sides, seed)
+    if found is None:
         return None
-    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=seed).split(sides.texts, groups=sides.groups))
-    tests = [test for _, test in folds]
-    if not all(0 < sides.is_ours[test].sum() < len(test) for test in tests):
-        return None
-    model = make_pipeline(_vectorizer(), _classifier())
-    scores = cross_val_predict(model, sides.texts, sides.is_ours, cv=folds, method="decision_function")
+    scores, tests = found
     dice = np.random.default_rng(keyed_hash(seed, "resamples"))
     wins, pairs = np.zeros(1 + RESAMPLES), np.zeros(1 + RESAMPLES)
     for test in tests:
@@ -113,6 +110,26 @@ def by_words(sides: Sides, seed: int) -> dict[str, float] | None:
     return {name: round(float(value), 4) for name, value in (("auc", areas[0]), ("low", low), ("high", high))}
 
 
+def out_of_folds(sides: Sides, seed: int) -> tuple[Floats, list[npt.NDArray[np.int64]]] | None:
+    """The scores of a logistic regression on TF-IDF of words, and its folds; None where there are too few texts.
+
+    Returns:
+        `(n,)` how surely each text is a generated one by a classifier that was trained on the other folds, and the
+        places of each fold.
+    """
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
+    if sides.groups.max(initial=-1) + 1 < FEWEST_GROUPS:
+        return None
+    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=seed).split(sides.texts, groups=sides.groups))
+    tests = [test for _, test in folds]
+    if not all(0 < sides.is_ours[test].sum() < len(test) for test in tests):
+        return None
+    model = make_pipeline(_vectorizer(), _classifier())
+    return cross_val_predict(model, sides.texts, sides.is_ours, cv=folds, method="decision_function"), tests
+
+
 def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
     """The words that speak most for `generated` and for `corpus`, up to ten each, most telling first.
 
@@ -122,8 +139,7 @@ def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
     learnt = words.fit_transform(sides.texts)
     weights = _classifier().fit(learnt, sides.is_ours).coef_[0]
     vocabulary = words.get_feature_names_out()
-    masks = {"generated": sides.is_ours, "corpus": ~sides.is_ours}
-    shares = {name: np.asarray((learnt[mask] > 0).mean(axis=0)).ravel() for name, mask in masks.items()}
+    shares = {name: np.asarray((learnt[mask] > 0).mean(axis=0)).ravel() for name, mask in sides.masks().items()}
     found: dict[str, list[dict[str, Any]]] = {}
     for name, toward in (("generated", weights), ("corpus", -weights)):
         order = np.lexsort((vocabulary, -toward))

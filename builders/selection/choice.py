@@ -149,6 +149,8 @@ def _sampling_keys(frame: Frame, kind: str, judged: Judged, rules: Rules, seed: 
     pool = judged.pool
     if rules.sampling == "top":
         return pool.rank.astype(np.float64)
+    if rules.sampling == "hardest":
+        return -judged.scores[rules.around_scorer]  # usable ones have a score
     bits = drawn(frame.query_keys, seed, kind)[pool.query] + frame.passage_keys[pool.passage]
     randoms = uniform(mixed(bits))
     if rules.sampling == "random":

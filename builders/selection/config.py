@@ -23,10 +23,11 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         rank_min: the best rank of the miner that is taken.
         rank_max: the worst rank that is taken; None = no limit.
-        sampling: which of the usable candidates are taken: `top`, the best-ranked; `random`, at random;
-            `around-positive`, at random, most likely those about as good as the positive (SimANS, arXiv 2210.11773):
-            with probability proportional to `exp(-a (s - s+ - b)^2)`, s and s+ the scores of candidate and positive.
-        around_scorer: whose scores `around-positive` looks at.
+        sampling: which of the usable candidates are taken: `top`, the best-ranked; `hardest`, those with the highest
+            scores, such as the best of n that an LLM wrote; `random`, at random; `around-positive`, at random, most
+            likely those about as good as the positive (SimANS, arXiv 2210.11773): with probability proportional to
+            `exp(-a (s - s+ - b)^2)`, s and s+ the scores of candidate and positive.
+        around_scorer: whose scores `around-positive` and `hardest` look at.
         around_a: how narrow that curve is; 0 makes all equally likely.
         around_b: where its peak lies, in score units above the positive.
         relative_margin: scorer -> m: candidates with a score above s+ - m |s+| are too close to the positive. With
@@ -45,7 +46,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
 
     rank_min: Rank = 1
     rank_max: Rank | None = None
-    sampling: Literal["top", "random", "around-positive"] = "top"
+    sampling: Literal["top", "hardest", "random", "around-positive"] = "top"
     around_scorer: str = "cross-encoder"
     around_a: Annotated[float, Meta(ge=0)] = 0.5
     around_b: float = 0.0
@@ -69,7 +70,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     def scorers(self) -> set[str]:
         """The scorers whose scores these rules look at."""
         named = {*self.relative_margin, *self.absolute_margin, *self.floor, *self.ceiling, *self.relabel}
-        return named | ({self.around_scorer} if self.sampling == "around-positive" else set())
+        return named | ({self.around_scorer} if self.sampling in {"around-positive", "hardest"} else set())
 
 
 class SelectionConfig(Rules, frozen=True, forbid_unknown_fields=True):

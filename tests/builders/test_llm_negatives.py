@@ -117,6 +117,60 @@ def test_a_priming_question_that_is_not_answered_is_left_out(caplog):
     assert "no usable answer to the priming question (only-reasoning)" in caplog.text
 
 
+WHOLE = {"prompt": "counterfactual-v1"}
+IN_PARTS = f"""Requires: owls; what they hunt
+Breaks: what they hunt
+Title: **Nests of owls**
+Passage: {NEGATIVE}"""
+
+
+def test_a_whole_passage_comes_with_its_title_and_the_requirement_that_it_breaks():
+    mined, asked = mined_from(f"{IN_PARTS}\n\nQuery: how do bees talk?\nRequires: bees", stop=("\n",), **WHOLE)
+    (row,) = mined.generated.to_pylist()
+    assert (row["text"], row["broken"]) == (f"Nests of owls {NEGATIVE}", "what they hunt")
+    assert mined.record == {"words": (10, 20)}  # the corpus's passages have 10 and 12
+    assert asked[0].messages[0]["content"].endswith("what is missing. The passage has 10 to 20 words.")
+    assert (asked[0].max_tokens, asked[0].stop) == (700, ())
+
+
+def test_a_passage_is_as_long_and_in_the_style_that_the_recipe_names():
+    _, asked = mined_from(IN_PARTS, length=(80, 400), style="a page of a field guide", **WHOLE)
+    wanted = " The passage has 80 to 400 words and reads like a page of a field guide."
+    assert asked[0].messages[0]["content"].endswith(wanted)
+    assert asked[0].max_tokens == 900
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (NEGATIVE, "no-requirements"),
+        (IN_PARTS.replace("; what they hunt", ""), "no-requirements"),
+        (IN_PARTS.replace("Breaks: what they hunt", "Breaks: nothing"), "breaks-no-requirement"),
+        (IN_PARTS.partition("Passage")[0], "no-passage"),
+        (IN_PARTS.replace(NEGATIVE, CORPUS["text"][0].as_py()), "positive-copy"),
+    ],
+)
+def test_an_answer_that_is_not_in_parts_is_asked_for_again_and_dropped_with_its_reason(text, reason):
+    kept, dropped, asked = mine_with(text, text, attempts=2, **WHOLE)
+    assert (kept, len(asked), [each for _, each, _ in dropped]) == ([], 2, [reason])
+
+
+def test_an_answer_in_bold_labels_is_read():
+    bold = IN_PARTS.replace("Title:", "**Title:**").replace("Breaks:", "- **Breaks**:").replace("Passage:", "passage:")
+    assert mine_with(bold, **WHOLE)[0] == [("a/q1/llm1", f"Nests of owls {NEGATIVE}")]
+
+
+@pytest.mark.parametrize(("key", "value"), [("length", (80, 160)), ("style", "a page")])
+def test_length_and_style_are_for_whole_passages_alone(key, value):
+    with pytest.raises(UserError, match=rf"llm.{key}: prompt 'hard-negative-v1' .*; leave .* counterfactual-v1"):
+        mine_with(NEGATIVE, **{key: value})
+
+
+def test_a_length_is_in_order():
+    with pytest.raises(ValueError, match=r"length \[9, 3\]; wanted the fewest and the most words, such as \[80, 160\]"):
+        LlmNegativesConfig(length=(9, 3))
+
+
 TWO = "Barn owls nest in church towers.\n\nDr. Lee saw them, e.g. in Kent. Dr. Lee raised their young on mice at home."
 
 

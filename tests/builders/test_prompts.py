@@ -8,13 +8,15 @@ import pytest
 from builders import prompts
 from builders.answers import texts_of
 from builders.llm.messages import ChatAnswer
-from builders.prompts import Prompt, Turn, in_language, load_prompt
+from builders.negatives.counterfactual import in_parts
+from builders.prompts import Prompt, Turn, in_language, load_prompt, prompt_in, without_edition
 from foils.errors import UserError
 
 NAMES = sorted(prompts._texts())
 ENGLISH = [name for name in NAMES if "." not in name]
-# A judge says yes or no of texts in any language.
-WRITERS = [name for name in ENGLISH if "judge" not in name]
+# A judge says yes or no of texts in any language, and the labels of an answer in parts are English.
+WHOLE = [name for name in ENGLISH if load_prompt(name).parts]
+WRITERS = [name for name in ENGLISH if "judge" not in name and name not in WHOLE]
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pt")
 
 
@@ -26,7 +28,7 @@ def answer(text, finish="stop"):
 def test_every_prompt_shows_what_it_asks_for(name):
     prompt = load_prompt(name)
     lowest, highest = prompt.min_words or 3, prompt.max_words or 32
-    for turn in prompt.turns:
+    for turn in () if prompt.parts else prompt.turns:
         lines = turn.answer.splitlines()
         assert len(lines) == turn.count
         assert all(line.strip() for line in lines)
@@ -54,6 +56,25 @@ def test_every_prompt_has_the_languages(name, language):
     assert (other.priming is None) == (english.priming is None)
     assert other.system != english.system
     assert all(a.answer != b.answer for a, b in zip(english.turns, other.turns, strict=True))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_example_in_parts_breaks_what_it_lists(name):
+    prompt = load_prompt(name)
+    answers = ("450|gram", "hours|a day", "pairwise|overlapping")
+    for turn, answers_it in zip(prompt.turns, answers, strict=False):
+        found, title, broken = in_parts(answer(turn.answer), prompt.parts)
+        assert f"Breaks: {broken}\n" in turn.answer
+        assert title
+        assert not re.search(answers_it, found.text), answers_it
+        assert not Prompt(prompt.system, "{input}").leaks(found.text)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_answer_in_parts_keeps_its_labels_in_other_languages(name):
+    assert prompt_in(name, "pl").system == f"{load_prompt(name).system} Write in Polish, but for the labels."
+    assert prompt_in(name, "en").system == load_prompt(name).system
+    assert without_edition([name, "question-v1"], "de") == [name]
 
 
 def test_an_unknown_prompt_is_named_with_those_that_there_are():

@@ -8,8 +8,14 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from builders import queries as queries_module
+from builders import schema
+from builders.negatives import Mined
+from builders.passages import Passages
 from builders.realism import gaps, separability
+from builders.realism.gate import GateConfig, gated
 from builders.realism.separability import by_words, joined, telling_words
+from foils.errors import UserError
 from foils.texts import overlap
 
 WORDS = [f"{first}{last}" for first, last in itertools.product("bdfgklmnprst", ("ako", "emi", "ilu", "oda", "una"))]
@@ -100,3 +106,46 @@ def test_repeated_texts():
 )
 def test_content_words_of_a_query_in_its_passage(query, passage, share):
     assert overlap(query, passage, "en") == share
+
+
+def through_the_gate(negatives, **config):
+    """What the gate makes of a negative for each of as many passages."""
+    number, ids = len(negatives), [f"p{n}" for n in range(len(negatives))]
+    passages = pa.table([ids, [""] * number, texts(number, 2)], schema=schema.CORPUS)
+    queries = pa.table([[f"{each}/q1" for each in ids], ids, ids], schema=queries_module.TABLE)
+    names, nulls = [f"{each}/q1/llm1" for each in ids], [None] * number
+    generated = pa.table([names, negatives, queries["_id"], nulls, nulls], schema=schema.GENERATED)
+    candidates = pa.table([queries["_id"], names, [1] * number, nulls], schema=schema.CANDIDATES)
+    return gated("llm", Mined(candidates, generated), queries, Passages(passages), GateConfig(**config))
+
+
+def test_negatives_that_are_like_passages_pass_the_gate(caplog):
+    found = through_the_gate(texts(200, 1), then="stop")
+    assert found.record["separability"]["auc"] < 0.65
+    assert found.record["separability"]["words"] == {"generated": 30, "corpus": 30}
+    assert not caplog.text
+    assert not through_the_gate(texts(10, 1), then="stop").record  # too few to say anything
+
+
+def test_the_gate_names_what_gives_negatives_away(caplog):
+    marked = [f"certainly {text}" for text in texts(200, 1, length=9)]
+    through_the_gate(marked)
+    said = (
+        r"llm: a classifier tells its negatives from passages (area 1.000, at least 1.000): 10 words against 30, and "
+    )
+    assert f"{said}`certainly`" in caplog.text
+    with pytest.raises(
+        UserError, match=r"`certainly`.* against .*; take another prompt, .* or set negatives.gate.then"
+    ):
+        through_the_gate(marked, then="stop")
+
+
+def test_the_gate_drops_what_looks_written_and_keeps_the_rest():
+    mixed = [f"certainly {text}" if n % 4 else text for n, text in enumerate(texts(200, 1))]
+    found = through_the_gate(mixed, above=0.6, then="drop")
+    kept = found.generated["text"].to_pylist()
+    assert not [text for text in kept if text.startswith("certainly")]
+    assert len(kept) > 30  # of 50
+    assert found.candidates["corpus-id"].to_pylist() == found.generated["_id"].to_pylist()
+    assert {row["reason"] for row in found.drops.to_pylist()} == {"told-from-passages"}
+    assert found.drops.num_rows == 200 - len(kept)

@@ -93,7 +93,7 @@ def cases(draw):
     more = draw(st.lists(st.tuples(st.sampled_from(sorted(positives)), st.sampled_from(IDS)), max_size=3))
     scored = {(query, passage): draw(st.floats(-3, 3)) for query in positives for passage in IDS}
     rules = {
-        "sampling": draw(st.sampled_from(["top", "random", "around-positive"])),
+        "sampling": draw(st.sampled_from(["top", "hardest", "random", "around-positive"])),
         "around_scorer": "s",
         "near_duplicate": 0.0,  # bodies of three words would all be one shingle
         "rank_min": draw(st.integers(1, 2)),
@@ -357,6 +357,16 @@ def test_around_the_positive_prefers_scores_near_its_own():
 
     assert counts(1.0)[1] >= 297  # weights exp(-9), exp(-.25), exp(-16): nearly all draws fall on p2
     assert min(counts(0.0)) >= 70
+
+
+def test_the_hardest_is_the_best_of_n_below_the_positive():
+    rankings = {"llm": {"q0": ["p1", "p2", "p3", "p4"]}}
+    scored = {("q0", f"p{n}"): score for n, score in enumerate([2.0, -1.0, 1.5, 3.0, 0.5])}
+    rules = config(sampling="hardest", around_scorer="s", absolute_margin={"s": 0.1}, near_duplicate=0)
+    selection = select(inputs({"q0": "p0"}, rankings, {"s": scored}), Wanted(("llm",), 2, 42, rules))
+    (row,) = selection.rows["llm"].to_pylist()
+    assert [row["negative_1"], row["negative_2"]] == [TEXTS["p2"], TEXTS["p4"]]
+    assert fates(selection, "llm")["q0", "p3"] == "too-close-to-the-positive"
 
 
 @pytest.mark.parametrize(
