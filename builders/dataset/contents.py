@@ -24,6 +24,7 @@ from builders.negatives.written import prompt_of
 from builders.passages import Passages
 from builders.prompts import in_language, prompt_hash, prompt_text, without_edition
 from builders.queries.labelled import Labelled
+from builders.queries.style import read_style
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe, asks_llm, identity_hash, shaping
 from builders.scores.llm_judge import QUOTING
 from builders.selection import Selection
@@ -109,6 +110,7 @@ def inputs_of(
         "recipe": identity_hash(config),
         "corpus": {"source": corpus.source, "revision": corpus.revision, "sha256": corpus.sha256},
         **({} if given is None else {"queries": given.about(config.queries)}),
+        **({"like": read_style(config.queries.like, language).sha256} if config.queries.like else {}),
         **({} if config.exam is None else {"exam": _exam_inputs(config.exam, corpus, own)}),
         **({"leakage": {each.name: each.revision for each in guard.sets}} if guard.sets else {}),
         "llm": {key: getattr(llm, key) if asks else None for key in ("model", "revision")},

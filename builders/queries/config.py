@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 ROUND_TRIP_K = 20
 Source = Literal["titles", "crops"]
@@ -24,6 +24,8 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         prompt: a file of `builders/prompts/`, without its ending.
         types: several such files with weights, such as `{"question-v1" = 2, "keywords-v1" = 1}`, in place of `prompt`;
             the seed assigns one to each query.
+        like: a file of people's own queries, one a line or under `text`: a few, at random, stand in each request, so
+            that the LLM writes as they do. They are sent to its endpoint, without those that look like secrets.
         per_passage: queries per sampled passage.
         attempts: how often a query is asked for until an answer is accepted.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
@@ -46,6 +48,7 @@ class QueriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     hold_out_positives: bool = False
     prompt: str = "question-v1"
     types: dict[str, Annotated[float, Meta(gt=0)]] = {}
+    like: str | UnsetType = UNSET  # unset, it leaves no trace in the hash of recipes
     per_passage: Positive = 1
     attempts: Positive = 3
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.2

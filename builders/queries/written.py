@@ -16,6 +16,7 @@ from builders.prompts import CHARACTERS, Prompt, prompt_in
 from builders.queries import STAGE, TABLE, Queries
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
+from builders.queries.style import in_style, is_shown, read_style
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
 from foils.languages import is_unspaced
@@ -49,6 +50,10 @@ class QueryTask:
         self._stops = True
         self._number = number
         self._prompt = prompts[assign(config.weights(), context.seed, self.query_id)]
+        self._examples: list[str] = []
+        if config.like:
+            self._examples = read_style(config.like, context.language).some(context.seed, self.query_id)
+            self._prompt = in_style(self._prompt, self._examples)
         self._config, self._context = config, context
 
     def request(self, attempt: int) -> ChatRequest:  # noqa: ARG002 - its own count goes on over rounds
@@ -73,7 +78,7 @@ class QueryTask:
         if reason is None:
             limits = word_range(config, self._prompt, in_characters=is_unspaced(text))
             reason = reject(text, answer.finish_reason, passage, limits, refusals(self._context.language))
-        if reason is None and self._prompt.leaks(text):
+        if reason is None and (self._prompt.leaks(text) or is_shown(text, self._examples)):
             reason = "prompt-echo"
         self._stops = self._stops and reason not in SHORTENED
         self.text, self.rejected = (text, ("", "")) if reason is None else (None, (reason, text))

@@ -48,7 +48,7 @@ def examine(
     Raises:
         UserError: the folder holds no data set, the model does not exist, or the query log cannot be read.
     """
-    log = None if query_log is None else read_log(query_log)
+    log = None if query_log is None else read_log(query_log, f"--query-log {query_log}")
     dataset = DataSet(folder)
     names = ("corpus", "train-queries", "train-qrels")
     corpus, queries, qrels = (read_config(folder, dataset.manifest, name) for name in names)

@@ -11,15 +11,18 @@ from foils.errors import UserError
 from foils.tables import form_of, read
 
 
-def read_log(path: Path) -> list[str]:
+def read_log(path: Path, where: str) -> list[str]:
     """Reads the queries of a log, each once: a text file with a query a line, or a file with a column `text`.
+
+    Args:
+        path: the file.
+        where: opens errors.
 
     Raises:
         UserError: the file is missing, malformed or empty.
     """
-    where = f"--query-log {path}"
     if form_of(path):
-        rows, remedy = read([path], ["text"], "--query-log"), "wanted queries under text"
+        rows, remedy = read([path], ["text"], where.partition(" ")[0]), "wanted queries under text"
         lines = [
             text or "" for each in texts(rows, ["text"], ["text"], where, remedy, False) for text in each.values[0]
         ]

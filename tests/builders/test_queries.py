@@ -1,5 +1,7 @@
 """Writing, checking and filtering queries."""
 
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -10,9 +12,11 @@ from builders.prompts import load_prompt
 from builders.queries.checks import reject
 from builders.queries.config import QueriesConfig
 from builders.queries.round_trip import round_trip
+from builders.queries.style import read_style
 from builders.queries.written import assign, write
 from builders.retrieval.bm25.search import Bm25Index
 from builders.retrieval.embeddings import retriever
+from foils.errors import UserError
 from tests.conftest import BASE
 from tests.scripted_llm import ScriptedLlm
 
@@ -123,6 +127,57 @@ def one(*texts, seeds=None, **settings):
     seeds = SEEDS.slice(0, 1) if seeds is None else pa.Table.from_pylist([{"_id": "a", **seeds}], schema.CORPUS)
     written = write(seeds, QueriesConfig(**settings), ask)
     return written.table["text"].to_pylist(), written.drops["reason"].to_pylist(), ask.asked
+
+
+TYPED = [
+    f"{animal} {place}" for animal in ("owl", "bee", "eel", "bat") for place in ("nest size", "calls at night", "<b>")
+]
+
+
+def log_of(tmp_path, *more, typed=TYPED):
+    log = tmp_path / "log.txt"
+    log.write_text("\n".join([*typed, *more]))
+    return str(log)
+
+
+def test_some_of_peoples_queries_stand_in_each_request(tmp_path):
+    like = log_of(tmp_path)
+    kept, _, asked = one("what do owls hunt?", like=like)
+    assert kept == ["what do owls hunt?"]
+    system = asked[0].messages[0]["content"]
+    before, _, shown = system.partition(" Write it as these people do, about the passage alone: ")
+    assert before == load_prompt("question-v1").system
+    examples = re.findall(r"<([^>]*)>", shown)
+    assert 3 <= len(examples) <= 5
+    assert {*examples} <= {query.replace("<b>", "(b)") for query in TYPED}
+    write(SEEDS, QueriesConfig(like=like), again := answers("what do owls hunt?", "how do bees talk?"))
+    assert again.asked[0] == asked[0]
+    assert again.asked[1].messages[0] != asked[0].messages[0]  # others for the next query
+    assert one(examples[0], like=like, attempts=1)[1] == ["prompt-echo"]  # a query of theirs is not the passage's
+
+
+def test_secrets_and_personal_data_stay_here(tmp_path, caplog):
+    secrets = ["owl of jo@example.org", "call 030 1234567 owl", "hf_abcdefghijklmnopqrstuvwx owl", "password: owl12345"]
+    secrets += ["owl http://me:pw@nest.org/", "owl " * 60, "4111 1111 1111 1111 owls"]
+    style = read_style(log_of(tmp_path, *secrets), "en")
+    assert style.queries == tuple(TYPED)
+    assert "6 of 18 queries are left out, as they may hold a secret, an address or a number" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "wording"),
+    [
+        (["owl nest"], r"log\.txt: 1 queries that can be shown; wanted 10 or more, or leave it out"),
+        ([""], r"log\.txt: holds no query"),
+        (
+            [f"wie viele Mäuse frisst eine Eule in der Nacht im Winter {n}" for n in range(20)],
+            r"most of its queries are in German, and the corpus is in English; name queries in the corpus's language",
+        ),
+    ],
+)
+def test_a_log_that_shows_no_style_is_refused(tmp_path, typed, wording):
+    with pytest.raises(UserError, match=wording):
+        read_style(log_of(tmp_path, typed=typed), "en")
 
 
 @pytest.mark.parametrize("cut", ["Here's a question about owls:", "<think>", "**Query:**\u200b", "Sure!"])

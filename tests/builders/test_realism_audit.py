@@ -195,19 +195,19 @@ def test_queries_beside_those_of_a_log(build_animals, tmp_path):
     found = examine(folder, query_log=log)[0]
     beside = found["queries"]["log"]
     assert (beside["sampled"], beside["words"]["median"], beside["auc"]) == (30, 3, None)  # eight queries are too few
-    many = distance([(f"what does animal {n} eat", f"p{n}") for n in range(30)], read_log(log), 42)
+    many = distance([(f"what does animal {n} eat", f"p{n}") for n in range(30)], read_log(log, "--query-log"), 42)
     assert many["auc"]["auc"] > 0.9
     assert "hibernates" in {each["word"] for each in many["telling"]["corpus"]}
     assert "Beside 30 real queries, of 3 / 3 / 3 words" in card(found)
     lines = tmp_path / "log.jsonl"
     texts = ["", " ", None, *log.read_text().splitlines()]
     lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts) + '{"id": 1}\n')
-    assert read_log(lines) == read_log(log)
+    assert read_log(lines, "--query-log") == read_log(log, "--query-log")
     log.write_text(" \n")
     with pytest.raises(UserError, match=r"log\.txt: holds no query; wanted UTF-8 text, a query a line"):
-        read_log(log)
+        read_log(log, f"--query-log {log}")
     with pytest.raises(UserError, match=r"no\.txt: cannot be read"):
-        read_log(tmp_path / "no.txt")
+        read_log(tmp_path / "no.txt", "--query-log no.txt")
 
 
 def test_a_sample_depends_on_ids_alone():
