@@ -84,7 +84,7 @@ def try_exam(config: BuildRecipe, passages: pa.Table, context: Context, own: pa.
     asking = context.asking(context.converse, exam.seed)
     if own is not None:
         pairs = table_of(dict(reversed(hits(own, DenseConfig(), asking))).items())
-        verdicts, _ = judge(locate(pairs, own, asking.corpus), asking, quoting(config.negatives.llm_judge), quotes=True)
+        verdicts, _ = judge(locate(pairs, own, asking.corpus), asking, quoting(config.negatives.llm_judge), EXAM_STAGE)
         if pairs.num_rows:
             yield Tried(EXAM_STAGE, pairs.num_rows, pairs.filter(pa.array(verdicts >= 0)), pairs.slice(0, 0))
     if exam.wanted:

@@ -17,7 +17,7 @@ from builders.llm.config import LlmConfig
 from builders.negatives.dense import DenseConfig, search
 from builders.queries import TABLE
 from builders.queries.labelled import Labelled
-from builders.scores.llm_judge import NO_VERDICT, LlmJudgeConfig, judge, quoting, rule_of
+from builders.scores.llm_judge import EXAM_STAGE, NO_VERDICT, LlmJudgeConfig, judge, quoting, rule_of
 from builders.scores.pairs import locate
 from foils.errors import UserError
 from foils.manifest import Judge
@@ -61,7 +61,7 @@ def answered(own: Labelled, llm: LlmConfig, how: LlmJudgeConfig, dense: DenseCon
     config, systems = quoting(how), 1 if dense.model is None else 2
     pool, at_random = hits(own.queries, dense, context), _at_random(own.queries, context)
     pairs = table_of([*pool, *sorted({*at_random} - {*pool})])
-    scores, quotes = judge(locate(pairs, own.queries, context.corpus), context, config, quotes=True)
+    scores, quotes = judge(locate(pairs, own.queries, context.corpus), context, config, EXAM_STAGE)
     of = ["pool"] * len(pool) + ["random"] * (len(pairs) - len(pool))
     grades = pa.array(scores, pa.float64(), from_pandas=True).cast(pa.int32())
     verdicts = pa.table([*pairs.columns, of, grades, quotes], schema=schema.JUDGEMENTS)

@@ -56,7 +56,7 @@ def by_llm(dataset: DataSet, model: LlmConfig, how: llm_judge.LlmJudgeConfig, co
     def says(asked: Asked) -> tuple[Said, str]:
         pairs, queries, passages = _texts(dataset, asked)
         context = Context(passages.table, dataset.language, seed, converse)
-        verdicts, quotes = llm_judge.judge(locate(pairs, queries, passages), context, config, quotes=True)
+        verdicts, quotes = llm_judge.judge(locate(pairs, queries, passages), context, config, llm_judge.EXAM_STAGE)
         said = dict(zip(ids(pairs), zip(verdicts.tolist(), quotes, strict=True), strict=True))
         return said, llm_judge.rule_of(config)
 

@@ -46,7 +46,8 @@ class LlmJudgeConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the LLM is asked.
 
     Attributes:
-        prompt: a file of `builders/prompts/`, without its ending, that asks for yes or no.
+        prompt: a file of `builders/prompts/`, without its ending, that asks for yes or no; with
+            `relevance-judge-quote-v1` a yes must quote the words that answer the query, and these are looked up.
         attempts: how often a pair is asked about, the first time included, while there is no verdict.
         temperature: sampling temperature of the first try; each further try adds 0.3, at most 1.
         max_tokens: length limit of an answer in tokens; more for models that think aloud.
@@ -71,12 +72,16 @@ def rule_of(config: LlmJudgeConfig) -> str:
 
 
 class How(NamedTuple):
-    """How all pairs are asked about; `quotes` is whether the LLM must quote the words that answer the query."""
+    """How all pairs are asked about."""
 
     prompt: Prompt
     seed: int
     config: LlmJudgeConfig
-    quotes: bool = False
+
+    @property
+    def quotes(self) -> bool:
+        """Whether the LLM must quote the words that answer the query."""
+        return self.config.prompt == QUOTING
 
 
 class JudgeTask:
@@ -100,7 +105,7 @@ class JudgeTask:
 
     def request(self, attempt: int) -> ChatRequest:
         """Asks for one word; the seed is the same for all pairs, so that equal texts are judged once."""
-        prompt, seed, config, _ = self._how
+        prompt, seed, config = self._how
         return ChatRequest(
             messages=prompt.messages(self._shown, shift=attempt),
             max_tokens=config.max_tokens,
@@ -173,16 +178,14 @@ def _of_quote(verdict: float | None, quotes: Sequence[str], passage: str) -> tup
 
 
 def judge(
-    located: Pairs, context: Context, config: LlmJudgeConfig, *, quotes: bool = False
+    located: Pairs, context: Context, config: LlmJudgeConfig, stage: str = STAGE
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Returns the LLM's verdicts on pairs, 1 (relevant), 0 (not) or NaN (none), and what it quoted of each passage.
-
-    With `quotes`, as for an exam, the prompt asks for a quote, which is checked.
 
     Raises:
         UserError: the prompt does not exist, or the endpoint fails.
     """
-    how = How(load_prompt(in_language(config.prompt, context.language)), context.seed, config, quotes)
+    how = How(load_prompt(in_language(config.prompt, context.language)), context.seed, config)
     verdicts, quoted = np.full(len(located), np.nan), [""] * len(located)
 
     def done(task: JudgeTask) -> None:
@@ -192,7 +195,6 @@ def judge(
 
     texts = (pair for block in located.blocks(BATCH) for pair in block.texts())
     tasks = (JudgeTask(place, query, passage, how) for place, (query, passage) in enumerate(texts))
-    stage = EXAM_STAGE if quotes else STAGE
     context.converse(stage, tasks, total=len(located), attempts=config.attempts, done=done)
     return verdicts, quoted
 
@@ -205,6 +207,7 @@ def score(pairs: pa.Table, queries: pa.Table, passages: Passages, context: Conte
     Raises:
         UserError: as `judge`, or a pair names what is not there.
     """
-    verdicts, _ = judge(locate(pairs, queries, passages), context, config)
+    settings = quoting(config) if config.prompt == QUOTING else config  # a quote takes more room
+    verdicts, _ = judge(locate(pairs, queries, passages), context, settings)
     scores = pa.array(verdicts, pa.float64(), from_pandas=True)
     return pa.table([pairs["query-id"], pairs["corpus-id"], scores], schema=schema.SCORES)

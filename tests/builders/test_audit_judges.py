@@ -129,6 +129,13 @@ def test_the_llm_sees_query_and_passage_and_nothing_else():
     assert len({request.seed for request in asked}) == 1  # equal texts are one call
 
 
+def test_a_judge_of_candidates_may_have_to_quote():
+    how = LlmJudgeConfig(prompt="relevance-judge-quote-v1")
+    scores, asked = judged('yes: "three answers to one"', 'yes: "T one Query: x"', config=how)
+    assert scores["score"].to_pylist() == [0.0, 1.0]  # the first quote is not in its passage
+    assert {request.max_tokens for request in asked} == {128}  # more than a word takes
+
+
 def test_what_is_neither_yes_nor_no_is_asked_for_again_and_then_counts_as_neither():
     scores, asked = judged("maybe", "perhaps", "hm", "yes")
     assert scores["score"].to_pylist() == [None, 1.0]
