@@ -114,6 +114,8 @@ def test_a_small_corpus_is_not_spread(model, folder, tmp_path, monkeypatch):
 
 def test_tasks_on_one_corpus_share_its_embeddings(model, tmp_path):
     tasks = [load_task(collection(tmp_path / name, queries)) for name, queries in (("a", 20), ("b", 12))]
+    for name in ("plain", "one"):
+        (tmp_path / name).mkdir()  # as commands do
     plain = evaluate(model, tasks, tmp_path / "plain", PLAIN)
     shared = evaluate(model, tasks, tmp_path / "one", PLAIN, ONE)
     assert [each.metrics for each in shared] == [each.metrics for each in plain]
