@@ -145,6 +145,7 @@ class Plan(NamedTuple):
             precision=config.precision,
             baselines=config.baselines if run.arm == BASE else (),
             ignore_identical_ids=config.ignore_identical_ids,
+            engine=config.engine,
             **(self.reading if is_own else {}),
         )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
 from foils.loading import PoolingMode
 from foils.recipe import Seed
@@ -61,6 +62,7 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
             its picks can give.
         ignore_identical_ids: leaves out the passage whose id is the query's, on folders and Hub data sets; for queries
             that stand in the corpus, as in ArguAna. For its own tasks MTEB decides.
+        engine: encodes the passages of a task that has more than 50,000; without it this process does.
     """
 
     REMOVED: ClassVar[Mapping[str, str]] = REMOVED
@@ -76,6 +78,7 @@ class EvalRecipe(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     baselines: tuple[Literal["bm25"], ...] = ()
     cross_encoder: str | None = None
     ignore_identical_ids: bool = False
+    engine: EngineConfig | None = None
 
 
 class BuildStep(Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,8 +104,8 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         seeds: each arm is trained once with each.
         margin: of nDCG@10; arms are called equivalent where they differ by less for certain.
         jobs: runs at the same time, each with its share of the cores.
-        batch_tokens, precision, baselines, ignore_identical_ids: as in an evaluation recipe; without tasks, BM25 is
-            measured beside the exam.
+        batch_tokens, precision, baselines, ignore_identical_ids, engine: as in an evaluation recipe; without tasks,
+            BM25 is measured beside the exam.
         out: the folder for models, results and report.
         build: how to build the data set's folder, where it is not there yet.
     """
@@ -123,6 +126,7 @@ class CompareRecipe(Struct, frozen=True, forbid_unknown_fields=True):
     precision: Precision = "fp32"
     baselines: tuple[Literal["bm25"], ...] = ()
     ignore_identical_ids: bool = False
+    engine: EngineConfig | None = None
     out: str | None = None
     build: BuildStep | None = None
 

@@ -56,9 +56,9 @@ def main(recipe: Recipe[EvalRecipe], push: str | None = None) -> None:
     root.mkdir(parents=True, exist_ok=True)  # refused now, and not after hours
     tasks = load_tasks(config.tasks, config.ignore_identical_ids)
     how = Encoding(resolve_precision(config.precision), config.batch_tokens)
-    base_results = evaluate(base, tasks, root, base_encoding(config, how, model, base))
+    base_results = evaluate(base, tasks, root, base_encoding(config, how, model, base), config.engine)
     trained = model.identity != base.identity
-    results = evaluate(model, tasks, root, how) if trained else base_results
+    results = evaluate(model, tasks, root, how, config.engine) if trained else base_results
     rows = [("BM25", bm25(tasks, root))] if "bm25" in config.baselines else []
     rows += [("untouched base", base_results), *([(model.name, results)] if trained else [])]
     if config.cross_encoder is not None:

@@ -48,7 +48,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "calls": Command("builders.calls", "show STORE", "look at the stored answers of an LLM"),
     },
     "Beyond one machine": {
-        "shard": Command("foils.engine", "PLAN", "make shards of a build's plan here, or start jobs for them"),
+        "shard": Command("foils.engine", "PLAN", "make shards of a plan here, or start jobs for them"),
         "status": Command("foils.engine", "PLAN", "say what of a plan is done, failed and left", ("--status",)),
     },
     "On the Hub": {

@@ -62,6 +62,14 @@ class ModelReference(msgspec.Struct, frozen=True):
         """Whether the revision is a Hub commit."""
         return COMMIT.fullmatch(self.revision) is not None
 
+    @property
+    def anywhere(self) -> str:
+        """What names the model in whatever folder and on whatever machine a worker runs."""
+        if self.on_hub:
+            return f"{self.name}@{self.revision}"
+        packages = (package for package, about in EMBEDDED_MODELS.items() if self.revision == f"sha256:{about[3]}")
+        return next((f"package:{package}" for package in packages), str(Path(self.location).resolve()))
+
 
 def resolve_model(reference: str) -> ModelReference:
     """Pins a model that a recipe names.
@@ -83,6 +91,19 @@ def resolve_model(reference: str) -> ModelReference:
         f"model {reference}: no such folder; wanted a model folder, a Hub id (owner/name or owner/name@revision) "
         f"or one of {', '.join(f'package:{name}' for name in EMBEDDED_MODELS)}"
     )
+
+
+def check_identity(model: str, found: str, wanted: str) -> None:
+    """Refuses another model than the one that a plan was made with.
+
+    Raises:
+        UserError: says how to give workers the same.
+    """
+    if found != wanted:
+        raise UserError(
+            f"model {model}: here it is {found[:19]}, and the plan was made with {wanted[:19]}; name it at a commit "
+            "(owner/name@COMMIT), or put its folder where all workers see it"
+        )
 
 
 def weights_hash(folder: Path) -> str:

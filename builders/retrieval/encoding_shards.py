@@ -13,7 +13,7 @@ from builders.retrieval.encoding import Encoder, Reading, Role, as_texts
 from builders.retrieval.row_shards import rows_table
 from builders.retrieval.row_store import keys_of
 from foils.engine.plan import Places, Plan, make_plan
-from foils.errors import UserError
+from foils.models import check_identity
 
 
 class EncodeConfig(Struct, frozen=True):
@@ -55,23 +55,5 @@ def encoding_plan(folder: Path, encoder: Encoder, role: Role, texts: Passages, g
         pq.write_table(pa.table({"_id": texts.ids_at(group), "text": texts.texts(group)}), folder / names[-1])
     identity = encoder.reference.identity
     config = EncodeConfig(structs.replace(encoder.reading, model=None), role, identity)
-    paths = {"model": anywhere(encoder.reading.model or "")}
+    paths = {"model": encoder.reference.anywhere}
     return make_plan(folder, f"{__name__}:Encode", config, names, model=identity, paths=paths)
-
-
-def anywhere(model: str) -> str:
-    """Returns what names a model in whatever folder a worker runs."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
-def check_identity(model: str, found: str, wanted: str) -> None:
-    """Refuses another model than the plan's.
-
-    Raises:
-        UserError: says how to give workers the same.
-    """
-    if found != wanted:
-        raise UserError(
-            f"model {model}: here it is {found[:19]}, and the plan was made with {wanted[:19]}; name it at a commit "
-            "(owner/name@COMMIT), or put its folder where all workers see it"
-        )

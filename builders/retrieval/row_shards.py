@@ -1,7 +1,6 @@
 """Rows of a store that are computed by shards: which are missing, the plan's folder, and how parts come home."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from builders.passages import Positions
 from builders.retrieval.row_store import KEY_BYTES, Keys, RowStore
 from foils.engine.config import EngineConfig
-from foils.engine.parts import part_file, read_parts, state_of
-from foils.engine.plan import PLAN, Plan, read_plan, versions_of, write_plan
-from foils.engine.run import finish
+from foils.engine.folder import finished
+from foils.engine.parts import part_file, read_parts, state_of, vector_column, vectors_in
+from foils.engine.plan import PLAN, Plan, read_plan
 from foils.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -85,52 +83,21 @@ def _store(store: RowStore, part: pa.Table) -> None:
 def parts_of(folder: Path, make: Callable[[], Plan], engine: EngineConfig | None, label: str) -> Iterator[pa.Table]:
     """Yields the parts of a plan in order, once all are made; the folder goes when the last was taken. See `complete`.
 
-    Another build that wants the same waits meanwhile.
-
     Raises:
-        UserError: as `foils.engine.run.finish`; the folder cannot be written.
+        UserError: as `foils.engine.folder.finished`.
     """
-    with _lock(folder, label):
-        if not _stands(folder):
-            try:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                plan = make()
-            except OSError as error:
-                raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
-            write_plan(folder, plan, begun=False)
-        finish(folder, engine or EngineConfig(), label)
-        yield from read_parts(folder, read_plan(folder))
-        (folder / PLAN).unlink()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lock(folder: Path, label: str) -> FileLock:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder.with_name(f"{folder.name}.lock"))
-    except OSError as error:
-        raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
-
-
-def _stands(folder: Path) -> bool:
-    """Whether a folder has a plan that goes on: one of other versions does not, as long as it has no part."""
-    if not (folder / PLAN).exists():
-        return False
-    plan = read_plan(folder)
-    return any(folder.glob("part-*.json")) or plan.versions == versions_of(plan.stage)
+    with finished(folder, make, engine or EngineConfig(), label) as plan:
+        yield from read_parts(folder, plan)
 
 
 def rows_table(keys: Keys, rows: Floats) -> pa.Table:
     """Returns keys and rows `(n, width)` as a table, for a part."""
-    flat = pa.array(np.ascontiguousarray(rows, np.float32).ravel())
-    return pa.table({"key": key_array(keys), "row": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])})
+    return pa.table({"key": key_array(keys), "row": vector_column(rows)})
 
 
 def from_table(table: pa.Table) -> tuple[Keys, Floats]:
     """Returns the keys and rows of a part."""
-    rows = table["row"].combine_chunks()
-    return keys_in(table["key"]), rows.flatten().to_numpy().reshape(len(rows), -1)
+    return keys_in(table["key"]), vectors_in(table["row"])
 
 
 def key_array(keys: Keys) -> pa.Array:

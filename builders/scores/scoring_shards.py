@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from builders.retrieval.encoding_shards import anywhere, check_identity
 from builders.retrieval.row_shards import rows_table
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load_lane
 from builders.scores.pairs import pair_keys
 from foils.engine.plan import Places, Plan, make_plan
-from foils.models import ModelReference, resolve_model
+from foils.models import ModelReference, check_identity, resolve_model
 
 
 class ScoreConfig(Struct, frozen=True):
@@ -70,5 +69,5 @@ def scoring_plan(
         names.append(f"input-{number:05}.parquet")
         pq.write_table(table, folder / names[-1])
     settings = ScoreConfig(config.max_length, lane[0], model.identity)
-    paths = {"model": anywhere(config.model or ""), "converted": str(lane[1].resolve())}
+    paths = {"model": model.anywhere, "converted": str(lane[1].resolve())}
     return make_plan(folder, f"{__name__}:Score", settings, names, model=model.identity, paths=paths)

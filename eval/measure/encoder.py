@@ -6,9 +6,10 @@ corpus share its embeddings.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -28,13 +29,18 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 131_072}
 """Padded tokens of a batch."""
 
 
+def block_key(texts: Sequence[str], prompt: str | None) -> str:
+    """Names a block of passages after what a model reads of it."""
+    return sha256_texts([texts, [] if prompt is None else [prompt]])
+
+
 class Encoder:
     """Stands where mteb's wrapper has its `SentenceTransformer`, and gives the same embeddings sooner.
 
     Args:
         model: in fp32; the encoder may change its weights.
         precision: `fp32` or `bf16`.
-        sample: texts that show how far bf16 is from fp32.
+        sample: texts that show how far bf16 is from fp32; without them, that is not measured.
         batch_tokens: padded tokens of a batch; without it, as `BATCH_TOKENS` has it.
         devices: that all encode; without them, all GPUs, or the model's own device.
         keep_in: a folder for embeddings of passages, so that further tasks on one corpus need not encode it again.
@@ -42,13 +48,14 @@ class Encoder:
     Attributes:
         model: in torch.
         drift: the sample's scores against those of fp32; None for fp32 itself.
+        made: `block_key` of passages -> what reads their embeddings.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
         precision: str,
-        sample: Texts,
+        sample: Texts | None,
         batch_tokens: int | None = None,
         devices: Sequence[str] = (),
         keep_in: Path | None = None,
@@ -56,9 +63,11 @@ class Encoder:
         self.model = model.eval()
         self.drift: Drift | None = None
         if precision == "bf16":
-            reference = score(model, in_torch(model), sample)
+            reference = score(model, in_torch(model), sample) if sample else None
             model.bfloat16()
-            self.drift = compare(reference, score(model, in_torch(model), sample))
+            if sample and reference:
+                self.drift = compare(reference, score(model, in_torch(model), sample))
+        self.made: dict[str, Callable[[], Floats]] = {}
         self._kept = keep_in and TemporaryDirectory(prefix=".embeddings-", dir=keep_in)
         self._tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
         self._copies: SimpleQueue[SentenceTransformer] = SimpleQueue()
@@ -75,13 +84,15 @@ class Encoder:
     def encode_document(self, texts: Sequence[str], prompt: str | None = None, **_: Any) -> Floats:
         """Embeddings `(n_texts, dim)` of passages, after `prompt` or the model's own."""
         names = ("document", "passage", "corpus")
-        if self._kept is None:
-            return self._encode(texts, "document", names, prompt)
-        file = Path(self._kept.name) / f"{sha256_texts([texts, [] if prompt is None else [prompt]])}.npy"
-        if not file.exists():
-            np.save(file, self._encode(texts, "document", names, prompt))
-        kept: Floats = np.load(file, mmap_mode="c")
-        return kept
+        key = block_key(texts, prompt)
+        if key not in self.made:
+            vectors = self._encode(texts, "document", names, prompt)
+            if self._kept is None:
+                return vectors
+            file = Path(self._kept.name) / f"{key}.npy"
+            np.save(file, vectors)
+            self.made[key] = partial(np.load, file, mmap_mode="c")
+        return self.made[key]()
 
     def similarity(self, queries: Any, passages: Any) -> Any:
         """The model's own."""

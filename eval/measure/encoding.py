@@ -6,11 +6,11 @@ does. Measured without them, the base would look worse than it is, and training 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eval.recipe import EvalRecipe
 from foils.errors import UserError
-from foils.loading import is_raw, json_object, own_prompts
+from foils.loading import is_raw, json_object, load_retriever, own_prompts
 from foils.models import ModelReference
 
 Prompts = Mapping[str, str]
@@ -56,6 +56,14 @@ def base_encoding(config: EvalRecipe, how: Encoding, model: ModelReference, base
     elif pooling is not None:
         raise UserError(f"recipe: pooling {pooling!r}: base {base.name} says how it pools; remove the key")
     return how._replace(prompts=None if prompts == own_prompts(Path(base.location)) else prompts, pooling=pooling)
+
+
+def load(model: ModelReference, how: Encoding) -> Any:
+    """A model in fp32 that pools and prompts as asked."""
+    loaded = load_retriever(model.location, how.pooling)
+    if how.prompts is not None:
+        loaded.prompts = {"query": "", "document": "", **how.prompts}
+    return loaded
 
 
 def resolve_precision(wanted: str) -> str:

@@ -4,20 +4,23 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import mteb
-from mteb.models import SentenceTransformerEncoderWrapper
+from mteb.models import SearchEncoderWrapper, SentenceTransformerEncoderWrapper
+from mteb.types import PromptType
 
 from eval.measure.encoder import Encoder
-from eval.measure.encoding import Encoding
+from eval.measure.encoding import Encoding, load
+from eval.measure.encoding_shards import ROWS, Spread
 from eval.measure.results import NAMES, Key, Measured, read_result, scores_of, write_result
 from eval.measure.tasks import Task
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
-from foils.loading import load_retriever
 from foils.metrics import means
 from foils.models import ModelReference
 from foils.provenance import package_versions
@@ -26,37 +29,52 @@ from foils.records import Result
 logger = logging.getLogger(__name__)
 
 
-def evaluate(model: ModelReference, tasks: Sequence[Task], root: Path, how: Encoding) -> list[Result]:
-    """Results of a model on tasks, in their order; those that stand under `root` are read."""
+def evaluate(
+    model: ModelReference, tasks: Sequence[Task], root: Path, how: Encoding, engine: EngineConfig | None = None
+) -> list[Result]:
+    """Results of a model on tasks, in their order; those that stand under `root` are read.
+
+    Raises:
+        UserError: the model cannot be loaded, or see `searched` and `foils.engine.run.finish`.
+    """
     encoder: Encoder | None = None
 
     def measured(task: Task) -> Measured:
         nonlocal encoder
         if encoder is None:
-            loaded = load_retriever(model.location, how.pooling)
-            if how.prompts is not None:
-                loaded.prompts = {"query": "", "document": "", **how.prompts}
             keep_in = root if len(tasks) > 1 else None
-            encoder = Encoder(loaded, how.precision, task.sample(), how.batch_tokens, keep_in=keep_in)
+            encoder = Encoder(load(model, how), how.precision, task.sample(), how.batch_tokens, keep_in=keep_in)
             if (drift := encoder.drift) is not None:
                 logger.log(
                     logging.WARNING if drift.drifted else logging.INFO,
                     "%s in %s against fp32, %d queries and %d passages of %s: %s",
                     *(model.name, how.precision, drift.queries, drift.passages, task.name, drift.line()),
                 )
-        return measure(encoder, model, task)
+        return measure(encoder, model, task, spread)
 
-    return [kept(model, task, how, root, measured) for task in tasks]
+    with ExitStack() as plans:  # until all tasks are measured, as some may have the same passages
+        spread = None if engine is None else Spread(how, root, engine, plans)
+        return [kept(model, task, how, root, measured) for task in tasks]
 
 
-def measure(encoder: Encoder, reference: ModelReference, task: Task) -> Measured:
-    """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them."""
+def measure(encoder: Encoder, reference: ModelReference, task: Task, spread: Spread | None = None) -> Measured:
+    """Rankings of the best 1,000 passages by cosine similarity, as mteb finds them.
+
+    Args:
+        encoder: the model.
+        reference: names it.
+        task: where to search.
+        spread: has the passages encoded by an engine first.
+    """
     wrapper = SentenceTransformerEncoderWrapper(encoder.model)
     # mteb keys its caches by name and revision, and knows neither for a folder: two models would be one to it.
     about = {"name": f"foils/{reference.name.rpartition('/')[2]}", "revision": reference.revision}
     wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=about)
     wrapper.model = encoder
-    return searched(wrapper, task)._replace(drift=encoder.drift)
+    if spread is not None:
+        name = wrapper.get_prompt_name(task.mteb.metadata, PromptType.document)
+        spread(encoder, reference, task, (wrapper.model_prompts or {}).get(name))
+    return searched(SearchEncoderWrapper(wrapper, ROWS), task)._replace(drift=encoder.drift)
 
 
 def key_of(model: ModelReference, task: Task, how: Encoding) -> Key:

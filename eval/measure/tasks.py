@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +79,12 @@ class Task(NamedTuple):
             ids = set(wanted)
             corpus = corpus.select([place for place, passage_id in enumerate(corpus["id"][:]) if passage_id in ids])
         return {row["id"]: passage_text(row.get("title"), row["text"]) for row in corpus}
+
+    def blocks(self, size: int) -> Iterator[list[str]]:
+        """The texts of all passages as mteb hands them to a model, `size` at a time."""
+        for batch in self._data()["corpus"].iter(size):
+            titles = batch.get("title") or [None] * len(batch["text"])
+            yield list(map(passage_text, titles, batch["text"]))
 
     def overlap(self) -> dict[str, float]:
         """Query id -> share of its content words that stand in the relevant passage that has most of them.

@@ -1,4 +1,4 @@
-"""How the stages of a build are spread over processes or machines: `[engine]` of a recipe."""
+"""How stages are spread over processes or machines: `[engine]` of a recipe."""
 
 from typing import Annotated, Literal
 
@@ -7,13 +7,13 @@ from msgspec import Meta, Struct
 Kind = Literal["local", "ray", "slurm", "hf-jobs"]
 
 
-class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
+class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who computes shards. On equal hardware, with as many threads, it changes no byte of what comes out.
 
     Attributes:
         kind: `local` processes; `ray`; `slurm` or `hf-jobs`, for which the commands are printed.
         workers: processes, actors or jobs at a time.
-        gpus_per_worker: 0 leaves workers on the CPU; a single local one is the build itself and takes what there is.
+        gpus_per_worker: 0 leaves workers on the CPU; a single local one is the command itself and takes what is there.
         cpus_per_worker: their threads, too.
         address: of a Ray cluster (`auto` or HOST:PORT; without it, Ray starts on this machine); of `hf-jobs`, the
             bucket `OWNER/NAME` that holds the plan.
@@ -27,7 +27,7 @@ class EngineConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def runs_here(self) -> bool:
-        """Whether a stage runs while the build waits for it, so that its parts need not outlive the build."""
+        """Whether a stage runs while the command waits for it, so that its parts need not outlive the command."""
         return self.kind in {"local", "ray"}
 
     def __post_init__(self) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
@@ -20,6 +22,7 @@ from foils.engine.plan import Plan
 from foils.errors import UserError
 from foils.provenance import sha256_file
 
+Floats = npt.NDArray[np.float32]
 _RECENT = 50  # markers that the rate is taken from
 
 
@@ -99,17 +102,35 @@ def state_of(folder: Path, plan: Plan, among: Iterable[int] | None = None) -> St
 
 
 def read_parts(folder: Path, plan: Plan) -> Iterator[pa.Table]:
-    """Yields the parts in the order of shards.
+    """Yields the parts in the order of shards; see `read_part`."""
+    for number in range(len(plan.shards)):
+        yield read_part(folder, plan, number)
+
+
+def read_part(folder: Path, plan: Plan, number: int) -> pa.Table:
+    """Reads a shard's part.
 
     Raises:
-        UserError: a part is not what its marker says.
+        UserError: it is not what its marker says.
     """
-    for number in range(len(plan.shards)):
-        marker, place = marker_of(folder, plan, number), part_file(folder, number)
-        if marker is None or sha256_file(place) != marker.sha256:
-            place.with_suffix(".json").unlink(missing_ok=True)
-            raise UserError(f"{place}: not the part that was made; run the same command again to make it anew")
-        yield pq.read_table(place)
+    marker, place = marker_of(folder, plan, number), part_file(folder, number)
+    if marker is None or sha256_file(place) != marker.sha256:
+        place.with_suffix(".json").unlink(missing_ok=True)
+        raise UserError(f"{place}: not the part that was made; run the same command again to make it anew")
+    return pq.read_table(place)
+
+
+def vector_column(vectors: Floats) -> pa.Array:
+    """Returns vectors `(n, dim)` as a column of a part."""
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
+def vectors_in(column: pa.ChunkedArray) -> Floats:
+    """Returns the vectors of a column, `(n, dim)`; they cannot be written to."""
+    rows = column.combine_chunks()
+    vectors: Floats = rows.flatten().to_numpy().reshape(len(rows), -1)
+    return vectors
 
 
 def summary(folder: Path, plan: Plan) -> str:
