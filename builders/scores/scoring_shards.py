@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from builders.retrieval.encoding_shards import anywhere, check_identity
@@ -13,7 +12,7 @@ from builders.retrieval.row_shards import rows_table
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load_lane
 from builders.scores.pairs import pair_keys
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, plan_of
 from foils.models import ModelReference, resolve_model
 
 
@@ -65,10 +64,6 @@ def scoring_plan(
         lane: its name, and the folder of a converted model.
         shards: `query`, `passage`, `place`.
     """
-    names = []
-    for number, table in enumerate(shards):
-        names.append(f"input-{number:05}.parquet")
-        pq.write_table(table, folder / names[-1])
     settings = ScoreConfig(config.max_length, lane[0], model.identity)
     paths = {"model": anywhere(config.model or ""), "converted": str(lane[1].resolve())}
-    return make_plan(folder, f"{__name__}:Score", settings, names, model=model.identity, paths=paths)
+    return plan_of(folder, f"{__name__}:Score", settings, shards, model=model.identity, paths=paths)

@@ -8,7 +8,7 @@ Arrow table of one shard; it returns an Arrow table, which depends on nothing bu
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,6 +109,15 @@ def make_plan(
     values, model = msgspec.to_builtins(config), more.pop("model", "")
     settings = sha256_json([stage, values, model, beside])
     return Plan(stage, values, model, beside, settings, files, ranges, versions_of(stage), **more)
+
+
+def plan_of(folder: Path, stage: str, config: Struct, tables: Iterable[pa.Table], **more: Any) -> Plan:
+    """Writes tables into a folder, one a shard, and returns the plan for them; other arguments as of `make_plan`."""
+    names: list[str] = []
+    for table in tables:
+        names.append(f"input-{len(names):05}.parquet")
+        pq.write_table(table, folder / names[-1])
+    return make_plan(folder, stage, config, names, **more)
 
 
 def read_plan(folder: Path) -> Plan:
