@@ -13,6 +13,7 @@ from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load_lane
 from builders.scores.pairs import pair_keys
 from foils.engine.plan import Places, Plan, plan_of
+from foils.errors import UserError
 from foils.models import ModelReference, resolve_model
 
 
@@ -23,11 +24,13 @@ class ScoreConfig(Struct, frozen=True):
         max_length: tokens of a pair that are read.
         lane: one of `lanes.lane_name`'s.
         identity: of the model.
+        precision: that the lane `openvino` computes in; empty for others, which are named after theirs.
     """
 
     max_length: int
     lane: str
     identity: str
+    precision: str
 
 
 class Score:
@@ -39,6 +42,11 @@ class Score:
         model = places.paths["model"]
         reference = resolve_model(model)
         check_identity(model, reference.identity, config.identity)
+        if config.precision != _precision(config.lane):
+            raise UserError(
+                f"openvino: the plan's scores are computed in {config.precision}, and this machine computes in "
+                f"{_precision(config.lane)}; take workers with the same processors, or set precision to fp32"
+            )
         settings = CrossEncoderConfig(model=model, max_length=config.max_length)
         self._lane = load_lane(settings, reference, config.lane, Path(places.paths["converted"]))
 
@@ -64,6 +72,15 @@ def scoring_plan(
         lane: its name, and the folder of a converted model.
         shards: `query`, `passage`, `place`.
     """
-    settings = ScoreConfig(config.max_length, lane[0], model.identity)
+    settings = ScoreConfig(config.max_length, lane[0], model.identity, _precision(lane[0]))
     paths = {"model": anywhere(config.model or ""), "converted": str(lane[1].resolve())}
-    return plan_of(folder, f"{__name__}:Score", settings, shards, model=model.identity, paths=paths)
+    packages = ["openvino"] if lane[0] == "openvino" else []
+    return plan_of(folder, f"{__name__}:Score", settings, shards, packages=packages, model=model.identity, paths=paths)
+
+
+def _precision(lane: str) -> str:
+    if lane != "openvino":
+        return ""
+    from foils.encode.runtimes import openvino_precision
+
+    return openvino_precision()
