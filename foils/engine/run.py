@@ -3,7 +3,7 @@
     run_stage(folder, plan, EngineConfig(workers=8), "embedding passages")
     for table in read_parts(folder, plan): ...
 
-A run that is interrupted, or whose driver is killed, leaves parts and markers: any other engine goes on from there.
+A run that is interrupted, or whose driver is killed, leaves parts and markers, from which any engine continues.
 """
 
 import logging
@@ -30,6 +30,20 @@ ENGINES: Mapping[str, Callable[[Path, list[int], EngineConfig], Generator[Outcom
 }
 
 
+def check(engine: EngineConfig) -> None:
+    """Refuses an engine that cannot work, before anything is computed.
+
+    Raises:
+        UserError: no cluster answers or it is too small, this machine has too few GPUs, or the Hub no such machine.
+    """
+    if engine.kind == "ray":
+        cluster.check(engine)
+    elif engine.kind != "local":
+        commands(Path(), [0], engine)
+    elif engine.workers > 1:
+        local.environments(engine, engine.workers)
+
+
 def run_stage(folder: Path, plan: Plan, engine: EngineConfig, label: str) -> None:
     """Writes a plan, unless it is there, and runs the shards that have no valid marker.
 
@@ -50,7 +64,7 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
         shards: some of them; without it all.
 
     Raises:
-        UserError: shards failed, others were made by other versions, or their jobs are to be started by hand.
+        UserError: shards failed, others were made by other versions, or the user is to start their jobs.
     """
     folder = folder.resolve()
     plan = read_plan(folder)
@@ -88,5 +102,14 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
         first, reason = next(iter(sorted(failed.items())))
         raise UserError(
             f"{label}: {len(failed)} of {len(wanted)} shards failed ({as_ranges(sorted(failed))}); shard {first}: "
-            f"{reason}; the others are kept: mend the cause and run the same command again (foils status {folder})"
+            f"{reason}; the others are kept: remove the cause and run the same command again "
+            f"(foils status {shlex.quote(str(folder))})"
         )
+    if not state_of(folder, plan).left:
+        _remove_partial(folder)
+
+
+def _remove_partial(folder: Path) -> None:
+    """Removes what killed workers had begun to write."""
+    for file in folder.glob(".*"):
+        file.unlink(missing_ok=True)
