@@ -99,17 +99,21 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
             note(folder, outcome.number, outcome.error, only_new=True)
             bar.set_postfix(failed=len(failed))
     if failed:
-        first, reason = next(iter(sorted(failed.items())))
-        raise UserError(
-            f"{label}: {len(failed)} of {len(wanted)} shards failed ({as_ranges(sorted(failed))}); shard {first}: "
-            f"{reason}; the others are kept: remove the cause and run the same command again "
-            f"(foils status {shlex.quote(str(folder))})"
-        )
+        raise UserError(f"{label}: {len(failed)} of {len(wanted)} {_reason(folder, failed)}")
+    _remove_partial(folder, plan)
+
+
+def _remove_partial(folder: Path, plan: Plan) -> None:
+    """Removes what killed workers had begun to write, once no shard is left."""
     if not state_of(folder, plan).left:
-        _remove_partial(folder)
+        for file in folder.glob(".*"):
+            file.unlink(missing_ok=True)
 
 
-def _remove_partial(folder: Path) -> None:
-    """Removes what killed workers had begun to write."""
-    for file in folder.glob(".*"):
-        file.unlink(missing_ok=True)
+def _reason(folder: Path, failed: Mapping[int, str]) -> str:
+    status = shlex.join(["foils", "status", str(folder)])
+    first = min(failed)
+    return (
+        f"shards failed ({as_ranges(sorted(failed))}); shard {first}: {failed[first]}; the others are kept: remove the "
+        f"cause and run the same command again ({status})"
+    )
