@@ -157,6 +157,11 @@ def test_groups_are_those_of_the_reference_with_and_without_shards(drawn, by_sha
     assert dict(zip(table["_id"].to_pylist(), names, strict=True)) == by_reference(texts)
 
 
+def test_pairs_of_every_bucket_are_found():
+    """Texts of one word have one hash, so that a bucket that is left out leaves pairs apart."""
+    assert len(set(named(passages([f"w{at // 2}" for at in range(400)])).values())) == 200
+
+
 def test_an_exam_by_shards_is_the_same_to_the_last_byte(make, monkeypatch, tmp_path):
     plain = make(name="plain")
     monkeypatch.setattr(shards, "ROWS", 5)
