@@ -61,14 +61,22 @@ class Context:
         """The corpus, to look texts up in."""
         return Passages(self.passages)
 
+    @property
+    def sharding(self) -> EngineConfig | None:
+        """The engine, where it runs here and the corpus has several shards."""
+        from builders.retrieval.bm25 import shards  # compiles: reading a recipe need not wait for it
+
+        runs_here = self.engine is not None and self.engine.runs_here
+        return self.engine if runs_here and len(self.corpus) > shards.ROWS else None
+
     @cached_property
     def bm25(self) -> "Bm25Index":
         """The BM25 index over the corpus, read from the cache or built."""
-        from builders.retrieval.bm25 import shards  # compiles: reading a recipe need not wait for it
+        from builders.retrieval.bm25 import shards
         from builders.retrieval.bm25.search import Bm25Index
 
-        if self.engine is not None and self.engine.runs_here and len(self.corpus) > shards.ROWS:
-            return shards.ShardedIndex(self.corpus, self.language, self.cache, self.engine)
+        if self.sharding is not None:
+            return shards.ShardedIndex(self.corpus, self.language, self.cache, self.sharding)
         return Bm25Index(self.corpus, self.language, self.cache / "bm25")
 
 

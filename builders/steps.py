@@ -40,6 +40,7 @@ from builders.recipe_checks import check_sizes
 from builders.retrieval.embeddings import retriever
 from builders.selection import chosen_by_kind, select
 from builders.selection.stored import inputs_from, own_positives, wanted_by
+from foils.engine.run import check
 from foils.errors import UserError
 from foils.folders import locked
 from foils.recipe import Recipe
@@ -123,8 +124,10 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
     """Prints what the whole build will cost, from real calls for some of its rows; see `dry_run`.
 
     Raises:
-        UserError: as `build`; also if even the lower end of the estimate is above the budget.
+        UserError: as `build`; also if even the lower end of the estimate is above the budget, or as `check`.
     """
+    if config.engine:
+        check(config.engine)
     checked = _checked(config)
     corpus, llm = checked.corpus, checked.llm
     dry_run(config, corpus, llm, store_file, lambda context: _retriever(config, context), sample_rows)

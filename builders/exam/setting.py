@@ -142,7 +142,7 @@ def set_exam(
         UserError: the corpus is too small, or no query is usable.
     """
     about, judge = config.exam or ExamConfig(), None
-    groups, taken, held = grouped(context.corpus, corpus.documents), context.corpus.positions(list(barred)), 0
+    groups, taken, held = grouped(context.corpus, corpus.documents, context), context.corpus.positions(list(barred)), 0
     side, sides = partial(_side, config, groups, context), list[Exam]()
     unfit = schema.DROPS.empty_table()
     if own is not None and own.is_unjudged:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct, structs
 
 from builders.passages import Passages, Positions
 from builders.retrieval.encoding import Encoder, Reading, Role, as_texts
 from builders.retrieval.row_shards import rows_table
 from builders.retrieval.row_store import keys_of
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, plan_of
 from foils.models import check_identity
 
 
@@ -49,11 +48,8 @@ class Encode:
 
 def encoding_plan(folder: Path, encoder: Encoder, role: Role, texts: Passages, groups: Sequence[Positions]) -> Plan:
     """Writes groups of texts into a folder, one a shard, and returns the plan that encodes them."""
-    names = []
-    for number, group in enumerate(groups):
-        names.append(f"input-{number:05}.parquet")
-        pq.write_table(pa.table({"_id": texts.ids_at(group), "text": texts.texts(group)}), folder / names[-1])
+    tables = (pa.table({"_id": texts.ids_at(group), "text": texts.texts(group)}) for group in groups)
     identity = encoder.reference.identity
     config = EncodeConfig(structs.replace(encoder.reading, model=None), role, identity)
     paths = {"model": encoder.reference.anywhere}
-    return make_plan(folder, f"{__name__}:Encode", config, names, model=identity, paths=paths)
+    return plan_of(folder, f"{__name__}:Encode", config, tables, model=identity, paths=paths)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from builders.passages import Positions
@@ -12,7 +11,7 @@ from builders.retrieval.hits import Floats, Hits
 from builders.retrieval.nearest import Vectors, nearest
 from builders.retrieval.row_shards import key_array, keys_in
 from builders.retrieval.row_store import Keys, RowStore
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, plan_of
 from foils.errors import UserError
 
 QUERIES = "queries.npy"
@@ -60,15 +59,11 @@ def searching_plan(  # noqa: PLR0917 - what a search takes
         rows: passages of a shard.
     """
     np.save(folder / QUERIES, queries)
-    names: list[str] = []
-    for start in range(0, len(keys), rows):
-        part = slice(start, start + rows)
-        columns = {"position": np.arange(len(keys))[part], "tie": ties[part], "key": key_array(keys[part])}
-        names.append(f"input-{len(names):05}.parquet")
-        pq.write_table(pa.table(columns), folder / names[-1])
+    columns = {"position": np.arange(len(keys)), "tie": ties, "key": key_array(keys)}
+    table, starts = pa.table(columns), range(0, len(keys), rows)
     config = SearchConfig(k, store.width, dict(store.about))
-    paths = {"store": str(store.folder.resolve())}
-    return make_plan(folder, f"{__name__}:Search", config, names, beside=[QUERIES], paths=paths)
+    paths, tables = {"store": str(store.folder.resolve())}, (table.slice(start, rows) for start in starts)
+    return plan_of(folder, f"{__name__}:Search", config, tables, beside=[QUERIES], paths=paths)
 
 
 def hits_table(hits: Hits, positions: Positions) -> pa.Table:

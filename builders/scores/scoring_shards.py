@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from builders.retrieval.row_shards import rows_table
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.lanes import load_lane
 from builders.scores.pairs import pair_keys
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, plan_of
+from foils.errors import UserError
 from foils.models import ModelReference, check_identity, resolve_model
 
 
@@ -23,11 +23,13 @@ class ScoreConfig(Struct, frozen=True):
         max_length: tokens of a pair that are read.
         lane: one of `lanes.lane_name`'s.
         identity: of the model.
+        precision: that the lane `openvino` computes in; empty for others, which are named after theirs.
     """
 
     max_length: int
     lane: str
     identity: str
+    precision: str
 
 
 class Score:
@@ -39,6 +41,11 @@ class Score:
         model = places.paths["model"]
         reference = resolve_model(model)
         check_identity(model, reference.identity, config.identity)
+        if config.precision != _precision(config.lane):
+            raise UserError(
+                f"openvino: the plan's scores are computed in {config.precision}, and this machine computes in "
+                f"{_precision(config.lane)}; take workers with the same processors, or set precision to fp32"
+            )
         settings = CrossEncoderConfig(model=model, max_length=config.max_length)
         self._lane = load_lane(settings, reference, config.lane, Path(places.paths["converted"]))
 
@@ -64,10 +71,15 @@ def scoring_plan(
         lane: its name, and the folder of a converted model.
         shards: `query`, `passage`, `place`.
     """
-    names = []
-    for number, table in enumerate(shards):
-        names.append(f"input-{number:05}.parquet")
-        pq.write_table(table, folder / names[-1])
-    settings = ScoreConfig(config.max_length, lane[0], model.identity)
+    settings = ScoreConfig(config.max_length, lane[0], model.identity, _precision(lane[0]))
     paths = {"model": model.anywhere, "converted": str(lane[1].resolve())}
-    return make_plan(folder, f"{__name__}:Score", settings, names, model=model.identity, paths=paths)
+    packages = ["openvino"] if lane[0] == "openvino" else []
+    return plan_of(folder, f"{__name__}:Score", settings, shards, packages=packages, model=model.identity, paths=paths)
+
+
+def _precision(lane: str) -> str:
+    if lane != "openvino":
+        return ""
+    from foils.encode.runtimes import openvino_precision
+
+    return openvino_precision()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from eval.measure.encoder import Encoder, block_key
@@ -19,7 +18,7 @@ from foils.encode.batches import Floats
 from foils.engine.config import EngineConfig
 from foils.engine.folder import finished
 from foils.engine.parts import read_part, vector_column, vectors_in
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, plan_of
 from foils.models import ModelReference, check_identity, resolve_model
 from foils.provenance import sha256_json
 
@@ -92,11 +91,9 @@ class Spread(NamedTuple):
 
 def _plan(folder: Path, config: EncodeConfig, model: ModelReference, task: "Task") -> Plan:
     """Writes a task's passages into a folder, a file for each block, and returns the plan that encodes them."""
-    names = []
-    for number, texts in enumerate(task.blocks(ROWS)):
-        names.append(f"input-{number:05}.parquet")
-        pq.write_table(pa.table({"text": texts}), folder / names[-1])
-    return make_plan(folder, f"{__name__}:Encode", config, names, model=model.identity, paths={"model": model.anywhere})
+    tables = (pa.table({"text": texts}) for texts in task.blocks(ROWS))
+    paths = {"model": model.anywhere}
+    return plan_of(folder, f"{__name__}:Encode", config, tables, model=model.identity, paths=paths)
 
 
 def _embeddings(folder: Path, plan: Plan, number: int) -> Floats:

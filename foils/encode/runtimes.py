@@ -27,6 +27,12 @@ def runner(name: Format, file: Path) -> Run:
     )
 
 
+def openvino_precision() -> str:
+    """What OpenVINO computes in on this machine."""
+    cpu_has_bf16 = has_native_bf16() and not torch.accelerator.is_available()  # else a GPU was asked
+    return "bf16" if cpu_has_bf16 else "f32"
+
+
 def openvino_lane(file: Path, streams: int | None = None) -> Lane:
     """A converted model that reads several batches at the same time.
 
@@ -37,9 +43,8 @@ def openvino_lane(file: Path, streams: int | None = None) -> Lane:
     import openvino
 
     threads = torch.get_num_threads()
-    cpu_has_bf16 = has_native_bf16() and not torch.accelerator.is_available()  # else a GPU was asked
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bf16 else "f32",
+        "INFERENCE_PRECISION_HINT": openvino_precision(),
         "NUM_STREAMS": streams or threads,
         "INFERENCE_NUM_THREADS": threads,
     }

@@ -61,7 +61,10 @@ def _entry() -> None:
     try:
         engine = msgspec.convert({"kind": arguments.engine, **given}, EngineConfig)
     except msgspec.ValidationError as error:
-        raise UserError(f"foils shard: {error}; allowed engines: local, ray, slurm, hf-jobs") from None
+        problem, _, path = str(error).partition(" - at `$.")
+        where = f"--{path[:-1].replace('_', '-').replace('kind', 'engine')}: " if path else ""
+        allowed = "; allowed engines: local, ray, slurm, hf-jobs" if path == "kind`" else ""
+        raise UserError(f"foils shard: {where}{problem}{allowed}") from None
     main(arguments.plan, arguments.shards, engine, arguments.image, start=arguments.submit)
 
 

@@ -1,7 +1,7 @@
 """The engine `ray`: an actor per worker on a cluster, which is given numbers of shards and nothing larger.
 
 Ray restarts what dies with a node and gives the shard to another actor, without end; so `Worker` counts, and refuses a
-shard that has taken down several. Ray's own writer and checkpoints are not used.
+shard that several died of. Ray's own writer and checkpoints are not used.
 """
 
 import logging
@@ -39,16 +39,8 @@ def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outc
     Raises:
         UserError: Ray is not installed, no cluster answers, or no node is large enough for a worker.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError:
-        raise UserError(
-            "engine.kind ray: Ray is not installed; run: pip install -c constraints.txt -e '.[ray]'"
-        ) from None
-    _join(ray, engine)
-    size = min(_room(ray, engine), len(shards))
+    ray, room = _joined(engine)
+    size = min(room, len(shards))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -69,6 +61,25 @@ def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outc
             f"engine.kind ray: {_last_line(error)}; every node needs this checkout of Foils, its environment and "
             f"the folder {folder}; what was finished is kept"
         ) from None
+
+
+def check(engine: EngineConfig) -> None:
+    """Refuses an engine that `run` would refuse."""
+    _joined(engine)
+
+
+def _joined(engine: EngineConfig) -> tuple[Any, int]:
+    """Returns Ray once it has joined a cluster, and how many workers there is room for."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise UserError(
+            "engine.kind ray: Ray is not installed; run: pip install -c constraints.txt -e '.[ray]'"
+        ) from None
+    _join(ray, engine)
+    return ray, _room(ray, engine)
 
 
 def _join(ray: Any, engine: EngineConfig) -> None:

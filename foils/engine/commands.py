@@ -47,6 +47,7 @@ def submit(folder: Path, left: list[int], engine: EngineConfig, image: str | Non
         UserError: there is no `sbatch` or no image, or the service refuses.
     """
     if engine.kind == "hf-jobs":
+        import httpx2
         from huggingface_hub.errors import HfHubHTTPError
 
         if image is None:
@@ -55,7 +56,7 @@ def submit(folder: Path, left: list[int], engine: EngineConfig, image: str | Non
         for command in commands(folder, left, engine, image):
             try:
                 urls.append(_run_job(folder, command, engine, image))
-            except (HfHubHTTPError, OSError) as error:  # also without a token, and without a connection
+            except (HfHubHTTPError, httpx2.TransportError, OSError) as error:  # also without a token
                 raise UserError(f"hf-jobs: {' '.join(str(error).split())}; started so far: {urls}") from None
         return urls
     if shutil.which("sbatch") is None:

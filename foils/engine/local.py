@@ -25,7 +25,7 @@ def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outc
         return
     workers = min(engine.workers, len(shards))
     waiting, died, busy, idle = deque(shards), Counter[int](), dict[Connection, _Process](), deque[_Process]()
-    settings = deque(_environments(engine, workers))
+    settings = deque(environments(engine, workers))
     try:
         while waiting or busy:
             while waiting and (idle or settings):
@@ -51,7 +51,7 @@ def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outc
 
 
 class _Process:
-    """A worker in a process of its own.
+    """A worker in another process.
 
     Args:
         folder: the plan's.
@@ -102,7 +102,7 @@ def _serve(folder: Path, connection: Connection) -> None:
         return
 
 
-def _environments(engine: EngineConfig, workers: int) -> list[Mapping[str, str]]:
+def environments(engine: EngineConfig, workers: int) -> list[Mapping[str, str]]:
     """Returns each worker's share of cores and GPUs, as libraries read them.
 
     Raises:

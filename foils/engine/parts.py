@@ -7,6 +7,7 @@ tried-00012           while it is made: a byte for each worker of this run that 
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,11 +137,15 @@ def vectors_in(column: pa.ChunkedArray) -> Floats:
 def summary(folder: Path, plan: Plan) -> str:
     """Says in lines what is done, failed and left, at which rate, and for how long, from the markers."""
     state = state_of(folder, plan)
-    times = sorted(part_file(folder, number).with_suffix(".json").stat().st_mtime for number in state.done)[-_RECENT:]
+    markers = (part_file(folder, number).with_suffix(".json") for number in state.done)
+    times = sorted((marker.stat().st_mtime, marker) for marker in markers)[-_RECENT:]
+    made = [msgspec.json.decode(marker.read_bytes(), type=Marker).seconds for _, marker in times]
+    gaps = (later - earlier for (earlier, _), (later, _) in pairwise(times))
+    spent = sum(map(min, gaps, made[1:]))  # nobody worked in a longer gap than the shard at its end took
     line = f"{folder}: {len(state.done)} of {len(plan.shards)} shards done, {len(state.failed)} failed, "
     line += f"{len(state.left)} left"
-    if len(times) > 1 and times[-1] > times[0]:
-        rate = (len(times) - 1) / (times[-1] - times[0])
+    if spent:
+        rate = (len(times) - 1) / spent
         line += f"; {rate * 3600:.3g} an hour"
         line += f", about {len(state.left) / rate / 60:.3g} minutes to go" if state.left else ""
     return "\n".join([line, *(f"  shard {number} failed: {reason}" for number, reason in state.failed.items())])

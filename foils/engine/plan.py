@@ -8,7 +8,7 @@ Arrow table of one shard; it returns an Arrow table, which depends on nothing bu
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +22,11 @@ from foils.engine.files import put
 from foils.errors import UserError
 from foils.provenance import code_version, sha256_file, sha256_json
 from foils.records import read_record
+from foils.words import listed
 
 PLAN = "plan.json"
 PACKAGES = ("bm25s", "numba", "numpy", "pyarrow", "pystemmer", "sentence-transformers", "tokenizers", "torch")
-"""Packages that shape bytes, beside transformers."""
+"""Packages that shape bytes, beside transformers and those that a plan names."""
 
 
 class Input(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,15 +101,25 @@ def make_plan(
         config: the stage's.
         inputs: names of Parquet files.
         shards: ranges of rows; without them each file is a shard.
-        more: `model`, `paths`, and `beside` as names of files.
+        more: `model`, `paths`, `beside` as names of files, and `packages` that shape bytes of this plan alone.
     """
     files = tuple(Input(name, sha256_file(folder / name), pq.read_metadata(folder / name).num_rows) for name in inputs)
     ends = [sum(each.rows for each in files[: number + 1]) for number in range(len(files))]
     ranges = tuple(shards) or tuple((end - each.rows, end) for each, end in zip(files, ends, strict=True))
     beside = {name: sha256_file(folder / name) for name in more.pop("beside", ())}
     values, model = msgspec.to_builtins(config), more.pop("model", "")
+    versions = versions_of(stage, more.pop("packages", ()))
     settings = sha256_json([stage, values, model, beside])
-    return Plan(stage, values, model, beside, settings, files, ranges, versions_of(stage), **more)
+    return Plan(stage, values, model, beside, settings, files, ranges, versions, **more)
+
+
+def plan_of(folder: Path, stage: str, config: Struct, tables: Iterable[pa.Table], **more: Any) -> Plan:
+    """Writes tables into a folder, one a shard, and returns the plan for them; other arguments as of `make_plan`."""
+    names: list[str] = []
+    for table in tables:
+        names.append(f"input-{len(names):05}.parquet")
+        pq.write_table(table, folder / names[-1])
+    return make_plan(folder, stage, config, names, **more)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -119,7 +130,9 @@ def read_plan(folder: Path) -> Plan:
     """
     plan = read_record(folder / PLAN, Plan, "make it again: run the command that made it, with another folder")
     if plan is None:
-        raise UserError(f"plan {folder}: it holds no {PLAN}; wanted a folder that a build or run_stage wrote")
+        below = listed([str(each.parent) for each in sorted(folder.glob(f"*/{PLAN}"))])
+        wanted = f"one of {below}" if below else "the folder of a plan, such as a build makes in outputs/cache/engine"
+        raise UserError(f"plan {folder}: it holds no {PLAN}; wanted {wanted}")
     return plan
 
 
@@ -152,20 +165,27 @@ def write_plan(folder: Path, plan: Plan, *, begun: bool) -> None:
         raise UserError(f"plan {folder}: cannot be written ({error.strerror}); name a writable folder") from None
 
 
-def versions_of(stage: str) -> dict[str, str]:
+def versions_of(stage: str, packages: Iterable[str] = ()) -> dict[str, str]:
     """Returns the versions that shape what a stage makes: Python's, packages', and a hash of the code."""
     code = code_version(*sorted({"foils", stage.partition(".")[0]}))["sha256"]
-    packages = {name: metadata.version(name) for name in (*PACKAGES, "transformers")}
-    return {"Foils' code": str(code)[:12], "Python": ".".join(map(str, sys.version_info[:2])), **packages}
+    found = {name: _version(name) for name in (*PACKAGES, "transformers", *packages)}
+    return {**found, "Foils' code": str(code)[:12], "Python": ".".join(map(str, sys.version_info[:2]))}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def check_versions(plan: Plan, folder: Path) -> None:
-    """Refuses to go on with other versions than those that a plan was made with.
+    """Refuses to continue with other versions than those that a plan was made with.
 
     Raises:
         UserError: names the first that differs, and how many do.
     """
-    here = versions_of(plan.stage)
+    here = versions_of(plan.stage, plan.versions)
     other = [name for name in sorted({*here, *plan.versions}) if here.get(name) != plan.versions.get(name)]
     if other:
         more = f" ({len(other) - 1} more differ)" if len(other) > 1 else ""

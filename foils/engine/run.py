@@ -3,7 +3,7 @@
     run_stage(folder, plan, EngineConfig(workers=8), "embedding passages")
     for table in read_parts(folder, plan): ...
 
-A run that is interrupted, or whose driver is killed, leaves parts and markers: any other engine goes on from there.
+A run that is interrupted, or whose driver is killed, leaves parts and markers, from which any engine continues.
 """
 
 import logging
@@ -30,6 +30,20 @@ ENGINES: Mapping[str, Callable[[Path, list[int], EngineConfig], Generator[Outcom
 }
 
 
+def check(engine: EngineConfig) -> None:
+    """Refuses an engine that cannot work, before anything is computed.
+
+    Raises:
+        UserError: no cluster answers or it is too small, this machine has too few GPUs, or the Hub no such machine.
+    """
+    if engine.kind == "ray":
+        cluster.check(engine)
+    elif engine.kind != "local":
+        commands(Path(), [0], engine)
+    elif engine.workers > 1:
+        local.environments(engine, engine.workers)
+
+
 def run_stage(folder: Path, plan: Plan, engine: EngineConfig, label: str) -> None:
     """Writes a plan, unless it is there, and runs the shards that have no valid marker.
 
@@ -50,7 +64,7 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
         shards: some of them; without it all.
 
     Raises:
-        UserError: shards failed, others were made by other versions, or their jobs are to be started by hand.
+        UserError: shards failed, others were made by other versions, or the user is to start their jobs.
     """
     folder = folder.resolve()
     plan = read_plan(folder)
@@ -85,8 +99,21 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
             note(folder, outcome.number, outcome.error, only_new=True)
             bar.set_postfix(failed=len(failed))
     if failed:
-        first, reason = next(iter(sorted(failed.items())))
-        raise UserError(
-            f"{label}: {len(failed)} of {len(wanted)} shards failed ({as_ranges(sorted(failed))}); shard {first}: "
-            f"{reason}; the others are kept: mend the cause and run the same command again (foils status {folder})"
-        )
+        raise UserError(f"{label}: {len(failed)} of {len(wanted)} {_reason(folder, failed)}")
+    _remove_partial(folder, plan)
+
+
+def _remove_partial(folder: Path, plan: Plan) -> None:
+    """Removes what killed workers had begun to write, once no shard is left."""
+    if not state_of(folder, plan).left:
+        for file in folder.glob(".*"):
+            file.unlink(missing_ok=True)
+
+
+def _reason(folder: Path, failed: Mapping[int, str]) -> str:
+    status = shlex.join(["foils", "status", str(folder)])
+    first = min(failed)
+    return (
+        f"shards failed ({as_ranges(sorted(failed))}); shard {first}: {failed[first]}; the others are kept: remove the "
+        f"cause and run the same command again ({status})"
+    )

@@ -15,7 +15,7 @@ from foils.errors import UserError, scrub
 from foils.tables import one_line
 
 TRIES = 3
-"""Workers that a shard may take down in a run before it counts as failed."""
+"""Workers that may die of a shard in a run before it counts as failed."""
 
 
 class Outcome(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Outcome(Struct, frozen=True):
 
 
 class Worker:
-    """The stage of the plan in a folder, on this machine. An error is an outcome, so that one shard costs itself."""
+    """The stage of the plan in a folder, on this machine. An error is an outcome, and other shards are still made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,9 +58,8 @@ class Worker:
             outcome = self._made(number, start)
             tried.unlink(missing_ok=True)
         except OSError as error:
-            return Outcome(
-                number, f"{self._folder}: {error.strerror}; make room or mend it, then run again", fatal=True
-            )
+            said = f"{self._folder}: {error.strerror}; make room or make it writable, then run again"
+            return Outcome(number, said, fatal=True)
         return outcome
 
     def _made(self, number: int, start: float) -> Outcome:
@@ -72,7 +71,7 @@ class Worker:
             return Outcome(number)
         try:
             table = stage(read_shard(plan, self._folder, number))
-        except Exception as error:  # noqa: BLE001 - whatever its rows did, it is theirs alone
+        except Exception as error:  # noqa: BLE001 - whatever a shard's rows raise, others may be fine
             return self._failed(number, error)
         write_part(self._folder, plan, number, table, time.monotonic() - start)
         return Outcome(number)
@@ -90,7 +89,7 @@ def note(folder: Path, number: int, text: str, *, only_new: bool = False) -> Non
     try:
         put(failed_file(folder, number), lambda path: path.write_text(text, "utf-8"))
     except OSError:
-        return  # the outcome says it too
+        return  # the outcome has the reason too
 
 
 def _said(error: Exception) -> str:

@@ -2,6 +2,10 @@
 
 import json
 import re
+from itertools import pairwise, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import build, schema
-from builders.exam.groups import grouped
+from builders.context import Context, no_llm
+from builders.exam import groups as grouping
+from builders.exam.groups import NEAR, SHARED, grouped
+from builders.exam.sketches import SIZE
 from builders.exam.split import PER_GROUP, in_turn
 from builders.exam.written import unfit
 from builders.passages import Passages
 from builders.publish import publish_dataset
 from builders.recipe import BuildRecipe
+from builders.retrieval.bm25 import shards
+from builders.texts import shingle_hashes, shingles, similarity
 from cards.publish.release import Target
 from cards.verify.artefact import find
 from cards.verify.dataset import dataset_links
 from cards.verify.exam import check_exam
 from cards.verify.links import BrokenError
 from eval.measure.tasks import load_task, load_tasks
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.chat_server import about_animals, last_user_message
@@ -114,6 +124,51 @@ def test_groups_never_straddle_and_no_order_matters(drawn, random, seed):
     asked_about = {names[each] for each in turns[0]}
     assert {each for each, name in names.items() if name in asked_about} == set(turns[0])  # whole groups
     assert len(turns[0]) <= len(drawn) / 2
+
+
+def by_reference(texts):
+    """Passage -> the name of its group, by loops over all passages."""
+    ids = [f"p{at}" for at in range(len(texts))]
+    text_of, name_of, holders = dict(zip(ids, texts, strict=True)), {each: each for each in ids}, {}
+    sketch_of = {each: sorted({*(shingle_hashes(pa.array([text_of[each]]))[0] >> 14).tolist()})[:SIZE] for each in ids}
+    for each in sorted(ids):
+        for key in sketch_of[each]:
+            holders.setdefault(key, []).append(each)
+    pairs = [pair for found in holders.values() for pair in (*pairwise(found), *product(found[:1], found[1:]))]
+    for one, other in pairs * len(ids):
+        mine, theirs = sketch_of[one], sketch_of[other]
+        is_close = len({*mine} & {*theirs}) >= min(len(mine), len(theirs), SHARED)
+        if is_close and similarity(shingles(text_of[one]), shingles(text_of[other])) >= NEAR:
+            name_of[one] = name_of[other] = min(name_of[one], name_of[other])
+    return name_of
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=12), min_size=2, max_size=16), st.booleans())
+def test_groups_are_those_of_the_reference_with_and_without_shards(drawn, by_shards):
+    texts = [" ".join(each) for each in drawn]
+    table = passages(texts)
+    with TemporaryDirectory() as cache, mock.patch.object(shards, "ROWS", 5), mock.patch.object(grouping, "_ROWS", 3):
+        engine = {"engine": EngineConfig()} if by_shards else {}
+        context = Context(table, "en", 1, no_llm, Path(cache), **engine)
+        groups = grouped(context.corpus, None, context)
+        assert len([*Path(cache).glob("engine/*-sketches.lock")]) == (by_shards and len(texts) > 5)
+    names = groups.name_of(np.arange(len(texts))).to_pylist()
+    assert dict(zip(table["_id"].to_pylist(), names, strict=True)) == by_reference(texts)
+
+
+def test_pairs_of_every_bucket_are_found():
+    """Texts of one word have one hash, so that a bucket that is left out leaves pairs apart."""
+    assert len(set(named(passages([f"w{at // 2}" for at in range(400)])).values())) == 200
+
+
+def test_an_exam_by_shards_is_the_same_to_the_last_byte(make, monkeypatch, tmp_path):
+    plain = make(name="plain")
+    monkeypatch.setattr(shards, "ROWS", 5)
+    shared = make(EXAM, "engine.workers=1", name="shared")
+    assert list((tmp_path / "o" / "cache" / "engine").glob("*-sketches.lock"))
+    for file in plain.rglob("*.parquet"):
+        assert file.read_bytes() == (shared / file.relative_to(plain)).read_bytes(), file
 
 
 def test_the_groups_of_labelled_positives_are_barred_and_documents_take_turns():

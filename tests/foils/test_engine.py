@@ -16,8 +16,9 @@ import pytest
 
 from foils.engine.config import EngineConfig
 from foils.engine.parts import read_parts, state_of, summary
-from foils.engine.plan import PLAN, read_plan
+from foils.engine.plan import PLAN, read_plan, write_plan
 from foils.engine.run import finish, run_stage
+from foils.engine.worker import Outcome, Worker
 from foils.errors import UserError
 from tests.fixtures import ROOT
 from tests.fixtures.engine_stages import DEADLY, POISON, doubling
@@ -196,8 +197,9 @@ KILLING = [*VALUES[:8], DEADLY, *VALUES[9:]]
     ],
 )
 def test_a_poison_shard_costs_itself_alone(engine, values, reason, tmp_path):
-    folder = tmp_path / "plan"
-    with pytest.raises(UserError, match=rf"1 of 10 shards failed \(4\); shard 4: {reason}; the others are kept"):
+    folder = tmp_path / "a plan"
+    said = rf"1 of 10 shards failed \(4\); shard 4: {reason}; the others are kept: .*\(foils status '.*/a plan'\)$"
+    with pytest.raises(UserError, match=said):
         make(folder, engine, values)
     state = state_of(folder, read_plan(folder))
     assert len(state.done) == 9
@@ -275,6 +277,39 @@ def test_a_broken_part_is_made_again(tmp_path, plain):
         list(read_parts(folder, read_plan(folder)))
     finish(folder, EngineConfig(), "doubling")
     assert hashes(folder) == plain
+
+
+def test_a_second_worker_does_not_make_a_part_again(slow):
+    folder, plan, began = slow
+    write_plan(folder, plan, begun=False)
+    assert Worker(folder)(3) == Worker(folder)(3) == Outcome(3)
+    assert begun(began) == {7: 1}
+
+
+def test_what_killed_workers_had_begun_to_write_goes_with_the_last_shard(tmp_path):
+    folder = tmp_path / "plan"
+    plan = doubling(folder, POISONED)
+    (folder / ".part-00002.parquet.0123456789ab").write_bytes(b"half")
+    with pytest.raises(UserError, match="1 of 10 shards failed"):
+        run_stage(folder, plan, EngineConfig(), "doubling")
+    assert list(folder.glob(".*"))  # another machine may be writing
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".part-00002.parquet.0123456789ab").write_bytes(b"half")
+    make(tmp_path / "other", EngineConfig())
+    assert not list((tmp_path / "other").glob(".*"))
+
+
+def test_a_pause_is_not_counted_in_the_rate(tmp_path):
+    folder = tmp_path / "plan"
+    make(folder, EngineConfig())
+    for number, at in enumerate((0, 30, 30, 60, 3660, 3660, 3690, 3690)):  # two workers, and an hour's pause
+        marker = folder / f"part-{number:05}.json"
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": 30.0}))
+        os.utime(marker, (at, at))
+    for number in (8, 9):
+        (folder / f"part-{number:05}.json").unlink()
+    said = "8 of 10 shards done, 0 failed, 2 left; 210 an hour, about 0.571 minutes to go"
+    assert said in summary(folder, read_plan(folder))
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_there(tmp_path):
@@ -356,8 +391,14 @@ def test_some_shards_by_number_and_what_is_refused(tmp_path, plain):
     }
     for arguments, said in (
         ((folder, "--shards", "8-10"), "--shards 8-10: wanted numbers and ranges such as 0-9,12, from 0 to 9"),
-        ((folder, "--engine", "spark"), "allowed engines: local, ray, slurm, hf-jobs"),
-        ((tmp_path, "--shards", "1"), f"plan {tmp_path}: it holds no plan.json"),
+        ((folder, "--engine", "spark"), "--engine: Invalid enum value 'spark'; allowed engines: local, ray, slurm, "),
+        ((folder, "--workers", "0"), "foils shard: --workers: Expected `int` >= 1"),
+        ((folder, "--gpus-per-worker=-1"), "foils shard: --gpus-per-worker: Expected `int` >= 0"),
+        (
+            (tmp_path, "--shards", "1"),
+            f"{tmp_path}: it holds no plan.json; wanted one of {tmp_path / 'plain'}, {folder}",
+        ),
+        ((tmp_path / "nowhere",), "nowhere: it holds no plan.json; wanted the folder of a plan, such as"),
         ((folder, "--engine", "hf-jobs"), 'kind "hf-jobs" without address'),
     ):
         done = foils("shard", *arguments)
@@ -374,3 +415,11 @@ def test_commands_for_jobs_of_the_hub(tmp_path):
     first = printed.stdout.splitlines()[0]
     assert first.startswith(f"hf jobs run --detach --flavor l4x1 -v hf://buckets/o/b:{tmp_path} IMAGE bash -c ")
     assert first.endswith(f"python -m foils.engine {folder} --shards 0-4'")
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_" + "x" * 20, "HF_HUB_OFFLINE": "0"}
+    arguments = ("shard", folder, "--engine=hf-jobs", "--address=o/b", "--submit")
+    for more, said in (((), "wanted --image, a Docker image"), (("--image=i",), "error: hf-jobs: ")):
+        refused = foils(*arguments, *more, **nowhere)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+    assert "started so far: []" in refused.stderr

@@ -60,8 +60,13 @@ class Figures(NamedTuple):
 
 
 def threads() -> int:
-    """Returns how many cores this process may use, at most 16: beyond that memory is the limit."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+    """Returns how many cores this process may use, at most 16: beyond that memory is the limit.
+
+    An engine says it to its workers by `OMP_NUM_THREADS`, which other libraries read too.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(given) if given.isdecimal() and int(given) else there, 16)
 
 
 def index_key(passages: Passages, language: str, figures: Figures | None = None) -> str:

@@ -95,7 +95,7 @@ class ShardedIndex(Bm25Index):
         self._passages, self._code, self._engine = passages, language, engine
         self._indexes, self._plans = cache / "bm25", cache / "engine"
         self._starts = range(0, len(passages), ROWS)
-        self._name = f"bm25-{index_key(passages, language)[:16]}-{ROWS}"
+        self._name = corpus_name(passages, language)
         self._ties = id_order(passages)
         figures = self._indexes / f"{self._name}-figures.parquet"
         if not figures.exists():
@@ -124,29 +124,36 @@ class ShardedIndex(Bm25Index):
         shard = Passages(self._passages.table.slice(start, ROWS))
         return searched(Bm25Index(shard, self._code, self._indexes, self._figures), start, queries, k)
 
-    def _inputs(self, folder: Path) -> list[str]:
-        """Writes the shards of the corpus, each once for all plans, and returns their names beside a plan."""
-        names = []
-        for number, start in enumerate(self._starts):
-            names.append(f"../{self._name}/input-{number:05}.parquet")
-            part = self._passages.table.slice(start, ROWS)
-            table = part.append_column("position", pa.array(np.arange(start, start + part.num_rows)))
-            if not (folder / names[-1]).exists():
-                (folder / names[-1]).parent.mkdir(exist_ok=True)
-                put(folder / names[-1], partial(pq.write_table, table))
-        return names
-
     def _counting(self) -> Plan:
         folder = self._plans / f"{self._name}-words"
-        return make_plan(folder, f"{__name__}:Count", CountConfig(self._code), self._inputs(folder))
+        names = corpus_files(folder, self._name, self._passages)
+        return make_plan(folder, f"{__name__}:Count", CountConfig(self._code), names)
 
     def _searching(self, folder: Path, queries: pa.Table, k: int) -> Plan:
         pq.write_table(queries, folder / QUERIES)
         pq.write_table(to_counts(self._figures), folder / FIGURES)
         config = SearchConfig(self._code, k, len(self._passages))
         paths = {"indexes": str(self._indexes.resolve())}
-        names = self._inputs(folder)
+        names = corpus_files(folder, self._name, self._passages)
         return make_plan(folder, f"{__name__}:Search", config, names, beside=[QUERIES, FIGURES], paths=paths)
+
+
+def corpus_name(passages: Passages, language: str) -> str:
+    """Returns what the folder with a corpus's shards is called."""
+    return f"bm25-{index_key(passages, language)[:16]}-{ROWS}"
+
+
+def corpus_files(folder: Path, name: str, passages: Passages) -> list[str]:
+    """Writes the shards of a corpus beside a plan's folder, each once for all plans, and returns their names there."""
+    names = []
+    for number, start in enumerate(range(0, len(passages), ROWS)):
+        names.append(f"../{name}/input-{number:05}.parquet")
+        part = passages.table.slice(start, ROWS)
+        table = part.append_column("position", pa.array(np.arange(start, start + part.num_rows)))
+        if not (folder / names[-1]).exists():
+            (folder / names[-1]).parent.mkdir(exist_ok=True)
+            put(folder / names[-1], partial(pq.write_table, table))
+    return names
 
 
 def searched(index: Bm25Index, start: int, queries: pa.Table, k: int) -> pa.Table:
