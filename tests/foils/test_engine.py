@@ -219,6 +219,41 @@ def test_a_poison_shard_of_a_cluster_costs_itself_alone(tmp_path):
 
 
 @needs_ray
+def test_a_node_that_cannot_work_is_named_in_one_line(tmp_path, plain):
+    """Nodes differ in CPUs, so that the engine's wish picks one."""
+    import numpy as np
+    import ray
+
+    lacking, other = tmp_path / "lacking", tmp_path / "other"
+    (lacking / "msgspec").mkdir(parents=True)
+    (lacking / "msgspec" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'msgspec'\")")
+    (other / "numba-0.1.dist-info").mkdir(parents=True)
+    (other / "numba-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n")
+    with two_nodes() as (cluster, _):
+        for number, place in ((3, lacking), (5, other)):
+            variables = {"PYTHONPATH": f"{place}:{ROOT}"}
+            cluster.add_node(num_cpus=number, object_store_memory=80 * 2**20, env_vars=variables)
+        cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20)
+        engine = EngineConfig("ray", address=cluster.address)
+        for number, (wish, said) in enumerate(
+            (
+                ({"cpus_per_worker": 5}, "made with numba .*, and here it is 0.1; use one checkout of Foils and one"),
+                ({"cpus_per_worker": 3}, "No module named 'msgspec'.*; every node needs this checkout of Foils, its"),
+                ({"gpus_per_worker": 1}, "engine.gpus_per_worker 1: torch sees 0 GPUs on .*; start Ray there with"),
+                ({"gpus_per_worker": 2}, "engine.gpus_per_worker 2: no node of the cluster has as many; the largest"),
+            )
+        ):
+            folder = tmp_path / f"plan-{number}"
+            with pytest.raises(UserError, match=said) as refused:
+                make(folder, msgspec.structs.replace(engine, **wish))
+            assert "\n" not in str(refused.value)
+            assert make(folder, EngineConfig()) == plain
+        full = [ray.put(np.zeros(15 * 2**20, np.uint8)) for _ in range(20)]  # three and a half times one node's store
+        assert make(tmp_path / "full", msgspec.structs.replace(engine, workers=2)) == plain
+        del full
+
+
+@needs_ray
 def test_an_address_without_a_cluster_is_refused_soon(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -226,6 +261,8 @@ def test_an_address_without_a_cluster_is_refused_soon(tmp_path):
         start = time.monotonic()
         with pytest.raises(UserError, match=f"engine.address {address}: no cluster answers there"):
             make(tmp_path / "plan", EngineConfig("ray", address=address))
+        with pytest.raises(UserError, match=r"engine.address auto: .*; start a cluster \(ray start --head\)"):
+            make(tmp_path / "plan", EngineConfig("ray", address="auto"))
     assert time.monotonic() - start < 30
 
 
@@ -304,6 +341,37 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_there(tmp_path):
     assert len(errors) == 2
     assert all("No space left on device; make room" in line for line in errors)
     assert last == "[] 10"
+
+
+def test_a_disk_that_can_only_be_read_is_named(tmp_path):
+    code = """
+    if __name__ == "__main__":
+        from pathlib import Path
+        from foils.engine.config import EngineConfig
+        from foils.engine.run import run_stage
+        from foils.errors import run_entry
+        from tests.fixtures.engine_stages import doubling
+        disk = Path(sys.argv[1])
+        plan = doubling(disk / "plan", list(range(1, 20)))
+        make = lambda: run_stage(disk / "plan", plan, engine, "doubling")
+        for begun in (False, True):
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            for engine in (EngineConfig(), EngineConfig(workers=2)):
+                assert run_entry(make) == 2
+            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+            if not begun:
+                make()
+                (disk / "plan" / "part-00004.json").unlink()
+        make()
+        print(len(list((disk / "plan").glob("part-*.json"))))
+    """
+    done = on_a_small_disk(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "10\n"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    assert all("cannot be written (Read-only file system); name a writable folder" in line for line in lines[:2])
+    assert all("Read-only file system; make room there, or name another place" in line for line in lines[2:])
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
