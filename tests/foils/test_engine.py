@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from foils.engine.config import EngineConfig
@@ -84,10 +85,15 @@ def test_processes_make_the_same_bytes(tmp_path, plain):
 
 @needs_ray
 def test_two_nodes_make_the_same_bytes_and_one_may_go(tmp_path, plain, slow):
+    import ray
+
     folder, plan, began = slow
     with two_nodes() as (cluster, node):
         engine = EngineConfig("ray", workers=2, address=cluster.address)
         assert make(tmp_path / "nodes", engine) == plain
+        full = [ray.put(np.zeros(15 * 2**20, np.uint8)) for _ in range(20)]  # more than both nodes' object stores hold
+        assert make(tmp_path / "full", engine) == plain
+        del full
 
         def remove():
             while len(list(folder.glob("part-*.json"))) < 3:
@@ -220,37 +226,31 @@ def test_a_poison_shard_of_a_cluster_costs_itself_alone(tmp_path):
 
 @needs_ray
 def test_a_node_that_cannot_work_is_named_in_one_line(tmp_path, plain):
-    """Nodes differ in CPUs, so that the engine's wish picks one."""
-    import numpy as np
-    import ray
-
+    """Each node is larger than those before, so that a worker fits nowhere else."""
     lacking, other = tmp_path / "lacking", tmp_path / "other"
     (lacking / "msgspec").mkdir(parents=True)
     (lacking / "msgspec" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'msgspec'\")")
     (other / "numba-0.1.dist-info").mkdir(parents=True)
     (other / "numba-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n")
     with two_nodes() as (cluster, _):
-        for number, place in ((3, lacking), (5, other)):
-            variables = {"PYTHONPATH": f"{place}:{ROOT}"}
-            cluster.add_node(num_cpus=number, object_store_memory=80 * 2**20, env_vars=variables)
-        cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20)
-        engine = EngineConfig("ray", address=cluster.address)
-        for number, (wish, said) in enumerate(
+        for number, (place, wish, said) in enumerate(
             (
-                ({"cpus_per_worker": 5}, "made with numba .*, and here it is 0.1; use one checkout of Foils and one"),
-                ({"cpus_per_worker": 3}, "No module named 'msgspec'.*; every node needs this checkout of Foils, its"),
-                ({"gpus_per_worker": 1}, "engine.gpus_per_worker 1: torch sees 0 GPUs on .*; start Ray there with"),
-                ({"gpus_per_worker": 2}, "engine.gpus_per_worker 2: no node of the cluster has as many; the largest"),
+                (other, {"cpus": 3}, "made with numba .*, and here it is 0.1; use one checkout of Foils and one"),
+                (lacking, {"cpus": 5}, "No module named 'msgspec'.*; every node needs this checkout of Foils, its"),
+                (ROOT, {"gpus": 1}, "engine.gpus_per_worker 1: torch sees 0 GPUs on .*; start Ray there with"),
             )
         ):
+            variables = {"PYTHONPATH": f"{place}:{ROOT}"}
+            offered = {f"num_{name}": count for name, count in wish.items()}
+            cluster.add_node(**{"num_cpus": 1, **offered}, object_store_memory=80 * 2**20, env_vars=variables)
+            wishes = {f"{name}_per_worker": count for name, count in wish.items()}
             folder = tmp_path / f"plan-{number}"
             with pytest.raises(UserError, match=said) as refused:
-                make(folder, msgspec.structs.replace(engine, **wish))
+                make(folder, EngineConfig("ray", address=cluster.address, **wishes))
             assert "\n" not in str(refused.value)
             assert make(folder, EngineConfig()) == plain
-        full = [ray.put(np.zeros(15 * 2**20, np.uint8)) for _ in range(20)]  # three and a half times one node's store
-        assert make(tmp_path / "full", msgspec.structs.replace(engine, workers=2)) == plain
-        del full
+        with pytest.raises(UserError, match="gpus_per_worker 2: no node of the cluster has as many"):
+            make(tmp_path / "plan", EngineConfig("ray", address=cluster.address, gpus_per_worker=2))
 
 
 @needs_ray
