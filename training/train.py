@@ -80,7 +80,7 @@ def main(
     _check_devices(torch.accelerator.device_count())
     state = PartialState(cpu=not torch.accelerator.is_available())
     # A launcher gives each process one thread by default, which wastes a machine without a GPU.
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // state.num_processes))
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     check_trainer(config)
     merging.check(config)
     source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
@@ -228,6 +228,13 @@ def _end_launcher() -> None:
 def _entry() -> None:
     try:
         _run()
+    except RuntimeError as error:
+        if "by peer" not in str(error):  # gloo's words where a process has gone that this one talks to
+            raise
+        raise UserError(
+            "another process of this training has ended; see what it printed on its machine, then run the same "
+            "command again on every machine to go on"
+        ) from None
     except UserError:
         if RANK:  # the first process reports what all have met; the launcher then ends the others
             time.sleep(FIRST_REPORTS_S)

@@ -26,11 +26,26 @@ WAIT_S = 10
 class _Actor:
     """A worker in Ray's form: outcomes travel as bytes, so that an error is a row too."""
 
-    def __init__(self, folder: str) -> None:
-        self._worker = Worker(Path(folder))
+    def __init__(self, folder: str, gpus: int) -> None:
+        self._worker, self._gpus = Worker(Path(folder)), gpus
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        return {"outcome": [msgspec.json.encode(self._worker(int(number))) for number in batch["item"]]}
+        return {"outcome": [msgspec.json.encode(self._made(int(number))) for number in batch["item"]]}
+
+    def _made(self, number: int) -> Outcome:
+        if self._gpus and (there := _gpus_here()) < self._gpus:  # Ray believes what a node was started with
+            error = (
+                f"engine.gpus_per_worker {self._gpus}: torch sees {there} GPUs on {socket.gethostname()}; start Ray "
+                "there with the --num-gpus that it has, or install torch for GPUs"
+            )
+            return Outcome(number, error, fatal=True)
+        return self._worker(number)
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outcome, None, None]:
@@ -47,7 +62,7 @@ def run(folder: Path, shards: list[int], engine: EngineConfig) -> Generator[Outc
     numbers = ray.data.from_items(shards, override_num_blocks=len(shards))
     rows = numbers.map_batches(
         _Actor,
-        fn_constructor_kwargs={"folder": str(folder)},
+        fn_constructor_kwargs={"folder": str(folder), "gpus": engine.gpus_per_worker},
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         num_cpus=engine.cpus_per_worker,

@@ -34,6 +34,7 @@ from foils.errors import UserError
 from foils.recipe import load_recipe
 from tests.conftest import beir
 from tests.fixtures import ROOT, tiny
+from tests.fixtures.engine_builds import Build, kill_a_worker
 from tests.fixtures.ray_nodes import needs_ray, two_nodes
 
 TWO = EngineConfig(workers=2)
@@ -229,19 +230,6 @@ def test_the_engine_is_not_part_of_a_recipes_identity(tmp_path):
             load_recipe(path, [wrong], BuildRecipe)
 
 
-BUILD = """
-import sys
-from builders import build
-from builders.retrieval import embeddings
-from builders.retrieval.bm25 import shards
-from builders.scores import cross_encoder, lanes
-if __name__ == "__main__":
-    embeddings.ROWS, cross_encoder.BLOCK = 40, 50
-    embeddings.SEARCHED, shards.ROWS, shards.FEW = 50, 60, 0
-    sys.exit(build.run_entry(build._entry))
-"""
-
-
 @pytest.fixture
 def recipe(tmp_path, retriever, reranker):
     """A recipe without an LLM: labelled queries, and candidates by both models."""
@@ -252,7 +240,6 @@ def recipe(tmp_path, retriever, reranker):
     (folder / "qrels").mkdir()
     judged = "".join(f"q{number:02}\tp{number * 3:03}\t1\n" for number in range(30))
     (folder / "qrels" / "train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    (tmp_path / "build.py").write_text(BUILD)
     path = tmp_path / "recipe.toml"
     path.write_text(
         f'name = "spread"\n[corpus]\nsource = "{folder}"\nlicense = "cc0-1.0"\nlanguage = "en"\nmin_chars = 1\n'
@@ -267,26 +254,12 @@ def recipe(tmp_path, retriever, reranker):
 def build(recipe, name, *engine):
     """Builds and returns the SHA-256 of every Parquet file."""
     out = recipe.parent / name
-    sets = [word for each in engine for word in ("--set", each)]
-    command = [
-        sys.executable,
-        recipe.parent / "build.py",
-        recipe,
-        *sets,
-        "--out",
-        out / "dataset",
-        "--store",
-        out / "calls.sqlite",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    found = Build(recipe, out, 40, *engine).end()
     assert not list((out / "cache").glob("engine/*/plan.json"))
     plans = [lock.name.partition("-")[0] for lock in (out / "cache").glob("engine/*.lock")]  # each was made
     assert len(plans) == (6 if engine else 0), plans
     assert "broken" not in {link.status for link in dataset_links(find(str(out / "dataset")))}
-    files = sorted((out / "dataset").rglob("*.parquet"))
-    assert len(files) > 5
-    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return found
 
 
 def test_a_build_by_two_processes_is_the_same_to_the_last_byte(recipe):
@@ -301,3 +274,23 @@ def test_a_build_on_two_nodes_is_the_same_to_the_last_byte(recipe):
     with two_nodes() as (cluster, _):
         address = f"engine.address={cluster.address}"
         assert build(recipe, "nodes", "engine.kind=ray", "engine.workers=2", address) == plain
+
+
+@needs_ray
+def test_a_build_over_which_all_is_killed_is_the_same_and_makes_no_marked_shard_again(recipe):
+    kinds, out = 'negatives.kinds=["bm25", "random"]', recipe.parent / "killed"
+    plain = Build(recipe, recipe.parent / "plain", 15, kinds).end()
+    with two_nodes() as (cluster, node):
+        first = Build(
+            recipe, out, 15, kinds, "engine.kind=ray", "engine.workers=2", f"engine.address={cluster.address}"
+        )
+        marked = first.midway()
+        kill_a_worker()
+        cluster.remove_node(node, allow_graceful=False)
+        last = first.midway()
+        first.process.kill()
+        first.process.wait()
+    second = Build(recipe, out, 15, kinds, "engine.workers=2")
+    assert second.end() == plain
+    assert not [path for path in marked if len(first.written[path]) > 1]
+    assert not [path for path in last if len(first.written[path] | second.written[path]) > 1]

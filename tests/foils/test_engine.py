@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from foils.engine.config import EngineConfig
@@ -85,10 +86,15 @@ def test_processes_make_the_same_bytes(tmp_path, plain):
 
 @needs_ray
 def test_two_nodes_make_the_same_bytes_and_one_may_go(tmp_path, plain, slow):
+    import ray
+
     folder, plan, began = slow
     with two_nodes() as (cluster, node):
         engine = EngineConfig("ray", workers=2, address=cluster.address)
         assert make(tmp_path / "nodes", engine) == plain
+        full = [ray.put(np.zeros(15 * 2**20, np.uint8)) for _ in range(20)]  # more than both nodes' object stores hold
+        assert make(tmp_path / "full", engine) == plain
+        del full
 
         def remove():
             while len(list(folder.glob("part-*.json"))) < 3:
@@ -221,6 +227,35 @@ def test_a_poison_shard_of_a_cluster_costs_itself_alone(tmp_path):
 
 
 @needs_ray
+def test_a_node_that_cannot_work_is_named_in_one_line(tmp_path, plain):
+    """Each node is larger than those before, so that a worker fits nowhere else."""
+    lacking, other = tmp_path / "lacking", tmp_path / "other"
+    (lacking / "msgspec").mkdir(parents=True)
+    (lacking / "msgspec" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'msgspec'\")")
+    (other / "numba-0.1.dist-info").mkdir(parents=True)
+    (other / "numba-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n")
+    with two_nodes() as (cluster, _):
+        for number, (place, wish, said) in enumerate(
+            (
+                (other, {"cpus": 3}, "made with numba .*, and here it is 0.1; use one checkout of Foils and one"),
+                (lacking, {"cpus": 5}, "No module named 'msgspec'.*; every node needs this checkout of Foils, its"),
+                (ROOT, {"gpus": 1}, "engine.gpus_per_worker 1: torch sees 0 GPUs on .*; start Ray there with"),
+            )
+        ):
+            variables = {"PYTHONPATH": f"{place}:{ROOT}"}
+            offered = {f"num_{name}": count for name, count in wish.items()}
+            cluster.add_node(**{"num_cpus": 1, **offered}, object_store_memory=80 * 2**20, env_vars=variables)
+            wishes = {f"{name}_per_worker": count for name, count in wish.items()}
+            folder = tmp_path / f"plan-{number}"
+            with pytest.raises(UserError, match=said) as refused:
+                make(folder, EngineConfig("ray", address=cluster.address, **wishes))
+            assert "\n" not in str(refused.value)
+            assert make(folder, EngineConfig()) == plain
+        with pytest.raises(UserError, match="gpus_per_worker 2: no node of the cluster has as many"):
+            make(tmp_path / "plan", EngineConfig("ray", address=cluster.address, gpus_per_worker=2))
+
+
+@needs_ray
 def test_an_address_without_a_cluster_is_refused_soon(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -339,6 +374,37 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_there(tmp_path):
     assert len(errors) == 2
     assert all("No space left on device; make room" in line for line in errors)
     assert last == "[] 10"
+
+
+def test_a_disk_that_can_only_be_read_is_named(tmp_path):
+    code = """
+    if __name__ == "__main__":
+        from pathlib import Path
+        from foils.engine.config import EngineConfig
+        from foils.engine.run import run_stage
+        from foils.errors import run_entry
+        from tests.fixtures.engine_stages import doubling
+        disk = Path(sys.argv[1])
+        plan = doubling(disk / "plan", list(range(1, 20)))
+        make = lambda: run_stage(disk / "plan", plan, engine, "doubling")
+        for begun in (False, True):
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            for engine in (EngineConfig(), EngineConfig(workers=2)):
+                assert run_entry(make) == 2
+            subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+            if not begun:
+                make()
+                (disk / "plan" / "part-00004.json").unlink()
+        make()
+        print(len(list((disk / "plan").glob("part-*.json"))))
+    """
+    done = on_a_small_disk(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "10\n"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    assert all("cannot be written (Read-only file system); name a writable folder" in line for line in lines[:2])
+    assert all("Read-only file system; make room there, or name another place" in line for line in lines[2:])
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -4,7 +4,10 @@ import json
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -16,6 +19,7 @@ from builders.dataset.folder import write_config
 from foils.recipe import load_recipe
 from tests.conftest import ANIMALS
 from tests.fixtures import ROOT, tiny
+from tests.fixtures.two_machines import NEAR, on_two_machines
 from training import train
 from training.recipe import TrainRecipe
 
@@ -39,8 +43,9 @@ def recipe(tmp_path_factory):
     return path
 
 
-def launch(launcher, recipe, out, *overrides):
+def launch(launcher, recipe, out, *overrides, threads=None):
     values = [word for override in overrides for word in ("--set", override)]
+    values += [] if threads is None else ["--threads", str(threads)]
     command = [*launcher, recipe, "--out", out, *values]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=recipe.parent)
 
@@ -136,3 +141,61 @@ DEFAULTS = re.compile(
     r".* is already in use"
 )
 """What accelerate says of its own settings."""
+
+
+def on_machine(rank, recipe, out, *before):
+    """The command that trains on a machine, with one thread."""
+    options = ["--machine_rank", rank, "--main_process_ip", NEAR, "--num_processes", 2, "--gpu_ids=-1"]
+    *start, script = accelerate("machines.yaml")
+    return [*before, *start, *options, script, recipe, "--out", out, "--threads", 1, *DEV]
+
+
+DEV = [word for value in ("max_steps=12", "per_device_train_batch_size=8") for word in ("--set", f"trainer.{value}")]
+DEV += ["--set", "dev.queries=8", "--set", "dev.every=2"]
+
+
+@pytest.mark.nightly
+def test_two_machines_train_as_one_does_to_the_bit_and_over_a_kill(recipe, tmp_path):
+    one, two, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
+    finished = launch(accelerate("cpu.yaml"), recipe, one, *DEV[1::2], threads=1)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    machines = on_two_machines(on_machine(0, recipe, two), on_machine(1, recipe, two))
+    said, _ = machines.communicate()
+    assert machines.returncode == 0, said[-3000:]
+    machines = on_two_machines(on_machine(0, recipe, killed), on_machine(1, recipe, killed))
+    while not list((tmp_path / "killed.partial").glob("checkpoints/*/complete.json")):
+        assert machines.poll() is None, machines.stdout.read()[-3000:]
+        time.sleep(0.02)
+    kill_rank_1(machines)
+    said, _ = machines.communicate()
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: another process of this training has ended; see what it printed on its machine")
+    machines = on_two_machines(on_machine(0, recipe, killed), on_machine(1, recipe, killed))
+    said, _ = machines.communicate()
+    assert machines.returncode == 0, said[-3000:]
+    records = [json.loads((folder / "run.json").read_text()) for folder in (one, two, killed)]
+    assert records[2]["training"]["resumed_from"] > 0
+    assert records[0]["model"] == records[1]["model"] == records[2]["model"]
+    assert records[0]["training"]["dev"] == records[1]["training"]["dev"] == records[2]["training"]["dev"]
+    assert records[1]["hardware"]["processes"] == 2
+
+
+def kill_rank_1(machines):
+    for process in psutil.Process(machines.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if process.environ().get("RANK") == "1" and "training/train.py" in " ".join(process.cmdline()):
+                process.kill()
+
+
+def test_an_output_folder_that_one_machine_does_not_see_is_refused(recipe, tmp_path):
+    out = tmp_path / "private" / "model"
+    out.parent.mkdir()
+    disk_of_its_own = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0"; exec "$@"', out.parent]
+    machines = on_two_machines(on_machine(0, recipe, out), on_machine(1, recipe, out, *disk_of_its_own))
+    said, _ = machines.communicate()
+    assert machines.returncode != 0
+    lines = {line for line in said.splitlines() if line.startswith("error: ")}
+    assert lines == {
+        f"error: output folder {out}.partial: not seen by every machine; name one on a disk that all share"
+    }
+    assert "Traceback" not in said

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -58,7 +58,7 @@ def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | N
     `fresh` it starts over, whatever lies there.
 
     Raises:
-        UserError: another process is writing there, or it holds work of another run.
+        UserError: another process is writing there, it holds work of another run, or not every process sees it.
     """
     partial = out.with_name(f"{out.name}.partial")
     with ExitStack() as held:
@@ -71,7 +71,10 @@ def run_folder(out: Path, run: Run, *, fresh: bool = False) -> Iterator[Path | N
             partial.mkdir(parents=True, exist_ok=True)
             return _prepared(partial, out, run, fresh=fresh)
 
-        yield None if decided_by_first(is_done) else partial
+        done = decided_by_first(is_done)
+        if not (done or all(gather_object([(partial / INPUTS).exists()]))):
+            raise UserError(f"output folder {partial}: not seen by every machine; name one on a disk that all share")
+        yield None if done else partial
 
 
 def finish(partial: Path, out: Path) -> None:
