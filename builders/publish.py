@@ -22,7 +22,7 @@ from cards.dataset import USE, card_for_version
 from cards.merging import blocks, parse_card
 from cards.publish.files import CARD
 from cards.publish.publishing import Bundle, publish
-from cards.publish.readback import ReadBack
+from cards.publish.readback import check_configs
 from cards.publish.release import Target, merge_with_history, plan_release, publish_entry, released_card
 from cards.publish.versions import Change
 from foils.errors import UserError, run_entry
@@ -53,7 +53,10 @@ def publish_dataset(folder: Path, target: Target) -> None:
     card = card_for_version(without_block(generated), manifest, target.repo_id, release.version)
     card = released_card(card, release, licence, merge_with_history)
     _write_card(folder, carried(card, folder))
-    load, loaded = partial(_load, target.repo_id, manifest), f"{len(manifest['configs'])} configurations "
+    load, loaded = (
+        partial(check_configs, target.repo_id, manifest["configs"]),
+        f"{len(manifest['configs'])} configurations ",
+    )
     publish(Bundle(folder, "dataset", MANIFEST, card, merge_with_history, load, loaded), target, release.version)
 
 
@@ -88,10 +91,6 @@ def _compare(earlier: Mapping[str, Any], ours: Mapping[str, Any]) -> Change | No
     if not isinstance(earlier, dict) or earlier.get("format") != FORMAT:
         return Change("major", (f"the earlier {MANIFEST} is not of format {FORMAT}",))
     return versioning.compare(earlier, ours)
-
-
-def _load(repo_id: str, manifest: Mapping[str, Any], back: ReadBack, tag: str) -> None:
-    back.check_configs(repo_id, tag, manifest["configs"])
 
 
 def _warn_of_paths(manifest: Mapping[str, Any]) -> None:

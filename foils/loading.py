@@ -79,7 +79,7 @@ def is_raw(location: str) -> bool:
 
 def modules_of(location: str) -> list[str]:
     """The types of a sentence-transformers model's modules; none of a raw checkpoint."""
-    listed = _json(Path(location) / "modules.json") or []
+    listed = json_in(Path(location) / "modules.json") or []
     return [str(module.get("type", "")) for module in listed if isinstance(module, dict)]
 
 
@@ -152,11 +152,12 @@ def _architecture(folder: Path) -> str:
 
 def json_object(file: Path) -> dict[str, Any]:
     """What a model's file says; empty where it holds no JSON object."""
-    content = _json(file)
+    content = json_in(file)
     return content if isinstance(content, dict) else {}
 
 
-def _json(file: Path) -> Any:
+def json_in(file: Path) -> Any:
+    """What a JSON file holds; None where it is missing or not JSON."""
     try:
         return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):

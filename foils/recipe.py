@@ -56,13 +56,25 @@ def load_recipe(path: Path, overrides: Sequence[str], config_type: type[ConfigT]
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Plain values with `key.path=value` strings applied.
+    """Plain values with `key.path=value` strings applied, in place.
+
+    >>> overridden({"llm": {"concurrency": 8}}, ["llm.concurrency=64", "kind=bm25"])
+    {'llm': {'concurrency': 64}, 'kind': 'bm25'}
 
     Raises:
         UserError: a string has another form, or leads through a value that is no table.
     """
     for override in overrides:
-        _apply_override(values, override)
+        key, equals, raw = override.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {override}: wanted KEY=VALUE, such as --set llm.concurrency=64")
+        *parents, last = key.strip().split(".")
+        table = values
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise UserError(f"--set {override}: {parent} is a value and not a table of the recipe")
+        table[last] = _read(raw)
     return values
 
 
@@ -119,26 +131,6 @@ def recipe_arguments(description: str | None) -> argparse.ArgumentParser:
         help="replace one value of the recipe, such as llm.concurrency=64; may be repeated",
     )
     return parser
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one dotted key in the decoded TOML, in place.
-
-    >>> values = {"llm": {"concurrency": 8}}
-    >>> _apply_override(values, "llm.concurrency=64")
-    >>> _apply_override(values, "kind=bm25")
-    >>> values
-    {'llm': {'concurrency': 64}, 'kind': 'bm25'}
-    """
-    key, equals, raw = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override}: wanted KEY=VALUE, such as --set llm.concurrency=64")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"--set {override}: {parent} is a value and not a table of the recipe")
-    values[last] = _read(raw)
 
 
 def as_overrides(values: Mapping[str, Any], within: str = "") -> Iterator[str]:

@@ -19,7 +19,7 @@ from foils.kinds import PAIRS
 from foils.models import ModelReference, weights_hash
 from foils.provenance import file_hashes
 from training.identity import Run
-from training.job import Job
+from training.loop.making import Job
 from training.publish import RUN_RECORD
 from training.rows.source import Source
 

@@ -39,7 +39,7 @@ from training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from training.identity import Run
-    from training.job import Job, Ready
+    from training.loop.making import Job
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def main(
     from training.loop.arguments import check_trainer
     from training.loop.checkpoints import run_folder
     from training.model import merging
-    from training.preflight import check_base
+    from training.preflight.base import check_base
     from training.rows.source import resolve, resolve_more
 
     config, folders = recipe.config, []
@@ -106,10 +106,11 @@ def _look(run: "Run", folder: Path) -> None:
     Raises:
         UserError: pre-flight refuses.
     """
-    from training.preflight import examine
+    from training.loop.making import make
+    from training.preflight.examine import examine
 
     with TemporaryDirectory() as scratch:
-        report = examine(_ready(_job(run, folder, Path(scratch))))
+        report = examine(make(_job(run, folder, Path(scratch))))
     if not RANK:
         print(report.table())
     report.refuse(run.recipe.config.allow)
@@ -117,7 +118,7 @@ def _look(run: "Run", folder: Path) -> None:
 
 def _job(run: "Run", folder: Path, partial: Path) -> "Job":
     """Loads the rows of a run that writes to `partial` and ends up in `folder`."""
-    from training.job import Job
+    from training.loop.making import Job
     from training.rows import mixture
     from training.rows.seen import seen_by
 
@@ -127,28 +128,19 @@ def _job(run: "Run", folder: Path, partial: Path) -> "Job":
     return Job(config, data, run.base, seen_by(run.source, run.base, run.also), partial, folder)
 
 
-def _ready(job: "Job") -> "Ready":
-    """Loads the base and makes the trainer."""
-    from transformers import set_seed
-
-    from training.loop import cross_encoder, retriever
-
-    set_seed(job.config.seed)  # before the model is made: a cross-encoder's head starts from random weights
-    return cross_encoder.make(job) if job.config.task == "cross-encoder" else retriever.make(job)
-
-
 def _train(run: "Run", folder: Path, partial: Path) -> None:
     """Trains one model in `partial` and moves it to its `folder`."""
     from accelerate import PartialState
 
     from foils.hardware import PeakMemory
     from training.loop.checkpoints import MODEL, changes, finish
+    from training.loop.making import make
     from training.loop.trainer import train
     from training.record import write_record
 
     job = _job(run, folder, partial)
     with PeakMemory() as memory:
-        outcome = train(_ready(job))
+        outcome = train(make(job))
     if PartialState().is_main_process:
         beside = {"peak_memory": memory.figures(), **({"changes": found} if (found := changes(partial)) else {})}
         write_record(run, job, partial / MODEL, outcome, beside)

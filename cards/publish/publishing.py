@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
@@ -22,7 +23,7 @@ from cards.comparison import publish_comparison
 from cards.merging import parse_card
 from cards.publish.commits import MAIN, Conflict, Operation, commit, conflicts, in_rounds
 from cards.publish.files import CARD, LocalFile, groups, listed_files, local_files, read_record, read_remote
-from cards.publish.readback import ReadBack, read_back
+from cards.publish.readback import check_bytes
 from cards.publish.release import Target
 from cards.publish.versions import Version, as_version
 from foils.errors import UserError, scrub
@@ -43,7 +44,7 @@ class Bundle(Struct, frozen=True):
         record: the file that lists a version's files with their SHA-256, `manifest.json` or `run.json`.
         card: the README.
         merge: `(generated card, card on the Hub) -> card`, so that what people wrote stays.
-        load: loads a tag as its readers will; raises `UserError` where that fails.
+        load: loads a tag as its readers will, with a folder as the cache; raises `UserError` where that fails.
         loaded: what that reads, for the log.
         superseded: paths on `main` that a new version leaves no meaning to, such as scores of older weights.
     """
@@ -53,7 +54,7 @@ class Bundle(Struct, frozen=True):
     record: str
     card: str
     merge: Callable[[str, str], str]
-    load: Callable[[ReadBack, str], None] = lambda _back, _tag: None
+    load: Callable[[Path, str], None] = lambda _home, _tag: None
     loaded: str = ""
     superseded: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] = lambda _record, _paths: ()
 
@@ -71,14 +72,14 @@ def publish(bundle: Bundle, target: Target, version: Version) -> None:
     """
     repo_id = target.repo_id
     what = f"publishing {version} to {bundle.repo_type} {repo_id}"
-    with explained(what), read_back() as back:
+    with explained(what), TemporaryDirectory(prefix="foils-readback-") as home:
         files = local_files(bundle.folder, bundle.record, bundle.card)  # first: a damaged folder makes no repository
         _create_repo(repo_id, bundle.repo_type, target.private)
         looks: list[_Publication] = []
 
         def attempt() -> tuple[str, bool]:
             looks.append(_Publication(bundle, files, repo_id, version))
-            return looks[-1].run(back)
+            return looks[-1].run(Path(home))
 
         commit, new = in_rounds(what, attempt)
     found = "is there with the same content: nothing to do"
@@ -100,14 +101,14 @@ class _Publication:
         self._tags = {tag.name: tag.target_commit for tag in refs.tags}
         self._branches = {branch.name: branch.target_commit for branch in refs.branches}
 
-    def run(self, back: ReadBack) -> tuple[str, bool]:
+    def run(self, home: Path) -> tuple[str, bool]:
         """Takes the steps; returns the version's commit, and whether anything was missing."""
         name = str(self._version)
         commit = self._tags.get(name)
         new = commit is None
         if commit is None:
             commit = self._stage()
-            back.check_bytes(self._id, self._type, commit, {file.path: file.sha256 for file in self._files})
+            check_bytes(home, self._id, self._type, commit, {file.path: file.sha256 for file in self._files})
             self._tag(commit)
         else:
             self._refuse_other_content(commit)
@@ -115,8 +116,8 @@ class _Publication:
             operations = self._main_operations(commit)
             if operations:
                 if not new:  # the run that made the tag may have been killed before it had looked
-                    back.check_bytes(self._id, self._type, commit, self._content)
-                self._bundle.load(back, name)
+                    check_bytes(home, self._id, self._type, commit, self._content)
+                self._bundle.load(home, name)
                 title = f"{name}: {'data set' if self._type == 'dataset' else 'model'} and card"
                 self._commit(MAIN, operations, self._branches[MAIN], title)
                 new = True

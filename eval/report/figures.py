@@ -53,9 +53,8 @@ def write_pictures(folder: Path, pictures: Iterable[Picture | None]) -> None:
 
 def forest(comparison: Comparison) -> Picture:
     """The forest plot: every arm beside the untouched base, a panel each task."""
-    panels = [(table, table.beside(BASE)) for table in comparison.tables]
     caption = "Each arm's nDCG@10 less that of the untouched base. Within the grey band arms count as equivalent."
-    return Picture(_forest(panels, comparison.margin), "forest-base", _in_words(panels), caption)
+    return Picture(_forest(comparison), "forest-base", _in_words(comparison.tables), caption)
 
 
 def pareto(comparison: Comparison) -> Picture | None:
@@ -82,10 +81,11 @@ def pareto(comparison: Comparison) -> Picture | None:
     )
 
 
-def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], margin: float) -> dict[str, bytes]:
+def _forest(comparison: Comparison) -> dict[str, bytes]:
     """Differences with their intervals, a panel each task, and the band within which arms count as equivalent."""
     from matplotlib.lines import Line2D
 
+    panels, margin = [(table, table.beside(BASE)) for table in comparison.tables], comparison.margin
     rows = sum(len(found) for _, found in panels)
     with _figure(0.8 + 0.45 * len(panels) + 0.32 * rows) as figure:
         heights = [len(found) + 0.6 for _, found in panels]
@@ -105,14 +105,14 @@ def _forest(panels: Sequence[tuple[Table, Sequence[Verdict]]], margin: float) ->
         return _bytes(figure)
 
 
-def _in_words(panels: Sequence[tuple[Table, Sequence[Verdict]]]) -> str:
+def _in_words(tables: Sequence[Table]) -> str:
     """Describes the picture for those who do not see it."""
     tasks = []
-    for table, verdicts in panels:
-        parts = []
-        for verdict in verdicts:
-            found = verdict.estimate
-            parts.append(f"{verdict.first} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}, {verdict.word})")
+    for table in tables:
+        each = ((verdict, verdict.estimate) for verdict in table.beside(BASE))
+        parts = (
+            f"{arm.first} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}, {arm.word})" for arm, found in each
+        )
         tasks.append(f"{table.task}: {'; '.join(parts)}")
     return f"Difference in {MAIN_METRIC} to the {BASE} with 95 % intervals. {'. '.join(tasks)}."
 

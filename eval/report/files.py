@@ -80,42 +80,37 @@ def _lines(task: TaskQueries) -> list[tuple[str, str, list[float]]]:
 
 def _write_csv(folder: Path, comparison: Comparison) -> None:
     """Writes `arms.csv`, `pairs.csv` and `queries.csv`."""
-    for name, blocks in (("arms", _arms), ("pairs", _pairs), ("queries", _queries)):
-        tables = [pa.Table.from_pylist(rows) for rows in blocks(comparison)]
-        if tables:
-            csv.write_csv(pa.concat_tables(tables, promote_options="default"), folder / f"{name}.csv")
+    for name, rows in (("arms", _arms), ("pairs", _pairs), ("queries", _queries)):
+        columns: dict[str, list[Any]] = {}
+        for row in rows(comparison):
+            for column, value in row.items():
+                columns.setdefault(column, []).append(value)
+        if columns:
+            csv.write_csv(pa.table(columns), folder / f"{name}.csv")
 
 
-def _arms(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+def _arms(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for table in comparison.tables:
-        about = {"task": table.task, "revision": table.revision, "queries": table.queries}
-        yield [
-            {
-                **about,
-                "arm": row.arm,
-                **row.metrics,
-                "by_seed": " ".join(f"{seed}:{score}" for seed, score in row.by_seed.items()),
-            }
-            for row in table.rows
-        ]
+        for row in table.rows:
+            by_seed = " ".join(f"{seed}:{score}" for seed, score in row.by_seed.items())
+            about = {"task": table.task, "revision": table.revision, "queries": table.queries, "arm": row.arm}
+            yield {**about, **row.metrics, "by_seed": by_seed}
 
 
-def _pairs(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+def _pairs(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for table in comparison.tables:
-        rows = []
         for verdict in table.verdicts:
             values = msgspec.to_builtins(verdict)
             numbers = values.pop("estimate")
             values |= {half: values[half] and values[half]["mean"] for half in ("fewest", "most")}
             numbers["p_alone"], numbers["p_equivalent_alone"] = numbers.pop("p"), numbers.pop("p_equivalent")
-            rows.append({"task": table.task, **values, **numbers})
-        yield rows
+            yield {"task": table.task, **values, **numbers}
 
 
-def _queries(comparison: Comparison) -> Iterator[list[dict[str, Any]]]:
+def _queries(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for task in comparison.queries:
         for arm, runs in task.scores.items():
             for seed, scores in runs.items():
-                columns = {"query": task.queries, **scores}
-                about = {"task": task.name, "arm": arm, "seed": seed}
-                yield [about | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+                for place, query in enumerate(task.queries):
+                    found = {metric: values[place] for metric, values in scores.items()}
+                    yield {"task": task.name, "arm": arm, "seed": seed, "query": query, **found}

@@ -92,10 +92,6 @@ def _negatives(record: RunRecord) -> int | None:
     return sum(name.startswith("negative") for name in preflight.plan.prompts)
 
 
-def _longest(record: RunRecord) -> int | None:
-    return record.training.preflight.plan.max_seq_length if record.training.preflight else None
-
-
 def _order(record: RunRecord) -> str | None:
     """What decides the order in which a seed brings the rows: all but the seed itself."""
     preflight = record.training.preflight
@@ -111,6 +107,6 @@ _SHARED: Mapping[str, Callable[[RunRecord], Any]] = {
     "steps": lambda record: record.training.steps,
     "batch size": lambda record: record.training.batch_size,
     "order of rows": _order,
-    "longest text": _longest,
+    "longest text": lambda record: record.training.preflight and record.training.preflight.plan.max_seq_length,
 }
 """What fair arms share -> its value, None for not known."""

@@ -23,8 +23,8 @@ from sentence_transformers.sentence_transformer.losses import (
 from foils.models import resolve_model
 from tests.bench.memory import Most, in_own_process
 from tests.conftest import BASE
-from training.loop.trainer import set_dropout
-from training.preflight.room import Batch, memory_of
+from training.loop.making import set_dropout
+from training.preflight.room import memory_of
 
 QUERY_TOKENS, MINI_BATCH = 24, 16
 SETTINGS = [
@@ -59,7 +59,6 @@ def measured(rows, tokens, options):
         set_dropout(model, 0.0)
     lengths = {"query": min(tokens, QUERY_TOKENS), "positive": tokens, "negative_1": tokens}
     mini_batch = MINI_BATCH if "cached" in options else None
-    batch = Batch(rows, lengths, in_batch_negatives=True, mini_batch=mini_batch, merged="merged" in options)
     settings = {"use_cpu": True, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
     held = Most("VmRSS", every_s=0.005)
     before = held.mb
@@ -67,7 +66,8 @@ def measured(rows, tokens, options):
         arguments = SentenceTransformerTrainingArguments(
             folder, max_steps=2, per_device_train_batch_size=rows, bf16="bf16" in options, **settings
         )
-        estimate = memory_of(model, arguments, batch)
+        how = {"in_batch": True, "mini_batch": mini_batch, "merged": "merged" in options}
+        estimate = memory_of(model, arguments, lengths, **how)
         loss = MultipleNegativesRankingLoss(model)
         if mini_batch:
             loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch)

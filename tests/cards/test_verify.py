@@ -330,7 +330,7 @@ def test_links_that_go_nowhere(made, caplog):
         assert not [link for link in verify(f"{REPO}@v1.0.0") if link.status == "broken"]
 
 
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("made")  # and not `hub`, which would empty the Hub that other tests of this module look at
 @pytest.mark.parametrize(
     ("kind", "name", "words"),
     [("model", "model: files", "no run.json: "), ("dataset", "data set: files", "no manifest.json: ")],
@@ -365,9 +365,10 @@ def test_a_mistake_of_ours_is_not_called_a_broken_link():
         examine("scores", look)
 
 
-def test_what_cannot_be_looked_at_is_not_called_broken(hub, monkeypatch):
-    hub.create_repo("dataset", "bob/gated", gated=True)
-    commit = hub.commit("dataset", "bob/gated", {"manifest.json": b"{}"})
+@pytest.mark.usefixtures("made")
+def test_what_cannot_be_looked_at_is_not_called_broken(monkeypatch):
+    HUB.create_repo("dataset", "bob/gated", gated=True)
+    commit = HUB.commit("dataset", "bob/gated", {"manifest.json": b"{}"})
 
     def look():
         return download("bob/gated", commit, "dataset", ["manifest.json"])

@@ -23,8 +23,9 @@ from tests.conftest import BASE, SHARED
 from tests.fixtures import tiny
 from tests.fixtures.small_models import save_small_encoder
 from tests.fixtures.training import recipe_for
-from training import preflight, train
-from training.loop.trainer import set_dropout
+from training import train
+from training.loop.making import set_dropout
+from training.preflight.base import check_base
 
 ALLOWED = (
     "; allowed: an encoder (BERT, MPNet, ModernBERT, ... with a tokenizer), or an embedding model with modules.json"
@@ -33,14 +34,14 @@ ALLOWED = (
 
 def refused(folder, task="retriever"):
     with pytest.raises(UserError) as error:
-        preflight.check_base(resolve_model(str(folder)), task)
+        check_base(resolve_model(str(folder)), task)
     return str(error.value)
 
 
 def test_encoders_pass(tmp_path):
-    preflight.check_base(resolve_model(BASE), "retriever")
-    preflight.check_base(resolve_model(BASE), "cross-encoder")
-    preflight.check_base(resolve_model(str(save_small_encoder(tmp_path / "mlm", BertForMaskedLM))), "retriever")
+    check_base(resolve_model(BASE), "retriever")
+    check_base(resolve_model(BASE), "cross-encoder")
+    check_base(resolve_model(str(save_small_encoder(tmp_path / "mlm", BertForMaskedLM))), "retriever")
 
 
 def test_decoders(tmp_path):
@@ -50,7 +51,7 @@ def test_decoders(tmp_path):
         f"config.json){ALLOWED}; name another base"
     )
     (folder / "modules.json").write_text("[]")  # now it is an embedding model
-    preflight.check_base(resolve_model(str(folder)), "retriever")
+    check_base(resolve_model(str(folder)), "retriever")
 
 
 def test_encoders_and_decoders_in_one(tmp_path):
@@ -72,7 +73,7 @@ def test_a_reranker_that_sentence_transformers_saved():
         "cross-encoder-mini: is a cross-encoder, which scores pairs, and not an embedding model; name another base, or "
         "train this one with task = 'cross-encoder'"
     )
-    preflight.check_base(resolve_model(str(folder)), "cross-encoder")
+    check_base(resolve_model(str(folder)), "cross-encoder")
 
 
 def test_no_tokenizer(tmp_path):

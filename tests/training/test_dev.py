@@ -28,8 +28,8 @@ from foils.models import resolve_model
 from foils.texts import normalised
 from tests.conftest import BASE, SHARED
 from tests.fixtures.scifact_rows import scifact_rows
-from training.loop import curves, dev, guards
-from training.loop.trainer import load_checkpoint
+from training.loop import curves, dev
+from training.loop.trainer import StopOnNaN, load_checkpoint
 from training.recipe import DevConfig
 from training.rows.hold_out import groups_of, hold_out, text_keys
 from training.rows.source import resolve
@@ -192,8 +192,9 @@ def run(tmp_path_factory):
         eval_dataset=held,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[EarlyStoppingCallback(CONFIG.patience), guards.StopOnNaN(loss)],
+        callbacks=[EarlyStoppingCallback(CONFIG.patience)],
     )
+    trainer.add_callback(StopOnNaN(trainer))
     trainer.train()
     return out, trainer, evaluator, untouched
 

@@ -27,9 +27,10 @@ from foils.records import Seen
 from tests.conftest import BASE
 from tests.fixtures import ROOT, tiny
 from tests.fixtures.small_models import save_small_encoder, small_retriever
-from training import preflight, train
-from training.job import Job, Ready
+from training import train
+from training.loop.making import Job, Ready
 from training.preflight import room, texts
+from training.preflight.examine import examine
 from training.preflight.report import Report
 from training.recipe import TrainRecipe
 
@@ -82,7 +83,7 @@ def refusal(report, allowed=()):
 
 def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
     seen = Seen(["SciFact"], ["MSMARCO"], ["SciFact", "NFCorpus"])
-    report = preflight.examine(ready(table_of(), {"query": "query: ", "positive": "passage: "}, seen=seen))
+    report = examine(ready(table_of(), {"query": "query: ", "positive": "passage: "}, seen=seen))
     report.refuse()
     lines = report.table().split("\n")
     assert len(lines) <= 25
@@ -103,7 +104,7 @@ def test_good_rows_pass_and_the_table_says_what_will_happen(ready):
 
 
 def test_what_was_not_compared_is_said(ready):
-    table = preflight.examine(ready(table_of(), seen=Seen(None, None, []))).table()
+    table = examine(ready(table_of(), seen=Seen(None, None, []))).table()
     assert "overlap   the data was not compared with any evaluation set: nothing is known" in table
     assert "evaluation sets that the base was trained on: not known" in table
 
@@ -112,7 +113,7 @@ def test_it_leaves_no_trace(ready, model):
     given = ready(table_of())
     torch.manual_seed(5)
     before, mode = torch.get_rng_state(), model.training
-    preflight.examine(given)
+    examine(given)
     assert torch.equal(before, torch.get_rng_state())
     assert model.training == mode
     assert all(weight.grad is None for weight in model.parameters())
@@ -120,7 +121,7 @@ def test_it_leaves_no_trace(ready, model):
 
 def test_starved_samplers_are_refused(ready):
     rows = table_of(400, negative_1=[f"Noise {row % 8}." for row in range(400)])
-    report = preflight.examine(ready(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates"))
+    report = examine(ready(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates"))
     unused, reused = refusal(report)
     assert unused == (
         "sampler no_duplicates: 296 of 400 rows (74.0%) are unused in an epoch (no text may stand twice in a batch; "
@@ -135,7 +136,7 @@ def test_starved_samplers_are_refused(ready):
     )
     report.refuse(("unused-rows", "reused-negatives"))
     dropped = ready(rows, per_device_train_batch_size=32, batch_sampler="no_duplicates", dataloader_drop_last=True)
-    report = preflight.examine(dropped)
+    report = examine(dropped)
     assert refusal(report, ("unused-rows", "reused-negatives"))[0].startswith(
         "trainer.per_device_train_batch_size 32: sampler no_duplicates makes no batch of 400 rows (no text may stand "
         "twice in a batch; there are 8 distinct negatives, and one stands in 50 rows); allowed: at least one batch an "
@@ -146,13 +147,13 @@ def test_starved_samplers_are_refused(ready):
 
 def test_a_training_that_ends_early_is_reported(ready):
     rows = table_of(48, negative_1=["Noise." if row % 8 else f"Noise {row}." for row in range(48)])
-    report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
+    report = examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
     assert report.figures["batches"].steps < 12
     assert f"training ends after {report.figures['batches'].steps} of 12 planned steps" in report.table()
 
 
 def test_batches_larger_than_the_data(ready):
-    (problem,) = refusal(preflight.examine(ready(table_of(10), per_device_train_batch_size=64)))
+    (problem,) = refusal(examine(ready(table_of(10), per_device_train_batch_size=64)))
     assert problem == (
         "trainer.per_device_train_batch_size 64: the data has 10 rows; allowed: up to 10; set it lower, or set allow = "
         "['batch-size']"
@@ -161,7 +162,7 @@ def test_batches_larger_than_the_data(ready):
 
 def test_positives_as_negatives(ready):
     rows = table_of(3, positive=["p0", "Straße  nach Rom", "?"], negative_1=["n0", "STRASSE nach\tRom ", "!"])
-    (found,) = refusal(preflight.examine(ready(rows, per_device_train_batch_size=1)))
+    (found,) = refusal(examine(ready(rows, per_device_train_batch_size=1)))
     assert found == (
         "1 rows have their positive as a negative, case and white space aside (rows 1); allowed: none; drop these rows "
         "(counted from 0), or build the data set again, or set allow = ['positive-as-negative']"
@@ -182,7 +183,7 @@ def test_repeated_queries_and_reused_negatives_are_counted():
 
 def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model):
     rows = table_of(10, positive=["word " * 50] * 5 + ["word"] * 5)
-    report = preflight.examine(ready(rows, {"positive": "passage: "}))
+    report = examine(ready(rows, {"positive": "passage: "}))
     positive = next(each for each in report.figures["tokens"]["rows"] if each.column == "positive")
     assert (positive.p50, positive.p95, positive.longest, positive.cut) == (5, 54, 54, 0.5)
     assert positive.longest > model.max_seq_length
@@ -199,7 +200,7 @@ def test_lengths_are_counted_with_prompt_and_cut_as_the_model_cuts(ready, model)
 def test_a_base_that_cannot_read_the_language(ready, tmp_path, base, positive, share):
     location = resolve_model(BASE).location if base == "minilm" else str(tiny.static(tmp_path / "static"))
     base = SentenceTransformer(location, device="cpu")
-    report = preflight.examine(ready(table_of(positive=[positive] * 40), model=base))
+    report = examine(ready(table_of(positive=[positive] * 40), model=base))
     said = [line for line in report.warnings if "cannot read their language" in line]
     assert len(said) == bool(share)
     assert not share or f"base small does not know {share}% of positive (of the tokens)" in said[0]
@@ -208,14 +209,14 @@ def test_a_base_that_cannot_read_the_language(ready, tmp_path, base, positive, s
 @pytest.mark.parametrize("name", ["label", "score"])
 def test_labels_are_not_texts_that_stand_twice(ready, name):
     rows = table_of(**{name: [0.5] * 40})
-    report = preflight.examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
+    report = examine(ready(rows, batch_sampler="no_duplicates", dataloader_drop_last=True))
     assert not report.problems
 
 
 @pytest.mark.parametrize("words", [1, 100])
 def test_more_tokens_than_positions(ready, tmp_path, words):
     rows = table_of(positive=["word " * words] * 40)
-    report = preflight.examine(ready(rows, model=small_retriever(tmp_path / "m", max_seq_length=128)))
+    report = examine(ready(rows, model=small_retriever(tmp_path / "m", max_seq_length=128)))
     assert refusal(report) == ["max_seq_length 128: base small has 64 positions; allowed: up to 64; set it lower"]
 
 
@@ -229,7 +230,7 @@ def test_more_tokens_than_positions(ready, tmp_path, words):
     ],
 )
 def test_bases_that_need_prompts(ready, base, prompts, advice):
-    warnings = preflight.examine(ready(table_of(), prompts, base)).warnings
+    warnings = examine(ready(table_of(), prompts, base)).warnings
     lines = [line for line in warnings if line.startswith(f"base {base}: was trained with prompts")]
     assert len(lines) == (advice is not None)
     assert advice is None or f"and the recipe sets none; set {advice} (see https://huggingface.co/" in lines[0]
@@ -237,20 +238,20 @@ def test_bases_that_need_prompts(ready, base, prompts, advice):
 
 def test_duplicates_in_batches_are_told_where_they_count(ready):
     rows = table_of(20, query=["same"] * 2 + [f"q{row}" for row in range(18)])
-    assert "set trainer.batch_sampler = 'no_duplicates'" in preflight.examine(ready(rows)).table()
-    assert not preflight.examine(ready(rows, loss="margin-mse")).warnings
+    assert "set trainer.batch_sampler = 'no_duplicates'" in examine(ready(rows)).table()
+    assert not examine(ready(rows, loss="margin-mse")).warnings
 
 
 def test_several_data_sets(ready):
     parts = {"mine": table_of(20), "general": table_of(6, positive=["It is not 0.", *[f"p{row}" for row in range(5)]])}
-    report = preflight.examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
+    report = examine(ready(parts, dataloader_drop_last=True, multi_dataset_batch_sampler="round_robin"))
     assert report.figures["batches"].of_parts == {"mine": 1, "general": 1}
     assert "general: query" in report.table()
     assert "\ntexts     data set general: 0 repeated queries" in report.table()
     same, unused = sorted(refusal(report))
     assert same.startswith("data set general: 1 rows have their positive as a negative")
     assert "18 of 26 rows (69.2%) are unused" in unused
-    report = preflight.examine(ready({"mine": table_of(20), "few": table_of(3)}, dataloader_drop_last=True))
+    report = examine(ready({"mine": table_of(20), "few": table_of(3)}, dataloader_drop_last=True))
     assert refusal(report)[0] == (
         "trainer.per_device_train_batch_size 4: no batch comes from data set few; allowed: at least one from each; set "
         "it lower, or leave the data set out"
@@ -259,7 +260,7 @@ def test_several_data_sets(ready):
 
 def test_a_stream_has_no_length(ready):
     stream = table_of().to_iterable_dataset()
-    report = preflight.examine(ready(stream, max_steps=7))
+    report = examine(ready(stream, max_steps=7))
     said = report.table()
     assert said.startswith("data      streamed, of unknown size; below: its first 40 rows\nbatches   of 4; 7 steps\n")
     assert (report.figures["batches"].steps, report.figures["streamed"]) == (7, 40)
@@ -267,7 +268,7 @@ def test_a_stream_has_no_length(ready):
 
 
 def test_no_room(ready, model):
-    report = preflight.examine(ready(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
+    report = examine(ready(table_of(), save_strategy="steps", save_steps=3, save_total_limit=2))
     memory, disk = (msgspec.structs.replace(report.figures[name], free=1_000_000) for name in ("memory", "disk"))
     assert disk.parts["checkpoints (3)"] == 9 * sum(each.numel() * 4 for each in model.parameters())
     checked = Report(report.plan)
@@ -302,7 +303,7 @@ def test_a_cross_encoder_reads_pairs(ready, tmp_path):
     pairs = Dataset.from_dict({"query": ["a b"] * 16, "passage": ["c"] * 16, "label": [1.0, 0.0] * 8})
     small = CrossEncoder(str(save_small_encoder(tmp_path / "m")), num_labels=1, max_length=32)
     given = ready(pairs, model=small, originals=rows)
-    report = preflight.examine(given)
+    report = examine(given)
     assert report.figures["batches"].batches == 4
     (lengths,) = report.figures["tokens"]["rows"]
     assert (lengths.column, lengths.longest, lengths.read) == ("query+passage", 6, "[CLS] a b [SEP] c [SEP]")

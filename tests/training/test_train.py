@@ -14,7 +14,7 @@ from foils.models import weights_hash
 from tests.fixtures import ROOT, tiny
 from tests.fixtures.training import ROWS, TEXTS, launch, recipe_for, record
 from training import train
-from training.loop.cross_encoder import labelled_pairs
+from training.loop.making import labelled_pairs
 from training.rows.ingredients import load_rows
 from training.rows.source import resolve
 

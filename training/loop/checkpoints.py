@@ -23,6 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cards.publish.files import write_files
 from foils.errors import UserError
 from foils.folders import locked, put_in_place, recover
+from foils.loading import json_in
 from foils.words import duration, listed
 from training.identity import FOREIGN, REMEDY, Run, differences
 from training.publish import finished_record
@@ -83,7 +84,7 @@ def finish(partial: Path, out: Path) -> None:
     Raises:
         UserError: something has been put there while the model was trained.
     """
-    if out.exists() and not _read(partial / INPUTS)["fresh"]:
+    if out.exists() and not json_in(partial / INPUTS)["fresh"]:
         raise UserError(
             f"output folder {out}: something was put there during training, and stays; the trained model is in "
             f"{partial / MODEL}: move it where you want it"
@@ -94,7 +95,7 @@ def finish(partial: Path, out: Path) -> None:
 
 def changes(partial: Path) -> list[str]:
     """Lists what differed around a run each time that it was resumed."""
-    found: list[str] = _read(partial / INPUTS)["changes"]
+    found: list[str] = json_in(partial / INPUTS)["changes"]
     return found
 
 
@@ -104,7 +105,7 @@ def _prepared(partial: Path, out: Path, run: Run, *, fresh: bool) -> bool:
     Raises:
         UserError: it holds work of another run or what no run wrote, or `out` holds something else.
     """
-    earlier = _read(partial / INPUTS)
+    earlier = json_in(partial / INPUTS)
     others = sorted({path.name for path in partial.iterdir()} - {INPUTS, f"{INPUTS}.partial", CHECKPOINTS, MODEL})
     if others and not earlier:
         raise UserError(
@@ -148,7 +149,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a run's folder; what a kill left half written is deleted."""
     found = {}
     for path in (folder / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if _read(path / MARK):
+        if json_in(path / MARK):
             found[int(path.name.rpartition("-")[2])] = path
         else:
             shutil.rmtree(path)
@@ -157,7 +158,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def seconds_before(checkpoint: Path | None) -> float:
     """The seconds that training had taken up to a checkpoint, over all attempts."""
-    return 0.0 if checkpoint is None else float(_read(checkpoint / MARK)["seconds"])
+    return 0.0 if checkpoint is None else float(json_in(checkpoint / MARK)["seconds"])
 
 
 class Checkpoints(TrainerCallback):
@@ -207,10 +208,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None

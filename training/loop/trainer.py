@@ -1,10 +1,8 @@
-"""The part that both trainers share: pre-flight, training that goes on where an earlier attempt was stopped, saving."""
+"""What every trainer goes through: pre-flight, training that goes on where an attempt was stopped, saving."""
 
 import errno
 import logging
-import re
 import shutil
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import msgspec
 import torch
 from accelerate import PartialState
-from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
 from transformers import (
     EarlyStoppingCallback,
@@ -25,72 +22,21 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from foils.errors import UserError
-from training import preflight
-from training.job import Job, Ready
 from training.loop import curves, dev
-from training.loop.arguments import training_arguments
 from training.loop.checkpoints import CHECKPOINTS, MODEL, Checkpoints, decided_by_first, last_checkpoint, seconds_before
-from training.loop.guards import StopOnNaN
+from training.loop.making import Job, Ready
 from training.model import lora, merging
 from training.model.base import load_retriever
+from training.preflight.examine import examine
 from training.preflight.room import LESS_MEMORY
-from training.recipe import TrainRecipe
-from training.rows.hold_out import hold_out, pairs_hash
+from training.rows.hold_out import pairs_hash
 
 logger = logging.getLogger(__name__)
 
-
-def arguments_of(job: Job, more: Mapping[str, Any] | None = None) -> Any:
-    """The trainer's arguments; `more` goes before the recipe's."""
-    return training_arguments(job.config, job.folder / CHECKPOINTS, job.out, more)
-
-
-def parted(job: Job) -> tuple[Dataset | DatasetDict | IterableDataset, Dataset | None]:
-    """The rows to train on, and those of held-out queries; None where the recipe holds out none."""
-    rows, held_out = hold_out(job.training.rows, job.config.dev, job.training.groups)
-    return DatasetDict(rows) if isinstance(rows, dict) else rows, held_out
-
-
-def evaluator(job: Job, rows: Any, held_out: Dataset | None, arguments: TrainingArguments) -> dev.DevEvaluator | None:
-    """Makes the evaluator for the held-out queries."""
-    if held_out is None:
-        return None
-    lower = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
-    if arguments.world_size > 1:
-        lower = None  # autocast would reach the first process only
-    queries = dev.dev_set(held_out, rows, job.config.dev)
-    return dev.DevEvaluator(queries, job.config.task, job.config.dev, arguments.per_device_eval_batch_size, lower)
-
-
-def prepare(model: Any, config: TrainRecipe) -> None:
-    """Makes a loaded base ready to be trained as the recipe says: adapters, dropout.
-
-    Raises:
-        UserError: adapters cannot be put on it, or it has no weights that `[trainer]` names.
-    """
-    for pattern in config.trainer.get("learning_rate_mapping") or {}:
-        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
-            raise UserError(
-                f"recipe: trainer.learning_rate_mapping: no weight of the base has {pattern!r} in its name; one is "
-                f"{next(model.named_parameters())[0]!r}"
-            )
-    if config.dropout is not None:
-        set_dropout(model, config.dropout)  # the adapters have one of their own
-    if config.lora is not None:
-        lora.wrap(model, config.lora)
-
-
-def set_dropout(model: torch.nn.Module, probability: float) -> None:
-    """Sets every dropout of a model: its layers, and the rates that attention is called with.
-
-    The model's saved configuration keeps its base's values.
-    """
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = probability
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, probability)
+_NOT_NUMBERS = (
+    "checkpoints, if any were made, hold numbers only and stay; lower trainer.learning_rate or give it "
+    "trainer.warmup_steps, or try --set precision=fp32"
+)
 
 
 def train(ready: Ready) -> dict[str, Any]:
@@ -119,7 +65,7 @@ def train(ready: Ready) -> dict[str, Any]:
 
 def _checked(ready: Ready) -> Any:
     """Reports what this training will be, and refuses it where pre-flight finds what would waste it."""
-    report = preflight.examine(ready)
+    report = examine(ready)
     logger.info("pre-flight\n%s", report.table())
     report.refuse(ready.job.config.allow)
     return msgspec.to_builtins(report.figures)
@@ -138,7 +84,7 @@ def _fit(trainer: Trainer, job: Job) -> dict[str, Any]:
     marks = Checkpoints(seconds_before(start), config.checkpoint_minutes if timed else 0)
     trainer.add_callback(marks)
     trainer.add_callback(_LogsLast())
-    trainer.add_callback(StopOnNaN(trainer.loss))
+    trainer.add_callback(StopOnNaN(trainer))
     if config.dev.patience:
         trainer.add_callback(EarlyStoppingCallback(config.dev.patience))
     # The card that sentence-transformers writes into each checkpoint would ask the Hub for the base.
@@ -192,6 +138,46 @@ def _save(ready: Ready) -> None:
     if PartialState().is_main_process:
         shutil.rmtree(target, ignore_errors=True)  # of an attempt that was killed while it saved
         model.save_pretrained(str(target), create_model_card=False)
+
+
+class StopOnNaN(TrainerCallback):
+    """Ends training with a `UserError` at the first loss that is NaN or infinite, with its step.
+
+    It looks at each loss as it is computed, before gradients and weights see it, and at the weights before each
+    checkpoint and at the end. So the last checkpoint is good. The trainer's own filter shows the mean of earlier losses
+    in place of a NaN; set `logging_nan_inf_filter=False`.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        trainer.loss.register_forward_hook(self._look)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        """Looks at the weights before they are saved."""
+        if control.should_save:
+            self._refuse_weights(more["model"], state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        """Looks at the weights that training ends with."""
+        self._refuse_weights(more["model"], state.global_step)
+
+    def _look(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        """Looks at every loss of training; those of measurements have no gradient."""
+        if not torch.is_grad_enabled():
+            return
+        parts = list(output.values()) if isinstance(output, dict) else [output]
+        value = torch.stack([part.detach().float() for part in parts]).sum()
+        if not torch.isfinite(value):
+            raise UserError(
+                f"training: the loss is {value.item()} at step {self._trainer.state.global_step + 1}; {_NOT_NUMBERS}"
+            )
+
+    def _refuse_weights(self, model: torch.nn.Module, step: int) -> None:
+        bad = [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]
+        if bad:
+            raise UserError(
+                f"training: {len(bad)} weights hold NaN or infinity after step {step}, {bad[0]} first; {_NOT_NUMBERS}"
+            )
 
 
 class _LogsLast(TrainerCallback):

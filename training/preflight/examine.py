@@ -1,4 +1,9 @@
-"""Looks at the trainer that will run a training: all figures, and what is wrong with them."""
+"""Looks at the trainer that will run a training: all figures, and what is wrong with them.
+
+report = examine(ready)             # seconds; minutes for a million rows
+print(report.table())
+report.refuse(config.allow)         # raises, with a remedy for each problem
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -9,7 +14,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 
 from foils import words
 from foils.records import Seen
-from training.job import Ready
+from training.loop.making import Ready
 from training.losses.table import LOSSES, mini_batch_of
 from training.preflight import batches, room, texts, tokens
 from training.preflight.report import Plan, Report
@@ -82,9 +87,10 @@ def _memory(ready: Ready, plan: Plan, lengths: Mapping[str, Sequence[tokens.Leng
     if not columns:
         return None
     mini_batch = None if isinstance(model, CrossEncoder) else mini_batch_of(ready.job.config)
-    merged = arguments.device.type != "cpu"  # see training.loop.retriever.Trainer
-    rows = arguments.per_device_train_batch_size
-    return room.memory_of(model, arguments, room.Batch(rows, columns, plan.in_batch_negatives, mini_batch, merged))
+    merged = arguments.device.type != "cpu"  # see training.loop.making.Trainer
+    return room.memory_of(
+        model, arguments, columns, in_batch=plan.in_batch_negatives, mini_batch=mini_batch, merged=merged
+    )
 
 
 def _overlap(report: Report, seen: Seen | None) -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import torch
@@ -37,24 +37,6 @@ WORKING = 2.0
 FIXED = {"cpu": 300e6}
 """Measured for the trainer and torch's kernels, whatever the model. A GPU's is taken when the model goes there."""
 _MARGIN = 50 * 2**20  # tokenizer, records, logs
-
-
-class Batch(NamedTuple):
-    """The texts that go through the model for a step of one process.
-
-    Attributes:
-        rows: of a batch.
-        columns: tokens of the longest text of each column, as far as it is read.
-        in_batch_negatives: whether each query is compared with all passages of the batch.
-        mini_batch: texts at a time, for a cached loss; None for all.
-        merged: whether all columns but the first go through as one, padded to the longest.
-    """
-
-    rows: int
-    columns: Mapping[str, int]
-    in_batch_negatives: bool
-    mini_batch: int | None
-    merged: bool
 
 
 class Room(Struct, frozen=True):
@@ -90,8 +72,10 @@ def check(report: Report, memory: Room | None, disk: Room) -> None:
             report.warnings.append(what.format(f"{room.need / room.free:.0%} of the {label} that is free"))
 
 
-def memory_of(model: Any, arguments: Any, batch: Batch) -> Room:
-    """Estimates the peak of a training.
+def memory_of(
+    model: Any, arguments: Any, columns: Mapping[str, int], *, in_batch: bool, mini_batch: int | None, merged: bool
+) -> Room:
+    """Estimates the peak of a training in one process.
 
     The longest text of each column goes through the model as in training, with its dropout, attention and precision,
     and the bytes that autograd keeps are added up. So no architecture needs a formula of its own.
@@ -99,12 +83,28 @@ def memory_of(model: Any, arguments: Any, batch: Batch) -> Room:
     Against measured peaks of all-MiniLM-L6-v2 on a CPU (16 to 64 triplets of 128 and 256 tokens: fp32, bf16 without
     dropout, cached loss; 1.4 to 2.6 GB; `python -m tests.bench.preflight_memory`) it was 5 % to 8 % too low. It is not
     measured on a GPU, and leaves out the guide of a GIST loss.
+
+    Args:
+        model: the model.
+        arguments: of the trainer.
+        columns: tokens of the longest text of each column, as far as it is read.
+        in_batch: whether each query is compared with all passages of the batch.
+        mini_batch: texts at a time, for a cached loss; None for all.
+        merged: whether all columns but the first go through as one, padded to the longest.
     """
-    device = torch.device(arguments.device).type
+    device, rows = torch.device(arguments.device).type, arguments.per_device_train_batch_size
+    groups = [(rows, tokens) for tokens in columns.values()]
+    if merged and len(groups) > 1:
+        groups = [groups[0], (rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
+    kept = _activations(model, arguments, groups, mini_batch)
+    if in_batch:
+        passages = rows * max(len(columns) - 1, 1) * arguments.world_size
+        kept += 4 * min(mini_batch or rows, rows) * passages * 4
+    kept += 3 * 4 * rows * len(columns) * _of_config(model, "hidden_size", None)  # embeddings
     parts = {
         "gradients": _bytes(each for each in model.parameters() if each.requires_grad),
         "optimiser": states(model, arguments),
-        "activations": int(_activations(model, arguments, batch)),
+        "activations": int(kept),
     }
     if next(iter(model.parameters())).device.type != device:
         parts["weights"] = _bytes(model.parameters())
@@ -156,25 +156,19 @@ def _within_container() -> float:
         return math.inf
 
 
-def _activations(model: Any, arguments: Any, batch: Batch) -> float:
-    """The bytes of activations at the peak of a step."""
+def _activations(model: Any, arguments: Any, groups: list[tuple[int, int]], mini_batch: int | None) -> float:
+    """The bytes of activations at the peak of a step that reads `groups`: texts, and tokens of each."""
     layers, width = _of_config(model, "num_hidden_layers", 1), _of_config(model, "hidden_size", None)
-    groups = [(batch.rows, tokens) for tokens in batch.columns.values()]
-    if batch.merged and len(groups) > 1:
-        groups = [groups[0], (batch.rows * len(groups[1:]), max(tokens for _, tokens in groups[1:]))]
-    if batch.mini_batch is not None:
-        groups = [(min(batch.mini_batch, rows), tokens) for rows, tokens in groups]
+    if mini_batch is not None:
+        groups = [(min(mini_batch, texts), tokens) for texts, tokens in groups]
     constant = _kept(model, arguments, LEAST)  # such as the weights in a lower precision
-    each = [rows * _of_a_text(model, arguments, tokens, constant) for rows, tokens in groups]
-    kept = max(each) if batch.mini_batch is not None else sum(each)
+    each = [texts * _of_a_text(model, arguments, tokens, constant) for texts, tokens in groups]
+    kept = max(each) if mini_batch is not None else sum(each)
     if arguments.gradient_checkpointing:
         of_number = 2 if arguments.bf16 or arguments.fp16 else 4
-        kept = sum(rows * tokens for rows, tokens in groups) * width * of_number * layers + max(each) / layers
-    passages = batch.rows * max(len(batch.columns) - 1, 1) * arguments.world_size
-    scores = 4 * min(batch.mini_batch or batch.rows, batch.rows) * passages * 4 if batch.in_batch_negatives else 0
-    embeddings = 3 * 4 * batch.rows * len(batch.columns) * width
+        kept = sum(texts * tokens for texts, tokens in groups) * width * of_number * layers + max(each) / layers
     fixed = FIXED.get(torch.device(arguments.device).type, 0.0)
-    return fixed + constant + kept + WORKING * max(each) / layers + scores + embeddings
+    return fixed + constant + kept + WORKING * max(each) / layers
 
 
 def _of_a_text(model: Any, arguments: Any, tokens: int, constant: int) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from datasets import Dataset
 from msgspec import Struct
+from msgspec.structs import replace
 from sentence_transformers.base.data_collator import DEFAULT_LABEL_COLUMNS
 
 from foils.words import shortened
@@ -51,9 +52,9 @@ def examined(rows: Dataset) -> Texts:
     queries = keys.get("query", np.empty(0, np.uint64))
     queries = queries[queries != blank]
     repeated = len(queries) - len(np.unique(queries))
-    of_rows = (len(rows), np.flatnonzero(same)[:_FIRST].tolist(), int(same.sum()), repeated)
+    found = Texts(len(rows), np.flatnonzero(same)[:_FIRST].tolist(), int(same.sum()), repeated)
     if not negatives or not len(rows):
-        return Texts(*of_rows)
+        return found
     # A row counts once for a negative, even if it has it twice.
     table = np.stack([keys[name] for name in negatives], axis=1)
     table.sort(axis=1)
@@ -62,8 +63,8 @@ def examined(rows: Dataset) -> Texts:
     texts, row_counts = np.unique(table[first], return_counts=True)
     most = texts[np.argmax(row_counts)]
     column = next(name for name in negatives if (keys[name] == most).any())
-    return Texts(
-        *of_rows,
+    return replace(
+        found,
         negatives=len(texts),
         most_used=int(row_counts.max()),
         most_used_text=shortened(rows[int(np.argmax(keys[column] == most))][column]),

@@ -8,11 +8,11 @@ queries come from the training data; no evaluation set is touched.
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from foils.errors import UserError
 from foils.texts import normalised
@@ -27,7 +27,6 @@ _BATCH = 10_000
 
 Keys = npt.NDArray[np.uint64]
 Groups = Mapping[int, set[int]]
-RowsT = TypeVar("RowsT", Dataset, dict[str, Dataset])
 
 
 def key_of(text: str | None) -> int:
@@ -98,8 +97,8 @@ def _in_order(distinct: Keys, groups: Groups, config: DevConfig) -> tuple[Keys, 
     return held, np.union1d(held, np.fromiter(neighbours, np.uint64))
 
 
-def hold_out(rows: RowsT, config: DevConfig, groups: Groups | None = None) -> tuple[RowsT, Dataset | None]:
-    """Parts rows into those to train on and those of the held-out queries.
+def hold_out(rows: Any, config: DevConfig, groups: Groups | None = None) -> tuple[Any, Dataset | None]:
+    """Parts rows, a Dataset or a DatasetDict by source, into those to train on and those of the held-out queries.
 
     The queries of the groups with the smallest hashes are held out, with all their rows; a query without a group is one
     by itself. Rows of other queries that share a positive with them, by text, or that belong to their groups, are left
@@ -141,4 +140,4 @@ def hold_out(rows: RowsT, config: DevConfig, groups: Groups | None = None) -> tu
         "dev: %d queries (%d rows) held out; %d more rows share texts or groups with them and are left out of training",
         *(config.queries, int(held.sum()), left_out),
     )
-    return (kept if isinstance(rows, dict) else kept[""]), first.select(np.flatnonzero(held))
+    return (DatasetDict(kept) if isinstance(rows, dict) else kept[""]), first.select(np.flatnonzero(held))
