@@ -19,7 +19,7 @@ from builders.llm.messages import REFUSED, ChatAnswer, ChatRequest
 from builders.negatives import Mined, written_checks
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
-from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
+from builders.negatives.written_checks import MAX_REPEATS, Style, are_copies, style_of, without_talk
 from builders.prompts import Prompt, prompt_in
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
@@ -45,7 +45,6 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
             each answer is then one paragraph. It is not sent for several texts a call.
         min_words: shorter answers are rejected; characters count where no spaces stand between words.
-        checks: what else they must not be.
     """
 
     prompt: str = "hard-negative-v1"
@@ -56,7 +55,6 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Annotated[int, Meta(ge=1)] = 128
     stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
     min_words: Annotated[int, Meta(ge=1)] = 8
-    checks: WrittenChecks = WrittenChecks()
 
     def shown(self, query: str, positive: str) -> str:  # noqa: ARG002 - `llm-with-positive` shows it
         """What the LLM sees of a query and the passage that answers it."""
@@ -203,14 +201,7 @@ class NegativesTask:
             return "query-echo"
         if self._writing.prompt.leaks(text):
             return "prompt-echo"
-        reason = written_checks.reject(text, ask.positive, self._writing.style, config.checks)
-        if reason is not None:
-            return reason
-        others = [other for other, _ in self._written.values()]
-        if normalised(text) in map(normalised, others):
-            return "repeated"
-        own = shingles(text)
-        return "near-copy" if any(are_copies(own, shingles(other)) for other in others) else None
+        return written_checks.reject(text, ask.positive, self._writing.style)
 
 
 def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind: str) -> Mined:
@@ -219,7 +210,7 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
     The kind names the negatives' ids, the stage in the ledger of drops, and the account.
     """
     prompt = prompt_of(config, context.language, kind)
-    style = style_of(context.corpus.table, context.language, context.seed, config.checks, config.max_tokens)
+    style = style_of(context.corpus.table, context.language, context.seed, config.max_tokens)
     if style.lifted:
         lifted = ", ".join(style.lifted)
         logger.warning("%s: negatives are not checked for what the corpus itself breaks: %s", kind, lifted)
