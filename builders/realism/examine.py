@@ -3,7 +3,7 @@
 result, files = examine(folder)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 
 from builders.audit.judges import score
 from builders.audit.pairs import distinct
+from builders.corpus import sample
 from builders.dataset.folder import cache_of, read_config
 from builders.dataset.read import BECAME_NEGATIVE, PAIRS, DataSet
-from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import gaps
 from builders.realism.hardness import describe, draw, figures, is_scored, margins
-from builders.realism.query_log import distance, read_log
 from builders.realism.separability import by_words, joined, telling_words
 from builders.selection.stored import with_positives
+from foils.beir import texts as texts_in
+from foils.errors import UserError
 from foils.models import resolve_model
+from foils.tables import form_of, read
 from foils.texts import overlap
 
 FIGURE = "figures/hardness.png"
@@ -40,7 +42,7 @@ def examine(
     Args:
         folder: of a finished build.
         score_with: a cross-encoder that scores the negatives of all kinds now, in place of stored scores.
-        query_log: a file of real queries that the data set's queries are compared with; see `query_log.read_log`.
+        query_log: a file of real queries that the data set's queries are compared with; see `read_log`.
 
     Returns:
         The result (manifest key `audit.realism`), and pictures by their path in the folder.
@@ -83,7 +85,7 @@ def _compared(written: pa.Table, corpus: Passages) -> dict[str, Any]:
         written: `schema.GENERATED` of the kind, with `corpus-id`, the passage of the same query; null of dropped ones.
         corpus: the passages.
     """
-    used = drawn(written.filter(pc.is_valid(written["corpus-id"])))
+    used = sample(written.filter(pc.is_valid(written["corpus-id"])), SAMPLED, SEED)
     texts, groups = used["text"].to_pylist(), used["corpus-id"].to_pylist()
     ids = pc.unique(used["corpus-id"])
     own, at = ids.to_pylist(), corpus.positions(ids)
@@ -112,7 +114,7 @@ def _compared(written: pa.Table, corpus: Passages) -> dict[str, Any]:
 
 def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language: str) -> dict[str, Any]:
     """How long queries are, how much of them stands in their own passage, and how they differ from those of a log."""
-    used = drawn(asked)
+    used = sample(asked, SAMPLED, SEED)
     texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
     shares = [overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
     quartiles = [round(float(value), 4) for value in np.percentile(shares or [0.0], [25, 50, 75])]
@@ -124,9 +126,45 @@ def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language:
     if log is None:
         return found
     ids = {"_id": pa.array(log)}  # a log's queries have no ids: their texts are drawn by
-    sampled = drawn(pa.table(ids))["_id"].to_pylist()
+    sampled = sample(pa.table(ids), SAMPLED, SEED)["_id"].to_pylist()
     pairs = list(zip(texts, used["corpus-id"].to_pylist(), strict=True))
     return found | {"log": distance(pairs, sampled, SEED)}
+
+
+def read_log(path: Path) -> list[str]:
+    """Reads the queries of a log, each once: a text file with a query a line, or a file with a column `text`.
+
+    Raises:
+        UserError: the file is missing, malformed or empty.
+    """
+    where = f"--query-log {path}"
+    if form_of(path):
+        rows, remedy = read([path], ["text"], "--query-log"), "wanted queries under text"
+        lines = [
+            text or "" for each in texts_in(rows, ["text"], ["text"], where, remedy, False) for text in each.values[0]
+        ]
+    else:
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise UserError(f"{where}: cannot be read ({reason}); wanted UTF-8 text, a query a line") from None
+    queries = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not queries:
+        raise UserError(f"{where}: holds no query; wanted UTF-8 text, a query a line")
+    return queries
+
+
+def distance(queries: Sequence[tuple[str, str]], log: Sequence[str], seed: int) -> dict[str, Any]:
+    """Compares queries, each with its passage's id, with those of a log: words that separate them, and lengths."""
+    sides = joined(queries, [(query, f"log {query}") for query in log])
+    return {
+        "sampled": len(log),
+        "words": gaps.lengths(log),
+        "auc": by_words(sides, seed),
+        "telling": telling_words(sides),
+        "length_gap": gaps.length_gap([query for query, _ in queries], log),
+    }
 
 
 def _hardness(
@@ -165,12 +203,3 @@ def _scores(
     for scorer in dict.fromkeys([*PREFERRED, *stored]):
         if scorer in stored:
             yield scorer, read_config(dataset.folder, dataset.manifest, f"scores-{scorer}")
-
-
-def drawn(table: pa.Table, sampled: int = SAMPLED) -> pa.Table:
-    """At most `sampled` rows, those whose `_id` has the smallest keyed hash, in the table's order."""
-    if table.num_rows <= sampled:
-        return table
-    ids = table["_id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda row: keyed_hash(SEED, "realism", ids[row]))
-    return table.take(pa.array(sorted(order[:sampled])))
