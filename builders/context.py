@@ -1,14 +1,17 @@
 """What the steps of a build share: the corpus, the LLM, a cache, and the clock."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
-from builders.dataset.costs import Stages
 from builders.llm.messages import Converse
 from builders.passages import Passages
 from foils.engine.config import EngineConfig
@@ -16,6 +19,17 @@ from foils.errors import UserError
 
 if TYPE_CHECKING:
     from builders.retrieval.bm25.search import Bm25Index
+
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Logs how long a stage took."""
+    started = perf_counter()
+    yield
+    logger.info("%s: %.1f s", stage, perf_counter() - started)
 
 
 class Context:
@@ -27,7 +41,6 @@ class Context:
         seed: the recipe's.
         converse: has the LLM answer many tasks at once.
         cache: a folder for what is computed once and kept: indexes, embeddings, scores.
-        stages: records how long each took.
         engine: computes what is large enough for more than one process; without it this one does.
     """
 
@@ -38,7 +51,6 @@ class Context:
         seed: int,
         converse: Converse,
         cache: Path = Path("outputs/cache"),
-        stages: Stages | None = None,
         *,
         engine: EngineConfig | UnsetType = UNSET,
     ) -> None:
@@ -47,7 +59,6 @@ class Context:
         self.seed = seed
         self.converse = converse
         self.cache = cache
-        self.stages = stages or Stages()
         self.engine = engine or None
 
     def asking(self, converse: Converse, seed: int) -> "Context":

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.context import Context
+from builders.context import Context, timed
 from builders.negatives import Mined, bm25, config_of, cross_encoder, dense, llm, llm_with_positive, sampled
 from builders.passages import Passages
 from builders.recipe import BuildRecipe, NegativesConfig
@@ -72,7 +72,7 @@ def mine_all(queries: pa.Table, context: Context, config: BuildRecipe) -> Candid
     """
     mined: dict[str, Mined] = {}
     for kind in mined_kinds(config.negatives):
-        with context.stages.timed(f"{kind} negatives"):
+        with timed(f"{kind} negatives"):
             mined[kind] = MINERS[kind](queries, context, config_of(config.negatives, kind))
     scores = {kind: found.scores for kind, found in mined.items() if found.scores.num_rows}
     found = Candidates(mined, scores, context.corpus)
@@ -80,7 +80,7 @@ def mine_all(queries: pa.Table, context: Context, config: BuildRecipe) -> Candid
     for scorer in sorted(config.scorers & SCORERS.keys()):
         missing = _unscored(queries, found, scorer, config)
         if missing.num_rows:
-            with context.stages.timed(f"scores by {scorer}", f"{missing.num_rows:,} scores by {scorer}"):
+            with timed(f"{missing.num_rows:,} scores by {scorer}"):
                 settings = config_of(config.negatives, scorer)
                 more = SCORERS[scorer](missing, queries, found.passages, context, settings)
             known = scores.get(scorer, schema.SCORES.empty_table())

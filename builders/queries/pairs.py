@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.context import Context
+from builders.context import Context, timed
 from builders.corpus import drops_table
 from builders.exam.setting import Exam
 from builders.funnel import Funnel
@@ -65,7 +65,7 @@ def pair_rows(
     rows, drops, grouped = dict[str, pa.Table](), list[pa.Table](), list[pa.Table]()
     passages = context.passages if exam is None else exam.training(context.passages)
     for source in sources:
-        with context.stages.timed(source):
+        with timed(source):
             left, lost = pairs(source, passages, context.seed)
             lost = [lost]
             if exam is not None:
