@@ -8,7 +8,7 @@ from typing import Any
 
 from builders.label_words import ASKING, KEY
 from builders.llm.messages import FILTERED, ChatAnswer
-from builders.prompts import Prompt
+from builders.prompts import Prompt, next_turn
 from builders.wrapping import LIST_MARK, is_lead_in, unwrapped, without_mark
 
 _OPENING = re.compile(
@@ -98,7 +98,7 @@ def _clean(text: str, source: str, *, passages: bool) -> str:
 
 def _one_turn(text: str, prompt: Prompt) -> str:
     """An answer up to where it goes on with a further example; an input that it repeats first is passed over."""
-    mark = prompt.next_turn
+    mark = next_turn(prompt)
     if mark is None:
         return text
     if mark.match(text) and ("\n" in text or not text.endswith("?")):

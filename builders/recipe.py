@@ -80,12 +80,8 @@ class BuildRecipe(Struct, frozen=True, forbid_unknown_fields=True):
         "negatives.dense.train_with": REMINE,
         "negatives.dense.exact_below": "leave it out; every search is exact",
         **dict.fromkeys(
-            (
-                f"negatives.{kind}.checks.{key}"
-                for kind in ("llm", "llm-with-positive")
-                for key in ("near_copy", "quoted", "max_repeats", "shortest", "longest")
-            ),
-            "leave it out; the limits on copies, repeats and length are fixed",
+            (f"negatives.{kind}.checks" for kind in ("llm", "llm-with-positive")),
+            "leave it out; all checks are made, but for those that the corpus itself would fail",
         ),
         "selection.shortfall": "leave it out; for fuller rows set depth or rank_max higher, or per_query lower",
         "leakage.minhash": "leave it out; leakage.ngram_share finds what MinHash found",

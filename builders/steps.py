@@ -15,7 +15,7 @@ from builders.corpus import Corpus, load, sample
 from builders.dataset.contents import configs_of, inputs_of, models_of, record_of
 from builders.dataset.costs import Stages, costs_file
 from builders.dataset.folder import read_manifest, write_folder
-from builders.doctor.examine import Given, examine
+from builders.doctor.examine import examine
 from builders.estimate.dry_run import dry_run
 from builders.exam import STAGE as EXAM
 from builders.exam.own import own_queries
@@ -23,21 +23,18 @@ from builders.exam.setting import Exam, set_aside, set_exam
 from builders.funnel import ANOTHER_LLM, Funnel, warn_of_long
 from builders.leakage.found import Found
 from builders.leakage.guard import Guard
-from builders.llm.client import Llm
+from builders.llm.client import Llm, identified, llm_session
 from builders.llm.config import LlmConfig
-from builders.llm.session import identified, llm_session
-from builders.made_ids import check_ids
 from builders.mining import mine_all
 from builders.negatives import domain_ranker
 from builders.passages import Passages
 from builders.queries import STAGE, Queries, labelled
 from builders.queries.labelled import Labelled
 from builders.queries.pairs import check_titles, pair_rows
-from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries.round_trip import retrieval_of, round_trip
 from builders.queries.written import write
 from builders.recipe import BuildRecipe, asks_llm, identity_hash
-from builders.recipe_checks import check_sizes
-from builders.retrieval.embeddings import retriever
+from builders.recipe_checks import check_ids, check_sizes
 from builders.selection import chosen_by_kind, select
 from builders.selection.stored import inputs_from, own_positives, wanted_by
 from foils.engine.run import check
@@ -128,9 +125,7 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
     """
     if config.engine:
         check(config.engine)
-    checked = _checked(config)
-    corpus, llm = checked.corpus, checked.llm
-    dry_run(config, corpus, llm, store_file, lambda context: _retriever(config, context), sample_rows)
+    dry_run(config, _checked(config).corpus, store_file, sample_rows)
 
 
 def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> None:
@@ -148,7 +143,7 @@ def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> N
         )
     set_aside(config.exam, checked.corpus, checked.barred)
     context = Context(checked.corpus.passages, checked.corpus.language, config.seed, no_llm)
-    examine(config, checked.llm, context, Given(given, own), lambda context: _retriever(config, context), print_line)
+    examine(config, context, given, own, print_line)
 
 
 class _Checked(NamedTuple):
@@ -249,33 +244,26 @@ def _asked(config: BuildRecipe, checked: _Checked, context: Context, exam: Exam 
             funnel.step("queries asked for", wanted)
             funnel.step("queries usable", written.table.num_rows, written.drops, wanted, ANOTHER_LLM)
     with context.stages.timed("round trip"):
-        accepted, more_drops = round_trip(written.table, _retriever(config, context), k)
+        accepted, more_drops = round_trip(written.table, retrieval_of(config.queries, context), k)
     if k:
         before, remedy = written.table.num_rows, f"set queries.round_trip_k above {k}, or to 0 for no filter"
         funnel.step("queries that find their passage", accepted.num_rows, more_drops, before, remedy)
-    asked = _Asked(accepted, written.table.num_rows, [written.drops, more_drops])
+    usable, drops = written.table.num_rows, [written.drops, more_drops]
     if exam is not None:
-        known = own_positives(accepted) if given is None else given.qrels_of(accepted)
+        known, before = own_positives(accepted) if given is None else given.qrels_of(accepted), accepted.num_rows
         accepted, lost = exam.without_repeats(accepted, known)
-        before, remedy = asked.accepted.num_rows, "set exam.queries lower, or take more passages"
+        remedy = "set exam.queries lower, or take more passages"
         funnel.step("queries that are not the exam's", accepted.num_rows, lost, before, remedy)
-        asked = _Asked(accepted, asked.usable, [*asked.drops, exam.drops, lost])
+        drops += [exam.drops, lost]
     if not checked.guard.sets:
-        return asked
+        return _Asked(accepted, usable, drops)
     with context.stages.timed("leakage guard"):
         leaked = checked.guard.check(accepted, context.corpus)
     left = accepted.filter(pc.invert(pc.is_in(accepted["_id"], value_set=leaked.queries_to_drop)))
     if leaked.config.policy == "drop":
         remedy = "build from another corpus, or set leakage.policy to allow"
         funnel.step("queries in no evaluation set", left.num_rows, before=accepted.num_rows, remedy=remedy)
-    return asked._replace(accepted=left, leaked=leaked)
-
-
-def _retriever(config: BuildRecipe, context: Context) -> Retrieve:
-    model = config.queries.round_trip_model
-    if model is not None:
-        return retriever(model, context.corpus, context.cache, context.engine)
-    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in context.bm25.search(texts, k)]
+    return _Asked(left, usable, drops, leaked)
 
 
 def _with_ranker(config: BuildRecipe, accepted: pa.Table, context: Context, out: Path) -> BuildRecipe:

@@ -21,11 +21,11 @@ from typing import Any
 from msgspec import Struct
 
 from builders.audit import exchange, judges
-from builders.audit.asking import STORE, add_judge_arguments, asking, check_judge
 from builders.audit.false_negatives import audit, draw, sampled_pairs
+from builders.audit.judges import STORE, add_judge_arguments, asking, check_judge
 from builders.dataset.folder import amend, read_complete
 from builders.dataset.read import DataSet
-from builders.llm.session import identified
+from builders.llm.client import identified
 from builders.recipe import BuildRecipe
 from cards.templates import section
 from foils.errors import UserError, run_entry

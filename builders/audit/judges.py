@@ -1,6 +1,9 @@
-"""Judges: each says of (query, passage) pairs whether the passage answers the query."""
+"""Judges: each says of (query, passage) pairs whether the passage answers the query; and how a command names one."""
 
-from collections.abc import Callable, Sequence
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +16,21 @@ from builders.audit.pairs import distinct, ids, keys, own_positives
 from builders.context import Context, no_llm
 from builders.dataset.folder import cache_of
 from builders.dataset.read import PAIRS, DataSet
-from builders.llm.config import LlmConfig
+from builders.llm.client import Llm, identified, llm_session
+from builders.llm.config import LlmConfig, check_llm
 from builders.llm.messages import Converse
 from builders.passages import Passages
 from builders.scores import llm_judge
 from builders.scores.config import CrossEncoderConfig
 from builders.scores.cross_encoder import score_pairs
 from foils.beir import judgements
+from foils.errors import UserError
 from foils.models import resolve_model
 from foils.provenance import sha256_file
 
+logger = logging.getLogger(__name__)
+
+STORE = Path("outputs/calls.sqlite")
 Verdicts = npt.NDArray[np.float64]
 """For each pair 1 (relevant), 0 (not relevant) or NaN (no verdict)."""
 
@@ -156,3 +164,42 @@ class Truth:
 def qrels(truth: Truth) -> Judge:
     """The user's judgements as a judge."""
     return Judge("qrels", truth.sources, "the judgements list it with a score above 0", truth.of)
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser, table: str, sample: str) -> None:
+    """Adds the judge's model, or the recipe with its `table`; the answers' store; and what `sample` explains."""
+    add = parser.add_argument
+    add("--model", help="of --judge cross-encoder: a CrossEncoder folder or Hub id")
+    add("--recipe", type=Path, help=f"of --judge llm: a building recipe, for its table {table}")
+    add("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="replace a recipe's value")
+    add("--store", type=Path, default=STORE, help="the LLM's answers; default: %(default)s")
+    add("--sample", type=int, default=100, help=f"{sample}; default: %(default)s")
+    add("--seed", type=int, default=42, help="of the sample; default: %(default)s")
+
+
+def check_judge(judge: str | None, model: str | None, recipe: Path | None, sample: int) -> None:
+    """Refuses options that do not go together.
+
+    Raises:
+        UserError: names the option.
+    """
+    for name, option, value in (("cross-encoder", "--model", model), ("llm", "--recipe", recipe)):
+        if (judge == name) != (value is not None):
+            wrong = "is missing" if value is None else f"belongs to --judge {name}"
+            raise UserError(f"{option} {wrong}; wanted --judge cross-encoder --model DIR, or --judge llm --recipe FILE")
+    if sample < 1:
+        raise UserError(f"--sample {sample}: wanted 1 or more pairs")
+
+
+@contextmanager
+def asking(llm: LlmConfig, store: Path) -> Iterator[Llm]:
+    """A session with the LLM; logs at its end how many calls it made and what they cost.
+
+    Raises:
+        UserError: the settings contradict each other.
+    """
+    check_llm(llm)
+    with llm_session(identified(llm), store) as session:
+        yield session
+        cost = f", {session.ledger.cost()} in all" if session.ledger.cost() else ""
+        logger.info("%d new LLM calls%s", session.ledger.new_calls, cost)

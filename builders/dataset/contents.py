@@ -16,8 +16,8 @@ from builders.exam.config import ExamConfig
 from builders.exam.setting import Exam
 from builders.language import warn_of_unread
 from builders.leakage.guard import Guard
+from builders.llm.client import identified
 from builders.llm.config import LlmConfig
-from builders.llm.session import identified
 from builders.mining import Candidates
 from builders.negatives import config_of, domain_ranker
 from builders.negatives.written import prompt_of

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
 from builders.llm.completion import another_model, is_same_model
 from builders.llm.config import FieldsConfig, LlmConfig
@@ -21,20 +20,10 @@ from foils.words import listed
 
 MOST_LISTED = 8
 KEY_REFUSED = frozenset({401, 403})
-
-
-class Finding(Struct, frozen=True):
-    """One row of the table.
-
-    Attributes:
-        name: what was checked.
-        status: `failed` if a build would fail because of it.
-        found: what was seen, and behind `->` what to do about it.
-    """
-
-    name: str
-    status: Literal["ok", "warning", "failed"]
-    found: str
+Status = Literal["ok", "warning", "failed"]
+"""`failed` if a build would fail because of what was seen."""
+Show = Callable[[str, Status, str], None]
+"""Takes a row of the table: what was checked, its status, what was seen, and behind `->` what to do about it."""
 
 
 class Probe:
@@ -45,19 +34,12 @@ class Probe:
         llm: the recipe's `[llm]`.
         request: one that has each field that the build's requests have.
         account: of the probe's calls.
-        show: is given each finding.
+        show: is given each row of the table.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        llm: LlmConfig,
-        request: ChatRequest,
-        account: Account,
-        show: Callable[[Finding], None],
-    ) -> None:
-        self._show = show
+    def __init__(self, endpoint: Endpoint, llm: LlmConfig, request: ChatRequest, account: Account, show: Show) -> None:
         self._endpoint, self._asked, self._request, self._account = endpoint, llm, request, account
+        self._show = show
 
     async def run(self) -> LlmConfig | None:
         """Makes all checks; returns the config with the fields that the endpoint takes, or None if it is of no use."""
@@ -67,15 +49,15 @@ class Probe:
             return None
         failure, answered = await self._asked_with(llm.fields)
         if failure is not None and (fields := await self._fields_that_pass(failure)):
-            self._show(Finding("fields", "failed", f"{failure.words} -> put into [llm]: {in_toml(fields)}"))
+            self._show("fields", "failed", f"{failure.words} -> put into [llm]: {in_toml(fields)}")
             llm = msgspec.structs.replace(llm, fields=fields)
             failure, answered = await self._asked_with(fields)
         if failure is not None:
-            self._show(self._refused(failure, models))
+            self._show_refused(failure, models)
             return None
-        self._show(Finding("key", "ok", f"the key in {env} is taken" if env else "none is needed"))
+        self._show("key", "ok", f"the key in {env} is taken" if env else "none is needed")
         another, names = another_model(llm, served, answered), f"{served} answers as {answered or served}"
-        self._show(Finding("model", "failed" if another else "ok", another or names))
+        self._show("model", "failed" if another else "ok", another or names)
         return None if another else llm
 
     async def _listed(self) -> list[str] | None:
@@ -86,11 +68,11 @@ class Probe:
                 models = await client.models()
             except CallError as failure:
                 if failure.status is None:
-                    found = f"{failure.words} -> check llm.base_url, and that the server runs there"
-                    self._show(Finding("reachable", "failed", found))
+                    advice = "check llm.base_url, and that the server runs there"
+                    self._show("reachable", "failed", f"{failure.words} -> {advice}")
                     return None
         found = f"lists {len(models)} model{'s' * (len(models) != 1)}" if models else "answers, and lists no models"
-        self._show(Finding("reachable", "ok", found))
+        self._show("reachable", "ok", found)
         return models
 
     async def _fields_that_pass(self, failure: CallError) -> FieldsConfig | None:
@@ -117,12 +99,12 @@ class Probe:
         is_renamed = fields.max_tokens is False and (await self._asked_with(renamed))[0] is None
         return renamed if is_renamed else fields
 
-    def _refused(self, failure: CallError, models: Sequence[str]) -> Finding:
-        """Why there is no answer, and what to do about it."""
+    def _show_refused(self, failure: CallError, models: Sequence[str]) -> None:
+        """Shows why there is no answer, and what to do about it."""
         asked, env = self._endpoint.served_model, self._asked.api_key_env
         if models and not any(is_same_model(asked, model) for model in models):
             found = f"{asked} is not served: {listed(models, MOST_LISTED)} -> set llm.model to one of them"
-            return Finding("model", "failed", f"{failure.words}; {found}")
+            return self._show("model", "failed", f"{failure.words}; {found}")
         if failure.status in KEY_REFUSED and env is None:
             advice = "the recipe names no key: set llm.api_key_env to the variable that holds it"
         elif failure.status in KEY_REFUSED:
@@ -132,7 +114,7 @@ class Probe:
         else:
             advice = "see to it there, or change [llm]"
         name = "key" if failure.status in KEY_REFUSED else "answer"
-        return Finding(name, "failed", f"{failure.words} -> {advice}")
+        return self._show(name, "failed", f"{failure.words} -> {advice}")
 
     async def _asked_with(self, fields: FieldsConfig) -> tuple[CallError | None, str | None]:
         """Makes one call, which is not stored; returns the failure, and the name of the model that answered."""

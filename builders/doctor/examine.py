@@ -12,24 +12,22 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.context import Context
 from builders.corpus import sample
-from builders.doctor.endpoint import Finding, Probe
+from builders.doctor.endpoint import Probe, Show, Status
 from builders.estimate.trial import ROUND_TRIP, Tried, try_exam, try_stages
-from builders.llm.client import Llm
+from builders.llm.client import Llm, endpoint_of, identified
 from builders.llm.config import LlmConfig, api_key
 from builders.llm.ledger import Ledger
 from builders.llm.messages import ChatAnswer, ChatRequest
 from builders.llm.rejections import Rejections, with_remedies
-from builders.llm.session import endpoint_of, identified
 from builders.llm.store import CallStore
 from builders.prompts import in_language, load_prompt
-from builders.queries.round_trip import Retrieve
 from builders.recipe import LLM_JUDGE, BuildRecipe, asks_llm
 from foils.errors import UserError, scrub
 from foils.words import shortened
@@ -42,42 +40,28 @@ _ABOUT_LENGTH = re.compile(r"context|token|length|too (?:long|large)", re.IGNORE
 Say = Callable[[str], Any]
 
 
-class Given(NamedTuple):
-    """Queries that no LLM writes, `queries.TABLE`; None where there are none.
-
-    Attributes:
-        queries: labelled ones, for training.
-        own: people's own of the exam, without judgements.
-    """
-
-    queries: pa.Table | None = None
-    own: pa.Table | None = None
-
-
 def examine(
     recipe: BuildRecipe,
-    llm: LlmConfig,
     context: Context,
-    given: Given,
-    retriever: Callable[[Context], Retrieve],
+    labelled: pa.Table | None,
+    own: pa.Table | None,
     print_line: Say = print,
 ) -> None:
     """Tries the recipe's LLM and prints what it finds.
 
     Args:
         recipe: the recipe.
-        llm: the recipe's, identified.
         context: has the corpus; gets the doctor's cache and LLM.
-        given: the queries that the LLM does not write.
-        retriever: the build's own, for the round trip.
+        labelled: `queries.TABLE`; None where the LLM writes the training queries.
+        own: people's own queries of the exam, without judgements; None where there are none.
         print_line: takes the lines.
 
     Raises:
         UserError: the build would fail.
     """
-    own, labelled = recipe.exam.llm if recipe.exam else None, given.queries
-    llms = [*([llm] if asks_llm(recipe, judges=given.own is not None) else []), *([identified(own)] if own else [])]
-    keys, statuses = [*map(api_key, llms)], list[str]()
+    of_exam = recipe.exam.llm if recipe.exam else None
+    used = [*([recipe.llm] if asks_llm(recipe, judges=own is not None) else []), *([of_exam] if of_exam else [])]
+    llms, keys, statuses = [*map(identified, used)], [*map(api_key, used)], list[str]()
 
     def say(text: str) -> None:
         """Prints without a key, whatever put it there: servers have been seen to repeat it."""
@@ -91,14 +75,14 @@ def examine(
     say(f"The doctor tries {some.num_rows} rows in each stage of the build that asks the LLM; it stores nothing.")
     with TemporaryDirectory(prefix="foils-doctor-") as folder:
         context.cache = Path(folder)
-        retrieve = retriever(context) if recipe.queries.round_trip_model is None and labelled is None else None
-        stages = try_stages(recipe, some, context, retrieve, None if labelled is None else some)
+        by_bm25 = recipe.queries.round_trip_model is None
+        stages = try_stages(recipe, some, context, None if labelled is None else some, retrieves=by_bm25)
         exam_rows = _some_rows(recipe, context.passages) if recipe.exam else some.slice(0, 0)
-        asked = None if given.own is None else sample(given.own, some.num_rows, recipe.seed)
-        of_exam, rows = try_exam(recipe, exam_rows, context, asked), max(some.num_rows, exam_rows.num_rows)
+        asked = None if own is None else sample(own, some.num_rows, recipe.seed)
+        exam, rows = try_exam(recipe, exam_rows, context, asked), max(some.num_rows, exam_rows.num_rows)
         request = _first_request(recipe, context.language)
         for each in llms:
-            tried = of_exam if own and each is llms[-1] else stages if own else chain(stages, of_exam)
+            tried = exam if of_exam and each is llms[-1] else stages if of_exam else chain(stages, exam)
             statuses += _try_llm(each, request, context, tried, rows, say)
     if "failed" in statuses:
         raise UserError("the recipe cannot run as it is: see what failed, and behind -> what to do about it")
@@ -111,9 +95,9 @@ def _try_llm(
     """Tries an LLM by itself and in its stages; returns the status of each finding."""
     statuses, ledger = list[str](), Ledger(llm.prices)
 
-    def show(finding: Finding) -> None:
-        statuses.append(finding.status)
-        say(row(finding))
+    def show(name: str, status: Status, found: str) -> None:
+        statuses.append(status)
+        say(row(name, status, found))
 
     with endpoint_of(llm) as endpoint, TemporaryDirectory(dir=context.cache) as folder:
         say(f"\n{llm.place}, model {llm.model}\n\n{'check':<{NAME_WIDTH}}{'status':<{STATUS_WIDTH}}found")
@@ -123,7 +107,7 @@ def _try_llm(
                 session = Llm(passing, store, lambda: endpoint, ledger)
                 context.converse = session.run
                 _try(session, stages, show)
-                show(_calls(min(llm.concurrency, rows), ledger, store))
+                _show_calls(min(llm.concurrency, rows), ledger, store, show)
     return statuses
 
 
@@ -149,22 +133,21 @@ def _some_rows(recipe: BuildRecipe, rows: pa.Table) -> pa.Table:
     return some if rows["_id"][longest] in some["_id"] else pa.concat_tables([some, rows.slice(longest, 1)])
 
 
-def _try(session: Llm, stages: Iterable[Tried], show: Callable[[Finding], None]) -> None:
+def _try(session: Llm, stages: Iterable[Tried], show: Show) -> None:
     """Shows what comes of each stage; ends with the first that gets nowhere."""
     first: dict[str, ChatAnswer] = {}
-
     session.watch = lambda stage, _, __, answer: first.setdefault(stage, answer)
     try:
         for tried in stages:
-            show(_finding(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
+            show(tried.stage, *_found(tried, session.rejections.get(tried.stage), first.get(tried.stage)))
     except UserError as error:
         stage = next(reversed(session.rejections), "answers")
         text = first[stage].text if stage in first else ""
         said = f"; the first answer: {shortened(text, QUOTE)!r}" if text else ""
-        show(Finding(stage, "failed", f"{error}{said}"))
+        show(stage, "failed", f"{error}{said}")
 
 
-def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | None) -> Finding:
+def _found(tried: Tried, rejections: Rejections | None, first: ChatAnswer | None) -> tuple[Status, str]:
     """What a stage made of its rows."""
     usable = tried.found.num_rows
     found = f"{usable} of {tried.asked} usable"
@@ -183,36 +166,36 @@ def _finding(tried: Tried, rejections: Rejections | None, first: ChatAnswer | No
         if _ABOUT_LENGTH.search(rejections.said()):
             found += " -> lower passage_chars or max_tokens, or start the server with a larger context"
     if not usable:
-        return Finding(tried.stage, "failed", found)
+        return "failed", found
     has_most = 2 * usable >= tried.asked and not (rejections and rejections.unanswered)
-    return Finding(tried.stage, "ok" if has_most else "warning", found)
+    return "ok" if has_most else "warning", found
 
 
-def _calls(at_once: int, ledger: Ledger, store: CallStore) -> Finding:
-    """How fast the recipe's concurrency was served, and what it cost."""
+def _show_calls(at_once: int, ledger: Ledger, store: CallStore, show: Show) -> None:
+    """Shows how fast the recipe's concurrency was served, and what it cost."""
     names = ("calls", "failed_tries", "prompt_tokens", "completion_tokens", "busy_seconds")
     calls, again, read, written, seconds = ledger.sums(*names)
     cost = ledger.cost() or "llm.prices has no price"
     found = f"{calls:.0f}, up to {at_once} at once: {calls / max(seconds, 1e-3):.2f} calls/s, "
     found += f"{written / max(seconds, 1e-3):.1f} tokens/s; {read:,.0f} tokens read, {written:,.0f} written: {cost}"
     if not again:
-        return Finding("calls", "ok", found)
+        return show("calls", "ok", found)
     ((problem,),) = store.rows("SELECT problem FROM failures GROUP BY 1 ORDER BY count(*) DESC LIMIT 1")
-    return Finding("calls", "warning", f"{found}; {again:.0f} failed tries, {problem} -> try a lower llm.concurrency")
+    return show("calls", "warning", f"{found}; {again:.0f} failed tries, {problem} -> try a lower llm.concurrency")
 
 
-def row(finding: Finding) -> str:
-    """A finding as a row of the table.
+def row(name: str, status: Status, found: str) -> str:
+    """A row of the table.
 
-    >>> print(row(Finding("key", "failed", "answered 401 -> set llm.api_key_env")))
+    >>> print(row("key", "failed", "answered 401 -> set llm.api_key_env"))
     key               failed   answered 401
                                -> set llm.api_key_env
     """
     indent = NAME_WIDTH + STATUS_WIDTH
     lines = [
         line
-        for part in finding.found.replace(" -> ", "\n-> ").splitlines()
+        for part in found.replace(" -> ", "\n-> ").splitlines()
         for line in textwrap.wrap(part, WIDTH - indent, break_on_hyphens=False)
     ]
-    head = f"{finding.name:<{NAME_WIDTH}}{finding.status:<{STATUS_WIDTH}}{lines[0] if lines else ''}".rstrip()
+    head = f"{name:<{NAME_WIDTH}}{status:<{STATUS_WIDTH}}{lines[0] if lines else ''}".rstrip()
     return "\n".join([head, *(" " * indent + line for line in lines[1:])])

@@ -1,35 +1,23 @@
 """`--dry-run`: what a build will cost, before it is paid for, from real calls for a few of its rows."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from builders.context import Context
 from builders.corpus import Corpus, sample
-from builders.estimate.sample import (
-    CALLS,
-    MONEY,
-    ROWS,
-    TOKENS_IN,
-    TOKENS_OUT,
-    WALL,
-    Estimate,
-    Sample,
-    at_most,
-)
+from builders.estimate.sample import CALLS, MONEY, ROWS, TOKENS_IN, TOKENS_OUT, WALL, Estimate, Sample
 from builders.estimate.trial import ROUND_TRIP, paid_before
 from builders.exam import STAGE as EXAM
 from builders.exam.answered import DEPTH
 from builders.exam.setting import set_aside
-from builders.llm.config import LlmConfig
+from builders.llm.client import identified, llm_session
 from builders.llm.ledger import Ledger
-from builders.llm.session import llm_session
-from builders.queries.round_trip import Retrieve
 from builders.recipe import LLM_JUDGE, BuildRecipe
 from foils.errors import UserError
 from foils.words import duration, table
 
-SAMPLE_ROWS, FEWEST = 24, 2
+FEWEST = 2
 TOP_REASONS = 3
 SMALLEST, SEED_SHARE, STUDY = 0.013, 0.15, (300, 3)
 """The smallest difference in nDCG@10 that the first study (`eval/studies/scifact`) could find for two kinds (median;
@@ -40,22 +28,13 @@ LARGER = 4
 """How many times larger the exam is that a dry run compares with the recipe's."""
 
 
-def dry_run(
-    config: BuildRecipe,
-    corpus: Corpus,
-    llm: LlmConfig,
-    store_file: Path,
-    retriever: Callable[[Context], Retrieve],
-    sample_rows: int = SAMPLE_ROWS,
-) -> None:
+def dry_run(config: BuildRecipe, corpus: Corpus, store_file: Path, sample_rows: int) -> None:
     """Prints an estimate of the whole build; writes nothing but answers, into the call store.
 
     Args:
         config: the recipe, checked.
         corpus: cleaned.
-        llm: the recipe's, identified.
         store_file: the build's call store.
-        retriever: the build's own, for the round trip.
         sample_rows: how many of the build's seed passages are tried.
 
     Raises:
@@ -76,12 +55,13 @@ def dry_run(
         raise UserError(f"--sample-rows {sample_rows}: wanted {FEWEST} or more, since one row shows no spread")
     exam_queries, unjudged, passages = set_aside(config.exam, corpus)
     seeds = sample(passages, config.corpus.sample, config.seed)
-    with llm_session(llm, store_file) as session:
+    llm = config.llm
+    with llm_session(identified(llm), store_file) as session:
         context = Context(corpus.passages, corpus.language, config.seed, session.run, store_file.with_name("cache"))
         sampled = sample(seeds, sample_rows, config.seed)
         measured = Sample(config, session, sampled, seeds.num_rows)
-        measured.run(context, retriever(context))
-        paid = paid_before(session, config, seeds, context, retriever(context))
+        measured.run(context)
+        paid = paid_before(session, config, seeds, context)
     shown = _shown(exam_queries, unjudged, _more(config, measured))
     print("\n".join([*report(config, measured, session.ledger, paid), *shown]))
     money = measured.budgeted()
@@ -125,9 +105,6 @@ def report(config: BuildRecipe, measured: Sample, ledger: Ledger, paid: Ledger) 
     at_once = ", ".join(f"{measured.concurrency(stage):.1f} ({stage})" for stage in stages)
     yield f"wall: the time in calls, with as many in flight at once as in the sample: {at_once}, of"
     yield f"  {config.llm.concurrency} allowed; retrieval, mining and training on this machine come on top"
-    if size < population:
-        yield f"not foreseen: what no sampled passage showed, though up to {100 * at_most(size):.1f} % of all may do it"
-        yield "  (95 %); and queries asked for again because a passage outside the sample has the same one"
 
 
 def _more(config: BuildRecipe, measured: Sample) -> str:

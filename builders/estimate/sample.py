@@ -23,7 +23,6 @@ from builders.llm.ledger import HOUR_S, MILLION, bytes_of, tokens_of
 from builders.llm.messages import ChatAnswer, ChatRequest, Task
 from builders.negatives import config_of
 from builders.queries import STAGE
-from builders.queries.round_trip import Retrieve
 from builders.recipe import BuildRecipe
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +73,7 @@ class Sample:
         row = -1 if query_id is None else self._row[query_id.rpartition("/")[0]]  # the query of PASSAGE/q1
         self.figures[stage][row] += [0, 1, *tokens_of(answer, bytes_of(request.messages)), answer.seconds, 0, 0]
 
-    def run(self, context: Context, retrieve: Retrieve) -> None:
+    def run(self, context: Context) -> None:
         """Runs the LLM's stages and the round trip; `context` asks through the session.
 
         Raises:
@@ -84,7 +83,7 @@ class Sample:
         accepted = np.zeros(self.size)  # queries of each passage
         self.figures[STAGE][:-1, ROWS] = self._config.queries.per_passage
         of_exam = try_exam(self._config, self._passages, context, None) if self._tries_exam else ()
-        for tried in chain(try_stages(self._config, self._passages, context, retrieve), of_exam):
+        for tried in chain(try_stages(self._config, self._passages, context), of_exam):
             reasons = Counter(tried.drops["reason"].to_pylist())
             left = tried.found.num_rows
             funnel.step(tried.stage, left, tried.drops, left + tried.drops.num_rows, ANOTHER_LLM)
@@ -145,12 +144,3 @@ def total_of(rows: Floats, population: int) -> Estimate:
         return Estimate(value, 0.0)
     error = float(rows.std(ddof=1)) * left * math.sqrt(1 / n + 1 / left)
     return Estimate(value, float(t.ppf((1 + LEVEL) / 2, n - 1)) * error)
-
-
-def at_most(sampled: int) -> float:
-    """The largest share, at 95 %, of what 0 of `sampled` rows were: the rule of three, about 3 / n, exactly.
-
-    >>> round(at_most(24), 3), round(at_most(300), 4)
-    (0.117, 0.0099)
-    """
-    return float(1 - ((1 - LEVEL) / 2) ** (1 / sampled))

@@ -16,8 +16,8 @@ from builders.llm.messages import TaskT
 from builders.mining import MINERS, SCORERS
 from builders.negatives import config_of
 from builders.negatives.dense import DenseConfig
-from builders.queries import STAGE, Queries
-from builders.queries.round_trip import Retrieve, round_trip
+from builders.queries import STAGE
+from builders.queries.round_trip import retrieval_of, round_trip
 from builders.queries.written import write
 from builders.recipe import LLM_JUDGE, WRITTEN, BuildRecipe
 from builders.scores.llm_judge import EXAM_STAGE, judge, quoting
@@ -42,9 +42,7 @@ class Tried(NamedTuple):
     drops: pa.Table
 
 
-def paid_before(
-    llm: Llm, config: BuildRecipe, passages: pa.Table, context: Context, retrieve: Retrieve | None
-) -> Ledger:
+def paid_before(llm: Llm, config: BuildRecipe, passages: pa.Table, context: Context) -> Ledger:
     """What the store has of a build: its rows go as far as stored answers take them, and nothing is asked."""
     ledger = Ledger(config.llm.prices)
 
@@ -64,7 +62,7 @@ def paid_before(
             done(task)
 
     context.converse = converse
-    for _ in try_stages(config, passages, context, retrieve):
+    for _ in try_stages(config, passages, context):
         pass
     return ledger
 
@@ -99,7 +97,7 @@ def written_kinds(config: BuildRecipe) -> list[str]:
 
 
 def try_stages(
-    config: BuildRecipe, passages: pa.Table, context: Context, retrieve: Retrieve | None, given: pa.Table | None = None
+    config: BuildRecipe, passages: pa.Table, context: Context, given: pa.Table | None = None, *, retrieves: bool = True
 ) -> Iterator[Tried]:
     """Runs the LLM's stages and the round trip, one at a time; those behind it only for queries that are accepted.
 
@@ -107,14 +105,15 @@ def try_stages(
         config: the recipe.
         passages: those that get a query, `schema.CORPUS`.
         context: asks the LLM.
-        retrieve: the build's own, for the round trip; None leaves it out.
         given: labelled queries, `queries.TABLE`, which take the place of the LLM's.
+        retrieves: whether the round trip is made.
     """
     accepted = given
     if accepted is None:
         written = write(passages, config.queries, context)
         yield Tried(STAGE, passages.num_rows * config.queries.per_passage, *written)
-        kept = round_trip(written.table, retrieve, config.queries.round_trip_k) if retrieve else Queries(*written)
+        k = config.queries.round_trip_k if retrieves else 0
+        kept = round_trip(written.table, retrieval_of(config.queries, context), k)
         yield Tried(ROUND_TRIP, written.table.num_rows, *kept)
         accepted = kept.table
     if not accepted.num_rows:

@@ -30,9 +30,9 @@ from builders.funnel import ANOTHER_LLM, Funnel
 from builders.leakage.config import LeakageConfig
 from builders.leakage.evaluation_sets import TEXTS, EvaluationSet
 from builders.leakage.overlap import Overlap
+from builders.llm.client import identified
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
-from builders.llm.session import identified
 from builders.negatives.dense import DenseConfig, search
 from builders.passages import Passages, Positions
 from builders.queries import Queries

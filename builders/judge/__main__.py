@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from builders.audit.asking import STORE, add_judge_arguments, asking, check_judge
+from builders.audit.judges import STORE, add_judge_arguments, asking, check_judge
 from builders.dataset.folder import amend, read_manifest
 from builders.dataset.read import DataSet
 from builders.judge.judging import Grader, by_cross_encoder, by_llm, inputs_of, judged, lines
 from builders.judge.pool import Asked, asked_about
-from builders.llm.session import identified
+from builders.llm.client import identified
 from builders.recipe import BuildRecipe
 from builders.scores.llm_judge import EXAM_STAGE
 from foils.errors import UserError, run_entry

@@ -1,6 +1,6 @@
 """The pool: what compared systems ranked best for each query of an exam, and pairs that show how far a judge errs."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from builders.audit.pairs import distinct, ids, shuffled, without
 from builders.dataset.read import PAIRS, DataSet
+from builders.exam.answered import table_of
 from builders.hashing import keyed_hash
 from foils.comparison import COMPARISON, read_comparison
 from foils.errors import UserError
@@ -57,7 +58,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     queries = queries.filter(pc.is_in(queries["_id"], value_set=qrels["query-id"]))  # and not people's own beside it
     texts = dict(zip(queries["_id"].to_pylist(), queries["text"].to_pylist(), strict=True))
     files = dict.fromkeys(file.resolve() for each in comparisons for file in _rankings(each, texts, dataset.folder))
-    systems = [_pairs(_best(read_rankings(file))) for file in files]
+    systems = [table_of(_best(read_rankings(file))) for file in files]
     relevant = known = qrels.filter(pc.greater(qrels["score"], 0)).select(PAIRS.names)
     passages, said = corpus["_id"], dataset.table("judgements")
     if said is not None:  # one judge's verdicts do not measure another
@@ -65,7 +66,7 @@ def asked_about(dataset: DataSet, comparisons: Sequence[Path], sample: int, seed
     positives = shuffled(known, "positives", seed).slice(0, sample)
     some = [*ids(shuffled(relevant, "positives", seed).slice(0, sample))]  # also where a judge found all answers
     places = (keyed_hash(seed, "judge", *pair) % len(passages) for pair in some)
-    drawn = _pairs((query, passages[at].as_py()) for (query, _), at in zip(some, places, strict=True))
+    drawn = table_of((query, passages[at].as_py()) for (query, _), at in zip(some, places, strict=True))
     pool = without(distinct(systems), qrels).sort_by([(name, "ascending") for name in PAIRS.names])
     if not pool.num_rows:
         raise UserError(
@@ -103,7 +104,3 @@ def _rankings(path: Path, queries: Mapping[str, str], folder: Path) -> list[Path
 
 def _best(rankings: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, str]]:
     return ((query, passage) for query, hits in rankings.items() for passage, _ in top(hits, DEPTH))
-
-
-def _pairs(rows: Iterable[tuple[str, str]]) -> pa.Table:
-    return pa.Table.from_pylist([{"query-id": query, "corpus-id": passage} for query, passage in rows], PAIRS)

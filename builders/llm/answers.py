@@ -51,10 +51,10 @@ def export_answers(store: CallStore, file: Path) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as out, pq.ParquetWriter(out, ANSWERS, compression="zstd") as writer:
             while calls := list(islice(stored, ROWS)):
+                keys, answers = zip(*calls, strict=True)
                 # Where an answer came from may be nobody else's business.
-                answers = [re.sub(r', "place": "(?:[^"\\\\]|\\\\.)*"', "", call.answer) for call in calls]
-                columns = [[call.key for call in calls], answers]
-                writer.write_table(pa.table(columns, ANSWERS), row_group_size=ROWS)
+                plain = [re.sub(r', "place": "(?:[^"\\\\]|\\\\.)*"', "", answer) for answer in answers]
+                writer.write_table(pa.table([keys, plain], ANSWERS), row_group_size=ROWS)
                 rows += len(calls)
         partial.replace(file)
     except OSError as error:

@@ -139,7 +139,7 @@ class Caller:
         bound = self._ledger.bound(call.prompt_bytes, call.body["max_tokens"])
         while not self._ledger.reserve(bound):
             if not self._ledger.reserved:
-                raise self._ledger.budget_spent(int(self._progress.total) - self._progress.done, self._stage)
+                raise self._ledger.budget_spent(int(self._progress.total) - self._progress.n, self._stage)
             self._released.clear()
             await self._released.wait()
         try:

@@ -1,25 +1,27 @@
 """The LLM client: rows ask for what they need, many at once, and each answer is stored before it is used.
 
-    with CallStore(path) as store:
-        llm = Llm(config, store, connect, ledger)
+    with llm_session(config, store_file) as llm:
         llm.run("queries", tasks, total=len(tasks), attempts=3, done=results.append)
 
 A `Task` says what it asks and judges what it gets; a rejected answer is asked for again. Each row is a coroutine, twice
-as many as requests may be in flight. `connect` is called only if a request is not in the store, so a repeated build
-starts no server.
+as many as requests may be in flight. The endpoint is looked for only if a request is not in the store, so a repeated
+build starts no server.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Generic
 
+import msgspec
 from uvloop import new_event_loop
 
+from builders.llm import embedded
+from builders.llm.answers import read_answers
 from builders.llm.caller import Caller, RefusedError, Session, call_of
 from builders.llm.config import LlmConfig
 from builders.llm.ledger import Ledger
@@ -149,7 +151,7 @@ class _Rows(Generic[TaskT]):
             progress = self._progress
             logger.warning(
                 "%s: %d of %d rows are done, %d left; %d new answers are stored",
-                *(self._stage, progress.done, self._total, self._total - progress.done, progress.calls),
+                *(self._stage, progress.n, self._total, self._total - progress.n, progress.calls),
             )
         for worker in failed:
             worker.result()
@@ -188,7 +190,7 @@ class _Rows(Generic[TaskT]):
                 self._rejections.accepted |= self._total > 1  # one row may be a question before all others
                 break
             self._rejections.add(row, reason, answer)
-        self._progress.settled()
+        self._progress.update()
 
     def _check_usable(self, fewest: int) -> None:
         """Ends a stage that has not got any usable answer for `fewest` rows.
@@ -205,3 +207,30 @@ class _Rows(Generic[TaskT]):
             in_flight = self._llm.limiter.in_flight
             logger.warning("interrupted: waiting for %d requests in flight; Ctrl-C again stops at once", in_flight)
         self._caller.stop(at_once=self._interrupts > 1)
+
+
+def identified(llm: LlmConfig) -> LlmConfig:
+    """The LLM with the revision of the embedded model filled in where that one is used."""
+    return msgspec.structs.replace(llm, revision=embedded.REVISION) if llm.is_embedded else llm
+
+
+def endpoint_of(llm: LlmConfig) -> AbstractContextManager[Endpoint]:
+    """Where the recipe's LLM is; the embedded one is served meanwhile."""
+    if llm.is_embedded:
+        return embedded.serve_embedded()
+    return nullcontext(Endpoint(llm.base_url, llm.model, llm.provider))
+
+
+@contextmanager
+def llm_session(llm: LlmConfig, store_file: Path, out: Path | None = None) -> Iterator[Llm]:
+    """Opens the call store; the embedded server starts with the first call that the store cannot answer.
+
+    Answers that end a build because none could be used are written beside the data set `out`, or beside the store.
+    """
+    with ExitStack() as stack:
+        given = read_answers(Path(llm.answers)) if llm.answers else None
+        store = stack.enter_context(CallStore(store_file, given))
+        session = Llm(llm, store, lambda: stack.enter_context(endpoint_of(llm)))
+        beside = store_file if out is None else out
+        session.rejected_file = beside.with_name(f"{beside.stem}-rejected.jsonl")
+        yield session

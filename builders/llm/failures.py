@@ -17,9 +17,10 @@ from typing import Any
 import aiohttp
 import httpx2
 
-from builders.llm.redaction import without_secrets
+from foils.errors import scrub
 
 MAX_BACKOFF_S = 60.0
+_LONGEST_PROBLEM, _SHORTEST_SECRET = 200, 6  # characters
 ASKED_TO_WAIT = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _LATER = frozenset({HTTPStatus.OK, 408, 409, 424, 425, 429})
 """What may be answered at another time, as all above 500 may."""
@@ -139,6 +140,29 @@ def _sayings(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, dict):
         for key, each in value.items():
             yield from _sayings(each, key)
+
+
+def without_secrets(problem: str) -> str:
+    """A failure in short, without addresses (they may hold credentials), keys and tokens.
+
+    >>> without_secrets("POST https://me:pass@host/v1?key=1: answered 401, Bearer sk-abc refused")
+    'POST (address) answered 401, Bearer *** refused'
+    """
+    for name, value in os.environ.items():
+        if re.search(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", name) and len(value) >= _SHORTEST_SECRET:
+            problem = problem.replace(value, "***")
+    problem = re.sub(r"\S*://\S+|\S+:\S+@\S+", "(address)", scrub(problem))
+    problem = re.sub(
+        r"(?i)\b((?:proxy-)?authorization|(?:\w+[-_ ])?(?:api[-_ ]?key|token|secret)|password)\b[\"']?\s*[:=]\s*"
+        r"(?:(?:bearer|basic)\s+)?\S+",
+        r"\1 ***",
+        problem,
+    )
+    problem = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", problem)
+    problem = re.sub(r"\b(?:sk|pk|hf|gsk|xai|nvapi|ghp|r8)[-_]\S+", "***", problem)
+    problem = re.sub(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{24,}", "***", problem)
+    printable = "".join(letter if letter.isprintable() else " " for letter in problem)
+    return " ".join(printable.split())[:_LONGEST_PROBLEM]
 
 
 def asked_wait(status: int, headers: Mapping[str, str]) -> float | None:

@@ -33,14 +33,14 @@ class Progress(tqdm):  # type: ignore[misc]
         reasons: why answers were rejected.
 
     Attributes:
-        done: rows that are settled.
+        n: rows that are settled.
         calls: answers that this run has stored.
     """
 
     def __init__(
         self, label: str, total: int, details: Callable[[], tuple[int, str | None]], reasons: Counter[str]
     ) -> None:
-        self.done = self.calls = self._tokens = 0
+        self.calls = self._tokens = 0
         self._details, self._reasons = details, reasons
         on_terminal = sys.stderr.isatty()
         every = REDRAW_S if on_terminal else LOG_S
@@ -54,11 +54,6 @@ class Progress(tqdm):  # type: ignore[misc]
             file=sys.stderr if on_terminal else _Log(),
             **({} if on_terminal else {"disable": False}),  # lines of a log have nothing to do with TQDM_DISABLE
         )
-
-    def settled(self) -> None:
-        """One more row is settled."""
-        self.done += 1
-        self.update()
 
     def add(self, tokens: int) -> None:
         """One more answer is stored."""

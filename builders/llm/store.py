@@ -12,12 +12,11 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from builders.llm.redaction import without_secrets
+from builders.llm.failures import without_secrets
 from foils.errors import UserError
 from foils.provenance import canonical_json
 
@@ -44,14 +43,6 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Stored = dict[str, Any]
 """An answer as the store keeps it."""
-
-
-class Call(NamedTuple):
-    """A stored call: `request` and `answer` are JSON."""
-
-    key: str
-    request: str
-    answer: str
 
 
 class CallStore:
@@ -97,10 +88,10 @@ class CallStore:
     def __len__(self) -> int:
         return int(self.rows("SELECT count(*) FROM calls")[0][0])
 
-    def __iter__(self) -> Iterator[Call]:
-        """All calls in the order of their keys."""
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """The keys in their order, each with its answer, which is JSON."""
         with self._explained():
-            yield from map(Call._make, self._db.execute("SELECT key, request, answer FROM calls ORDER BY key"))
+            yield from self._db.execute("SELECT key, answer FROM calls ORDER BY key")
 
     def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
         """The rows that a query in SQL finds.
@@ -242,20 +233,9 @@ class CallStore:
 
 
 def keyed(request: dict[str, Any]) -> tuple[str, str]:
-    """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of.
-
-    That is its canonical JSON. The messages, all the same but the last one, are most of it, and so put in afterwards.
-    """
-    *opening, last = request["messages"]
-    before, mark, behind = canonical_json({**request, "messages": 0}).rpartition('"messages": 0')
-    messages = ", ".join([*[_message(turn["role"], turn["content"]) for turn in opening], canonical_json(last)])
-    text = f"{before}{mark[:-1]}[{messages}]{behind}"
+    """A request's key, and the request as the store keeps it: the text that the key is the SHA-256 of."""
+    text = canonical_json(request)
     return hashlib.sha256(text.encode()).hexdigest(), text
-
-
-@lru_cache(maxsize=256)
-def _message(role: str, content: str) -> str:
-    return canonical_json({"role": role, "content": content})
 
 
 def answer_in(text: str) -> Stored:

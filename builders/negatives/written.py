@@ -21,7 +21,7 @@ from builders.negatives import Mined, written_checks
 from builders.negatives.counterfactual import asked_for, in_parts, room_for, usual_length
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
-from builders.negatives.written_checks import MAX_REPEATS, Style, WrittenChecks, are_copies, style_of, without_talk
+from builders.negatives.written_checks import MAX_REPEATS, Style, are_copies, style_of, without_talk
 from builders.prompts import Prompt, prompt_in
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
@@ -50,7 +50,6 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         stop: strings that end an answer, such as a line feed for small models that go on with an example of their own;
             each answer is then one paragraph. It is not sent for several texts a call, or for whole passages.
         min_words: shorter answers are rejected; characters count where no spaces stand between words.
-        checks: what else they must not be.
     """
 
     prompt: str = "hard-negative-v1"
@@ -63,7 +62,6 @@ class LlmNegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     style: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
     stop: tuple[Annotated[str, Meta(min_length=1)], ...] = ()
     min_words: Annotated[int, Meta(ge=1)] = 8
-    checks: WrittenChecks = WrittenChecks()
 
     def __post_init__(self) -> None:
         """Refuses a length that no passage can have."""
@@ -222,14 +220,7 @@ class NegativesTask:
             return "query-echo"
         if self._writing.prompt.leaks(text):
             return "prompt-echo"
-        reason = written_checks.reject(text, ask.positive, self._writing.style, config.checks)
-        if reason is not None:
-            return reason
-        others = [other for other, *_ in self._written.values()]
-        if normalised(text) in map(normalised, others):
-            return "repeated"
-        own = shingles(text)
-        return "near-copy" if any(are_copies(own, shingles(other)) for other in others) else None
+        return written_checks.reject(text, ask.positive, self._writing.style)
 
 
 def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind: str) -> Mined:
@@ -240,7 +231,7 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
     prompt = prompt_of(config, context.language, kind)
     if prompt.parts:
         config = replace(config, max_tokens=room_for(config.length, config.max_tokens))
-    style = style_of(context.corpus.table, context.language, context.seed, config.checks, config.max_tokens)
+    style = style_of(context.corpus.table, context.language, context.seed, config.max_tokens)
     words = (config.length or usual_length(*style.usual)) if prompt.parts else None
     prompt = asked_for(prompt, words, config.style or "") if words else prompt
     if style.lifted:

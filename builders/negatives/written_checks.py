@@ -1,7 +1,7 @@
 """Checks on passages that an LLM wrote as negatives: none that a reader, or a model, would recognise at a glance.
 
-    style = style_of(context.corpus.table, context.language, context.seed, config.checks, config.max_tokens)
-    reason = reject(text, positive, style, config.checks)
+    style = style_of(context.corpus.table, context.language, context.seed, config.max_tokens)
+    reason = reject(text, positive, style)
 
 The LLM of kind `llm` never sees the corpus. These checks do: they compare its answers with the query's own passage and
 with figures over the corpus. That changes no request; an answer that fails is asked for again.
@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from msgspec import Struct
 
 from builders.corpus import sample
 from builders.meta_talk import NONE, Phrases, folded, phrases
@@ -38,22 +37,6 @@ LONGEST, ROOM_FOR_LONG = 2, 2
 _RULE = re.compile(r"\s*[-*_=\u2014]*\s*")
 
 
-class WrittenChecks(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a written negative must not be. One that is, is asked for again, and dropped after the last attempt.
-
-    Copies of another negative of the query, stock answers and lengths unlike the corpus's are always refused.
-
-    Attributes:
-        positive: compares with the query's own passage; false keeps `llm` wholly apart from the corpus's texts.
-        language: the corpus's script, and in answers of a few words or more also its language.
-        meta_talk: refuses phrases such as "hard negative", "Sure, here is", "This passage does not answer".
-    """
-
-    positive: bool = True
-    language: bool = True
-    meta_talk: bool = True
-
-
 class Style(NamedTuple):
     """How the corpus's passages are written, as far as answers must be like them.
 
@@ -63,7 +46,7 @@ class Style(NamedTuple):
         script: as `foils.languages.script` names it; empty = any.
         language: an ISO 639 code; empty = any.
         phrases: by which a text speaks of itself, without those that the corpus uses.
-        lifted: the checks that were wanted and are not made, because the corpus itself would fail them.
+        lifted: the checks that are not made, because the corpus itself would fail them.
         usual: length of a shorter and a longer passage of the corpus, its quartiles.
     """
 
@@ -76,7 +59,7 @@ class Style(NamedTuple):
     usual: tuple[float, float] = (0, 0)
 
 
-def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks, max_tokens: int) -> Style:
+def style_of(passages: pa.Table, language: str, seed: int, max_tokens: int) -> Style:
     """How a corpus is written, from a seeded sample of it.
 
     A rule that the corpus itself breaks is not applied: a phrase that more than one passage in 200 uses gives nothing
@@ -86,7 +69,6 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
         passages: `schema.CORPUS`.
         language: an ISO 639 code.
         seed: the recipe's.
-        checks: which of them are made.
         max_tokens: of one answer.
     """
     sampled = Passages(sample(passages, SAMPLED, seed))
@@ -94,34 +76,29 @@ def style_of(passages: pa.Table, language: str, seed: int, checks: WrittenChecks
     short, *usual, long = np.percentile([length(text) for text in texts], [5, 25, 75, 99]).tolist()
     fewest = min(int(SHORTEST * short), max_tokens // ROOM_FOR_SHORT)
     most = max(int(LONGEST * long), max_tokens // ROOM_FOR_LONG)
-    lifted, main, own = [], "", ""
-    if checks.language:
-        scripts = Counter(map(script, texts))
-        without_letters, mixed = scripts.pop("", 0), MIXED_CORPUS * len(texts)
-        main, times = scripts.most_common(1)[0] if scripts else ("", 0)
-        main = main if len(texts) - without_letters - times <= mixed else ""
-        own = language if sum(not is_in(text, language) for text in texts) <= mixed else ""
-        lifted += [name for name, value in (("script", main), ("language", own)) if not value]
-    used = NONE
-    if checks.meta_talk:
-        plain, few = list(map(folded, sampled.table["text"].to_pylist())), USED_BY_CORPUS * len(texts)
-        known = phrases(language)
-        used = Phrases(each for each in known.each if sum(re.search(each, text) is not None for text in plain) <= few)
-        if len(used.each) < len(known.each):
-            lifted.append(f"{len(known.each) - len(used.each)} of {len(known.each)} phrases of meta-talk")
+    scripts = Counter(map(script, texts))
+    without_letters, mixed = scripts.pop("", 0), MIXED_CORPUS * len(texts)
+    main, times = scripts.most_common(1)[0] if scripts else ("", 0)
+    main = main if len(texts) - without_letters - times <= mixed else ""
+    own = language if sum(not is_in(text, language) for text in texts) <= mixed else ""
+    lifted = [name for name, value in (("script", main), ("language", own)) if not value]
+    plain, few = list(map(folded, sampled.table["text"].to_pylist())), USED_BY_CORPUS * len(texts)
+    known = phrases(language)
+    used = Phrases(each for each in known.each if sum(re.search(each, text) is not None for text in plain) <= few)
+    if len(used.each) < len(known.each):
+        lifted.append(f"{len(known.each) - len(used.each)} of {len(known.each)} phrases of meta-talk")
     return Style(fewest, most, main, own, used, tuple(lifted), (usual[0], usual[1]))
 
 
-def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str | None:
+def reject(text: str, positive: str, style: Style) -> str | None:
     """Why a written negative gives itself away, or None.
 
     Args:
         text: of the negative.
         positive: the passage that answers the query; empty = none to compare with.
         style: the corpus's.
-        checks: which of them are made.
 
-    >>> reject("Sure, here is one: owls hunt at dusk.", "", Style(phrases=phrases("en")), WrittenChecks())
+    >>> reject("Sure, here is one: owls hunt at dusk.", "", Style(phrases=phrases("en")))
     'meta-talk'
     """
     words = length(text)
@@ -129,7 +106,7 @@ def reject(text: str, positive: str, style: Style, checks: WrittenChecks) -> str
         return "too-short" if words < style.fewest else "too-long"
     if style.phrases.used_in(text):
         return "meta-talk"
-    if positive and checks.positive and are_copies(shingles(text), shingles(positive)):
+    if positive and are_copies(shingles(text), shingles(positive)):
         return "positive-copy"
     if style.script and script(text) not in {"", style.script}:
         return "other-script"

@@ -104,11 +104,6 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
         opening = _opening(self, primed, shift)
         return (*opening, {"role": "user", "content": self.wrapped(as_data(text), count)})
 
-    @property
-    def next_turn(self) -> re.Pattern[str] | None:
-        """How a further turn would begin, on a line of its own; None where an input is not wrapped."""
-        return _next_turn(self.user)
-
     def leaks(self, text: str) -> bool:
         """Whether a text repeats its instructions: `LEAK_WORDS` words in a row of it, or an example's answer."""
         words, (runs, answers) = _folded(text), _secrets(self)
@@ -122,8 +117,9 @@ class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @lru_cache(maxsize=64)
-def _next_turn(user: str) -> re.Pattern[str] | None:
-    before = user.partition("{input}")[0].strip()
+def next_turn(prompt: Prompt) -> re.Pattern[str] | None:
+    """How a further turn would begin, on a line of its own; None where an input is not wrapped."""
+    before = prompt.user.partition("{input}")[0].strip()
     mark = re.escape(before).replace(re.escape("{count}"), r"\d+")
     return re.compile(rf"^[\s*_#>]*{mark}", re.MULTILINE) if before else None
 

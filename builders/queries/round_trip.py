@@ -5,12 +5,22 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from builders import schema
+from builders.context import Context
 from builders.queries import Queries
+from builders.queries.config import QueriesConfig
+from builders.retrieval.embeddings import retriever
 from builders.spool import Spool
 
 Retrieve = Callable[[Sequence[str], int], list[list[str]]]
 BATCH = 50_000
 """Queries whose hits are in memory at once."""
+
+
+def retrieval_of(config: QueriesConfig, context: Context) -> Retrieve:
+    """What retrieves for the filter: the recipe's embedding model, otherwise BM25."""
+    if config.round_trip_model is not None:
+        return retriever(config.round_trip_model, context.corpus, context.cache, context.engine)
+    return lambda texts, k: [[passage_id for passage_id, _ in hits] for hits in context.bm25.search(texts, k)]
 
 
 def round_trip(queries: pa.Table, retrieve: Retrieve, k: int) -> Queries:

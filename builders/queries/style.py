@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from builders.hashing import keyed_hash
-from builders.llm.redaction import without_secrets
+from builders.llm.failures import without_secrets
 from builders.prompts import Prompt, as_data
 from builders.realism.query_log import read_log
 from foils.errors import UserError

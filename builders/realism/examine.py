@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from builders.audit.judges import score
 from builders.audit.pairs import distinct
+from builders.corpus import sample
 from builders.dataset.folder import cache_of, read_config
 from builders.dataset.read import BECAME_NEGATIVE, PAIRS, DataSet
-from builders.hashing import keyed_hash
 from builders.passages import Passages
 from builders.realism import gaps
 from builders.realism.hardness import describe, draw, figures, is_scored, margins
@@ -83,7 +83,7 @@ def _compared(written: pa.Table, corpus: Passages) -> dict[str, Any]:
         written: `schema.GENERATED` of the kind, with `corpus-id`, the passage of the same query; null of dropped ones.
         corpus: the passages.
     """
-    used = drawn(written.filter(pc.is_valid(written["corpus-id"])))
+    used = sample(written.filter(pc.is_valid(written["corpus-id"])), SAMPLED, SEED)
     texts, groups = used["text"].to_pylist(), used["corpus-id"].to_pylist()
     ids = pc.unique(used["corpus-id"])
     own, at = ids.to_pylist(), corpus.positions(ids)
@@ -112,7 +112,7 @@ def _compared(written: pa.Table, corpus: Passages) -> dict[str, Any]:
 
 def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language: str) -> dict[str, Any]:
     """How long queries are, how much of them stands in their own passage, and how they differ from those of a log."""
-    used = drawn(asked)
+    used = sample(asked, SAMPLED, SEED)
     texts, own = used["text"].to_pylist(), corpus.texts(corpus.positions(used["corpus-id"])).to_pylist()
     shares = [overlap(query, passage, language) for query, passage in zip(texts, own, strict=True)]
     quartiles = [round(float(value), 4) for value in np.percentile(shares or [0.0], [25, 50, 75])]
@@ -124,7 +124,7 @@ def _queries(corpus: Passages, asked: pa.Table, log: list[str] | None, language:
     if log is None:
         return found
     ids = {"_id": pa.array(log)}  # a log's queries have no ids: their texts are drawn by
-    sampled = drawn(pa.table(ids))["_id"].to_pylist()
+    sampled = sample(pa.table(ids), SAMPLED, SEED)["_id"].to_pylist()
     pairs = list(zip(texts, used["corpus-id"].to_pylist(), strict=True))
     return found | {"log": distance(pairs, sampled, SEED)}
 
@@ -165,12 +165,3 @@ def _scores(
     for scorer in dict.fromkeys([*PREFERRED, *stored]):
         if scorer in stored:
             yield scorer, read_config(dataset.folder, dataset.manifest, f"scores-{scorer}")
-
-
-def drawn(table: pa.Table, sampled: int = SAMPLED) -> pa.Table:
-    """At most `sampled` rows, those whose `_id` has the smallest keyed hash, in the table's order."""
-    if table.num_rows <= sampled:
-        return table
-    ids = table["_id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda row: keyed_hash(SEED, "realism", ids[row]))
-    return table.take(pa.array(sorted(order[:sampled])))

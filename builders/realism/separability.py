@@ -60,28 +60,21 @@ def joined(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -
     >>> joined([("a", "q1"), ("A", "q2")], [("a", "q3"), ("b", "q4")]).groups.tolist()
     [0, 0, 1]
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.cluster.hierarchy import DisjointSet
 
-    kept: dict[tuple[str, bool], tuple[str, int]] = {}
-    edges: list[tuple[int, int]] = []
-    numbers: dict[str, int] = {}
-    first_of: dict[str, int] = {}
-    for is_ours, side in ((True, ours), (False, theirs)):
+    kept: dict[tuple[str, bool], tuple[str, str]] = {}
+    first_of: dict[str, str] = {}  # text -> its first group
+    same = DisjointSet()
+    for is_one_of_ours, side in ((True, ours), (False, theirs)):
         for text, group in side:
-            number = numbers.setdefault(group, len(numbers))
             folded = normalised(text)
-            edges.append((number, first_of.setdefault(folded, number)))
-            kept.setdefault((folded, is_ours), (text, number))
-    left, right = np.array(edges, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(numbers), len(numbers)))
-    component = connected_components(graph, directed=False)[1]
-    _, groups = np.unique(component[[number for _, number in kept.values()]], return_inverse=True)
-    return Sides(
-        [text for text, _ in kept.values()],
-        np.array([is_ours for _, is_ours in kept], bool),
-        groups.astype(np.int64),
-    )
+            same.add(group)
+            same.merge(group, first_of.setdefault(folded, group))
+            kept.setdefault((folded, is_one_of_ours), (text, group))
+    numbers: dict[str, int] = {}
+    groups = [numbers.setdefault(same[group], len(numbers)) for _, group in kept.values()]
+    is_ours = np.array([each for _, each in kept], bool)
+    return Sides([text for text, _ in kept.values()], is_ours, np.array(groups, np.int64))
 
 
 def by_words(sides: Sides, seed: int) -> dict[str, float] | None:

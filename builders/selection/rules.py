@@ -163,7 +163,6 @@ def _repeated(frame: Frame, pool: Pool, left: Flags) -> Flags:
     places = np.flatnonzero(left)
     texts = frame.text_pair(pool.query, frame.text[pool.passage])
     _, first = np.unique(texts[places], return_index=True)
-    repeated = np.zeros(len(left), np.bool_)
-    repeated[places] = True
+    repeated = left.copy()
     repeated[places[first]] = False
     return repeated

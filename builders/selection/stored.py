@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
+from builders.audit.pairs import keys, without
 from builders.dataset.folder import read_config
 from builders.mining import Candidates
 from builders.passages import Passages
@@ -39,22 +40,17 @@ def stored_inputs(folder: Path, manifest: dict[str, Any]) -> Inputs:
     """Returns what a data set's folder holds; judgements that relabelling had added are taken back."""
     corpus = read_config(folder, manifest, "corpus")
     generated = read_config(folder, manifest, "generated")
-    passages = Passages(corpus)
-    if generated.num_rows:
-        passages = passages.and_generated(generated)
     qrels = read_config(folder, manifest, "train-qrels")
     fates = read_config(folder, manifest, "fates")
     added = fates.filter(pc.equal(fates["fate"], "relabelled-as-positive")).select(["query-id", "corpus-id"])
-    if added.num_rows:
-        qrels = qrels.filter(pc.invert(pc.is_in(_pairs(qrels), value_set=_pairs(added))))
-    names = manifest["configs"]
+    qrels = without(qrels, added)
     drops = read_config(folder, manifest, "drops") or schema.DROPS.empty_table()
     return Inputs(
         queries=with_positives(read_config(folder, manifest, "train-queries"), qrels),
         qrels=qrels,
-        candidates=_named(folder, manifest, "candidates-", names),
-        scores=_named(folder, manifest, "scores-", names),
-        passages=passages,
+        candidates=_named(folder, manifest, "candidates-"),
+        scores=_named(folder, manifest, "scores-"),
+        passages=Passages(corpus).and_generated(generated),
         corpus_size=corpus.num_rows,
         kept_out=pc.unique(drops.filter(pc.starts_with(drops["reason"], "passage-in-"))["id"]),
     )
@@ -83,14 +79,10 @@ def with_positives(queries: pa.Table, qrels: pa.Table) -> pa.Table:
 def own_first(queries: pa.Table, qrels: pa.Table) -> pa.Table:
     """Puts judgements into the data set's order: own positives before all others."""
     own = own_positives(queries)
-    is_own = pc.is_in(_pairs(qrels), value_set=_pairs(own))
-    return pa.concat_tables([qrels.filter(is_own), qrels.filter(pc.invert(is_own))])
+    is_own = pc.is_in(keys(qrels), value_set=keys(own))
+    return pa.concat_tables([qrels.filter(is_own), without(qrels, own)])
 
 
-def _pairs(table: pa.Table) -> pa.Array:
-    return pc.binary_join_element_wise(table["query-id"], table["corpus-id"], "\n").combine_chunks()
-
-
-def _named(folder: Path, manifest: dict[str, Any], prefix: str, names: dict[str, Any]) -> dict[str, pa.Table]:
-    found = [name for name in names if name.startswith(prefix)]
+def _named(folder: Path, manifest: dict[str, Any], prefix: str) -> dict[str, pa.Table]:
+    found = [name for name in manifest["configs"] if name.startswith(prefix)]
     return {name.removeprefix(prefix): read_config(folder, manifest, name) for name in found}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,9 +33,12 @@ def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
+def test_the_folder_keeps_the_contract(write_recipe, tmp_path, caplog):
+    caplog.set_level("INFO")
     out = tmp_path / "o" / "dataset"
     manifest = run(write_recipe(), out, "negatives.per_query=1")
+    timed = {found[1] for found in map(re.compile(r"(.*): \d+\.\d s").fullmatch, caplog.messages) if found}
+    assert timed == {"queries", "round trip", "llm negatives", "bm25 negatives", "random negatives", "selection"}
     assert set(manifest["configs"]) == {
         *("train-qrels", "corpus", "train-queries", "llm", "bm25", "random", "generated", "fates"),
         *("candidates-llm", "candidates-bm25", "candidates-random", "scores-bm25"),
@@ -54,7 +58,7 @@ def test_the_folder_keeps_the_contract(write_recipe, tmp_path):
     assert candidates[0]["score"] >= candidates[1]["score"] > 0
     generated = pq.read_table(out / "generated").to_pylist()
     with CallStore(tmp_path / "o" / "calls.sqlite") as store:
-        answers = {call.key: json.loads(call.answer)["text"] for call in store}
+        answers = {key: json.loads(answer)["text"] for key, answer in store}
     assert all(row["text"] in answers[row["call-key"]] for row in generated)
 
 

@@ -144,9 +144,7 @@ def test_shares_of_runs_are_those_of_a_plain_count(training, evaluation, n):
             share = len(theirs & set(runs(text, n))) / len(theirs) if theirs else 0
             if share >= 0.7 * 0.4:  # all are short
                 wanted[row, place] = share
-    assert (
-        dict(zip(zip(pairs.rows.tolist(), pairs.found.tolist(), strict=True), pairs.similarity, strict=True)) == wanted
-    )
+    assert {(pair["row"], pair["found"]): pair["similarity"] for pair in pairs.to_pylist()} == wanted
 
 
 @settings(max_examples=40)

@@ -15,7 +15,7 @@ from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
 from builders.negatives.written import LlmNegativesConfig
-from builders.negatives.written_checks import Style, WrittenChecks
+from builders.negatives.written_checks import Style
 from builders.prompts import load_prompt
 from foils.errors import UserError
 from tests.builders.stores import call_key
@@ -241,9 +241,9 @@ def test_several_negatives_come_in_one_answer():
 
 def test_only_what_is_missing_is_asked_for_again():
     kept, _, asked = mine_with(f"{OTHERS[0]}\nToo short.", OTHERS[0], OTHERS[1], OTHERS[2], **SEVERAL)
-    assert [text for _, text in kept] == OTHERS
+    assert [text for _, text in kept] == [OTHERS[0], OTHERS[2], OTHERS[1]]
     counts = [request.messages[-1]["content"].split()[1] for request in asked]
-    assert counts == ["2", "1", "1", "1"]  # too short, then a repetition, then good; the third by itself
+    assert counts == ["2", "1", "1", "1"]  # too short, then a repetition; the third by itself, then the repeated one
     assert len({request.seed for request in asked}) == 4
 
 
@@ -269,8 +269,8 @@ BROAD = corpus_of(
 BROAD_AND_OURS = pa.concat_tables([BROAD, CORPUS])
 
 
-def style(table=BROAD, language="en", max_tokens=128, **checks):
-    return written_checks.style_of(table, language, 42, WrittenChecks(**checks), max_tokens)
+def style(table=BROAD, language="en", max_tokens=128):
+    return written_checks.style_of(table, language, 42, max_tokens)
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,7 @@ def style(table=BROAD, language="en", max_tokens=128, **checks):
 )
 def test_a_text_that_speaks_of_itself_is_rejected(language, text):
     used = style(language=language).phrases
-    assert written_checks.reject(text, "", Style(phrases=used), WrittenChecks()) == "meta-talk"
-    assert style(language=language, meta_talk=False).phrases.each == ()
+    assert written_checks.reject(text, "", Style(phrases=used)) == "meta-talk"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +313,7 @@ def test_a_text_that_speaks_of_itself_is_rejected(language, text):
     ],
 )
 def test_a_text_about_queries_and_passages_is_not(language, text):
-    assert written_checks.reject(text, "", Style(phrases=phrases(language)), WrittenChecks()) is None
+    assert written_checks.reject(text, "", Style(phrases=phrases(language))) is None
 
 
 def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
@@ -322,8 +321,8 @@ def test_a_phrase_that_the_corpus_uses_gives_nothing_away():
     faq = corpus_of(f"{text} {n}" for n in range(300))
     once = corpus_of([*BROAD["text"].to_pylist() * 11, text])  # one passage in 300 is no use of a phrase
     for table, reason in ((faq, None), (BROAD, "meta-talk"), (once, "meta-talk")):
-        assert written_checks.reject(text, "", Style(phrases=style(table).phrases), WrittenChecks()) == reason
-    assert written_checks.reject("Sure, here is one.", "", style(faq), WrittenChecks()) == "meta-talk"
+        assert written_checks.reject(text, "", Style(phrases=style(table).phrases)) == reason
+    assert written_checks.reject("Sure, here is one.", "", style(faq)) == "meta-talk"
 
 
 def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
@@ -336,9 +335,8 @@ def test_copies_of_the_positive_are_rejected_and_neighbours_are_not():
         "Owls turn their heads far around, since their eyes are fixed in the skull and cannot move.": None,
     }
     for text, reason in cases.items():
-        assert written_checks.reject(text, positive, Style(), WrittenChecks()) == reason
-        assert written_checks.reject(text, positive, Style(), WrittenChecks(positive=False)) is None
-        assert written_checks.reject(text, "", Style(), WrittenChecks()) is None
+        assert written_checks.reject(text, positive, Style()) == reason
+        assert written_checks.reject(text, "", Style()) is None
 
 
 def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
@@ -350,7 +348,7 @@ def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
     assert length(5) == (1, 64)
     assert length(5, max_tokens=20) == (1, 10)
     limits = Style(fewest=10, most=80)
-    told = {words: written_checks.reject("w " * words, "", limits, WrittenChecks()) for words in (9, 10, 80, 81)}
+    told = {words: written_checks.reject("w " * words, "", limits) for words in (9, 10, 80, 81)}
     assert told == {9: "too-short", 10: None, 80: None, 81: "too-long"}
 
 
@@ -360,9 +358,7 @@ def test_script_and_language_are_the_corpus_s():
     german = "Die Schleiereule nistet in Kirchtürmen und zieht ihre Jungen mit dem auf, was beide Eltern ihnen "
     german += "in der Nacht in das Nest bringen, und das ist nicht wenig"
     for text, reason in (("Совы охотятся ночью", "other-script"), (german, "other-language"), (PLAIN, None)):
-        assert written_checks.reject(text, "", ours, WrittenChecks()) == reason
-    unchecked = written_checks.style_of(BROAD, "en", 42, WrittenChecks(language=False), 128)
-    assert unchecked[2:4] == ("", "")
+        assert written_checks.reject(text, "", ours) == reason
     # A corpus that is itself in several languages, or in another than the recipe says, holds nobody to one.
     mixed = corpus_of([PLAIN, f"{german}.", "Совы охотятся ночью на мышей"] * 10)
     assert style(mixed)[2:4] == ("", "")
@@ -376,8 +372,6 @@ def test_a_copy_of_the_positive_is_asked_for_again():
     assert all(positive not in message["content"] for request in asked for message in request.messages)
     kept, dropped, _ = mine_with(positive, positive, attempts=2)
     assert (kept, dropped) == ([], [("a/q1/llm1", "positive-copy", positive)])
-    kept, _, _ = mine_with(positive, checks=WrittenChecks(positive=False))
-    assert kept == [("a/q1/llm1", positive)]
 
 
 def test_copies_among_the_answers_to_one_query_are_asked_for_again():

@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 
 from builders import build, schema
-from builders.made_ids import check_ids
 from builders.queries import TABLE
 from builders.queries.config import QueriesConfig
 from builders.recipe import BuildRecipe, CorpusConfig, NegativesConfig
+from builders.recipe_checks import check_ids
 from foils.errors import UserError
 from foils.recipe import load_recipe
 

@@ -10,13 +10,12 @@ from PIL import Image
 from sentence_transformers import CrossEncoder
 
 from builders import schema
+from builders.corpus import sample
 from builders.dataset.folder import amend
 from builders.dataset.read import DataSet
-from builders.realism import examine as examine_module
 from builders.realism import hardness
 from builders.realism.__main__ import main
-from builders.realism.examine import examine
-from builders.realism.query_log import distance, read_log
+from builders.realism.examine import distance, examine, read_log
 from cards.templates import section
 from foils.errors import UserError
 from tests.fixtures import commands
@@ -212,7 +211,7 @@ def test_queries_beside_those_of_a_log(build_animals, tmp_path):
 
 def test_a_sample_depends_on_ids_alone():
     table = pa.table({"_id": [f"t{number}" for number in range(500)]})
-    drawn = set(examine_module.drawn(table, 100)["_id"].to_pylist())
+    drawn = set(sample(table, 100, 42)["_id"].to_pylist())
     assert len(drawn) == 100
     turned = table.take(pa.array(range(499, -1, -1)))
-    assert set(examine_module.drawn(turned, 100)["_id"].to_pylist()) == drawn
+    assert set(sample(turned, 100, 42)["_id"].to_pylist()) == drawn

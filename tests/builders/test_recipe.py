@@ -37,7 +37,7 @@ def load(tmp_path, text, *overrides):
         (GOOD + '[selection]\nshortfall = "fill"\n', ["removed key selection.shortfall", "per_query lower"]),
         (
             GOOD + "[negatives.llm.checks]\nquoted = 0.9\n",
-            ["removed key negatives.llm.checks.quoted: leave it"],
+            ["removed key negatives.llm.checks: leave it out; all checks are made"],
         ),
         (GOOD + "[leakage]\nminhash = 0.7\n", ["removed key leakage.minhash", "leakage.ngram_share finds what"]),
         (GOOD + '[llm]\nserver = "vllm"\n', ["llm.server: leave it out; requests have OpenAI's form"]),

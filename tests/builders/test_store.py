@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from builders.llm.redaction import without_secrets
+from builders.llm.failures import without_secrets
 from builders.llm.store import VERSION, CallStore, keyed
 from foils.errors import UserError
 from tests.builders.stores import (
@@ -35,7 +35,7 @@ def test_many_at_once_and_the_first_answer_stays(tmp_path):
         put(store, rows[2000])
         keys = [key for key, _, _ in rows]
         assert get_many(store, keys) == answers_of(rows[:2001])
-        assert [call.key for call in store] == sorted(keys[:2001])
+        assert [key for key, _ in store] == sorted(keys[:2001])
         assert len(store) == 2001
         store.put_many([])
 
@@ -231,4 +231,4 @@ def test_damage_under_an_open_store_ends_the_build_with_the_way_to_save_it(tmp_p
     with CallStore(path) as store:
         store._db.execute("UPDATE calls SET answer = '[]'")
         with pytest.raises(UserError, match=r"it is damaged.*is not a JSON object.*\.recover"):
-            get_many(store, [call.key for call in store])
+            get_many(store, [key for key, _ in store])
