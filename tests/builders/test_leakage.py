@@ -219,6 +219,7 @@ def test_generated_and_chosen_negatives_are_reported_by_kind():
     guard = Guard(LeakageConfig(passages="drop"), [EXAM])
     found = guard.check(asked({"q": prose(9)}), corpus(CLEAN | {"d": D["d1"]}))
     columns = {"_id": ["q/llm1", "q/llm2"], "text": [D["d2"], prose(40)], "query-id": ["q", "q"], "call-key": ["", ""]}
+    columns["broken"] = [None, None]
     found = guard.with_generated(found, pa.table(columns, schema.GENERATED))
     assert found.passages_to_drop.to_pylist() == ["d", "q/llm1"]
     assert found.drops["reason"].to_pylist() == ["passage-in-Exam"] * 2
