@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
+from builders.corpus import Corpus, drops_table, sample
+from builders.corpus.cleaning import DUPLICATE, SAME_TEXT
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def complete(store: RowStore, folder: Path, make: Callable[[], Plan], engine: En
         label: what is computed, for the bar.
 
     Raises:
-        UserError: as `parts_of`; the store's disk is full.
+        UserError: as `made`; the store's disk is full.
     """
     try:
         for table in parts_of(folder, make, engine, label):
@@ -83,7 +84,14 @@ def _store(store: RowStore, part: pa.Table) -> None:
 
 
 def parts_of(folder: Path, make: Callable[[], Plan], engine: EngineConfig | None, label: str) -> Iterator[pa.Table]:
-    """Yields the parts of a plan in order, once all are made; the folder goes when the last was taken. See `complete`.
+    """Yields the parts of a plan in order; see `made`."""
+    with made(folder, make, engine, label) as plan:
+        yield from read_parts(folder, plan)
+
+
+@contextmanager
+def made(folder: Path, make: Callable[[], Plan], engine: EngineConfig | None, label: str) -> Iterator[Plan]:
+    """Gives a plan whose parts are all made; its folder goes when the block ends without an error. See `complete`.
 
     Another build that wants the same waits meanwhile.
 
@@ -100,7 +108,7 @@ def parts_of(folder: Path, make: Callable[[], Plan], engine: EngineConfig | None
                 raise UserError(f"{label}: {folder}: {error.strerror}; make room or name another store") from None
             write_plan(folder, plan, begun=False)
         finish(folder, engine or EngineConfig(), label)
-        yield from read_parts(folder, read_plan(folder))
+        yield read_plan(folder)
         (folder / PLAN).unlink()
         shutil.rmtree(folder, ignore_errors=True)
 
