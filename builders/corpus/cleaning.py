@@ -124,8 +124,7 @@ def _repeats(parts: Parts) -> tuple[Positions, Positions]:
     Returns:
         Their numbers among the fit rows, in order, and for each the row whose text it has, or -1 for a repeated id.
     """
-    fit = [part.filter(pc.is_null(part["reason"])) for part in parts([ID_KEY, TEXT_KEY, "reason"])]
-    ids, texts = (np.concatenate([_NO_KEYS, *(part[name].to_numpy() for part in fit)]) for name in (ID_KEY, TEXT_KEY))
+    ids, texts = _keys(parts, ID_KEY), _keys(parts, TEXT_KEY)
     unclear = np.flatnonzero(_occur_twice(ids) | _occur_twice(texts))
     taken, first_with, found = set(), dict[int, int](), dict[int, int]()
     for row, row_id, text in zip(*(each.tolist() for each in (unclear, ids[unclear], texts[unclear])), strict=True):
@@ -136,6 +135,12 @@ def _repeats(parts: Parts) -> tuple[Positions, Positions]:
         else:
             taken.add(row_id)
     return np.fromiter(found.keys(), np.int64), np.fromiter(found.values(), np.int64)
+
+
+def _keys(parts: Parts, name: str) -> Hashed:
+    """Returns the keys of fit rows, `(n_fit,)`."""
+    found = (part[name].filter(pc.is_null(part["reason"])).to_numpy() for part in parts([name, "reason"]))
+    return np.concatenate([_NO_KEYS, *found])
 
 
 def _occur_twice(keys: Hashed) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,7 @@ SIZE = 256_000_000
 """Bytes of a shard."""
 MOST = 8 * SIZE
 """A larger piece that cannot be cut is read as a stream: a shard is in memory as a whole."""
-_UNPACKED = 4  # times the size of a compressed file
+_UNPACKED = 4  # times the size of a packed file
 _PIECES = "pieces.parquet"
 _PIECE = pa.schema([("file", pa.string()), *((name, pa.int64()) for name in ("start", "end", "first"))])
 _BLOCK = 1 << 20
@@ -85,15 +85,16 @@ def shards_of(files: Sequence[Path]) -> list[list[tuple[Piece, int]]]:
 
 def _pieces(file: Path) -> Iterator[tuple[Piece, int]]:
     """Yields JSON lines cut at line feeds, row groups of Parquet, and other files as they are."""
-    size, first = file.stat().st_size, 1
-    if form_of(file) == "parquet":
+    form, size, first = form_of(file), file.stat().st_size, 1
+    unpacked = size * _UNPACKED if form == "parquet" or file.suffix.lower() in COMPRESSED else size
+    if form == "parquet" and unpacked > SIZE:
         meta = pq.read_metadata(file)
         for number in range(meta.num_row_groups):
             group = meta.row_group(number)
             yield Piece(file, number, number + 1, first), group.total_byte_size
             first += group.num_rows
     elif size <= SIZE or not may_be_cut(file):
-        yield Piece(file), size * (_UNPACKED if file.suffix.lower() in COMPRESSED else 1)
+        yield Piece(file), unpacked
     else:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = 0
