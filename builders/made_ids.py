@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders.negatives import config_of
+from builders.passages import Passages
 from builders.recipe import WRITTEN, BuildRecipe
 from foils.errors import UserError
 
@@ -25,7 +26,7 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
     ending = f"/({written})$" if queries is not None else f"/({asked})(/({written}))?$" if written else f"/({asked})$"
     ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], ending))
     owners = pc.replace_substring_regex(ids, ending, "")
-    clashes = pc.is_in(owners, value_set=(corpus if queries is None else queries)["_id"])
+    clashes = pa.array(Passages(corpus if queries is None else queries).positions(owners) >= 0)
     if pc.any(clashes).as_py():
         made, owner = (column.filter(clashes)[0].as_py() for column in (ids, owners))
         raise UserError(
