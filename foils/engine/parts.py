@@ -66,7 +66,7 @@ def write_part(folder: Path, plan: Plan, number: int, table: pa.Table, seconds: 
     place = part_file(folder, number)
     made = place.with_suffix(".json")
     made.unlink(missing_ok=True)  # of an earlier part: it must not stand beside this one
-    put(place, lambda path: pq.write_table(table, path, compression="zstd", use_dictionary=False))
+    put(place, lambda path: pq.write_table(table, path, compression="lz4", use_dictionary=False))
     digest, size = sha256_file(place), place.stat().st_size
     marker = Marker(plan.input_of(number), plan.settings, table.num_rows, size, digest, round(seconds, 3))
     put(made, lambda path: path.write_bytes(msgspec.json.encode(marker)))
