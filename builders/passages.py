@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from builders import schema
 
 Positions = npt.NDArray[np.int64]
+_BLOCK = 1_000_000  # ids that are looked at at once
 
 
 class Passages:
@@ -38,10 +39,14 @@ class Passages:
         return self.table["_id"]
 
     def positions(self, ids: pa.Array | pa.ChunkedArray | list[str]) -> Positions:
-        """Positions of ids; -1 for those that are not here."""
+        """Positions of ids; -1 for those that are not here. What is in memory grows with `ids` alone."""
         wanted = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-        found = pc.fill_null(pc.index_in(wanted, value_set=self.ids), -1)
-        return np.asarray(found.to_numpy(), np.int64)
+        distinct = pc.unique(wanted)
+        places = np.full(len(distinct), -1, np.int64)
+        for start in range(0, len(self), _BLOCK):
+            found = pc.index_in(self.ids.slice(start, _BLOCK).combine_chunks(), value_set=distinct)
+            places[found.drop_null().to_numpy()] = start + np.flatnonzero(found.is_valid())
+        return np.asarray(places[pc.index_in(wanted, value_set=distinct).to_numpy()])
 
     def ids_at(self, positions: Positions) -> pa.Array:
         """The ids at positions, in their order."""

@@ -10,6 +10,7 @@ from builders.exam.config import TYPES
 from builders.llm.config import check_llm
 from builders.mining import SCORERS
 from builders.negatives import config_of
+from builders.passages import Passages
 from builders.queries.config import QueriesConfig
 from builders.recipe import KINDS, WRITTEN, BuildRecipe, NegativesConfig
 from builders.selection.config import NO_NEGATIVES, check_selection
@@ -202,7 +203,7 @@ def check_ids(config: BuildRecipe, corpus: pa.Table, queries: pa.Table | None) -
     ending = f"/({written})$" if queries is not None else f"/({asked})(/({written}))?$" if written else f"/({asked})$"
     ids = corpus["_id"].filter(pc.match_substring_regex(corpus["_id"], ending))
     owners = pc.replace_substring_regex(ids, ending, "")
-    clashes = pc.is_in(owners, value_set=(corpus if queries is None else queries)["_id"])
+    clashes = pa.array(Passages(corpus if queries is None else queries).positions(owners) >= 0)
     if pc.any(clashes).as_py():
         made, owner = (column.filter(clashes)[0].as_py() for column in (ids, owners))
         raise UserError(

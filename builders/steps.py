@@ -57,7 +57,7 @@ def build(recipe: Recipe[BuildRecipe], out: Path, store_file: Path) -> None:
             f"output folder {out}: it holds {earlier['name']!r}, built from another recipe or by another version "
             "of Foils; name another with --out, or delete it"
         )
-    checked = _checked(recipe.config)
+    checked = _checked(recipe.config, store_file.with_name("cache"))
     if earlier is not None and earlier["inputs"] == checked.inputs and earlier.get("prices") == checked.prices:
         logger.info("%s is complete and nothing that shapes it has changed: nothing to do", out)
         return
@@ -125,7 +125,7 @@ def estimated(config: BuildRecipe, store_file: Path, sample_rows: int) -> None:
     """
     if config.engine:
         check(config.engine)
-    dry_run(config, _checked(config).corpus, store_file, sample_rows)
+    dry_run(config, _checked(config, store_file.with_name("cache")).corpus, store_file, sample_rows)
 
 
 def examined(config: BuildRecipe, print_line: Callable[[str], Any] = print) -> None:
@@ -175,8 +175,8 @@ class _Checked(NamedTuple):
         return [] if self.given is None else self.given.qrels["corpus-id"].to_pylist()
 
 
-def _checked(config: BuildRecipe) -> _Checked:
-    corpus, funnel = load(config.corpus), Funnel()
+def _checked(config: BuildRecipe, cache: Path = Path("outputs/cache")) -> _Checked:
+    corpus, funnel = load(config.corpus, config.engine or None, cache), Funnel()
     read, kept = corpus.passages.num_rows + corpus.drops.num_rows, corpus.passages.num_rows
     funnel.step("passages read", read)
     funnel.step("passages kept", kept, corpus.drops, read)

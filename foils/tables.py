@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import lzma
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,10 +35,26 @@ WANTED = "JSON lines, JSON, CSV, TSV, Parquet or Arrow, plain or compressed (.gz
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATORS = ",;\t|"
 _STATED = re.compile(r"sep=(.)\r?")  # Excel's first line
+_WHOLE = re.compile(rb"\s*(?:\[|\{\s*\n)")
 _SHOWN = 200
 
 _Row = tuple[str, int, Sequence[Any]]
 """What is numbered, its number, and the values."""
+
+
+class Piece(NamedTuple):
+    """A part of a file that is read alone.
+
+    Attributes:
+        file: of any form.
+        start: its first byte in JSON lines, or row group in Parquet; `end` is behind its last, None for the whole file.
+        first: the number of its first line or row.
+    """
+
+    file: Path
+    start: int = 0
+    end: int | None = None
+    first: int = 1
 
 
 class Rows(NamedTuple):
@@ -66,11 +83,19 @@ def form_of(file: Path) -> str | None:
     return FORMS.get(plain.suffix.lower())
 
 
-def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[Rows]:
+def may_be_cut(file: Path) -> bool:
+    """Whether a file is of plain JSON lines, which may be cut at line feeds."""
+    with file.open("rb") as stream:
+        start = stream.read(1 << 10)
+    odd = start.startswith((*_UTF_16, codecs.BOM_UTF8)) or _WHOLE.match(start)
+    return not odd and FORMS.get(file.suffix.lower()) == "json"
+
+
+def read(files: Iterable[Path | Piece], columns: Sequence[str], what: str) -> Iterator[Rows]:
     """The rows of files, one after the other, a batch in memory at once.
 
     Args:
-        files: of any form.
+        files: of any form, or pieces of such files.
         columns: those that are wanted; a file need not have them.
         what: what errors call the files, such as `corpus`.
 
@@ -78,14 +103,14 @@ def read(files: Iterable[Path], columns: Sequence[str], what: str) -> Iterator[R
         UserError: a file cannot be read, or is not what its ending says.
     """
     readers = {"json": _json, "csv": _csv, "parquet": _parquet}
-    for file in files:
-        with _explained(f"{what} {file}"), file.open("rb") as start:
+    for piece in (each if isinstance(each, Piece) else Piece(each) for each in files):
+        with explained(f"{what} {piece.file}"), piece.file.open("rb") as start:
             if start.read(23) == b"version https://git-lfs":
-                raise UserError(f"{what} {file}: Git LFS left a pointer in its place; run git lfs pull there")
-            for rows in readers.get(form_of(file) or "", _other)(file, columns, what):
+                raise UserError(f"{what} {piece.file}: Git LFS left a pointer in its place; run git lfs pull there")
+            for rows in readers.get(form_of(piece.file) or "", _other)(piece, columns, what):
                 twice = next((name for name in columns if rows.names.count(name) > 1), None)
                 if twice is not None:
-                    raise UserError(f"{what} {file}: it has two columns {twice!r}; leave one of them out")
+                    raise UserError(f"{what} {piece.file}: it has two columns {twice!r}; leave one of them out")
                 yield rows
 
 
@@ -104,7 +129,7 @@ def opened(path: Path, what: str) -> Iterator[io.BufferedReader]:
     """
     packed = COMPRESSED.get(path.suffix.lower())
     unpacked = lzma.open if packed == "xz" else partial(pa.input_stream, compression=packed)
-    with _explained(f"{what} {path}"), unpacked(path) as raw:
+    with explained(f"{what} {path}"), unpacked(path) as raw:
         stream = io.BufferedReader(raw, 1 << 20)
         start = stream.peek(4)
         if start.startswith(_UTF_16):
@@ -116,7 +141,8 @@ def opened(path: Path, what: str) -> Iterator[io.BufferedReader]:
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
+    """Turns errors of reading into `UserError`; `where` names the file."""
     try:
         yield
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
@@ -127,15 +153,15 @@ def _explained(where: str) -> Iterator[None]:
         raise UserError(f"{where}: {one_line(error)}; convert the file to UTF-8") from None
 
 
-def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+def _json(piece: Piece, columns: Sequence[str], what: str) -> Iterator[Rows]:
     """Of an object a line, of one array of objects, or of objects on several lines, as `jq` prints them."""
-    names: dict[str, None] = {}
+    path, names = piece.file, dict[str, None]()
 
     def rows() -> Iterator[_Row]:
         with opened(path, what) as stream:
-            is_whole = re.match(rb"\s*(?:\[|\{\s*\n)", stream.peek(1 << 10))
-            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_whole else ("line", stream)
-            for number, line in enumerate(lines, start=1):
+            is_whole = piece.end is None and _WHOLE.match(stream.peek(1 << 10))
+            unit, lines = ("item", _items(stream, f"{what} {path}")) if is_whole else ("line", _lines(stream, piece))
+            for number, line in enumerate(lines, start=piece.first):
                 if line.isspace():
                     continue
                 try:
@@ -149,6 +175,13 @@ def _json(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
 
     decode, keys = msgspec.json.Decoder(dict[str, Any]).decode, re.compile(rb'"\s*:').findall
     return _batched(rows(), names, f"{what} {path}")
+
+
+def _lines(stream: io.BufferedReader, piece: Piece) -> Iterator[bytes]:
+    left = math.inf if piece.end is None else piece.end - stream.seek(piece.start)
+    while left > 0 and (line := stream.readline()):
+        left -= len(line)
+        yield line
 
 
 def _items(stream: io.BufferedReader, where: str) -> list[bytes]:
@@ -188,13 +221,14 @@ def _second_look(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+def _csv(piece: Piece, columns: Sequence[str], what: str) -> Iterator[Rows]:
     """All values are texts as they stand there; the separator is what the header has most of.
 
     Blanks behind separators belong to the values, unless the header has one behind each.
     """
+    where = f"{what} {piece.file}"
     csv.field_size_limit(2**31 - 1)
-    with opened(path, what) as stream:
+    with opened(piece.file, what) as stream:
         header = stream.peek(1 << 16).lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace")
         said = _STATED.fullmatch(header)
         separator = said[1] if said else max(_SEPARATORS, key=header.count)
@@ -212,11 +246,11 @@ def _csv(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
         try:
             names = [name.strip() for name in [[], *islice(filter(None, reader), 1 + bool(said))][-1]]
             yield Rows(names, [[] for _ in columns], (), "")  # says which columns there are where there is no row
-            yield from _batched(rows(names), names, f"{what} {path}")
+            yield from _batched(rows(names), names, where)
         except (csv.Error, UnicodeDecodeError) as error:
             if isinstance(error, UnicodeDecodeError):  # it is read ahead of the lines
                 raise
-            raise UserError(f"{what} {path}: line {reader.line_num or 1}: {error}; mend that line's quotes") from None
+            raise UserError(f"{where}: line {reader.line_num or 1}: {error}; mend that line's quotes") from None
 
 
 def _batched(rows: Iterator[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:
@@ -226,15 +260,16 @@ def _batched(rows: Iterator[_Row], names: Iterable[str], where: str) -> Iterator
         yield Rows([*names], [*zip(*values, strict=True)], numbers, f"{where}: {units[0]}")
 
 
-def _parquet(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        batches = file.iter_batches(BATCH_ROWS, columns=[name for name in names if name in columns])
-        yield from _of_arrow(batches, names, columns, f"{what} {path}: row")
+def _parquet(piece: Piece, columns: Sequence[str], what: str) -> Iterator[Rows]:
+    with pq.ParquetFile(piece.file) as file:
+        names, groups = file.schema_arrow.names, range(piece.start, piece.end or file.num_row_groups)
+        batches = file.iter_batches(BATCH_ROWS, [*groups], [name for name in names if name in columns])
+        yield from _of_arrow(batches, names, columns, f"{what} {piece.file}: row", piece.first)
 
 
-def _other(path: Path, columns: Sequence[str], what: str) -> Iterator[Rows]:
+def _other(piece: Piece, columns: Sequence[str], what: str) -> Iterator[Rows]:
     """What `datasets` reads: Arrow, and forms of which it alone knows."""
+    path = piece.file
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 

@@ -3,11 +3,10 @@
 corpus = load(config)
 seeds = sample(corpus.passages, config.sample, seed)
 
-Passages stream: a batch of them is in memory, and of each earlier one its id and some 200 bytes. What is kept, and what
-is dropped, goes to temporary files, which are mapped back.
+Passages stream: a batch of them is in memory, and of each earlier one 16 bytes. What is kept, and what is dropped, goes
+to temporary files, which are mapped back. While repeats are looked for, there is a second file with all rows.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,25 +18,22 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from builders import schema
+from builders.corpus.cleaning import DOCUMENT, REPEATED_ID, clean
+from builders.corpus.shards import clean_by_shards, shards_of
 from builders.corpus.sources import CorpusConfig, open_source
 from builders.hashing import keyed_hashes
 from builders.language import SAMPLED, language_of
 from builders.passages import Passages
-from builders.spool import Spool
+from foils.engine.config import EngineConfig
 from foils.errors import UserError
-from foils.provenance import row_bytes
-from foils.tables import BATCH_ROWS, Rows
-from foils.texts import normalised, passage_text
+from foils.tables import BATCH_ROWS
 
 logger = logging.getLogger(__name__)
 
-DOCUMENT = pa.field("document", pa.string())
 MIN_PASSAGES = 2
-REPEATED_ID, MOST_REPEATED = "repeated-id", 0.1
-"""The reason why a passage with the id of an earlier one is dropped, and from what share on the column is refused."""
-DUPLICATE, SAME_TEXT = "duplicate", "same text as "
-"""The reason why a repeated passage is dropped, and what its detail says before the id of the one that stays."""
-BAR_AFTER_S = 2
+MOST_REPEATED = 0.1
+"""From what share of repeated ids on the column is refused."""
+BAR = {"leave": False, "disable": None, "delay": 2}
 
 
 class Corpus(NamedTuple):
@@ -64,18 +60,25 @@ class Corpus(NamedTuple):
     documents: pa.ChunkedArray | None = None
 
 
-def load(config: CorpusConfig) -> Corpus:
+def load(config: CorpusConfig, engine: EngineConfig | None = None, cache: Path = Path("outputs/cache")) -> Corpus:
     """Reads and cleans the corpus that a recipe names.
+
+    Args:
+        config: the recipe's.
+        engine: cleans what is more than one shard, if it runs here.
+        cache: where it does so.
 
     Raises:
         UserError: the source is missing or malformed, a column is missing, most ids repeat, fewer than two passages
             are left, or the language's code is unknown.
     """
     source = open_source(config)
-    bar = tqdm(
-        source.batches, "corpus", unit=" passages", unit_scale=BATCH_ROWS, leave=False, disable=None, delay=BAR_AFTER_S
-    )
-    passages, drops, sha256 = clean(bar, config)
+    shards = shards_of(source.files) if engine is not None and engine.runs_here else []
+    if engine is not None and len(shards) > 1:
+        passages, drops, sha256 = clean_by_shards(shards, config, engine, cache)
+    else:
+        bar = tqdm(source.batches, "corpus", unit=" passages", unit_scale=BATCH_ROWS, **BAR)
+        passages, drops, sha256 = clean(bar, config)
     repeated = drops.filter(pc.equal(drops["reason"], REPEATED_ID))
     if repeated.num_rows > MOST_REPEATED * (passages.num_rows + drops.num_rows):
         raise UserError(
@@ -106,53 +109,6 @@ def _documents(passages: pa.Table, config: CorpusConfig) -> pa.ChunkedArray | No
             *(config.source, found.null_count, len(found), config.group_column),
         )
     return found
-
-
-def clean(batches: Iterable[Rows], config: CorpusConfig) -> tuple[pa.Table, pa.Table, str]:
-    """Drops empty, short, over-long and repeated passages, each with its reason.
-
-    A passage is its title and its text, as models read it. Two are the same when they are once `normalised`; the first
-    stays. So does the first of one id.
-
-    Returns:
-        What is kept (`schema.CORPUS`, with `group_column` also `DOCUMENT`), what is dropped (`schema.DROPS`), and the
-        SHA-256 of what is kept.
-    """
-    form = schema.CORPUS if config.group_column is None else schema.CORPUS.append(DOCUMENT)
-    kept, dropped, digest = Spool(form), Spool(schema.DROPS), hashlib.sha256()
-    ids_seen: set[str] = set()
-    first_with: dict[int, str] = {}  # hash of a text -> id; that any two of a million collide has a chance of 3e-8
-    for rows in batches:
-        passages = []
-        unit = rows.where.rpartition(": ")[2]
-        for number, row_id, *texts in zip(rows.numbers, *rows.values, strict=True):
-            title, text, *document = ((each or "").strip() for each in texts)
-            same = "" if texts[1] is None else normalised(passage_text(title, text))
-            drop = _unfit(len(text or title) if same else 0, config)
-            if drop is None and row_id in ids_seen:
-                drop = REPEATED_ID, f"{unit} {number}"
-            elif drop is None and (first := first_with.setdefault(hash(same), row_id)) is not row_id:
-                drop = DUPLICATE, SAME_TEXT + first
-            if drop is None:
-                ids_seen.add(row_id)
-                passages.append((row_id, title, text, *(each or None for each in document)))
-            else:
-                dropped.row("corpus", row_id, *drop)
-        digest.update(b"".join(row_bytes(each[:3]) for each in passages))
-        if passages:
-            kept.add(*map(list, zip(*passages, strict=True)))
-    return kept.table(), dropped.table(), digest.hexdigest()
-
-
-def _unfit(chars: int, config: CorpusConfig) -> tuple[str, str] | None:
-    """Why a passage of this many characters is dropped: reason and detail."""
-    if chars == 0:
-        return "empty", ""
-    if chars < config.min_chars:
-        return "too-short", f"{chars} < {config.min_chars} characters"
-    if chars > config.max_chars:
-        return "too-long", f"{chars} > {config.max_chars} characters"
-    return None
 
 
 def sample(rows: pa.Table, size: int, seed: int) -> pa.Table:

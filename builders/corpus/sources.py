@@ -1,6 +1,6 @@
 """Reads passages as they are, in batches: files, folders, a Hub data set, Python's own documentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -14,6 +14,8 @@ from foils.hub import data_files, licence_of, pin
 from foils.shards import by_split, files_of, of_split
 from foils.tables import FORMS, Rows, form_of, read
 
+WHAT = "corpus"
+"""What errors call the files."""
 MAY_BE_MISSING = "title"  # the recipe's default; another title column was asked for by name
 
 
@@ -58,11 +60,13 @@ class Source(NamedTuple):
 
     Attributes:
         batches: ids, titles, texts and, with `group_column`, documents of its passages; read as they are taken.
+        files: those that the passages lie in; none of Python's own documentation.
         revision: the Hub commit or the interpreter's version; None of local files.
         license: what the recipe or the source itself says; None where neither says anything.
     """
 
     batches: Iterator[Rows]
+    files: list[Path]
     revision: str | None
     license: str | None
 
@@ -79,7 +83,7 @@ def open_source(config: CorpusConfig) -> Source:
         records = list(python_docs.passages())
         values = [[record.get(name) for record in records] for name in columns]
         rows = Rows(columns[:3], values, range(1, len(records) + 1), "corpus python-docs: row")
-        return Source(_texts(iter([rows]), config), python_docs.revision(), config.license or "psf-2.0")
+        return Source(as_texts(iter([rows]), config), [], python_docs.revision(), config.license or "psf-2.0")
     path = unpacked(Path(config.source), "corpus")
     if path.is_dir():
         files = find_part(path, "corpus") if config.config is None else []
@@ -87,9 +91,9 @@ def open_source(config: CorpusConfig) -> Source:
         if config.split in shards:
             files = of_split(shards, config.split, f"corpus {path}")
         files = files or files_of(path, config.config, config.split, "corpus")
-        return Source(_texts(read(files, _columns(config), "corpus"), config), None, config.license)
+        return Source(_read(files, config), files, None, config.license)
     if path.exists():
-        return Source(_texts(read([path], _columns(config), "corpus"), config), None, config.license)
+        return Source(_read([path], config), [path], None, config.license)
     if form_of(path) or config.source.count("/") != 1 or config.source.startswith((".", "/", "~")):
         raise UserError(
             f"corpus {config.source}: no such file or folder; wanted a file ({', '.join(FORMS)}), a BEIR folder, a "
@@ -103,15 +107,21 @@ def open_source(config: CorpusConfig) -> Source:
     commit = pin(config.source, config.revision, "dataset")
     files = data_files(config.source, config.config, config.split, commit)
     licence = config.license or licence_of(config.source, commit)
-    return Source(_texts(read(files, _columns(config), "corpus"), config), commit, licence)
+    return Source(_read(files, config), files, commit, licence)
 
 
-def _columns(config: CorpusConfig) -> tuple[str, ...]:
+def columns_of(config: CorpusConfig) -> tuple[str, ...]:
+    """The columns of ids, titles, texts and, where one is named, documents."""
     grouped = () if config.group_column is None else (config.group_column,)
     return config.id_column, config.title_column, config.text_column, *grouped
 
 
-def _texts(rows: Iterator[Rows], config: CorpusConfig) -> Iterator[Rows]:
-    needed = {*_columns(config)} - {MAY_BE_MISSING}
+def _read(files: list[Path], config: CorpusConfig) -> Iterator[Rows]:
+    return as_texts(read(files, columns_of(config), WHAT), config)
+
+
+def as_texts(rows: Iterable[Rows], config: CorpusConfig, *, whole: bool = True) -> Iterator[Rows]:
+    """Rows whose values are texts; raises as `foils.beir.texts`, and of missing columns where the source is `whole`."""
+    needed = {*columns_of(config)} - {MAY_BE_MISSING} if whole else set()
     remedy = "name yours with corpus.id_column, title_column, text_column or group_column"
-    return texts(rows, _columns(config), needed, f"corpus {config.source}", remedy)
+    return texts(rows, columns_of(config), needed, f"{WHAT} {config.source}", remedy)

@@ -64,14 +64,13 @@ def _parts(passages: Passages, context: Context | None) -> Iterator[Hashes]:
     if context is None or context.sharding is None:
         yield from map(sketches, passages.batches())
         return
-    name = shards.corpus_name(passages, context.language)
-    folder = context.cache / "engine" / f"{name}-sketches"
-    for part in parts_of(folder, partial(_plan, folder, name, passages), context.sharding, "sketches"):
+    folder = context.cache / "engine" / f"{shards.corpus_name(passages, context.language)}-sketches"
+    for part in parts_of(folder, partial(_plan, folder, passages), context.sharding, "sketches"):
         yield part["sketch"].combine_chunks().flatten().to_numpy()
 
 
-def _plan(folder: Path, name: str, passages: Passages) -> Plan:
-    return make_plan(folder, f"{__name__}:Sketch", SketchConfig(), shards.corpus_files(folder, name, passages))
+def _plan(folder: Path, passages: Passages) -> Plan:
+    return make_plan(folder, f"{__name__}:Sketch", SketchConfig(), shards.corpus_files(folder, passages))
 
 
 def sketches(texts: pa.Array) -> Hashes:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from builders import schema
-from builders.corpus import DUPLICATE, SAME_TEXT, Corpus, drops_table, sample
+from builders.corpus import Corpus, drops_table, sample
+from builders.corpus.cleaning import DUPLICATE, SAME_TEXT
 from builders.passages import Passages
 from builders.queries import STAGE, TABLE
 from builders.queries.config import QueriesConfig
@@ -187,8 +188,8 @@ def _query_drops(ids: Iterable[str], texts: Mapping[str, str], best: Mapping[str
 def _judgement_drops(lost: Sequence[Pair], judged: Mapping[Pair, int], corpus: Corpus) -> Iterator[Drop]:
     """Why each judgement did not become a known positive."""
     passages = pa.array([passage for _, passage in lost], pa.string())
-    here, dropped = (pc.is_in(passages, value_set=ids) for ids in (corpus.passages["_id"], corpus.drops["id"]))
-    for pair, is_here, was_dropped in zip(lost, here.to_pylist(), dropped.to_pylist(), strict=True):
+    here, dropped = Passages(corpus.passages).positions(passages) >= 0, pc.is_in(passages, value_set=corpus.drops["id"])
+    for pair, is_here, was_dropped in zip(lost, here.tolist(), dropped.to_pylist(), strict=True):
         if is_here:
             reason = "held-out" if judged[pair] > 0 else "judged-not-relevant"
         else:

@@ -61,7 +61,7 @@ def complete(store: RowStore, folder: Path, make: Callable[[], Plan], engine: En
         label: what is computed, for the bar.
 
     Raises:
-        UserError: as `parts_of`; the store's disk is full.
+        UserError: as `made`; the store's disk is full.
     """
     try:
         for table in parts_of(folder, make, engine, label):

@@ -70,7 +70,7 @@ def write_part(folder: Path, plan: Plan, number: int, table: pa.Table, seconds: 
     place = part_file(folder, number)
     made = place.with_suffix(".json")
     made.unlink(missing_ok=True)  # of an earlier part: it must not stand beside this one
-    put(place, lambda path: pq.write_table(table, path, compression="zstd"))
+    put(place, lambda path: pq.write_table(table, path, compression="lz4", use_dictionary=False))
     digest, size = sha256_file(place), place.stat().st_size
     marker = Marker(plan.input_of(number), plan.settings, table.num_rows, size, digest, round(seconds, 3))
     put(made, lambda path: path.write_bytes(msgspec.json.encode(marker)))
@@ -114,11 +114,20 @@ def read_part(folder: Path, plan: Plan, number: int) -> pa.Table:
     Raises:
         UserError: it is not what its marker says.
     """
+    return pq.read_table(checked_part(folder, plan, number))
+
+
+def checked_part(folder: Path, plan: Plan, number: int) -> Path:
+    """Returns where a shard's part lies.
+
+    Raises:
+        UserError: the part is not what its marker says.
+    """
     marker, place = marker_of(folder, plan, number), part_file(folder, number)
     if marker is None or sha256_file(place) != marker.sha256:
         place.with_suffix(".json").unlink(missing_ok=True)
         raise UserError(f"{place}: not the part that was made; run the same command again to make it anew")
-    return pq.read_table(place)
+    return place
 
 
 def vector_column(vectors: Floats) -> pa.Array:

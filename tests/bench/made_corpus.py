@@ -31,9 +31,8 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from builders import queries, schema
-from builders.corpus import load, sample
+from builders.corpus import sample
 from builders.hashing import keyed_hash
-from builders.recipe import CorpusConfig
 
 BLOCK = 10_000
 FORMS, TOPICS, TOPIC_WORDS = 200_000, 5_000, 40
@@ -157,12 +156,19 @@ def write_labels(folder, table):
 
 
 def main(options):
-    """Writes what the command line asks for."""
-    write_beir(options.out, made_passages(options.passages, options.seed), options.passages)
-    if options.queries:
-        cleaned = load(CorpusConfig(str(options.out))).passages  # a query's passage must outlive cleaning
-        queried = min(options.queries, cleaned.num_rows)
-        write_labels(options.out, made_queries(cleaned, queried, options.seed))
+    """Writes what the command line asks for; each block of passages has its share of the queries."""
+    blocks, asked = -(-options.passages // BLOCK), []
+
+    def asking(batches):
+        for number, batch in enumerate(batches):
+            share = options.queries * (number + 1) // blocks - options.queries * number // blocks
+            if share:
+                asked.append(made_queries(pa.Table.from_batches([batch]), share, options.seed))
+            yield batch
+
+    write_beir(options.out, asking(made_passages(options.passages, options.seed)), options.passages)
+    if asked:
+        write_labels(options.out, pa.concat_tables(asked))
 
 
 if __name__ == "__main__":

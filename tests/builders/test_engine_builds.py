@@ -213,6 +213,22 @@ def test_bm25_by_processes_and_its_interface(tmp_path, monkeypatch):
         assert shards.ShardedIndex(passages, "en", tmp_path, TWO).search(queries, 20) == plain.search(queries, 20)
 
 
+def test_bm25_indexes_that_were_deleted_are_made_again(tmp_path, monkeypatch):
+    passages, queries = corpus(130), texts(9, 4)
+    monkeypatch.setattr(shards, "ROWS", 40)
+    monkeypatch.setattr(shards, "FEW", 0)
+    plain = shards.ShardedIndex(passages, "en", tmp_path, EngineConfig()).search(queries, 20)
+    assert not [*(tmp_path / "bm25").glob("*-words")]
+    for folder in (tmp_path / "bm25").glob("*-40-40"):
+        shutil.rmtree(folder)
+    index = shards.ShardedIndex(passages, "en", tmp_path, EngineConfig())
+    assert index.search(queries, 20) == plain
+    shutil.rmtree(tmp_path / "bm25")
+    with pytest.raises(UserError, match="missing; put that folder where all workers see it"):
+        index.search(queries, 20)
+    assert shards.ShardedIndex(passages, "en", tmp_path, EngineConfig()).search(queries, 20) == plain
+
+
 def test_the_engine_is_not_part_of_a_recipes_identity(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text('name = "x"\n[corpus]\nsource = "y"\n')

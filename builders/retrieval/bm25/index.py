@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 K1, B = 0.9, 0.4
 """Anserini's defaults, which BEIR's published BM25 figures rest on (arXiv 2104.08663)."""
+VOCABULARY = "words.arrow"
 _BATCH = 10_000
 _LONG = 50_000  # passages that are worth a bar
 
@@ -90,7 +92,9 @@ def index_key(passages: Passages, language: str, figures: Figures | None = None)
     return total.hexdigest()[:32]
 
 
-def stored_index(passages: Passages, language: str, folder: Path, figures: Figures | None = None) -> Stored:
+def stored_index(
+    passages: Passages, language: str, folder: Path, figures: Figures | None = None, key: str | None = None
+) -> Stored:
     """Returns the index over passages, made now unless `folder` has it.
 
     Several processes may ask at once: one makes it, the others wait.
@@ -100,11 +104,13 @@ def stored_index(passages: Passages, language: str, folder: Path, figures: Figur
         language: chooses stemmer and stop words.
         folder: holds one folder per index.
         figures: of the corpus that the passages are a shard of; without them their own.
+        key: names the index in the place of `index_key`. Where `figures_of` has kept the passages' words under this
+            name, these take the place of the texts.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    place = folder / index_key(passages, language, figures)
+    place = folder / (key or index_key(passages, language, figures))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
@@ -112,41 +118,74 @@ def stored_index(passages: Passages, language: str, folder: Path, figures: Figur
                 if not place.is_dir():
                     # Beside its place until it is whole: a killed process leaves nothing that is taken for an index.
                     partial = partial_folder(place)
-                    _write(passages, language, partial, figures)
+                    _write(passages, language, partial, figures, kept_words(place))
                     put_in_place(partial, place)
+                    shutil.rmtree(kept_words(place), ignore_errors=True)
     except OSError as error:
         raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
     data, indices, indptr, order = (
         np.asarray(np.load(place / name, mmap_mode="r"))
         for name in ("data.npy", "indices.npy", "indptr.npy", "order.npy")
     )
-    with pa.OSFile(str(place / "words.arrow")) as file:
-        words = pa.ipc.open_file(file).read_all()["word"].combine_chunks()
-    return Stored(Postings(data, indices, indptr), order, words)
+    return Stored(Postings(data, indices, indptr), order, _read_words(place))
 
 
-def figures_of(passages: Passages, language: str) -> Figures:
-    """Counts words: the figures of a corpus, or of a shard, which may be added up."""
+def kept_words(place: Path) -> Path:
+    """Returns where the words of passages lie until their index is made at `place`."""
+    return place.with_name(f"{place.name}-words")
+
+
+def figures_of(passages: Passages, language: str, place: Path) -> Figures:
+    """Counts words: the figures of a shard, which may be added up. The words themselves are kept beside `place`.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    kept = kept_words(place)
     with ThreadPoolExecutor(threads()) as pool:
         words, texts = _stemmed(passages, language, pool)
+        partial = partial_folder(kept)
+        _write_words(partial, words)
+        for name in Words._fields:
+            with (partial / name).open("wb") as file:
+                for each in texts:
+                    getattr(each, name).tofile(file)
+        put_in_place(partial, kept)
         return Figures(words, np.sum(_counted(texts, len(words), pool), axis=0), *_totals(texts))
 
 
-def _write(passages: Passages, language: str, folder: Path, figures: Figures | None) -> None:
+def _write(passages: Passages, language: str, folder: Path, figures: Figures | None, kept: Path) -> None:
     """Makes the index over passages in an empty folder."""
     with ThreadPoolExecutor(threads()) as pool:
-        words, texts = _stemmed(passages, language, pool)
+        words, texts = _read_back(kept) if kept.is_dir() else _stemmed(passages, language, pool)
         postings = _postings(texts, words, pool, figures)
     del texts
     for name, values in postings._asdict().items():
         np.save(folder / f"{name}.npy", values)
     del postings
     np.save(folder / "order.npy", pc.sort_indices(passages.ids).to_numpy().astype(np.int32))
-    with pa.OSFile(str(folder / "words.arrow"), "wb") as file:
+    _write_words(folder, words)
+    logger.info("BM25 index: %d passages, %d words", len(passages), len(words))
+
+
+def _write_words(folder: Path, words: pa.Array) -> None:
+    with pa.OSFile(str(folder / VOCABULARY), "wb") as file:
         table = pa.table({"word": words})
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
-    logger.info("BM25 index: %d passages, %d words", len(passages), len(words))
+
+
+def _read_words(folder: Path) -> pa.Array:
+    with pa.OSFile(str(folder / VOCABULARY)) as file:
+        return pa.ipc.open_file(file).read_all()["word"].combine_chunks()
+
+
+def _read_back(kept: Path) -> tuple[pa.Array, list[Words]]:
+    """Returns what `figures_of` has kept, as `_stemmed` gave it."""
+    lengths = np.fromfile(kept / "lengths", np.int32)
+    parts = [lengths[start : start + _BATCH] for start in range(0, len(lengths), _BATCH)]
+    with (kept / "ids").open("rb") as file:
+        return _read_words(kept), [Words(np.fromfile(file, np.int32, int(part.sum())), part) for part in parts]
 
 
 def _stemmed(passages: Passages, language: str, pool: ThreadPoolExecutor) -> tuple[pa.Array, list[Words]]:

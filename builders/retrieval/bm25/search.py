@@ -29,14 +29,17 @@ class Bm25Index:
         language: code of ISO 639 that chooses stemmer and stop words.
         folder: where indexes are kept; this corpus's is made if it is missing.
         figures: see `stored_index`.
+        key: see `stored_index`.
 
     Raises:
         UserError: the folder cannot be written.
     """
 
-    def __init__(self, passages: Passages, language: str, folder: Path, figures: Figures | None = None) -> None:
+    def __init__(
+        self, passages: Passages, language: str, folder: Path, figures: Figures | None = None, key: str | None = None
+    ) -> None:
         self._passages = passages
-        self._stored: Stored = stored_index(passages, language, folder, figures)
+        self._stored: Stored = stored_index(passages, language, folder, figures, key)
         self._language = Language(language)
         self._ranks = np.empty(len(passages), np.int32)
         self._ranks[self._stored.order] = np.arange(len(passages), dtype=np.int32)

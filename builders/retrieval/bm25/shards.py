@@ -1,13 +1,14 @@
 """BM25 over shards of a corpus, with the figures of the whole: hits and scores are those of one index, to the bit.
 
-First every shard counts its words, and the counts are added up. Then every shard is indexed and searched with these
-figures, and the best hits of all are merged: two stages of `foils.engine`.
+First every shard counts its words, which are kept, and the counts are added up. Then every shard is indexed from its
+words with these figures and searched, and the best hits of all are merged: two stages of `foils.engine`.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from builders import schema
 from builders.passages import Passages, Positions
-from builders.retrieval.bm25.index import Figures, figures_of, index_key
+from builders.retrieval.bm25.index import Figures, figures_of, index_key, kept_words
 from builders.retrieval.bm25.search import Bm25Index
 from builders.retrieval.encoding import as_texts
 from builders.retrieval.hits import Floats, Hits, merged
@@ -25,36 +27,44 @@ from builders.retrieval.row_shards import parts_of
 from foils.engine.config import EngineConfig
 from foils.engine.files import put
 from foils.engine.plan import Places, Plan, make_plan
+from foils.errors import UserError
 
 ROWS = 1_000_000
 """Passages of a shard."""
 FEW = 1000
 """Queries that are searched in this process, shard by shard: to start workers would take longer."""
+_QUICKLY: dict[str, Any] = {"compression": "none", "use_dictionary": False, "row_group_size": 100_000}
 QUERIES, FIGURES = "queries.parquet", "figures.parquet"
 
 
 class CountConfig(Struct, frozen=True):
-    """The language of the passages."""
+    """The name of the whole index, and the language of the passages."""
 
+    name: str
     language: str
 
 
 class Count:
-    """Gives how many of a shard's passages hold each word, and in a row without a word how many words there are."""
+    """Gives how many of a shard's passages hold each word, and in a row without a word how many words there are.
+
+    The words themselves are kept where the shard's index will be: to find them takes longer than all else.
+    """
 
     Config = CountConfig
 
-    def __init__(self, config: CountConfig, _: Places) -> None:
-        self._language = config.language
+    def __init__(self, config: CountConfig, places: Places) -> None:
+        self._config, self._folder = config, Path(places.paths["indexes"])
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Counts a shard."""
-        return to_counts(figures_of(Passages(table), self._language))
+        place = self._folder / key_of(self._config.name, table["position"][0].as_py())
+        return to_counts(figures_of(Passages(table.drop_columns("position")), self._config.language, place))
 
 
 class SearchConfig(Struct, frozen=True):
-    """The language, how many hits a query gets, and how many passages the whole corpus has."""
+    """As `CountConfig`; and how many hits a query gets, and how many passages the whole corpus has."""
 
+    name: str
     language: str
     k: int
     passages: int
@@ -71,10 +81,18 @@ class Search:
         self._figures = from_counts(pq.read_table(places.folder / FIGURES), config.passages)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Indexes a shard, unless that was done, and searches it."""
+        """Indexes a shard, unless that was done, and searches it.
+
+        Raises:
+            UserError: there is neither an index nor words.
+        """
         start = table["position"][0].as_py()
-        shard = Passages(table.drop_columns("position"))
-        index = Bm25Index(shard, self._config.language, self._folder, self._figures)
+        key = key_of(self._config.name, start)
+        if not _is_there(self._folder / key):
+            raise UserError(
+                f"{self._folder / key}: missing; put that folder where all workers see it, then run it again"
+            )
+        index = Bm25Index(Passages(table), self._config.language, self._folder, self._figures, key)
         return searched(index, start, self._queries, self._config.k)
 
 
@@ -98,10 +116,9 @@ class ShardedIndex(Bm25Index):
         self._name = corpus_name(passages, language)
         self._ties = id_order(passages)
         figures = self._indexes / f"{self._name}-figures.parquet"
-        if not figures.exists():
+        if not (figures.exists() and all(_is_there(self._indexes / key_of(self._name, at)) for at in self._starts)):
             parts = parts_of(self._plans / f"{self._name}-words", self._counting, engine, "BM25 words")
             table = added_up(parts)
-            self._indexes.mkdir(parents=True, exist_ok=True)
             put(figures, partial(pq.write_table, table))
         self._figures = from_counts(pq.read_table(figures), len(passages))
 
@@ -122,20 +139,34 @@ class ShardedIndex(Bm25Index):
 
     def _here(self, start: int, queries: pa.Table, k: int) -> pa.Table:
         shard = Passages(self._passages.table.slice(start, ROWS))
-        return searched(Bm25Index(shard, self._code, self._indexes, self._figures), start, queries, k)
+        key = key_of(self._name, start)
+        return searched(Bm25Index(shard, self._code, self._indexes, self._figures, key), start, queries, k)
 
     def _counting(self) -> Plan:
         folder = self._plans / f"{self._name}-words"
-        names = corpus_files(folder, self._name, self._passages)
-        return make_plan(folder, f"{__name__}:Count", CountConfig(self._code), names)
+        self._indexes.mkdir(parents=True, exist_ok=True)
+        config, names = CountConfig(self._name, self._code), corpus_files(folder, self._passages)
+        return make_plan(folder, f"{__name__}:Count", config, names, paths=self._paths)
+
+    @property
+    def _paths(self) -> dict[str, str]:
+        return {"indexes": str(self._indexes.resolve())}
 
     def _searching(self, folder: Path, queries: pa.Table, k: int) -> Plan:
         pq.write_table(queries, folder / QUERIES)
         pq.write_table(to_counts(self._figures), folder / FIGURES)
-        config = SearchConfig(self._code, k, len(self._passages))
-        paths = {"indexes": str(self._indexes.resolve())}
-        names = corpus_files(folder, self._name, self._passages)
-        return make_plan(folder, f"{__name__}:Search", config, names, beside=[QUERIES, FIGURES], paths=paths)
+        config = SearchConfig(self._name, self._code, k, len(self._passages))
+        names, beside = corpus_files(folder, self._passages, ("_id",)), [QUERIES, FIGURES]
+        return make_plan(folder, f"{__name__}:Search", config, names, beside=beside, paths=self._paths)
+
+
+def key_of(name: str, start: int) -> str:
+    """Returns the name of a shard's index: the whole's, and where the shard begins."""
+    return f"{name}-{start}"
+
+
+def _is_there(place: Path) -> bool:
+    return place.is_dir() or kept_words(place).is_dir()
 
 
 def corpus_name(passages: Passages, language: str) -> str:
@@ -143,16 +174,14 @@ def corpus_name(passages: Passages, language: str) -> str:
     return f"bm25-{index_key(passages, language)[:16]}-{ROWS}"
 
 
-def corpus_files(folder: Path, name: str, passages: Passages) -> list[str]:
-    """Writes the shards of a corpus beside a plan's folder, each once for all plans, and returns their names there."""
+def corpus_files(folder: Path, passages: Passages, columns: Sequence[str] = tuple(schema.CORPUS.names)) -> list[str]:
+    """Writes columns and positions of a corpus's shards into a plan's folder, and returns the files' names."""
     names = []
     for number, start in enumerate(range(0, len(passages), ROWS)):
-        names.append(f"../{name}/input-{number:05}.parquet")
-        part = passages.table.slice(start, ROWS)
+        names.append(f"input-{number:05}.parquet")
+        part = passages.table.select(columns).slice(start, ROWS)
         table = part.append_column("position", pa.array(np.arange(start, start + part.num_rows)))
-        if not (folder / names[-1]).exists():
-            (folder / names[-1]).parent.mkdir(exist_ok=True)
-            put(folder / names[-1], partial(pq.write_table, table))
+        pq.write_table(table, folder / names[-1], **_QUICKLY)
     return names
 
 
