@@ -136,6 +136,7 @@ class Manifest(Struct, frozen=True):
         prices: of the LLM; None where they are not known.
         funnel: step -> rows that were left.
         audit: name of an audit -> what it found.
+        mining: kind -> how its candidates were found.
         exam: None where the data set holds none.
         judges: of the exam, one for each time that hits were judged.
         inputs: what the build started from.
@@ -147,6 +148,7 @@ class Manifest(Struct, frozen=True):
     prices: dict[str, Any] | None = None
     funnel: dict[str, int] = {}
     audit: dict[str, Any] = {}
+    mining: dict[str, dict[str, Any]] = {}
     exam: Exam | None = None
     judges: list[Judge] = []
     inputs: Any = None

@@ -62,6 +62,9 @@ def cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
     written = [usage[kind] for kind in kinds if kind in usage]
     money = [stage.money for stage in written if stage.money is not None]
     priced = len(money) == len(written) and (prices or not written)
+    areas = [
+        found["separability"]["auc"] for kind in kinds if "separability" in (found := manifest.mining.get(kind, {}))
+    ]
     memory = [record.peak_memory["mib"] for record in trainings if record.peak_memory]
     return Cost(
         arm=arm,
@@ -74,6 +77,7 @@ def cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
         build_seconds=_build_seconds(kind, kinds, account),
         training_seconds=sum(record.seconds for record in trainings) / len(trainings),
         peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
+        told_apart=max(areas, default=None),
     )
 
 

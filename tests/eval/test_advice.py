@@ -13,7 +13,7 @@ from eval.report.advice import recommendation, recommended, warnings
 from eval.report.terminal import comparison_text
 from eval.report.wording import summary
 from eval.statistics.tables import Measured, tables
-from foils.comparison import VERSION, Comparison, Pairing, RecipeText
+from foils.comparison import VERSION, Comparison, Cost, Pairing, RecipeText
 from foils.errors import UserError
 from foils.metrics import REPORTED
 from foils.verdicts import BASE
@@ -49,7 +49,8 @@ def comparison(task, **more):
     empty = {"drift_of_base": None, "tokens_of_a_row": {}, "costs": [], "packages": {}}
     arms = tuple(arm for arm in task.runs if arm != BASE)
     seeds = tuple(range(len(task.runs[arms[0]])))
-    return Comparison(**about, **empty, arms=arms, seeds=seeds, margin=0.01, tables=tables([task], 0.01), **more)
+    found = {"arms": arms, "seeds": seeds, "margin": 0.01, "tables": tables([task], 0.01)}
+    return Comparison(**(about | empty | found | more))
 
 
 def test_the_best_of_those_that_are_better_is_taken():
@@ -180,3 +181,16 @@ def test_the_model_to_take_lies_under_one_name(tmp_path):
         with pytest.raises(UserError, match="model: not the copy that this comparison put there; move it away"):
             model_to_take(plan, found)
     assert (tmp_path / "model" / "run.json").read_text() == "of a training of one's own"
+
+
+def test_written_negatives_that_a_classifier_recognises_are_warned_of():
+    def costs(area):
+        return [
+            Cost("llm", 9, False, 9, 9, None, None, 1.0, 1.0, told_apart=area),
+            Cost("b", 9, True, 0, 0, 0, None, 1, 1),
+        ]
+
+    task = measured(1, llm=0.01, b=0.0)
+    (warned,) = [each for each in warnings(comparison(task, costs=costs(0.971))) if "classifier" in each]
+    assert warned.startswith("`llm` (0.971): before any training, a classifier told what the LLM wrote from passages")
+    assert not [each for each in warnings(comparison(task, costs=costs(0.89))) if "classifier" in each]
