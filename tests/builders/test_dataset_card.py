@@ -2,7 +2,21 @@
 
 import json
 
+import pyarrow.parquet as pq
+
+from builders.realism import separability
 from builders.selection import __main__ as reselection
+from tests.chat_server import about_animals, last_user_message
+
+
+def in_parts(body, _):
+    """The animals' answers, with negatives in parts: all of them give themselves away."""
+    text = about_animals(body, _)
+    if "Requires:" not in body["messages"][0]["content"]:
+        return text
+    query = last_user_message(body).removeprefix("Query: ").strip("?")
+    parts = "Requires: an animal; what it does\nBreaks: what it does\nTitle: Animals\nPassage: "
+    return f"{parts}As to {query}, nobody has seen it."
 
 
 def card(folder):
@@ -45,3 +59,20 @@ def test_queries_are_dropped_once_however_many_kinds_lack_negatives(build_animal
     dropped = manifest["configs"]["train-queries"]["rows"] - manifest["configs"]["bm25"]["rows"]
     assert dropped > 0
     assert f"| selection | too-few-negatives | {dropped} |" in card(folder)
+
+
+def test_whole_passages_have_their_length_and_what_gives_them_away_in_the_card(build_animals, chat_server, monkeypatch):
+    monkeypatch.setattr(separability, "FEWEST_GROUPS", 5)  # the animals are few
+    monkeypatch.setattr(separability, "FOLDS", 2)
+    whole = ('negatives.llm.prompt="counterfactual-v1"', 'negatives.kinds=["llm", "random"]')
+    chat_server.script = in_parts
+    folder = build_animals("whole", *whole, "negatives.llm.length=[5, 30]")
+    text = card(folder)
+    assert "- `llm` was asked for passages of 5 to 30 words. Each leaves one requirement of its query unmet" in text
+    area = json.loads((folder / "manifest.json").read_text())["mining"]["llm"]["separability"]["auc"]
+    assert (
+        f"- A classifier tells the texts of `llm` from passages with an area under its ROC curve of {area:.3f} ("
+        in text
+    )
+    assert {row["broken"] for row in pq.read_table(folder / "generated").to_pylist()} == {"what it does"}
+    assert "words, the length of the corpus's own. Each leaves" in card(build_animals("as the corpus", *whole))
