@@ -39,7 +39,7 @@ class Passages:
         return self.table["_id"]
 
     def positions(self, ids: pa.Array | pa.ChunkedArray | list[str]) -> Positions:
-        """Positions of ids; -1 for those that are not here. What is in memory grows with `ids` alone."""
+        """Positions of ids, which are unique here; -1 for those that are not. Memory grows with `ids` alone."""
         wanted = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
         distinct = pc.unique(wanted)
         places = np.full(len(distinct), -1, np.int64)

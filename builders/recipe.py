@@ -40,7 +40,7 @@ class NegativesConfig(Struct, frozen=True, forbid_unknown_fields=True):
         variants: further kinds that take another's candidates by rules of their own (`selection.kinds.NAME`), such as
             `{"bm25-safe" = "bm25"}`: they show what a rule does.
         llm_judge: how the LLM judges candidates, where `[selection]` has a rule on the scorer `llm-judge`.
-        gate: what follows where a classifier tells what the LLM wrote from passages.
+        gate: what follows where a classifier recognises what the LLM wrote.
         shares: mix -> part -> weight, such as `{"llm+bm25" = {llm = 3, bm25 = 1}}`; equal weights where it is missing.
     """
 

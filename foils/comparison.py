@@ -47,8 +47,8 @@ class Cost(Struct, frozen=True):
         training_seconds: of one training, mean over seeds.
         peak_memory_mib: the most that a training held, on the GPU or, without one, in its process; None where its
             record does not say.
-        told_apart: how well a classifier told the arm's written negatives from passages before any training: the area
-            under its ROC curve, .5 by chance; None where none are written or it was not measured.
+        separability: how well a classifier recognised the arm's written negatives before any training: the area under
+            its ROC curve, .5 by chance; None where none are written or it was not measured.
     """
 
     arm: str
@@ -61,7 +61,7 @@ class Cost(Struct, frozen=True):
     build_seconds: float | None
     training_seconds: float
     peak_memory_mib: int | None = None
-    told_apart: float | None = None
+    separability: float | None = None
 
     def per_thousand_rows(self, amount: float | None) -> float | None:
         """An amount of this arm, for a thousand rows."""

@@ -147,7 +147,7 @@ def explained(where: str) -> Iterator[None]:
         yield
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         missing = isinstance(error, FileNotFoundError)
-        reason = "no such file;" if missing else f"cannot be read ({one_line(error)}); mend the file, or"
+        reason = "no such file;" if missing else f"cannot be read ({one_line(error)}); repair the file, or"
         raise UserError(f"{where}: {reason} name another") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: {one_line(error)}; convert the file to UTF-8") from None
@@ -250,7 +250,7 @@ def _csv(piece: Piece, columns: Sequence[str], what: str) -> Iterator[Rows]:
         except (csv.Error, UnicodeDecodeError) as error:
             if isinstance(error, UnicodeDecodeError):  # it is read ahead of the lines
                 raise
-            raise UserError(f"{where}: line {reader.line_num or 1}: {error}; mend that line's quotes") from None
+            raise UserError(f"{where}: line {reader.line_num or 1}: {error}; repair that line's quotes") from None
 
 
 def _batched(rows: Iterator[_Row], names: Iterable[str], where: str) -> Iterator[Rows]:

@@ -80,7 +80,8 @@ def main(
     _check_devices(torch.accelerator.device_count())
     state = PartialState(cpu=not torch.accelerator.is_available())
     # A launcher gives each process one thread by default, which wastes a machine without a GPU.
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))  # of this machine, as far as it is known
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // here))
     check_trainer(config)
     merging.check(config)
     source, also = resolve(config.dataset, config.revision), [resolve_more(more) for more in config.also]
@@ -221,7 +222,8 @@ def _entry() -> None:
     try:
         _run()
     except RuntimeError as error:
-        if "by peer" not in str(error):  # gloo's words where a process has gone that this one talks to
+        # gloo's words where a process has gone that this one talks to
+        if "by peer" not in str(error) or int(os.environ.get("WORLD_SIZE", "1")) == 1:
             raise
         raise UserError(
             "another process of this training has ended; see what it printed on its machine, then run the same "

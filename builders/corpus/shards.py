@@ -6,7 +6,7 @@ columns that were seen, or the error that a row gave.
 
 import mmap
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from builders.corpus.sources import WHAT, CorpusConfig, as_texts, columns_of
 from foils.engine.config import EngineConfig
 from foils.engine.folder import finished
 from foils.engine.parts import checked_part, part_file
-from foils.engine.plan import Places, Plan, make_plan
+from foils.engine.plan import Places, Plan, check_file, make_plan
 from foils.errors import UserError
 from foils.provenance import sha256_file, sha256_json
 from foils.tables import COMPRESSED, Piece, Rows, explained, form_of, may_be_cut, read
@@ -29,9 +29,11 @@ SIZE = 256_000_000
 """Bytes of a shard."""
 MOST = 8 * SIZE
 """A larger piece that cannot be cut is read as a stream: a shard is in memory as a whole."""
-_UNPACKED = 4  # times the size of a packed file
+_UNPACKED = 10  # times the size of a packed file, as text in memory
 _PIECES = "pieces.parquet"
-_PIECE = pa.schema([("file", pa.string()), *((name, pa.int64()) for name in ("start", "end", "first"))])
+_PIECE = pa.schema(
+    [*((name, pa.string()) for name in ("file", "sha256")), *((name, pa.int64()) for name in ("start", "end", "first"))]
+)
 _BLOCK = 1 << 20
 _NAMES, _ERROR = b"names", b"error"
 
@@ -43,6 +45,7 @@ class Examine:
 
     def __init__(self, config: CorpusConfig, _: Places) -> None:
         self._config = config
+        self._checked = set[str]()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Returns the rows; none where one cannot be read, and the error, as it would be made again and again."""
@@ -53,7 +56,12 @@ class Examine:
                 names.update(dict.fromkeys(each.names))
                 yield each
 
-        pieces = [Piece(Path(row.pop("file")), **row) for row in table.to_pylist()]
+        rows_of = table.to_pylist()
+        for path, digest in {row["file"]: row.pop("sha256") for row in rows_of}.items():
+            if path not in self._checked:
+                check_file(Path(path), digest)  # another machine may have another file in this place
+                self._checked.add(path)
+        pieces = [Piece(Path(row.pop("file")), **row) for row in rows_of]
         try:
             rows = noted(read(pieces, columns_of(self._config), WHAT))
             batches = [examined(each, self._config) for each in as_texts(rows, self._config, whole=False)]
@@ -111,17 +119,18 @@ def clean_by_shards(
     """Cleans a corpus as `cleaning.clean`, with the rows examined by an engine.
 
     Raises:
-        UserError: as `load`; as `row_shards.made`.
+        UserError: as `load` and `foils.engine.folder.finished`.
     """
-    files = {str(piece.file.resolve()): piece.file for shard in shards for piece, _ in shard}
+    files = {str(piece.file.absolute()): piece.file for shard in shards for piece, _ in shard}
     with explained(f"{WHAT} {config.source}"):
         hashes = {path: sha256_file(file) for path, file in files.items()}
-    source = cache / "engine" / f"corpus-{sha256_json(msgspec.to_builtins(config))[:16]}"
+    about = [msgspec.to_builtins(config), *files]  # a relative name may mean another corpus elsewhere
+    source = cache / "engine" / f"corpus-{sha256_json(about)[:16]}"
     folder = source.with_name(f"{source.name}-{sha256_json([hashes, SIZE])[:16]}")
     for outdated in source.parent.glob(f"{source.name}-*/"):
         if outdated.name != folder.name:  # parts of what these files were before
             shutil.rmtree(outdated, ignore_errors=True)
-    with finished(folder, partial(_plan, folder, shards, config), engine, "cleaning") as plan:
+    with finished(folder, partial(_plan, folder, shards, config, hashes), engine, "cleaning") as plan:
         _check(folder, plan, config)
 
         def parts(names: Sequence[str]) -> Iterator[pa.Table]:
@@ -131,8 +140,11 @@ def clean_by_shards(
         return without_repeats(parts, config)
 
 
-def _plan(folder: Path, shards: Sequence[Sequence[tuple[Piece, int]]], config: CorpusConfig) -> Plan:
-    rows = [piece._asdict() | {"file": str(piece.file.resolve())} for shard in shards for piece, _ in shard]
+def _plan(
+    folder: Path, shards: Sequence[Sequence[tuple[Piece, int]]], config: CorpusConfig, hashes: Mapping[str, str]
+) -> Plan:
+    pieces = [(str(piece.file.absolute()), piece) for shard in shards for piece, _ in shard]
+    rows = [{**piece._asdict(), "file": path, "sha256": hashes[path]} for path, piece in pieces]
     pq.write_table(pa.Table.from_pylist(rows, _PIECE), folder / _PIECES)
     ends = [*accumulate(map(len, shards), initial=0)]
     return make_plan(folder, f"{__name__}:Examine", config, [_PIECES], [*pairwise(ends)])
@@ -140,13 +152,14 @@ def _plan(folder: Path, shards: Sequence[Sequence[tuple[Piece, int]]], config: C
 
 def _check(folder: Path, plan: Plan, config: CorpusConfig) -> None:
     """Raises what a reader of the whole source would: the error of its first bad row, or a missing column."""
-    names = dict[str, None]()
-    for number in range(len(plan.shards)):
-        place = checked_part(folder, plan, number)
-        notes = pq.read_schema(place).metadata
-        if notes[_ERROR]:
+    places = [checked_part(folder, plan, number) for number in range(len(plan.shards))]
+    notes = [pq.read_schema(place).metadata for place in places]
+    errors = [each[_ERROR].decode() for each in notes if each[_ERROR]]
+    for place, each in zip(places, notes, strict=True):
+        if each[_ERROR]:
             place.with_suffix(".json").unlink()  # a worker that sees other files may succeed
-            raise UserError(notes[_ERROR].decode())
-        names.update(dict.fromkeys(msgspec.json.decode(notes[_NAMES], type=list[str])))
+    if errors:
+        raise UserError(errors[0])
+    names = dict.fromkeys(name for each in notes for name in msgspec.json.decode(each[_NAMES], type=list[str]))
     seen = Rows([*names], [[] for _ in columns_of(config)], (), "")
     list(as_texts([seen], config))

@@ -70,7 +70,9 @@ def _parts(passages: Passages, context: Context | None) -> Iterator[Hashes]:
 
 
 def _plan(folder: Path, passages: Passages) -> Plan:
-    return make_plan(folder, f"{__name__}:Sketch", SketchConfig(), shards.corpus_files(folder, passages))
+    return make_plan(
+        folder, f"{__name__}:Sketch", SketchConfig(), shards.corpus_files(folder, passages, ("title", "text"))
+    )
 
 
 def sketches(texts: pa.Array) -> Hashes:

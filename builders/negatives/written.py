@@ -22,7 +22,7 @@ from builders.negatives.counterfactual import asked_for, in_parts, room_for, usu
 from builders.negatives.priming import primed_by
 from builders.negatives.sentences import tidy
 from builders.negatives.written_checks import MAX_REPEATS, Style, are_copies, style_of, without_talk
-from builders.prompts import Prompt, prompt_in
+from builders.prompts import UNSPACED, Prompt, prompt_in
 from builders.rounds import Settled, in_rounds
 from builders.spool import BATCH
 from builders.texts import Shingles, shingles
@@ -163,9 +163,10 @@ class NegativesTask:
         if writing.prompt.parts is not None and answer.text.strip():
             found = in_parts(answer, writing.prompt.parts)
             if isinstance(found, str):
-                self._rejected[wanted[0]] = (found, answer.text)
-                return found
+                self._rejected[wanted[0]] = ("cut" if answer.is_cut else found, answer.text)
+                return self._rejected[wanted[0]][0]
             answer, title, broken = found
+            title = title if writing.style.titled else ""
         texts, problem = texts_of(answer, len(wanted), prompt=writing.prompt, source=self._shown, passages=True)
         for number, raw in zip(wanted, [*texts, *[""] * (len(wanted) - len(texts))], strict=True):
             body = tidy(without_talk(raw, writing.style), is_cut=answer.is_cut and len(wanted) == 1)
@@ -232,8 +233,11 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
     if prompt.parts:
         config = replace(config, max_tokens=room_for(config.length, config.max_tokens))
     style = style_of(context.corpus.table, context.language, context.seed, config.max_tokens)
-    words = (config.length or usual_length(*style.usual)) if prompt.parts else None
-    prompt = asked_for(prompt, words, config.style or "") if words else prompt
+    words, unspaced = None, context.language in UNSPACED
+    if prompt.parts:
+        words = config.length or usual_length(*style.usual, unspaced=unspaced)
+        prompt = asked_for(prompt, words, config.style or "", unspaced=unspaced)
+        style = style._replace(fewest=min(style.fewest, words[0]), most=max(style.most, words[1]))
     if style.lifted:
         lifted = ", ".join(style.lifted)
         logger.warning("%s: negatives are not checked for what the corpus itself breaks: %s", kind, lifted)
@@ -256,8 +260,8 @@ def write(queries: pa.Table, context: Context, config: LlmNegativesConfig, kind:
         settle=settle,
         columns=schema.GENERATED,
     )
-    record: dict[str, Sequence[object]] = {"checks lifted": list(style.lifted)} if style.lifted else {}
-    record |= {"words": words} if words else {}
+    record: dict[str, object] = {"checks lifted": list(style.lifted)} if style.lifted else {}
+    record |= {"words": words, "unspaced": unspaced} if words else {}
     return Mined(_candidates(generated), generated, drops, record=record)
 
 

@@ -48,6 +48,7 @@ class Style(NamedTuple):
         phrases: by which a text speaks of itself, without those that the corpus uses.
         lifted: the checks that are not made, because the corpus itself would fail them.
         usual: length of a shorter and a longer passage of the corpus, its quartiles.
+        titled: whether passages have titles.
     """
 
     fewest: int = 0
@@ -57,6 +58,7 @@ class Style(NamedTuple):
     phrases: Phrases = NONE
     lifted: tuple[str, ...] = ()
     usual: tuple[float, float] = (0, 0)
+    titled: bool = True
 
 
 def style_of(passages: pa.Table, language: str, seed: int, max_tokens: int) -> Style:
@@ -72,6 +74,7 @@ def style_of(passages: pa.Table, language: str, seed: int, max_tokens: int) -> S
         max_tokens: of one answer.
     """
     sampled = Passages(sample(passages, SAMPLED, seed))
+    titled = any(sampled.table["title"].to_pylist())
     texts = [text for batch in sampled.batches() for text in batch.to_pylist()]
     short, *usual, long = np.percentile([length(text) for text in texts], [5, 25, 75, 99]).tolist()
     fewest = min(int(SHORTEST * short), max_tokens // ROOM_FOR_SHORT)
@@ -87,7 +90,7 @@ def style_of(passages: pa.Table, language: str, seed: int, max_tokens: int) -> S
     used = Phrases(each for each in known.each if sum(re.search(each, text) is not None for text in plain) <= few)
     if len(used.each) < len(known.each):
         lifted.append(f"{len(known.each) - len(used.each)} of {len(known.each)} phrases of meta-talk")
-    return Style(fewest, most, main, own, used, tuple(lifted), (usual[0], usual[1]))
+    return Style(fewest, most, main, own, used, tuple(lifted), (usual[0], usual[1]), titled)
 
 
 def reject(text: str, positive: str, style: Style) -> str | None:

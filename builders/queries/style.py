@@ -12,10 +12,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from builders.hashing import keyed_hash
-from builders.llm.failures import without_secrets
 from builders.prompts import Prompt, as_data
 from builders.realism.query_log import read_log
-from foils.errors import UserError
+from foils.errors import UserError, scrub
 from foils.languages import detected, english_name
 from foils.provenance import sha256_texts
 from foils.texts import normalised
@@ -26,8 +25,14 @@ SHOWN, FEWEST = 5, 10
 """Queries in a request, and those that a file must have, so that not every request shows the same."""
 LONGEST = 200
 """Characters of a query that is shown."""
-_PERSONAL = re.compile(r"\S@\S|(?:\d[ ./-]?){7,}")
-"""Addresses of e-mail, and digits in a row as in numbers of telephones, cards and accounts."""
+_PERSONAL = re.compile(r"\S@\S|\d{7}|(?:\d[ ./-]?){9}")
+"""Addresses of e-mail, and digits as in numbers of telephones, cards and accounts; dates have eight with marks."""
+_SECRET = re.compile(
+    r"(?i)\b(?:sk|pk|hf|gsk|xai|nvapi|ghp|r8)[-_]\w{8}|\bAKIA[0-9A-Z]{12}|\b(?:bearer|basic)\s+[\w+/=.-]{16}"
+    r"|\b(?:pass(?:word|wd)|api[-_ ]?key|token|secret)\s*(?:is\b|[:=])\s*\S"
+    r"|(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{24}"
+)
+"""Keys, passwords, and long strings of letters and digits."""
 
 _BRACKETS = str.maketrans("<>", "()")
 
@@ -57,17 +62,20 @@ def read_style(file: str, language: str) -> Style:
         UserError: the file cannot be read, most of its queries are in another language, or too few are left.
     """
     where = f"queries.like {file}"
-    found = [query for query in read_log(Path(file), where) if len(query) <= LONGEST]
-    safe = [
-        query for query in found if not _PERSONAL.search(query) and without_secrets(query) == " ".join(query.split())
-    ]
+    found = read_log(Path(file), where)
+    short = [query for query in found if len(query) <= LONGEST]
+    safe = [each for each in short if not _PERSONAL.search(each) and not _SECRET.search(each) and scrub(each) == each]
+    left_out = (
+        f"{len(short) - len(safe)} may hold a secret, an address or a number of a person, "
+        f"{len(found) - len(short)} are longer than {LONGEST} characters"
+    )
     if len(safe) < len(found):
-        logger.warning(
-            "%s: %d of %d queries are left out, as they may hold a secret, an address or a number of a person",
-            *(where, len(found) - len(safe), len(found)),
-        )
+        logger.warning("%s: %d of %d queries are left out: %s", where, len(found) - len(safe), len(found), left_out)
     if len(safe) < FEWEST:
-        raise UserError(f"{where}: {len(safe)} queries that can be shown; wanted {FEWEST} or more, or leave it out")
+        raise UserError(
+            f"{where}: of {len(found)} queries, {len(safe)} can be shown ({left_out}); wanted {FEWEST} or more; "
+            "name another file, or leave it out"
+        )
     languages = detected(safe)
     main = next(iter(languages), language)
     if main != language and languages[main] > 2 * languages.get(language, 0):

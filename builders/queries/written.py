@@ -78,9 +78,11 @@ class QueryTask:
         if reason is None:
             limits = word_range(config, self._prompt, in_characters=is_unspaced(text))
             reason = reject(text, answer.finish_reason, passage, limits, refusals(self._context.language))
-        if reason is None and (self._prompt.leaks(text) or is_shown(text, self._examples)):
+        if reason is None and self._prompt.leaks(text):
             reason = "prompt-echo"
         self._stops = self._stops and reason not in SHORTENED
+        if self._examples and (reason == "prompt-echo" or is_shown(text, self._examples)):
+            reason, text = "prompt-echo", ""  # drops are published, and people's own queries are not
         self.text, self.rejected = (text, ("", "")) if reason is None else (None, (reason, text))
         return reason
 

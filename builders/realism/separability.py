@@ -8,13 +8,14 @@ it cannot separate them, 1 = it always can. It is measured on texts that the cla
 together (a query's negatives and its own passage, and equal texts) is in one fold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from builders.hashing import keyed_hash
+from foils.languages import is_unspaced
 from foils.texts import normalised
 
 FOLDS = 5
@@ -119,8 +120,12 @@ def out_of_folds(sides: Sides, seed: int) -> tuple[Floats, list[npt.NDArray[np.i
     tests = [test for _, test in folds]
     if not all(0 < sides.is_ours[test].sum() < len(test) for test in tests):
         return None
-    model = make_pipeline(_vectorizer(), _classifier())
-    return cross_val_predict(model, sides.texts, sides.is_ours, cv=folds, method="decision_function"), tests
+    model = make_pipeline(_vectorizer(sides.texts), _classifier())
+    try:
+        scores = cross_val_predict(model, sides.texts, sides.is_ours, cv=folds, method="decision_function")
+    except ValueError:  # no word stands in two texts
+        return None
+    return scores, tests
 
 
 def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
@@ -128,7 +133,7 @@ def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
 
     Each is a dict of `word` and the share of each side's texts that have it, as `generated` and `corpus`.
     """
-    words = _vectorizer()
+    words = _vectorizer(sides.texts)
     learnt = words.fit_transform(sides.texts)
     weights = _classifier().fit(learnt, sides.is_ours).coef_[0]
     vocabulary = words.get_feature_names_out()
@@ -144,10 +149,14 @@ def telling_words(sides: Sides) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _vectorizer() -> Any:
+def _vectorizer(texts: Sequence[str]) -> Any:
+    """Counts words, or pairs of characters where no spaces stand between words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(token_pattern=_TOKEN, sublinear_tf=True, min_df=2, max_features=_MOST_WORDS)
+    settings: dict[str, Any] = {"sublinear_tf": True, "min_df": 2, "max_features": _MOST_WORDS}
+    if 2 * sum(map(is_unspaced, texts)) > len(texts):
+        return TfidfVectorizer(analyzer="char", ngram_range=(2, 2), **settings)
+    return TfidfVectorizer(token_pattern=_TOKEN, **settings)
 
 
 def _classifier() -> Any:

@@ -54,7 +54,11 @@ def evaluate(
 
     with ExitStack() as plans:  # until all tasks are measured, as some may have the same passages
         spread = None if engine is None else Spread(how, root, engine, plans)
-        return [kept(model, task, how, root, measured) for task in tasks]
+        # By name, as two evaluations that share a folder would wait for each other's plans in another order.
+        found = {
+            task.name: kept(model, task, how, root, measured) for task in sorted(tasks, key=lambda each: each.name)
+        }
+        return [found[task.name] for task in tasks]
 
 
 def measure(encoder: Encoder, reference: ModelReference, task: Task, spread: Spread | None = None) -> Measured:

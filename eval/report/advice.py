@@ -10,7 +10,7 @@ from foils.words import duration, listed, three_digits
 
 SATURATED = 0.95
 """The base's nDCG@10 above which differences can hardly show."""
-TOLD_APART = 0.9
+RECOGNISED = 0.9
 """The area under a classifier's ROC curve from which on readers are warned."""
 _MORE_SEEDS, _MOST_SEEDS = 2, 20
 """Seeds that are advised where one was trained, and beyond which more of them are not advice."""
@@ -58,7 +58,7 @@ def recommendation(comparison: Comparison) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """What a reader should be wary of, a sentence each."""
-    parts = _earlier, _saturated, _turned, _contradicted, _outsiders, _told_apart, _uncontrolled
+    parts = _earlier, _saturated, _turned, _contradicted, _outsiders, _recognised, _uncontrolled
     return [sentence for part in parts for sentence in part(comparison)]
 
 
@@ -182,13 +182,13 @@ def _outsiders(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _told_apart(comparison: Comparison) -> Iterator[str]:
-    areas = {cost.arm: cost.told_apart for cost in comparison.costs if (cost.told_apart or 0) >= TOLD_APART}
+def _recognised(comparison: Comparison) -> Iterator[str]:
+    areas = {cost.arm: cost.separability for cost in comparison.costs if (cost.separability or 0) >= RECOGNISED}
     if areas:
         arms = listed([f"`{arm}` ({area:.3f})" for arm, area in areas.items()])
         yield (
-            f"{arms}: before any training, a classifier told what the LLM wrote from passages (area under its ROC "
-            "curve; .5 is chance), so a model may learn where a text comes from in place of what it says."
+            f"{arms}: before any training, a classifier recognised what the LLM wrote (area under its ROC curve; "
+            " .5 is chance), so a model may learn where a text comes from in place of what it says."
         )
 
 

@@ -77,7 +77,7 @@ def cost(arm: str, account: Account, trainings: Sequence[RunRecord]) -> Cost:
         build_seconds=_build_seconds(kind, kinds, account),
         training_seconds=sum(record.seconds for record in trainings) / len(trainings),
         peak_memory_mib=max(memory) if len(memory) == len(trainings) else None,
-        told_apart=max(areas, default=None),
+        separability=max(areas, default=None),
     )
 
 

@@ -56,4 +56,4 @@ def _stands(folder: Path) -> bool:
     if not (folder / PLAN).exists():
         return False
     plan = read_plan(folder)
-    return any(folder.glob("part-*.json")) or plan.versions == versions_of(plan.stage)
+    return any(folder.glob("part-*.json")) or plan.versions == versions_of(plan.stage, plan.versions)

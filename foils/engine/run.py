@@ -106,7 +106,7 @@ def finish(folder: Path, engine: EngineConfig, label: str, shards: list[int] | N
 def _remove_partial(folder: Path, plan: Plan) -> None:
     """Removes what killed workers had begun to write, once no shard is left."""
     if not state_of(folder, plan).left:
-        for file in folder.glob(".*"):
+        for file in folder.glob(".part-*"):
             file.unlink(missing_ok=True)
 
 

@@ -58,7 +58,8 @@ class Worker:
             outcome = self._made(number, start)
             tried.unlink(missing_ok=True)
         except OSError as error:
-            said = f"{self._folder}: {error.strerror}; make room or make it writable, then run again"
+            where = error.filename or self._folder
+            said = f"{where}: {error.strerror or error}; make room or make it writable, then run again"
             return Outcome(number, said, fatal=True)
         return outcome
 
@@ -71,6 +72,8 @@ class Worker:
             return Outcome(number)
         try:
             table = stage(read_shard(plan, self._folder, number))
+        except OSError:  # the disk's fault, as it may be for all of them
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a shard's rows raise, others may be fine
             return self._failed(number, error)
         write_part(self._folder, plan, number, table, time.monotonic() - start)

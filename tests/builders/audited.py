@@ -32,7 +32,7 @@ def a_dataset(folder, passages, queries, positives, chosen, generated=()):
         "train-queries": _table(schema.QUERIES, list(queries.items())),
         "train-qrels": _table(schema.QRELS, [(*row, 1) for row in positives]),
         "fates": _table(schema.FATES, fates),
-        "generated": _table(schema.GENERATED, [(*row, "key") for row in generated]),
+        "generated": _table(schema.GENERATED, [(*row, "key", None) for row in generated]),
     }
     texts = {**passages, **{key: text for key, text, _ in generated}}
     first, shared = dict(reversed(positives)), min(map(len, chosen.values()), default=0)  # all kinds have as many rows

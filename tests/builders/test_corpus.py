@@ -177,8 +177,8 @@ def test_a_data_set_that_was_saved(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("c.csv", b"_id,text\n1,a\n2,b,c\n", "line 3: 3 fields where the header has 2: .*'c'.*; mend that"),
-        ("c.csv", b'_id,text\n1,a\n2,"b\n3,c\n', "line 4: unexpected end of data; mend that line's quotes"),
+        ("c.csv", b"_id,text\n1,a\n2,b,c\n", "line 3: 3 fields where the header has 2: .*'c'.*; repair that"),
+        ("c.csv", b'_id,text\n1,a\n2,"b\n3,c\n', "line 4: unexpected end of data; repair that line's quotes"),
         ("c.csv", b"_id,text\n1,B\xe4r\n", ".* can't decode byte 0xe4 .*; convert the file to UTF-8"),
         ("c.csv", b"_id,text,text\n1,a,b\n", "it has two columns 'text'; leave one of them out"),
         ("c.csv", b"_id\n", r"no row has a column 'text' \(there are '_id'\); name yours with"),
@@ -192,7 +192,7 @@ def test_a_data_set_that_was_saved(tmp_path, caplog):
         ),
         ("c.json", b'[{"_id": "a"},', r"not JSON \(Input data was truncated\)"),
         ("c.json", b'["a", "b"]', "item 1 is not a JSON object"),
-        ("c.jsonl.gz", LINES, r"cannot be read \(zlib inflate failed: .*\); mend the file, or name another"),
+        ("c.jsonl.gz", LINES, r"cannot be read \(zlib inflate failed: .*\); repair the file, or name another"),
         ("c.jsonl.bz2", bz2.compress(LINES)[:60], r"cannot be read \(Truncated compressed stream\)"),
         ("c.parquet", parquet([{"_id": "a", "body": "one"}]), r"no row has a column 'text' \(there are '_id', 'body'"),
         ("c.parquet", parquet([{"_id": "a", "text": "one"}, {"text": "two"}]), "row 2 has no '_id'"),

@@ -71,7 +71,7 @@ def test_whole_passages_have_their_length_and_what_gives_them_away_in_the_card(b
     assert "- `llm` was asked for passages of 5 to 30 words. Each leaves one requirement of its query unmet" in text
     area = json.loads((folder / "manifest.json").read_text())["mining"]["llm"]["separability"]["auc"]
     assert (
-        f"- A classifier tells the texts of `llm` from passages with an area under its ROC curve of {area:.3f} ("
+        f"- A classifier recognises the texts of `llm` among passages with an area under its ROC curve of {area:.3f} ("
         in text
     )
     assert {row["broken"] for row in pq.read_table(folder / "generated").to_pylist()} == {"what it does"}

@@ -90,9 +90,8 @@ def test_a_depth_beyond_the_corpus_takes_all_of_it(context):
 
 
 def test_any_pair_is_scored_generated_ones_too(context, similar):
-    generated = pa.table(
-        {"_id": ["g1"], "text": [QUESTIONS["owl"]], "query-id": ["owl/q1"], "call-key": ["k"]}, schema.GENERATED
-    )
+    row = ("g1", QUESTIONS["owl"], "owl/q1", "k", None)
+    generated = pa.table([[each] for each in row], schema=schema.GENERATED)
     pairs = pa.table({"query-id": ["owl/q1", "bee/q1", "owl/q1"], "corpus-id": ["g1", "eel", "g1"]})
     found = dense.score(pairs, QUERIES, context.corpus.and_generated(generated), context, CONFIG)
     assert found.schema == schema.SCORES

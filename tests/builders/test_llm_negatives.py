@@ -14,6 +14,7 @@ from builders.llm.config import LlmConfig
 from builders.llm.messages import ChatAnswer, answer_of, body_of
 from builders.meta_talk import phrases
 from builders.negatives import llm, llm_with_positive, written_checks
+from builders.negatives.counterfactual import in_parts
 from builders.negatives.written import LlmNegativesConfig
 from builders.negatives.written_checks import Style
 from builders.prompts import load_prompt
@@ -118,6 +119,7 @@ def test_a_priming_question_that_is_not_answered_is_left_out(caplog):
 
 
 WHOLE = {"prompt": "counterfactual-v1"}
+OF_FIRST = ONE.set_column(2, "corpus-id", pa.array(["p0"]))  # of a corpus by `corpus_of`
 IN_PARTS = f"""Requires: owls; what they hunt
 Breaks: what they hunt
 Title: **Nests of owls**
@@ -128,7 +130,7 @@ def test_a_whole_passage_comes_with_its_title_and_the_requirement_that_it_breaks
     mined, asked = mined_from(f"{IN_PARTS}\n\nQuery: how do bees talk?\nRequires: bees", stop=("\n",), **WHOLE)
     (row,) = mined.generated.to_pylist()
     assert (row["text"], row["broken"]) == (f"Nests of owls {NEGATIVE}", "what they hunt")
-    assert mined.record == {"words": (10, 20)}  # the corpus's passages have 10 and 12
+    assert mined.record == {"words": (10, 20), "unspaced": False}  # the corpus's passages have 10 and 12
     assert asked[0].messages[0]["content"].endswith("what is missing. The passage has 10 to 20 words.")
     assert (asked[0].max_tokens, asked[0].stop) == (700, ())
 
@@ -153,6 +155,47 @@ def test_a_passage_is_as_long_and_in_the_style_that_the_recipe_names():
 def test_an_answer_that_is_not_in_parts_is_asked_for_again_and_dropped_with_its_reason(text, reason):
     kept, dropped, asked = mine_with(text, text, attempts=2, **WHOLE)
     assert (kept, len(asked), [each for _, each, _ in dropped]) == ([], 2, [reason])
+
+
+def test_an_answer_in_parts_that_was_cut_is_called_so():
+    cut = ChatAnswer("k", IN_PARTS.partition("Passage")[0], "length", 1, 1, 0.0)
+    mined, _ = mined_from(cut, attempts=1, **WHOLE)
+    assert mined.drops["reason"].to_pylist() == ["cut"]
+
+
+def test_passages_have_titles_where_the_corpus_has_them():
+    bare = CORPUS.set_column(1, "title", pa.array(["", ""]))
+    mined, _ = mined_from(IN_PARTS, corpus=bare, **WHOLE)
+    assert mined.generated["text"].to_pylist() == [NEGATIVE]
+
+
+def test_a_passage_of_the_wanted_length_is_never_too_short():
+    long = corpus_of([f"{text} " * 20 for text in NEGATIVES[3:]])
+    mined, asked = mined_from(IN_PARTS, queries=OF_FIRST, corpus=long, length=(10, 20), attempts=1, **WHOLE)
+    assert mined.generated.num_rows == 1, mined.drops.to_pylist()
+    assert "10 to 20 words" in asked[0].messages[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("requires", "breaks", "broken"),
+    [
+        ("1. owls\n2. the weight of an owl", "the weight", "the weight of an owl"),
+        ("owls, a weight", "a weight", "a weight"),
+        ("owls; the weight of the owl", "none of the above", None),
+        ("冬眠前的体重; 刺猬", "体重", "冬眠前的体重"),
+    ],
+)
+def test_what_is_broken_is_one_of_the_requirements(requires, breaks, broken):
+    text = f"Requires: {requires}\nBreaks: {breaks}\nTitle: “Nests”\nPassage: {NEGATIVE}"
+    found = in_parts(ChatAnswer("k", text, "stop", 1, 1, 0.0), load_prompt("counterfactual-v1").parts)
+    assert found == "breaks-no-requirement" if broken is None else (found.broken, found.title) == (broken, "Nests")
+
+
+def test_lengths_count_characters_where_words_have_no_spaces_between_them():
+    japanese = corpus_of(["梟は夜に狩りをして鼠を食べる。" * 40, "蜂は巣の中で踊って仲間に花の場所を教える。" * 40])
+    mined, asked = mined_from(IN_PARTS, queries=OF_FIRST, corpus=japanese, language="ja", attempts=1, **WHOLE)
+    assert "The passage has 590 to 600 characters" in asked[0].messages[0]["content"]
+    assert mined.record["unspaced"]
 
 
 def test_an_answer_in_bold_labels_is_read():

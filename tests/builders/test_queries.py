@@ -153,21 +153,29 @@ def test_some_of_peoples_queries_stand_in_each_request(tmp_path):
     write(SEEDS, QueriesConfig(like=like), again := answers("what do owls hunt?", "how do bees talk?"))
     assert again.asked[0] == asked[0]
     assert again.asked[1].messages[0] != asked[0].messages[0]  # others for the next query
-    assert one(examples[0], like=like, attempts=1)[1] == ["prompt-echo"]  # a query of theirs is not the passage's
+    echoed = answers(examples[0])
+    drops = write(SEEDS.slice(0, 1), QueriesConfig(like=like, attempts=1), echoed).drops.to_pylist()
+    assert [(row["reason"], row["detail"]) for row in drops] == [("prompt-echo", "")]  # theirs are not published
+
+
+def test_plain_queries_may_be_shown(tmp_path):
+    plain = ["basic income pros and cons", "what is a bearer token", "population germany 1990-2010", "call 2021-03-04"]
+    assert set(plain) <= set(read_style(log_of(tmp_path, *plain), "en").queries)
 
 
 def test_secrets_and_personal_data_stay_here(tmp_path, caplog):
     secrets = ["owl of jo@example.org", "call 030 1234567 owl", "hf_abcdefghijklmnopqrstuvwx owl", "password: owl12345"]
+    secrets += ["my password is hunter2", "AKIAIOSFODNN7EXAMPLE owl"]
     secrets += ["owl http://me:pw@nest.org/", "owl " * 60, "4111 1111 1111 1111 owls"]
     style = read_style(log_of(tmp_path, *secrets), "en")
     assert style.queries == tuple(TYPED)
-    assert "6 of 18 queries are left out, as they may hold a secret, an address or a number" in caplog.text
+    assert "9 of 21 queries are left out: 8 may hold a secret, an address or a number of a person, 1 are" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("typed", "wording"),
     [
-        (["owl nest"], r"log\.txt: 1 queries that can be shown; wanted 10 or more, or leave it out"),
+        (["owl nest"], r"log\.txt: of 1 queries, 1 can be shown \(.*\); wanted 10 or more; name another file"),
         ([""], r"log\.txt: holds no query"),
         (
             [f"wie viele Mäuse frisst eine Eule in der Nacht im Winter {n}" for n in range(20)],

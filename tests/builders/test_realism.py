@@ -130,14 +130,24 @@ def test_negatives_that_are_like_passages_pass_the_gate(caplog):
 def test_the_gate_names_what_gives_negatives_away(caplog):
     marked = [f"certainly {text}" for text in texts(200, 1, length=9)]
     through_the_gate(marked)
-    said = (
-        r"llm: a classifier tells its negatives from passages (area 1.000, at least 1.000): 10 words against 30, and "
-    )
+    said = r"llm: a classifier recognises its negatives (area 1.000, at least 1.000): 10 words against 30, and "
     assert f"{said}`certainly`" in caplog.text
     with pytest.raises(
         UserError, match=r"`certainly`.* against .*; take another prompt, .* or set negatives.gate.then"
     ):
         through_the_gate(marked, then="stop")
+
+
+def test_the_gate_reads_scripts_without_spaces():
+    passages = [f"梟は夜に森の中で{n}匹の鼠を狩り、朝には巣に帰って眠る。" for n in range(60)]
+    written = [f"この文章は質問に答えず、蜂の{n}個の巣について述べている。" for n in range(60)]
+    area = by_words(sides(written, passages), 1)
+    assert area["low"] > 0.9
+
+
+def test_a_gate_that_would_drop_all_says_so():
+    with pytest.raises(UserError, match=r"recognises all 200 negatives as written, .*; set it to \"warn\", or take"):
+        through_the_gate([f"certainly {text}" for text in texts(200, 1, length=9)], then="drop")
 
 
 def test_the_gate_drops_what_looks_written_and_keeps_the_rest():
@@ -147,5 +157,5 @@ def test_the_gate_drops_what_looks_written_and_keeps_the_rest():
     assert not [text for text in kept if text.startswith("certainly")]
     assert len(kept) > 30  # of 50
     assert found.candidates["corpus-id"].to_pylist() == found.generated["_id"].to_pylist()
-    assert {row["reason"] for row in found.drops.to_pylist()} == {"told-from-passages"}
-    assert found.drops.num_rows == 200 - len(kept)
+    assert {row["reason"] for row in found.drops.to_pylist()} == {"recognised-as-written"}
+    assert found.drops.num_rows == found.record["separability"]["dropped"] == 200 - len(kept)

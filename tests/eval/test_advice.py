@@ -186,11 +186,11 @@ def test_the_model_to_take_lies_under_one_name(tmp_path):
 def test_written_negatives_that_a_classifier_recognises_are_warned_of():
     def costs(area):
         return [
-            Cost("llm", 9, False, 9, 9, None, None, 1.0, 1.0, told_apart=area),
+            Cost("llm", 9, False, 9, 9, None, None, 1.0, 1.0, separability=area),
             Cost("b", 9, True, 0, 0, 0, None, 1, 1),
         ]
 
     task = measured(1, llm=0.01, b=0.0)
     (warned,) = [each for each in warnings(comparison(task, costs=costs(0.971))) if "classifier" in each]
-    assert warned.startswith("`llm` (0.971): before any training, a classifier told what the LLM wrote from passages")
+    assert warned.startswith("`llm` (0.971): before any training, a classifier recognised what the LLM wrote (")
     assert not [each for each in warnings(comparison(task, costs=costs(0.89))) if "classifier" in each]

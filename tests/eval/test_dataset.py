@@ -69,10 +69,10 @@ def test_money_where_there_are_prices():
     assert (found["llm"].money, found["llm"].currency, found["bm25"].money) == (0.08, "USD", 0)
 
 
-def test_how_well_written_negatives_are_told_apart():
+def test_how_well_written_negatives_are_recognised():
     about = manifest() | {"mining": {"llm": {"words": [80, 160], "separability": {"auc": 0.97}}, "bm25": {"depth": 5}}}
     found = spent(["bm25", "llm", "llm+bm25"], account(about, SECONDS))
-    assert {arm: cost.told_apart for arm, cost in found.items()} == {"bm25": None, "llm": 0.97, "llm+bm25": 0.97}
+    assert {arm: cost.separability for arm, cost in found.items()} == {"bm25": None, "llm": 0.97, "llm+bm25": 0.97}
 
 
 def test_without_an_account_nothing_is_guessed(tmp_path):

@@ -68,7 +68,7 @@ def threads() -> int:
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(given) if given.isdecimal() and int(given) else there, 16)
+    return min(int(given) if given.isdecimal() and int(given) else there, there, 16)
 
 
 def index_key(passages: Passages, language: str, figures: Figures | None = None) -> str:
@@ -120,7 +120,7 @@ def stored_index(
                     partial = partial_folder(place)
                     _write(passages, language, partial, figures, kept_words(place))
                     put_in_place(partial, place)
-                    shutil.rmtree(kept_words(place), ignore_errors=True)
+        shutil.rmtree(kept_words(place), ignore_errors=True)
     except OSError as error:
         raise UserError(f"BM25 index {place}: {error.strerror}; make room or name another folder") from None
     data, indices, indptr, order = (
@@ -142,7 +142,8 @@ def figures_of(passages: Passages, language: str, place: Path) -> Figures:
         OSError: they cannot be written.
     """
     kept = kept_words(place)
-    with ThreadPoolExecutor(threads()) as pool:
+    # Another worker may count the same shard: one that was believed dead.
+    with FileLock(kept.with_suffix(".lock")), ThreadPoolExecutor(threads()) as pool:
         words, texts = _stemmed(passages, language, pool)
         partial = partial_folder(kept)
         _write_words(partial, words)
@@ -150,6 +151,7 @@ def figures_of(passages: Passages, language: str, place: Path) -> Figures:
             with (partial / name).open("wb") as file:
                 for each in texts:
                     getattr(each, name).tofile(file)
+                os.fsync(file.fileno())
         put_in_place(partial, kept)
         return Figures(words, np.sum(_counted(texts, len(words), pool), axis=0), *_totals(texts))
 
@@ -183,6 +185,8 @@ def _read_words(folder: Path) -> pa.Array:
 def _read_back(kept: Path) -> tuple[pa.Array, list[Words]]:
     """Returns what `figures_of` has kept, as `_stemmed` gave it."""
     lengths = np.fromfile(kept / "lengths", np.int32)
+    if (kept / "ids").stat().st_size != np.dtype(np.int32).itemsize * int(lengths.sum(dtype=np.int64)):
+        raise UserError(f"{kept}: cut short; delete it, and run the same command again")
     parts = [lengths[start : start + _BATCH] for start in range(0, len(lengths), _BATCH)]
     with (kept / "ids").open("rb") as file:
         return _read_words(kept), [Words(np.fromfile(file, np.int32, int(part.sum())), part) for part in parts]
