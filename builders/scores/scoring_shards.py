@@ -44,7 +44,8 @@ class Score:
         if config.precision != _precision(config.lane):
             raise UserError(
                 f"openvino: the plan's scores are computed in {config.precision}, and this machine computes in "
-                f"{_precision(config.lane)}; take workers with the same processors, or set precision to fp32"
+                f"{_precision(config.lane)}; take workers with the same processors, or set "
+                'negatives.cross-encoder.precision = "fp32"'
             )
         settings = CrossEncoderConfig(model=model, max_length=config.max_length)
         self._lane = load_lane(settings, reference, config.lane, Path(places.paths["converted"]))

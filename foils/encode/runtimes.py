@@ -13,7 +13,7 @@ import torch
 from foils.encode.batches import Features, Floats, Numbers
 from foils.encode.convert import Format
 from foils.encode.drift import Run
-from foils.hardware import has_native_bf16
+from foils.hardware import cpu_has_bf16
 
 Lane = Callable[[Iterable[tuple[Numbers, Features]]], Iterator[tuple[Numbers, Floats]]]
 """Takes batches (the places of their texts, and features as arrays) and gives places and outputs, in any order."""
@@ -29,8 +29,7 @@ def runner(name: Format, file: Path) -> Run:
 
 def openvino_precision() -> str:
     """What OpenVINO computes in on this machine."""
-    cpu_has_bf16 = has_native_bf16() and not torch.accelerator.is_available()  # else a GPU was asked
-    return "bf16" if cpu_has_bf16 else "f32"
+    return "bf16" if cpu_has_bf16() else "f32"
 
 
 def openvino_lane(file: Path, streams: int | None = None) -> Lane:

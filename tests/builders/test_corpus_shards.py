@@ -19,8 +19,9 @@ from builders.corpus import shards
 from builders.recipe import CorpusConfig
 from foils.engine.config import EngineConfig
 from foils.engine.parts import state_of
-from foils.engine.plan import read_plan
+from foils.engine.plan import load_stage, read_plan, read_shard
 from foils.errors import UserError
+from foils.provenance import sha256_file
 from tests.fixtures import ROOT
 from tests.fixtures.ray_nodes import needs_ray, two_nodes
 
@@ -227,3 +228,25 @@ def test_two_nodes(tmp_path):
     with two_nodes() as (cluster, _):
         engine = EngineConfig("ray", workers=2, address=cluster.address)
         both(CorpusConfig(str(tmp_path / "c.jsonl"), min_chars=2), tmp_path / "cache", engine)
+
+
+def test_files_may_be_links_to_others_without_an_ending(tmp_path):
+    """As in the Hub's cache."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "blobs" / "abcdef0123").write_bytes(as_lines(AWKWARD))
+    (tmp_path / "data" / "c.jsonl").symlink_to(tmp_path / "blobs" / "abcdef0123")
+    kept, *_ = both(CorpusConfig(str(tmp_path / "data"), max_chars=400), tmp_path / "cache")
+    assert len(kept) == 8
+
+
+def test_a_worker_that_sees_another_file_refuses_it(tmp_path):
+    file, config = tmp_path / "c.jsonl", CorpusConfig(str(tmp_path / "c.jsonl"))
+    file.write_bytes(as_lines(rows(20)))
+    pieces = shards.shards_of([file])
+    plan = shards._plan(tmp_path, pieces, config, {str(file): sha256_file(file)})
+    stage = load_stage(plan, tmp_path)
+    assert stage(read_shard(plan, tmp_path, 0)).num_rows > 0
+    file.write_bytes(as_lines(rows(20)).replace(b"passage", b"Passage"))
+    with pytest.raises(UserError, match=r"c\.jsonl: not the file that the plan was made with"):
+        load_stage(plan, tmp_path)(read_shard(plan, tmp_path, 0))

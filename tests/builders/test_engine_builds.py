@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from builders.recipe import BuildRecipe, identity_hash
 from builders.retrieval import encoding
 from builders.retrieval.bm25 import shards
+from builders.retrieval.bm25.index import figures_of, kept_words
 from builders.retrieval.bm25.search import Bm25Index
 from builders.retrieval.embeddings import Embedder
 from builders.retrieval.encoding import Reading, as_texts
@@ -223,10 +224,20 @@ def test_bm25_indexes_that_were_deleted_are_made_again(tmp_path, monkeypatch):
         shutil.rmtree(folder)
     index = shards.ShardedIndex(passages, "en", tmp_path, EngineConfig())
     assert index.search(queries, 20) == plain
+    assert not [*(tmp_path / "bm25").glob("*-words")]
     shutil.rmtree(tmp_path / "bm25")
     with pytest.raises(UserError, match="missing; put that folder where all workers see it"):
         index.search(queries, 20)
     assert shards.ShardedIndex(passages, "en", tmp_path, EngineConfig()).search(queries, 20) == plain
+
+
+def test_words_that_were_cut_short_are_refused(tmp_path):
+    place = tmp_path / "index"
+    figures = figures_of(corpus(130), "en", place)
+    with (kept_words(place) / "ids").open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(UserError, match=r"index-words: cut short; delete it, and run the same command again"):
+        Bm25Index(corpus(130), "en", tmp_path, figures, "index")
 
 
 def test_the_engine_is_not_part_of_a_recipes_identity(tmp_path):
