@@ -111,8 +111,10 @@ def test_two_builds_do_not_work_in_one_folder(reading, passages, tmp_path):
 
 
 def test_bm25_takes_the_threads_that_an_engine_gives_it(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads() == 3
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    for given, taken in (("3", 3), ("64", 8)):  # never more than there are
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert threads() == taken
     monkeypatch.delenv("OMP_NUM_THREADS")
     here = threads()
     for without in ("", "0", "two"):
