@@ -362,8 +362,8 @@ def test_failed_tries_are_kept_with_their_reason(run, chat_server, tmp_path):
     run(1)
     assert account(run)["failed_tries"] == 1
     with CallStore(tmp_path / "calls.sqlite") as store:
-        (call,) = store
-        assert store.failures(call.key) == ["answered 500 (Internal Server Error): {}"]
+        ((key, _),) = store
+        assert store.failures(key) == ["answered 500 (Internal Server Error): {}"]
 
 
 def test_a_wall_clock_that_jumps_harms_nothing(run, chat_server, monkeypatch):
