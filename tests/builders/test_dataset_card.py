@@ -68,11 +68,11 @@ def test_whole_passages_have_their_length_and_what_gives_them_away_in_the_card(b
     chat_server.script = in_parts
     folder = build_animals("whole", *whole, "negatives.llm.length=[5, 30]")
     text = card(folder)
-    assert "- `llm` was asked for passages of 5 to 30 words. Each leaves one requirement of its query unmet" in text
+    assert "- `llm` was asked for passages of 5 to 30 words. Each was to leave one requirement of its query unmet" in text
     area = json.loads((folder / "manifest.json").read_text())["mining"]["llm"]["separability"]["auc"]
     assert (
         f"- A classifier recognises the texts of `llm` among passages with an area under its ROC curve of {area:.3f} ("
         in text
     )
     assert {row["broken"] for row in pq.read_table(folder / "generated").to_pylist()} == {"what it does"}
-    assert "words, the length of the corpus's own. Each leaves" in card(build_animals("as the corpus", *whole))
+    assert "words, the length of the corpus's own. Each was" in card(build_animals("as the corpus", *whole))
