@@ -68,7 +68,8 @@ def test_whole_passages_have_their_length_and_what_gives_them_away_in_the_card(b
     chat_server.script = in_parts
     folder = build_animals("whole", *whole, "negatives.llm.length=[5, 30]")
     text = card(folder)
-    assert "- `llm` was asked for passages of 5 to 30 words. Each was to leave one requirement of its query unmet" in text
+    assert "- `llm` was asked for passages of 5 to 30 words. Each was to leave one requirement" in text
+    assert "unmet (`broken` in `generated`); whether it does has not been looked at." in text
     area = json.loads((folder / "manifest.json").read_text())["mining"]["llm"]["separability"]["auc"]
     assert (
         f"- A classifier recognises the texts of `llm` among passages with an area under its ROC curve of {area:.3f} ("

@@ -391,8 +391,8 @@ def test_length_is_like_the_corpus_and_never_out_of_the_llms_reach():
     assert length(5) == (1, 64)
     assert length(5, max_tokens=20) == (1, 10)
     limits = Style(fewest=10, most=80)
-    told = {words: written_checks.reject("w " * words, "", limits) for words in (9, 10, 80, 81)}
-    assert told == {9: "too-short", 10: None, 80: None, 81: "too-long"}
+    said = {words: written_checks.reject("w " * words, "", limits) for words in (9, 10, 80, 81)}
+    assert said == {9: "too-short", 10: None, 80: None, 81: "too-long"}
 
 
 def test_script_and_language_are_the_corpus_s():
